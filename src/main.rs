@@ -1,0 +1,3 @@
+//! The `banstream` program.
+
+fn main() {}

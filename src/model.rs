@@ -1,0 +1,411 @@
+//! The nouns that every other part speaks of, and the invariants they keep.
+//!
+//! They stand apart because all layers share them: a decoder makes an [`Entry`], a grammar finds an
+//! [`Offence`] in it, the detector turns offences into [`Decision`]s, and the enforcer carries those out.
+//!
+//! Nothing here reads a clock, a file or a socket, and nothing here decides anything.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Add, Sub};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// An instant, in whole microseconds since 1970-01-01 00:00:00 UTC (journald's realtime clock).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant this many microseconds after the epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// The instant this many whole seconds after the epoch.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// The time from `earlier` to this instant; zero if `earlier` is in fact later.
+    pub const fn since(self, earlier: Timestamp) -> Span {
+        let apart = self.0.saturating_sub(earlier.0);
+        Span(if apart < 0 { 0 } else { apart.unsigned_abs() })
+    }
+}
+
+impl Add<Span> for Timestamp {
+    type Output = Timestamp;
+    fn add(self, span: Span) -> Timestamp {
+        Timestamp(self.0.saturating_add_unsigned(span.0))
+    }
+}
+
+impl Sub<Span> for Timestamp {
+    type Output = Timestamp;
+    fn sub(self, span: Span) -> Timestamp {
+        Timestamp(self.0.saturating_sub_unsigned(span.0))
+    }
+}
+
+/// A length of time, in whole microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Span(u64);
+
+impl Span {
+    /// No time at all.
+    pub const ZERO: Span = Span(0);
+
+    /// This many microseconds.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// This many seconds; saturates after some 580,000 years.
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds.
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds, rounded up, so that what is not yet over never becomes 0.
+    pub const fn as_secs_ceil(self) -> u64 {
+        self.0.div_ceil(1_000_000)
+    }
+}
+
+impl fmt::Display for Span {
+    /// As an administrator writes it: `1h 30m`, in whole seconds, rounded up.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(std::time::Duration::from_secs(self.as_secs_ceil())).fmt(f)
+    }
+}
+
+/// One record as a log delivers it, borrowed from the buffer it came in.
+///
+/// No part needs to be UTF-8: log text is written by strangers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// When the transport (journald, rsyslog) says that it was written; never parsed from the message.
+    pub time: Timestamp,
+    /// The program it claims to come from (`sshd`), without path, process id or colon; may be empty.
+    pub program: &'a [u8],
+    /// The process that wrote it; 0 where the log does not say.
+    pub pid: u32,
+    /// The text, without header, leading space or line end.
+    pub message: &'a [u8],
+    /// Who vouches for it.
+    pub witness: Witness<'a>,
+}
+
+/// What the transport itself knows about the sender of an entry, as opposed to what the sender claims.
+///
+/// Journald takes it from the socket's credentials (`_UID`, `_EXE`, ...; systemd.journal-fields(7)), rsyslog
+/// from the same when imuxsock annotates. All empty where the transport cannot tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Witness<'a> {
+    /// The user the sender ran as.
+    pub uid: Option<u32>,
+    /// The path of the executable; missing for senders that exit at once.
+    pub exe: Option<&'a [u8]>,
+    /// The name of the process, which the process itself can change.
+    pub comm: Option<&'a [u8]>,
+    /// The systemd unit it ran in.
+    pub unit: Option<&'a [u8]>,
+}
+
+/// How much of an address is held to account.
+///
+/// A host on IPv6 owns its whole /64, so counting single addresses would let it try 2^64 times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Widths {
+    /// Prefix length for IPv4, 8 to 32.
+    pub v4: u8,
+    /// Prefix length for IPv6, 16 to 128.
+    pub v6: u8,
+}
+
+impl Default for Widths {
+    fn default() -> Self {
+        Self { v4: 32, v6: 64 }
+    }
+}
+
+/// The party a ban is laid on: an address or a prefix, with all bits below the prefix zero.
+///
+/// An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offender {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Offender {
+    /// Whoever is behind `address`, at these widths.
+    pub fn behind(address: IpAddr, widths: Widths) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self::v4(v4, widths.v4),
+            IpAddr::V6(v6) => Self::v6(v6, widths.v6),
+        }
+    }
+
+    /// The prefix of this length that `address` lies in; `None` if the length is over the family's.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        match address.to_canonical() {
+            // 96 bits of `::ffff:0:0/96` are the mapping's own.
+            IpAddr::V4(v4) if address.is_ipv6() => Some(Self::v4(v4, prefix.checked_sub(96).filter(|p| *p <= 32)?)),
+            IpAddr::V4(v4) if prefix <= 32 => Some(Self::v4(v4, prefix)),
+            IpAddr::V6(v6) if prefix <= 128 => Some(Self::v6(v6, prefix)),
+            _ => None,
+        }
+    }
+
+    fn v4(address: Ipv4Addr, prefix: u8) -> Self {
+        let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+        Self { address: Ipv4Addr::from_bits(address.to_bits() & mask).into(), prefix: prefix.min(32) }
+    }
+
+    fn v6(address: Ipv6Addr, prefix: u8) -> Self {
+        let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+        Self { address: Ipv6Addr::from_bits(address.to_bits() & mask).into(), prefix: prefix.min(128) }
+    }
+
+    /// The first address of the prefix.
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// The number of leading bits held to account.
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
+    /// Whether this is one single address.
+    pub fn is_single(self) -> bool {
+        self.prefix == if self.address.is_ipv4() { 32 } else { 128 }
+    }
+
+    /// Whether `other` lies wholly inside this prefix.
+    pub fn contains(self, other: Offender) -> bool {
+        self.prefix <= other.prefix
+            && self.address.is_ipv4() == other.address.is_ipv4()
+            && Self::new(other.address, self.prefix) == Some(self)
+    }
+}
+
+impl fmt::Display for Offender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_single() { self.address.fmt(f) } else { write!(f, "{}/{}", self.address, self.prefix) }
+    }
+}
+
+impl fmt::Debug for Offender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is neither an address nor a prefix in CIDR notation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAnOffender(String);
+
+impl fmt::Display for NotAnOffender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`", self.0)
+    }
+}
+
+impl std::error::Error for NotAnOffender {}
+
+impl FromStr for Offender {
+    type Err = NotAnOffender;
+
+    /// Reads `192.0.2.1`, `192.0.2.0/24`, `2001:db8::1` (that one address) or `2001:db8::/32`.
+    fn from_str(text: &str) -> Result<Self, NotAnOffender> {
+        let wrong = || NotAnOffender(text.to_owned());
+        let (address, prefix) = match text.split_once('/') {
+            None => (text, None),
+            Some((address, prefix)) => (address, Some(prefix.parse::<u8>().map_err(|_| wrong())?)),
+        };
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        Self::new(address, prefix.unwrap_or(if address.is_ipv4() { 32 } else { 128 })).ok_or_else(wrong)
+    }
+}
+
+impl Serialize for Offender {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Offender {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Which grammar, by its place among those loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GrammarId(pub u16);
+
+/// Which heading (kind of offence) of a grammar, by its place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HeadingId(pub u16);
+
+/// Which voice of a grammar spoke: one rule, or one shape with all the rules that share it.
+///
+/// Within one session a server says the same thing in several voices, and one thing in one voice once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VoiceId(pub u16);
+
+/// One thing that somebody did, as one entry tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offence {
+    /// When.
+    pub time: Timestamp,
+    /// Who: the address in the entry, made canonical.
+    pub address: IpAddr,
+    /// Whose log tells it.
+    pub grammar: GrammarId,
+    /// What it was.
+    pub heading: HeadingId,
+    /// Which of the program's ways of telling it.
+    pub voice: VoiceId,
+    /// The process that served the offender; 0 where unknown.
+    pub pid: u32,
+}
+
+/// A transport protocol with ports, by its number in the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP, 6.
+    Tcp = 6,
+    /// UDP, 17.
+    Udp = 17,
+}
+
+/// One port of one protocol, written `22/tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The number, 1 to 65535.
+    pub number: u16,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.number, if self.protocol == Protocol::Tcp { "tcp" } else { "udp" })
+    }
+}
+
+impl Serialize for Port {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What brought a ban about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A jail's threshold.
+    Auto,
+    /// An operator's command.
+    Manual,
+}
+
+/// A ban: who, where, how long, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ban {
+    /// Whom.
+    pub offender: Offender,
+    /// The jail that decided it; `manual` for an operator's ban.
+    pub jail: Arc<str>,
+    /// Threshold or command.
+    pub kind: Kind,
+    /// The ports it is limited to; all where empty.
+    pub ports: Arc<[Port]>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; for ever if `None`.
+    pub until: Option<Timestamp>,
+    /// How many bans this offender has had from this jail, this one included.
+    pub times: u32,
+    /// The operator's words, or what was counted.
+    pub reason: Arc<str>,
+}
+
+/// Something decided and not yet done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Keep this offender out.
+    Ban(Ban),
+    /// Let this ban's offender in again.
+    Unban(Ban),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, want: &str) {
+        assert_eq!(text.parse::<Offender>().map_or_else(|e| e.to_string(), |o| o.to_string()), want);
+    }
+
+    #[test]
+    fn an_offender_has_no_bits_below_its_prefix() {
+        check("192.0.2.77", "192.0.2.77");
+        check("192.0.2.77/24", "192.0.2.0/24");
+        check("192.0.2.77/0", "0.0.0.0/0");
+        check("2001:db8::1", "2001:db8::1");
+        check("2001:db8:1:2:3::/64", "2001:db8:1:2::/64");
+        check("::ffff:192.0.2.1", "192.0.2.1");
+        check("::ffff:192.0.2.1/120", "192.0.2.0/24");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let error = "`192.0.2.0/33` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
+        check("192.0.2.0/33", error);
+        assert!("192.0.2".parse::<Offender>().is_err());
+        assert!("host.example/24".parse::<Offender>().is_err());
+        assert!("192.0.2.1/-1".parse::<Offender>().is_err());
+    }
+
+    #[test]
+    fn an_ipv6_host_answers_for_its_64() {
+        let behind = |text: &str| Offender::behind(text.parse().unwrap(), Widths::default());
+        assert_eq!(behind("2001:db8::1"), behind("2001:db8::ffff:1"));
+        assert_ne!(behind("2001:db8::1"), behind("2001:db8:0:1::1"));
+        assert_eq!(behind("::ffff:192.0.2.1"), behind("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_prefix_contains_what_lies_inside_it() {
+        let parse = |text: &str| text.parse::<Offender>().unwrap();
+        assert!(parse("192.0.2.0/24").contains(parse("192.0.2.9")));
+        assert!(!parse("192.0.2.0/24").contains(parse("192.0.3.9")));
+        assert!(!parse("192.0.2.9").contains(parse("192.0.2.0/24")));
+        assert!(!parse("0.0.0.0/0").contains(parse("2001:db8::1")));
+    }
+}
