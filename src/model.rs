@@ -169,7 +169,9 @@ impl Offender {
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
         match address.to_canonical() {
             // 96 bits of `::ffff:0:0/96` are the mapping's own.
-            IpAddr::V4(v4) if address.is_ipv6() => Some(Self::v4(v4, prefix.checked_sub(96).filter(|p| *p <= 32)?)),
+            IpAddr::V4(v4) if address.is_ipv6() => {
+                Some(Self::v4(v4, prefix.checked_sub(96).filter(|p| *p <= 32)?))
+            }
             IpAddr::V4(v4) if prefix <= 32 => Some(Self::v4(v4, prefix)),
             IpAddr::V6(v6) if prefix <= 128 => Some(Self::v6(v6, prefix)),
             _ => None,
@@ -227,7 +229,11 @@ pub struct NotAnOffender(String);
 
 impl fmt::Display for NotAnOffender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`", self.0)
+        write!(
+            f,
+            "`{}` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`",
+            self.0
+        )
     }
 }
 
