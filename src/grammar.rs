@@ -1,0 +1,322 @@
+//! Grammars: what an attack looks like in the log of a program, as data that is proved before it is used.
+//!
+//! A grammar is a text file (`grammars/README.md` describes the language). [`Grammar::load`] parses, proves
+//! and tests it; there is no other way to get one, so whatever [`Grammars::find`] returns is an address that
+//! no stranger could choose.
+//!
+//! Nothing here knows of jails or counts, and nothing reads a file: whoever does passes the text.
+
+mod condition;
+mod fault;
+mod matcher;
+mod proof;
+mod syntax;
+mod variant;
+
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+
+use crate::model::{Entry, GrammarId, HeadingId, Offence, VoiceId, Witness};
+use condition::Condition;
+use fault::Faults;
+pub use fault::{Fault, Place, Severity};
+use matcher::{Matcher, Reading};
+use syntax::Verdict;
+
+/// The grammars that come with banstream, as (name, text).
+pub const SHIPPED: &[(&str, &str)] = &[];
+
+/// One program's grammar: parsed, proved and tested.
+#[derive(Debug)]
+pub struct Grammar {
+    name: String,
+    programs: Vec<String>,
+    units: Vec<String>,
+    headings: Vec<String>,
+    voices: Vec<Telling>,
+    matcher: Matcher,
+    /// The line that each of the matcher's patterns was spelt out from.
+    lines: Vec<u32>,
+}
+
+/// What a voice means, and what its holes are called, by slot.
+#[derive(Debug)]
+struct Telling {
+    names: Vec<Option<String>>,
+    meaning: Meaning,
+}
+
+#[derive(Debug)]
+enum Meaning {
+    /// The offence of this heading, always.
+    Always(u16),
+    /// The offence of the first condition that holds; none if none does.
+    First(Vec<Condition>),
+}
+
+/// An offence found in a message, with what a person may want to know about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'g> {
+    grammar: &'g Grammar,
+    heading: u16,
+    reading: Reading,
+}
+
+impl Grammar {
+    /// Parses, proves and tests a grammar. `name` is that of the file, without `.grammar`.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the text, in its order, if there is one that is more than a warning.
+    pub fn load(name: &str, text: &str) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let mut faults = Faults::new(name, text);
+        let source = syntax::parse(text, &mut faults);
+        let (mut variants, mut voices) = (Vec::new(), Vec::new());
+        for (number, voice) in (0..).zip(&source.voices) {
+            let names = variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
+            let meaning = match &voice.verdict {
+                Verdict::Always(heading) => Meaning::Always(*heading as u16),
+                Verdict::Shape { cases, .. } => Meaning::First(
+                    cases
+                        .iter()
+                        .filter_map(|case| Condition::new(case, &names, &source.lists, &mut faults))
+                        .collect(),
+                ),
+            };
+            voices.push(Telling { names, meaning });
+        }
+        if !faults.has_errors() {
+            proof::prove(&variants, &mut faults);
+        }
+        if faults.has_errors() {
+            return Err(faults.into_sorted());
+        }
+        let grammar = Self {
+            name: name.to_owned(),
+            programs: source.programs,
+            units: source.units,
+            headings: source.headings,
+            voices,
+            matcher: Matcher::new(&variants),
+            lines: variants.iter().map(|variant| variant.place.line).collect(),
+        };
+        grammar.test(&source.tests, &mut faults);
+        for rule in source.voices.iter().flat_map(|voice| &voice.rules) {
+            let used = |test: &syntax::Test| {
+                grammar.read(test.message.as_bytes()).is_some_and(|found| found.line() == rule.place.line)
+            };
+            if !source.tests.iter().any(used) {
+                faults.warn(rule.place, "no test uses this rule");
+            }
+        }
+        if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
+    }
+}
+
+impl Grammar {
+    /// The name of its file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The programs whose lines it reads.
+    pub fn programs(&self) -> &[String] {
+        &self.programs
+    }
+
+    /// What its offences are called, in the order of the file.
+    pub fn headings(&self) -> &[String] {
+        &self.headings
+    }
+
+    /// The offence that a message tells of, if any. Whoever wrote the message is not asked about.
+    ///
+    /// Takes time linear in the message; does not allocate.
+    pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
+        let message = message.trim_ascii_end();
+        self.matcher.read(message, |reading| {
+            let heading = match &self.voices.get(usize::from(reading.voice))?.meaning {
+                Meaning::Always(heading) => *heading,
+                Meaning::First(conditions) => {
+                    conditions.iter().find(|condition| condition.holds(message, &reading.spans))?.heading
+                }
+            };
+            Some(Found { grammar: self, heading, reading: *reading })
+        })
+    }
+
+    /// Whether what is known of the sender speaks against its being one of this grammar's programs.
+    ///
+    /// A sender in a unit that the grammar names is genuine. Otherwise people (user ids from 1000 on) are not,
+    /// nor is a system user whose executable has another name. Root, who could write anything anywhere, and
+    /// senders of whom nothing is known are believed.
+    pub fn contradicts(&self, witness: &Witness<'_>) -> bool {
+        if witness.unit.is_some_and(|unit| self.units.iter().any(|pattern| glob(pattern.as_bytes(), unit))) {
+            return false;
+        }
+        let Some(uid) = witness.uid else { return false };
+        let name = witness.exe.and_then(|path| path.rsplit(|b| *b == b'/').next()).or(witness.comm);
+        let alien = name.is_some_and(|name| !self.programs.iter().any(|program| program.as_bytes() == name));
+        uid >= FIRST_PERSON || (uid != 0 && alien)
+    }
+
+    fn test(&self, tests: &[syntax::Test], faults: &mut Faults<'_>) {
+        for test in tests {
+            let found = self.read(test.message.as_bytes());
+            let what = match (test.want, found.map(|found| found.address())) {
+                (want, found) if want == found => continue,
+                (Some(want), None) => format!("no rule finds `{want}` in this message"),
+                (None, Some(found)) => format!("`{found}` is found in this message, and none should be"),
+                (want, Some(found)) => {
+                    format!(
+                        "`{found}` is found in this message instead of `{}`",
+                        want.map_or("-".to_owned(), |a| a.to_string())
+                    )
+                }
+                (None, None) => continue,
+            };
+            faults.error(test.place, what);
+        }
+    }
+}
+
+/// User ids below this one belong to services (login.defs(5), `UID_MIN`).
+const FIRST_PERSON: u32 = 1000;
+
+/// Whether `*` in the pattern can stand for something that makes it the text.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match pattern.iter().position(|b| *b == b'*') {
+        None => pattern == text,
+        Some(star) => {
+            let (front, back) = (pattern.get(..star).unwrap_or(&[]), pattern.get(star + 1..).unwrap_or(&[]));
+            text.len() + 1 >= pattern.len() && text.starts_with(front) && text.ends_with(back)
+        }
+    }
+}
+
+impl<'g> Found<'g> {
+    /// Whose log it was found in.
+    pub fn grammar(&self) -> &'g Grammar {
+        self.grammar
+    }
+
+    /// What the offence is called.
+    pub fn heading(&self) -> &'g str {
+        self.grammar.headings.get(usize::from(self.heading)).map_or("", String::as_str)
+    }
+
+    /// The address to hold to account.
+    pub fn address(&self) -> IpAddr {
+        self.reading.address
+    }
+
+    /// The line of the grammar file where the rule stands.
+    pub fn line(&self) -> u32 {
+        self.grammar.lines.get(self.reading.pattern as usize).copied().unwrap_or(0)
+    }
+
+    /// The names of the rule's holes and what they held in `message`, which must be the one it was found in.
+    pub fn holes<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, &'m [u8])> {
+        let names =
+            self.grammar.voices.get(usize::from(self.reading.voice)).map_or(&[][..], |voice| &voice.names);
+        let spans = self.reading.spans;
+        names.iter().zip(spans).filter_map(move |(name, span)| {
+            let (from, to) = span?;
+            Some((name.as_deref()?, message.get(from as usize..to as usize)?))
+        })
+    }
+
+    /// The user name in `message`, which must be the one it was found in.
+    pub fn user<'m>(&self, message: &'m [u8]) -> Option<&'m [u8]> {
+        self.holes(message).find(|(name, _)| *name == "user").map(|(_, text)| text)
+    }
+}
+
+/// All grammars in force, filed by program.
+#[derive(Debug, Default)]
+pub struct Grammars {
+    all: Vec<Grammar>,
+    by_program: HashMap<Box<[u8]>, u16>,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'g> {
+    /// No grammar reads its program's lines.
+    Foreign,
+    /// It tells of no offence.
+    Harmless(GrammarId),
+    /// It would tell of an offence, but what is known of its sender contradicts it.
+    Forged(GrammarId, Found<'g>),
+    /// It tells of an offence.
+    Offence(Offence, Found<'g>),
+}
+
+impl Grammars {
+    /// Files the grammars by program.
+    ///
+    /// # Errors
+    ///
+    /// The names of two grammars and the program that both read. The proof covers one grammar; were there two
+    /// for a program, a message could be read with two addresses after all.
+    pub fn new(all: Vec<Grammar>) -> Result<Self, String> {
+        let mut by_program: HashMap<Box<[u8]>, u16> = HashMap::new();
+        for (number, grammar) in (0_u16..).zip(&all) {
+            for program in &grammar.programs {
+                if let Some(other) =
+                    by_program.insert(program.as_bytes().into(), number).filter(|other| *other != number)
+                {
+                    let other = all.get(usize::from(other)).map_or("", |other| other.name());
+                    return Err(format!(
+                        "both `{other}` and `{}` read the lines of `{program}`",
+                        grammar.name
+                    ));
+                }
+            }
+        }
+        Ok(Self { all, by_program })
+    }
+
+    /// All of them; a [`GrammarId`] is a place in this order.
+    pub fn iter(&self) -> impl Iterator<Item = &Grammar> {
+        self.all.iter()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: GrammarId) -> Option<&Grammar> {
+        self.all.get(usize::from(id.0))
+    }
+
+    /// The grammar that reads this program's lines.
+    pub fn of_program(&self, program: &[u8]) -> Option<GrammarId> {
+        self.by_program.get(program).copied().map(GrammarId)
+    }
+
+    /// Finds the offence that an entry tells of.
+    ///
+    /// Takes time linear in the message, however many grammars there are for other programs. Does not allocate.
+    pub fn find(&self, entry: &Entry<'_>) -> Outcome<'_> {
+        let Some(id) = self.of_program(entry.program) else { return Outcome::Foreign };
+        let Some((grammar, found)) =
+            self.get(id).and_then(|grammar| Some((grammar, grammar.read(entry.message)?)))
+        else {
+            return Outcome::Harmless(id);
+        };
+        if grammar.contradicts(&entry.witness) {
+            return Outcome::Forged(id, found);
+        }
+        let offence = Offence {
+            time: entry.time,
+            address: found.address(),
+            grammar: id,
+            heading: HeadingId(found.heading),
+            voice: VoiceId(found.reading.voice),
+            pid: entry.pid,
+        };
+        Outcome::Offence(offence, found)
+    }
+}
+
+#[cfg(test)]
+mod tests;

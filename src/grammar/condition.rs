@@ -1,0 +1,114 @@
+//! What makes a line of a shape an offence: comparisons of its named holes with lists of words.
+//!
+//! They stand apart from shapes because they can only make a rule match less. The proof need not look at
+//! them, and adding a path to a list proves nothing anew.
+//!
+//! Text is compared without regard to ASCII upper and lower case. For `has` and `starts`, a thousand words
+//! cost as much as one.
+
+use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
+
+use super::fault::Faults;
+use super::matcher::Spans;
+use super::syntax::{Case, How, List, Word};
+
+/// Comparisons that must all hold.
+#[derive(Debug)]
+pub(super) struct Condition {
+    pub(super) heading: u16,
+    terms: Vec<Term>,
+}
+
+#[derive(Debug)]
+struct Term {
+    slot: usize,
+    not: bool,
+    test: Test,
+}
+
+#[derive(Debug)]
+enum Test {
+    Is(Vec<Box<[u8]>>),
+    Ends(Vec<Box<[u8]>>),
+    Starts(AhoCorasick),
+    Has(AhoCorasick),
+}
+
+impl Condition {
+    /// Makes a case usable; `names` are the shape's holes by slot.
+    pub(super) fn new(
+        case: &Case,
+        names: &[Option<String>],
+        lists: &[List],
+        faults: &mut Faults<'_>,
+    ) -> Option<Self> {
+        let mut terms = Vec::new();
+        for comparison in &case.comparisons {
+            let Some(slot) = names.iter().position(|name| name.as_deref() == Some(&comparison.hole)) else {
+                let known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
+                let what =
+                    format!("the shape has no hole called `{}`; it has {}", comparison.hole, known.join(" "));
+                faults.error(case.place, what);
+                return None;
+            };
+            let mut words: Vec<&str> = Vec::new();
+            for word in &comparison.words {
+                match word {
+                    Word::Plain(word) => words.push(word),
+                    Word::List(name) => match lists.iter().find(|list| list.name == *name) {
+                        Some(list) => words.extend(list.words.iter().map(String::as_str)),
+                        None => {
+                            faults.error(case.place, format!("there is no `list {name}:`"));
+                            return None;
+                        }
+                    },
+                }
+            }
+            match Test::new(comparison.how, &words) {
+                Ok(test) => terms.push(Term { slot, not: comparison.not, test }),
+                Err(error) => {
+                    faults.error(case.place, format!("the words cannot be compared with: {error}"));
+                    return None;
+                }
+            }
+        }
+        Some(Self { heading: u16::try_from(case.heading).ok()?, terms })
+    }
+
+    /// Whether a message with these spans meets it. Linear in the holes it names.
+    pub(super) fn holds(&self, message: &[u8], spans: &Spans) -> bool {
+        self.terms.iter().all(|term| {
+            let span = spans.get(term.slot).copied().flatten();
+            let text = span.and_then(|(from, to)| message.get(from as usize..to as usize));
+            text.is_some_and(|text| term.test.holds(text) != term.not)
+        })
+    }
+}
+
+impl Test {
+    fn new(how: How, words: &[&str]) -> Result<Self, BuildError> {
+        let bytes = || words.iter().map(|word| word.as_bytes().into()).collect();
+        let search =
+            |start| AhoCorasick::builder().ascii_case_insensitive(true).start_kind(start).build(words);
+        Ok(match how {
+            How::Is => Test::Is(bytes()),
+            How::Ends => Test::Ends(bytes()),
+            How::Starts => Test::Starts(search(StartKind::Anchored)?),
+            How::Has => Test::Has(search(StartKind::Unanchored)?),
+        })
+    }
+
+    fn holds(&self, text: &[u8]) -> bool {
+        match self {
+            Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
+            Test::Starts(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
+            Test::Has(words) => words.is_match(text),
+            Test::Ends(words) => words.iter().any(|word| {
+                text.len()
+                    .checked_sub(word.len())
+                    .and_then(|at| text.get(at..))
+                    .is_some_and(|end| end.eq_ignore_ascii_case(word))
+            }),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Proves that no message can be read with two addresses.
+//!
+//! Each rule is a regular language, and so is a grammar. Two copies of its automaton walk over the same bytes,
+//! and remember whether they have disagreed about which bytes are the `<ip>`. If both can accept after a
+//! disagreement, that message has two readings; the walk is breadth first, so it finds the shortest such. If
+//! not, every message has one address, whichever rule reads it, and in whatever order rules are tried.
+//!
+//! The holes here accept at least what the matcher's do (an `<ip>` need not be a valid address, for instance),
+//! and conditions are left out, so the proof errs on the side of refusing. It knows nothing of the matcher.
+
+use std::fmt;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::fault::{Faults, Place};
+use super::syntax::Kind;
+use super::variant::{Hole, Item, Variant};
+
+/// Refuses (in `faults`) a grammar in which some message has two addresses.
+///
+/// Takes time and memory in proportion to the pairs of states that some message reaches: 0.1 to 10 ms for the
+/// grammars that come with banstream. A grammar with more than [`MOST_PAIRS`] is refused as too complex.
+pub(super) fn prove(variants: &[Variant], faults: &mut Faults<'_>) {
+    match Automaton::of(variants).two_readings() {
+        Ok(None) => {}
+        Ok(Some(witness)) => {
+            let Witness { message, mut readings } = witness;
+            readings.sort_by_key(|reading| std::cmp::Reverse(reading.place));
+            let [here, there] = readings;
+            let other = match there.place.line {
+                line if line == here.place.line => "but also as".to_owned(),
+                line => format!("here, but in line {line} as"),
+            };
+            let what = format!(
+                "an attacker can choose the address: `{message}` can be read as {here} {other} {there}"
+            );
+            faults.error(here.place, what);
+        }
+        Err(TooComplex) => {
+            let place = variants.first().map_or(Place { line: 1, column: 1 }, |variant| variant.place);
+            faults.error(place, "the grammar is too complex to prove; use fewer choices and less free text");
+        }
+    }
+}
+
+/// The most pairs of states that a proof looks at, about 150 MB.
+const MOST_PAIRS: usize = 2_000_000;
+
+/// A message with two readings.
+struct Witness {
+    message: String,
+    readings: [Reading; 2],
+}
+
+/// The rule, and the bytes it takes for the address, with the place of the first in the message, from 1.
+struct Reading {
+    place: Place,
+    address: String,
+    column: usize,
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` (its column {})", self.address, self.column)
+    }
+}
+
+struct TooComplex;
+
+/// A set of bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Bytes([u64; 4]);
+
+impl Bytes {
+    fn of(holds: impl Fn(u8) -> bool) -> Self {
+        let mut words = [0; 4];
+        for byte in (0..=u8::MAX).filter(|byte| holds(*byte)) {
+            if let Some(word) = words.get_mut(usize::from(byte / 64)) {
+                *word |= 1_u64 << (byte % 64);
+            }
+        }
+        Self(words)
+    }
+
+    fn holds(self, byte: u8) -> bool {
+        self.0.get(usize::from(byte / 64)).is_some_and(|word| word >> (byte % 64) & 1 == 1)
+    }
+
+    /// A byte of both sets; one that can be printed if there is one.
+    fn common(self, other: Self) -> Option<u8> {
+        let both = Self(std::array::from_fn(|i| {
+            self.0.get(i).copied().unwrap_or(0) & other.0.get(i).copied().unwrap_or(0)
+        }));
+        if both.0 == [0; 4] {
+            return None;
+        }
+        (b'a'..=b'z').chain(b'0'..=b'9').chain(b' '..=b'~').chain(0..=u8::MAX).find(|byte| both.holds(*byte))
+    }
+}
+
+/// Reads one byte of a set and goes on; `address` if that byte is part of the `<ip>`.
+#[derive(Clone, Copy)]
+struct Move {
+    bytes: Bytes,
+    to: u32,
+    address: bool,
+}
+
+#[derive(Default)]
+struct State {
+    moves: Vec<Move>,
+    /// States that are as good as this one, without reading anything.
+    also: Vec<u32>,
+    accepts: Option<Place>,
+}
+
+struct Automaton {
+    states: Vec<State>,
+}
+
+impl Automaton {
+    /// The automaton of all variants. Those that begin alike share states, so that the walk does not tell
+    /// apart what is the same.
+    fn of(variants: &[Variant]) -> Self {
+        #[derive(PartialEq, Eq, Hash)]
+        enum Step {
+            Byte(u8),
+            Hole(Kind, Option<u8>),
+        }
+        let mut automaton = Self { states: vec![State::default()] };
+        let mut known: HashMap<(u32, Step), u32> = HashMap::new();
+        for variant in variants {
+            let mut at = 0;
+            for item in &variant.items {
+                match item {
+                    Item::Text(text) => {
+                        for byte in text {
+                            at = *known
+                                .entry((at, Step::Byte(*byte)))
+                                .or_insert_with(|| automaton.step(at, Bytes::of(|b| b == *byte), false));
+                        }
+                    }
+                    Item::Hole(hole) => {
+                        at = *known
+                            .entry((at, Step::Hole(hole.kind, hole.stop)))
+                            .or_insert_with(|| automaton.hole(at, *hole));
+                    }
+                }
+            }
+            automaton
+                .states
+                .get_mut(at as usize)
+                .into_iter()
+                .for_each(|state| state.accepts = Some(variant.place));
+        }
+        automaton.close();
+        automaton
+    }
+
+    fn state(&mut self) -> u32 {
+        self.states.push(State::default());
+        self.states.len() as u32 - 1
+    }
+
+    fn add(&mut self, from: u32, bytes: Bytes, to: u32, address: bool) {
+        self.states
+            .get_mut(from as usize)
+            .into_iter()
+            .for_each(|state| state.moves.push(Move { bytes, to, address }));
+    }
+
+    fn also(&mut self, from: u32, to: u32) {
+        self.states.get_mut(from as usize).into_iter().for_each(|state| state.also.push(to));
+    }
+
+    fn step(&mut self, from: u32, bytes: Bytes, address: bool) -> u32 {
+        let to = self.state();
+        self.add(from, bytes, to, address);
+        to
+    }
+
+    fn hole(&mut self, from: u32, hole: Hole) -> u32 {
+        let any = Bytes([u64::MAX; 4]);
+        match hole.kind {
+            Kind::Free => {
+                let end = self.state();
+                self.also(from, end);
+                self.add(end, any, end, false);
+                end
+            }
+            Kind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), false),
+            Kind::Word => self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != hole.stop), false),
+            Kind::Quoted => {
+                let end = self.state();
+                self.also(from, end);
+                self.add(end, Bytes::of(|b| b != b'"' && b != b'\\'), end, false);
+                let escaped = self.step(end, Bytes::of(|b| b == b'\\'), false);
+                self.add(escaped, any, end, false);
+                end
+            }
+            Kind::Ip => self.address(from),
+        }
+    }
+
+    /// One or more.
+    fn repeated(&mut self, from: u32, bytes: Bytes, address: bool) -> u32 {
+        let end = self.step(from, bytes, address);
+        self.add(end, bytes, end, address);
+        end
+    }
+
+    /// `1.2.3.4` with one to three digits a part; or hexadecimal digits and dots with two colons or more among
+    /// them, and perhaps a zone (`%eth0`).
+    fn address(&mut self, from: u32) -> u32 {
+        let end = self.state();
+        let digit = Bytes::of(|b| b.is_ascii_digit());
+        let mut at = from;
+        for part in 0..4 {
+            let one = self.step(at, digit, true);
+            let two = self.step(one, digit, true);
+            let three = self.step(two, digit, true);
+            self.also(one, three);
+            self.also(two, three);
+            at = if part < 3 { self.step(three, Bytes::of(|b| b == b'.'), true) } else { three };
+        }
+        self.also(at, end);
+
+        let colon = Bytes::of(|b| b == b':');
+        let hex = Bytes::of(|b| b.is_ascii_hexdigit());
+        let start = self.state();
+        self.also(from, start);
+        self.add(start, hex, start, true);
+        let one = self.step(start, colon, true);
+        self.add(one, hex, one, true);
+        let two = self.step(one, colon, true);
+        self.add(two, Bytes::of(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.'), two, true);
+        self.also(two, end);
+        let percent = self.step(two, Bytes::of(|b| b == b'%'), true);
+        let zone = self.repeated(percent, Bytes::of(is_zone), true);
+        self.also(zone, end);
+        end
+    }
+
+    /// Gives each state the moves of those that are as good, so that the walk need not follow `also`.
+    fn close(&mut self) {
+        for at in 0..self.states.len() as u32 {
+            let (mut todo, mut seen) = (vec![at], HashSet::<u32>::from_iter([at]));
+            let (mut moves, mut accepts) = (Vec::new(), None);
+            while let Some(state) = todo.pop().and_then(|at| self.states.get(at as usize)) {
+                // Only what a state could do by itself: the moves that `close` has added already come again.
+                moves.extend(state.moves.iter().copied());
+                accepts = accepts.or(state.accepts);
+                todo.extend(state.also.iter().copied().filter(|to| seen.insert(*to)));
+            }
+            moves.sort_by_key(|m| (m.to, m.address, m.bytes.0));
+            moves.dedup_by_key(|m| (m.to, m.address, m.bytes.0));
+            if let Some(state) = self.states.get_mut(at as usize) {
+                (state.moves, state.accepts) = (moves, accepts);
+            }
+        }
+    }
+
+    /// The shortest message that two copies of the automaton accept after a disagreement.
+    fn two_readings(&self) -> Result<Option<Witness>, TooComplex> {
+        let mut pairs =
+            vec![Pair { states: (0, 0), disagree: false, from: 0, byte: 0, addresses: (false, false) }];
+        let mut seen = HashSet::<(u32, u32, bool)>::from_iter([(0, 0, false)]);
+        let mut next = 0;
+        while let Some(&Pair { states: (one, two), disagree, .. }) = pairs.get(next) {
+            let (Some(first), Some(second)) = (self.states.get(one as usize), self.states.get(two as usize))
+            else {
+                break;
+            };
+            for a in &first.moves {
+                for b in &second.moves {
+                    let disagree = disagree || a.address != b.address;
+                    // The order of the two copies does not matter, so only one order is walked.
+                    let swap = a.to > b.to;
+                    let states = if swap { (b.to, a.to) } else { (a.to, b.to) };
+                    if seen.contains(&(states.0, states.1, disagree)) {
+                        continue;
+                    }
+                    let Some(byte) = a.bytes.common(b.bytes) else { continue };
+                    seen.insert((states.0, states.1, disagree));
+                    let addresses = if swap { (b.address, a.address) } else { (a.address, b.address) };
+                    pairs.push(Pair { states, disagree, from: next, byte, addresses });
+                    if disagree && let Some(witness) = self.witness(&pairs) {
+                        return Ok(Some(witness));
+                    }
+                }
+            }
+            next += 1;
+            if pairs.len() > MOST_PAIRS {
+                return Err(TooComplex);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What led to the last pair, if both its states accept.
+    fn witness(&self, pairs: &[Pair]) -> Option<Witness> {
+        let last = pairs.last()?;
+        let place = |state: u32| self.states.get(state as usize)?.accepts;
+        let places = (place(last.states.0)?, place(last.states.1)?);
+        // Backwards, and with the two copies told apart again where they were swapped.
+        let mut read = Vec::new();
+        let (mut index, mut states) = (pairs.len() - 1, last.states);
+        while index != 0 {
+            let at = pairs.get(index)?;
+            let before = pairs.get(at.from)?;
+            let addresses = if states == at.states { at.addresses } else { (at.addresses.1, at.addresses.0) };
+            read.push((at.byte, addresses));
+            let leads = |from: u32, to: u32, address: bool| {
+                self.states.get(from as usize).is_some_and(|state| {
+                    state.moves.iter().any(|m| m.to == to && m.address == address && m.bytes.holds(at.byte))
+                })
+            };
+            let (one, two) = before.states;
+            let straight = leads(one, states.0, addresses.0) && leads(two, states.1, addresses.1);
+            states = if straight { (one, two) } else { (two, one) };
+            index = at.from;
+        }
+        read.reverse();
+        let text = |wanted: &dyn Fn(&(bool, bool)) -> bool| {
+            let bytes = read.iter().filter(|(_, addresses)| wanted(addresses)).map(|(byte, _)| *byte);
+            bytes.flat_map(std::ascii::escape_default).map(char::from).collect::<String>()
+        };
+        let reading = |place, wanted: &dyn Fn(&(bool, bool)) -> bool| {
+            let column = read.iter().position(|(_, addresses)| wanted(addresses)).map_or(0, |at| at + 1);
+            Reading { place, address: text(wanted), column }
+        };
+        Some(Witness {
+            message: text(&|_| true),
+            readings: [reading(places.0, &|copies| copies.0), reading(places.1, &|copies| copies.1)],
+        })
+    }
+}
+
+/// Two states that the same bytes lead to.
+struct Pair {
+    states: (u32, u32),
+    disagree: bool,
+    /// The pair before, and what was read since.
+    from: usize,
+    byte: u8,
+    addresses: (bool, bool),
+}
+
+/// Whether this may stand in the zone of an address (RFC 4007, section 11), as interface names go.
+pub(super) fn is_zone(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
+}

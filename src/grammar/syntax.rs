@@ -1,0 +1,455 @@
+//! Reads the text of a grammar.
+//!
+//! The file is lines: an unindented one opens a section, the indented ones below are its body. nom reads what
+//! stands in a line. `grammars/README.md` describes the language for those who write it.
+//!
+//! This file knows what may be written, not what it means: whether a rule has exactly one address, or can be
+//! fooled, is for the compiler and the proof.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use nom::branch::alt;
+use nom::bytes::complete::{is_not, tag, take_while1};
+use nom::character::complete::{anychar, char, none_of, space1};
+use nom::combinator::{all_consuming, map, opt, value};
+use nom::error::{ErrorKind, ParseError};
+use nom::multi::{many0, many1, separated_list1};
+use nom::sequence::{delimited, preceded};
+use nom::{IResult, Parser};
+
+use super::fault::{Faults, Place};
+
+/// A grammar as written.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    pub(super) programs: Vec<String>,
+    pub(super) units: Vec<String>,
+    pub(super) voices: Vec<Voice>,
+    pub(super) headings: Vec<String>,
+    pub(super) lists: Vec<List>,
+    pub(super) tests: Vec<Test>,
+}
+
+/// One way of telling: a rule below a heading, or a shape with what makes its lines offences.
+#[derive(Debug)]
+pub(super) struct Voice {
+    pub(super) rules: Vec<Rule>,
+    pub(super) verdict: Verdict,
+}
+
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Every line of this voice is an offence of the heading.
+    Always(usize),
+    /// A line of the shape `name` is an offence of the first case that holds.
+    Shape { name: String, place: Place, cases: Vec<Case> },
+}
+
+/// What makes a line of a shape an offence.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) heading: usize,
+    pub(super) place: Place,
+    pub(super) comparisons: Vec<Comparison>,
+}
+
+#[derive(Debug)]
+pub(super) struct Comparison {
+    pub(super) hole: String,
+    pub(super) not: bool,
+    pub(super) how: How,
+    pub(super) words: Vec<Word>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Is,
+    Starts,
+    Ends,
+    Has,
+}
+
+#[derive(Debug)]
+pub(super) enum Word {
+    Plain(String),
+    List(String),
+}
+
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) name: String,
+    pub(super) words: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) place: Place,
+    pub(super) parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+pub(super) enum Part {
+    Text(String),
+    Hole { name: Option<String>, kind: Kind, column: u32 },
+    Choice { options: Vec<Vec<Part>>, optional: bool },
+}
+
+/// What may stand in a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Ip,
+    /// Anything: `<user>` and `<text>`.
+    Free,
+    Word,
+    Num,
+    Quoted,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Ip => "<ip>",
+            Kind::Free => "<text>",
+            Kind::Word => "<word>",
+            Kind::Num => "<num>",
+            Kind::Quoted => "<quoted>",
+        })
+    }
+}
+
+/// A message and the address that must be found in it.
+#[derive(Debug)]
+pub(super) struct Test {
+    pub(super) place: Place,
+    pub(super) want: Option<IpAddr>,
+    pub(super) message: String,
+}
+
+/// Choices inside choices, and no deeper.
+const DEPTH: usize = 6;
+
+/// Reads a grammar file; what cannot be read is in `faults`, and the rest is returned all the same.
+pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
+    let mut source = Source::default();
+    let mut section = Section::None;
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim_end();
+        let body = line.trim_start();
+        if body.is_empty() || body.starts_with('#') {
+            continue;
+        }
+        let indent = line.len() - body.len();
+        let place = Place { line: number, column: indent as u32 + 1 };
+        let read = if indent == 0 {
+            section_line(body, place, &mut source).map(|opened| section = opened)
+        } else {
+            body_line(body, place, section, &mut source)
+        };
+        if let Err(Problem { at, what }) = read {
+            let column = place.column + (body.len() - at.min(body.len())) as u32;
+            faults.error(Place { line: number, column }, what);
+        }
+    }
+    let start = Place { line: 1, column: 1 };
+    if source.programs.is_empty() {
+        faults.error(start, "no `program:` line says whose messages these are");
+    }
+    if source.voices.is_empty() && !faults.has_errors() {
+        faults.error(start, "there is no rule in it");
+    }
+    for voice in &source.voices {
+        if let Verdict::Shape { name, place, cases } = &voice.verdict {
+            if voice.rules.is_empty() {
+                faults.error(*place, format!("the shape `{name}` has no line"));
+            } else if cases.is_empty() {
+                faults.warn(
+                    *place,
+                    format!("no heading says what makes a line of the shape `{name}` an offence"),
+                );
+            }
+        }
+    }
+    source
+}
+
+/// Which section the indented lines belong to.
+#[derive(Clone, Copy)]
+enum Section {
+    None,
+    Heading(usize),
+    Cases { heading: usize, voice: usize },
+    Shape(usize),
+    List(usize),
+    Tests,
+}
+
+fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section, Problem> {
+    let Some((head, rest)) = line.split_once(':') else {
+        return Err(Problem::new(
+            line,
+            "a line that is not indented opens a section and has a `:`; a rule is indented",
+        ));
+    };
+    let words: Vec<&str> = head.split_whitespace().collect();
+    let rest_words = || rest.split_whitespace().map(str::to_owned);
+    if !matches!(*words, ["program" | "unit"]) && !rest.trim().is_empty() {
+        return Err(Problem::new(
+            rest.trim_start(),
+            format!("nothing may follow `{head}:`; what belongs to it stands indented below"),
+        ));
+    }
+    for word in &words {
+        if !word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+            return Err(Problem::new(
+                line,
+                format!("`{word}` is no name; one is written with `a` to `z`, `0` to `9` and `-`"),
+            ));
+        }
+    }
+    match *words {
+        ["program"] => {
+            source.programs.extend(rest_words());
+            Ok(Section::None)
+        }
+        ["unit"] => {
+            source.units.extend(rest_words());
+            Ok(Section::None)
+        }
+        ["test"] => Ok(Section::Tests),
+        ["list", name] => {
+            source.lists.push(List { name: name.to_owned(), words: Vec::new() });
+            Ok(Section::List(source.lists.len() - 1))
+        }
+        ["shape", name] => {
+            let verdict = Verdict::Shape { name: name.to_owned(), place, cases: Vec::new() };
+            source.voices.push(Voice { rules: Vec::new(), verdict });
+            Ok(Section::Shape(source.voices.len() - 1))
+        }
+        [name] => Ok(Section::Heading(heading(source, name))),
+        [name, "in", shape] => {
+            let found = source
+                .voices
+                .iter()
+                .position(|voice| matches!(&voice.verdict, Verdict::Shape { name, .. } if name == shape));
+            match found {
+                Some(voice) => Ok(Section::Cases { heading: heading(source, name), voice }),
+                None => Err(Problem::new(line, format!("no shape above is called `{shape}`"))),
+            }
+        }
+        _ => Err(Problem::new(
+            line,
+            "a section is `program:`, `unit:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
+        )),
+    }
+}
+
+fn heading(source: &mut Source, name: &str) -> usize {
+    source.headings.iter().position(|known| known == name).unwrap_or_else(|| {
+        source.headings.push(name.to_owned());
+        source.headings.len() - 1
+    })
+}
+
+fn body_line(line: &str, place: Place, section: Section, source: &mut Source) -> Result<(), Problem> {
+    match section {
+        Section::None => {
+            return Err(Problem::new(
+                line,
+                "this line belongs to no section; a heading stands above its rules",
+            ));
+        }
+        Section::Heading(heading) => {
+            let rules = vec![Rule { place, parts: rule(line, place)? }];
+            source.voices.push(Voice { rules, verdict: Verdict::Always(heading) });
+        }
+        Section::Shape(voice) => {
+            let rule = Rule { place, parts: rule(line, place)? };
+            if let Some(voice) = source.voices.get_mut(voice) {
+                voice.rules.push(rule);
+            }
+        }
+        Section::Cases { heading, voice } => {
+            let case = Case { heading, place, comparisons: comparisons(line)? };
+            if let Some(Voice { verdict: Verdict::Shape { cases, .. }, .. }) = source.voices.get_mut(voice) {
+                cases.push(case);
+            }
+        }
+        Section::List(list) => {
+            source.lists.get_mut(list).into_iter().for_each(|list| list.words.push(line.to_owned()));
+        }
+        Section::Tests => {
+            let (want, message) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+            let want = match want {
+                "-" => None,
+                address => match address.parse::<IpAddr>() {
+                    Ok(address) => Some(address.to_canonical()),
+                    Err(_) => {
+                        return Err(Problem::new(
+                            line,
+                            format!("a test begins with an address or `-`, not `{address}`"),
+                        ));
+                    }
+                },
+            };
+            source.tests.push(Test { place, want, message: message.trim_start().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn rule(line: &str, place: Place) -> Result<Vec<Part>, Problem> {
+    // A column is the line's length less what is still to be read.
+    let reader = Reader { end: place.column + line.len() as u32 };
+    finish(all_consuming(|input| reader.parts(input, DEPTH, false)).parse(line))
+}
+
+fn comparisons(line: &str) -> Result<Vec<Comparison>, Problem> {
+    finish(all_consuming(separated_list1(delimited(space1, tag("and"), space1), comparison)).parse(line))
+}
+
+fn finish<T>(result: IResult<&str, T, Problem>) -> Result<T, Problem> {
+    match result {
+        Ok((_, value)) => Ok(value),
+        Err(nom::Err::Error(problem) | nom::Err::Failure(problem)) => Err(problem),
+        Err(nom::Err::Incomplete(_)) => Err(Problem { at: 0, what: "the line ends too early".to_owned() }),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reader {
+    end: u32,
+}
+
+impl Reader {
+    /// Texts, holes and choices; inside a choice up to the next `|` or `}`.
+    fn parts<'a>(self, input: &'a str, depth: usize, inside: bool) -> IResult<&'a str, Vec<Part>, Problem> {
+        let text = map(many1(alt((preceded(char('\\'), anychar), none_of("<{}|\\>")))), |chars| {
+            Part::Text(chars.into_iter().collect())
+        });
+        // `>` and, outside a choice, `|` mean nothing special; they are apart only so that `text` stops there.
+        let plain = map(
+            alt((char('>'), |input: &'a str| if inside { fail(input) } else { char('|').parse(input) })),
+            |c| Part::Text(c.to_string()),
+        );
+        let (rest, parts) =
+            many0(alt((text, plain, |input| self.hole(input), |input| self.choice(input, depth))))
+                .parse(input)?;
+        match rest.chars().next() {
+            Some('}') if !inside => Err(stop(rest, "this `}` closes nothing; write `\\}` for the character")),
+            Some('\\') => Err(stop(rest, "a `\\` makes the next character plain, and none follows")),
+            _ => Ok((rest, parts)),
+        }
+    }
+
+    fn hole<'a>(self, input: &'a str) -> IResult<&'a str, Part, Problem> {
+        let (rest, _) = char('<').parse(input)?;
+        let Ok((after, body)) =
+            nom::sequence::terminated(is_not::<_, _, Problem>("<>{}| "), char('>')).parse(rest)
+        else {
+            return Err(stop(
+                input,
+                "this `<` opens a hole that is not closed; write `\\<` for the character",
+            ));
+        };
+        let (name, kind) = match body.split_once(':') {
+            Some((name, kind)) => (Some(name), kind),
+            None => (None, body),
+        };
+        let kind = match kind {
+            "ip" => Kind::Ip,
+            "user" | "text" => Kind::Free,
+            "word" => Kind::Word,
+            "num" => Kind::Num,
+            "quoted" => Kind::Quoted,
+            _ => {
+                return Err(stop(
+                    rest,
+                    format!("no hole is called `{kind}`; there are ip user text word num quoted"),
+                ));
+            }
+        };
+        let name = name.or((body == "user").then_some("user")).map(str::to_owned);
+        Ok((after, Part::Hole { name, kind, column: self.end - input.len() as u32 }))
+    }
+
+    fn choice<'a>(self, input: &'a str, depth: usize) -> IResult<&'a str, Part, Problem> {
+        let (rest, _) = char('{').parse(input)?;
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(stop(input, format!("choices stand at most {DEPTH} deep in each other")));
+        };
+        let (rest, options) =
+            separated_list1(char('|'), |input| self.parts(input, depth, true)).parse(rest)?;
+        let Ok((rest, _)) = char::<_, Problem>('}').parse(rest) else {
+            return Err(stop(input, "this `{` is not closed; write `\\{` for the character"));
+        };
+        let (rest, optional) = opt(char('?')).parse(rest)?;
+        Ok((rest, Part::Choice { options, optional: optional.is_some() }))
+    }
+}
+
+fn comparison(input: &str) -> IResult<&str, Comparison, Problem> {
+    let (rest, hole) = take_while1(|c: char| c.is_ascii_alphanumeric() || c == '-').parse(input)?;
+    let (rest, _) = space1(rest)?;
+    let how = alt((
+        value(How::Is, tag::<_, _, Problem>("is")),
+        value(How::Starts, tag("starts")),
+        value(How::Ends, tag("ends")),
+        value(How::Has, tag("has")),
+    ))
+    .parse(rest);
+    let Ok((rest, how)) = how else {
+        return Err(stop(
+            rest,
+            "a comparison is written `HOLE is|starts|ends|has WORD...`, with `not` before the words to turn it around",
+        ));
+    };
+    let (rest, not) = opt(preceded(space1, tag("not"))).parse(rest)?;
+    let (rest, words) = many1(preceded(space1, word)).parse(rest).map_err(|_: nom::Err<Problem>| {
+        nom::Err::Failure(Problem::new(rest, "one or more words to compare with must follow"))
+    })?;
+    Ok((rest, Comparison { hole: hole.to_owned(), not: not.is_some(), how, words }))
+}
+
+fn word(input: &str) -> IResult<&str, Word, Problem> {
+    if input.starts_with("and ") {
+        return fail(input);
+    }
+    alt((
+        map(delimited(char('"'), is_not("\""), char('"')), |text: &str| Word::Plain(text.to_owned())),
+        map(preceded(char('@'), is_not(" ")), |name: &str| Word::List(name.to_owned())),
+        map(is_not(" \""), |text: &str| Word::Plain(text.to_owned())),
+    ))
+    .parse(input)
+}
+
+/// What is wrong with a line, and how much of it was left to read there.
+#[derive(Debug)]
+struct Problem {
+    at: usize,
+    what: String,
+}
+
+impl Problem {
+    fn new(rest: &str, what: impl Into<String>) -> Self {
+        Self { at: rest.len(), what: what.into() }
+    }
+}
+
+impl ParseError<&str> for Problem {
+    fn from_error_kind(input: &str, _: ErrorKind) -> Self {
+        Self::new(input, "this cannot be read")
+    }
+
+    fn append(_: &str, _: ErrorKind, other: Self) -> Self {
+        other
+    }
+}
+
+fn fail<T>(input: &str) -> IResult<&str, T, Problem> {
+    Err(nom::Err::Error(Problem::from_error_kind(input, ErrorKind::Fail)))
+}
+
+fn stop(rest: &str, what: impl Into<String>) -> nom::Err<Problem> {
+    nom::Err::Failure(Problem::new(rest, what))
+}

@@ -1,0 +1,170 @@
+//! What the language reads, refuses and finds.
+
+use super::*;
+
+/// A grammar with these lines below a heading.
+fn grammar(rules: &str) -> Result<Grammar, String> {
+    let text =
+        format!("program: p\nx:\n{}", rules.lines().map(|rule| format!("    {rule}\n")).collect::<String>());
+    load(&text)
+}
+
+fn load(text: &str) -> Result<Grammar, String> {
+    Grammar::load("p.grammar", text).map(|(grammar, _)| grammar).map_err(|faults| {
+        faults
+            .iter()
+            .filter(|f| f.severity == Severity::Error)
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    })
+}
+
+/// The address that the rules find in a message.
+#[track_caller]
+fn check(rules: &str, message: &str, want: &str) {
+    let grammar = grammar(rules).unwrap_or_else(|faults| panic!("{faults}"));
+    let found = grammar.read(message.as_bytes());
+    assert_eq!(found.map_or("-".to_owned(), |found| found.address().to_string()), want);
+}
+
+/// The first fault of a grammar, whole.
+#[track_caller]
+fn refused(text: &str, want: &str) {
+    assert_eq!(load(text).map(|_| ()), Err(want.to_owned()));
+}
+
+const FAILED: &str = "Failed {password|none} for {invalid user }?<user> from <ip> port <num>{ ssh2}?";
+
+#[test]
+fn a_rule_is_the_whole_message() {
+    check(FAILED, "Failed password for root from 192.0.2.1 port 22 ssh2", "192.0.2.1");
+    check(FAILED, "Failed none for invalid user x y from 2001:db8::1 port 22", "2001:db8::1");
+    check(FAILED, "Failed password for root from 192.0.2.1 port 22 ssh2 and more", "-");
+    check(FAILED, " Failed password for root from 192.0.2.1 port 22", "-");
+    check(FAILED, "Failed password for root from 192.0.2.1 port 22  ", "192.0.2.1");
+    check(FAILED, "Failed password for  from 192.0.2.1 port 22", "192.0.2.1");
+    check(FAILED, "Failed password for root from 192.0.2.256 port 22", "-");
+    check(FAILED, "Failed password for root from 192.0.2.01 port 22", "-");
+    check(FAILED, "Failed password for root from ::ffff:192.0.2.1 port 22", "192.0.2.1");
+    check(FAILED, "Failed password for root from fe80::1%eth0 port 22", "fe80::1");
+}
+
+#[test]
+fn a_name_cannot_stand_for_the_address() {
+    let message = "Failed password for invalid user x from 10.1.1.2 port 5 ssh2 from 127.0.0.1 port 58 ssh2";
+    check(FAILED, message, "127.0.0.1");
+    check(FAILED, "Failed password for from 10.1.1.2 port 5 from 127.0.0.1 port 58", "127.0.0.1");
+}
+
+#[test]
+fn a_hole_ends_where_the_next_character_stands() {
+    check("[client <ip>:<num>] <text>", "[client 2001:db8::5:41234] x", "2001:db8::5");
+    check("[client <ip>:<num>] <text>", "[client 192.0.2.1:41234] x", "192.0.2.1");
+    check("gone: <ip>.", "gone: 192.0.2.1.", "192.0.2.1");
+    check("<word> (<word>[<ip>]) - <text>", "h (a.example[192.0.2.1]) - USER x: no", "192.0.2.1");
+    check("<ip> \"<quoted>\" <num>", r#"192.0.2.1 "a \" b\\" 200"#, "192.0.2.1");
+    check("<ip> \"<quoted>\" <num>", r#"192.0.2.1 "a \" 200"#, "-");
+    check("user=<word> ip=<ip>", "user=a b ip=192.0.2.1", "-");
+}
+
+#[test]
+fn free_text_stands_anywhere_it_cannot_lie() {
+    check(
+        "[<user>] FAIL LOGIN: Client \"<ip>\"",
+        "[a] FAIL LOGIN: Client \"10.0.0.1\"] FAIL LOGIN: Client \"192.0.2.1\"",
+        "192.0.2.1",
+    );
+    check("a <ip> <text> b <text> c", "a 192.0.2.1 b b  b c b c", "192.0.2.1");
+    check("a <ip> <text> b <text> c", "a 192.0.2.1 b b  c b", "-");
+    check("<text> from <ip>", " from  from 192.0.2.1", "192.0.2.1");
+}
+
+#[test]
+fn rules_that_begin_alike_are_told_apart() {
+    let rules = "abc <ip>\nabcd <ip>\nabc x<ip>\nab<word> <ip>\n<word> <word> <ip>";
+    for message in ["abc 192.0.2.1", "abcd 192.0.2.1", "abc x192.0.2.1", "abx 192.0.2.1", "q r 192.0.2.1"] {
+        check(rules, message, "192.0.2.1");
+    }
+    check(rules, "abcde", "-");
+    check(rules, "", "-");
+}
+
+#[test]
+fn a_backslash_makes_plain() {
+    check(r"\{\<x\>\|\\\} <ip>", r"{<x>|\} 192.0.2.1", "192.0.2.1");
+}
+
+const ACCESS: &str = r#"
+program: p
+list probes:
+    /.env
+    /.git/
+shape access:
+    <ip> <user> [<word> <word>] "<request:quoted>" <status:num> <num>{ "<agent:quoted>"}?
+auth-failure in access:
+    status is 401 407
+probe in access:
+    request has @probes
+    status is not 200 and request ends ".php HTTP/1.1"
+bot in access:
+    agent starts zgrab "evil bot"
+"#;
+
+/// The heading that a request falls under.
+#[track_caller]
+fn heading(request: &str, want: &str) {
+    let grammar = load(ACCESS).unwrap_or_else(|faults| panic!("{faults}"));
+    let message = format!("192.0.2.1 - [22/Nov/2026:05:40:46 +0000] {request}");
+    assert_eq!(grammar.read(message.as_bytes()).map_or("-", |found| found.heading()), want);
+}
+
+#[test]
+fn conditions_choose_the_heading() {
+    heading(r#""GET / HTTP/1.1" 200 5"#, "-");
+    heading(r#""GET / HTTP/1.1" 401 5"#, "auth-failure");
+    heading(r#""GET /.env HTTP/1.1" 401 5"#, "auth-failure");
+    heading(r#""GET /a/.ENV HTTP/1.1" 200 5"#, "probe");
+    heading(r#""GET /x.php HTTP/1.1" 404 5"#, "probe");
+    heading(r#""GET /x.php HTTP/1.1" 200 5"#, "-");
+    heading(r#""GET / HTTP/1.1" 200 5 "Zgrab/0.x""#, "bot");
+    heading(r#""GET / HTTP/1.1" 200 5 "Evil Bot 2""#, "bot");
+    heading(r#""GET / HTTP/1.1" 200 5 "no evil bot""#, "-");
+}
+
+#[test]
+fn free_text_on_both_sides_is_refused() {
+    refused(
+        "program: p\nx:\n    login <user> from <ip> as <text>\n",
+        "p.grammar:3:5: an attacker can choose the address: `login  from :: as from :: as ` can be read as `::` (its column 24) but also as `::` (its column 13)\n\
+         \x20       login <user> from <ip> as <text>\n\
+         \x20       ^",
+    );
+}
+
+#[test]
+fn two_rules_with_different_addresses_are_refused() {
+    let error = grammar("login <ip> by <word>\nlogin <word> by <ip>").map(|_| ()).unwrap_err();
+    assert_eq!(
+        error,
+        "p.grammar:4:5: an attacker can choose the address: `login :: by ::` can be read as `::` (its column 13) here, but in line 3 as `::` (its column 7)\n        login <word> by <ip>\n        ^"
+    );
+}
+
+#[test]
+fn ambiguity_inside_one_rule_is_refused() {
+    assert!(grammar("[client <ip>{:<num>}?] <text>").is_err());
+    assert!(grammar("<text>{ <ip>|x}").is_err());
+    assert!(grammar("<user> from <ip> <text>").is_err());
+    assert!(grammar("x <quoted>").is_err());
+}
+
+#[test]
+fn faults_point_at_the_place() {
+    refused(
+        "program: p\nx:\n    Login of <user> from <iq>\n",
+        "p.grammar:3:27: no hole is called `iq`; there are ip user text word num quoted\n\
+         \x20       Login of <user> from <iq>\n\
+         \x20                             ^",
+    );
+}

@@ -1,0 +1,218 @@
+//! Spells a rule out: one flat sequence of texts and holes for each way through its choices.
+//!
+//! Proof and matcher both work on these sequences, so what is proved is what is matched. Here too a rule is
+//! held to what makes matching linear: where a hole ends must be plain from the next character.
+//!
+//! This file does not know of conditions, and it reads no messages.
+
+use super::fault::{Faults, Place};
+use super::syntax::{Kind, Part, Rule};
+
+/// One way to write a message that a rule describes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub(super) voice: u16,
+    pub(super) place: Place,
+    pub(super) items: Vec<Item>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Item {
+    Text(Vec<u8>),
+    Hole(Hole),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Hole {
+    /// Where its span goes; the same hole of a rule has the same slot in every variant.
+    pub(super) slot: u8,
+    pub(super) kind: Kind,
+    /// The character that follows; `None` at the end of the message.
+    pub(super) stop: Option<u8>,
+}
+
+/// Slots in a rule. The spans of a match are an array of this size, so that none is allocated.
+pub(super) const SLOTS: usize = 16;
+
+/// Variants in a grammar; the choices of one rule multiply.
+const LIMIT: usize = 4096;
+
+/// Spells out the rules of one voice. Slots are shared by name, so that a shape's lines agree on them; the
+/// names come back in slot order, `None` for a hole without one.
+pub(super) fn spell_out(
+    rules: &[Rule],
+    voice: u16,
+    variants: &mut Vec<Variant>,
+    faults: &mut Faults<'_>,
+) -> Vec<Option<String>> {
+    let mut slots = Slots::default();
+    for rule in rules {
+        let mut sequences = vec![Vec::new()];
+        slots.seen.clear();
+        expand(&rule.parts, &mut sequences, &mut slots, rule.place, faults);
+        if slots.names.len() > SLOTS {
+            faults.error(rule.place, format!("a rule has at most {SLOTS} holes"));
+            continue;
+        }
+        if variants.len() + sequences.len() > LIMIT {
+            faults.error(
+                rule.place,
+                format!("the choices multiply to more than {LIMIT} ways to write a message"),
+            );
+            continue;
+        }
+        for sequence in sequences {
+            let items = join(sequence);
+            if let Err((place, what)) = settle(&items, rule.place) {
+                faults.error(place, what);
+                break;
+            }
+            let items = with_stops(items);
+            // Two ways through the choices can spell the same sequence: `{a|a}`.
+            if !variants.iter().any(|known| known.voice == voice && known.items == items) {
+                variants.push(Variant { voice, place: rule.place, items });
+            }
+        }
+    }
+    slots.names
+}
+
+#[derive(Default)]
+struct Slots {
+    names: Vec<Option<String>>,
+    /// Names used so far in this rule.
+    seen: Vec<String>,
+}
+
+impl Slots {
+    fn slot(&mut self, name: Option<&String>) -> u8 {
+        let known = name.and_then(|name| self.names.iter().position(|known| known.as_ref() == Some(name)));
+        let slot = known.unwrap_or_else(|| {
+            self.names.push(name.cloned());
+            self.names.len() - 1
+        });
+        u8::try_from(slot).unwrap_or(u8::MAX)
+    }
+}
+
+/// A text, or a hole with the column where it stands.
+#[derive(Clone)]
+enum Flat {
+    Text(Vec<u8>),
+    Hole { slot: u8, kind: Kind, column: u32 },
+}
+
+/// Appends every way through `parts` to every sequence; earlier options come first.
+fn expand(
+    parts: &[Part],
+    sequences: &mut Vec<Vec<Flat>>,
+    slots: &mut Slots,
+    place: Place,
+    faults: &mut Faults<'_>,
+) {
+    for part in parts {
+        match part {
+            Part::Text(text) => {
+                sequences
+                    .iter_mut()
+                    .for_each(|sequence| sequence.push(Flat::Text(text.clone().into_bytes())));
+            }
+            Part::Hole { name, kind, column } => {
+                if let Some(name) = name {
+                    if slots.seen.contains(name) && name != "user" {
+                        faults.error(
+                            Place { column: *column, ..place },
+                            format!("there is a hole called `{name}` already"),
+                        );
+                    }
+                    slots.seen.push(name.clone());
+                }
+                let hole = Flat::Hole { slot: slots.slot(name.as_ref()), kind: *kind, column: *column };
+                sequences.iter_mut().for_each(|sequence| sequence.push(hole.clone()));
+            }
+            Part::Choice { options, optional } => {
+                let mut spelt = Vec::new();
+                for option in options {
+                    let mut with = sequences.clone();
+                    expand(option, &mut with, slots, place, faults);
+                    spelt.append(&mut with);
+                }
+                if *optional {
+                    spelt.append(sequences);
+                }
+                spelt.truncate(LIMIT + 1);
+                *sequences = spelt;
+            }
+        }
+    }
+}
+
+/// Makes one text of texts that stand side by side.
+fn join(sequence: Vec<Flat>) -> Vec<Flat> {
+    let mut joined: Vec<Flat> = Vec::with_capacity(sequence.len());
+    for flat in sequence {
+        match (joined.last_mut(), flat) {
+            (Some(Flat::Text(before)), Flat::Text(text)) => before.extend(text),
+            (_, Flat::Text(text)) if text.is_empty() => {}
+            (_, flat) => joined.push(flat),
+        }
+    }
+    // Spaces at the end of a message do not count, so none can be asked for.
+    if let Some(Flat::Text(last)) = joined.last_mut() {
+        last.truncate(last.trim_ascii_end().len());
+        if last.is_empty() {
+            joined.pop();
+        }
+    }
+    joined
+}
+
+/// Whether the end of every hole is plain from what follows it, and there is one address.
+fn settle(items: &[Flat], place: Place) -> Result<(), (Place, String)> {
+    let mut addresses = 0;
+    for (item, next) in items.iter().zip(items.iter().skip(1).map(Some).chain([None])) {
+        let Flat::Hole { kind, column, .. } = item else { continue };
+        addresses += usize::from(*kind == Kind::Ip);
+        let stop = match next {
+            None => None,
+            Some(Flat::Text(text)) => text.first().copied(),
+            Some(Flat::Hole { column, .. }) => {
+                let what =
+                    "two holes stand side by side; put the text between them that tells where one ends";
+                return Err((Place { column: *column, ..place }, what.to_owned()));
+            }
+        };
+        let unclear = match (kind, stop) {
+            (Kind::Num, Some(b'0'..=b'9')) => true,
+            (Kind::Ip, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
+            (Kind::Quoted, stop) => stop != Some(b'"'),
+            _ => false,
+        };
+        if unclear {
+            let next = stop.map_or("the end".to_owned(), |stop| format!("`{}`", char::from(stop)));
+            let wants = if *kind == Kind::Quoted { "; a `\"` must follow" } else { "" };
+            return Err((
+                Place { column: *column, ..place },
+                format!("where {kind} ends is not plain from {next}{wants}"),
+            ));
+        }
+    }
+    match addresses {
+        1 => Ok(()),
+        0 => Err((place, "no `<ip>` says whom to hold to account".to_owned())),
+        _ => Err((place, "a rule has exactly one `<ip>`".to_owned())),
+    }
+}
+
+fn with_stops(items: Vec<Flat>) -> Vec<Item> {
+    let first = |flat: Option<&Flat>| match flat {
+        Some(Flat::Text(text)) => text.first().copied(),
+        _ => None,
+    };
+    let stops: Vec<Option<u8>> = (1..=items.len()).map(|next| first(items.get(next))).collect();
+    let item = |(flat, stop)| match flat {
+        Flat::Text(text) => Item::Text(text),
+        Flat::Hole { slot, kind, .. } => Item::Hole(Hole { slot, kind, stop }),
+    };
+    items.into_iter().zip(stops).map(item).collect()
+}
