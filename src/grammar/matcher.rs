@@ -389,7 +389,7 @@ fn v4(text: &[u8]) -> Option<Ipv4Addr> {
         if part.len() > 3 || parts == 4 || (part.len() > 1 && part.first() == Some(&b'0')) {
             return None;
         }
-        let mut value = part.is_empty().then_some(256).unwrap_or(0);
+        let mut value = if part.is_empty() { 256 } else { 0 };
         for byte in part {
             value = value * 10 + u32::from(byte.is_ascii_digit().then(|| byte - b'0')?);
         }

@@ -342,7 +342,7 @@ impl Reader {
         }
     }
 
-    fn hole<'a>(self, input: &'a str) -> IResult<&'a str, Part, Problem> {
+    fn hole(self, input: &str) -> IResult<&str, Part, Problem> {
         let (rest, _) = char('<').parse(input)?;
         let Ok((after, body)) =
             nom::sequence::terminated(is_not::<_, _, Problem>("<>{}| "), char('>')).parse(rest)
@@ -373,7 +373,7 @@ impl Reader {
         Ok((after, Part::Hole { name, kind, column: self.end - input.len() as u32 }))
     }
 
-    fn choice<'a>(self, input: &'a str, depth: usize) -> IResult<&'a str, Part, Problem> {
+    fn choice(self, input: &str, depth: usize) -> IResult<&str, Part, Problem> {
         let (rest, _) = char('{').parse(input)?;
         let Some(depth) = depth.checked_sub(1) else {
             return Err(stop(input, format!("choices stand at most {DEPTH} deep in each other")));
