@@ -1,0 +1,391 @@
+//! Turns offences into bans.
+//!
+//! A jail counts the offences that it watches, per offender, and bans whoever fills its window. All state that
+//! decides anything is here, in one value that one task owns.
+//!
+//! The detector is handed the time and returns its decisions as values: it reads no clock, logs nothing, and
+//! does not know that there is a kernel.
+
+mod allow;
+mod bans;
+mod curve;
+mod recent;
+mod session;
+mod window;
+
+use std::hash::BuildHasher;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
+
+use crate::grammar::Grammars;
+use crate::model::{Ban, Decision, Kind, Offence, Offender, Port, Span, Timestamp, Widths};
+use allow::AllowList;
+use bans::Bans;
+use curve::Past;
+use recent::Recent;
+use session::Sessions;
+use window::Windows;
+
+/// How many offences in how long earn how long a ban; the words are fail2ban's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jail {
+    /// Its name: letters, digits, `-`, `_` and `.`, so it can stand in a metric's label.
+    pub name: Arc<str>,
+    /// Which offences it counts; at least one, no grammar twice.
+    pub watches: Vec<Watch>,
+    /// How many offences earn a ban.
+    pub max_retry: NonZeroU8,
+    /// Within how long; more than zero.
+    pub find_time: Span,
+    /// How long the first ban lasts; for ever if `None`.
+    pub ban_time: Option<Span>,
+    /// The ports that a ban shuts, in order; all where empty.
+    pub ports: Arc<[Port]>,
+    /// Who is not banned by it, besides [`Settings::ignore`].
+    pub ignore: Vec<Offender>,
+}
+
+/// The offences of one grammar that a jail counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    /// The grammar's name.
+    pub grammar: String,
+    /// Its headings that count; at least one.
+    pub headings: Vec<String>,
+}
+
+/// How the bans of one offender grow: the n-th lasts `ban_time * factor^(n-1)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// From 1, which is no growth, to 100.
+    pub factor: f64,
+    /// How long a ban can become by growing.
+    pub cap: Span,
+    /// How long an offender must be quiet for one earlier ban to be forgotten.
+    pub decay: Span,
+    /// By up to which fraction of itself a ban is lengthened at random; 0 to 1.
+    pub jitter: f64,
+}
+
+/// What a detector is told by its operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The jails, no two of one name.
+    pub jails: Vec<Jail>,
+    /// Who is never banned by any jail.
+    pub ignore: Vec<Offender>,
+    /// What one offender is.
+    pub widths: Widths,
+    /// How many offenders all jails together watch at once; the one longest unseen makes room.
+    pub max_offenders: NonZeroUsize,
+    /// How the bans of one offender grow.
+    pub growth: Growth,
+}
+
+/// Counts offences and decides bans.
+#[derive(Debug)]
+pub struct Detector {
+    settings: Settings,
+    allow: AllowList,
+    cells: Vec<Cell>,
+    /// For each grammar and heading the cells that count it.
+    watchers: Vec<Vec<Vec<u16>>>,
+    past: Recent<(Offender, u64), Past>,
+    bans: Bans,
+    hasher: DefaultHashBuilder,
+}
+
+/// A jail at work.
+#[derive(Debug)]
+struct Cell {
+    jail: Jail,
+    allow: AllowList,
+    windows: Windows,
+    sessions: Sessions,
+}
+
+/// What came of a number of offences.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What is to be done.
+    pub decisions: Vec<Decision>,
+    /// Bans that were earned and withheld.
+    pub spared: Vec<Spared>,
+    /// Offences counted by some jail.
+    pub counted: u64,
+    /// Lines that told of an attempt that was counted already.
+    pub repeated: u64,
+    /// Offences of offenders that the jail had banned already.
+    pub banned_already: u64,
+    /// Offenders forgotten for lack of room.
+    pub forgotten: u64,
+}
+
+/// A ban that was earned and withheld.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spared {
+    /// Who earned it.
+    pub offender: Offender,
+    /// From which jail.
+    pub jail: Arc<str>,
+    /// The member of `ignoreip` that protects them.
+    pub by: Offender,
+}
+
+/// The jail that operators' bans belong to.
+pub const MANUAL: &str = "manual";
+
+impl Detector {
+    /// A detector that has seen nothing yet. What `settings` says of grammars or headings that are not among
+    /// `grammars` counts nothing.
+    pub fn new(settings: Settings, grammars: &Grammars) -> Self {
+        let mut detector = Self {
+            past: Recent::new(settings.max_offenders.get()),
+            allow: AllowList::default(),
+            cells: Vec::new(),
+            watchers: Vec::new(),
+            bans: Bans::default(),
+            hasher: DefaultHashBuilder::default(),
+            settings,
+        };
+        detector.settle(Vec::new(), grammars);
+        detector
+    }
+
+    /// Goes on under other settings: bans stay, and so do the counts of jails that are still there by name.
+    /// What comes back are the bans lifted because `ignoreip` now protects their offender.
+    pub fn reconfigure(&mut self, settings: Settings, grammars: &Grammars) -> Vec<Decision> {
+        self.settings = settings;
+        let before = std::mem::take(&mut self.cells);
+        self.settle(before, grammars);
+        let lifted: Vec<Offender> = self
+            .bans
+            .iter()
+            .filter(|ban| ban.kind == Kind::Auto && self.protector(ban.offender, &ban.jail).is_some())
+            .map(|ban| ban.offender)
+            .collect();
+        lifted.into_iter().flat_map(|offender| self.bans.lift(offender)).map(Decision::Unban).collect()
+    }
+
+    fn settle(&mut self, before: Vec<Cell>, grammars: &Grammars) {
+        let limit = self.settings.max_offenders.get();
+        let mut before: Vec<Option<Cell>> = before.into_iter().map(Some).collect();
+        self.allow = AllowList::new(self.settings.ignore.iter().copied());
+        self.cells = self
+            .settings
+            .jails
+            .iter()
+            .map(|jail| {
+                let (full, span) = (jail.max_retry.get(), jail.find_time);
+                let known = before
+                    .iter_mut()
+                    .find(|cell| cell.as_ref().is_some_and(|cell| cell.jail.name == jail.name));
+                let windows = match known.and_then(Option::take) {
+                    Some(cell) => cell.windows.resized(full, span, limit),
+                    None => Windows::new(full, span, limit),
+                };
+                let allow = AllowList::new(jail.ignore.iter().copied());
+                Cell { jail: jail.clone(), allow, windows, sessions: Sessions::new(span) }
+            })
+            .collect();
+        self.watchers = grammars
+            .iter()
+            .map(|grammar| {
+                grammar
+                    .headings()
+                    .iter()
+                    .map(|heading| {
+                        let counts = |jail: &Jail| {
+                            jail.watches
+                                .iter()
+                                .any(|w| w.grammar == grammar.name() && w.headings.contains(heading))
+                        };
+                        (0..)
+                            .zip(&self.settings.jails)
+                            .filter(|(_, jail)| counts(jail))
+                            .map(|(number, _)| number)
+                            .collect()
+                    })
+                    .collect()
+            })
+            .collect();
+    }
+
+    /// Counts one offence; what comes of it is added to `seen`.
+    ///
+    /// An offence counts at its own time, so that a replay, a backlog and live traffic come to the same bans; a
+    /// time in the future counts as `now`. A ban that would be over by `now` is remembered, but not imposed.
+    ///
+    /// Takes time in proportion to the jails that watch this heading and their `max_retry`. Allocates only as
+    /// what it remembers grows.
+    pub fn observe(&mut self, offence: &Offence, now: Timestamp, seen: &mut Seen) {
+        let offence = Offence { time: offence.time.min(now), ..*offence };
+        let offender = Offender::behind(offence.address, self.settings.widths);
+        let (grammar, heading) = (usize::from(offence.grammar.0), usize::from(offence.heading.0));
+        let Some(watchers) = self.watchers.get(grammar).and_then(|headings| headings.get(heading)) else {
+            return;
+        };
+        let mut full = [None; 8];
+        let mut fill = full.iter_mut();
+        for number in watchers {
+            let Some(cell) = self.cells.get_mut(usize::from(*number)) else { continue };
+            if self.bans.holds(offender, &cell.jail.name) {
+                seen.banned_already += 1;
+                continue;
+            }
+            if !cell.sessions.is_new(&offence, offender) {
+                seen.repeated += 1;
+                continue;
+            }
+            let (standing, evicted) = cell.windows.count(offender, offence.time);
+            seen.counted += 1;
+            seen.forgotten += u64::from(evicted);
+            if standing >= cell.jail.max_retry.get()
+                && let Some(slot) = fill.next()
+            {
+                *slot = Some(*number);
+            }
+        }
+        for number in full.into_iter().flatten() {
+            self.earned(usize::from(number), offender, offence.time, now, seen);
+        }
+        self.make_room(seen);
+    }
+
+    /// A jail's window is full.
+    fn earned(&mut self, number: usize, offender: Offender, at: Timestamp, now: Timestamp, seen: &mut Seen) {
+        let Some(cell) = self.cells.get_mut(number) else { return };
+        cell.windows.forget(offender);
+        let jail = cell.jail.clone();
+        if let Some(by) = self.protector(offender, &jail.name) {
+            seen.spared.push(Spared { offender, jail: jail.name, by });
+            return;
+        }
+        let growth = self.settings.growth;
+        let key = (offender, self.hasher.hash_one(&jail.name));
+        let (_, past, _) = self.past.touch(key);
+        let times = past.remembered(&growth, at).saturating_add(1);
+        // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
+        let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
+        let until = jail.ban_time.map(|time| at + curve::length(time, &growth, times, roll));
+        *past = Past { bans: times, ended: until.unwrap_or(at) };
+        if until.is_some_and(|until| until <= now) {
+            return;
+        }
+        let reason = format!("{} offences within {}", jail.max_retry, jail.find_time).into();
+        let ban = Ban {
+            offender,
+            jail: jail.name,
+            kind: Kind::Auto,
+            ports: jail.ports,
+            since: at,
+            until,
+            times,
+            reason,
+        };
+        seen.decisions.push(Decision::Ban(self.bans.insert(ban)));
+    }
+
+    fn make_room(&mut self, seen: &mut Seen) {
+        while self.tracked() > self.settings.max_offenders.get() {
+            let Some(largest) = self.cells.iter_mut().max_by_key(|cell| cell.windows.len()) else { return };
+            largest.windows.forget_oldest();
+            seen.forgotten += 1;
+        }
+    }
+
+    /// Who in `ignoreip` protects the offender from this jail.
+    fn protector(&self, offender: Offender, jail: &str) -> Option<Offender> {
+        let cell = self.cells.iter().find(|cell| *cell.jail.name == *jail);
+        self.allow.protects(offender).or_else(|| cell?.allow.protects(offender))
+    }
+
+    /// An operator's ban on all ports.
+    ///
+    /// # Errors
+    ///
+    /// The member of `ignoreip` that protects the offender.
+    pub fn ban(
+        &mut self,
+        offender: Offender,
+        span: Option<Span>,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Decision, Offender> {
+        if let Some(by) = self.protector(offender, MANUAL) {
+            return Err(by);
+        }
+        let ban = Ban {
+            offender,
+            jail: MANUAL.into(),
+            kind: Kind::Manual,
+            ports: [].into(),
+            since: now,
+            until: span.map(|span| now + span),
+            times: 1,
+            reason: reason.into(),
+        };
+        Ok(Decision::Ban(self.bans.insert(ban)))
+    }
+
+    /// Lifts the bans on all offenders inside `target`, and forgets that they had any.
+    pub fn unban(&mut self, target: Offender) -> Vec<Decision> {
+        let lifted = self.bans.lift(target);
+        self.pardon(lifted)
+    }
+
+    /// Lifts all bans, and forgets that there were any.
+    pub fn unban_all(&mut self) -> Vec<Decision> {
+        let lifted = self.bans.lift_all();
+        self.pardon(lifted)
+    }
+
+    fn pardon(&mut self, lifted: Vec<Ban>) -> Vec<Decision> {
+        for ban in &lifted {
+            self.past.remove(&(ban.offender, self.hasher.hash_one(&ban.jail)));
+        }
+        lifted.into_iter().map(Decision::Unban).collect()
+    }
+
+    /// Puts a ban in force again that was decided before a restart.
+    pub fn restore(&mut self, ban: Ban) {
+        let key = (ban.offender, self.hasher.hash_one(&ban.jail));
+        *self.past.touch(key).1 = Past { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
+        self.bans.insert(ban);
+    }
+
+    /// Forgets the bans that are over at `now`, and returns them. The kernel has let them go by itself.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Ban> {
+        self.bans.end(now)
+    }
+
+    /// The next instant at which [`expire`](Self::expire) may have something to do.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.bans.next_end()
+    }
+
+    /// The bans in force, in no particular order.
+    pub fn bans(&self) -> impl Iterator<Item = &Ban> {
+        self.bans.iter()
+    }
+
+    /// How many bans are in force.
+    pub fn banned(&self) -> usize {
+        self.bans.len()
+    }
+
+    /// How many offenders are watched.
+    pub fn tracked(&self) -> usize {
+        self.cells.iter().map(|cell| cell.windows.len()).sum()
+    }
+
+    /// The jails and how many offenders each watches.
+    pub fn jails(&self) -> impl Iterator<Item = (&Jail, usize)> {
+        self.cells.iter().map(|cell| (&cell.jail, cell.windows.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! The bans in force, by offender and by when they end.
+//!
+//! They stand apart from the counting because bans also come from operators and, after a restart, from the
+//! ledger, and all end alike.
+//!
+//! This file does not know why anybody is banned, and it does not carry bans out.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use hashbrown::HashMap;
+
+use crate::model::{Ban, Offender, Timestamp};
+
+/// Who is banned. An offender has at most one ban from each jail.
+#[derive(Debug, Default)]
+pub(super) struct Bans {
+    by_offender: HashMap<Offender, Vec<Ban>>,
+    /// When to look whose ban has ended; a ban that was lifted or replaced leaves its entry behind.
+    ends: BinaryHeap<Reverse<(Timestamp, Offender)>>,
+    count: usize,
+}
+
+impl Bans {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// All bans, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Ban> {
+        self.by_offender.values().flatten()
+    }
+
+    /// Whether this jail bans the offender.
+    pub(super) fn holds(&self, offender: Offender, jail: &str) -> bool {
+        self.by_offender.get(&offender).is_some_and(|bans| bans.iter().any(|ban| *ban.jail == *jail))
+    }
+
+    /// Puts a ban in force, in place of an earlier one of the same jail.
+    ///
+    /// A ban never shortens another on the same ports, for in the kernel they are one element: it lasts at
+    /// least as long as that. What comes back is the ban as it is in force.
+    pub(super) fn insert(&mut self, mut ban: Ban) -> Ban {
+        let bans = self.by_offender.entry(ban.offender).or_default();
+        for other in bans.iter().filter(|other| other.ports == ban.ports) {
+            ban.until = match (ban.until, other.until) {
+                (Some(mine), Some(others)) => Some(mine.max(others)),
+                _ => None,
+            };
+        }
+        let before = bans.len();
+        bans.retain(|other| other.jail != ban.jail);
+        bans.push(ban.clone());
+        self.count = self.count + bans.len() - before;
+        if let Some(until) = ban.until {
+            self.ends.push(Reverse((until, ban.offender)));
+        }
+        ban
+    }
+
+    /// Lifts all bans on offenders inside `target`, and returns them. Looks at every ban.
+    pub(super) fn lift(&mut self, target: Offender) -> Vec<Ban> {
+        let inside = self.by_offender.extract_if(|offender, _| target.contains(*offender));
+        let lifted: Vec<Ban> = inside.flat_map(|(_, bans)| bans).collect();
+        self.count -= lifted.len();
+        lifted
+    }
+
+    /// Lifts all bans.
+    pub(super) fn lift_all(&mut self) -> Vec<Ban> {
+        self.ends.clear();
+        self.count = 0;
+        self.by_offender.drain().map(|(_, bans)| bans).flatten().collect()
+    }
+
+    /// When the next ban ends, at the earliest.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.ends.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Forgets the bans that have ended at `now`, and returns them.
+    pub(super) fn end(&mut self, now: Timestamp) -> Vec<Ban> {
+        let mut ended = Vec::new();
+        while self.next_end().is_some_and(|at| at <= now) {
+            let Some(Reverse((_, offender))) = self.ends.pop() else { break };
+            if let Some(bans) = self.by_offender.get_mut(&offender) {
+                ended.extend(bans.extract_if(.., |ban| ban.until.is_some_and(|until| until <= now)));
+                if bans.is_empty() {
+                    self.by_offender.remove(&offender);
+                }
+            }
+        }
+        self.count -= ended.len();
+        ended
+    }
+}

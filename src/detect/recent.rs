@@ -1,0 +1,188 @@
+//! A table that never outgrows its limit: the entry longest unseen makes room for a new one.
+//!
+//! It stands apart because all that attackers can make the detector remember is kept in it: whoever owns a /32
+//! of IPv6 space could otherwise fill our memory.
+//!
+//! It does not know what it keeps, nor when an entry is out of date.
+
+use std::hash::{BuildHasher, Hash};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+/// At most `limit` entries, each in a slot that keeps its number while the entry is there.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    limit: usize,
+    hasher: DefaultHashBuilder,
+    index: HashTable<u32>,
+    slots: Vec<Slot<K, V>>,
+    /// The first of the free slots, which are chained by `older`.
+    free: u32,
+    newest: u32,
+    oldest: u32,
+}
+
+#[derive(Debug)]
+struct Slot<K, V> {
+    key: K,
+    value: V,
+    newer: u32,
+    older: u32,
+}
+
+/// What a slot number says where there is no slot.
+const NONE: u32 = u32::MAX;
+
+impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
+    /// A table of at most `limit` entries, and at least one. Memory grows with the entries, not with the limit.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.clamp(1, NONE as usize - 1),
+            hasher: DefaultHashBuilder::default(),
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: NONE,
+            newest: NONE,
+            oldest: NONE,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The entry's slot and value, made if it is not there, and now the newest; true if an older one was
+    /// forgotten to make room. Constant time.
+    pub(super) fn touch(&mut self, key: K) -> (u32, &mut V, bool) {
+        let (at, evicted) = match self.find(&key) {
+            Some(at) => {
+                self.unlink(at);
+                (at, false)
+            }
+            None => self.insert(key),
+        };
+        self.link_newest(at);
+        // `at` came from the index or was just pushed, so the slot is there.
+        #[allow(clippy::indexing_slicing)]
+        (at, &mut self.slots[at as usize].value, evicted)
+    }
+
+    /// The entry's value, if it is there; it does not become newer by it.
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
+        self.find(key).and_then(|at| self.slots.get(at as usize)).map(|slot| &slot.value)
+    }
+
+    /// Forgets an entry.
+    pub(super) fn remove(&mut self, key: &K) {
+        let hash = self.hasher.hash_one(key);
+        let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
+        if let Ok(entry) = self.index.find_entry(hash, same) {
+            let (at, _) = entry.remove();
+            self.release(at);
+        }
+    }
+
+    /// The entries, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &K, &V)> {
+        std::iter::successors(Some(self.oldest), |at| self.slots.get(*at as usize).map(|slot| slot.newer))
+            .map_while(|at| self.slots.get(at as usize).map(|slot| (at, &slot.key, &slot.value)))
+    }
+
+    fn find(&self, key: &K) -> Option<u32> {
+        let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
+        self.index.find(self.hasher.hash_one(key), same).copied()
+    }
+
+    fn insert(&mut self, key: K) -> (u32, bool) {
+        let evicted = self.index.len() >= self.limit;
+        if evicted && let Some(oldest) = self.slots.get(self.oldest as usize).map(|slot| slot.key) {
+            self.remove(&oldest);
+        }
+        let slot = Slot { key, value: V::default(), newer: NONE, older: NONE };
+        let at = match self.slots.get_mut(self.free as usize) {
+            Some(free) => {
+                let at = self.free;
+                self.free = free.older;
+                *free = slot;
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash = |at: &u32| slots.get(*at as usize).map_or(0, |slot| hasher.hash_one(slot.key));
+        self.index.insert_unique(hasher.hash_one(key), at, hash);
+        (at, evicted)
+    }
+
+    fn release(&mut self, at: u32) {
+        self.unlink(at);
+        let free = self.free;
+        if let Some(slot) = self.slots.get_mut(at as usize) {
+            slot.older = free;
+            self.free = at;
+        }
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let Some(&Slot { newer, older, .. }) = self.slots.get(at as usize) else { return };
+        match self.slots.get_mut(newer as usize) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+        match self.slots.get_mut(older as usize) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn link_newest(&mut self, at: u32) {
+        let before = std::mem::replace(&mut self.newest, at);
+        match self.slots.get_mut(before as usize) {
+            Some(slot) => slot.newer = at,
+            None => self.oldest = at,
+        }
+        if let Some(slot) = self.slots.get_mut(at as usize) {
+            (slot.newer, slot.older) = (NONE, before);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys left in a table of three, the oldest first, after these were touched.
+    #[track_caller]
+    fn check(touched: &[u32], want: &[u32]) {
+        let mut recent = Recent::<u32, ()>::new(3);
+        for key in touched {
+            recent.touch(*key);
+        }
+        assert_eq!(recent.iter().map(|(_, key, ())| *key).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn the_one_longest_unseen_makes_room() {
+        check(&[], &[]);
+        check(&[1, 2, 3], &[1, 2, 3]);
+        check(&[1, 2, 3, 4], &[2, 3, 4]);
+        check(&[1, 2, 3, 1, 4], &[3, 1, 4]);
+        check(&[1, 1, 1], &[1]);
+    }
+
+    #[test]
+    fn a_slot_is_used_again() {
+        let mut recent = Recent::<u32, u8>::new(3);
+        let (first, value, _) = recent.touch(1);
+        *value = 7;
+        recent.touch(2);
+        recent.remove(&1);
+        recent.remove(&1);
+        assert_eq!((recent.get(&1), recent.len()), (None, 1));
+        let (again, value, evicted) = recent.touch(3);
+        assert_eq!((again, *value, evicted), (first, 0, false));
+    }
+}

@@ -1,0 +1,119 @@
+//! Counts one attempt once, though a server may write several lines for it.
+//!
+//! OpenSSH writes `Invalid user`, PAM's line, `Failed password` and `Connection closed` for one wrong password.
+//! Each is a voice of its own. Within one session (the lines of one process about one address) each voice says
+//! one thing once, so the voice that spoke most often says how many attempts there were, and a line counts only
+//! if it raises that number.
+//!
+//! This file knows neither what the voices say nor how many attempts are too many.
+
+use crate::model::{GrammarId, Offence, Offender, Span, Timestamp, VoiceId};
+
+use super::recent::Recent;
+
+/// The sessions of one jail.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    forget_after: Span,
+    table: Recent<Key, Session>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    offender: Offender,
+    pid: u32,
+    grammar: GrammarId,
+}
+
+/// How often each voice spoke; voices beyond the fourth in one session add nothing.
+#[derive(Debug, Default)]
+struct Session {
+    voices: [(u16, u16); VOICES],
+    attempts: u16,
+    last: Timestamp,
+}
+
+const VOICES: usize = 4;
+
+/// Sessions of one jail remembered at a time, 72 bytes each. Whoever opens more at once can have a session
+/// forgotten, and so a line too many counted: against themselves, or by as much against another.
+const LIMIT: usize = 65_536;
+
+impl Sessions {
+    /// Sessions that are forgotten when nothing was heard of them for this long.
+    pub(super) fn new(forget_after: Span) -> Self {
+        Self { forget_after, table: Recent::new(LIMIT) }
+    }
+
+    /// Whether the offence is an attempt that no line of its session has told of yet.
+    ///
+    /// Constant time; allocates only as the number of sessions grows.
+    pub(super) fn is_new(&mut self, offence: &Offence, offender: Offender) -> bool {
+        let key = Key { offender, pid: offence.pid, grammar: offence.grammar };
+        let (_, session, _) = self.table.touch(key);
+        if offence.time.since(session.last) > self.forget_after {
+            *session = Session::default();
+        }
+        session.last = offence.time;
+        let VoiceId(voice) = offence.voice;
+        let heard = session.voices.iter_mut().find(|(known, times)| *known == voice || *times == 0);
+        let times = heard.map_or(1, |heard| {
+            *heard = (voice, heard.1.saturating_add(1));
+            heard.1
+        });
+        let is_new = times > session.attempts;
+        session.attempts = session.attempts.max(times);
+        // A worker that serves one client for days would reach the end of the count: begin anew before.
+        if session.attempts == u16::MAX {
+            *session = Session { last: session.last, ..Session::default() };
+        }
+        is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::HeadingId;
+
+    /// Which of these (second, pid, voice) count.
+    #[track_caller]
+    fn check(lines: &[(i64, u32, u16)], want: &[usize]) {
+        let mut sessions = Sessions::new(Span::from_secs(60));
+        let mut counted = Vec::new();
+        for (number, (second, pid, voice)) in lines.iter().enumerate() {
+            let offence = Offence {
+                time: Timestamp::from_secs(*second),
+                address: "192.0.2.1".parse().unwrap(),
+                grammar: GrammarId(0),
+                heading: HeadingId(0),
+                voice: VoiceId(*voice),
+                pid: *pid,
+            };
+            if sessions.is_new(&offence, "192.0.2.1".parse().unwrap()) {
+                counted.push(number);
+            }
+        }
+        assert_eq!(counted, want);
+    }
+
+    #[test]
+    fn one_attempt_in_several_voices_counts_once() {
+        check(&[(100, 7, 0), (100, 7, 1), (100, 7, 2), (101, 7, 3)], &[0]);
+    }
+
+    #[test]
+    fn as_many_attempts_as_the_voice_that_spoke_most() {
+        check(&[(100, 7, 0), (100, 7, 1), (101, 7, 1), (102, 7, 0), (103, 7, 1), (103, 7, 2)], &[0, 2, 4]);
+    }
+
+    #[test]
+    fn each_session_counts_for_itself() {
+        check(&[(100, 7, 0), (100, 8, 0), (101, 8, 1)], &[0, 1]);
+    }
+
+    #[test]
+    fn a_session_ends_when_it_is_quiet() {
+        check(&[(100, 7, 0), (161, 7, 1), (162, 7, 0)], &[0, 1]);
+    }
+}

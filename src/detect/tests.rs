@@ -1,0 +1,205 @@
+//! What the detector decides.
+
+use super::*;
+use crate::grammar::Grammar;
+use crate::model::{GrammarId, HeadingId, VoiceId};
+
+const GROWTH: Growth =
+    Growth { factor: 2.0, cap: Span::from_secs(10_000), decay: Span::from_secs(1_000_000), jitter: 0.0 };
+
+fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
+    Jail {
+        name: name.into(),
+        watches: vec![Watch { grammar: "g".into(), headings: vec![heading.into()] }],
+        max_retry: NonZeroU8::new(max_retry).unwrap(),
+        find_time: Span::from_secs(60),
+        ban_time: Some(Span::from_secs(100)),
+        ports: [].into(),
+        ignore: Vec::new(),
+    }
+}
+
+fn settings(jails: &[Jail]) -> Settings {
+    Settings {
+        jails: jails.to_vec(),
+        ignore: vec!["198.51.100.0/24".parse().unwrap()],
+        widths: Widths::default(),
+        max_offenders: NonZeroUsize::new(100).unwrap(),
+        growth: GROWTH,
+    }
+}
+
+fn grammars() -> Grammars {
+    let text = "program: p\na:\n    a <ip>\n    again <ip>\nb:\n    b <ip>\n";
+    Grammars::new(vec![Grammar::load("g", text).unwrap().0]).unwrap()
+}
+
+/// An offence of heading a (0) or b (1), on a connection of its own.
+fn offence(second: i64, address: &str, heading: u16) -> Offence {
+    Offence {
+        time: Timestamp::from_secs(second),
+        address: address.parse().unwrap(),
+        grammar: GrammarId(0),
+        heading: HeadingId(heading),
+        voice: VoiceId(0),
+        pid: second as u32,
+    }
+}
+
+/// The detector after these (second, address) offences of heading a, at their own times.
+fn after(settings: Settings, offences: &[(i64, &str)]) -> (Detector, Seen) {
+    let (mut detector, mut seen) = (Detector::new(settings, &grammars()), Seen::default());
+    for (second, address) in offences {
+        detector.expire(Timestamp::from_secs(*second));
+        detector.observe(&offence(*second, address, 0), Timestamp::from_secs(*second), &mut seen);
+    }
+    (detector, seen)
+}
+
+/// The bans that these offences earn in a jail of 3 in 60 s, as offender, since and until.
+#[track_caller]
+fn check(offences: &[(i64, &str)], want: &[(&str, i64, i64)]) {
+    let (_, seen) = after(settings(&[jail("j", "a", 3)]), offences);
+    let bans: Vec<_> = seen
+        .decisions
+        .iter()
+        .map(|decision| match decision {
+            Decision::Ban(ban) => {
+                (ban.offender.to_string(), ban.since.as_secs(), ban.until.unwrap().as_secs())
+            }
+            Decision::Unban(ban) => panic!("{ban:?} lifted"),
+        })
+        .collect();
+    assert_eq!(bans.iter().map(|(o, s, u)| (o.as_str(), *s, *u)).collect::<Vec<_>>(), want);
+}
+
+#[test]
+fn the_third_offence_earns_a_ban() {
+    check(
+        &[(1, "192.0.2.1"), (2, "192.0.2.2"), (3, "192.0.2.1"), (4, "192.0.2.1")],
+        &[("192.0.2.1", 4, 104)],
+    );
+    check(&[(1, "192.0.2.1"), (2, "192.0.2.1"), (63, "192.0.2.1")], &[]);
+}
+
+#[test]
+fn an_ipv6_attacker_cannot_rotate_inside_its_64() {
+    check(&[(1, "2001:db8::1"), (2, "2001:db8::2"), (3, "2001:db8::3:4")], &[("2001:db8::/64", 3, 103)]);
+}
+
+#[test]
+fn the_second_ban_lasts_twice_as_long() {
+    let nine: Vec<_> = [1, 2, 3, 201, 202, 203, 501, 502, 503].map(|at| (at, "192.0.2.1")).to_vec();
+    check(&nine, &[("192.0.2.1", 3, 103), ("192.0.2.1", 203, 403), ("192.0.2.1", 503, 903)]);
+}
+
+#[test]
+fn who_is_protected_is_spared() {
+    let (detector, seen) = after(settings(&[jail("j", "a", 2)]), &[(1, "198.51.100.9"), (2, "198.51.100.9")]);
+    let spared = Spared {
+        offender: "198.51.100.9".parse().unwrap(),
+        jail: "j".into(),
+        by: "198.51.100.0/24".parse().unwrap(),
+    };
+    assert_eq!((seen.spared, seen.decisions, detector.banned()), (vec![spared], vec![], 0));
+}
+
+#[test]
+fn jails_count_their_own_headings() {
+    let (mut detector, mut seen) =
+        after(settings(&[jail("j", "a", 2), jail("k", "b", 2)]), &[(1, "192.0.2.1")]);
+    detector.observe(&offence(2, "192.0.2.1", 1), Timestamp::from_secs(2), &mut seen);
+    assert_eq!((seen.decisions.len(), seen.counted), (0, 2));
+    detector.observe(&offence(3, "192.0.2.1", 1), Timestamp::from_secs(3), &mut seen);
+    let [Decision::Ban(ban)] = &*seen.decisions else { panic!("{seen:?}") };
+    assert_eq!(&*ban.jail, "k");
+}
+
+#[test]
+fn a_banned_offender_earns_no_second_ban() {
+    let (detector, seen) = after(
+        settings(&[jail("j", "a", 2)]),
+        &[(1, "192.0.2.1"), (2, "192.0.2.1"), (3, "192.0.2.1"), (4, "192.0.2.1")],
+    );
+    assert_eq!((seen.decisions.len(), seen.banned_already, detector.banned()), (1, 2, 1));
+}
+
+#[test]
+fn a_backlog_comes_to_the_bans_that_live_traffic_would() {
+    let (mut detector, mut seen) =
+        (Detector::new(settings(&[jail("j", "a", 2)]), &grammars()), Seen::default());
+    // Three hours of one failure each: too far apart then, so too far apart now.
+    for second in [1, 3_601, 7_201] {
+        detector.observe(&offence(second, "192.0.2.1", 0), Timestamp::from_secs(9_000), &mut seen);
+    }
+    assert_eq!(seen.decisions, []);
+    // A ban that is over by now is not imposed, but the next one is a second one.
+    for second in [8_001, 8_002, 8_950, 8_951] {
+        detector.observe(&offence(second, "192.0.2.1", 0), Timestamp::from_secs(9_000), &mut seen);
+    }
+    let [Decision::Ban(ban)] = &*seen.decisions else { panic!("{seen:?}") };
+    assert_eq!((ban.since.as_secs(), ban.until.map(Timestamp::as_secs), ban.times), (8_951, Some(9_151), 2));
+}
+
+#[test]
+fn a_time_in_the_future_counts_as_now() {
+    let (mut detector, mut seen) =
+        (Detector::new(settings(&[jail("j", "a", 1)]), &grammars()), Seen::default());
+    detector.observe(&offence(1_000_000, "192.0.2.1", 0), Timestamp::from_secs(10), &mut seen);
+    let [Decision::Ban(ban)] = &*seen.decisions else { panic!("{seen:?}") };
+    assert_eq!(ban.until, Some(Timestamp::from_secs(110)));
+}
+
+#[test]
+fn the_bound_on_offenders_holds_over_all_jails() {
+    let mut settings = settings(&[jail("j", "a", 3), jail("k", "a", 3)]);
+    settings.max_offenders = NonZeroUsize::new(10).unwrap();
+    let many: Vec<String> = (0..50).map(|n| format!("192.0.2.{n}")).collect();
+    let offences: Vec<_> = many.iter().map(|address| (1, address.as_str())).collect();
+    let (detector, seen) = after(settings, &offences);
+    assert!(detector.tracked() == 10, "{}", detector.tracked());
+    assert!(seen.forgotten == 90, "{}", seen.forgotten);
+}
+
+#[test]
+fn an_operator_bans_and_unbans() {
+    let (mut detector, _) =
+        after(settings(&[jail("j", "a", 1)]), &[(1, "192.0.2.1"), (1, "192.0.2.2"), (1, "192.0.3.1")]);
+    let now = Timestamp::from_secs(2);
+    assert!(detector.ban("203.0.113.0/24".parse().unwrap(), None, "rude", now).is_ok());
+    assert_eq!(
+        detector.ban("198.51.100.0/25".parse().unwrap(), None, "", now),
+        Err("198.51.100.0/24".parse().unwrap())
+    );
+    assert_eq!(detector.banned(), 4);
+    let lifted = |decisions: Vec<Decision>| decisions.len();
+    assert_eq!(lifted(detector.unban("192.0.2.0/24".parse().unwrap())), 2);
+    assert_eq!(lifted(detector.unban("192.0.2.0/24".parse().unwrap())), 0);
+    assert_eq!(detector.expire(Timestamp::from_secs(1_000)).len(), 1);
+    assert_eq!(lifted(detector.unban_all()), 1);
+    assert_eq!((detector.banned(), detector.deadline()), (0, None));
+}
+
+#[test]
+fn a_ban_never_shortens_another() {
+    let (mut detector, _) = after(settings(&[jail("j", "a", 1)]), &[(1, "192.0.2.1")]);
+    let ban = detector
+        .ban("192.0.2.1".parse().unwrap(), Some(Span::from_secs(5)), "", Timestamp::from_secs(2))
+        .unwrap();
+    let Decision::Ban(ban) = ban else { panic!() };
+    assert_eq!(ban.until, Some(Timestamp::from_secs(101)));
+}
+
+#[test]
+fn a_reload_loses_neither_ban_nor_count() {
+    let offences = [(1, "192.0.2.1"), (2, "192.0.2.1"), (2, "192.0.2.2"), (3, "192.0.2.2")];
+    let (mut detector, mut seen) = after(settings(&[jail("j", "a", 2)]), &offences[..3]);
+    assert_eq!(detector.reconfigure(settings(&[jail("k", "b", 2), jail("j", "a", 2)]), &grammars()), []);
+    assert_eq!((detector.banned(), detector.tracked()), (1, 1));
+    detector.observe(&offence(3, "192.0.2.2", 0), Timestamp::from_secs(3), &mut seen);
+    assert_eq!(detector.banned(), 2);
+    let mut protective = settings(&[jail("j", "a", 2)]);
+    protective.ignore = vec!["192.0.2.2".parse().unwrap()];
+    let lifted = detector.reconfigure(protective, &grammars());
+    assert_eq!((lifted.len(), detector.banned()), (1, 1));
+}
