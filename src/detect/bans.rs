@@ -70,7 +70,7 @@ impl Bans {
     pub(super) fn lift_all(&mut self) -> Vec<Ban> {
         self.ends.clear();
         self.count = 0;
-        self.by_offender.drain().map(|(_, bans)| bans).flatten().collect()
+        self.by_offender.drain().flat_map(|(_, bans)| bans).collect()
     }
 
     /// When the next ban ends, at the earliest.

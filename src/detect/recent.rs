@@ -67,11 +67,6 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         (at, &mut self.slots[at as usize].value, evicted)
     }
 
-    /// The entry's value, if it is there; it does not become newer by it.
-    pub(super) fn get(&self, key: &K) -> Option<&V> {
-        self.find(key).and_then(|at| self.slots.get(at as usize)).map(|slot| &slot.value)
-    }
-
     /// Forgets an entry.
     pub(super) fn remove(&mut self, key: &K) {
         let hash = self.hasher.hash_one(key);
@@ -181,7 +176,7 @@ mod tests {
         recent.touch(2);
         recent.remove(&1);
         recent.remove(&1);
-        assert_eq!((recent.get(&1), recent.len()), (None, 1));
+        assert_eq!(recent.len(), 1);
         let (again, value, evicted) = recent.touch(3);
         assert_eq!((again, *value, evicted), (first, 0, false));
     }
