@@ -6,3 +6,7 @@
 pub mod model;
 
 pub mod config;
+
+pub mod control;
+
+pub mod cli;
