@@ -15,8 +15,6 @@ use toml::de::DeValue;
 use super::written::{Unwanted, nearest};
 use crate::model::{Offender, Port, Protocol, Span};
 
-type Read<T> = Result<T, Unwanted>;
-
 /// What is wanted, and what stands there instead.
 fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
     Unwanted(match value {
@@ -32,12 +30,14 @@ fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
 }
 
 /// `true` or `false`.
-pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
+pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Unwanted> {
     value.as_bool().ok_or_else(|| wants("`true` or `false`", value))
 }
 
 /// A whole number within these bounds.
-pub(super) fn whole<N: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&DeValue<'_>) -> Read<N> {
+pub(super) fn whole<N: TryFrom<i64>>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&DeValue<'_>) -> Result<N, Unwanted> {
     move |value| {
         let number = integer(value).filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| {
@@ -47,7 +47,7 @@ pub(super) fn whole<N: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&DeV
 }
 
 /// A number, whole or not, within these bounds.
-pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&DeValue<'_>) -> Read<f64> {
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&DeValue<'_>) -> Result<f64, Unwanted> {
     move |value| {
         let number = match value {
             DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
@@ -65,12 +65,12 @@ fn integer(value: &DeValue<'_>) -> Option<i64> {
 }
 
 /// A time longer than none: `"1h 30m"`, or a number of seconds.
-pub(super) fn time(value: &DeValue<'_>) -> Read<Span> {
+pub(super) fn time(value: &DeValue<'_>) -> Result<Span, Unwanted> {
     span(value).ok_or_else(|| wants("a time such as `10m`, `1h 30m` or a number of seconds", value))
 }
 
 /// A time longer than none, or `None` for `"forever"` and -1.
-pub(super) fn time_or_forever(value: &DeValue<'_>) -> Read<Option<Span>> {
+pub(super) fn time_or_forever(value: &DeValue<'_>) -> Result<Option<Span>, Unwanted> {
     if value.as_str() == Some("forever") || integer(value) == Some(-1) {
         return Ok(None);
     }
@@ -87,7 +87,7 @@ fn span(value: &DeValue<'_>) -> Option<Span> {
 }
 
 /// A path that does not hang on where the daemon was started.
-pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
     let absolute = value.as_str().filter(|text| text.starts_with('/') && !text.contains('\0'));
     absolute
         .map(PathBuf::from)
@@ -95,20 +95,20 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
 }
 
 /// A path that fits into a socket's address, which has room for 107 bytes (unix(7)).
-pub(super) fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {
+pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
     let path = path(value)?;
     if path.as_os_str().len() <= 107 { Ok(path) } else { Err(wants("a path of at most 107 bytes", value)) }
 }
 
 /// What `read` makes of a text, or `None` for an empty one.
 pub(super) fn unless_empty<T>(
-    read: impl Fn(&DeValue<'_>) -> Read<T>,
-) -> impl Fn(&DeValue<'_>) -> Read<Option<T>> {
+    read: impl Fn(&DeValue<'_>) -> Result<T, Unwanted>,
+) -> impl Fn(&DeValue<'_>) -> Result<Option<T>, Unwanted> {
     move |value| if value.as_str() == Some("") { Ok(None) } else { read(value).map(Some) }
 }
 
 /// A text of one or more words without control characters.
-pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, Unwanted> {
     let plain = value.as_str().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control));
     plain.map(str::to_owned).ok_or_else(|| wants("a text", value))
 }
@@ -116,7 +116,7 @@ pub(super) fn text(value: &DeValue<'_>) -> Read<String> {
 /// A name of at most `longest` letters, digits, `-`, `_` and `.`, which does not begin with `-`.
 ///
 /// What the kernel, iptables, a file name and a metric's label all take.
-pub(super) fn name(longest: usize) -> impl Fn(&DeValue<'_>) -> Read<String> {
+pub(super) fn name(longest: usize) -> impl Fn(&DeValue<'_>) -> Result<String, Unwanted> {
     move |value| {
         let name = value.as_str().filter(|text| text.len() <= longest && is_name(text));
         name.map(str::to_owned).ok_or_else(|| {
@@ -133,7 +133,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// One of these names.
-pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> Read<&'n str> {
+pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> Result<&'n str, Unwanted> {
     let Some(name) = value.as_str() else { return Err(wants(what, value)) };
     known.iter().copied().find(|candidate| *candidate == name).ok_or_else(|| {
         let Unwanted(wanted) = wants(what, value);
@@ -142,19 +142,19 @@ pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> 
 }
 
 /// An address or a prefix.
-pub(super) fn offender(value: &DeValue<'_>) -> Read<Offender> {
+pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
     let wanted = "an address or a prefix such as `192.0.2.0/24`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
 }
 
 /// An address with a port, to listen on.
-pub(super) fn socket_address(value: &DeValue<'_>) -> Read<SocketAddr> {
+pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, Unwanted> {
     let wanted = "an address with a port, such as `127.0.0.1:9634`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
 }
 
 /// Ports of one protocol, TCP if it does not say: `22`, `"22/tcp"`, `"80,443"`.
-pub(super) fn ports(value: &DeValue<'_>) -> Read<Vec<Port>> {
+pub(super) fn ports(value: &DeValue<'_>) -> Result<Vec<Port>, Unwanted> {
     let text = match value {
         DeValue::String(text) => text.clone(),
         DeValue::Integer(_) => integer(value).map_or(Cow::Borrowed(""), |number| number.to_string().into()),
@@ -175,7 +175,7 @@ pub(super) fn ports(value: &DeValue<'_>) -> Read<Vec<Port>> {
 }
 
 /// A command line: a text that is split at its spaces, or a list of words.
-pub(super) fn words(value: &DeValue<'_>) -> Read<Vec<String>> {
+pub(super) fn words(value: &DeValue<'_>) -> Result<Vec<String>, Unwanted> {
     let words: Option<Vec<String>> = match value {
         DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).ok()).collect(),
         _ => value.as_str().map(|text| text.split_whitespace().map(str::to_owned).collect()),
