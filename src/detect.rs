@@ -123,6 +123,15 @@ pub struct Seen {
     pub forgotten: u64,
 }
 
+impl Seen {
+    /// Nothing, with the memory kept.
+    pub fn reset(&mut self) {
+        self.decisions.clear();
+        self.spared.clear();
+        (self.counted, self.repeated, self.banned_already, self.forgotten) = (0, 0, 0, 0);
+    }
+}
+
 /// A ban that was earned and withheld.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spared {

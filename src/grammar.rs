@@ -64,13 +64,13 @@ pub struct Found<'g> {
 }
 
 impl Grammar {
-    /// Parses, proves and tests a grammar. `name` is that of the file, without `.grammar`.
+    /// Parses, proves and tests a grammar; `file` is what faults call the file that the text came from.
     ///
     /// # Errors
     ///
     /// All faults of the text, in its order, if there is one that is more than a warning.
-    pub fn load(name: &str, text: &str) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        let mut faults = Faults::new(name, text);
+    pub fn load(name: &str, file: &str, text: &str) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        let mut faults = Faults::new(file, text);
         let source = syntax::parse(text, &mut faults);
         let (mut variants, mut voices) = (Vec::new(), Vec::new());
         for (number, voice) in (0..).zip(&source.voices) {

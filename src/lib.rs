@@ -4,7 +4,12 @@
 //! The modules stand bottom-up; each uses only those above it in this list (`tests/layers.rs` holds it so).
 
 pub mod model;
-
+pub mod entry;
 pub mod grammar;
-
 pub mod detect;
+pub mod engine;
+pub mod config;
+pub mod control;
+pub mod load;
+pub mod metrics;
+pub mod cli;

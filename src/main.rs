@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Some((&"check", files)) => {
             for file in files {
                 let name = file.rsplit('/').next().unwrap_or("").trim_end_matches(".grammar");
-                match Grammar::load(file, &std::fs::read_to_string(file).unwrap_or_default()) {
+                match Grammar::load("x", file, &std::fs::read_to_string(file).unwrap_or_default()) {
                     Ok((_, faults)) => {
                         faults.iter().for_each(|f| println!("{f}"));
                         println!("{name}: fine");
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         }
         Some((&"explain", [file])) => {
             // explain FILE.grammar < messages
-            let Ok((grammar, _)) = Grammar::load(file, &std::fs::read_to_string(file).unwrap_or_default())
+            let Ok((grammar, _)) = Grammar::load("x", file, &std::fs::read_to_string(file).unwrap_or_default())
             else {
                 return ExitCode::from(2);
             };

@@ -323,9 +323,46 @@ impl fmt::Display for Port {
     }
 }
 
+/// The text is no port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotAPort(String);
+
+impl fmt::Display for NotAPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is no port; write `22`, `22/tcp` or `53/udp`", self.0)
+    }
+}
+
+impl std::error::Error for NotAPort {}
+
+impl FromStr for Port {
+    type Err = NotAPort;
+
+    /// Reads `22/tcp`, `53/udp`, and `22`, which is TCP.
+    fn from_str(text: &str) -> Result<Self, NotAPort> {
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(NotAPort(text.to_owned())),
+        };
+        match number.parse() {
+            Ok(number) if number > 0 => Ok(Self { protocol, number }),
+            _ => Err(NotAPort(text.to_owned())),
+        }
+    }
+}
+
 impl Serialize for Port {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

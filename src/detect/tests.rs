@@ -31,7 +31,7 @@ fn settings(jails: &[Jail]) -> Settings {
 
 fn grammars() -> Grammars {
     let text = "program: p\na:\n    a <ip>\n    again <ip>\nb:\n    b <ip>\n";
-    Grammars::new(vec![Grammar::load("g", text).unwrap().0]).unwrap()
+    Grammars::new(vec![Grammar::load("g", "g.grammar", text).unwrap().0]).unwrap()
 }
 
 /// An offence of heading a (0) or b (1), on a connection of its own.

@@ -10,7 +10,7 @@ fn grammar(rules: &str) -> Result<Grammar, String> {
 }
 
 fn load(text: &str) -> Result<Grammar, String> {
-    Grammar::load("p.grammar", text).map(|(grammar, _)| grammar).map_err(|faults| {
+    Grammar::load("p", "p.grammar", text).map(|(grammar, _)| grammar).map_err(|faults| {
         faults
             .iter()
             .filter(|f| f.severity == Severity::Error)

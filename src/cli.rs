@@ -1,0 +1,530 @@
+//! The command line: what can be asked for, and how a running daemon's answers are printed.
+//!
+//! It stands apart from what the commands do, so that their names, options and help can be read in one place.
+//! Commands to a running daemon are carried out here, since they only send and print; the others are handed
+//! on as they were given.
+//!
+//! It knows no log and no grammar, and what it prints about bans the daemon has said.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use comfy_table::{Table, presets};
+use serde::Deserialize;
+
+use crate::config;
+use crate::control::client::{self, Answer};
+use crate::control::{BanLine, Command, SourceState, Status, Target};
+use crate::model::{Offender, Span};
+
+/// The exit status where what was checked is wrong, or the daemon refuses.
+pub const REFUSED: u8 = 1;
+/// The exit status where we could not run at all; clap's own for a wrong command line.
+pub const COULD_NOT_RUN: u8 = 2;
+
+const AFTER: &str = "\
+Examples:
+  banstream check                        Is the configuration right?
+  banstream run --dry-run                Decide and log, but ban nobody
+  banstream status                       How is the daemon?
+  banstream bans                         Who is banned, why, and until when?
+  banstream ban 192.0.2.1 --for 1d --reason 'port scan'
+  banstream unban 192.0.2.1
+  journalctl -u ssh -o short-iso | banstream explain
+  banstream replay /var/log/auth.log     Who would have been banned?
+
+Files:
+  /etc/banstream/banstream.toml          The configuration; may be missing
+  /etc/banstream/banstream.d/*.toml      More of it, in the order of the names
+  /etc/banstream/grammars/*.grammar      Grammars of your own
+  /run/banstream/control.sock            Where the daemon takes commands
+
+Exit status:
+  0  done
+  1  what was checked is wrong, or the daemon refuses
+  2  could not run: wrong usage, no permission, no daemon";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  journalctl -u ssh -o short-iso | banstream explain
+  echo 'Invalid user x from 192.0.2.1 port 22' | banstream explain --program sshd --json";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  banstream replay /var/log/auth.log
+  zcat /var/log/auth.log.2.gz | banstream replay --json
+  banstream replay --program nginx /var/log/nginx/access.log";
+
+const BAN_EXAMPLES: &str = "\
+Examples:
+  banstream ban 192.0.2.1
+  banstream ban 192.0.2.0/24 --for 1d --reason 'port scan'
+  banstream ban 2001:db8::/64 --for '1h 30m'";
+
+/// Bans brute-force attackers: reads journald and rsyslog streams, bans in the kernel with one rule
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(version, after_help = AFTER, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Action {
+    /// Watch the logs and ban
+    ///
+    /// This is the daemon. It stays in the foreground and logs to the journal, or to stderr where there is
+    /// none. SIGHUP makes it read its configuration again, SIGTERM stops it; its bans stay in force.
+    Run {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: Files,
+        /// Decide and log, but leave the kernel alone
+        #[arg(long)]
+        dry_run: bool,
+        /// Read lines from standard input as well
+        #[arg(long)]
+        stdin: bool,
+    },
+    /// Hand on the lines that rsyslog gives to its omprog child
+    ///
+    /// rsyslog starts this, with the lines on stdin; it hands them on to the daemon. Give it the options that
+    /// the omprog action has, since the two must speak the same protocol.
+    Omprog {
+        /// The daemon's ingest socket
+        #[arg(long, value_name = "PATH", default_value = "/run/banstream/ingest.sock")]
+        socket: PathBuf,
+        /// Confirm every line: the action has confirmMessages="on"
+        #[arg(long)]
+        confirm: bool,
+        /// Expect marks around transactions: the action has useTransactions="on"
+        #[arg(long)]
+        transactions: bool,
+    },
+    /// Check configuration and grammars
+    ///
+    /// Checks the configuration; parses, proves and tests each grammar. Every fault is shown where it stands, as
+    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any.
+    Check {
+        /// Grammars (*.grammar) and configurations (*.toml) to check; without any, those that are installed
+        #[arg(value_name = "FILE")]
+        paths: Vec<PathBuf>,
+    },
+    /// Show what the grammars make of lines from stdin
+    ///
+    /// Tells for each line, in order, whether it is an offence, whose, and which rule says so. A line may be a
+    /// bare message, or have a syslog header.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: Files,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Whose message a line without a syslog header is
+        #[arg(long, value_name = "NAME")]
+        program: Option<String>,
+    },
+    /// Show who would have been banned, had a log come in live
+    ///
+    /// Runs the daemon's own detector over a log, by the log's own clock. Prints the bans and a summary.
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: Files,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Whose message a line without a syslog header is
+        #[arg(long, value_name = "NAME")]
+        program: Option<String>,
+        /// The log; `-` is stdin
+        #[arg(value_name = "FILE", default_value = "-")]
+        log: PathBuf,
+    },
+    /// What a running daemon is asked.
+    #[command(flatten)]
+    Ask(Ask),
+}
+
+/// What a running daemon is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Ask {
+    /// Show how the daemon is
+    Status {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List the bans in force
+    Bans {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Ban an address or a prefix, on all ports
+    #[command(after_help = BAN_EXAMPLES)]
+    Ban {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+        /// Whom to ban, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
+        #[arg(value_name = "ADDR|CIDR")]
+        offender: Offender,
+        /// For how long, such as 10m, `1h 30m` or 2d; without it, until unbanned
+        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        span: Option<Span>,
+        /// Why; shown wherever the ban is
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+    },
+    /// Lift the bans of an address or a prefix, or all bans
+    Unban {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+        /// Whom to unban, as `banstream bans` shows it
+        #[arg(value_name = "ADDR|CIDR", required_unless_present = "all")]
+        offender: Option<Offender>,
+        /// Lift all bans
+        #[arg(long, conflicts_with = "offender")]
+        all: bool,
+    },
+    /// Make the daemon read its configuration and grammars again
+    ///
+    /// If anything in them is wrong, the daemon says what and keeps what it has. No ban and no count is lost.
+    Reload {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// Which daemon to ask, and how to print its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Remote {
+    /// The daemon's control socket
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "BANSTREAM_SOCKET",
+        default_value = "/run/banstream/control.sock"
+    )]
+    pub socket: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where the configuration is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Files {
+    /// The configuration [default: /etc/banstream/banstream.toml, if it is there]
+    ///
+    /// The *.toml files in the folder beside it that has its name with `.d` in place of `.toml` are read after
+    /// it, in the order of their names, and win key by key.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
+///
+/// # Errors
+///
+/// No daemon answers, or its answer cannot be understood or printed.
+pub fn ask(ask: &Ask) -> anyhow::Result<ExitCode> {
+    let (remote, command) = command(ask);
+    let Answer { done, body } = client::send(&remote.socket, &command)?;
+    if remote.json {
+        print(&format!("{body}\n"))?;
+    } else if done {
+        print(&text(&command, &body).context("cannot understand the daemon; is it of another version?")?)?;
+    } else {
+        let error = serde_json::from_str(&body).map_or(body, |Refused { error }| error);
+        eprintln!("error: {error}");
+    }
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+fn command(ask: &Ask) -> (&Remote, Command) {
+    match ask {
+        Ask::Status { remote } => (remote, Command::Status),
+        Ask::Bans { remote } => (remote, Command::Bans),
+        Ask::Ban { remote, offender, span, reason } => {
+            (remote, Command::Ban { offender: *offender, span: *span, reason: reason.clone() })
+        }
+        Ask::Unban { remote, offender, .. } => {
+            (remote, Command::Unban(offender.map_or(Target::All, Target::One)))
+        }
+        Ask::Reload { remote } => (remote, Command::Reload),
+    }
+}
+
+fn span(text: &str) -> Result<Span, &'static str> {
+    let span = config::parse_span(text).filter(|span| *span > Span::ZERO);
+    span.ok_or("write a time such as `10m`, `1h 30m`, `2d` or a number of seconds")
+}
+
+/// Prints to stdout; that nobody reads it any more is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    changed: u64,
+}
+
+/// A good answer to `command`, for people.
+fn text(command: &Command, body: &str) -> serde_json::Result<String> {
+    let changed = || serde_json::from_str(body).map(|Done { changed }| changed);
+    Ok(match command {
+        Command::Status => status(&serde_json::from_str(body)?),
+        Command::Bans => bans(&serde_json::from_str::<Vec<BanLine>>(body)?),
+        Command::Ban { offender, span: Some(span), .. } => format!("banned {offender} for {span}\n"),
+        Command::Ban { offender, span: None, .. } => format!("banned {offender} until it is unbanned\n"),
+        Command::Unban(Target::One(offender)) if changed()? == 0 => format!("{offender} was not banned\n"),
+        Command::Unban(Target::One(offender)) => format!("unbanned {offender}\n"),
+        Command::Unban(Target::All) => format!("bans lifted: {}\n", changed()?),
+        Command::Reload => "reloaded\n".to_owned(),
+    })
+}
+
+fn status(status: &Status) -> String {
+    let mut text = format!("banstream {}, up {}\n", status.version, short(status.uptime));
+    if status.enforcement.mode == "none" {
+        text += "bans are decided and logged, not enforced\n";
+    }
+    if let Some(error) = &status.enforcement.error {
+        text += &format!("enforcement: {}\n", plain(error));
+    }
+    let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
+    text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
+    let sources = status.sources.iter().map(|source| {
+        let state = if source.state == SourceState::Running { "running" } else { "failed" };
+        let error = source.error.clone().unwrap_or_default();
+        [source.name.clone(), state.to_owned(), source.entries.to_string(), error]
+    });
+    text += &table(["SOURCE", "STATE", "ENTRIES", ""], sources);
+    let jails = status.jails.iter();
+    let jails = jails.map(|jail| [jail.name.clone(), jail.tracked.to_string(), jail.banned.to_string()]);
+    text += &table(["JAIL", "TRACKED", "BANNED"], jails);
+    let sets = status.enforcement.sets.iter();
+    let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
+    text + &table(["SET", "ELEMENTS", "CAPACITY"], sets)
+}
+
+fn bans(bans: &[BanLine]) -> String {
+    let rows = bans.iter().map(|ban| {
+        let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
+        let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
+        let (address, times) = (ban.address.to_string(), ban.times.to_string());
+        [address, ban.jail.clone(), ends, times, ports, ban.reason.clone()]
+    });
+    let table = table(["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"], rows);
+    if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
+}
+
+/// A table after an empty line, or nothing where it has no rows.
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table.add_rows(rows.map(|row| row.map(|cell| plain(&cell))));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    if table.row_count() == 0 { String::new() } else { format!("\n{}\n", table.trim_fmt()) }
+}
+
+/// The text without anything that a terminal would obey: a reason may hold what a stranger wrote.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// A number of seconds in its two greatest units.
+fn short(seconds: u64) -> String {
+    let exact = Span::from_secs(seconds).to_string();
+    exact.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn check(line: &str, want: Action) {
+        let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string());
+        assert_eq!(cli, Ok(Cli { action: want }));
+    }
+
+    fn remote() -> Remote {
+        Remote { socket: "/run/banstream/control.sock".into(), json: false }
+    }
+
+    #[test]
+    fn a_command_line_says_what_to_do() {
+        let files = Files::default();
+        let config = Files { config: Some("/c".into()) };
+        check("banstream run", Action::Run { files: files.clone(), dry_run: false, stdin: false });
+        check("banstream run --dry-run --config /c", Action::Run { files: config.clone(), dry_run: true, stdin: false });
+        let socket: PathBuf = "/run/banstream/ingest.sock".into();
+        check("banstream omprog", Action::Omprog { socket, confirm: false, transactions: false });
+        check(
+            "banstream omprog --socket /s --confirm --transactions",
+            Action::Omprog { socket: "/s".into(), confirm: true, transactions: true },
+        );
+        check("banstream check a b", Action::Check { paths: vec!["a".into(), "b".into()] });
+        let program = Some("sshd".to_owned());
+        check(
+            "banstream explain --json --program sshd",
+            Action::Explain { files: files.clone(), json: true, program },
+        );
+        check("banstream replay", Action::Replay { files, json: false, program: None, log: "-".into() });
+        check(
+            "banstream replay --config /c f",
+            Action::Replay { files: config, json: false, program: None, log: "f".into() },
+        );
+        let asked = Remote { socket: "/s".into(), json: true };
+        check("banstream status --socket /s --json", Action::Ask(Ask::Status { remote: asked }));
+        let ban = Ask::Ban {
+            remote: remote(),
+            offender: "192.0.2.0/24".parse().unwrap(),
+            span: Some(Span::from_secs(86400)),
+            reason: "scan".to_owned(),
+        };
+        check("banstream ban 192.0.2.9/24 --for 1d --reason scan", Action::Ask(ban));
+        let unban = |offender, all| Action::Ask(Ask::Unban { remote: remote(), offender, all });
+        check("banstream unban ::1", unban(Some("::1".parse().unwrap()), false));
+        check("banstream unban --all", unban(None, true));
+    }
+
+    #[test]
+    fn a_command_line_that_makes_no_sense_is_refused() {
+        for line in ["", "unban", "unban --all ::1", "ban", "ban x", "ban ::1 --for 0", "ban ::1 --for ever"]
+        {
+            let line = format!("banstream {line}");
+            assert!(Cli::try_parse_from(line.trim().split(' ')).is_err(), "{line}");
+        }
+    }
+
+    /// What is printed for this answer to a command.
+    #[track_caller]
+    fn prints(ask: &Ask, body: &str, want: &str) {
+        assert_eq!(text(&command(ask).1, body).unwrap(), want.trim_start_matches('\n'));
+    }
+
+    #[test]
+    fn a_change_is_printed_in_a_line() {
+        let offender: Offender = "192.0.2.1".parse().unwrap();
+        let ban = |span| Ask::Ban { remote: remote(), offender, span, reason: String::new() };
+        let unban = |offender| Ask::Unban { remote: remote(), offender, all: false };
+        prints(&ban(Some(Span::from_secs(5400))), "{\"changed\":1}", "banned 192.0.2.1 for 1h 30m\n");
+        prints(&ban(None), "{\"changed\":1}", "banned 192.0.2.1 until it is unbanned\n");
+        prints(&unban(Some(offender)), "{\"changed\":1}", "unbanned 192.0.2.1\n");
+        prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
+        prints(&unban(None), "{\"changed\":12}", "bans lifted: 12\n");
+        prints(&Ask::Reload { remote: remote() }, "{\"changed\":0}", "reloaded\n");
+    }
+
+    #[test]
+    fn bans_are_printed_as_a_table() {
+        let ask = Ask::Bans { remote: remote() };
+        prints(&ask, "[]", "nobody is banned\n");
+        let body = r#"[
+            {"address": "192.0.2.1", "jail": "sshd", "kind": "auto", "ports": ["22/tcp", "2222/tcp"],
+             "since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z", "left": 552, "times": 2,
+             "reason": "5 auth-failure"},
+            {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [],
+             "since": "2023-11-14T22:13:20Z", "until": null, "left": null, "times": 1,
+             "reason": "\u001b[2J"}
+        ]"#;
+        prints(
+            &ask,
+            body,
+            "
+ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
+192.0.2.1      sshd    in 9m 12s  2      22/tcp 2222/tcp  5 auth-failure
+2001:db8::/32  manual  never      1      all              \u{fffd}[2J
+",
+        );
+    }
+
+    #[test]
+    fn the_status_is_printed_as_tables() {
+        let body = r#"{
+            "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
+            "entries": 12345, "offences": 310, "bans": 17, "banned": 12,
+            "jails": [{"name": "http-auth", "tracked": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "banned": 12}],
+            "sources": [{"name": "journald", "state": "running", "entries": 12345, "error": null},
+                        {"name": "socket", "state": "failed", "entries": 0, "error": "permission denied"}],
+            "enforcement": {"mode": "kernel", "error": "set is full",
+                            "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]}
+        }"#;
+        prints(
+            &Ask::Status { remote: remote() },
+            body,
+            "
+banstream 0.1.0, up 3days 4h
+enforcement: set is full
+
+ENTRIES  OFFENCES  BANS  IN FORCE
+12345    310       17    12
+
+SOURCE    STATE    ENTRIES
+journald  running  12345
+socket    failed   0        permission denied
+
+JAIL       TRACKED  BANNED
+http-auth  0        0
+sshd       40       12
+
+SET         ELEMENTS  CAPACITY
+banstream4  12        1048576
+",
+        );
+    }
+
+    #[test]
+    fn drop_ins_are_read_after_the_file_they_add_to() {
+        let folder = std::env::temp_dir().join(format!("banstream-{}-files", std::process::id()));
+        let write = |name: &str| {
+            std::fs::create_dir_all(folder.join("b.d")).unwrap();
+            std::fs::write(folder.join(name), name).unwrap();
+        };
+        let read = || {
+            let files = Files { config: Some(folder.join("b.toml")) }.read();
+            files.map(|files| files.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" "))
+        };
+        let missing = read().unwrap_err().to_string();
+        write("b.toml");
+        let alone = read().unwrap();
+        ["b.d/20-x.toml", "b.d/10-y.toml", "b.d/30.toml~"].into_iter().for_each(write);
+        let together = read().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(missing, format!("cannot read `{}`", folder.join("b.toml").display()));
+        assert_eq!(alone, "b.toml");
+        assert_eq!(together, "b.toml b.d/10-y.toml b.d/20-x.toml");
+    }
+}

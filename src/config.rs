@@ -1,0 +1,656 @@
+//! Text to a configuration that can run.
+//!
+//! There are two types: [`Written`] is what the files say, and may be wrong in many ways; [`Config`] is what
+//! the daemon works with, and cannot be wrong: every name in it is known, every number is in range. The way
+//! from one to the other reports every fault at once, each with its place. The defaults are a file of the
+//! same format and the lowest layer, so no default is hidden in code.
+//!
+//! Nothing here reads a file or asks the system anything: whether a group or a directory exists shows when it
+//! is used.
+
+mod fault;
+mod value;
+mod written;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+
+use crate::detect::{Growth, Jail, MANUAL, Watch};
+use crate::model::{Offender, Span, Widths};
+
+pub use fault::Faults;
+use written::Reader;
+pub use written::Written;
+
+/// All that an operator can choose, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where grammars of the operator's own lie.
+    pub grammar_directory: PathBuf,
+    /// Where the ledger is kept.
+    pub state_directory: PathBuf,
+    /// Who is never banned by any jail.
+    pub ignore: Vec<Offender>,
+    /// What one offender is.
+    pub widths: Widths,
+    /// How many offenders are watched at once.
+    pub max_offenders: NonZeroUsize,
+    /// How the bans of one offender grow.
+    pub growth: Growth,
+    /// The enabled jails, in the order of their names.
+    pub jails: Vec<Jail>,
+    /// Which journal to read, if any.
+    pub journald: Option<Journald>,
+    /// Where to take lines from `banstream omprog`, if anywhere.
+    pub socket: Option<Socket>,
+    /// Where to take commands.
+    pub control: Socket,
+    /// Where to serve metrics besides the control socket, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// What to put bans into; `None` only decides and logs.
+    pub enforce: Option<Enforce>,
+}
+
+/// Which journal to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Journald {
+    /// The system's.
+    System,
+    /// That of a namespace (systemd-journald@.service(8)).
+    Namespace(String),
+    /// The journal files in a directory.
+    Directory(PathBuf),
+}
+
+/// A Unix socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it lies; at most 107 bytes.
+    pub path: PathBuf,
+    /// The group that may connect, besides root.
+    pub group: Option<String>,
+}
+
+/// The kernel's set, and the one rule that refers to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enforce {
+    /// The name of the outer set; at most 24 characters, so that those inside can have longer ones.
+    pub set: String,
+    /// How many elements each inner set may hold.
+    pub max_elements: NonZeroU32,
+    /// The rule's table.
+    pub table: String,
+    /// The chains that begin with the rule; at least one.
+    pub chains: Vec<String>,
+    /// The rule's target and its options, word by word.
+    pub target: Vec<String>,
+    /// The command that writes the rule for IPv4.
+    pub iptables: String,
+    /// The command that writes the rule for IPv6.
+    pub ip6tables: String,
+}
+
+impl Written<'_> {
+    /// Where the grammars lie, which must be read before the rest can be checked.
+    ///
+    /// # Errors
+    ///
+    /// No path stands there. Other faults are left to [`check`](Self::check).
+    pub fn grammar_directory(&self) -> Result<PathBuf, Faults> {
+        self.read_key(GRAMMAR_DIRECTORY, value::path)
+    }
+
+    /// The configuration that these files mean, given the headings of each grammar there is.
+    ///
+    /// # Errors
+    ///
+    /// Every fault in them, in the order of the files.
+    pub fn check(&self, grammars: &BTreeMap<String, Vec<String>>) -> Result<Config, Faults> {
+        self.read(|top| config(top, grammars))
+    }
+}
+
+/// Reads a time such as `10m`, `1h 30m`, `2d`, or a number of seconds.
+pub fn parse_span(text: &str) -> Option<Span> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Span::from_secs(seconds));
+    }
+    let time = humantime::parse_duration(text).ok()?;
+    u64::try_from(time.as_micros()).ok().map(Span::from_micros)
+}
+
+const GRAMMAR_DIRECTORY: &str = "grammar-directory";
+
+// In each of these, all keys are read before the first `?` gives up: so all faults are noted.
+
+fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) -> Option<Config> {
+    let grammar_directory = top.value(GRAMMAR_DIRECTORY, value::path);
+    let state_directory = top.value("state-directory", value::path);
+    let ignore = top.list("ignoreip", value::offender);
+    let v4 = top.value("ipv4-prefix", value::whole(8..=32));
+    let v6 = top.value("ipv6-prefix", value::whole(16..=128));
+    let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
+    let sentence = Sentence::read(top, Sentence::default());
+    let growth = top.table("growth", growth);
+    let journald = top.table("journald", journald);
+    let socket = top.table("socket", |t| {
+        let enabled = t.value("enabled", value::flag);
+        let socket = listen(t);
+        Some(enabled?.then_some(socket?))
+    });
+    let control = top.table("control", listen);
+    let metrics = top.table("metrics", |t| t.value("listen", value::unless_empty(value::socket_address)));
+    let enforce = top.table("enforce", enforce);
+    let jails = top.tables("jail", |name, t| jail(name, t, sentence, grammars));
+    Some(Config {
+        grammar_directory: grammar_directory?,
+        state_directory: state_directory?,
+        ignore: ignore?,
+        widths: Widths { v4: v4?, v6: v6? },
+        max_offenders: NonZeroUsize::new(max_offenders?)?,
+        growth: growth?,
+        jails: jails?.into_iter().flatten().collect(),
+        journald: journald?,
+        socket: socket?,
+        control: control?,
+        metrics: metrics?,
+        enforce: enforce?,
+    })
+}
+
+/// How many offences in how long earn how long a ban: what jails inherit, each part by itself.
+#[derive(Clone, Copy, Default)]
+struct Sentence {
+    max_retry: Option<u8>,
+    find_time: Option<Span>,
+    ban_time: Option<Option<Span>>,
+}
+
+impl Sentence {
+    fn read(t: &mut Reader<'_, '_>, inherited: Self) -> Self {
+        Self {
+            max_retry: t.value_or("maxretry", inherited.max_retry, value::whole(1..=255)),
+            find_time: t.value_or("findtime", inherited.find_time, value::time),
+            ban_time: t.value_or("bantime", inherited.ban_time, value::time_or_forever),
+        }
+    }
+}
+
+/// The jail, if it is enabled.
+fn jail(
+    name: &str,
+    t: &mut Reader<'_, '_>,
+    inherited: Sentence,
+    grammars: &BTreeMap<String, Vec<String>>,
+) -> Option<Option<Jail>> {
+    if !value::is_name(name) || name == MANUAL {
+        let what = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual`";
+        t.fault(None, what.to_owned());
+    }
+    let enabled = t.value_or("enabled", Some(true), value::flag);
+    let names: Vec<&str> = grammars.keys().map(String::as_str).collect();
+    let watched = t.list("grammars", |v| value::one_of("a grammar", &names, v));
+    let headings = |grammar: &str| grammars.get(grammar).into_iter().flatten().map(String::as_str);
+    let known: Vec<&str> = watched.iter().flatten().flat_map(|grammar| headings(grammar)).collect();
+    let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
+    let sentence = Sentence::read(t, inherited);
+    let ports = t.list("ports", value::ports);
+    let ignore = t.list("ignoreip", value::offender);
+
+    let (mut watched, offences) = (watched?, offences?);
+    watched.sort_unstable();
+    watched.dedup();
+    if watched.is_empty() {
+        t.fault(
+            Some("grammars"),
+            format!("the jail `{name}` watches no grammar: write `grammars = [\"...\"]`"),
+        );
+    }
+    let mut watches = Vec::new();
+    for grammar in watched {
+        let counts = |heading: &&str| offences.is_empty() || offences.contains(heading);
+        let headings: Vec<String> = headings(grammar).filter(counts).map(str::to_owned).collect();
+        if headings.is_empty() {
+            t.fault(Some("offences"), format!("`{grammar}` has none of the `offences` of the jail `{name}`"));
+        }
+        watches.push(Watch { grammar: grammar.to_owned(), headings });
+    }
+    let mut ports = ports?.concat();
+    ports.sort_unstable();
+    ports.dedup();
+    let jail = Jail {
+        name: name.into(),
+        watches,
+        max_retry: NonZeroU8::new(sentence.max_retry?)?,
+        find_time: sentence.find_time?,
+        ban_time: sentence.ban_time?,
+        ports: ports.into(),
+        ignore: ignore?,
+    };
+    Some(enabled?.then_some(jail))
+}
+
+fn growth(t: &mut Reader<'_, '_>) -> Option<Growth> {
+    let factor = t.value("factor", value::number(1.0..=100.0));
+    let cap = t.value("cap", value::time);
+    let decay = t.value("decay", value::time);
+    let jitter = t.value("jitter", value::number(0.0..=1.0));
+    Some(Growth { factor: factor?, cap: cap?, decay: decay?, jitter: jitter? })
+}
+
+fn journald(t: &mut Reader<'_, '_>) -> Option<Option<Journald>> {
+    let enabled = t.value("enabled", value::flag);
+    let namespace = t.value("namespace", value::unless_empty(value::name(200)));
+    let directory = t.value("directory", value::unless_empty(value::path));
+    let journal = match (namespace?, directory?) {
+        (None, None) => Journald::System,
+        (Some(namespace), None) => Journald::Namespace(namespace),
+        (None, Some(directory)) => Journald::Directory(directory),
+        (Some(_), Some(_)) => {
+            t.fault(Some("directory"), "`namespace` and `directory` cannot both be set".to_owned());
+            return None;
+        }
+    };
+    Some(enabled?.then_some(journal))
+}
+
+fn listen(t: &mut Reader<'_, '_>) -> Option<Socket> {
+    let path = t.value("path", value::socket_path);
+    let group = t.value("group", value::unless_empty(value::text));
+    Some(Socket { path: path?, group: group? })
+}
+
+fn enforce(t: &mut Reader<'_, '_>) -> Option<Option<Enforce>> {
+    let mode = t.value("mode", |v| value::one_of("`kernel` or `none`", &["kernel", "none"], v));
+    let set = t.value("set", value::name(24));
+    let max_elements = t.value("max-elements", value::whole(1..=i64::from(u32::MAX)));
+    let tables = ["raw", "mangle", "nat", "filter", "security"];
+    let table = t.value("table", |v| value::one_of("a table of iptables", &tables, v));
+    // A chain's name has at most 28 characters (XT_EXTENSION_MAXNAMELEN, less the final zero).
+    let chains = t.list("chains", value::name(28));
+    let target = t.value("target", value::words);
+    let iptables = t.value("iptables", value::text);
+    let ip6tables = t.value("ip6tables", value::text);
+    if chains.as_ref().is_some_and(Vec::is_empty) {
+        t.fault(Some("chains"), "`chains` is empty: no packet would meet the rule".to_owned());
+    }
+    let rejects = target.iter().flatten().next().is_some_and(|target| target == "REJECT");
+    if rejects && table.is_some_and(|table| table != "filter") {
+        t.fault(
+            Some("target"),
+            "`REJECT` works in the table `filter` only (iptables-extensions(8))".to_owned(),
+        );
+    }
+    let enforce = Enforce {
+        set: set?,
+        max_elements: NonZeroU32::new(max_elements?)?,
+        table: table?.to_owned(),
+        chains: chains?,
+        target: target?,
+        iptables: iptables?,
+        ip6tables: ip6tables?,
+    };
+    Some((mode? == "kernel").then_some(enforce))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What files called `1.toml`, `2.toml`, ... mean together, or what is wrong with them.
+    fn read(texts: &[&str]) -> Result<Config, String> {
+        let grammars = [
+            ("sshd", &["auth-failure", "preauth-abuse"][..]),
+            ("dropbear", &["auth-failure"]),
+            ("vsftpd", &["auth-failure"]),
+            ("proftpd", &["auth-failure", "abuse"]),
+            ("pure-ftpd", &["auth-failure"]),
+            ("nginx", &["auth-failure", "probe", "not-found", "bad-request", "forbidden"]),
+            ("apache", &["auth-failure", "probe", "not-found", "bad-request", "forbidden"]),
+        ];
+        let grammars = grammars
+            .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
+        let files: Vec<(PathBuf, String)> =
+            (1..).zip(texts).map(|(nth, text)| (format!("{nth}.toml").into(), (*text).to_owned())).collect();
+        Written::parse(&files)
+            .and_then(|written| written.check(&grammars.into()))
+            .map_err(|faults| faults.to_string())
+    }
+
+    fn jail(config: &Config, name: &str) -> Jail {
+        config.jails.iter().find(|jail| &*jail.name == name).expect("a jail of that name").clone()
+    }
+
+    #[test]
+    fn an_empty_configuration_protects_ssh_ftp_and_http() {
+        let config = read(&[]).unwrap();
+        let names: Vec<&str> = config.jails.iter().map(|jail| &*jail.name).collect();
+        assert_eq!(names, ["ftp", "http-auth", "http-flood", "http-probe", "sshd"]);
+        let sshd = Jail {
+            name: "sshd".into(),
+            watches: vec![
+                Watch { grammar: "dropbear".into(), headings: vec!["auth-failure".into()] },
+                Watch {
+                    grammar: "sshd".into(),
+                    headings: vec!["auth-failure".into(), "preauth-abuse".into()],
+                },
+            ],
+            max_retry: NonZeroU8::new(5).unwrap(),
+            find_time: Span::from_secs(600),
+            ban_time: Some(Span::from_secs(3600)),
+            ports: [].into(),
+            ignore: vec![],
+        };
+        assert_eq!(jail(&config, "sshd"), sshd);
+        assert_eq!(config.widths, Widths::default());
+        assert_eq!(config.journald, Some(Journald::System));
+        assert_eq!(config.metrics, Some("127.0.0.1:9634".parse().unwrap()));
+        assert_eq!(config.enforce.unwrap().target, ["DROP"]);
+    }
+
+    #[test]
+    fn the_sample_states_the_defaults() {
+        let sample = include_str!("../contrib/banstream.toml");
+        let stated: String = sample
+            .lines()
+            .skip_while(|line| !line.is_empty())
+            .skip(1)
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if !setting.starts_with([' ', '#']) => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert_eq!(stated, written::DEFAULTS);
+        assert_eq!(read(&[sample]), read(&[]));
+    }
+
+    /// What stands in the configuration, against what `look` sees of it.
+    #[track_caller]
+    fn check<T: PartialEq + std::fmt::Debug>(texts: &[&str], look: impl Fn(&Config) -> T, want: T) {
+        assert_eq!(read(texts).as_ref().map(look), Ok(want));
+    }
+
+    #[test]
+    fn a_later_file_wins_key_by_key() {
+        let files =
+            ["maxretry = 3\nfindtime = 60\n[jail.sshd]\nmaxretry = 7", "maxretry = 4\njail.sshd.bantime = 1"];
+        let numbers = |name: &'static str| {
+            move |config: &Config| {
+                let jail = jail(config, name);
+                (jail.max_retry.get(), jail.find_time.as_secs_ceil(), jail.ban_time.unwrap().as_secs_ceil())
+            }
+        };
+        check(&files, numbers("sshd"), (7, 60, 1));
+        check(&files, numbers("ftp"), (4, 60, 3600));
+        check(&["ignoreip = ['192.0.2.1']"], |c| c.ignore.len(), 1);
+        check(&["maxretry = 'ten'", "maxretry = 10"], numbers("ftp"), (10, 600, 3600));
+    }
+
+    #[test]
+    fn a_jail_is_made_and_unmade() {
+        let names =
+            |config: &Config| config.jails.iter().map(|j| j.name.to_string()).collect::<Vec<_>>().join(" ");
+        check(&["[jail.http-flood]\nenabled = false"], names, "ftp http-auth http-probe sshd".into());
+        check(&["[jail.b]\ngrammars = ['sshd']"], names, "b ftp http-auth http-flood http-probe sshd".into());
+    }
+
+    #[test]
+    fn a_time_is_written_in_many_ways() {
+        let ban = |config: &Config| jail(config, "sshd").ban_time.map(Span::as_secs_ceil);
+        check(&["bantime = '10m'"], ban, Some(600));
+        check(&["bantime = '1h 30m'"], ban, Some(5400));
+        check(&["bantime = '1d'"], ban, Some(86400));
+        check(&["bantime = '600'"], ban, Some(600));
+        check(&["bantime = 0x10"], ban, Some(16));
+        check(&["bantime = -1"], ban, None);
+        check(&["bantime = 'forever'"], ban, None);
+    }
+
+    #[test]
+    fn ports_are_written_in_many_ways() {
+        let ports = |config: &Config| {
+            jail(config, "ftp").ports.iter().map(Port::to_string).collect::<Vec<_>>().join(" ")
+        };
+        check(&["jail.ftp.ports = [21]"], ports, "21/tcp".into());
+        check(&["jail.ftp.ports = ['990, 21', '53/udp', 21]"], ports, "21/tcp 990/tcp 53/udp".into());
+    }
+
+    #[test]
+    fn parts_can_be_turned_off() {
+        let parts =
+            |c: &Config| (c.journald.is_some(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some());
+        let off =
+            "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nenforce.mode = 'none'";
+        check(&[], parts, (true, true, true, true));
+        check(&[off], parts, (false, false, false, false));
+    }
+
+    #[test]
+    fn a_target_has_options() {
+        let reject = "[enforce]\ntable = 'filter'\nchains = ['INPUT', 'DOCKER-USER']\n";
+        let target = |c: &Config| c.enforce.clone().unwrap().target.join("|");
+        check(
+            &[reject, "enforce.target = 'REJECT  --reject-with tcp-reset'"],
+            target,
+            "REJECT|--reject-with|tcp-reset".into(),
+        );
+        check(
+            &[reject, "enforce.target = ['LOG', '--log-prefix', 'no way']"],
+            target,
+            "LOG|--log-prefix|no way".into(),
+        );
+    }
+
+    #[test]
+    fn the_grammar_directory_is_known_before_the_rest() {
+        let directory = |text: &str| {
+            let files = [(PathBuf::from("1.toml"), text.to_owned())];
+            Written::parse(&files).unwrap().grammar_directory().map_err(|faults| faults.to_string())
+        };
+        assert_eq!(directory("nonsense = 1"), Ok("/etc/banstream/grammars".into()));
+        assert_eq!(directory("grammar-directory = '/g'"), Ok("/g".into()));
+        assert!(directory("grammar-directory = 'g'").is_err());
+    }
+
+    #[test]
+    fn every_fault_of_every_file_is_shown_where_it_stands() {
+        let jail = "[jail.ssh]\ngrammars = ['sshd', 'sshdd']\nmaxretry = 0\nban-time = '1h'\n";
+        let want = "\
+1.toml:2:21: `grammars` wants a grammar, not `sshdd`; did you mean `sshd`?
+grammars = ['sshd', 'sshdd']
+                    ^
+1.toml:3:12: `maxretry` wants a whole number from 1 to 255, not `0`
+maxretry = 0
+           ^
+1.toml:4:1: no key is called `ban-time` here; did you mean `bantime`?
+ban-time = '1h'
+^
+2.toml:2:2: `ignoreip` wants an address or a prefix such as `192.0.2.0/24`, not `é`
+\t'é', '::/129']
+\t^
+2.toml:2:7: `ignoreip` wants an address or a prefix such as `192.0.2.0/24`, not `::/129`
+\t'é', '::/129']
+\t     ^";
+        assert_eq!(read(&[jail, "ignoreip = [\n\t'é', '::/129']"]), Err(want.to_owned()));
+    }
+
+    /// The place and the text of each fault in one file.
+    #[track_caller]
+    fn wrong(text: &str, want: &[&str]) {
+        let faults = read(&[text]).unwrap_err();
+        let got: Vec<&str> =
+            faults.lines().step_by(3).map(|line| line.strip_prefix("1.toml:").unwrap_or(line)).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest() {
+        wrong("findtme = 3", &["1:1: no key is called `findtme` here; did you mean `findtime`?"]);
+        wrong("[jial.x]", &["1:2: no key is called `jial` here; did you mean `jail`?"]);
+        wrong("growth.caps = '1w'", &["1:8: no key is called `caps` here; did you mean `cap`?"]);
+        let keys = "bantime enabled findtime grammars ignoreip maxretry offences ports";
+        wrong(
+            "jail.sshd.filter = 'x'",
+            &[&format!("1:11: no key is called `filter` here; there are {keys}")],
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_is_refused() {
+        wrong(
+            "maxretry = \nfindtime",
+            &[
+                "1:12: string values must be quoted, expected literal string",
+                "2:9: key with no value, expected `=`",
+            ],
+        );
+        wrong("[jail.sshd", &["1:11: unclosed table, expected `]`"]);
+        wrong("maxretry = 1\nmaxretry = 2", &["2:1: duplicate key"]);
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused() {
+        wrong("growth = 2", &["1:10: `growth` is a table: write `[growth]`"]);
+        wrong("jail.x = 3", &["1:6: `x` is a table: write `[jail.x]`"]);
+        wrong("findtime = {}", &["1:12: `findtime` wants one value, not a table"]);
+        wrong("ignoreip = '::1'", &["1:12: `ignoreip` wants a list, such as `[\"...\", \"...\"]`"]);
+        wrong("journald.enabled = 'yes'", &["1:20: `enabled` wants `true` or `false`, not `yes`"]);
+        wrong(
+            "enforce.set = ['a']",
+            &["1:15: `set` wants a name of at most 24 letters, digits, `-`, `_` or `.`, not a list"],
+        );
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused() {
+        let retries = "`maxretry` wants a whole number from 1 to 255";
+        wrong("maxretry = 0", &[&format!("1:12: {retries}, not `0`")]);
+        wrong("maxretry = 0x100", &[&format!("1:12: {retries}, not `0x100`")]);
+        wrong("maxretry = 2.5", &[&format!("1:12: {retries}, not `2.5`")]);
+        wrong("ipv4-prefix = 33", &["1:15: `ipv4-prefix` wants a whole number from 8 to 32, not `33`"]);
+        wrong("ipv6-prefix = 0", &["1:15: `ipv6-prefix` wants a whole number from 16 to 128, not `0`"]);
+        wrong(
+            "max-offenders = 0",
+            &["1:17: `max-offenders` wants a whole number from 1 to 100000000, not `0`"],
+        );
+        wrong("growth.factor = nan", &["1:17: `factor` wants a number from 1 to 100, not `nan`"]);
+        wrong("growth.factor = 0", &["1:17: `factor` wants a number from 1 to 100, not `0`"]);
+        wrong("growth.jitter = 1.5", &["1:17: `jitter` wants a number from 0 to 1, not `1.5`"]);
+        wrong(
+            "enforce.max-elements = 0",
+            &["1:24: `max-elements` wants a whole number from 1 to 4294967295, not `0`"],
+        );
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_refused() {
+        let find = "`findtime` wants a time such as `10m`, `1h 30m` or a number of seconds";
+        wrong("findtime = '10 parsecs'", &[&format!("1:12: {find}, not `10 parsecs`")]);
+        wrong("findtime = 'forever'", &[&format!("1:12: {find}, not `forever`")]);
+        wrong("findtime = 0", &[&format!("1:12: {find}, not `0`")]);
+        wrong("findtime = 1979-05-27", &[&format!("1:12: {find}, not `1979-05-27`")]);
+        let ban = "`bantime` wants a time such as `10m`, `1h 30m`, a number of seconds or `forever`";
+        wrong("bantime = '0s'", &[&format!("1:11: {ban}, not `0s`")]);
+        wrong("bantime = -2", &[&format!("1:11: {ban}, not `-2`")]);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused() {
+        let prefix = "`ignoreip` wants an address or a prefix such as `192.0.2.0/24`";
+        wrong("ignoreip = ['::1', 'localhost']", &[&format!("1:20: {prefix}, not `localhost`")]);
+        wrong(
+            "ignoreip = ['10.0.0.0/33', '']",
+            &[&format!("1:13: {prefix}, not `10.0.0.0/33`"), &format!("1:28: {prefix}, not an empty text")],
+        );
+        wrong(
+            "metrics.listen = 'localhost:9634'",
+            &["1:18: `listen` wants an address with a port, such as `127.0.0.1:9634`, not `localhost:9634`"],
+        );
+    }
+
+    #[test]
+    fn a_path_that_will_not_do_is_refused() {
+        wrong(
+            "control.path = 'control.sock'",
+            &["1:16: `path` wants a path from the root, such as `/var/lib/banstream`, not `control.sock`"],
+        );
+        let long = format!("/{}", "x".repeat(107));
+        wrong(
+            &format!("socket.path = '{long}'"),
+            &[&format!("1:15: `path` wants a path of at most 107 bytes, not `{long}`")],
+        );
+        wrong(
+            "[journald]\nnamespace = 'a'\ndirectory = '/b'",
+            &["3:13: `namespace` and `directory` cannot both be set"],
+        );
+    }
+
+    #[test]
+    fn a_rule_that_iptables_would_not_take_is_refused() {
+        wrong(
+            "enforce.mode = 'kernal'",
+            &["1:16: `mode` wants `kernel` or `none`, not `kernal`; did you mean `kernel`?"],
+        );
+        wrong(
+            "enforce.set = '-x'",
+            &["1:15: `set` wants a name of at most 24 letters, digits, `-`, `_` or `.`, not `-x`"],
+        );
+        wrong(
+            "enforce.table = 'raww'",
+            &["1:17: `table` wants a table of iptables, not `raww`; did you mean `raw`?"],
+        );
+        wrong("enforce.chains = []", &["1:18: `chains` is empty: no packet would meet the rule"]);
+        wrong(
+            "enforce.target = ''",
+            &["1:18: `target` wants a target such as `DROP`, with its options, not an empty text"],
+        );
+        wrong(
+            "enforce.target = 'REJECT'",
+            &["1:18: `REJECT` works in the table `filter` only (iptables-extensions(8))"],
+        );
+    }
+
+    #[test]
+    fn a_jail_that_could_not_work_is_refused() {
+        wrong(
+            "[jail.x]\nmaxretry = 3",
+            &["1:7: the jail `x` watches no grammar: write `grammars = [\"...\"]`"],
+        );
+        let name = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual`";
+        wrong("jail.manual.grammars = ['sshd']", &[&format!("1:6: {name}")]);
+        wrong("jail.'a b'.grammars = ['sshd']", &[&format!("1:6: {name}")]);
+        wrong(
+            "jail.sshd.grammars = ['postfix']",
+            &["1:23: `grammars` wants a grammar, not `postfix`; \
+             there are apache dropbear nginx proftpd pure-ftpd sshd vsftpd"],
+        );
+        wrong(
+            "jail.sshd.offences = ['auth-failures']",
+            &[
+                "1:23: `offences` wants a heading of its grammars, not `auth-failures`; did you mean `auth-failure`?",
+            ],
+        );
+        wrong(
+            "jail.sshd.offences = ['preauth-abuse']",
+            &["1:22: `dropbear` has none of the `offences` of the jail `sshd`"],
+        );
+        let ports = "`ports` wants ports such as `22`, `22/tcp` or `80,443`";
+        wrong(
+            "jail.sshd.ports = ['ssh', 0, 65536, '22/sctp', true]",
+            &[
+                &format!("1:20: {ports}, not `ssh`"),
+                &format!("1:27: {ports}, not `0`"),
+                &format!("1:30: {ports}, not `65536`"),
+                &format!("1:37: {ports}, not `22/sctp`"),
+                &format!("1:48: {ports}, not `true`"),
+            ],
+        );
+        // A jail that is not in use is held to the same.
+        wrong(
+            "jail.x = {enabled = false, grammars = ['sshd'], maxretry = 0}",
+            &["1:60: `maxretry` wants a whole number from 1 to 255, not `0`"],
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! What may stand behind a key: times, numbers, ports, addresses, names.
+//!
+//! They stand apart from the keys because several keys share each of them. Each reader takes one TOML value
+//! and gives what it means, or says what is wanted in its place.
+//!
+//! Nothing here knows which key it reads.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::written::{Unwanted, nearest};
+use crate::model::{Offender, Port, Protocol, Span};
+
+/// What is wanted, and what stands there instead.
+fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
+    Unwanted(match value {
+        DeValue::Array(_) => format!("wants {what}, not a list"),
+        DeValue::Table(_) => format!("wants {what}, not a table"),
+        DeValue::String(text) if text.is_empty() => format!("wants {what}, not an empty text"),
+        DeValue::String(text) => format!("wants {what}, not `{text}`"),
+        DeValue::Integer(number) => format!("wants {what}, not `{number}`"),
+        DeValue::Float(number) => format!("wants {what}, not `{number}`"),
+        DeValue::Boolean(flag) => format!("wants {what}, not `{flag}`"),
+        DeValue::Datetime(date) => format!("wants {what}, not `{date}`"),
+    })
+}
+
+/// `true` or `false`.
+pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Unwanted> {
+    value.as_bool().ok_or_else(|| wants("`true` or `false`", value))
+}
+
+/// A whole number within these bounds.
+pub(super) fn whole<N: TryFrom<i64>>(
+    range: RangeInclusive<i64>,
+) -> impl Fn(&DeValue<'_>) -> Result<N, Unwanted> {
+    move |value| {
+        let number = integer(value).filter(|number| range.contains(number));
+        number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| {
+            wants(format_args!("a whole number from {} to {}", range.start(), range.end()), value)
+        })
+    }
+}
+
+/// A number, whole or not, within these bounds.
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&DeValue<'_>) -> Result<f64, Unwanted> {
+    move |value| {
+        let number = match value {
+            DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+            // An `i32` is a float without loss.
+            _ => integer(value).and_then(|whole| i32::try_from(whole).ok()).map(f64::from),
+        };
+        number
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| wants(format_args!("a number from {} to {}", range.start(), range.end()), value))
+    }
+}
+
+fn integer(value: &DeValue<'_>) -> Option<i64> {
+    value.as_integer().and_then(|digits| i64::from_str_radix(digits.as_str(), digits.radix()).ok())
+}
+
+/// A time longer than none: `"1h 30m"`, or a number of seconds.
+pub(super) fn time(value: &DeValue<'_>) -> Result<Span, Unwanted> {
+    span(value).ok_or_else(|| wants("a time such as `10m`, `1h 30m` or a number of seconds", value))
+}
+
+/// A time longer than none, or `None` for `"forever"` and -1.
+pub(super) fn time_or_forever(value: &DeValue<'_>) -> Result<Option<Span>, Unwanted> {
+    if value.as_str() == Some("forever") || integer(value) == Some(-1) {
+        return Ok(None);
+    }
+    let wanted = "a time such as `10m`, `1h 30m`, a number of seconds or `forever`";
+    span(value).map(Some).ok_or_else(|| wants(wanted, value))
+}
+
+fn span(value: &DeValue<'_>) -> Option<Span> {
+    let span = match value {
+        DeValue::String(text) => super::parse_span(text)?,
+        _ => Span::from_secs(integer(value)?.try_into().ok()?),
+    };
+    Some(span).filter(|span| *span > Span::ZERO)
+}
+
+/// A path that does not hang on where the daemon was started.
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
+    let absolute = value.as_str().filter(|text| text.starts_with('/') && !text.contains('\0'));
+    absolute
+        .map(PathBuf::from)
+        .ok_or_else(|| wants("a path from the root, such as `/var/lib/banstream`", value))
+}
+
+/// A path that fits into a socket's address, which has room for 107 bytes (unix(7)).
+pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
+    let path = path(value)?;
+    if path.as_os_str().len() <= 107 { Ok(path) } else { Err(wants("a path of at most 107 bytes", value)) }
+}
+
+/// What `read` makes of a text, or `None` for an empty one.
+pub(super) fn unless_empty<T>(
+    read: impl Fn(&DeValue<'_>) -> Result<T, Unwanted>,
+) -> impl Fn(&DeValue<'_>) -> Result<Option<T>, Unwanted> {
+    move |value| if value.as_str() == Some("") { Ok(None) } else { read(value).map(Some) }
+}
+
+/// A text of one or more words without control characters.
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, Unwanted> {
+    let plain = value.as_str().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control));
+    plain.map(str::to_owned).ok_or_else(|| wants("a text", value))
+}
+
+/// A name of at most `longest` letters, digits, `-`, `_` and `.`, which does not begin with `-`.
+///
+/// What the kernel, iptables, a file name and a metric's label all take.
+pub(super) fn name(longest: usize) -> impl Fn(&DeValue<'_>) -> Result<String, Unwanted> {
+    move |value| {
+        let name = value.as_str().filter(|text| text.len() <= longest && is_name(text));
+        name.map(str::to_owned).ok_or_else(|| {
+            wants(format_args!("a name of at most {longest} letters, digits, `-`, `_` or `.`"), value)
+        })
+    }
+}
+
+/// Whether `text` is made of letters, digits, `-`, `_` and `.` only, and does not begin with `-`.
+pub(super) fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// One of these names.
+pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> Result<&'n str, Unwanted> {
+    let Some(name) = value.as_str() else { return Err(wants(what, value)) };
+    known.iter().copied().find(|candidate| *candidate == name).ok_or_else(|| {
+        let Unwanted(wanted) = wants(what, value);
+        Unwanted(format!("{wanted}; {}", nearest(name, known.iter().copied())))
+    })
+}
+
+/// An address or a prefix.
+pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
+    let wanted = "an address or a prefix such as `192.0.2.0/24`";
+    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
+}
+
+/// An address with a port, to listen on.
+pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, Unwanted> {
+    let wanted = "an address with a port, such as `127.0.0.1:9634`";
+    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
+}
+
+/// Ports of one protocol, TCP if it does not say: `22`, `"22/tcp"`, `"80,443"`.
+pub(super) fn ports(value: &DeValue<'_>) -> Result<Vec<Port>, Unwanted> {
+    let text = match value {
+        DeValue::String(text) => text.clone(),
+        DeValue::Integer(_) => integer(value).map_or(Cow::Borrowed(""), |number| number.to_string().into()),
+        _ => Cow::Borrowed(""),
+    };
+    let (numbers, protocol) = match text.split_once('/') {
+        None => (text.as_ref(), Some(Protocol::Tcp)),
+        Some((numbers, "tcp")) => (numbers, Some(Protocol::Tcp)),
+        Some((numbers, "udp")) => (numbers, Some(Protocol::Udp)),
+        Some((numbers, _)) => (numbers, None),
+    };
+    let port = |number: &str| {
+        let number = number.trim().parse().ok().filter(|number| *number > 0)?;
+        Some(Port { protocol: protocol?, number })
+    };
+    let ports: Option<Vec<Port>> = numbers.split(',').map(port).collect();
+    ports.ok_or_else(|| wants("ports such as `22`, `22/tcp` or `80,443`", value))
+}
+
+/// A command line: a text that is split at its spaces, or a list of words.
+pub(super) fn words(value: &DeValue<'_>) -> Result<Vec<String>, Unwanted> {
+    let words: Option<Vec<String>> = match value {
+        DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).ok()).collect(),
+        _ => value.as_str().map(|text| text.split_whitespace().map(str::to_owned).collect()),
+    };
+    words
+        .filter(|words| !words.is_empty())
+        .ok_or_else(|| wants("a target such as `DROP`, with its options", value))
+}

@@ -1,0 +1,281 @@
+//! The configuration as it is written: the files laid over each other, each value with its place.
+//!
+//! It stands apart from the checked configuration because it can still be wrong in every way that TOML
+//! allows. [`Reader`] is the one way out of it: it notes every fault and every key that nobody asked for, so
+//! one run tells all. (Deserialising with serde would stop at the first.)
+//!
+//! It knows no key, no file system, and nothing of what a value means.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Faults};
+
+/// The lowest layer: what holds where no file says otherwise.
+pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// Configuration files, parsed and laid over the built-in defaults; not yet judged.
+///
+/// A later file wins key by key, also inside tables; a list is one value. A value that a later file overrides
+/// is not judged.
+#[derive(Clone, Debug)]
+pub struct Written<'t> {
+    files: Vec<(&'t Path, &'t str)>,
+    top: Table<'t>,
+}
+
+impl<'t> Written<'t> {
+    /// Lays these texts over the defaults and each other, the last one on top; the paths name them in faults.
+    ///
+    /// # Errors
+    ///
+    /// Everything in any of them that is not TOML.
+    pub fn parse(files: &'t [(PathBuf, String)]) -> Result<Self, Faults> {
+        let files: Vec<_> = std::iter::once((Path::new("built-in defaults"), DEFAULTS))
+            .chain(files.iter().map(|(path, text)| (path.as_path(), text.as_str())))
+            .collect();
+        let mut top = Table::default();
+        let mut faults = Vec::new();
+        for (file, (_, text)) in files.iter().enumerate() {
+            let (table, errors) = DeTable::parse_recoverable(text);
+            top.merge(file, table.into_inner());
+            faults.extend(errors.into_iter().map(|error| {
+                let at = error.span().map_or(text.len(), |span| span.start);
+                (Place { file, at }, error.message().replace('\n', ", "))
+            }));
+        }
+        let written = Self { files, top };
+        if faults.is_empty() { Ok(written) } else { Err(written.show(faults)) }
+    }
+
+    /// Hands the outermost table to `read`.
+    ///
+    /// # Errors
+    ///
+    /// All that `read` found wrong, and all keys that it did not ask for.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&mut Reader<'_, 't>) -> Option<T>) -> Result<T, Faults> {
+        let mut faults = Vec::new();
+        let value = Reader::run(&self.top, Place::default(), &mut faults, read);
+        value.filter(|_| faults.is_empty()).ok_or_else(|| self.show(faults))
+    }
+
+    /// Reads one key of the outermost table; the others are not judged.
+    pub(super) fn read_key<T>(
+        &self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
+    ) -> Result<T, Faults> {
+        let mut faults = Vec::new();
+        let mut reader =
+            Reader { table: &self.top, place: Place::default(), known: Vec::new(), faults: &mut faults };
+        reader.value(key, read).ok_or_else(|| self.show(faults))
+    }
+
+    fn show(&self, mut faults: Vec<(Place, String)>) -> Faults {
+        faults.sort();
+        let show = |(place, what): (Place, String)| {
+            self.files.get(place.file).map(|(path, text)| Fault::new(path, text, place.at, what))
+        };
+        Faults::new(faults.into_iter().filter_map(show).collect())
+    }
+}
+
+/// Which file, and how many bytes into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    file: usize,
+    at: usize,
+}
+
+/// What a table holds under its keys, whichever files said it.
+#[derive(Clone, Debug, Default)]
+struct Table<'t>(BTreeMap<Cow<'t, str>, Said<'t>>);
+
+/// What stands under a key, and where the last file to speak of it has the key and the value.
+#[derive(Clone, Debug)]
+struct Said<'t> {
+    key: Place,
+    value: Place,
+    node: Node<'t>,
+}
+
+#[derive(Clone, Debug)]
+enum Node<'t> {
+    Table(Table<'t>),
+    Value(DeValue<'t>),
+}
+
+impl<'t> Table<'t> {
+    fn merge(&mut self, file: usize, above: DeTable<'t>) {
+        for (key, value) in above {
+            let place = |span: std::ops::Range<usize>| Place { file, at: span.start };
+            let (key_place, value_place) = (place(key.span()), place(value.span()));
+            let below = self.0.remove(key.get_ref());
+            let node = match value.into_inner() {
+                DeValue::Table(above) => {
+                    let mut table = match below {
+                        Some(Said { node: Node::Table(table), .. }) => table,
+                        _ => Self::default(),
+                    };
+                    table.merge(file, above);
+                    Node::Table(table)
+                }
+                value => Node::Value(value),
+            };
+            self.0.insert(key.into_inner(), Said { key: key_place, value: value_place, node });
+        }
+    }
+}
+
+/// Reads the keys of one table.
+///
+/// Every method gives `None` where it has noted a fault, so that a caller can ask for all the keys before it
+/// gives up.
+pub(super) struct Reader<'w, 't> {
+    table: &'w Table<'t>,
+    place: Place,
+    known: Vec<&'static str>,
+    faults: &'w mut Vec<(Place, String)>,
+}
+
+impl<'w, 't> Reader<'w, 't> {
+    fn run<T>(
+        table: &'w Table<'t>,
+        place: Place,
+        faults: &'w mut Vec<(Place, String)>,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let mut reader = Reader { table, place, known: Vec::new(), faults };
+        let value = read(&mut reader);
+        reader.refuse_unknown();
+        value
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
+    ) -> Option<T> {
+        if !self.table.0.contains_key(key) {
+            self.faults.push((self.place, format!("`{key}` is missing")));
+        }
+        self.value_or(key, None, read)
+    }
+
+    /// The value of a key, or `default` where it is not there.
+    pub(super) fn value_or<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<T>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let Some(said) = self.table.0.get(key) else { return default };
+        let read = match &said.node {
+            Node::Value(value) => read(value),
+            Node::Table(_) => Err(Unwanted("wants one value, not a table".into())),
+        };
+        read.map_err(|unwanted| self.note(said.value, key, unwanted)).ok()
+    }
+
+    /// The items of a list; a fault in one is noted at its own place. Empty where the key is not there.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&DeValue<'t>) -> Result<T, Unwanted>,
+    ) -> Option<Vec<T>> {
+        self.known.push(key);
+        let Some(said) = self.table.0.get(key) else { return Some(Vec::new()) };
+        let Node::Value(DeValue::Array(items)) = &said.node else {
+            self.note(said.value, key, Unwanted("wants a list, such as `[\"...\", \"...\"]`".into()));
+            return None;
+        };
+        let mut item = |item: &Spanned<DeValue<'t>>| {
+            let place = Place { file: said.value.file, at: item.span().start };
+            read(item.get_ref()).map_err(|unwanted| self.note(place, key, unwanted)).ok()
+        };
+        // Two steps, since collecting into an `Option` would stop at the first fault.
+        let items: Vec<Option<T>> = items.iter().map(&mut item).collect();
+        items.into_iter().collect()
+    }
+
+    /// What `read` makes of the table under a key; of an empty one where the key is not there.
+    pub(super) fn table<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&mut Reader<'_, 't>) -> Option<T>,
+    ) -> Option<T> {
+        let (table, place) = self.inner(key)?;
+        Reader::run(table, place, self.faults, read)
+    }
+
+    /// What `read` makes of each table in the table under a key, in the order of their names.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut read: impl FnMut(&str, &mut Reader<'_, 't>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let (outer, _) = self.inner(key)?;
+        let mut inner = |(name, said): (&Cow<'t, str>, &'w Said<'t>)| match &said.node {
+            Node::Table(table) => Reader::run(table, said.key, self.faults, |reader| read(name, reader)),
+            Node::Value(_) => {
+                self.faults.push((said.key, format!("`{name}` is a table: write `[{key}.{name}]`")));
+                None
+            }
+        };
+        let tables: Vec<Option<T>> = outer.0.iter().map(&mut inner).collect();
+        tables.into_iter().collect()
+    }
+
+    fn inner(&mut self, key: &'static str) -> Option<(&'w Table<'t>, Place)> {
+        static EMPTY: Table<'static> = Table(BTreeMap::new());
+        self.known.push(key);
+        match self.table.0.get(key) {
+            None => Some((&EMPTY, self.place)),
+            Some(Said { key, node: Node::Table(table), .. }) => Some((table, *key)),
+            Some(said) => {
+                self.note(said.value, key, Unwanted(format!("is a table: write `[{key}]`")));
+                None
+            }
+        }
+    }
+
+    /// Notes a fault of this table as a whole, or of the value under one of its keys.
+    pub(super) fn fault(&mut self, key: Option<&'static str>, what: String) {
+        let said = key.and_then(|key| self.table.0.get(key));
+        self.faults.push((said.map_or(self.place, |said| said.value), what));
+    }
+
+    fn note(&mut self, place: Place, key: &str, Unwanted(wanted): Unwanted) {
+        self.faults.push((place, format!("`{key}` {wanted}")));
+    }
+
+    fn refuse_unknown(self) {
+        for (key, said) in &self.table.0 {
+            if !self.known.contains(&key.as_ref()) {
+                let hint = nearest(key, self.known.iter().copied());
+                self.faults.push((said.key, format!("no key is called `{key}` here; {hint}")));
+            }
+        }
+    }
+}
+
+/// Why a value will not do, as it reads after the name of the key: "wants ..., not ...".
+pub(super) struct Unwanted(pub(super) String);
+
+/// Which of the known names somebody meant who wrote `name`: `did you mean ...`, or all of them.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    known.dedup();
+    let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
+    match near {
+        Some((edits, candidate)) if edits <= candidate.len() / 3 => format!("did you mean `{candidate}`?"),
+        _ => format!("there are {}", known.join(" ")),
+    }
+}

@@ -1,0 +1,230 @@
+//! What an operator can ask of a running daemon, and what it answers.
+//!
+//! The two ends, [`server`] and [`client`], agree on these types only: a command travels as an HTTP request,
+//! a reply as JSON, so `curl --unix-socket` is a client too.
+//!
+//! Nothing here carries a command out, and nothing here reads a clock: a reply says what the daemon put in.
+
+pub mod client;
+pub mod server;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Ban, Kind, Offender, Port, Span, Timestamp};
+
+/// What an operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// How the daemon is.
+    Status,
+    /// The bans in force.
+    Bans,
+    /// Keep somebody out, on all ports.
+    Ban {
+        /// Whom.
+        offender: Offender,
+        /// For how long, more than zero; for ever if `None`.
+        span: Option<Span>,
+        /// The operator's words; may be empty.
+        reason: String,
+    },
+    /// Let somebody in again.
+    Unban(Target),
+    /// Read the configuration and the grammars again.
+    Reload,
+}
+
+/// Whose bans to lift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Those of this offender, from whatever jail.
+    One(Offender),
+    /// All.
+    All,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// To [`Command::Status`].
+    Status(Status),
+    /// To [`Command::Bans`].
+    Bans(Vec<BanLine>),
+    /// To the others, when they are carried out.
+    Done {
+        /// How many bans came, changed or went; 0 for a reload.
+        changed: u64,
+    },
+    /// To any that cannot be carried out.
+    Refused {
+        /// Why, for people.
+        error: String,
+    },
+}
+
+/// How the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Since when it runs, as RFC 3339 writes it ([`rfc3339`]).
+    pub started: String,
+    /// For how many seconds it has been running.
+    pub uptime: u64,
+    /// Entries read since then, from all sources.
+    pub entries: u64,
+    /// Offences found in them.
+    pub offences: u64,
+    /// Bans decided.
+    pub bans: u64,
+    /// Bans in force now, those of earlier runs included.
+    pub banned: u64,
+    /// The enabled jails.
+    pub jails: Vec<JailStatus>,
+    /// The sources that are configured.
+    pub sources: Vec<SourceStatus>,
+    /// Where bans go.
+    pub enforcement: EnforcementStatus,
+}
+
+/// How one jail is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JailStatus {
+    /// Its name.
+    pub name: String,
+    /// How many offenders it watches at the moment.
+    pub tracked: u64,
+    /// How many of its bans are in force.
+    pub banned: u64,
+}
+
+/// How one source is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it reads.
+    pub state: SourceState,
+    /// Entries read from it.
+    pub entries: u64,
+    /// What went wrong last, if anything has.
+    pub error: Option<String>,
+}
+
+/// Whether a source reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// It does.
+    Running,
+    /// It does not, against the configuration's will.
+    Failed,
+}
+
+/// How enforcement is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnforcementStatus {
+    /// `kernel`, or `none` where bans are only decided and logged.
+    pub mode: String,
+    /// The kernel's sets.
+    pub sets: Vec<SetStatus>,
+    /// What went wrong last, if anything has.
+    pub error: Option<String>,
+}
+
+/// How full one of the kernel's sets is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetStatus {
+    /// Its name.
+    pub name: String,
+    /// How many elements it holds.
+    pub elements: u64,
+    /// How many it can hold.
+    pub capacity: u64,
+}
+
+/// A ban as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanLine {
+    /// Whom.
+    pub address: Offender,
+    /// The jail that decided it; `manual` for an operator's.
+    pub jail: String,
+    /// Threshold or command.
+    pub kind: Kind,
+    /// The ports it is limited to, such as `22/tcp`; all where empty.
+    pub ports: Vec<String>,
+    /// Since when, as RFC 3339 writes it.
+    pub since: String,
+    /// Until when, likewise; for ever if `None`.
+    pub until: Option<String>,
+    /// How many seconds are left, rounded up; for ever if `None`.
+    pub left: Option<u64>,
+    /// How many bans this offender has had from this jail.
+    pub times: u32,
+    /// The operator's words, or what was counted.
+    pub reason: String,
+}
+
+impl BanLine {
+    /// How `ban` is listed at `now`.
+    pub fn new(ban: &Ban, now: Timestamp) -> Self {
+        Self {
+            address: ban.offender,
+            jail: ban.jail.to_string(),
+            kind: ban.kind,
+            ports: ban.ports.iter().map(Port::to_string).collect(),
+            since: rfc3339(ban.since),
+            until: ban.until.map(rfc3339),
+            left: ban.until.map(|until| until.since(now).as_secs_ceil()),
+            times: ban.times,
+            reason: ban.reason.to_string(),
+        }
+    }
+}
+
+/// An instant in UTC, as RFC 3339 writes it; at the ends of years -9999 and 9999 for what lies beyond.
+pub fn rfc3339(at: Timestamp) -> String {
+    let beyond = if at < Timestamp::default() { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+    jiff::Timestamp::from_microsecond(at.as_micros()).unwrap_or(beyond).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(reply: Reply, want: &str) {
+        assert_eq!(serde_json::to_string(&reply).unwrap(), want);
+    }
+
+    #[test]
+    fn replies_are_plain_json() {
+        let ban = Ban {
+            offender: "2001:db8::/64".parse().unwrap(),
+            jail: "sshd".into(),
+            kind: Kind::Auto,
+            ports: [Port { protocol: crate::model::Protocol::Tcp, number: 22 }].into(),
+            since: Timestamp::from_secs(1_700_000_000),
+            until: Some(Timestamp::from_secs(1_700_003_600)),
+            times: 2,
+            reason: "5 auth-failure".into(),
+        };
+        let line = BanLine::new(&ban, Timestamp::from_micros(1_700_000_000_500_000));
+        let head = r#""address":"2001:db8::/64","jail":"sshd","kind":"auto","ports":["22/tcp"],"since":"2023-11-14T22:13:20Z""#;
+        let ends = r#""until":"2023-11-14T23:13:20Z","left":3600,"times":2,"reason":"5 auth-failure""#;
+        check(Reply::Bans(vec![line]), &format!("[{{{head},{ends}}}]"));
+        let line = BanLine::new(&Ban { until: None, ..ban }, Timestamp::default());
+        let never = r#""until":null,"left":null,"times":2,"reason":"5 auth-failure""#;
+        check(Reply::Bans(vec![line]), &format!("[{{{head},{never}}}]"));
+        check(Reply::Done { changed: 3 }, r#"{"changed":3}"#);
+        check(Reply::Refused { error: "no".into() }, r#"{"error":"no"}"#);
+    }
+
+    #[test]
+    fn an_instant_beyond_the_calendar_is_its_end() {
+        assert_eq!(rfc3339(Timestamp::from_micros(i64::MAX)), "9999-12-30T22:00:00.999999999Z");
+        assert_eq!(rfc3339(Timestamp::from_micros(i64::MIN)), "-009999-01-02T01:59:59Z");
+    }
+}

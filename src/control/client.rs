@@ -1,0 +1,93 @@
+//! Asks a running daemon over its control socket.
+//!
+//! It stands apart from the command line because it knows how a command becomes an HTTP request, and nothing
+//! else does. It runs on a small runtime of its own, so its caller need not be async.
+//!
+//! It does not look into a good answer, and prints nothing.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::UnixStream;
+
+use super::{Command, Target};
+
+/// Longer than the daemon ever takes, a reload included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the daemon answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it did as it was asked; if not, the body is `{"error": "..."}`.
+    pub done: bool,
+    /// The reply, as JSON.
+    pub body: String,
+}
+
+/// Puts `command` to the daemon that listens at `socket`, and waits for its answer.
+///
+/// Must not be called from async code.
+///
+/// # Errors
+///
+/// Nobody listens there, we may not connect, or what comes back in 30 s is no answer. That the daemon
+/// refuses is an answer.
+pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let shown = socket.display();
+    runtime.block_on(async {
+        let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                anyhow!("no daemon answers at `{shown}`; is it running?")
+            }
+            ErrorKind::PermissionDenied => {
+                anyhow!("no permission to use `{shown}`; try as root, or as a member of its group")
+            }
+            _ => anyhow!(error).context(format!("cannot connect to `{shown}`")),
+        })?;
+        tokio::time::timeout(PATIENCE, exchange(stream, request(command)?))
+            .await
+            .map_err(|_| anyhow!("the daemon at `{shown}` does not answer"))?
+            .with_context(|| format!("the daemon at `{shown}` broke off"))
+    })
+}
+
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer; what goes wrong in it shows there.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await?;
+    let done = response.status().is_success();
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(Answer { done, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
+    let (method, path, body) = match command {
+        Command::Status => (Method::GET, "/status".to_owned(), None),
+        Command::Bans => (Method::GET, "/bans".to_owned(), None),
+        Command::Ban { offender, span, reason } => {
+            let seconds = span.map(|span| span.as_secs_ceil().to_string());
+            let body = json!({ "address": offender, "for": seconds, "reason": reason });
+            (Method::POST, "/bans".to_owned(), Some(body))
+        }
+        // An address has no character that would have to be escaped in a query (RFC 3986, 3.4).
+        Command::Unban(Target::One(offender)) => (Method::DELETE, format!("/bans?address={offender}"), None),
+        Command::Unban(Target::All) => (Method::DELETE, "/bans?all=true".to_owned(), None),
+        Command::Reload => (Method::POST, "/reload".to_owned(), None),
+    };
+    let body = body.map(|body| body.to_string()).unwrap_or_default();
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json");
+    Ok(request.body(Full::from(body))?)
+}

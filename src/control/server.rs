@@ -1,0 +1,421 @@
+//! Takes commands over a Unix socket, and serves metrics.
+//!
+//! It stands apart from what it serves: a [`Daemon`] is two functions, so the same routes answer for the real
+//! engine and for a test's. The routes are `GET /status`, `GET /bans`, `POST /bans`, `DELETE /bans`,
+//! `POST /reload` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
+//!
+//! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::Listener;
+use axum::{Json, Router};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{Command, Reply, Target};
+use crate::config;
+use crate::model::Span;
+
+/// Enough for any command.
+const MAX_BODY: usize = 4096;
+/// How many clients are served at once; others wait.
+const MAX_CLIENTS: usize = 32;
+/// How long a client may take from its first byte to its last.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The daemon, as the routes see it.
+#[derive(Clone)]
+pub struct Daemon {
+    /// Hands over a command, at once; the reply comes later. A sender that is dropped means the daemon stops.
+    pub ask: Arc<dyn Fn(Command) -> oneshot::Receiver<Reply> + Send + Sync>,
+    /// Renders the metrics in Prometheus' text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// All routes, for the control socket.
+pub fn routes(daemon: Daemon) -> Router {
+    let routes = Router::new()
+        .route("/status", get(async |daemon| ask(daemon, Command::Status).await))
+        .route("/bans", get(async |daemon| ask(daemon, Command::Bans).await).post(ban).delete(unban))
+        .route("/reload", post(async |daemon| ask(daemon, Command::Reload).await))
+        .route("/metrics", get(metrics));
+    finish(routes, daemon)
+}
+
+/// `GET /metrics` alone, for an address that anybody on the host can reach.
+pub fn metrics_route(daemon: Daemon) -> Router {
+    finish(Router::new().route("/metrics", get(metrics)), daemon)
+}
+
+fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
+    routes
+        .fallback(async || Problem(StatusCode::NOT_FOUND, "there is no such path".to_owned()))
+        .method_not_allowed_fallback(async || {
+            Problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method".to_owned())
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(daemon)
+}
+
+/// Makes the Unix socket at `path`, for its owner and `group` only, and its folder if that is missing.
+///
+/// A socket that a dead daemon left behind is replaced. Two daemons that start at the same instant are not told
+/// apart: the later one wins.
+///
+/// # Errors
+///
+/// A live daemon listens there already, something else than a socket lies there, the group does not exist, or
+/// the system refuses.
+pub async fn bind(path: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
+    let shown = path.display();
+    let group = group.map(group_id).transpose()?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    }
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        // Connecting to a plain file is refused like connecting to a dead socket, so look before removing.
+        if !there.file_type().is_socket() {
+            bail!("`{shown}` is in the way: it is not a socket");
+        }
+        if UnixStream::connect(path).await.is_ok() {
+            bail!("another daemon listens at `{shown}` already");
+        }
+        std::fs::remove_file(path).with_context(|| format!("cannot replace the dead socket `{shown}`"))?;
+    }
+    let open = || {
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        // Nobody can connect before `listen`, so nobody can before the mode is right.
+        std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
+        if group.is_some() {
+            std::os::unix::fs::chown(path, None, group)?;
+        }
+        socket.listen(MAX_CLIENTS as u32)
+    };
+    open().with_context(|| format!("cannot listen at `{shown}`"))
+}
+
+fn group_id(name: &str) -> anyhow::Result<u32> {
+    let group =
+        nix::unistd::Group::from_name(name).with_context(|| format!("cannot look up the group `{name}`"))?;
+    Ok(group.with_context(|| format!("no group is called `{name}`"))?.gid.as_raw())
+}
+
+/// Answers whoever connects, one request a connection, until it is dropped.
+///
+/// A client that dawdles is cut off after 30 s, and no more than 32 are served at once: so nobody can keep the
+/// daemon busy by holding connections open.
+pub async fn serve<L: Listener>(mut listener: L, routes: Router) {
+    let places = Arc::new(Semaphore::new(MAX_CLIENTS));
+    // The semaphore is never closed.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let (stream, _) = listener.accept().await;
+        let connection = hyper::server::conn::http1::Builder::new()
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes.clone()));
+        tokio::spawn(async move {
+            // Whatever ended the connection is the client's business.
+            let _ = tokio::time::timeout(PATIENCE, connection).await;
+            drop(place);
+        });
+    }
+}
+
+/// What is wrong with a request, and the status that says so.
+struct Problem(StatusCode, String);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        Self(rejection.status(), format!("a request has at most {MAX_BODY} bytes"))
+    }
+}
+
+async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response, Problem> {
+    let reply = (daemon.ask)(command).await;
+    let reply =
+        reply.map_err(|_| Problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned()))?;
+    let status = if matches!(reply, Reply::Refused { .. }) { StatusCode::CONFLICT } else { StatusCode::OK };
+    Ok((status, Json(reply)).into_response())
+}
+
+async fn metrics(State(daemon): State<Daemon>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (daemon.metrics)())
+}
+
+/// The body of `POST /bans`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BanRequest {
+    address: String,
+    r#for: Option<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+// The body is taken as bytes, not with `Json`, which would insist on a content type that `curl -d` does not send.
+async fn ban(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
+    let request: BanRequest =
+        serde_json::from_slice(&body?).map_err(|error| wrong(format!("the body is no ban: {error}")))?;
+    let offender = request.address.parse().map_err(|error| wrong(format!("{error}")))?;
+    let span = |text: String| {
+        let span = config::parse_span(&text).filter(|span| *span > Span::ZERO);
+        span.ok_or_else(|| {
+            wrong(format!("`{text}` is no time; write `10m`, `1h 30m` or a number of seconds"))
+        })
+    };
+    let span = request.r#for.map(span).transpose()?;
+    ask(daemon, Command::Ban { offender, span, reason: request.reason }).await
+}
+
+/// The query of `DELETE /bans`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UnbanRequest {
+    address: Option<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+async fn unban(
+    daemon: State<Daemon>,
+    query: Result<Query<UnbanRequest>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
+    let target = match query {
+        Ok(Query(UnbanRequest { address: Some(address), all: false })) => {
+            Target::One(address.parse().map_err(|error| wrong(format!("{error}")))?)
+        }
+        Ok(Query(UnbanRequest { address: None, all: true })) => Target::All,
+        _ => return Err(wrong("say whom to unban: `?address=192.0.2.1` or `?all=true`".to_owned())),
+    };
+    ask(daemon, Command::Unban(target)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::path::PathBuf;
+    use std::sync::Mutex;
+
+    use tokio::runtime::Runtime;
+
+    use super::super::client::{self, Answer};
+    use super::*;
+
+    /// A server in a folder of its own, whose daemon answers as `reply` says and keeps what it was asked.
+    struct Fixture {
+        folder: PathBuf,
+        runtime: Runtime,
+        asked: Arc<Mutex<Vec<Command>>>,
+    }
+
+    impl Fixture {
+        fn new(name: &str, reply: fn(&Command) -> Option<Reply>) -> Self {
+            let folder = std::env::temp_dir().join(format!("banstream-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&folder).unwrap();
+            let runtime = Runtime::new().unwrap();
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let fixture = Self { folder, runtime, asked: Arc::clone(&asked) };
+            let ask = move |command: Command| {
+                let (sender, receiver) = oneshot::channel();
+                if let Some(reply) = reply(&command) {
+                    sender.send(reply).unwrap();
+                }
+                asked.lock().unwrap().push(command);
+                receiver
+            };
+            let daemon = Daemon { ask: Arc::new(ask), metrics: Arc::new(|| "up 1\n".to_owned()) };
+            let listener = fixture.bind(None).unwrap();
+            fixture.runtime.spawn(serve(listener, routes(daemon)));
+            fixture
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.folder.join("control.sock")
+        }
+
+        fn bind(&self, group: Option<&str>) -> Result<UnixListener, String> {
+            self.runtime.block_on(bind(&self.socket(), group)).map_err(|error| error.to_string())
+        }
+
+        fn raw(&self, request: &str) -> (String, String) {
+            exchange(std::os::unix::net::UnixStream::connect(self.socket()).unwrap(), request)
+        }
+    }
+
+    /// The status and the body of what comes back for `request`.
+    fn exchange(mut stream: impl Read + Write, request: &str) -> (String, String) {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.lines().next().unwrap().strip_prefix("HTTP/1.1 ").unwrap();
+        (status.to_owned(), body.to_owned())
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    fn done(_: &Command) -> Option<Reply> {
+        Some(Reply::Done { changed: 1 })
+    }
+
+    #[test]
+    fn a_command_arrives_as_it_was_sent() {
+        let fixture = Fixture::new("commands", done);
+        let ban = |offender: &str, span, reason: &str| Command::Ban {
+            offender: offender.parse().unwrap(),
+            span,
+            reason: reason.to_owned(),
+        };
+        let commands = [
+            Command::Status,
+            Command::Bans,
+            ban("192.0.2.0/24", Some(Span::from_secs(90)), ""),
+            ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}"),
+            Command::Unban(Target::One("2001:db8::/32".parse().unwrap())),
+            Command::Unban(Target::All),
+            Command::Reload,
+        ];
+        for command in &commands {
+            let answer = client::send(&fixture.socket(), command).unwrap();
+            assert_eq!(answer, Answer { done: true, body: r#"{"changed":1}"#.to_owned() });
+        }
+        assert_eq!(*fixture.asked.lock().unwrap(), commands);
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let fixture = Fixture::new("refusal", |_| Some(Reply::Refused { error: "it is ours".to_owned() }));
+        let answer = client::send(&fixture.socket(), &Command::Reload).unwrap();
+        assert_eq!(answer, Answer { done: false, body: r#"{"error":"it is ours"}"#.to_owned() });
+        let (status, _) = fixture.raw("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert_eq!(status, "409 Conflict");
+    }
+
+    #[test]
+    fn a_daemon_that_stops_says_so() {
+        let fixture = Fixture::new("stopping", |_| None);
+        let answer = client::send(&fixture.socket(), &Command::Status).unwrap();
+        assert_eq!(answer, Answer { done: false, body: r#"{"error":"the daemon is stopping"}"#.to_owned() });
+    }
+
+    #[test]
+    fn curl_is_a_client_too() {
+        let fixture = Fixture::new("curl", done);
+        let body = r#"{"address":"192.0.2.1","for":"1h 30m"}"#;
+        let form = "content-type: application/x-www-form-urlencoded";
+        let length = body.len();
+        let (status, _) = fixture.raw(&format!(
+            "POST /bans HTTP/1.1\r\nhost: x\r\n{form}\r\ncontent-length: {length}\r\n\r\n{body}"
+        ));
+        assert_eq!(status, "200 OK");
+        let want = Command::Ban {
+            offender: "192.0.2.1".parse().unwrap(),
+            span: Some(Span::from_secs(5400)),
+            reason: String::new(),
+        };
+        assert_eq!(*fixture.asked.lock().unwrap(), [want]);
+        assert_eq!(
+            fixture.raw("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"),
+            ("200 OK".to_owned(), "up 1\n".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_request_that_is_wrong_is_told_what() {
+        let fixture = Fixture::new("wrong", done);
+        let check = |request: &str, body: &str, status: &str, error: &str| {
+            let length = body.len();
+            let request = format!("{request} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
+            assert_eq!(fixture.raw(&request), (status.to_owned(), json!({ "error": error }).to_string()));
+        };
+        check("GET /", "", "404 Not Found", "there is no such path");
+        check("PUT /bans", "", "405 Method Not Allowed", "this path does not take that method");
+        let bad = "400 Bad Request";
+        check("POST /bans", "", bad, "the body is no ban: EOF while parsing a value at line 1 column 0");
+        let time = "`0` is no time; write `10m`, `1h 30m` or a number of seconds";
+        check("POST /bans", r#"{"address":"::1","for":"0"}"#, bad, time);
+        let fields = "the body is no ban: unknown field `untl`, expected one of `address`, `for`, `reason` at line 1 column 23";
+        check("POST /bans", r#"{"address":"::1","untl":1}"#, bad, fields);
+        let address = "`x` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
+        check("POST /bans", r#"{"address":"x"}"#, bad, address);
+        check("DELETE /bans?address=x", "", bad, address);
+        let whom = "say whom to unban: `?address=192.0.2.1` or `?all=true`";
+        check("DELETE /bans", "", bad, whom);
+        check("DELETE /bans?all=true&address=::1", "", bad, whom);
+        check("DELETE /bans?all=maybe", "", bad, whom);
+        let long = "x".repeat(MAX_BODY + 1);
+        check("POST /bans", &long, "413 Payload Too Large", "a request has at most 4096 bytes");
+        assert_eq!(*fixture.asked.lock().unwrap(), []);
+    }
+
+    #[test]
+    fn an_address_gives_metrics_and_nothing_else() {
+        let runtime = Runtime::new().unwrap();
+        let ask = |_| panic!("a command came by the metrics' address");
+        let daemon = Daemon { ask: Arc::new(ask), metrics: Arc::new(|| "up 1\n".to_owned()) };
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(serve(listener, metrics_route(daemon)));
+        let get = |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+            exchange(std::net::TcpStream::connect(address).unwrap(), &request).0
+        };
+        assert_eq!(get("/metrics"), "200 OK");
+        assert_eq!(get("/status"), "404 Not Found");
+        assert_eq!(get("/bans"), "404 Not Found");
+    }
+
+    #[test]
+    fn only_owner_and_group_may_connect() {
+        let fixture = Fixture::new("mode", done);
+        let mode = std::fs::metadata(fixture.socket()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o660);
+        let error = fixture.bind(Some("no-such-group")).unwrap_err();
+        assert_eq!(error, "no group is called `no-such-group`");
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let mut fixture = Fixture::new("stale", done);
+        let shown = fixture.socket().display().to_string();
+        assert_eq!(fixture.bind(None).unwrap_err(), format!("another daemon listens at `{shown}` already"));
+        // Dropping a runtime waits until its tasks, and with them the listener, are gone.
+        drop(std::mem::replace(&mut fixture.runtime, Runtime::new().unwrap()));
+        let error = client::send(&fixture.socket(), &Command::Status).unwrap_err().to_string();
+        assert_eq!(error, format!("no daemon answers at `{shown}`; is it running?"));
+        drop(fixture.bind(None).unwrap());
+        std::fs::remove_file(fixture.socket()).unwrap();
+        let error = client::send(&fixture.socket(), &Command::Status).unwrap_err().to_string();
+        assert_eq!(error, format!("no daemon answers at `{shown}`; is it running?"));
+        std::fs::write(fixture.socket(), "").unwrap();
+        assert_eq!(fixture.bind(None).unwrap_err(), format!("`{shown}` is in the way: it is not a socket"));
+    }
+}

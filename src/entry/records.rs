@@ -1,0 +1,133 @@
+//! Records side by side in one buffer.
+//!
+//! They stand apart from the decoders so that a source can gather records without knowing what they say, and so
+//! that a batch can be cut into pieces that are read on several cores.
+//!
+//! It does not know what a record is.
+
+use super::Format;
+
+/// Records of one format, in the order in which they came.
+#[derive(Clone, Debug)]
+pub struct Records {
+    format: Format,
+    bytes: Vec<u8>,
+    /// Where each record ends.
+    ends: Vec<usize>,
+}
+
+impl Records {
+    /// No records yet.
+    pub fn new(format: Format) -> Self {
+        Self { format, bytes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// Adds one record, which may be empty.
+    pub fn push(&mut self, record: &[u8]) {
+        self.push_with(|bytes| bytes.extend_from_slice(record));
+    }
+
+    /// Adds one record: whatever `write` appends. It must not touch what is there already.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Removes all records and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many bytes all records have together.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The records.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).filter_map(|(start, end)| self.bytes.get(start..*end))
+    }
+
+    /// All of them as one piece.
+    pub fn whole(&mut self) -> Piece<'_> {
+        Piece { format: self.format, bytes: &mut self.bytes, ends: &self.ends, start: 0 }
+    }
+
+    /// At most `pieces` pieces with equally many records each, in order.
+    pub fn split(&mut self, pieces: usize) -> Vec<Piece<'_>> {
+        let size = self.ends.len().div_ceil(pieces.max(1)).max(1);
+        let (mut bytes, mut start) = (&mut *self.bytes, 0);
+        let cut = self.ends.chunks(size).map_while(|ends| {
+            let end = ends.last().copied()?;
+            let (piece, rest) = std::mem::take(&mut bytes).split_at_mut_checked(end - start)?;
+            bytes = rest;
+            Some(Piece { format: self.format, bytes: piece, ends, start: std::mem::replace(&mut start, end) })
+        });
+        cut.collect()
+    }
+}
+
+/// Some records that stand side by side.
+#[derive(Debug)]
+pub struct Piece<'a> {
+    format: Format,
+    bytes: &'a mut [u8],
+    ends: &'a [usize],
+    /// Where the first record begins, as `ends` counts.
+    start: usize,
+}
+
+impl<'a> Piece<'a> {
+    /// How each record is laid out.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Hands over each record, to be read and overwritten.
+    pub fn for_each(self, mut read: impl FnMut(&mut [u8])) {
+        let (mut rest, mut start) = (self.bytes, self.start);
+        for end in self.ends {
+            let Some((record, behind)) = rest.split_at_mut_checked(end - start) else { return };
+            read(record);
+            (rest, start) = (behind, *end);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The records of each piece, when so many pieces are asked for.
+    #[track_caller]
+    fn check(pieces: usize, want: &[&[&str]]) {
+        let mut records = Records::new(Format::Line);
+        ["a", "", "ccc", "dd", "e"].iter().for_each(|record| records.push(record.as_bytes()));
+        let read = |piece: Piece<'_>| {
+            let mut texts = Vec::new();
+            piece.for_each(|record| texts.push(String::from_utf8(record.to_vec()).unwrap()));
+            texts
+        };
+        assert_eq!(records.split(pieces).into_iter().map(read).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn pieces_hold_all_records_in_order() {
+        check(1, &[&["a", "", "ccc", "dd", "e"]]);
+        check(2, &[&["a", "", "ccc"], &["dd", "e"]]);
+        check(9, &[&["a"], &[""], &["ccc"], &["dd"], &["e"]]);
+        check(0, &[&["a", "", "ccc", "dd", "e"]]);
+    }
+}

@@ -1,0 +1,131 @@
+//! Reads the configuration and the grammars from their files.
+//!
+//! It stands apart so that `run`, a reload, `check`, `explain` and `replay` read the same files the same way, and
+//! so that what checks them need not touch the disk.
+//!
+//! It does not know what the files mean.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::config::{Config, Written};
+use crate::grammar::{Fault, Grammar, Grammars, SHIPPED};
+
+/// Where the configuration is if nobody says otherwise.
+pub const CONFIG: &str = "/etc/banstream/banstream.toml";
+
+/// A configuration that can run, and its grammars.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the operator chose.
+    pub config: Config,
+    /// What attacks look like.
+    pub grammars: Arc<Grammars>,
+    /// What is doubtful in the grammars, but not wrong.
+    pub warnings: Vec<Fault>,
+}
+
+/// Why nothing could be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The files are wrong: every fault, for people.
+    Faulty(String),
+    /// A file could not be read.
+    Unreadable(anyhow::Error),
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Faulty(faults) => f.write_str(faults),
+            Self::Unreadable(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<anyhow::Error> for LoadError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+/// Reads, proves and checks everything: the configuration at `main` (the usual place if `None`) with the `*.toml`
+/// files in the folder beside it that has its name with `.d` in place of `.toml`, and the grammars.
+///
+/// # Errors
+///
+/// A file cannot be read, or something in the files is wrong; then the error names every fault.
+pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
+    let files = configuration(main)?;
+    let faulty = |faults: crate::config::Faults| LoadError::Faulty(faults.to_string());
+    let written = Written::parse(&files).map_err(faulty)?;
+    let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
+    let headings: BTreeMap<String, Vec<String>> =
+        grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.headings().to_vec())).collect();
+    let config = written.check(&headings).map_err(faulty)?;
+    Ok(Loaded { config, grammars: Arc::new(grammars), warnings })
+}
+
+/// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is
+/// an error only if it was asked for by name; a missing folder never is.
+fn configuration(main: Option<&Path>) -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let path = main.unwrap_or(Path::new(CONFIG));
+    let mut paths = list(&path.with_extension("d"), "toml")?;
+    if main.is_some() || path.exists() {
+        paths.insert(0, path.to_owned());
+    }
+    paths.into_iter().map(|path| read(&path).map(|text| (path, text))).collect()
+}
+
+/// The shipped grammars and those of the folder, which take the place of shipped ones of their name.
+fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
+    let mut texts: BTreeMap<String, (String, String)> = SHIPPED
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (format!("{name}.grammar"), (*text).to_owned())))
+        .collect();
+    for path in list(folder, "grammar")? {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        texts.insert(name, (path.display().to_string(), read(&path)?));
+    }
+    let texts: Vec<_> = texts.iter().collect();
+    let loaded: Vec<_> = texts.par_iter().map(|(name, (file, text))| Grammar::load(name, file, text)).collect();
+    let (mut grammars, mut warnings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    for result in loaded {
+        match result {
+            Ok((grammar, doubts)) => {
+                grammars.push(grammar);
+                warnings.extend(doubts);
+            }
+            Err(found) => faults.extend(found),
+        }
+    }
+    if !faults.is_empty() {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        return Err(LoadError::Faulty(faults.join("\n")));
+    }
+    Ok((Grammars::new(grammars).map_err(LoadError::Faulty)?, warnings))
+}
+
+/// The files of a folder with this extension, by name; none if there is no such folder.
+fn list(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let context = || format!("cannot read `{}`", folder.display());
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(context)?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(context)?;
+    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+    paths.sort();
+    Ok(paths)
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}

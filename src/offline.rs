@@ -1,0 +1,270 @@
+//! What can be asked without a daemon: what is wrong with files, what grammars make of lines, and who would have
+//! been banned.
+//!
+//! It stands apart from the daemon, but runs the daemon's own decoders, grammars and detector: what is shown here
+//! is what would happen there.
+//!
+//! It touches neither kernel nor ledger, and it bans nobody.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::config::Written;
+use crate::control::{BanLine, rfc3339};
+use crate::engine::{Clock, Engine, Tally};
+use crate::entry::{Decoder, Format};
+use crate::grammar::{Found, Grammar, Grammars};
+use crate::load::{LoadError, Loaded};
+use crate::model::{Ban, Decision, Entry, Timestamp};
+use crate::source::{Batch, stdin};
+
+/// Checks grammars (`*.grammar`) and configurations, or with no path what is installed; prints every fault.
+/// Whether there was none.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn check(paths: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut sound = true;
+    if paths.is_empty() {
+        match crate::load::load(None) {
+            Ok(Loaded { config, grammars, warnings }) => {
+                warnings.iter().for_each(|warning| println!("{warning}"));
+                let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
+                println!("{} jails, {} grammars proved and tested: {}", config.jails.len(), names.len(), names.join(" "));
+            }
+            Err(LoadError::Faulty(faults)) => {
+                println!("{faults}");
+                sound = false;
+            }
+            Err(LoadError::Unreadable(error)) => return Err(error),
+        }
+    }
+    for path in paths {
+        let (shown, text) = (path.display().to_string(), read_text(path)?);
+        let faults: Vec<String> = if path.extension().is_some_and(|extension| extension == "toml") {
+            check_configuration(path, text).err().into_iter().collect()
+        } else {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            match Grammar::load(&name, &shown, &text) {
+                Ok((_, warnings)) => {
+                    warnings.iter().for_each(|warning| println!("{warning}"));
+                    Vec::new()
+                }
+                Err(faults) => faults.iter().map(ToString::to_string).collect(),
+            }
+        };
+        faults.iter().for_each(|fault| println!("{fault}"));
+        if faults.is_empty() {
+            println!("{shown}: sound");
+        }
+        sound &= faults.is_empty();
+    }
+    Ok(sound)
+}
+
+fn check_configuration(path: &Path, text: String) -> Result<(), String> {
+    let files = [(path.to_owned(), text)];
+    let written = Written::parse(&files).map_err(|faults| faults.to_string())?;
+    let folder = written.grammar_directory().map_err(|faults| faults.to_string())?;
+    let (grammars, _) = crate::load::grammars(&folder).map_err(|error| error.to_string())?;
+    written.check(&crate::load::headings(&grammars)).map(drop).map_err(|faults| faults.to_string())
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// What `explain` says of a line.
+#[derive(Serialize)]
+struct Explanation<'a> {
+    line: u64,
+    #[serde(rename = "match")]
+    matches: bool,
+    ip: Option<String>,
+    grammar: Option<&'a str>,
+    offence: Option<&'a str>,
+    user: Option<String>,
+    /// The line of the grammar's file where the rule stands.
+    rule: Option<u32>,
+}
+
+/// Tells for each line of `input` whether it is an offence; `program` is whose message a line is that does not say.
+///
+/// # Errors
+///
+/// The input cannot be read or the output not written.
+pub fn explain(loaded: &Loaded, program: Option<&str>, json: bool, input: impl BufRead, output: impl Write) -> anyhow::Result<()> {
+    let mut output = BufWriter::new(output);
+    let mut decoder = decoder(program);
+    for (number, line) in (1..).zip(input.split(b'\n')) {
+        let mut line = line.context("cannot read standard input")?;
+        let original = line.clone();
+        let entry = decoder.decode(Format::Line, &mut line, now());
+        let found = entry.ok().and_then(|entry| Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?)));
+        let written = if json {
+            let explanation = explanation(number, found.as_ref());
+            serde_json::to_writer(&mut output, &explanation).map_err(io::Error::from).and_then(|()| output.write_all(b"\n"))
+        } else {
+            let verdict = match &found {
+                Some((entry, found)) => {
+                    let user = found.user(entry.message).map_or_else(String::new, |user| format!(" as `{}`", plain(user)));
+                    let (address, offence) = (found.address(), found.heading());
+                    format!("{address}{user}: {offence} ({}.grammar:{})", found.grammar().name(), found.line())
+                }
+                None => "no offence".to_owned(),
+            };
+            writeln!(output, "{}\n    {verdict}", plain(&original))
+        };
+        if !ended_well(written)? {
+            return Ok(());
+        }
+    }
+    ended_well(output.flush()).map(drop)
+}
+
+/// The grammar for an entry: that of its own program, or else of the program that was named.
+fn whose<'g>(grammars: &'g Grammars, entry: &Entry<'_>, program: Option<&str>) -> Option<&'g Grammar> {
+    let id = grammars.of_program(entry.program).or_else(|| grammars.of_program(program?.as_bytes()))?;
+    grammars.get(id)
+}
+
+fn explanation<'g>(line: u64, found: Option<&(Entry<'_>, Found<'g>)>) -> Explanation<'g> {
+    Explanation {
+        line,
+        matches: found.is_some(),
+        ip: found.map(|(_, found)| found.address().to_string()),
+        grammar: found.map(|(_, found)| found.grammar().name()),
+        offence: found.map(|(_, found)| found.heading()),
+        user: found.and_then(|(entry, found)| found.user(entry.message)).map(|user| String::from_utf8_lossy(user).into_owned()),
+        rule: found.map(|(_, found)| found.line()),
+    }
+}
+
+/// The text without anything that a terminal would obey.
+fn plain(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).replace(char::is_control, "\u{fffd}")
+}
+
+/// Whether somebody still reads what we write.
+fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot write to standard output"),
+    }
+}
+
+/// A ban as `replay` prints it.
+#[derive(Serialize)]
+struct Decided {
+    time: String,
+    #[serde(flatten)]
+    ban: BanLine,
+}
+
+/// What a replay came to.
+#[derive(Serialize)]
+struct Summary {
+    lines: u64,
+    bytes: u64,
+    /// Lines of programs that no grammar reads.
+    foreign: u64,
+    malformed: u64,
+    /// By grammar and offence.
+    offences: std::collections::BTreeMap<String, std::collections::BTreeMap<String, u64>>,
+    bans: u64,
+    offenders: u64,
+}
+
+/// Runs the whole detector over a log, by the log's own clock; prints who would have been banned, and a summary.
+///
+/// # Errors
+///
+/// The log cannot be read or the output not written.
+pub fn replay(loaded: &Loaded, program: Option<&str>, json: bool, log: &Path, output: impl Write) -> anyhow::Result<()> {
+    let input: Box<dyn Read> = match log.to_str() {
+        Some("-") => Box::new(io::stdin().lock()),
+        _ => Box::new(File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?),
+    };
+    let mut output = BufWriter::new(output);
+    let mut engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder(program));
+    let clock = Clock::OfEntries(now());
+    let (mut total, mut bans, mut offenders) = (Tally::default(), 0, std::collections::HashSet::new());
+    let mut written = Ok(());
+    stdin::read(input, |mut batch: Batch| {
+        let report = engine.take(&mut batch.records, clock);
+        total.add(report.tally);
+        for decision in &report.seen.decisions {
+            let Decision::Ban(ban) = decision else { continue };
+            bans += 1;
+            offenders.insert(ban.offender);
+            written = print_ban(ban, json, &mut output);
+            if written.is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })
+    .with_context(|| format!("cannot read `{}`", log.display()))?;
+    if !ended_well(written)? {
+        return Ok(());
+    }
+    let of = |(grammar, tally): (&Grammar, &crate::engine::GrammarTally)| {
+        let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
+        let counted: std::collections::BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
+        (!counted.is_empty()).then(|| (grammar.name().to_owned(), counted))
+    };
+    let summary = Summary {
+        lines: total.entries,
+        bytes: total.bytes,
+        foreign: total.foreign,
+        malformed: total.malformed.iter().map(|(_, times)| times).sum(),
+        offences: loaded.grammars.iter().zip(&total.grammars).filter_map(of).collect(),
+        bans,
+        offenders: offenders.len() as u64,
+    };
+    let written = if json {
+        serde_json::to_writer(&mut output, &serde_json::json!({ "summary": summary })).map_err(io::Error::from).and_then(|()| writeln!(output))
+    } else {
+        print_summary(&summary, &mut output)
+    };
+    ended_well(written.and_then(|()| output.flush())).map(drop)
+}
+
+fn print_ban(ban: &Ban, json: bool, output: &mut impl Write) -> io::Result<()> {
+    let decided = Decided { time: rfc3339(ban.since), ban: BanLine::new(ban, ban.since) };
+    if json {
+        serde_json::to_writer(&mut *output, &decided)?;
+        return writeln!(output);
+    }
+    let until = ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
+    writeln!(output, "{} ban {} {until} ({}, time {})", decided.time, ban.offender, ban.jail, ban.times)
+}
+
+fn print_summary(summary: &Summary, output: &mut impl Write) -> io::Result<()> {
+    writeln!(output, "{} lines, {} bans of {} offenders", summary.lines, summary.bans, summary.offenders)?;
+    for (grammar, offences) in &summary.offences {
+        let offences: Vec<String> = offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
+        writeln!(output, "{grammar}: {}", offences.join(", "))?;
+    }
+    Ok(())
+}
+
+fn decoder(program: Option<&str>) -> Decoder {
+    let decoder = Decoder::new(jiff::tz::TimeZone::system());
+    match program {
+        Some(program) => decoder.for_program(program.as_bytes()),
+        None => decoder,
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

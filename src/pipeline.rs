@@ -1,0 +1,483 @@
+//! The daemon: which tasks there are, how they are joined, and how they end.
+//!
+//! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
+//! tells the kernel, the bookkeeper writes the ledger. Every queue between them is bounded.
+//!
+//!     journald thread ─┐                  ┌─> enforcer thread ─> kernel
+//!     ingest tasks ────┼─> inbox ─> hub ──┤
+//!     stdin thread ────┤                  └─> bookkeeper thread ─> ledger
+//!     control tasks ───┘
+//!
+//! This is the only part that spawns threads and tasks, reads the clock and knows signals. An end goes the way of
+//! the data: sources stop, `Stop` is the last thing in the inbox, the hub drops its senders, and who reads those
+//! finishes what is left.
+
+mod enforcer;
+mod health;
+mod hub;
+mod logging;
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc as threads};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::{Config, Enforce, Journald};
+use crate::control::server::{self, Daemon};
+use crate::control::{Command, Reply};
+use crate::enforce::{DryRun, EnforceError, Firewall, Kernel, Settings};
+use crate::engine::Engine;
+use crate::entry::Decoder;
+use crate::ledger::{Ledger, Note};
+use crate::load::{self, Loaded};
+use crate::metrics::{EngineMetrics, Metrics};
+use crate::model::{Offender, Timestamp};
+use crate::source::journald::{self, Journal, Place};
+use crate::source::{Batch, SourceError, ingest, stdin};
+use enforcer::{Enforcer, Order};
+use health::Health;
+use hub::{Hub, Input, Totals, settings};
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration; the usual place if `None`.
+    pub config: Option<PathBuf>,
+    /// Decide and log, but leave the kernel alone.
+    pub dry_run: bool,
+    /// Read lines from standard input as well.
+    pub stdin: bool,
+}
+
+/// Batches and commands that wait to be handled; whoever has more waits.
+const INBOX: usize = 64;
+/// Orders that wait to be carried out.
+const ORDERS: usize = 1024;
+/// Notes that wait to be written; those beyond are lost, and counted.
+const NOTES: usize = 100_000;
+/// How long the bookkeeper gathers notes for one transaction.
+const GATHER: Duration = Duration::from_millis(100);
+
+type Hups = watch::Receiver<()>;
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// It cannot begin: the configuration is wrong, the kernel refuses, or another daemon has the control socket.
+/// Nothing that happens later ends it.
+pub fn run(options: &Options) -> anyhow::Result<()> {
+    let loaded = load::load(options.config.as_deref())?;
+    std::thread::Builder::new().name("log".to_owned()).spawn(logging::start(log::LevelFilter::Info))?;
+    loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let ended = runtime.block_on(serve(options, loaded));
+    // A task that is stuck (a client that dawdles, a read from stdin) holds up nobody.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
+    let metrics = Metrics::new()?;
+    let config = loaded.config.clone();
+    let control = server::bind(&config.control.path, config.control.group.as_deref()).await?;
+    let mut firewall = firewall(options, config.enforce.as_ref())?;
+    for fault in firewall.prepare().context("no ban can be enforced (try --dry-run to only decide and log)")?.faults {
+        log::error!("{fault}");
+    }
+    let health = Health::new(if options.dry_run || config.enforce.is_none() { "none" } else { "kernel" });
+    let (inbox, inputs) = mpsc::channel(INBOX);
+    let (orders, ordered) = threads::sync_channel(ORDERS);
+    let (notes, noted) = threads::sync_channel(NOTES);
+
+    let ask_again = {
+        let inbox = inbox.clone();
+        Box::new(move || drop(inbox.try_send(Input::Restore)))
+    };
+    let enforcer = Enforcer { firewall, metrics: metrics.clone(), health: health.clone(), ask_again };
+    let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
+
+    let ledger = open_ledger(&config.state_directory, &metrics);
+    let position = ledger.as_ref().and_then(|ledger| ledger.position("journald").ok().flatten());
+    let decoder = Decoder::new(jiff::tz::TimeZone::system());
+    let mut engine = Engine::new(settings(&loaded), Arc::clone(&loaded.grammars), decoder);
+    restore(&mut engine, ledger.as_ref(), &metrics);
+    let bookkeeper = {
+        let metrics = metrics.clone();
+        spawn("bookkeeper", move || keep_books(ledger, &noted, &metrics))?
+    };
+
+    let counters = EngineMetrics::new(&metrics, engine.grammars());
+    let (totals, started) = (Totals::default(), now());
+    let hub = Hub { engine, counters, metrics: metrics.clone(), health: health.clone(), orders: orders.clone(), notes, started, totals };
+    let hub = spawn("engine", move || hub.run(inputs))?;
+    inbox.send(Input::Restore).await?;
+
+    let mut sources = Sources { inbox: inbox.clone(), health: health.clone(), metrics: metrics.clone(), journal: None, position, ingest: None };
+    sources.start(&loaded)?;
+    if options.stdin {
+        sources.read_stdin()?;
+    }
+
+    let mut reloader = Reloader { options: options.clone(), inbox: inbox.clone(), orders, loaded, sources, metrics: metrics.clone() };
+    let (reloads, mut wanted) = mpsc::channel::<oneshot::Sender<Reply>>(4);
+    let daemon = Daemon { ask: asker(inbox.clone(), reloads), metrics: Arc::new({ let metrics = metrics.clone(); move || metrics.render() }) };
+    let commands = tokio::spawn(server::serve(control, server::routes(daemon.clone())));
+    let scrapes = match config.metrics {
+        None => None,
+        Some(address) => match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => Some(tokio::spawn(server::serve(listener, server::metrics_route(daemon)))),
+            Err(error) => {
+                log::error!("no metrics are served: cannot listen at `{address}`: {error}");
+                None
+            }
+        },
+    };
+
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
+    let (mut hang_up, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => drop(reloader.reload().await),
+            Some(reply) = wanted.recv() => drop(reply.send(reloader.reload().await)),
+            _ = second.tick() => {
+                metrics.upkeep();
+                // A hub that is behind has its next tick soon enough.
+                let _ = inbox.try_send(Input::Tick);
+            }
+        }
+    }
+
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    log::info!("stopping; bans stay in force");
+    commands.abort();
+    scrapes.inspect(tokio::task::JoinHandle::abort);
+    let Reloader { mut sources, orders, .. } = reloader;
+    sources.stop().await;
+    // The enforcer ends when the last who can give it orders is gone, and that is to be the hub.
+    drop(orders);
+    inbox.send(Input::Stop).await?;
+    for (name, task) in [("engine", hub), ("enforcer", enforcer), ("bookkeeper", bookkeeper)] {
+        if task.join().is_err() {
+            log::error!("the {name} task had failed");
+        }
+    }
+    let _ = std::fs::remove_file(&config.control.path);
+    Ok(())
+}
+
+/// Now, by the system's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(task).with_context(|| format!("cannot start the {name}"))
+}
+
+fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
+    let Some(enforce) = enforce.filter(|_| !options.dry_run) else { return Ok(Box::new(DryRun)) };
+    let settings = Settings {
+        set: enforce.set.clone(),
+        table: enforce.table.clone(),
+        chains: enforce.chains.clone(),
+        target: enforce.target.clone(),
+        iptables: enforce.iptables.clone(),
+        ip6tables: enforce.ip6tables.clone(),
+        max_elements: enforce.max_elements.get(),
+        ..Settings::default()
+    };
+    Ok(Box::new(Kernel::open(settings)?))
+}
+
+/// This host's own addresses, which are never banned.
+fn own_addresses() -> Vec<Offender> {
+    let interfaces = match nix::ifaddrs::getifaddrs() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            log::warn!("our own addresses are not known, and so not protected: {error}");
+            return Vec::new();
+        }
+    };
+    let address = |interface: nix::ifaddrs::InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
+        let address: std::net::IpAddr = v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))?;
+        Offender::new(address, if address.is_ipv4() { 32 } else { 128 })
+    };
+    interfaces.filter_map(address).collect()
+}
+
+fn open_ledger(directory: &Path, metrics: &Metrics) -> Option<Ledger> {
+    let path = directory.join("ledger.db");
+    let opened = std::fs::create_dir_all(directory).context("cannot make the folder").and_then(|()| Ok(Ledger::open(&path)?));
+    match opened {
+        Ok(ledger) => Some(ledger),
+        Err(error) => {
+            log::error!("bans will not outlive a reboot: the ledger `{}` cannot be used: {error:#}", path.display());
+            metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
+            None
+        }
+    }
+}
+
+fn restore(engine: &mut Engine, ledger: Option<&Ledger>, metrics: &Metrics) {
+    match ledger.map(|ledger| ledger.bans(now())) {
+        None => {}
+        Some(Ok(bans)) => bans.into_iter().for_each(|ban| engine.detector().restore(ban)),
+        Some(Err(error)) => {
+            log::error!("the bans in the ledger cannot be read: {error}");
+            metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
+        }
+    }
+}
+
+/// Writes notes until nobody can send any; those that come together in one transaction.
+fn keep_books(mut ledger: Option<Ledger>, notes: &threads::Receiver<Note>, metrics: &Metrics) {
+    let errors = metrics.counter("banstream_ledger_errors_total", &[]);
+    while let Ok(first) = notes.recv() {
+        let mut batch = vec![first];
+        // Ends early where the senders are gone.
+        let until = std::time::Instant::now() + GATHER;
+        while let Ok(note) = notes.recv_timeout(until.saturating_duration_since(std::time::Instant::now())) {
+            batch.push(note);
+        }
+        if let Some(Err(error)) = ledger.as_mut().map(|ledger| ledger.write(&batch)) {
+            log::error!("{} notes are not in the ledger: {error}", batch.len());
+            errors.increment(1);
+        }
+    }
+}
+
+/// Passes commands to the hub, and reloads to whoever reads files.
+fn asker(
+    inbox: mpsc::Sender<Input>,
+    reloads: mpsc::Sender<oneshot::Sender<Reply>>,
+) -> Arc<dyn Fn(Command) -> oneshot::Receiver<Reply> + Send + Sync> {
+    Arc::new(move |command| {
+        let (reply, replied) = oneshot::channel();
+        let (inbox, reloads) = (inbox.clone(), reloads.clone());
+        // Where nobody takes it any more, the sender is dropped, and the client told that we stop.
+        tokio::spawn(async move {
+            match command {
+                Command::Reload => drop(reloads.send(reply).await),
+                command => drop(inbox.send(Input::Command(command, reply)).await),
+            }
+        });
+        replied
+    })
+}
+
+/// The tasks that read.
+struct Sources {
+    inbox: mpsc::Sender<Input>,
+    health: Health,
+    metrics: Metrics,
+    journal: Option<RunningJournal>,
+    /// How far the journal had been read when it was last looked into.
+    position: Option<String>,
+    ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+}
+
+struct RunningJournal {
+    settings: Journal,
+    stop: threads::Sender<Infallible>,
+    thread: JoinHandle<Option<String>>,
+}
+
+impl Sources {
+    /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
+    fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
+        if let Some(socket) = &loaded.config.socket {
+            let bound = ingest::bind(&socket.path, socket.group.as_deref());
+            if let Some(listener) = self.report("socket", bound) {
+                let (stop, stopped) = oneshot::channel::<()>();
+                let inbox = self.inbox.clone();
+                let sink = move |batch| {
+                    let inbox = inbox.clone();
+                    async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
+                };
+                let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
+                self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
+            }
+        }
+        if let Some(settings) = journal(loaded) {
+            self.follow(settings)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
+        let (stop, stopped) = threads::channel();
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        let (following, mut position) = (settings.clone(), self.position.take());
+        health.source("journald", None);
+        metrics.gauge("banstream_source_up", &[("source", "journald")]).set(1.0);
+        let thread = std::thread::Builder::new().name("journald".to_owned()).spawn(move || {
+            let from = position.clone();
+            let sink = |batch: Batch| {
+                position.clone_from(&batch.position);
+                flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+            };
+            if let Err(error) = journald::follow(&following, from, &stopped, sink) {
+                failed("journald", &error, &health, &metrics);
+            }
+            position
+        })?;
+        self.journal = Some(RunningJournal { settings, stop, thread });
+        Ok(())
+    }
+
+    /// Follows the journal anew if it or the programs to follow have changed.
+    async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
+        let wanted = journal(loaded);
+        if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {
+            return Ok(());
+        }
+        self.stop_journal().await;
+        match wanted {
+            Some(settings) => self.follow(settings),
+            None => {
+                self.health.forget("journald");
+                Ok(())
+            }
+        }
+    }
+
+    fn read_stdin(&self) -> anyhow::Result<()> {
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        health.source("stdin", None);
+        // Nobody waits for this thread: a read that blocks cannot be ended.
+        spawn("stdin", move || {
+            let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
+            match stdin::read(std::io::stdin().lock(), sink) {
+                Ok(()) => log::info!("standard input is at its end"),
+                Err(error) => failed("stdin", &error, &health, &metrics),
+            }
+        })?;
+        Ok(())
+    }
+
+    fn report<T>(&self, source: &'static str, started: Result<T, SourceError>) -> Option<T> {
+        match started {
+            Ok(started) => {
+                self.health.source(source, None);
+                self.metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
+                Some(started)
+            }
+            Err(error) => {
+                failed(source, &error, &self.health, &self.metrics);
+                None
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.stop_journal().await;
+        if let Some((path, stop, task)) = self.ingest.take() {
+            drop(stop);
+            // The task ends within a second by itself.
+            let _ = task.await;
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    async fn stop_journal(&mut self) {
+        if let Some(RunningJournal { stop, thread, .. }) = self.journal.take() {
+            drop(stop);
+            // It may be waiting for room in the inbox, which the hub makes.
+            self.position = tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await.ok().flatten();
+        }
+    }
+}
+
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
+    log::error!("the source {source} is not read: {error}");
+    metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
+    health.source(source, Some(error.to_string()));
+}
+
+/// The journal to follow, and for which programs.
+fn journal(loaded: &Loaded) -> Option<Journal> {
+    let place = match loaded.config.journald.as_ref()? {
+        Journald::System => Place::Local,
+        Journald::Namespace(namespace) => Place::Namespace(namespace.clone()),
+        Journald::Directory(directory) => Place::Directory(directory.clone()),
+    };
+    let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
+    Some(Journal { place, programs })
+}
+
+/// Reads the configuration again when it is asked to.
+struct Reloader {
+    options: Options,
+    inbox: mpsc::Sender<Input>,
+    orders: threads::SyncSender<Order>,
+    loaded: Loaded,
+    sources: Sources,
+    metrics: Metrics,
+}
+
+impl Reloader {
+    /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise.
+    async fn reload(&mut self) -> Reply {
+        let _ = sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        let result = self.try_reload().await;
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let (reply, result) = match result {
+            Ok(reply) => {
+                log::info!("the configuration was reloaded");
+                (reply, "done")
+            }
+            Err(error) => {
+                log::error!("the configuration stays as it was: {error:#}");
+                (Reply::Refused { error: format!("{error:#}") }, "refused")
+            }
+        };
+        self.metrics.counter("banstream_reloads_total", &[("result", result)]).increment(1);
+        reply
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<Reply> {
+        let path = self.options.config.clone();
+        let loaded = tokio::task::spawn_blocking(move || load::load(path.as_deref())).await??;
+        loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let (old, new) = (&self.loaded.config, &loaded.config);
+        if old.enforce != new.enforce {
+            let mut firewall = firewall(&self.options, new.enforce.as_ref())?;
+            firewall.prepare()?;
+            self.orders.send(Order::Use(firewall))?;
+        }
+        if fixed(old) != fixed(new) {
+            log::warn!("changes of sockets, the metrics address and the state directory wait for the next start");
+        }
+        let (reply, replied) = oneshot::channel();
+        self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
+        let reply = replied.await?;
+        self.sources.restart(&loaded).await?;
+        self.loaded = loaded;
+        Ok(reply)
+    }
+}
+
+/// What a reload does not touch.
+fn fixed(config: &Config) -> impl PartialEq {
+    (config.socket.clone(), config.control.clone(), config.metrics, config.state_directory.clone())
+}

@@ -1,0 +1,158 @@
+//! The task that tells the kernel.
+//!
+//! It takes whatever decisions have come and carries them out together: a lone ban goes at once, a flood goes in
+//! messages of thousands, and no timer is waited for. What the kernel could not be told is kept and tried again.
+//!
+//! It does not know why anybody is banned, nor which bans are in force: for those it asks.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::health::Health;
+use super::now;
+use crate::control::SetStatus;
+use crate::enforce::{Change, Firewall, Prepared, render};
+use crate::metrics::{EnforceMetrics, Metrics};
+use crate::model::Decision;
+
+/// What the enforcer is told.
+pub(super) enum Order {
+    /// Carry these out; they were decided at that instant.
+    Do(Vec<Decision>, Instant),
+    /// Go on with this firewall, for the settings have changed.
+    Use(Box<dyn Firewall>),
+}
+
+/// How often to look whether sets and rules are still there.
+const CHECK: Duration = Duration::from_secs(4);
+/// How soon to try again what the kernel could not be told.
+const RETRY: Duration = Duration::from_secs(1);
+/// The most changes that go to the kernel before the first of them is known to have got there.
+const MOST: usize = 50_000;
+
+pub(super) struct Enforcer {
+    pub(super) firewall: Box<dyn Firewall>,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    /// Asks for all bans in force, since what was in the kernel is gone.
+    pub(super) ask_again: Box<dyn Fn() + Send>,
+}
+
+impl Enforcer {
+    /// Carries out orders until nobody can give any; then those that are left.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        let metrics = EnforceMetrics::new(&self.metrics);
+        metrics.up.set(1.0);
+        let mut waiting: Vec<(Vec<Decision>, Instant)> = Vec::new();
+        let mut checked = Instant::now();
+        loop {
+            let patience = if waiting.is_empty() { CHECK } else { RETRY };
+            match orders.recv_timeout(patience) {
+                Ok(order) => {
+                    self.take(order, &mut waiting);
+                    while waiting.iter().map(|(decisions, _)| decisions.len()).sum::<usize>() < MOST
+                        && let Ok(order) = orders.try_recv()
+                    {
+                        self.take(order, &mut waiting);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.carry_out(&mut waiting, &metrics);
+            if checked.elapsed() >= CHECK {
+                checked = Instant::now();
+                self.check(&metrics);
+            }
+        }
+        self.carry_out(&mut waiting, &metrics);
+    }
+
+    fn take(&mut self, order: Order, waiting: &mut Vec<(Vec<Decision>, Instant)>) {
+        match order {
+            Order::Do(decisions, at) => waiting.push((decisions, at)),
+            Order::Use(firewall) => {
+                if let Err(error) = self.firewall.withdraw() {
+                    log::error!("the old rule could not be taken out: {error}");
+                }
+                self.firewall = firewall;
+                (self.ask_again)();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, waiting: &mut Vec<(Vec<Decision>, Instant)>, metrics: &EnforceMetrics) {
+        if waiting.is_empty() {
+            return;
+        }
+        let (mut changes, now) = (Vec::new(), now());
+        waiting.iter().flat_map(|(decisions, _)| decisions).for_each(|decision| render(decision, now, &mut changes));
+        match self.firewall.apply(&changes) {
+            Ok(applied) => {
+                for refused in &applied.refused {
+                    let element = changes.get(refused.index).map(Change::element);
+                    let who = element.map_or_else(String::new, |element| element.offender.to_string());
+                    log::error!(address:% = who; "`{who}` could not be banned in the kernel: {}", refused.why);
+                }
+                self.metrics.dropped("kernel_refused", applied.refused.len() as u64);
+                metrics.batch(changes.len());
+                let done = Instant::now();
+                for (decisions, at) in waiting.drain(..) {
+                    decisions.iter().for_each(|_| metrics.enforced(done.duration_since(at)));
+                }
+                metrics.up.set(1.0);
+                self.health.enforcement(|status| status.error = None);
+                if let Some(repaired) = applied.repaired {
+                    self.repaired(&repaired, metrics);
+                }
+            }
+            Err(error) => {
+                log::error!("{} decisions wait, for the kernel could not be told: {error}", waiting.len());
+                metrics.errors.increment(1);
+                metrics.up.set(0.0);
+                self.health.enforcement(|status| status.error = Some(error.to_string()));
+            }
+        }
+    }
+
+    /// Looks whether sets and rules are there, and how full the sets are.
+    fn check(&mut self, metrics: &EnforceMetrics) {
+        let looked = self.firewall.prepare().and_then(|prepared| {
+            self.repaired(&prepared, metrics);
+            self.firewall.sizes()
+        });
+        match looked {
+            Ok(sizes) => {
+                metrics.up.set(1.0);
+                for size in &sizes {
+                    let set = [("set", size.name.as_str())];
+                    self.metrics.gauge("banstream_set_entries", &set).set(f64::from(size.elements));
+                    self.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
+                }
+                let sets = sizes.into_iter().map(|size| SetStatus {
+                    name: size.name,
+                    elements: size.elements.into(),
+                    capacity: size.capacity.into(),
+                });
+                let sets = sets.collect();
+                self.health.enforcement(|status| (status.sets, status.error) = (sets, None));
+            }
+            Err(error) => {
+                log::error!("bans are not enforced: {error}");
+                metrics.errors.increment(1);
+                metrics.up.set(0.0);
+                self.health.enforcement(|status| status.error = Some(error.to_string()));
+            }
+        }
+    }
+
+    fn repaired(&self, prepared: &Prepared, metrics: &EnforceMetrics) {
+        if prepared.rules > 0 || !prepared.sets.is_empty() {
+            log::warn!("{} rules and {} sets had vanished and were made again", prepared.rules, prepared.sets.len());
+            metrics.repairs.increment(1);
+        }
+        if !prepared.sets.is_empty() {
+            (self.ask_again)();
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The one task that decides: everything that can happen to the engine is in one `match`.
+//!
+//! Batches from all sources and commands from operators come through one inbox, so nothing here is locked, and a
+//! ban by hand and one by threshold cannot cross.
+//!
+//! It does not read sources and does not speak to the kernel.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::SyncSender;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::enforcer::Order;
+use super::health::Health;
+use super::{logging, now};
+use crate::control::{BanLine, Command, JailStatus, Reply, Status, Target, rfc3339};
+use crate::detect::{MANUAL, Settings};
+use crate::engine::{Clock, Engine};
+use crate::ledger::Note;
+use crate::load::Loaded;
+use crate::metrics::{EngineMetrics, Metrics};
+use crate::model::{Ban, Decision, Kind, Timestamp};
+use crate::source::Batch;
+
+/// All that can happen to the engine.
+pub(super) enum Input {
+    /// A source has read something.
+    Batch(Batch),
+    /// An operator wants something.
+    Command(Command, oneshot::Sender<Reply>),
+    /// The configuration has been read anew, and is sound.
+    Reload(Box<Loaded>, oneshot::Sender<Reply>),
+    /// The kernel has lost its sets: all bans have to be carried out again.
+    Restore,
+    /// A second is over.
+    Tick,
+    /// There is nothing after this.
+    Stop,
+}
+
+pub(super) struct Hub {
+    pub(super) engine: Engine,
+    pub(super) counters: EngineMetrics,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    pub(super) orders: SyncSender<Order>,
+    pub(super) notes: SyncSender<Note>,
+    pub(super) started: Timestamp,
+    pub(super) totals: Totals,
+}
+
+/// What has happened since the start.
+#[derive(Default)]
+pub(super) struct Totals {
+    entries: BTreeMap<&'static str, u64>,
+    offences: u64,
+    bans: u64,
+}
+
+impl Hub {
+    /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        while let Some(input) = inbox.blocking_recv() {
+            match input {
+                Input::Batch(batch) => self.batch(batch),
+                Input::Command(command, reply) => {
+                    // The client may have hung up; that is its business.
+                    let _ = reply.send(self.command(command));
+                }
+                Input::Reload(loaded, reply) => {
+                    self.reload(&loaded);
+                    let _ = reply.send(Reply::Done { changed: 0 });
+                }
+                Input::Restore => self.restore(),
+                Input::Tick => self.tick(inbox.len()),
+                Input::Stop => return,
+            }
+        }
+    }
+
+    fn batch(&mut self, mut batch: Batch) {
+        let report = self.engine.take(&mut batch.records, Clock::At(now()));
+        self.counters.add(batch.source, report.tally, report.seen);
+        *self.totals.entries.entry(batch.source).or_default() += report.tally.entries;
+        self.totals.offences += report.tally.offences();
+        for spared in &report.seen.spared {
+            let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
+            log::info!(address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but `ignoreip` has {by}");
+        }
+        let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
+        if batch.overlong > 0 {
+            self.metrics.dropped("overlong", batch.overlong);
+        }
+        self.ended(ended);
+        self.decided(decisions);
+        if let Some(position) = batch.position {
+            self.note(Note::Position(batch.source, position));
+        }
+        if let Some(receipt) = batch.receipt {
+            // The client may be gone; then it sends the lines again to our successor.
+            let _ = receipt.send(());
+        }
+    }
+
+    /// Hands decisions to all who carry them out or keep them.
+    fn decided(&mut self, decisions: Vec<Decision>) {
+        if decisions.is_empty() {
+            return;
+        }
+        let at = Instant::now();
+        for decision in &decisions {
+            match decision {
+                Decision::Ban(ban) => {
+                    self.totals.bans += 1;
+                    let kind = if ban.kind == Kind::Manual { "manual" } else { "auto" };
+                    let labels = [("jail", &*ban.jail), ("kind", kind)];
+                    self.metrics.counter("banstream_bans_total", &labels).increment(1);
+                    log::info!(address:% = ban.offender, jail:% = ban.jail; "{}", sentence(ban));
+                    self.note(Note::Banned(ban.clone()));
+                }
+                Decision::Unban(ban) => {
+                    self.metrics.counter("banstream_unbans_total", &[("reason", "lifted")]).increment(1);
+                    let (who, jail) = (ban.offender, &ban.jail);
+                    log::info!(address:% = who, jail:% = jail; "unbanned {who} ({jail})");
+                    self.note(Note::Over(ban.clone()));
+                }
+            }
+        }
+        self.order(Order::Do(decisions, at));
+    }
+
+    fn ended(&mut self, ended: Vec<Ban>) {
+        for ban in ended {
+            self.metrics.counter("banstream_unbans_total", &[("reason", "expired")]).increment(1);
+            let (who, jail) = (ban.offender, &ban.jail);
+            log::debug!(address:% = who, jail:% = jail; "the ban on {who} ({jail}) is over");
+            self.note(Note::Over(ban));
+        }
+    }
+
+    /// Blocks while the enforcer is behind: then sources are read no faster than the kernel can be told.
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            log::error!("the enforcer is gone");
+        }
+    }
+
+    /// Never waits: the ledger's disk may hang, and bans must not.
+    fn note(&self, note: Note) {
+        if self.notes.try_send(note).is_err() {
+            self.metrics.dropped("ledger_queue_full", 1);
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Status => Reply::Status(self.status()),
+            Command::Bans => {
+                let now = now();
+                let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
+                bans.sort_by_key(|ban| (ban.offender, &ban.jail));
+                Reply::Bans(bans.into_iter().map(|ban| BanLine::new(ban, now)).collect())
+            }
+            Command::Ban { offender, span, reason } => {
+                match self.engine.detector().ban(offender, span, &reason, now()) {
+                    Ok(decision) => {
+                        self.decided(vec![decision]);
+                        Reply::Done { changed: 1 }
+                    }
+                    Err(by) => Reply::Refused { error: format!("`ignoreip` protects {offender}: it has {by}") },
+                }
+            }
+            Command::Unban(target) => {
+                let lifted = match target {
+                    Target::One(offender) => self.engine.detector().unban(offender),
+                    Target::All => self.engine.detector().unban_all(),
+                };
+                let changed = lifted.len() as u64;
+                self.decided(lifted);
+                Reply::Done { changed }
+            }
+            // Files are read elsewhere, and what is read comes as `Input::Reload`.
+            Command::Reload => Reply::Refused { error: "the configuration has to be read first".to_owned() },
+        }
+    }
+
+    fn status(&mut self) -> Status {
+        let (mut sources, enforcement) = self.health.read();
+        for source in &mut sources {
+            source.entries = self.totals.entries.get(source.name.as_str()).copied().unwrap_or(0);
+        }
+        let now = now();
+        let detector = self.engine.detector();
+        let mut banned: BTreeMap<&str, u64> = BTreeMap::new();
+        detector.bans().for_each(|ban| *banned.entry(&ban.jail).or_default() += 1);
+        let mut jails: Vec<JailStatus> = detector
+            .jails()
+            .map(|(jail, tracked)| JailStatus {
+                name: jail.name.to_string(),
+                tracked: tracked as u64,
+                banned: banned.get(&*jail.name).copied().unwrap_or(0),
+            })
+            .collect();
+        if let Some(manual) = banned.get(MANUAL) {
+            jails.push(JailStatus { name: MANUAL.to_owned(), tracked: 0, banned: *manual });
+        }
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: rfc3339(self.started),
+            uptime: now.since(self.started).as_micros() / 1_000_000,
+            entries: self.totals.entries.values().sum(),
+            offences: self.totals.offences,
+            bans: self.totals.bans,
+            banned: detector.banned() as u64,
+            jails,
+            sources,
+            enforcement,
+        }
+    }
+
+    fn reload(&mut self, loaded: &Loaded) {
+        let lifted = self.engine.reconfigure(settings(loaded), loaded.grammars.clone());
+        self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
+        self.decided(lifted);
+    }
+
+    fn restore(&mut self) {
+        let bans: Vec<Decision> = self.engine.detector().bans().cloned().map(Decision::Ban).collect();
+        if !bans.is_empty() {
+            log::info!("{} bans go to the kernel again", bans.len());
+            self.order(Order::Do(bans, Instant::now()));
+        }
+    }
+
+    fn tick(&mut self, waiting: usize) {
+        let ended = self.engine.detector().expire(now());
+        self.ended(ended);
+        self.metrics.gauge("banstream_queue_depth", &[("queue", "engine")]).set(waiting as f64);
+        let detector = self.engine.detector();
+        self.metrics.gauge("banstream_bans_active", &[]).set(detector.banned() as f64);
+        for (jail, tracked) in detector.jails() {
+            self.metrics.gauge("banstream_offenders_tracked", &[("jail", &jail.name)]).set(tracked as f64);
+        }
+        self.metrics.dropped("log_queue_full", logging::take_lost());
+        // That this is sent from here says that decisions are still made.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+/// What a detector needs to know of what was loaded.
+pub(super) fn settings(loaded: &Loaded) -> Settings {
+    let config = &loaded.config;
+    Settings {
+        jails: config.jails.clone(),
+        ignore: config.ignore.iter().copied().chain(super::own_addresses()).collect(),
+        widths: config.widths,
+        max_offenders: config.max_offenders,
+        growth: config.growth,
+    }
+}
+
+fn sentence(ban: &Ban) -> String {
+    let until = ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
+    let ports: Vec<String> = ban.ports.iter().map(ToString::to_string).collect();
+    let ports = if ports.is_empty() { String::new() } else { format!(" from ports {}", ports.join(" ")) };
+    let reason = if ban.reason.is_empty() { String::new() } else { format!(": {}", ban.reason) };
+    format!("banned {}{ports} {until} ({}, time {}){reason}", ban.offender, ban.jail, ban.times)
+}

@@ -1,0 +1,96 @@
+//! Our own log: to the journal where that is where stderr goes, else to stderr.
+//!
+//! Whoever logs only puts a line into a bounded queue; a thread of its own writes it. For journald can stand
+//! still, and a daemon that reads journald and waits for it to take a line would wait for ever.
+//!
+//! It knows no levels but what it is told, and nothing of what is logged.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use systemd_journal_logger::{JournalLog, connected_to_journal};
+
+/// Lines that wait to be written; those beyond are lost, and counted.
+const QUEUE: usize = 1024;
+
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines were lost since this was last asked.
+pub(super) fn take_lost() -> u64 {
+    LOST.swap(0, Ordering::Relaxed)
+}
+
+/// Makes `log`'s macros write to a queue, and returns the function that empties it, for a thread of its own.
+/// It never returns.
+pub(super) fn start(level: LevelFilter) -> impl FnOnce() + Send {
+    let (sender, receiver) = sync_channel(QUEUE);
+    // A second start in one process (tests) leaves the first in place.
+    if log::set_boxed_logger(Box::new(Queue(sender))).is_ok() {
+        log::set_max_level(level);
+    }
+    move || write(&receiver)
+}
+
+struct Line {
+    level: Level,
+    target: String,
+    message: String,
+    fields: Vec<(String, String)>,
+}
+
+struct Queue(SyncSender<Line>);
+
+impl Log for Queue {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with(env!("CARGO_PKG_NAME"))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        struct Fields(Vec<(String, String)>);
+        impl<'kvs> VisitSource<'kvs> for Fields {
+            fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+                self.0.push((key.to_string(), value.to_string()));
+                Ok(())
+            }
+        }
+        let mut fields = Fields(Vec::new());
+        // A field that cannot be shown is left out; the message says it too.
+        let _ = record.key_values().visit(&mut fields);
+        let line = Line {
+            level: record.level(),
+            target: record.target().to_owned(),
+            message: record.args().to_string(),
+            fields: fields.0,
+        };
+        if self.0.try_send(line).is_err() {
+            LOST.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn write(lines: &Receiver<Line>) {
+    let journal = connected_to_journal().then(JournalLog::new).and_then(Result::ok);
+    let journal = journal.map(|journal| journal.with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned()));
+    for line in lines {
+        match &journal {
+            Some(journal) => journal.log(
+                &Record::builder()
+                    .level(line.level)
+                    .target(&line.target)
+                    .args(format_args!("{}", line.message))
+                    .key_values(&line.fields)
+                    .build(),
+            ),
+            // Nobody is left to tell if stderr is gone.
+            None => drop(writeln!(std::io::stderr().lock(), "{}: {}", line.level.as_str().to_lowercase(), line.message)),
+        }
+    }
+}
