@@ -14,6 +14,7 @@ use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::config::{Config, Written};
+use crate::detect::Settings;
 use crate::grammar::{Fault, Grammar, Grammars, SHIPPED};
 
 /// Where the configuration is if nobody says otherwise.
@@ -28,6 +29,20 @@ pub struct Loaded {
     pub grammars: Arc<Grammars>,
     /// What is doubtful in the grammars, but not wrong.
     pub warnings: Vec<Fault>,
+}
+
+impl Loaded {
+    /// What a detector needs to know of it.
+    pub fn settings(&self) -> Settings {
+        let config = &self.config;
+        Settings {
+            jails: config.jails.clone(),
+            ignore: config.ignore.clone(),
+            widths: config.widths,
+            max_offenders: config.max_offenders,
+            growth: config.growth,
+        }
+    }
 }
 
 /// Why nothing could be loaded.
@@ -67,9 +82,7 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let faulty = |faults: crate::config::Faults| LoadError::Faulty(faults.to_string());
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
-    let headings: BTreeMap<String, Vec<String>> =
-        grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.headings().to_vec())).collect();
-    let config = written.check(&headings).map_err(faulty)?;
+    let config = written.check(&headings(&grammars)).map_err(faulty)?;
     Ok(Loaded { config, grammars: Arc::new(grammars), warnings })
 }
 
@@ -84,8 +97,18 @@ fn configuration(main: Option<&Path>) -> anyhow::Result<Vec<(PathBuf, String)>> 
     paths.into_iter().map(|path| read(&path).map(|text| (path, text))).collect()
 }
 
-/// The shipped grammars and those of the folder, which take the place of shipped ones of their name.
-fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
+/// The headings of each grammar, by its name.
+pub fn headings(grammars: &Grammars) -> BTreeMap<String, Vec<String>> {
+    grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.headings().to_vec())).collect()
+}
+
+/// The shipped grammars and those of the folder, which take the place of shipped ones of their name; and what is
+/// doubtful in them.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
     let mut texts: BTreeMap<String, (String, String)> = SHIPPED
         .iter()
         .map(|(name, text)| ((*name).to_owned(), (format!("{name}.grammar"), (*text).to_owned())))

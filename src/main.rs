@@ -1,47 +1,44 @@
 //! The `banstream` program.
 
-use std::io::BufRead;
+use std::io::{stdin, stdout};
 use std::process::ExitCode;
 
-use banstream::grammar::Grammar;
+use banstream::cli::{self, Action, Cli};
+use banstream::load::{LoadError, load};
+use banstream::{offline, omprog, pipeline};
+use clap::Parser;
 
+/// Exit status: 0 done, 1 what was checked is wrong or the daemon refuses, 2 we could not run.
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut code = ExitCode::SUCCESS;
-    match words.split_first() {
-        Some((&"check", files)) => {
-            for file in files {
-                let name = file.rsplit('/').next().unwrap_or("").trim_end_matches(".grammar");
-                match Grammar::load("x", file, &std::fs::read_to_string(file).unwrap_or_default()) {
-                    Ok((_, faults)) => {
-                        faults.iter().for_each(|f| println!("{f}"));
-                        println!("{name}: fine");
-                    }
-                    Err(faults) => {
-                        faults.iter().for_each(|f| println!("{f}"));
-                        code = ExitCode::from(1);
-                    }
-                }
-            }
+    run(Cli::parse().action).unwrap_or_else(|error| {
+        match error.downcast_ref::<LoadError>() {
+            // Faults bring their own places, and there may be many.
+            Some(LoadError::Faulty(faults)) => eprintln!("{faults}"),
+            _ => eprintln!("error: {error:#}"),
         }
-        Some((&"explain", [file])) => {
-            // explain FILE.grammar < messages
-            let Ok((grammar, _)) = Grammar::load("x", file, &std::fs::read_to_string(file).unwrap_or_default())
-            else {
-                return ExitCode::from(2);
-            };
-            for line in std::io::stdin().lock().split(b'\n').map_while(Result::ok) {
-                let text = String::from_utf8_lossy(&line);
-                match grammar.read(&line) {
-                    Some(found) => {
-                        println!("{} {} line {}: {text}", found.address(), found.heading(), found.line())
-                    }
-                    None => println!("- {text}"),
-                }
-            }
+        ExitCode::from(cli::COULD_NOT_RUN)
+    })
+}
+
+fn run(action: Action) -> anyhow::Result<ExitCode> {
+    match action {
+        Action::Run { files, dry_run, stdin } => {
+            pipeline::run(&pipeline::Options { config: files.config, dry_run, stdin })?;
         }
-        _ => code = ExitCode::from(2),
+        Action::Omprog { socket, confirm, transactions } => {
+            omprog::run(&omprog::Options { socket, confirm, transactions })?;
+        }
+        Action::Check { paths } if offline::check(&paths)? => {}
+        Action::Check { .. } => return Ok(ExitCode::from(cli::REFUSED)),
+        Action::Explain { files, json, program } => {
+            let loaded = load(files.config.as_deref())?;
+            offline::explain(&loaded, program.as_deref(), json, pipeline::now(), stdin().lock(), stdout().lock())?;
+        }
+        Action::Replay { files, json, program, log } => {
+            let loaded = load(files.config.as_deref())?;
+            offline::replay(&loaded, program.as_deref(), json, pipeline::now(), &log, stdout().lock())?;
+        }
+        Action::Ask(ask) => return cli::ask(&ask),
     }
-    code
+    Ok(ExitCode::SUCCESS)
 }

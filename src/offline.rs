@@ -6,18 +6,18 @@
 //!
 //! It touches neither kernel nor ledger, and it bans nobody.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use serde::Serialize;
 
 use crate::config::Written;
 use crate::control::{BanLine, rfc3339};
-use crate::engine::{Clock, Engine, Tally};
+use crate::engine::{Clock, Engine, GrammarTally, Tally};
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Found, Grammar, Grammars};
 use crate::load::{LoadError, Loaded};
@@ -95,18 +95,19 @@ struct Explanation<'a> {
     rule: Option<u32>,
 }
 
-/// Tells for each line of `input` whether it is an offence; `program` is whose message a line is that does not say.
+/// Tells for each line of `input` whether it is an offence; `program` is whose message a line is that does not say,
+/// and `now` the time of a line without one.
 ///
 /// # Errors
 ///
 /// The input cannot be read or the output not written.
-pub fn explain(loaded: &Loaded, program: Option<&str>, json: bool, input: impl BufRead, output: impl Write) -> anyhow::Result<()> {
+pub fn explain(loaded: &Loaded, program: Option<&str>, json: bool, now: Timestamp, input: impl BufRead, output: impl Write) -> anyhow::Result<()> {
     let mut output = BufWriter::new(output);
     let mut decoder = decoder(program);
     for (number, line) in (1..).zip(input.split(b'\n')) {
         let mut line = line.context("cannot read standard input")?;
         let original = line.clone();
-        let entry = decoder.decode(Format::Line, &mut line, now());
+        let entry = decoder.decode(Format::Line, &mut line, now);
         let found = entry.ok().and_then(|entry| Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?)));
         let written = if json {
             let explanation = explanation(number, found.as_ref());
@@ -177,7 +178,7 @@ struct Summary {
     foreign: u64,
     malformed: u64,
     /// By grammar and offence.
-    offences: std::collections::BTreeMap<String, std::collections::BTreeMap<String, u64>>,
+    offences: BTreeMap<String, BTreeMap<String, u64>>,
     bans: u64,
     offenders: u64,
 }
@@ -187,15 +188,15 @@ struct Summary {
 /// # Errors
 ///
 /// The log cannot be read or the output not written.
-pub fn replay(loaded: &Loaded, program: Option<&str>, json: bool, log: &Path, output: impl Write) -> anyhow::Result<()> {
+pub fn replay(loaded: &Loaded, program: Option<&str>, json: bool, now: Timestamp, log: &Path, output: impl Write) -> anyhow::Result<()> {
     let input: Box<dyn Read> = match log.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
         _ => Box::new(File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?),
     };
     let mut output = BufWriter::new(output);
     let mut engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder(program));
-    let clock = Clock::OfEntries(now());
-    let (mut total, mut bans, mut offenders) = (Tally::default(), 0, std::collections::HashSet::new());
+    let clock = Clock::OfEntries(now);
+    let (mut total, mut bans, mut offenders) = (Tally::default(), 0, HashSet::new());
     let mut written = Ok(());
     stdin::read(input, |mut batch: Batch| {
         let report = engine.take(&mut batch.records, clock);
@@ -215,9 +216,9 @@ pub fn replay(loaded: &Loaded, program: Option<&str>, json: bool, log: &Path, ou
     if !ended_well(written)? {
         return Ok(());
     }
-    let of = |(grammar, tally): (&Grammar, &crate::engine::GrammarTally)| {
+    let of = |(grammar, tally): (&Grammar, &GrammarTally)| {
         let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
-        let counted: std::collections::BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
+        let counted: BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
         (!counted.is_empty()).then(|| (grammar.name().to_owned(), counted))
     };
     let summary = Summary {
@@ -262,9 +263,4 @@ fn decoder(program: Option<&str>) -> Decoder {
         Some(program) => decoder.for_program(program.as_bytes()),
         None => decoder,
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

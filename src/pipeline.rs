@@ -22,12 +22,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{Config, Enforce, Journald};
 use crate::control::server::{self, Daemon};
@@ -64,8 +64,6 @@ const ORDERS: usize = 1024;
 const NOTES: usize = 100_000;
 /// How long the bookkeeper gathers notes for one transaction.
 const GATHER: Duration = Duration::from_millis(100);
-
-type Hups = watch::Receiver<()>;
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -179,9 +177,8 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
 }
 
 /// Now, by the system's clock.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+pub fn now() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
 }
 
 fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
@@ -251,8 +248,8 @@ fn keep_books(mut ledger: Option<Ledger>, notes: &threads::Receiver<Note>, metri
     while let Ok(first) = notes.recv() {
         let mut batch = vec![first];
         // Ends early where the senders are gone.
-        let until = std::time::Instant::now() + GATHER;
-        while let Ok(note) = notes.recv_timeout(until.saturating_duration_since(std::time::Instant::now())) {
+        let until = Instant::now() + GATHER;
+        while let Ok(note) = notes.recv_timeout(until.saturating_duration_since(Instant::now())) {
             batch.push(note);
         }
         if let Some(Err(error)) = ledger.as_mut().map(|ledger| ledger.write(&batch)) {

@@ -248,16 +248,11 @@ impl Hub {
     }
 }
 
-/// What a detector needs to know of what was loaded.
+/// What the detector is told: what the operator chose, and that this host itself is never banned.
 pub(super) fn settings(loaded: &Loaded) -> Settings {
-    let config = &loaded.config;
-    Settings {
-        jails: config.jails.clone(),
-        ignore: config.ignore.iter().copied().chain(super::own_addresses()).collect(),
-        widths: config.widths,
-        max_offenders: config.max_offenders,
-        growth: config.growth,
-    }
+    let mut settings = loaded.settings();
+    settings.ignore.extend(super::own_addresses());
+    settings
 }
 
 fn sentence(ban: &Ban) -> String {
