@@ -7,7 +7,7 @@
 //! It knows no log and no grammar, and what it prints about bans the daemon has said.
 
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;

@@ -17,9 +17,9 @@ use crate::model::{Ban, Decision, Offence, Timestamp};
 
 /// Decides who is banned.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Engine<'p> {
     grammars: Arc<Grammars>,
-    decoder: Decoder,
+    decoder: Decoder<'p>,
     detector: Detector,
     scan: Scan,
     seen: Seen,
@@ -122,9 +122,9 @@ impl Tally {
 /// Records from which on a batch is spread over all cores: below it, what rayon costs (10 us) is not won back.
 const MANY: usize = 1024;
 
-impl Engine {
+impl<'p> Engine<'p> {
     /// An engine that has seen nothing yet.
-    pub fn new(settings: Settings, grammars: Arc<Grammars>, decoder: Decoder) -> Self {
+    pub fn new(settings: Settings, grammars: Arc<Grammars>, decoder: Decoder<'p>) -> Self {
         let detector = Detector::new(settings, &grammars);
         let (scan, seen, clock) = (Scan::default(), Seen::default(), Timestamp::from_micros(i64::MIN));
         Self { grammars, decoder, detector, scan, seen, clock }
@@ -204,7 +204,7 @@ impl Scan {
         self.tally.reset(grammars);
     }
 
-    fn read(&mut self, piece: Piece<'_>, grammars: &Grammars, decoder: &mut Decoder, arrival: Timestamp) {
+    fn read(&mut self, piece: Piece<'_>, grammars: &Grammars, decoder: &mut Decoder<'_>, arrival: Timestamp) {
         let Self { offences, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {

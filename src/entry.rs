@@ -1,22 +1,122 @@
-//! stand-in
+//! Reads one record of a log, as its transport delivers it, into an [`Entry`].
+//!
+//! Three transports, one result: journald's fields, the JSON objects that rsyslog's omprog template renders,
+//! and plain syslog lines. They stand together so that a grammar sees no difference between them, whichever
+//! way a line came.
+//!
+//! Nothing here knows where records come from or what time it is (the caller says), and nothing looks into
+//! the message. Records are bytes and need not be UTF-8. Every decoder is linear in the record and allocates
+//! nothing.
+
+pub mod journal;
 pub mod records;
-/// f
-#[derive(Clone, Copy, Debug)]
-pub enum Format { /// j
- Journal, /// l
- Line }
-/// m
+mod json;
+mod stamp;
+mod syslog;
+
+use jiff::tz::TimeZone;
+
+use crate::model::{Entry, Timestamp};
+use stamp::Stamps;
+
+/// How the bytes of one record are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed { /// j
- Json }
-impl Malformed { /// r
- pub fn reason(self) -> &'static str { "json" } }
-/// d
-#[derive(Clone, Debug)]
-pub struct Decoder;
-impl Decoder {
- /// n
- pub fn new(_: jiff::tz::TimeZone) -> Self { Self }
- /// d
- pub fn decode<'a>(&mut self, _: Format, r: &'a mut [u8], now: crate::model::Timestamp) -> Result<crate::model::Entry<'a>, Malformed> { Ok(crate::model::Entry{time: now, program: b"sshd", pid: 0, message: r, witness: Default::default()}) }
+pub enum Format {
+    /// The fields of a journal entry, as [`journal::push`] lays them out.
+    Journal,
+    /// One line of text: rsyslog's JSON where it begins with `{`, else syslog, else a message alone.
+    Line,
 }
+
+/// Why no entry came of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// It begins with `{` and is no JSON object, or not a whole one.
+    Json,
+    /// The lengths of the journal fields contradict the length of the record.
+    Journal,
+}
+
+impl Malformed {
+    /// One word, the same for all records of the kind.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Malformed::Json => "json",
+            Malformed::Journal => "journal",
+        }
+    }
+}
+
+/// Turns records into entries.
+///
+/// It remembers the minute of the last line, since the next mostly has the same; what it returns never
+/// depends on that. Cloning it is cheap: give each thread its own.
+#[derive(Clone, Debug)]
+pub struct Decoder<'p> {
+    stamps: Stamps,
+    program: &'p [u8],
+}
+
+impl Decoder<'static> {
+    /// A decoder for a host whose clock shows the time of `zone`, as in stamps that name no zone.
+    pub fn new(zone: TimeZone) -> Self {
+        Decoder { stamps: Stamps::new(zone), program: b"" }
+    }
+}
+
+impl<'p> Decoder<'p> {
+    /// The same decoder, which takes a record that names no program for one of `program`.
+    pub fn for_program(self, program: &[u8]) -> Decoder<'_> {
+        Decoder { stamps: self.stamps, program }
+    }
+
+    /// The entry that a record holds; `now` is when it arrived.
+    ///
+    /// A record without a time, or with an impossible one (30 February, an hour that the change to summer
+    /// time skips), has the time `now`. A date without a year is the one nearest to `now`.
+    ///
+    /// A line of text is always an entry: where there is no header that [`Format::Line`] knows, the line is
+    /// the message. JSON that is not rsyslog's is such a line too, since some servers log in JSON.
+    ///
+    /// JSON is unescaped where it stands, so the record is not to be read again.
+    pub fn decode<'a>(
+        &mut self,
+        format: Format,
+        record: &'a mut [u8],
+        now: Timestamp,
+    ) -> Result<Entry<'a>, Malformed>
+    where
+        'p: 'a,
+    {
+        match (format, &*record) {
+            (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
+            (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
+            (Format::Line, _) => Ok(syslog::decode(record, self.program, &mut self.stamps, now)),
+        }
+    }
+}
+
+/// The message without the space that stands between header and message.
+fn message(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b" ").unwrap_or(text)
+}
+
+/// The number that the text is; `None` where it is not all digits or over 32 bits.
+fn number(text: &[u8]) -> Option<u32> {
+    let digit = |b: &u8| b.is_ascii_digit().then(|| u32::from(b - b'0'));
+    let value = text.iter().try_fold(0u32, |n, b| n.checked_mul(10)?.checked_add(digit(b)?));
+    value.filter(|_| !text.is_empty())
+}
+
+/// The program that a tag names: its last part where it is a path from the root, else all of it.
+///
+/// `postfix/smtpd` stays whole, as journald and grammars call it (rsyslog's `programname` is `postfix`).
+fn program(tag: &[u8]) -> &[u8] {
+    match tag {
+        [b'/', ..] => tag.rsplit(|&b| b == b'/').next().unwrap_or(tag),
+        _ => tag,
+    }
+}
+
+#[cfg(test)]
+mod tests;

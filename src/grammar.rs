@@ -25,7 +25,15 @@ use matcher::{Matcher, Reading};
 use syntax::Verdict;
 
 /// The grammars that come with banstream, as (name, text).
-pub const SHIPPED: &[(&str, &str)] = &[];
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("apache", include_str!("../grammars/apache.grammar")),
+    ("dropbear", include_str!("../grammars/dropbear.grammar")),
+    ("nginx", include_str!("../grammars/nginx.grammar")),
+    ("proftpd", include_str!("../grammars/proftpd.grammar")),
+    ("pure-ftpd", include_str!("../grammars/pure-ftpd.grammar")),
+    ("sshd", include_str!("../grammars/sshd.grammar")),
+    ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
+];
 
 /// One program's grammar: parsed, proved and tested.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The `banstream` program.
 
 use std::io::{stdin, stdout};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use banstream::cli::{self, Action, Cli};
@@ -26,7 +27,8 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             pipeline::run(&pipeline::Options { config: files.config, dry_run, stdin })?;
         }
         Action::Omprog { socket, confirm, transactions } => {
-            omprog::run(&omprog::Options { socket, confirm, transactions })?;
+            let (input, output) = (stdin().as_fd().try_clone_to_owned()?, stdout().as_fd().try_clone_to_owned()?);
+            omprog::run(&omprog::Options { socket, confirm, transactions }, input.into(), output.into())?;
         }
         Action::Check { paths } if offline::check(&paths)? => {}
         Action::Check { .. } => return Ok(ExitCode::from(cli::REFUSED)),

@@ -257,7 +257,7 @@ fn print_summary(summary: &Summary, output: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn decoder(program: Option<&str>) -> Decoder {
+fn decoder(program: Option<&str>) -> Decoder<'_> {
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     match program {
         Some(program) => decoder.for_program(program.as_bytes()),

@@ -39,7 +39,7 @@ use crate::ledger::{Ledger, Note};
 use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Offender, Timestamp};
-use crate::source::journald::{self, Journal, Place};
+use crate::source::journald::{Follower, Journal, Place};
 use crate::source::{Batch, SourceError, ingest, stdin};
 use enforcer::{Enforcer, Order};
 use health::Health;
@@ -231,7 +231,7 @@ fn open_ledger(directory: &Path, metrics: &Metrics) -> Option<Ledger> {
     }
 }
 
-fn restore(engine: &mut Engine, ledger: Option<&Ledger>, metrics: &Metrics) {
+fn restore(engine: &mut Engine<'_>, ledger: Option<&Ledger>, metrics: &Metrics) {
     match ledger.map(|ledger| ledger.bans(now())) {
         None => {}
         Some(Ok(bans)) => bans.into_iter().for_each(|ban| engine.detector().restore(ban)),
@@ -317,23 +317,29 @@ impl Sources {
         Ok(())
     }
 
+    /// Starts following the journal; when this returns, all that is written from now on is read.
     fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
         let (stop, stopped) = threads::channel();
-        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        let (tell, told) = threads::channel();
+        let inbox = self.inbox.clone();
         let (following, mut position) = (settings.clone(), self.position.take());
-        health.source("journald", None);
-        metrics.gauge("banstream_source_up", &[("source", "journald")]).set(1.0);
         let thread = std::thread::Builder::new().name("journald".to_owned()).spawn(move || {
-            let from = position.clone();
-            let sink = |batch: Batch| {
-                position.clone_from(&batch.position);
-                flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+            // libsystemd's reader belongs to the thread that opened it.
+            let opened = Follower::open(following, position.clone());
+            let (follower, opened) = match opened {
+                Ok(follower) => (Some(follower), Ok(())),
+                Err(error) => (None, Err(error)),
             };
-            if let Err(error) = journald::follow(&following, from, &stopped, sink) {
-                failed("journald", &error, &health, &metrics);
+            let _ = tell.send(opened);
+            if let Some(follower) = follower {
+                follower.run(&stopped, |batch: Batch| {
+                    position.clone_from(&batch.position);
+                    flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+                });
             }
             position
         })?;
+        self.report("journald", told.recv()?);
         self.journal = Some(RunningJournal { settings, stop, thread });
         Ok(())
     }
@@ -460,7 +466,7 @@ impl Reloader {
         if old.enforce != new.enforce {
             let mut firewall = firewall(&self.options, new.enforce.as_ref())?;
             firewall.prepare()?;
-            self.orders.send(Order::Use(firewall))?;
+            self.orders.send(Order::Use(firewall)).ok().context("the enforcer is gone")?;
         }
         if fixed(old) != fixed(new) {
             log::warn!("changes of sockets, the metrics address and the state directory wait for the next start");

@@ -75,8 +75,9 @@ pub(super) struct Reading {
     pub(super) spans: Spans,
 }
 
-/// Nodes on one way down the tree: deeper ones are left out, which no grammar that a person writes notices.
-const DEEPEST: usize = 16;
+/// Texts that each begin with the one before, and that rules begin with: deeper ones are not looked at. Who writes
+/// a grammar does not come near it.
+const DEEPEST: usize = 12;
 
 impl Matcher {
     pub(super) fn new(variants: &[Variant]) -> Self {
@@ -95,44 +96,47 @@ impl Matcher {
         matcher
     }
 
-    /// Hands readings of the message to `accept`, earlier voices first, until it takes one.
+    /// Hands readings of the message to `accept`, at most one for each voice, earlier voices first, until it takes
+    /// one.
     ///
     /// Takes time linear in the message. Does not allocate.
     pub(super) fn read<T>(&self, message: &[u8], mut accept: impl FnMut(&Reading) -> Option<T>) -> Option<T> {
-        let mut path = [0_u32; DEEPEST];
-        let depth = self.descend(message, &mut path);
-        // Each list is in file order, so the earliest voice is found by merging them.
+        // Each list is in file order, so the earliest is found by merging them.
         let mut lists: [&[u32]; DEEPEST + 1] = [&[]; DEEPEST + 1];
-        for (list, node) in lists.iter_mut().zip(path.iter().take(depth)) {
-            *list = self.nodes.get(*node as usize).map_or(&[], |node| &node.patterns);
-        }
-        if let Some(list) = lists.get_mut(depth) {
-            *list = &self.unfiled;
-        }
-        while let Some(list) =
-            lists.iter_mut().take(depth + 1).filter(|list| !list.is_empty()).min_by_key(|list| list.first())
-        {
-            let Some((&index, later)) = list.split_first() else { break };
+        let depth = self.descend(message, &mut lists);
+        let lists = lists.get_mut(..=depth)?;
+        *lists.last_mut()? = &self.unfiled;
+        let mut refused = None;
+        while let Some(list) = lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list.first()) {
+            let (&index, later) = list.split_first()?;
             *list = later;
-            let Some(pattern) = self.patterns.get(index as usize) else { break };
-            if let Some(reading) = pattern.read(message, index)
-                && let Some(taken) = accept(&reading)
-            {
-                return Some(taken);
+            let pattern = self.patterns.get(index as usize)?;
+            if refused == Some(pattern.voice) {
+                continue;
+            }
+            if let Some(reading) = pattern.read(message, index) {
+                match accept(&reading) {
+                    None => refused = Some(pattern.voice),
+                    taken => return taken,
+                }
             }
         }
         None
     }
 
-    /// Puts the nodes whose texts the message begins with into `path`; how many there are.
-    fn descend(&self, message: &[u8], path: &mut [u32; DEEPEST]) -> usize {
-        let (mut rest, mut at, mut depth) = (message, 0_u32, 0);
-        while let (Some(node), Some(first)) = (self.nodes.get(at as usize), rest.first()) {
-            let Some(&(_, next)) = node.next.iter().find(|(byte, _)| byte == first) else { break };
-            let Some(text) = self.nodes.get(next as usize).map(|node| &node.text) else { break };
-            let (Some(after), Some(slot)) = (rest.strip_prefix(&**text), path.get_mut(depth)) else { break };
-            *slot = next;
-            (rest, at, depth) = (after, next, depth + 1);
+    /// Puts the patterns of all nodes whose texts the message begins with into `lists`; how many nodes there are.
+    fn descend<'s>(&'s self, message: &[u8], lists: &mut [&'s [u32]; DEEPEST + 1]) -> usize {
+        let (mut rest, mut node, mut depth) = (message, self.nodes.first(), 0);
+        while let (Some(at), Some(first)) = (node, rest.first()) {
+            let next = at.next.iter().find(|(byte, _)| byte == first);
+            let Some(next) = next.and_then(|(_, next)| self.nodes.get(*next as usize)) else { break };
+            let Some(after) = rest.strip_prefix(&*next.text) else { break };
+            if !next.patterns.is_empty() {
+                let Some(list) = lists.get_mut(depth).filter(|_| depth < DEEPEST) else { break };
+                *list = &next.patterns;
+                depth += 1;
+            }
+            (rest, node) = (after, Some(next));
         }
         depth
     }
@@ -332,18 +336,22 @@ impl<'m> Reader<'m> {
     }
 }
 
+/// How many bytes of `text` there are before the first that does not hold.
+fn run(text: &[u8], holds: impl Fn(u8) -> bool) -> usize {
+    text.iter().position(|byte| !holds(*byte)).unwrap_or(text.len())
+}
+
 /// How many bytes of `rest` the hole takes; `None` if what stands there does not fit.
 fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
-    let run = |holds: &dyn Fn(u8) -> bool| rest.iter().position(|b| !holds(*b)).unwrap_or(rest.len());
     let length = match hole.kind {
-        Kind::Num => run(&|b| b.is_ascii_digit()),
+        Kind::Num => run(rest, |b| b.is_ascii_digit()),
         Kind::Word => match hole.stop {
             Some(stop) => memchr2(b' ', stop, rest).unwrap_or(rest.len()),
             None => memchr(b' ', rest).unwrap_or(rest.len()),
         },
         Kind::Quoted => return quoted(rest),
         Kind::Ip => {
-            let end = run(&|b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
+            let end = run(rest, |b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
             match hole.stop {
                 // `192.0.2.1:80` and `192.0.2.1.`: what follows could stand in an address, so it is the last.
                 Some(stop @ (b':' | b'.')) => memrchr(stop, rest.get(..end)?)?,

@@ -40,7 +40,7 @@ pub(super) enum Input {
 }
 
 pub(super) struct Hub {
-    pub(super) engine: Engine,
+    pub(super) engine: Engine<'static>,
     pub(super) counters: EngineMetrics,
     pub(super) metrics: Metrics,
     pub(super) health: Health,

@@ -1,0 +1,93 @@
+//! Journal entries: how the thread that reads the journal packs the fields, and how they become an entry.
+//!
+//! The pointers that libsystemd gives die at its next call, so that thread copies what is wanted, one entry
+//! after the other, into one buffer, and does no more. The meaning of the fields is decided here, on the
+//! engine's side.
+//!
+//! Nothing here calls libsystemd. The fields are those of systemd.journal-fields(7): a name that begins with
+//! `_` was written by journald itself, any other by the sender.
+
+use nom::multi::length_data;
+use nom::number::complete::{le_i64, le_u32};
+use nom::{IResult, Parser};
+
+use super::{number, program};
+use crate::model::{Entry, Timestamp, Witness};
+
+/// Whether an entry is made of this field (`NAME=value`). The others need not be pushed.
+pub fn wanted(field: &[u8]) -> bool {
+    // Most of the 23 fields of an entry differ from these in their first byte or their length.
+    matches!(
+        name_and_value(field).0,
+        b"MESSAGE"
+            | b"SYSLOG_IDENTIFIER"
+            | b"SYSLOG_PID"
+            | b"_COMM"
+            | b"_EXE"
+            | b"_PID"
+            | b"_SYSTEMD_UNIT"
+            | b"_UID"
+    )
+}
+
+/// Begins a record at the end of `out`: journald's realtime in microseconds, a little-endian `i64`.
+pub fn begin(out: &mut Vec<u8>, time: Timestamp) {
+    out.extend_from_slice(&time.as_micros().to_le_bytes());
+}
+
+/// Adds a field (`NAME=value`) to the record begun last: its length, a little-endian `u32`, and itself.
+///
+/// Of a field of 4 GiB or more nothing is added; journald takes none over 768 MiB.
+pub fn push(out: &mut Vec<u8>, field: &[u8]) {
+    if let Ok(length) = u32::try_from(field.len()) {
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(field);
+    }
+}
+
+/// The entry in a record; `None` if it is cut short.
+///
+/// Of a field that occurs twice the first counts. What journald knows of the sender goes before what the
+/// sender says of itself, except for its name: `sshd` may run as `sshd-session`.
+pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a>> {
+    let (mut rest, time) = time(record).ok()?;
+    let mut witness = Witness::default();
+    let (mut text, mut identifier, mut pid, mut claimed_pid) = (None, None, None, None);
+    while !rest.is_empty() {
+        let (after, field) = field(rest).ok()?;
+        rest = after;
+        let (name, value) = name_and_value(field);
+        match name {
+            b"MESSAGE" => text = text.or(Some(value)),
+            b"SYSLOG_IDENTIFIER" => identifier = identifier.or(Some(value)),
+            b"SYSLOG_PID" => claimed_pid = claimed_pid.or(number(value)),
+            b"_COMM" => witness.comm = witness.comm.or(Some(value)),
+            b"_EXE" => witness.exe = witness.exe.or(Some(value)),
+            b"_PID" => pid = pid.or(number(value)),
+            b"_SYSTEMD_UNIT" => witness.unit = witness.unit.or(Some(value)),
+            b"_UID" => witness.uid = witness.uid.or(number(value)),
+            _ => {}
+        }
+    }
+    Some(Entry {
+        time,
+        program: program(identifier.or(witness.comm).unwrap_or(unnamed)),
+        pid: pid.or(claimed_pid).unwrap_or(0),
+        message: text.unwrap_or(b""),
+        witness,
+    })
+}
+
+fn time(input: &[u8]) -> IResult<&[u8], Timestamp> {
+    le_i64.map(Timestamp::from_micros).parse(input)
+}
+
+fn field(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    length_data(le_u32).parse(input)
+}
+
+/// What stands before and after the first `=`; all of it is the name where there is none.
+fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
+    let mut halves = field.splitn(2, |&b| b == b'=');
+    (halves.next().unwrap_or(b""), halves.next().unwrap_or(b""))
+}

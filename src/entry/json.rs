@@ -1,0 +1,233 @@
+//! The JSON objects that rsyslog's `option.jsonf` templates render, one on a line.
+//!
+//! They are not quite JSON: bytes that are no UTF-8 pass through rsyslog unchanged, and a strict parser would
+//! lose the line over a byte that a stranger typed. So strings are bytes here, and a backslash that begins
+//! no escape stands for itself.
+//!
+//! Nothing here checks what it skips: of values under other keys only the end is looked for, to any depth,
+//! without recursion.
+
+use std::ops::Range;
+
+use memchr::{memchr, memchr2};
+use nom::branch::alt;
+use nom::bytes::complete::{is_not, take_while};
+use nom::character::complete::char;
+use nom::combinator::{all_consuming, opt};
+use nom::error::{Error, ErrorKind};
+use nom::sequence::{delimited, separated_pair, terminated};
+use nom::{IResult, Offset, Parser};
+
+use super::stamp::Stamps;
+use super::syslog::{self, Tag};
+use super::{Malformed, message, number, program};
+use crate::model::{Entry, Timestamp, Witness};
+
+/// The entry of an object that has a `message` and a `tag` or `program`; any other object is a message
+/// itself, from `unnamed`. Of a key that occurs twice the first counts; an empty value counts as none.
+pub(super) fn decode<'a>(
+    record: &'a mut [u8],
+    unnamed: &'a [u8],
+    stamps: &mut Stamps,
+    now: Timestamp,
+) -> Result<Entry<'a>, Malformed> {
+    let mut fields = Fields::read(record).ok_or(Malformed::Json)?;
+    if fields.message.is_none() || (fields.tag.is_none() && fields.program.is_none()) {
+        return Ok(syslog::bare(record, unnamed, now));
+    }
+    for place in fields.places() {
+        place.unescape(record);
+    }
+    let text = |place: Option<Place>| record.get(place?.at).filter(|text| !text.is_empty());
+    let tag = text(fields.tag).and_then(Tag::read);
+    let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
+    Ok(Entry {
+        time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
+        program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
+        pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
+        message: message(text(fields.message).unwrap_or(b"")),
+        witness: Witness {
+            uid: text(fields.uid).and_then(number),
+            exe: text(fields.exe),
+            comm: text(fields.comm),
+            unit: text(fields.unit),
+        },
+    })
+}
+
+/// Where in the record the values stand that an entry is made of.
+#[derive(Default)]
+struct Fields {
+    time: Option<Place>,
+    tag: Option<Place>,
+    program: Option<Place>,
+    pid: Option<Place>,
+    uid: Option<Place>,
+    exe: Option<Place>,
+    comm: Option<Place>,
+    unit: Option<Place>,
+    message: Option<Place>,
+}
+
+/// Where a [`Text`] stands.
+struct Place {
+    at: Range<usize>,
+    escaped: bool,
+}
+
+impl Fields {
+    /// `None` where the record is not one whole object.
+    fn read(record: &[u8]) -> Option<Self> {
+        let mut fields = Self::default();
+        let (mut rest, _) = terminated(char('{'), space).parse(record).ok()?;
+        while let Ok((after, (key, value))) = terminated(member, opt(char(','))).parse(rest) {
+            if let (Some(slot), Some(Text { text, escaped })) = (fields.slot(key), value) {
+                let start = record.offset(text);
+                slot.get_or_insert(Place { at: start..start + text.len(), escaped });
+            }
+            rest = after;
+        }
+        all_consuming(terminated(char('}'), space)).parse(rest).ok()?;
+        Some(fields)
+    }
+
+    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<Place>> {
+        match key {
+            b"time" => Some(&mut self.time),
+            b"tag" => Some(&mut self.tag),
+            b"program" => Some(&mut self.program),
+            b"pid" => Some(&mut self.pid),
+            b"uid" => Some(&mut self.uid),
+            b"exe" => Some(&mut self.exe),
+            b"comm" => Some(&mut self.comm),
+            b"unit" => Some(&mut self.unit),
+            b"message" => Some(&mut self.message),
+            _ => None,
+        }
+    }
+
+    fn places(&mut self) -> impl Iterator<Item = &mut Place> {
+        let Self { time, tag, program, pid, uid, exe, comm, unit, message } = self;
+        [time, tag, program, pid, uid, exe, comm, unit, message].into_iter().flatten()
+    }
+}
+
+impl Place {
+    /// Unescapes the text where it stands, and ends where it then ends.
+    fn unescape(&mut self, record: &mut [u8]) {
+        if let (true, Some(text)) = (self.escaped, record.get_mut(self.at.clone())) {
+            self.at.end = self.at.start + unescape(text);
+        }
+    }
+}
+
+/// A string without its quotes, or a number, and whether there are escapes in it.
+struct Text<'a> {
+    text: &'a [u8],
+    escaped: bool,
+}
+
+/// `"key": value`; no text where the value is neither string nor number.
+fn member(input: &[u8]) -> IResult<&[u8], (&[u8], Option<Text<'_>>)> {
+    let nested = nested.map(|_| None);
+    let word = is_not(",]}[{\": \t\r\n");
+    let word =
+        word.map(|word: &[u8]| word.first()?.is_ascii_digit().then_some(Text { text: word, escaped: false }));
+    let key = delimited(space, string, space).map(|key| key.text);
+    let value = delimited(space, alt((string.map(Some), word, nested)), space);
+    separated_pair(key, char(':'), value).parse(input)
+}
+
+fn string(input: &[u8]) -> IResult<&[u8], Text<'_>> {
+    let (inside, _) = char('"').parse(input)?;
+    let mut end = 0;
+    let mut escaped = false;
+    loop {
+        let Some(at) = inside.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
+            return Err(nom::Err::Error(Error::new(input, ErrorKind::Char)));
+        };
+        end += at;
+        match inside.split_at_checked(end) {
+            Some((text, [b'"', rest @ ..])) => return Ok((rest, Text { text, escaped })),
+            _ => (end, escaped) = (end + 2, true),
+        }
+    }
+}
+
+/// An array or an object: up to the bracket that closes the first one.
+fn nested(input: &[u8]) -> IResult<&[u8], ()> {
+    let mut depth = 0usize;
+    let mut rest = input;
+    loop {
+        rest = match rest {
+            [b'[' | b'{', rest @ ..] => {
+                depth += 1;
+                rest
+            }
+            [b']' | b'}', rest @ ..] if depth > 1 => {
+                depth -= 1;
+                rest
+            }
+            [b']' | b'}', rest @ ..] if depth == 1 => return Ok((rest, ())),
+            [b'"', ..] if depth > 0 => string(rest)?.0,
+            [_, rest @ ..] if depth > 0 => rest,
+            _ => return Err(nom::Err::Error(Error::new(input, ErrorKind::Char))),
+        };
+    }
+}
+
+fn space(input: &[u8]) -> IResult<&[u8], &[u8]> {
+    take_while(|b: u8| b.is_ascii_whitespace()).parse(input)
+}
+
+/// Replaces each escape by what it stands for, in UTF-8, and returns the length that is left.
+///
+/// No escape is shorter than its character. Half of a surrogate pair becomes U+FFFD.
+pub(super) fn unescape(text: &mut [u8]) -> usize {
+    let (mut read, mut written) = (0, 0);
+    while let Some(rest) = text.get(read..).filter(|rest| !rest.is_empty()) {
+        let plain = memchr(b'\\', rest).unwrap_or(rest.len());
+        let escaped = rest.get(plain..).and_then(escape);
+        text.copy_within(read..read + plain, written);
+        (read, written) = (read + plain, written + plain);
+        if let Some((character, length)) = escaped {
+            let mut utf8 = [0; 4];
+            let utf8 = character.encode_utf8(&mut utf8).as_bytes();
+            if let Some(place) = text.get_mut(written..written + utf8.len()) {
+                place.copy_from_slice(utf8);
+            }
+            (read, written) = (read + length, written + utf8.len());
+        }
+    }
+    written
+}
+
+/// The character that the escape at the start stands for, and the length of the escape; a backslash that
+/// begins no escape stands for itself. `None` where there is no backslash.
+fn escape(text: &[u8]) -> Option<(char, usize)> {
+    let [b'\\', after @ ..] = text else { return None };
+    let simple = |character| Some((character, 2));
+    match after {
+        [b'"' | b'\\' | b'/', ..] => simple(char::from(*after.first()?)),
+        [b'b', ..] => simple('\x08'),
+        [b'f', ..] => simple('\x0c'),
+        [b'n', ..] => simple('\n'),
+        [b'r', ..] => simple('\r'),
+        [b't', ..] => simple('\t'),
+        _ => {
+            let Some(unit) = utf16(text) else { return Some(('\\', 1)) };
+            let pair = [unit, text.get(6..).and_then(utf16).unwrap_or(0)];
+            match char::decode_utf16(pair).next()? {
+                Ok(character) => Some((character, if character > '\u{ffff}' { 12 } else { 6 })),
+                Err(_) => Some((char::REPLACEMENT_CHARACTER, 6)),
+            }
+        }
+    }
+}
+
+/// The code unit of an escape `\u00e9`.
+fn utf16(text: &[u8]) -> Option<u16> {
+    let [b'\\', b'u', hex @ ..] = text else { return None };
+    let digits = hex.first_chunk::<4>()?.iter().map(|b| char::from(*b).to_digit(16));
+    digits.into_iter().try_fold(0, |unit, digit| Some(unit << 4 | digit? as u16))
+}

@@ -1,0 +1,186 @@
+//! Reads the time that a log line begins with.
+//!
+//! What to do about years and zones that a stamp does not name is the same for syslog and JSON, and it is
+//! the slow part of reading a header: so it is done here, once a minute.
+//!
+//! Nothing here knows what follows a stamp, and nothing reads a clock: `now` is an argument.
+
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+
+use crate::model::{Span, Timestamp};
+
+/// Reads stamps, with the zone that local ones are in.
+#[derive(Clone, Debug)]
+pub(super) struct Stamps {
+    zone: TimeZone,
+    last: Option<Minute>,
+}
+
+/// When a minute of the wall clock began.
+#[derive(Clone, Copy, Debug)]
+struct Minute {
+    /// As the stamp writes it, `Nov 22 05:42`.
+    text: [u8; 12],
+    start: Timestamp,
+}
+
+/// Under half a year: so far from `now`, the nearest date of a name is the only one.
+const NEAR: Span = Span::from_secs(180 * 24 * 60 * 60);
+
+impl Stamps {
+    pub(super) fn new(zone: TimeZone) -> Self {
+        Self { zone, last: None }
+    }
+
+    /// The time that `Nov 22 05:42:09` says (RFC 3164, 4.1.2) and what follows it; `None` if the text begins
+    /// with no such stamp.
+    ///
+    /// The day may have one digit, the seconds a fraction. A second 60 is the next minute's first.
+    pub(super) fn traditional<'a>(
+        &mut self,
+        text: &'a [u8],
+        now: Timestamp,
+    ) -> Option<(Timestamp, &'a [u8])> {
+        let (minute, rest) = match *text.first_chunk()? {
+            [m, o, n, b' ', day, b' ', h, i, b':', j, k, b':'] => {
+                ([m, o, n, b' ', b' ', day, b' ', h, i, b':', j, k], text.get(11..)?)
+            }
+            padded => (padded, text.get(12..)?),
+        };
+        let [b':', s, t, rest @ ..] = rest else { return None };
+        let seconds = digits([*s, *t])?;
+        let (micros, rest) = fraction(rest);
+        let within = Span::from_micros(u64::from(seconds) * 1_000_000 + micros);
+
+        // The same minute again costs 3 ns, a new one 70.
+        let start = match self.last {
+            Some(last) if last.text == minute && apart(last.start, now) < NEAR => Some(last.start),
+            _ => self.nearest(minute, Wall::read(minute)?, now),
+        };
+        Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
+    }
+
+    /// The time that `2026-11-22T05:42:09.579216+00:00` says (RFC 3339) and what follows it; `None` if the
+    /// text begins with no such stamp.
+    ///
+    /// There may be a space for the `T`, a comma for the point, no colon in the zone, and no zone.
+    pub(super) fn iso<'a>(&self, text: &'a [u8], now: Timestamp) -> Option<(Timestamp, &'a [u8])> {
+        let (head, rest) = text.split_first_chunk()?;
+        let [c, e, y, z, b'-', m, n, b'-', d, f, b'T' | b't' | b' ', h, i, b':', j, k, b':', s, t] = *head
+        else {
+            return None;
+        };
+        let (year, month, day) = (digits([c, e, y, z])?, digits([m, n])?, digits([d, f])?);
+        let wall = Wall { month, day, hour: digits([h, i])?, minute: digits([j, k])? };
+        let seconds = digits([s, t])?;
+        let (micros, rest) = fraction(rest);
+        let (offset, rest) = offset(rest);
+        let start = wall.in_year(year as i16).and_then(|civil| match offset {
+            Some(east) => at(civil, Offset::from_seconds(east).ok()?),
+            None => self.instant(civil, now).0,
+        });
+        let within = Span::from_micros(u64::from(seconds) * 1_000_000 + micros);
+        Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
+    }
+
+    /// When the minute of this text, nearest to `now`, begins; `None` if it never does.
+    fn nearest(&mut self, text: [u8; 12], wall: Wall, now: Timestamp) -> Option<Timestamp> {
+        let year = nearest_year(wall.month, wall.day, now)?;
+        let (start, certain) = self.instant(wall.in_year(year)?, now);
+        if let (Some(start), true) = (start, certain) {
+            self.last = Some(Minute { text, start });
+        }
+        start
+    }
+
+    /// When the clocks of the zone show this, and whether they do so only once.
+    ///
+    /// Of two times, in the hour that summer time repeats, it is the one nearer to `now`. In the hour that
+    /// summer time skips there is none.
+    fn instant(&self, civil: DateTime, now: Timestamp) -> (Option<Timestamp>, bool) {
+        match self.zone.to_ambiguous_timestamp(civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => (at(civil, offset), true),
+            AmbiguousOffset::Gap { .. } => (None, false),
+            AmbiguousOffset::Fold { before, after } => {
+                let both = [at(civil, before), at(civil, after)].into_iter().flatten();
+                (both.min_by_key(|t| apart(*t, now)), false)
+            }
+        }
+    }
+}
+
+/// What a clock on the wall shows, below a calendar without years; as written, not as possible.
+struct Wall {
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+}
+
+impl Wall {
+    /// Reads `Nov 22 05:42` or `Nov  2 05:42`.
+    fn read(text: [u8; 12]) -> Option<Self> {
+        let [m, o, n, b' ', tens, ones, b' ', h, i, b':', j, k] = text else { return None };
+        let day = digits([if tens == b' ' { b'0' } else { tens }, ones])?;
+        Some(Wall { month: month([m, o, n])?, day, hour: digits([h, i])?, minute: digits([j, k])? })
+    }
+
+    fn in_year(&self, year: i16) -> Option<DateTime> {
+        let Self { month, day, hour, minute } = *self;
+        DateTime::new(year, month as i8, day as i8, hour as i8, minute as i8, 0, 0).ok()
+    }
+}
+
+/// The year in which this day comes nearest to `now`; `None` if no year has that day.
+fn nearest_year(month: u32, day: u32, now: Timestamp) -> Option<i16> {
+    let today = Offset::UTC.to_datetime(jiff::Timestamp::from_second(now.as_secs()).ok()?).date();
+    // 29 February can be eight years away, as in 1900. Other days come each year.
+    let reach = if (month, day) == (2, 29) { 8 } else { 1 };
+    (today.year() - reach..=today.year() + reach)
+        .filter_map(|year| Date::new(year, month as i8, day as i8).ok())
+        .min_by_key(|date| today.duration_until(*date).as_secs().abs())
+        .map(Date::year)
+}
+
+fn at(civil: DateTime, offset: Offset) -> Option<Timestamp> {
+    Some(Timestamp::from_secs(offset.to_timestamp(civil).ok()?.as_second()))
+}
+
+fn apart(a: Timestamp, b: Timestamp) -> Span {
+    a.since(b).max(b.since(a))
+}
+
+/// The number of the month, from 1.
+fn month(name: [u8; 3]) -> Option<u32> {
+    const NAMES: [&[u8; 3]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    (1..).zip(NAMES).find(|(_, n)| **n == name).map(|(number, _)| number)
+}
+
+/// Two or four digits as a number.
+fn digits<const N: usize>(text: [u8; N]) -> Option<u32> {
+    text.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
+}
+
+/// The microseconds that `.579216` says, and what follows; none where there is no fraction.
+fn fraction(text: &[u8]) -> (u64, &[u8]) {
+    let Some((b'.' | b',', after)) = text.split_first() else { return (0, text) };
+    let length = after.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (digits, rest) = after.split_at_checked(length).unwrap_or((b"", text));
+    let six = digits.iter().map(|b| u64::from(b - b'0')).chain(std::iter::repeat(0)).take(6);
+    if digits.is_empty() { (0, text) } else { (six.fold(0, |n, digit| n * 10 + digit), rest) }
+}
+
+/// The seconds east of Greenwich that `+01:00`, `+0100` or `Z` says, and what follows.
+fn offset(text: &[u8]) -> (Option<i32>, &[u8]) {
+    let (sign, [h, i, j, k], rest) = match text {
+        [b'Z' | b'z', rest @ ..] => return (Some(0), rest),
+        [sign @ (b'+' | b'-'), h, i, b':', j, k, rest @ ..] => (*sign, [h, i, j, k], rest),
+        [sign @ (b'+' | b'-'), h, i, j, k, rest @ ..] => (*sign, [h, i, j, k], rest),
+        _ => return (None, text),
+    };
+    let (Some(hours), Some(minutes)) = (digits([*h, *i]), digits([*j, *k])) else { return (None, text) };
+    let seconds = (hours * 60 + minutes) as i32 * 60;
+    (Some(if sign == b'-' { -seconds } else { seconds }), rest)
+}

@@ -1,0 +1,410 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Witness;
+
+/// 22 November 2026, 05:42:10 UTC, a Sunday in winter.
+const NOW: Timestamp = Timestamp::from_secs(1_795_326_130);
+
+/// Central Europe, without need of a time zone database.
+fn berlin() -> TimeZone {
+    TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap()
+}
+
+/// `TIME|PROGRAM[PID]|MESSAGE`, where the time is `now` if it is.
+fn print(entry: &Entry<'_>, now: Timestamp) -> String {
+    let time = match entry.time {
+        time if time == now => "now".to_owned(),
+        time => jiff::Timestamp::from_microsecond(time.as_micros()).unwrap().to_string(),
+    };
+    format!("{time}|{}[{}]|{}", entry.program.escape_ascii(), entry.pid, entry.message.escape_ascii())
+}
+
+/// Decodes a line in Berlin.
+#[track_caller]
+fn check(line: impl AsRef<[u8]>, want: &str) {
+    let mut line = line.as_ref().to_vec();
+    let mut decoder = Decoder::new(berlin());
+    let got = decoder.decode(Format::Line, &mut line, NOW);
+    assert_eq!(got.map_or_else(|e| e.reason().to_owned(), |entry| print(&entry, NOW)), want);
+}
+
+/// Decodes a line with this stamp at some time in Berlin.
+#[track_caller]
+fn check_time(now: &str, stamp: &str, want: &str) {
+    let now = Timestamp::from_micros(now.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+    let mut line = format!("{stamp} sshd[1]: x").into_bytes();
+    let entry = Decoder::new(berlin()).decode(Format::Line, &mut line, now).unwrap();
+    assert_eq!(print(&entry, now), format!("{want}|sshd[1]|x"));
+}
+
+/// Decodes a journal entry with these fields.
+#[track_caller]
+fn check_journal(fields: &[&str], want: &str) {
+    let mut record = Vec::new();
+    journal::begin(&mut record, NOW);
+    fields.iter().for_each(|field| journal::push(&mut record, field.as_bytes()));
+    let mut decoder = Decoder::new(TimeZone::UTC).for_program(b"none");
+    let entry = decoder.decode(Format::Journal, &mut record, NOW).unwrap();
+    assert_eq!(print(&entry, NOW), want);
+}
+
+/// What the decoder says of the sender.
+fn witness(format: Format, mut record: Vec<u8>) -> String {
+    let Witness { uid, exe, comm, unit } =
+        Decoder::new(TimeZone::UTC).decode(format, &mut record, NOW).unwrap().witness;
+    let text = |text: Option<&[u8]>| text.map_or("-".to_owned(), |text| text.escape_ascii().to_string());
+    let uid = uid.map_or("-".to_owned(), |uid| uid.to_string());
+    format!("{uid} {} {} {}", text(exe), text(comm), text(unit))
+}
+
+#[test]
+fn traditional_headers() {
+    let want = "2026-11-22T04:42:09Z|sshd[123]|Failed password";
+    check("Nov 22 05:42:09 web01 sshd[123]: Failed password", want);
+    check("<38>Nov 22 05:42:09 web01 sshd[123]: Failed password", want);
+    check("<38>Nov 22 05:42:09 sshd[123]: Failed password", want);
+    check("Nov 22 05:42:09 sshd[123]: Failed password\n", want);
+    check("Nov 22 05:42:09 web01 sshd[123]: Failed password\r\n", want);
+    check("Nov 22 05:42:09 2001:db8::1 sshd[123]: Failed password", want);
+    check("Nov 22 05:42:09 <4.6> web01 sshd[123]: Failed password", want);
+    check("Nov 22 05:42:09 <auth.info> web01 sshd[123]: Failed password", want);
+    check("<999>Nov 22 05:42:09 web01 sshd[123]: Failed password", want);
+}
+
+#[test]
+fn tags() {
+    let time = "2026-11-22T04:42:09Z";
+    let check = |tag: &str, want: &str| {
+        check(format!("Nov 22 05:42:09 web01 {tag} x: y"), &format!("{time}|{want}|x: y"));
+        check(format!("2026-11-22T05:42:09+01:00 web01 {tag} x: y"), &format!("{time}|{want}|x: y"));
+    };
+    check("sshd[123]:", "sshd[123]");
+    check("sshd:", "sshd[0]");
+    check("vsftpd[2]", "vsftpd[2]");
+    check("postfix/smtpd[1]:", "postfix/smtpd[1]");
+    check("/usr/sbin/cron[7]:", "cron[7]");
+    check("(systemd)[1]:", "(systemd)[1]");
+    check("test-demo(pam_unix)[13709]:", "test-demo(pam_unix)[13709]");
+    check("Lemonldap::NG[4]:", "Lemonldap::NG[4]");
+    check("dovecot[auth]:", "dovecot[0]");
+    check("sshd[4294967296]:", "sshd[0]");
+}
+
+#[test]
+fn stamps_with_a_date() {
+    let want = "2026-11-22T04:42:09.579216Z|sshd[123]|x";
+    check("2026-11-22T05:42:09.579216+01:00 web01 sshd[123]: x", want);
+    check("2026-11-22T05:42:09.579216+01:00 sshd[123]: x", want);
+    check("<38>2026-11-22T05:42:09.579216+01:00 web01 sshd[123]: x", want);
+    check("2026-11-22T04:42:09.579216Z web01 sshd[123]: x", want);
+    check("2026-11-21T23:42:09.579216-0500 web01 sshd[123]: x", want);
+    check("2026-11-22T05:42:09.5792169999 web01 sshd[123]: x", want);
+    check("2026-11-22 05:42:09,579216 web01 sshd[123]: x", want);
+    check("2026-11-22 05:42:09,5 web01 sshd[123] x", "2026-11-22T04:42:09.5Z|sshd[123]|x");
+}
+
+#[test]
+fn structured_headers() {
+    let want = "2026-11-22T04:42:09.003Z|sshd[123]|Failed password";
+    check("<38>1 2026-11-22T04:42:09.003Z web01 sshd 123 - - Failed password", want);
+    check("<38>1 2026-11-22T04:42:09.003Z web01 sshd 123 ID47 -  Failed password", want);
+    check("<38>1 2026-11-22T04:42:09.003Z web01 sshd 123 - - \u{feff}Failed password", want);
+    check("<38>1 2026-11-22T04:42:09.003Z web01 sshd 123 - [a@1 b=\"c\"][d@1] Failed password", want);
+    check(r#"<38>1 2026-11-22T04:42:09.003Z - sshd 123 - [a@1 b="]\"] x\\"] Failed password"#, want);
+    check("<38>1 - - - - - - x", "now|[0]|x");
+    check("<38>1 - - - - - -", "now|[0]|");
+    check("<38>1 - - sshd main - - x", "now|sshd[0]|x");
+    let open = r#"<38>1 - web01 sshd 123 - [a@1 b="c" Failed password"#;
+    check(open, &format!("now|[0]|{}", open.escape_default()));
+}
+
+#[test]
+fn without_a_stamp_the_tag_has_a_pid() {
+    check("srv sshd[123]: Failed password", "now|sshd[123]|Failed password");
+    check("sshd[123]: Failed password", "now|sshd[123]|Failed password");
+    check("<38>sshd[123]: Failed password", "now|sshd[123]|Failed password");
+}
+
+#[test]
+fn what_has_no_header_is_a_message() {
+    for line in [
+        "",
+        " ",
+        "error: PAM: Authentication failure for root from 192.0.2.1",
+        "pam_unix(sshd:auth): authentication failure; logname= uid=0",
+        "Failed password for root from 192.0.2.1 port 5 ssh2",
+        "127.0.1.1 (192.0.2.1[192.0.2.1]) - FTP session opened.",
+        "192.0.2.1 - - [22/Nov/2026:05:40:57 +0000] \"GET / HTTP/1.1\" 200 253",
+        "Sun Nov 22 05:42:09 2026 [pid 2] [alice] FAIL LOGIN: Client \"192.0.2.1\"",
+        "Nov 22 05:42:09 web01 last message repeated 2 times",
+        "Nov 22 05:42:09",
+        "Nov 22 05:42:0x web01 sshd[1]: x",
+        "Now 22 05:42:09 web01 sshd[1]: x",
+        "2026-11-22 05:42:09,388 fail2ban.actions: NOTICE [sendmail] Ban 192.0.2.1",
+        "2026-11-22T05:42:09Z [AUTH] WARN: Incorrect user name",
+        "2026-11-22T05:42:09+01:00: authentication failure; rhost=192.0.2.1",
+        "2026/11/22 05:42:09 [error] 128#128: *3 open() failed",
+        "<38>",
+        "<abc>x",
+    ] {
+        check(line, &format!("now|[0]|{}", line.escape_default()));
+    }
+    let mut decoder = Decoder::new(TimeZone::UTC).for_program(b"nginx");
+    let mut line = b"192.0.2.1 - -\n".to_vec();
+    let entry = decoder.decode(Format::Line, &mut line, NOW).unwrap();
+    assert_eq!(print(&entry, NOW), "now|nginx[0]|192.0.2.1 - -");
+}
+
+#[test]
+fn the_first_header_counts_and_the_message_is_any_bytes() {
+    let at = "2026-11-22T04:42:09Z";
+    check(
+        "Nov 22 05:42:09 web01 sshd[1]: Nov 22 05:42:09 web01 nginx[2]: x",
+        &format!("{at}|sshd[1]|Nov 22 05:42:09 web01 nginx[2]: x"),
+    );
+    check(b"Nov 22 05:42:09 web01 sshd[1]:  a\0b\xff\r", &format!(r"{at}|sshd[1]| a\x00b\xff"));
+    check(b"Nov 22 05:42:09 w\xff01 ss\xffd[1]: x", &format!(r"{at}|ss\xffd[1]|x"));
+    check("Nov 22 05:42:09 web01 sshd[1]:", &format!("{at}|sshd[1]|"));
+}
+
+#[test]
+fn a_date_without_year_is_the_nearest() {
+    check_time("2026-11-22T05:42:10Z", "Nov 22 06:42:09", "2026-11-22T05:42:09Z");
+    check_time("2026-01-01T00:00:00Z", "Dec 31 23:59:59", "2025-12-31T22:59:59Z");
+    check_time("2026-12-31T22:59:59Z", "Jan  1 00:00:01", "2026-12-31T23:00:01Z");
+    check_time("2026-11-22T05:42:10Z", "Dec 31 23:59:59", "2026-12-31T22:59:59Z");
+    check_time("2026-07-01T00:00:00Z", "Jul 1 00:00:00.25", "2026-06-30T22:00:00.25Z");
+    check_time("2026-11-22T05:42:10Z", "Feb 29 12:00:00", "2028-02-29T11:00:00Z");
+    check_time("2025-11-22T05:42:10Z", "Feb 29 12:00:00", "2024-02-29T11:00:00Z");
+    check_time("1900-03-01T00:00:00Z", "Feb 29 12:00:00", "1896-02-29T11:00:00Z");
+}
+
+#[test]
+fn an_impossible_time_is_the_time_of_arrival() {
+    for stamp in [
+        "Feb 30 12:00:00",
+        "Nov 31 12:00:00",
+        "Nov  0 12:00:00",
+        "Nov 22 24:00:00",
+        "Nov 22 12:60:00",
+        "Nov 22 12:00:61",
+        "Mar 29 02:30:00", // Skipped: the clock goes from 02:00 to 03:00.
+        "2026-02-29T12:00:00Z",
+        "2026-13-01T12:00:00Z",
+        "2026-11-22T12:00:00+99:00",
+        "2026-03-29T02:30:00",
+    ] {
+        check_time("2026-11-22T05:42:10Z", stamp, "now");
+    }
+}
+
+#[test]
+fn a_leap_second_is_the_next_minutes_first() {
+    check_time("2026-11-22T05:42:10Z", "Nov 22 06:41:60", "2026-11-22T05:42:00Z");
+    check_time("2026-11-22T05:42:10Z", "2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z");
+}
+
+#[test]
+fn of_an_hour_that_comes_twice_it_is_the_one_nearer_to_now() {
+    check_time("2026-10-25T00:30:05Z", "Oct 25 02:30:00", "2026-10-25T00:30:00Z");
+    check_time("2026-10-25T01:30:05Z", "Oct 25 02:30:00", "2026-10-25T01:30:00Z");
+    check_time("2026-10-25T01:30:05Z", "2026-10-25T02:30:00", "2026-10-25T01:30:00Z");
+}
+
+#[test]
+fn what_was_decoded_before_makes_no_difference() {
+    let day = |days: i64| Timestamp::from_secs(NOW.as_secs() + days * 24 * 60 * 60);
+    let stamps =
+        ["Nov 22 05:42:09", "Oct 25 02:30:00", "Jan  1 00:00:01", "Feb 29 12:00:00", "Feb 30 12:00:00"];
+    let mut used = Decoder::new(berlin());
+    for now in [0, 1, 100, 181, 183, 365, 366, 800, 0].map(day) {
+        for stamp in stamps.iter().flat_map(|stamp| [stamp, stamp]) {
+            let mut line = format!("{stamp} sshd[1]: x").into_bytes();
+            let want = Decoder::new(berlin()).decode(Format::Line, &mut line.clone(), now).unwrap().time;
+            assert_eq!(used.decode(Format::Line, &mut line, now).unwrap().time, want, "{stamp} at {now:?}");
+        }
+    }
+}
+
+#[test]
+fn objects_of_rsyslog() {
+    let want = "2026-11-22T05:42:10.595141Z|sshd[208]|Invalid user x";
+    check(
+        r#"{"time":"2026-11-22T05:42:10.595141+00:00", "host":"victim", "facility":"auth", "severity":"info", "tag":"sshd[208]:", "program":"sshd", "pid":"208", "uid":"0", "exe":"\/usr\/sbin\/sshd", "message":" Invalid user x"}"#,
+        want,
+    );
+    let order = r#"{ "message" :"Invalid user x" ,"pid": 208, "program":"sshd","time":"2026-11-22T05:42:10.595141Z" }"#;
+    check(format!("{order}\r\n"), want);
+    check(r#"{"program":"sshd","message":"x"}"#, "now|sshd[0]|x");
+    check(r#"{"tag":"sshd[208]:","program":"","message":"x"}"#, "now|sshd[208]|x");
+    check(r#"{"tag":"postfix\/smtpd[1]:","program":"postfix","message":"x"}"#, "now|postfix/smtpd[1]|x");
+    check(r#"{"tag":"kernel","program":"kernel","message":"x"}"#, "now|kernel[0]|x");
+    check(r#"{"tag":"sshd[208]:","pid":"209","message":"x"}"#, "now|sshd[209]|x");
+    check(r#"{"program":"sshd","time":"yesterday","pid":"-1","message":""}"#, "now|sshd[0]|");
+}
+
+#[test]
+fn other_keys_are_skipped_whatever_they_hold() {
+    check(
+        r#"{"a":{"message":"a}]","b":[1,{"c":"\"}"}]},"d":[],"e":null,"f":-1.5e3,"g":true,"program":"sshd","message":"x"}"#,
+        "now|sshd[0]|x",
+    );
+    let deep = format!(r#"{{"a":{}{},"tag":"sshd:","message":"x"}}"#, "[".repeat(99_999), "]".repeat(99_999));
+    check(deep, "now|sshd[0]|x");
+}
+
+#[test]
+fn of_a_key_that_occurs_twice_the_first_counts() {
+    check(r#"{"program":"sshd","program":"nginx","message":"x","message":"y"}"#, "now|sshd[0]|x");
+}
+
+#[test]
+fn escapes() {
+    let check = |text: &str, want: &str| {
+        check(format!(r#"{{"tag":"a:","message":"{text}"}}"#), &format!("now|a[0]|{want}"));
+    };
+    check(r#"\"\\\/\b\f\n\r\t"#, r#"\"\\/\x08\x0c\n\r\t"#);
+    check(r"caf\u00e9 \u20AC \ud83d\ude00!", r"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80!");
+    check(r"\ud83d \ude00\ud83dx", r"\xef\xbf\xbd \xef\xbf\xbd\xef\xbf\xbdx");
+    check(r"\q \u12 \u00g0 \u", r"\\q \\u12 \\u00g0 \\u");
+    check(r"\\n", r"\\n");
+    check("caf\u{e9} #012", r"caf\xc3\xa9 #012");
+}
+
+#[test]
+fn bytes_that_are_no_utf8_pass_through_json() {
+    check(b"{\"tag\":\"sshd:\",\"message\":\"\xff\\/\x80\xc3\"}", r"now|sshd[0]|\xff/\x80\xc3");
+}
+
+#[test]
+fn json_that_is_cut_short_is_counted_as_such() {
+    let line = r#"{"tag":"sshd[1]:","a":[1,{"b":"\u00e9"}],"message":"x\n"}"#;
+    check(line, r"now|sshd[1]|x\n");
+    for length in 1..line.len() {
+        check(&line[..length], "json");
+    }
+    check("{\"tag\":\"sshd:\",\"message\":\"x\"} and more", "json");
+    check("{tag:sshd}", "json");
+}
+
+#[test]
+fn an_object_of_another_kind_is_a_message() {
+    for line in [
+        r#"{"level":"error","ts":1795326130.5,"msg":"a\/b"}"#,
+        r#"{"message":"x"}"#,
+        r#"{"program":"sshd"}"#,
+        "{}",
+    ] {
+        check(line, &format!("now|[0]|{}", line.escape_default()));
+    }
+}
+
+#[test]
+fn journal_entries() {
+    let fields = ["MESSAGE=a=b", "SYSLOG_IDENTIFIER=sshd", "SYSLOG_PID=7", "_PID=8", "_COMM=sshd-session"];
+    check_journal(&fields, "now|sshd[8]|a=b");
+    check_journal(&fields[..3], "now|sshd[7]|a=b");
+    check_journal(&["_COMM=sshd", "MESSAGE=x"], "now|sshd[0]|x");
+    check_journal(&["MESSAGE=x", "MESSAGE=y", "_PID=1", "_PID=2"], "now|none[1]|x");
+    check_journal(&["MESSAGE= a\nb\0c\n"], r"now|none[0]| a\nb\x00c\n");
+    check_journal(&["PRIORITY=6", "MESSAGE"], "now|none[0]|");
+    check_journal(&[], "now|none[0]|");
+}
+
+#[test]
+fn a_journal_record_cut_short_is_counted_as_such() {
+    let mut record = Vec::new();
+    journal::begin(&mut record, NOW);
+    let whole = record.len();
+    journal::push(&mut record, b"MESSAGE=x");
+    for length in (0..record.len()).filter(|length| *length != whole) {
+        let got = Decoder::new(TimeZone::UTC).decode(Format::Journal, &mut record[..length], NOW);
+        assert_eq!(got, Err(Malformed::Journal), "{length}");
+    }
+}
+
+#[test]
+fn the_reader_need_not_push_what_no_entry_is_made_of() {
+    for field in ["MESSAGE=x", "SYSLOG_IDENTIFIER=sshd", "_UID=0", "_SYSTEMD_UNIT=ssh.service"] {
+        assert!(journal::wanted(field.as_bytes()), "{field}");
+    }
+    for field in ["MESSAGE_ID=x", "PRIORITY=6", "_UIDX=0", "UID=0", "_SYSTEMD_USER_UNIT=a", "=MESSAGE", ""] {
+        assert!(!journal::wanted(field.as_bytes()), "{field}");
+    }
+}
+
+#[test]
+fn who_vouches() {
+    let mut record = Vec::new();
+    journal::begin(&mut record, NOW);
+    for field in ["_UID=1002", "_EXE=/usr/bin/logger", "_COMM=logger", "_SYSTEMD_UNIT=cron.service", "UID=0"]
+    {
+        journal::push(&mut record, field.as_bytes());
+    }
+    assert_eq!(witness(Format::Journal, record), "1002 /usr/bin/logger logger cron.service");
+    let json = |text: &str| witness(Format::Line, format!(r#"{{"tag":"a:","message":"x"{text}}}"#).into());
+    assert_eq!(
+        json(r#","uid":"33","exe":"\/usr\/sbin\/nginx","comm":"nginx","unit":"a.service""#),
+        "33 /usr/sbin/nginx nginx a.service"
+    );
+    assert_eq!(json(r#","uid":"","exe":"","comm":null"#), "- - - -");
+    assert_eq!(witness(Format::Line, b"sshd[1]: uid=0".to_vec()), "- - - -");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_line(mut line: Vec<u8>, now: i64) {
+        let decoded = Decoder::new(berlin()).decode(Format::Line, &mut line, Timestamp::from_micros(now)).is_ok();
+        prop_assert!(decoded || line.starts_with(b"{"), "a line was lost");
+    }
+
+    #[test]
+    fn nearly_a_header_is_a_line(
+        line in r"(<[0-9]{1,4}>)?(1 )?([A-Z][a-z]{2} [ 0-9]{2} |[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])[0-9]{2}:[0-9]{2}:[0-9]{2}([.,][0-9]*)?(Z|[+-][0-9:]{2,5})? ([!-~]{1,6} ){0,6}(\[.{0,9}\])?.{0,9}",
+        now: i64,
+    ) {
+        let mut line = line.into_bytes();
+        prop_assert!(Decoder::new(berlin()).decode(Format::Line, &mut line, Timestamp::from_micros(now)).is_ok());
+    }
+
+    #[test]
+    fn nearly_json_does_no_harm(
+        line in r#"\{("(tag|message|program|pid)":("([a-z]|\\["\\/bfnrtuq]|\\u[0-9a-fA-F]{4}|\\ud[89abcdef][0-9a-f]{2}|é)*"|[0-9]+|\[\{|\]|null),?){0,4}\}?"#,
+    ) {
+        let _ = Decoder::new(berlin()).decode(Format::Line, &mut line.into_bytes(), NOW);
+    }
+
+    #[test]
+    fn any_bytes_are_a_journal_record_or_none(mut record: Vec<u8>) {
+        let _ = Decoder::new(berlin()).decode(Format::Journal, &mut record, NOW);
+    }
+
+    #[test]
+    fn a_journal_field_comes_back(message: Vec<u8>, time: i64, pid: u32) {
+        let mut record = Vec::new();
+        journal::begin(&mut record, Timestamp::from_micros(time));
+        journal::push(&mut record, &[b"MESSAGE=", &*message].concat());
+        journal::push(&mut record, format!("_PID={pid}").as_bytes());
+        let entry = Decoder::new(TimeZone::UTC).decode(Format::Journal, &mut record, NOW).unwrap();
+        prop_assert_eq!((entry.time.as_micros(), entry.pid, entry.message), (time, pid, &*message));
+    }
+
+    #[test]
+    fn a_json_string_means_what_it_means_to_serde(text: String) {
+        let json = serde_json::to_string(&text).unwrap();
+        let mut line = format!(r#"{{"tag":"a:","message":{json}}}"#).into_bytes();
+        let entry = Decoder::new(TimeZone::UTC).decode(Format::Line, &mut line, NOW).unwrap();
+        prop_assert_eq!(entry.message, text.strip_prefix(' ').unwrap_or(&text).as_bytes());
+    }
+
+    #[test]
+    fn an_escape_means_what_it_means_to_serde(
+        text in r#"([a-z]|\\["\\/bfnrt]|\\u[0-9abcef][0-9a-fA-F]{3}|\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9A-F]{2}){0,20}"#,
+    ) {
+        let want: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
+        let mut line = format!(r#"{{"tag":"a:","message":"{text}"}}"#).into_bytes();
+        let entry = Decoder::new(TimeZone::UTC).decode(Format::Line, &mut line, NOW).unwrap();
+        prop_assert_eq!(entry.message, want.strip_prefix(' ').unwrap_or(&want).as_bytes());
+    }
+}

@@ -1,0 +1,115 @@
+//! Where records come from: journald, a Unix socket, standard input.
+//!
+//! The sources stand apart from the decoders so that bytes can be read in one place and understood in another:
+//! a source cuts its stream into records, and hands over as many as there are, at once, in one [`Batch`].
+//!
+//! No source knows what a record says. None spawns a thread or reads the clock: the caller gives each its
+//! thread or task, and the function to hand batches to.
+
+pub mod ingest;
+pub mod journald;
+pub mod lines;
+pub mod stdin;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+
+use crate::entry::Format;
+use crate::entry::records::Records;
+
+/// Records read together, and where they came from.
+#[derive(Debug)]
+pub struct Batch {
+    /// The source, as it stands in metrics: `journald`, `socket` or `stdin`.
+    pub source: &'static str,
+    /// The records, in the order in which the source had them.
+    pub records: Records,
+    /// Where in the source reading can go on after this batch: journald's cursor of the last record.
+    pub position: Option<String>,
+    /// Told once the batch is in the engine's hands; dropped untold, the sender keeps the records and sends
+    /// them again.
+    pub receipt: Option<oneshot::Sender<()>>,
+    /// How many lines or fields were over the limit, and so were left out.
+    pub overlong: u64,
+}
+
+impl Batch {
+    /// A batch without records.
+    pub fn new(source: &'static str, format: Format) -> Self {
+        Self { source, records: Records::new(format), position: None, receipt: None, overlong: 0 }
+    }
+}
+
+/// Why a source cannot be read at all. Print it for the operator; the other sources go on.
+#[derive(Debug)]
+pub struct SourceError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    NoJournal(String),
+    Journal(String, io::Error),
+    Answered(PathBuf),
+    NotASocket(PathBuf),
+    NoGroup(String),
+    Socket(PathBuf, io::Error),
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::NoJournal(place) => write!(
+                f,
+                "there is no journal in {place} that we may read; is journald running, and are we in the group \
+                 `systemd-journal`?"
+            ),
+            Kind::Journal(place, error) => write!(f, "cannot read the journal in {place}: {error}"),
+            Kind::Answered(path) => write!(f, "another process answers at the socket `{}`", path.display()),
+            Kind::NotASocket(path) => {
+                write!(
+                    f,
+                    "`{}` is there already and is not a socket; remove it or choose another path",
+                    path.display()
+                )
+            }
+            Kind::NoGroup(name) => write!(f, "there is no group `{name}`"),
+            Kind::Socket(path, error) => {
+                write!(f, "cannot listen at the socket `{}`: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for SourceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Kind::Journal(_, error) | Kind::Socket(_, error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(records: &[&[u8]]) {
+        let mut batch = Batch::new("test", Format::Line);
+        records.iter().for_each(|record| batch.push(record));
+        assert_eq!(batch.records().collect::<Vec<_>>(), records);
+        assert_eq!(batch.len(), records.len());
+        assert_eq!(batch.size(), records.concat().len());
+        assert_eq!(batch.get(records.len()), None);
+    }
+
+    #[test]
+    fn records_come_back_as_they_went_in() {
+        check(&[]);
+        check(&[b"one"]);
+        check(&[b"one", b"", b"two\nlines\0", b""]);
+        check(&[b"", b"\xff"]);
+    }
+}

@@ -1,0 +1,446 @@
+//! The Unix socket that takes log lines: from `banstream omprog`, and from anything else that can write lines.
+//!
+//! It stands apart from the other sources because it serves many clients at once, and because it is the only one
+//! that can answer. A client sends lines that end in `\n`. If its first line is [`GREETING`] it wants receipts:
+//! for lines that the engine has taken, their number in decimal and `\n`, in the order of the lines; the numbers
+//! add up. What has no receipt when the connection ends, the client sends again on the next. No other client is
+//! ever written to.
+//!
+//! It does not know what a line says, nor what became of it in the engine.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::lines::Lines;
+use super::{Batch, Kind, SourceError};
+use crate::entry::Format;
+
+/// The first line of a client that wants receipts. It is no record and gets none.
+pub const GREETING: &[u8] = b"banstream-omprog 1";
+
+/// Clients served at once. More wait in the kernel's queue until one leaves.
+const CLIENTS: usize = 64;
+
+/// Bytes read at once from one client; what has come by then is one batch.
+const PIECE: usize = 64 << 10;
+
+/// How long the receipts that are owed at the end may take.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Batches of one client that the engine has yet to take, after which no more is read from it.
+const UNDECIDED: usize = 16;
+
+/// Makes the socket, for its owner and `group` to write to (mode 0660).
+///
+/// One that a dead process left behind is replaced. Needs a tokio runtime; never blocks.
+///
+/// # Errors
+///
+/// If another process answers there, if something else than a socket has that name, if there is no such group, or
+/// if the system refuses.
+pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SourceError> {
+    let refused = |error| SourceError(Kind::Socket(path.to_owned(), error));
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(SourceError(Kind::NotASocket(path.to_owned())));
+        }
+        Ok(_) => match connect(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(refused)?;
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(refused(error)),
+            // Where its queue is full somebody is there as well.
+            _ => return Err(SourceError(Kind::Answered(path.to_owned()))),
+        },
+    }
+    let listener = UnixListener::bind(path).map_err(refused)?;
+    if let Some(name) = group {
+        let found = nix::unistd::Group::from_name(name).map_err(|errno| refused(errno.into()))?;
+        let gid = found.ok_or_else(|| SourceError(Kind::NoGroup(name.to_owned())))?.gid;
+        std::os::unix::fs::chown(path, None, Some(gid.as_raw())).map_err(refused)?;
+    }
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).map_err(refused)?;
+    Ok(listener)
+}
+
+/// Connects to the socket, without ever blocking: `WouldBlock` where its queue is full.
+pub fn connect(path: &Path) -> io::Result<StdStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd.into())
+}
+
+/// Serves clients until `stop` is over, then reads no more, gives the receipts still owed, and returns in 1 s.
+///
+/// A lone line is a batch of its own, at once; under load a batch is up to 64 KiB. While `sink` waits, nothing is
+/// read from that client; where it breaks off, or drops a receipt untold, the client is left.
+///
+/// A line without its `\n` when the client leaves is no record: its end may be missing. Lines over
+/// [`LONGEST`](super::lines::LONGEST) become empty ones, so that receipts still add up.
+pub async fn serve<S, F>(listener: UnixListener, sink: S, stop: impl Future<Output = ()>)
+where
+    S: Fn(Batch) -> F + Clone + Send + 'static,
+    F: Future<Output = ControlFlow<()>> + Send + 'static,
+{
+    let mut stop = pin!(stop);
+    let mut clients = JoinSet::new();
+    let (stopping, stopped) = watch::channel(());
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            Some(_) = clients.join_next() => {}
+            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
+                Ok((stream, _)) => {
+                    clients.spawn(client(stream, sink.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    log::warn!("a client of the ingest socket could not be accepted: {error}");
+                    // Out of file descriptors, most likely: until one is free this would come again at once.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+    drop((listener, stopping));
+    let rest = async { while clients.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST, rest).await.is_err() {
+        log::warn!("some clients of the ingest socket are without their last receipts");
+    }
+}
+
+/// Serves one client until it leaves or `stopped`'s sender is dropped, and its receipts are given.
+///
+/// A client that asks for receipts and does not read them gets fewer and larger ones. It is never waited for, so
+/// a first line that only looks like [`GREETING`] holds up nothing.
+async fn client<S, F>(stream: UnixStream, sink: S, mut stopped: watch::Receiver<()>) -> io::Result<()>
+where
+    S: Fn(Batch) -> F,
+    F: Future<Output = ControlFlow<()>>,
+{
+    let mut piece = vec![0; PIECE];
+    let mut reader = Reader::default();
+    let mut undecided = VecDeque::new();
+    let mut receipts = Receipts::default();
+    let mut open = true;
+    loop {
+        tokio::select! {
+            taken = taken(&mut undecided), if !undecided.is_empty() => receipts.owed += taken?,
+            _ = stream.writable(), if receipts.are_owed() => match stream.try_write(receipts.bytes()) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                written => receipts.written(written?),
+            },
+            read = read(&stream, &mut piece), if open && undecided.len() < UNDECIDED => {
+                let read = read?;
+                open = read > 0;
+                let mut batch = reader.batch(piece.get(..read).unwrap_or_default());
+                if batch.records.is_empty() {
+                    continue;
+                }
+                if reader.wants_receipts {
+                    let (receipt, told) = oneshot::channel();
+                    undecided.push_back((batch.records.len() as u64, told));
+                    batch.receipt = Some(receipt);
+                }
+                if sink(batch).await.is_break() {
+                    return Ok(());
+                }
+            }
+            _ = stopped.changed(), if open => open = false,
+            else => return Ok(()),
+        }
+    }
+}
+
+/// Reads what is there, at least one byte; 0 at the end. Nothing is lost if this is dropped while it waits.
+async fn read(stream: &UnixStream, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        match stream.try_read(piece) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+/// How many lines the oldest batch has, once the engine has taken it; an error if it dropped it.
+async fn taken(undecided: &mut VecDeque<(u64, oneshot::Receiver<()>)>) -> io::Result<u64> {
+    let Some((lines, told)) = undecided.front_mut() else { return Ok(0) };
+    told.await.map_err(|_| ErrorKind::ConnectionAborted)?;
+    let lines = *lines;
+    undecided.pop_front();
+    Ok(lines)
+}
+
+/// What one client has written so far, as far as it matters.
+#[derive(Default)]
+struct Reader {
+    lines: Lines,
+    /// Whether the first line has come.
+    begun: bool,
+    wants_receipts: bool,
+}
+
+impl Reader {
+    /// The lines that `piece` completes.
+    fn batch(&mut self, piece: &[u8]) -> Batch {
+        let mut batch = Batch::new("socket", Format::Line);
+        self.lines.feed(piece);
+        while let Some(line) = self.lines.line() {
+            if !std::mem::replace(&mut self.begun, true) && line == GREETING {
+                self.wants_receipts = true;
+            } else {
+                batch.records.push(line);
+            }
+        }
+        batch.overlong = self.lines.take_overlong();
+        batch
+    }
+}
+
+/// The receipts that one client has yet to get. They add up while it does not read, so they take no room.
+#[derive(Default)]
+struct Receipts {
+    /// Lines taken by the engine, of which nothing has been written.
+    owed: u64,
+    /// What is left of a receipt of which a part has been written.
+    begun: Vec<u8>,
+}
+
+impl Receipts {
+    fn are_owed(&self) -> bool {
+        self.owed > 0 || !self.begun.is_empty()
+    }
+
+    /// What to write next.
+    fn bytes(&mut self) -> &[u8] {
+        if self.begun.is_empty() && self.owed > 0 {
+            self.begun = format!("{}\n", std::mem::take(&mut self.owed)).into_bytes();
+        }
+        &self.begun
+    }
+
+    /// The first `count` of [`bytes`](Self::bytes) are on their way.
+    fn written(&mut self, count: usize) {
+        self.begun.drain(..count.min(self.begun.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::path::PathBuf;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::source::lines::LONGEST;
+
+    /// One client, and the engine behind it.
+    struct Client {
+        stream: UnixStream,
+        batches: UnboundedReceiver<Batch>,
+        stop: watch::Sender<()>,
+        served: JoinHandle<io::Result<()>>,
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let (stream, theirs) = UnixStream::pair().unwrap();
+            let (sender, batches) = unbounded_channel();
+            let (stop, stopped) = watch::channel(());
+            let sink =
+                move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
+            Self { stream, batches, stop, served: tokio::spawn(client(theirs, sink, stopped)) }
+        }
+
+        async fn write(&mut self, bytes: &[u8]) {
+            self.stream.write_all(bytes).await.unwrap();
+        }
+
+        /// What is written to the client until the connection ends.
+        async fn read(mut self) -> String {
+            let mut text = String::new();
+            self.stream.read_to_string(&mut text).await.unwrap();
+            text
+        }
+    }
+
+    /// Writes these bytes and leaves; the lines that arrive, and how many were too long.
+    #[track_caller]
+    fn check(writes: &'static [&'static [u8]], want: &[&[u8]], overlong: u64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (lines, counted) = runtime.block_on(async {
+            let mut client = Client::new();
+            for bytes in writes {
+                client.write(bytes).await;
+                tokio::task::yield_now().await;
+            }
+            drop(client.stream);
+            let (mut lines, mut counted) = (Vec::new(), 0);
+            while let Some(batch) = client.batches.recv().await {
+                assert!(!batch.records.is_empty() && batch.receipt.is_none());
+                lines.extend(batch.records.iter().map(<[u8]>::to_vec));
+                counted += batch.overlong;
+            }
+            (lines, counted)
+        });
+        assert_eq!(lines, want);
+        assert_eq!(counted, overlong);
+    }
+
+    #[test]
+    fn a_line_is_a_record_whatever_its_bytes() {
+        check(&[b"one\ntwo\n"], &[b"one", b"two"], 0);
+        check(&[b"on", b"e\n\n", b"\0\xff\r\n"], &[b"one", b"", b"\0\xff\r"], 0);
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_none() {
+        check(&[b"one\nfrom 192.0.2.2", b""], &[b"one"], 0);
+        check(&[b"one"], &[], 0);
+    }
+
+    #[test]
+    fn a_line_too_long_becomes_an_empty_one() {
+        const LONG: [u8; LONGEST + 1] = [b'x'; LONGEST + 1];
+        check(&[&LONG, b"\nnext\n"], &[b"", b"next"], 1);
+    }
+
+    #[test]
+    fn the_greeting_is_one_only_in_the_first_line() {
+        check(&[b"\nbanstream-omprog 1\n"], &[b"", GREETING], 0);
+        check(&[b"banstream-omprog 2\n"], &[b"banstream-omprog 2"], 0);
+    }
+
+    #[tokio::test]
+    async fn receipts_come_when_the_engine_has_taken_the_lines() {
+        let mut client = Client::new();
+        client.write(b"banstream-omprog 1\none\n\n").await;
+        let first = client.batches.recv().await.unwrap();
+        assert_eq!(first.records().collect::<Vec<_>>(), [&b"one"[..], b""]);
+        client.write(b"three\n").await;
+        let second = client.batches.recv().await.unwrap();
+        // Told out of order: the receipts wait for each other.
+        second.receipt.unwrap().send(()).unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(client.stream.try_read(&mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        first.receipt.unwrap().send(()).unwrap();
+        client.stream.shutdown().await.unwrap();
+        let receipts = client.read().await;
+        assert_eq!(receipts.lines().map(|line| line.parse::<u32>().unwrap()).sum::<u32>(), 3, "{receipts:?}");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_the_engine_drops_ends_the_connection_without_a_receipt() {
+        let mut client = Client::new();
+        client.write(b"banstream-omprog 1\none\n").await;
+        drop(client.batches.recv().await);
+        assert_eq!(client.read().await, "");
+    }
+
+    #[tokio::test]
+    async fn at_the_end_what_is_owed_is_given_and_no_more_is_read() {
+        let mut client = Client::new();
+        client.write(b"banstream-omprog 1\none\n").await;
+        let batch = client.batches.recv().await.unwrap();
+        drop(std::mem::replace(&mut client.stop, watch::channel(()).0));
+        tokio::task::yield_now().await;
+        client.write(b"two\n").await;
+        batch.receipt.unwrap().send(()).unwrap();
+        assert!(client.batches.recv().await.is_none());
+        let mut text = [0; 9];
+        assert_eq!(client.stream.read(&mut text).await.unwrap(), 2);
+        assert!(text.starts_with(b"1\n"));
+        assert!(client.served.await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_no_receipts_is_read_all_the_same() {
+        let mut client = Client::new();
+        client.write(b"banstream-omprog 1\n").await;
+        for _ in 0..20_000 {
+            client.write(b"x\n").await;
+            client.batches.recv().await.unwrap().receipt.unwrap().send(()).unwrap();
+        }
+        client.stream.shutdown().await.unwrap();
+        let receipts = client.read().await;
+        assert_eq!(receipts.lines().map(|line| line.parse::<u32>().unwrap()).sum::<u32>(), 20_000);
+    }
+
+    /// A fresh path for a socket.
+    fn path(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("banstream-ingest-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        directory.join(name)
+    }
+
+    #[track_caller]
+    fn refused(path: &Path, group: Option<&str>, want: &str) {
+        let error = bind(path, group).map(drop).unwrap_err().to_string();
+        assert_eq!(error, want.replace("PATH", &path.display().to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_replaced_only_when_nobody_answers() {
+        let path = path("socket");
+        let first = bind(&path, None).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
+        refused(&path, None, "another process answers at the socket `PATH`");
+        drop(first);
+        let second = bind(&path, Some("root")).unwrap();
+        assert!(connect(&path).is_ok());
+        drop(second);
+        refused(&path, Some("no-such-group"), "there is no group `no-such-group`");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "precious").unwrap();
+        refused(&path, None, "`PATH` is there already and is not a socket; remove it or choose another path");
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        let inside = path.join("socket");
+        refused(&inside, None, "cannot listen at the socket `PATH`: Not a directory (os error 20)");
+    }
+
+    #[tokio::test]
+    async fn the_65th_client_waits_for_another_to_leave() {
+        let path = path("crowd");
+        let (sender, mut batches) = unbounded_channel();
+        let sink =
+            move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(serve(bind(&path, None).unwrap(), sink, async { drop(stopped.await) }));
+        let mut crowd = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(b"early\n").await.unwrap();
+            batches.recv().await.unwrap();
+            crowd.push(stream);
+        }
+        let mut late = UnixStream::connect(&path).await.unwrap();
+        late.write_all(b"late\n").await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(batches.try_recv().is_err());
+        crowd.pop();
+        assert_eq!(batches.recv().await.unwrap().get(0), Some(&b"late"[..]));
+        drop(stop);
+        served.await.unwrap();
+        assert!(batches.recv().await.is_none());
+    }
+}
