@@ -4,3 +4,5 @@
 //! The modules stand bottom-up; each uses only those above it in this list (`tests/layers.rs` holds it so).
 
 pub mod model;
+
+pub mod enforce;
