@@ -1,0 +1,263 @@
+//! The kernel's sets over a netlink socket, and the rules that refer to them.
+//!
+//! It stands apart as the one place that talks to the kernel. What is said is in `wire`, the rules are in
+//! `rule`; here is the order of things, and what to do when the kernel says no.
+//!
+//! It keeps no account of what is in the sets: the kernel does, and outlives us.
+
+use std::io;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+
+use super::change::{Change, Element, Family, Set, Timeout};
+use super::rule::Rule;
+use super::wire::{self, Fault, Header, Reply, Request, SetType};
+use super::{Applied, EnforceError, Firewall, Kind, Prepared, Refusal, Refused, SetSize, Settings};
+
+/// Room for the longest answer: an error brings back the whole request, listings come in 32 KiB and less.
+const ANSWER: usize = 256 << 10;
+
+/// The firewall of the network namespace that it was opened in.
+///
+/// It needs CAP_NET_ADMIN, for netlink and iptables alike.
+#[derive(Debug)]
+pub struct Kernel {
+    settings: Settings,
+    rules: Vec<(Family, Rule)>,
+    /// Families whose sets could not be made.
+    lacking: Vec<Family>,
+    socket: Socket,
+    sequence: u32,
+    request: Request,
+    answer: Vec<u8>,
+}
+
+impl Kernel {
+    /// Opens the way to the kernel and changes nothing yet; [`prepare`](Firewall::prepare) does.
+    pub fn open(settings: Settings) -> Result<Self, EnforceError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let set = &settings.set;
+        if !matches!(set.len(), 1..=29) || set.starts_with('-') || !set.bytes().all(plain) {
+            return Err(Kind::Name(settings.set).into());
+        }
+        let rule = |family, program: &str, chain: &String| {
+            (family, Rule::new(program, &settings.table, chain, &settings.set, &settings.target))
+        };
+        let v4 = settings.chains.iter().map(|chain| rule(Family::V4, &settings.iptables, chain));
+        let v6 = settings.chains.iter().map(|chain| rule(Family::V6, &settings.ip6tables, chain));
+        Ok(Self {
+            rules: v4.chain(v6).collect(),
+            lacking: Vec::new(),
+            socket: connect().map_err(Kind::Socket)?,
+            sequence: 0,
+            request: Request::default(),
+            answer: Vec::with_capacity(ANSWER),
+            settings,
+        })
+    }
+
+    /// Makes those of the family's sets that are missing, and members of the list.
+    fn ensure_sets(&mut self, family: Family, made: &mut Vec<Set>) -> Result<(), EnforceError> {
+        for set in Set::ALL.into_iter().filter(|set| set.family() == family) {
+            let name = set.name(&self.settings.set);
+            if self.ensure(&name, &SetType::of(set))? {
+                made.push(set);
+            }
+            self.request.link(&self.settings.set, &name);
+            self.demand("make a member of the list", &name)?;
+        }
+        Ok(())
+    }
+
+    /// Puts those of the family's rules in that are missing.
+    fn ensure_rules(&self, family: Family, made: &mut usize) -> Result<(), EnforceError> {
+        for (_, rule) in self.rules.iter().filter(|(of, _)| *of == family) {
+            *made += usize::from(rule.ensure()?);
+        }
+        Ok(())
+    }
+
+    /// Makes the set if there is none of this name; true if there was none.
+    fn ensure(&mut self, name: &str, wanted: &SetType) -> Result<bool, EnforceError> {
+        match self.header(name)? {
+            None => {
+                self.request.create(name, wanted, self.settings.hash_size, self.settings.max_elements);
+                self.demand("create", name)?;
+                Ok(true)
+            }
+            Some(header) if header.set_type == *wanted => Ok(false),
+            Some(header) => {
+                let (found, wanted) = (header.set_type.to_string(), wanted.to_string());
+                Err(Kind::WrongSet { set: name.to_owned(), found, wanted }.into())
+            }
+        }
+    }
+
+    /// Carries out those of the changes that concern this set.
+    fn change(&mut self, set: Set, changes: &[Change], applied: &mut Applied) -> Result<(), EnforceError> {
+        let ours = changes.iter().copied().enumerate().filter(|(_, change)| change.element().set() == set);
+        let ours: Vec<(usize, Change)> = ours.collect();
+        let name = set.name(&self.settings.set);
+        let mut left = ours.as_slice();
+        let mut most = usize::MAX;
+        while !left.is_empty() {
+            if self.lacking.contains(&set.family()) {
+                let why = Refusal::NoSet(set.family());
+                applied.refused.extend(left.iter().map(|(index, _)| Refused { index: *index, why }));
+                break;
+            }
+            let sent = self.request.change(&name, left.iter().map(|(_, change)| *change).take(most));
+            let done = match self.exchange()?.1 {
+                Ok(()) => {
+                    most = most.saturating_mul(2);
+                    sent
+                }
+                Err(Fault { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
+                    applied.repaired = Some(self.prepare()?);
+                    0
+                }
+                Err(Fault { code, line }) => {
+                    let done = line as usize;
+                    let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
+                        return Err(refusal("change", &name, code));
+                    };
+                    let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
+                    applied.refused.push(Refused { index: *index, why });
+                    // One refusal is seldom alone. In halved messages a full set costs 2 µs an element;
+                    // in whole ones each refusal would bring 64 KB back and send as many again.
+                    most = (sent / 2).max(1);
+                    done
+                }
+            };
+            left = left.get(done..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// What a set is; `None` where there is no such set.
+    fn header(&mut self, name: &str) -> Result<Option<Header>, EnforceError> {
+        self.request.header(name);
+        let (reply, end) = self.exchange()?;
+        match end {
+            Ok(()) => Ok(reply.header),
+            Err(Fault { code: wire::ENOENT, .. }) => Ok(None),
+            Err(Fault { code, .. }) => Err(refusal("describe", name, code)),
+        }
+    }
+
+    /// Sends the request, which must not be refused.
+    fn demand(&mut self, what: &'static str, name: &str) -> Result<(), EnforceError> {
+        self.exchange()?.1.map_err(|fault| refusal(what, name, fault.code))
+    }
+
+    /// Sends the request and reads the whole answer.
+    ///
+    /// The kernel does the work within `send`, so the answer is there when that returns, and `recv` never
+    /// waits. Where it finds nothing, or no room was found for the answer (ENOBUFS), the request is made
+    /// again: all of ours can be made twice.
+    fn exchange(&mut self) -> Result<(Reply, Result<(), Fault>), EnforceError> {
+        for _ in 0..3 {
+            self.sequence = self.sequence.wrapping_add(1);
+            self.socket.send(self.request.finish(self.sequence), 0).map_err(Kind::Socket)?;
+            let mut reply = Reply::default();
+            loop {
+                self.answer.clear();
+                match self.socket.recv(&mut self.answer, 0) {
+                    Ok(_) => reply.read(&self.answer, self.sequence),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(Kind::Socket(error).into()),
+                }
+                if let Some(end) = reply.end {
+                    return Ok((reply, end));
+                }
+            }
+        }
+        Err(Kind::NoAnswer.into())
+    }
+}
+
+impl Firewall for Kernel {
+    fn prepare(&mut self) -> Result<Prepared, EnforceError> {
+        let mut prepared = Prepared::default();
+        let list = self.settings.set.clone();
+        self.ensure(&list, &SetType::list())?;
+        self.lacking.clear();
+        for family in [Family::V4, Family::V6] {
+            let sets = self.ensure_sets(family, &mut prepared.sets);
+            if sets.is_err() {
+                self.lacking.push(family);
+            }
+            if let Err(error) = sets.and_then(|()| self.ensure_rules(family, &mut prepared.rules)) {
+                prepared.faults.push(error.of(family));
+            }
+        }
+        match prepared.faults.len() {
+            0 | 1 => Ok(prepared),
+            _ => Err(prepared.faults.swap_remove(0)),
+        }
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<Applied, EnforceError> {
+        let mut applied = Applied::default();
+        for set in Set::ALL {
+            self.change(set, changes, &mut applied)?;
+        }
+        applied.refused.sort_unstable_by_key(|refused| refused.index);
+        Ok(applied)
+    }
+
+    fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError> {
+        let mut sizes = Vec::new();
+        for set in Set::ALL {
+            let name = set.name(&self.settings.set);
+            if let Some(Header { elements, capacity, .. }) = self.header(&name)? {
+                sizes.push(SetSize { name, elements, capacity });
+            }
+        }
+        Ok(sizes)
+    }
+
+    fn list(&mut self) -> Result<Vec<(Element, Timeout)>, EnforceError> {
+        let mut elements = Vec::new();
+        for set in Set::ALL {
+            let name = set.name(&self.settings.set);
+            self.request.list(&name);
+            match self.exchange()? {
+                (mut reply, Ok(())) => elements.append(&mut reply.elements),
+                (_, Err(Fault { code: wire::ENOENT, .. })) => (),
+                (_, Err(Fault { code, .. })) => return Err(refusal("list", &name, code)),
+            }
+        }
+        Ok(elements)
+    }
+
+    fn holds(&mut self, element: &Element) -> Result<bool, EnforceError> {
+        let name = element.set().name(&self.settings.set);
+        self.request.test(&name, element);
+        match self.exchange()?.1 {
+            Ok(()) => Ok(true),
+            Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
+            Err(Fault { code, .. }) => Err(refusal("look into", &name, code)),
+        }
+    }
+
+    fn withdraw(&mut self) -> Result<(), EnforceError> {
+        let removed: Vec<_> = self.rules.iter().map(|(_, rule)| rule.remove()).collect();
+        removed.into_iter().collect()
+    }
+}
+
+fn connect() -> io::Result<Socket> {
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.set_non_blocking(true)?;
+    Ok(socket)
+}
+
+fn refusal(request: &'static str, set: &str, code: u32) -> EnforceError {
+    Kind::Kernel { request, set: set.to_owned(), code }.into()
+}
