@@ -388,7 +388,10 @@ mod tests {
         let files = Files::default();
         let config = Files { config: Some("/c".into()) };
         check("banstream run", Action::Run { files: files.clone(), dry_run: false, stdin: false });
-        check("banstream run --dry-run --config /c", Action::Run { files: config.clone(), dry_run: true, stdin: false });
+        check(
+            "banstream run --dry-run --config /c",
+            Action::Run { files: config.clone(), dry_run: true, stdin: false },
+        );
         let socket: PathBuf = "/run/banstream/ingest.sock".into();
         check("banstream omprog", Action::Omprog { socket, confirm: false, transactions: false });
         check(
@@ -504,27 +507,5 @@ SET         ELEMENTS  CAPACITY
 banstream4  12        1048576
 ",
         );
-    }
-
-    #[test]
-    fn drop_ins_are_read_after_the_file_they_add_to() {
-        let folder = std::env::temp_dir().join(format!("banstream-{}-files", std::process::id()));
-        let write = |name: &str| {
-            std::fs::create_dir_all(folder.join("b.d")).unwrap();
-            std::fs::write(folder.join(name), name).unwrap();
-        };
-        let read = || {
-            let files = Files { config: Some(folder.join("b.toml")) }.read();
-            files.map(|files| files.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" "))
-        };
-        let missing = read().unwrap_err().to_string();
-        write("b.toml");
-        let alone = read().unwrap();
-        ["b.d/20-x.toml", "b.d/10-y.toml", "b.d/30.toml~"].into_iter().for_each(write);
-        let together = read().unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(missing, format!("cannot read `{}`", folder.join("b.toml").display()));
-        assert_eq!(alone, "b.toml");
-        assert_eq!(together, "b.toml b.d/10-y.toml b.d/20-x.toml");
     }
 }

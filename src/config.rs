@@ -307,8 +307,14 @@ mod tests {
             ("vsftpd", &["auth-failure"]),
             ("proftpd", &["auth-failure", "abuse"]),
             ("pure-ftpd", &["auth-failure"]),
-            ("nginx", &["auth-failure", "probe", "not-found", "bad-request", "forbidden"]),
-            ("apache", &["auth-failure", "probe", "not-found", "bad-request", "forbidden"]),
+            (
+                "nginx",
+                &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
+            ),
+            (
+                "apache",
+                &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
+            ),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -411,7 +417,7 @@ mod tests {
     #[test]
     fn ports_are_written_in_many_ways() {
         let ports = |config: &Config| {
-            jail(config, "ftp").ports.iter().map(Port::to_string).collect::<Vec<_>>().join(" ")
+            jail(config, "ftp").ports.iter().map(crate::model::Port::to_string).collect::<Vec<_>>().join(" ")
         };
         check(&["jail.ftp.ports = [21]"], ports, "21/tcp".into());
         check(&["jail.ftp.ports = ['990, 21', '53/udp', 21]"], ports, "21/tcp 990/tcp 53/udp".into());

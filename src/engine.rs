@@ -223,7 +223,8 @@ impl Scan {
                 Outcome::Forged(id, _) => of(tally, id, |tally| tally.forged += 1),
                 Outcome::Offence(offence, _) => {
                     let grammar = tally.grammars.get_mut(usize::from(offence.grammar.0));
-                    let count = grammar.and_then(|grammar| grammar.offences.get_mut(usize::from(offence.heading.0)));
+                    let count =
+                        grammar.and_then(|grammar| grammar.offences.get_mut(usize::from(offence.heading.0)));
                     count.into_iter().for_each(|count| *count += 1);
                     offences.push(offence);
                 }

@@ -229,8 +229,8 @@ impl<'g> Found<'g> {
         let names =
             self.grammar.voices.get(usize::from(self.reading.voice)).map_or(&[][..], |voice| &voice.names);
         let spans = self.reading.spans;
-        names.iter().zip(spans).filter_map(move |(name, span)| {
-            let (from, to) = span?;
+        names.iter().enumerate().filter_map(move |(slot, name)| {
+            let (from, to) = spans.get(slot)?;
             Some((name.as_deref()?, message.get(from as usize..to as usize)?))
         })
     }

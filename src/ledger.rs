@@ -80,9 +80,13 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
             VERSION => {}
-            0 => connection.execute_batch(&format!("BEGIN;{TABLES}PRAGMA user_version = {VERSION};COMMIT;"))?,
+            0 => {
+                connection.execute_batch(&format!("BEGIN;{TABLES}PRAGMA user_version = {VERSION};COMMIT;"))?
+            }
             later => {
-                return Err(LedgerError(format!("its version is {later}, and this banstream knows {VERSION}")));
+                return Err(LedgerError(format!(
+                    "its version is {later}, and this banstream knows {VERSION}"
+                )));
             }
         }
         Ok(Self { connection })
@@ -98,11 +102,16 @@ impl Ledger {
                    WHERE until IS NULL OR until > ?1";
         let mut statement = self.connection.prepare(sql)?;
         let bans = statement.query_map([now.as_micros()], |row| {
-            let wrong = |column| move |error: Box<dyn std::error::Error + Send + Sync>| {
-                rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
+            let wrong = |column| {
+                move |error: Box<dyn std::error::Error + Send + Sync>| {
+                    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
+                }
             };
             Ok(Ban {
-                offender: row.get::<_, String>(0)?.parse().map_err(|e: crate::model::NotAnOffender| wrong(0)(e.into()))?,
+                offender: row
+                    .get::<_, String>(0)?
+                    .parse()
+                    .map_err(|e: crate::model::NotAnOffender| wrong(0)(e.into()))?,
                 jail: row.get::<_, String>(1)?.into(),
                 kind: if row.get::<_, String>(2)? == "manual" { Kind::Manual } else { Kind::Auto },
                 ports: serde_json::from_str(&row.get::<_, String>(3)?).map_err(|e| wrong(3)(e.into()))?,
@@ -137,7 +146,8 @@ impl Ledger {
                 Note::Banned(ban) => {
                     let sql = "INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
                     let kind = if ban.kind == Kind::Manual { "manual" } else { "auto" };
-                    let ports = serde_json::to_string(&ban.ports).map_err(|error| LedgerError(error.to_string()))?;
+                    let ports =
+                        serde_json::to_string(&ban.ports).map_err(|error| LedgerError(error.to_string()))?;
                     transaction.prepare_cached(sql)?.execute(params![
                         ban.offender.to_string(),
                         &*ban.jail,
@@ -151,7 +161,9 @@ impl Ledger {
                 }
                 Note::Over(ban) => {
                     let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
-                    transaction.prepare_cached(sql)?.execute(params![ban.offender.to_string(), &*ban.jail])?;
+                    transaction
+                        .prepare_cached(sql)?
+                        .execute(params![ban.offender.to_string(), &*ban.jail])?;
                 }
                 Note::Position(source, cursor) => {
                     let sql = "INSERT OR REPLACE INTO position VALUES (?1, ?2)";
@@ -186,7 +198,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("banstream-ledger-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("ledger.db");
-        let (lasting, short, lifted) = (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(90)));
+        let (lasting, short, lifted) =
+            (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(90)));
         {
             let mut ledger = Ledger::open(&path).unwrap();
             let notes = [&lasting, &short, &lifted].map(|ban| Note::Banned(ban.clone()));
@@ -205,7 +218,10 @@ mod tests {
     fn what_is_no_ledger_is_left_alone() {
         let path = std::env::temp_dir().join(format!("banstream-no-ledger-{}", std::process::id()));
         std::fs::write(&path, "something else entirely, and long enough to be looked at").unwrap();
-        assert_eq!(Ledger::open(&path).err().map(|error| error.to_string()).unwrap(), "file is not a database");
+        assert_eq!(
+            Ledger::open(&path).err().map(|error| error.to_string()).unwrap(),
+            "file is not a database"
+        );
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("something else"));
         std::fs::remove_file(&path).unwrap();
     }

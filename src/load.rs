@@ -118,7 +118,8 @@ pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
         texts.insert(name, (path.display().to_string(), read(&path)?));
     }
     let texts: Vec<_> = texts.iter().collect();
-    let loaded: Vec<_> = texts.par_iter().map(|(name, (file, text))| Grammar::load(name, file, text)).collect();
+    let loaded: Vec<_> =
+        texts.par_iter().map(|(name, (file, text))| Grammar::load(name, file, text)).collect();
     let (mut grammars, mut warnings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for result in loaded {
         match result {
@@ -143,7 +144,8 @@ fn list(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(context)?,
     };
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(context)?;
+    let mut paths =
+        entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>().with_context(context)?;
     paths.retain(|path| path.extension().is_some_and(|found| found == extension));
     paths.sort();
     Ok(paths)
@@ -151,4 +153,31 @@ fn list(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drop_ins_are_read_after_the_file_they_add_to() {
+        let folder = std::env::temp_dir().join(format!("banstream-{}-files", std::process::id()));
+        let write = |name: &str| {
+            std::fs::create_dir_all(folder.join("b.d")).unwrap();
+            std::fs::write(folder.join(name), name).unwrap();
+        };
+        let read = || {
+            let files = configuration(Some(&folder.join("b.toml")));
+            files.map(|files| files.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(" "))
+        };
+        let missing = read().unwrap_err().to_string();
+        write("b.toml");
+        let alone = read().unwrap();
+        ["b.d/20-x.toml", "b.d/10-y.toml", "b.d/30.toml~"].into_iter().for_each(write);
+        let together = read().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(missing, format!("cannot read `{}`", folder.join("b.toml").display()));
+        assert_eq!(alone, "b.toml");
+        assert_eq!(together, "b.toml b.d/10-y.toml b.d/20-x.toml");
+    }
 }

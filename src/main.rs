@@ -27,14 +27,22 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             pipeline::run(&pipeline::Options { config: files.config, dry_run, stdin })?;
         }
         Action::Omprog { socket, confirm, transactions } => {
-            let (input, output) = (stdin().as_fd().try_clone_to_owned()?, stdout().as_fd().try_clone_to_owned()?);
+            let (input, output) =
+                (stdin().as_fd().try_clone_to_owned()?, stdout().as_fd().try_clone_to_owned()?);
             omprog::run(&omprog::Options { socket, confirm, transactions }, input.into(), output.into())?;
         }
         Action::Check { paths } if offline::check(&paths)? => {}
         Action::Check { .. } => return Ok(ExitCode::from(cli::REFUSED)),
         Action::Explain { files, json, program } => {
             let loaded = load(files.config.as_deref())?;
-            offline::explain(&loaded, program.as_deref(), json, pipeline::now(), stdin().lock(), stdout().lock())?;
+            offline::explain(
+                &loaded,
+                program.as_deref(),
+                json,
+                pipeline::now(),
+                stdin().lock(),
+                stdout().lock(),
+            )?;
         }
         Action::Replay { files, json, program, log } => {
             let loaded = load(files.config.as_deref())?;

@@ -32,18 +32,30 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_entry_bytes_total", Some(Unit::Bytes), "Bytes of the log entries read."),
     ("banstream_entries_foreign_total", None, "Entries of programs that no grammar reads."),
     ("banstream_entries_unmatched_total", None, "Entries of a grammar's program that tell of no offence."),
-    ("banstream_entries_forged_total", None, "Entries that would tell of an offence, but whose sender is known to be somebody else."),
+    (
+        "banstream_entries_forged_total",
+        None,
+        "Entries that would tell of an offence, but whose sender is known to be somebody else.",
+    ),
     ("banstream_drops_total", None, "What was lost or left out, by reason."),
     ("banstream_offences_total", None, "Offences found, by grammar and heading."),
     ("banstream_attempts_total", None, "Offences counted by a jail."),
     ("banstream_attempts_repeated_total", None, "Lines about an attempt that was counted already."),
-    ("banstream_offences_banned_already_total", None, "Offences of offenders that the jail had banned already."),
+    (
+        "banstream_offences_banned_already_total",
+        None,
+        "Offences of offenders that the jail had banned already.",
+    ),
     ("banstream_bans_total", None, "Bans decided, by jail and kind."),
     ("banstream_bans_spared_total", None, "Bans that were earned and withheld because of ignoreip."),
     ("banstream_unbans_total", None, "Bans that ended, by reason."),
     ("banstream_bans_active", None, "Bans in force."),
     ("banstream_offenders_tracked", None, "Offenders that a jail watches."),
-    ("banstream_enforce_seconds", Some(Unit::Seconds), "Time from the decision until the kernel has taken it."),
+    (
+        "banstream_enforce_seconds",
+        Some(Unit::Seconds),
+        "Time from the decision until the kernel has taken it.",
+    ),
     ("banstream_enforce_batch_elements", None, "Elements that went to the kernel at once."),
     ("banstream_enforce_errors_total", None, "Times that the kernel could not be told."),
     ("banstream_enforce_repairs_total", None, "Times that sets or rules had vanished and were made again."),
@@ -57,7 +69,8 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
 ];
 
 /// Upper bounds of the seconds from decision to kernel.
-const SECONDS: &[f64] = &[0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+const SECONDS: &[f64] =
+    &[0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Upper bounds of the number of elements at once.
 const ELEMENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 10_000.0];
 
@@ -80,7 +93,9 @@ impl Metrics {
         for (name, unit, help) in HELP {
             let (name, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
             match name.as_str() {
-                counter if counter.ends_with("_total") => metrics.recorder.describe_counter(name, *unit, help),
+                counter if counter.ends_with("_total") => {
+                    metrics.recorder.describe_counter(name, *unit, help)
+                }
                 "banstream_enforce_seconds" | "banstream_enforce_batch_elements" => {
                     metrics.recorder.describe_histogram(name, *unit, help);
                 }
@@ -122,7 +137,8 @@ impl Metrics {
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-    let labels: Vec<Label> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    let labels: Vec<Label> =
+        labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
     Key::from_parts(name, labels)
 }
 
@@ -176,7 +192,11 @@ impl EngineMetrics {
         for (counters, tally) in self.grammars.iter().zip(&tally.grammars) {
             counters.unmatched.increment(tally.unmatched);
             counters.forged.increment(tally.forged);
-            counters.offences.iter().zip(&tally.offences).for_each(|(counter, times)| counter.increment(*times));
+            counters
+                .offences
+                .iter()
+                .zip(&tally.offences)
+                .for_each(|(counter, times)| counter.increment(*times));
         }
         for (why, times) in &tally.malformed {
             self.metrics.dropped(why.reason(), *times);

@@ -37,7 +37,12 @@ pub fn check(paths: &[PathBuf]) -> anyhow::Result<bool> {
             Ok(Loaded { config, grammars, warnings }) => {
                 warnings.iter().for_each(|warning| println!("{warning}"));
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
-                println!("{} jails, {} grammars proved and tested: {}", config.jails.len(), names.len(), names.join(" "));
+                println!(
+                    "{} jails, {} grammars proved and tested: {}",
+                    config.jails.len(),
+                    names.len(),
+                    names.join(" ")
+                );
             }
             Err(LoadError::Faulty(faults)) => {
                 println!("{faults}");
@@ -101,23 +106,40 @@ struct Explanation<'a> {
 /// # Errors
 ///
 /// The input cannot be read or the output not written.
-pub fn explain(loaded: &Loaded, program: Option<&str>, json: bool, now: Timestamp, input: impl BufRead, output: impl Write) -> anyhow::Result<()> {
+pub fn explain(
+    loaded: &Loaded,
+    program: Option<&str>,
+    json: bool,
+    now: Timestamp,
+    input: impl BufRead,
+    output: impl Write,
+) -> anyhow::Result<()> {
     let mut output = BufWriter::new(output);
     let mut decoder = decoder(program);
     for (number, line) in (1..).zip(input.split(b'\n')) {
         let mut line = line.context("cannot read standard input")?;
         let original = line.clone();
         let entry = decoder.decode(Format::Line, &mut line, now);
-        let found = entry.ok().and_then(|entry| Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?)));
+        let found = entry
+            .ok()
+            .and_then(|entry| Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?)));
         let written = if json {
             let explanation = explanation(number, found.as_ref());
-            serde_json::to_writer(&mut output, &explanation).map_err(io::Error::from).and_then(|()| output.write_all(b"\n"))
+            serde_json::to_writer(&mut output, &explanation)
+                .map_err(io::Error::from)
+                .and_then(|()| output.write_all(b"\n"))
         } else {
             let verdict = match &found {
                 Some((entry, found)) => {
-                    let user = found.user(entry.message).map_or_else(String::new, |user| format!(" as `{}`", plain(user)));
+                    let user = found
+                        .user(entry.message)
+                        .map_or_else(String::new, |user| format!(" as `{}`", plain(user)));
                     let (address, offence) = (found.address(), found.heading());
-                    format!("{address}{user}: {offence} ({}.grammar:{})", found.grammar().name(), found.line())
+                    format!(
+                        "{address}{user}: {offence} ({}.grammar:{})",
+                        found.grammar().name(),
+                        found.line()
+                    )
                 }
                 None => "no offence".to_owned(),
             };
@@ -143,7 +165,9 @@ fn explanation<'g>(line: u64, found: Option<&(Entry<'_>, Found<'g>)>) -> Explana
         ip: found.map(|(_, found)| found.address().to_string()),
         grammar: found.map(|(_, found)| found.grammar().name()),
         offence: found.map(|(_, found)| found.heading()),
-        user: found.and_then(|(entry, found)| found.user(entry.message)).map(|user| String::from_utf8_lossy(user).into_owned()),
+        user: found
+            .and_then(|(entry, found)| found.user(entry.message))
+            .map(|user| String::from_utf8_lossy(user).into_owned()),
         rule: found.map(|(_, found)| found.line()),
     }
 }
@@ -188,7 +212,14 @@ struct Summary {
 /// # Errors
 ///
 /// The log cannot be read or the output not written.
-pub fn replay(loaded: &Loaded, program: Option<&str>, json: bool, now: Timestamp, log: &Path, output: impl Write) -> anyhow::Result<()> {
+pub fn replay(
+    loaded: &Loaded,
+    program: Option<&str>,
+    json: bool,
+    now: Timestamp,
+    log: &Path,
+    output: impl Write,
+) -> anyhow::Result<()> {
     let input: Box<dyn Read> = match log.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
         _ => Box::new(File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?),
@@ -231,7 +262,9 @@ pub fn replay(loaded: &Loaded, program: Option<&str>, json: bool, now: Timestamp
         offenders: offenders.len() as u64,
     };
     let written = if json {
-        serde_json::to_writer(&mut output, &serde_json::json!({ "summary": summary })).map_err(io::Error::from).and_then(|()| writeln!(output))
+        serde_json::to_writer(&mut output, &serde_json::json!({ "summary": summary }))
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(output))
     } else {
         print_summary(&summary, &mut output)
     };
@@ -251,7 +284,8 @@ fn print_ban(ban: &Ban, json: bool, output: &mut impl Write) -> io::Result<()> {
 fn print_summary(summary: &Summary, output: &mut impl Write) -> io::Result<()> {
     writeln!(output, "{} lines, {} bans of {} offenders", summary.lines, summary.bans, summary.offenders)?;
     for (grammar, offences) in &summary.offences {
-        let offences: Vec<String> = offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
+        let offences: Vec<String> =
+            offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
         writeln!(output, "{grammar}: {}", offences.join(", "))?;
     }
     Ok(())

@@ -87,7 +87,9 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let config = loaded.config.clone();
     let control = server::bind(&config.control.path, config.control.group.as_deref()).await?;
     let mut firewall = firewall(options, config.enforce.as_ref())?;
-    for fault in firewall.prepare().context("no ban can be enforced (try --dry-run to only decide and log)")?.faults {
+    for fault in
+        firewall.prepare().context("no ban can be enforced (try --dry-run to only decide and log)")?.faults
+    {
         log::error!("{fault}");
     }
     let health = Health::new(if options.dry_run || config.enforce.is_none() { "none" } else { "kernel" });
@@ -114,19 +116,48 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
 
     let counters = EngineMetrics::new(&metrics, engine.grammars());
     let (totals, started) = (Totals::default(), now());
-    let hub = Hub { engine, counters, metrics: metrics.clone(), health: health.clone(), orders: orders.clone(), notes, started, totals };
+    let hub = Hub {
+        engine,
+        counters,
+        metrics: metrics.clone(),
+        health: health.clone(),
+        orders: orders.clone(),
+        notes,
+        started,
+        totals,
+    };
     let hub = spawn("engine", move || hub.run(inputs))?;
     inbox.send(Input::Restore).await?;
 
-    let mut sources = Sources { inbox: inbox.clone(), health: health.clone(), metrics: metrics.clone(), journal: None, position, ingest: None };
+    let mut sources = Sources {
+        inbox: inbox.clone(),
+        health: health.clone(),
+        metrics: metrics.clone(),
+        journal: None,
+        position,
+        ingest: None,
+    };
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;
     }
 
-    let mut reloader = Reloader { options: options.clone(), inbox: inbox.clone(), orders, loaded, sources, metrics: metrics.clone() };
+    let mut reloader = Reloader {
+        options: options.clone(),
+        inbox: inbox.clone(),
+        orders,
+        loaded,
+        sources,
+        metrics: metrics.clone(),
+    };
     let (reloads, mut wanted) = mpsc::channel::<oneshot::Sender<Reply>>(4);
-    let daemon = Daemon { ask: asker(inbox.clone(), reloads), metrics: Arc::new({ let metrics = metrics.clone(); move || metrics.render() }) };
+    let daemon = Daemon {
+        ask: asker(inbox.clone(), reloads),
+        metrics: Arc::new({
+            let metrics = metrics.clone();
+            move || metrics.render()
+        }),
+    };
     let commands = tokio::spawn(server::serve(control, server::routes(daemon.clone())));
     let scrapes = match config.metrics {
         None => None,
@@ -182,7 +213,10 @@ pub fn now() -> Timestamp {
 }
 
 fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(task).with_context(|| format!("cannot start the {name}"))
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(task)
+        .with_context(|| format!("cannot start the {name}"))
 }
 
 fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
@@ -220,11 +254,16 @@ fn own_addresses() -> Vec<Offender> {
 
 fn open_ledger(directory: &Path, metrics: &Metrics) -> Option<Ledger> {
     let path = directory.join("ledger.db");
-    let opened = std::fs::create_dir_all(directory).context("cannot make the folder").and_then(|()| Ok(Ledger::open(&path)?));
+    let opened = std::fs::create_dir_all(directory)
+        .context("cannot make the folder")
+        .and_then(|()| Ok(Ledger::open(&path)?));
     match opened {
         Ok(ledger) => Some(ledger),
         Err(error) => {
-            log::error!("bans will not outlive a reboot: the ledger `{}` cannot be used: {error:#}", path.display());
+            log::error!(
+                "bans will not outlive a reboot: the ledger `{}` cannot be used: {error:#}",
+                path.display()
+            );
             metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
             None
         }
@@ -402,7 +441,8 @@ impl Sources {
         if let Some(RunningJournal { stop, thread, .. }) = self.journal.take() {
             drop(stop);
             // It may be waiting for room in the inbox, which the hub makes.
-            self.position = tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await.ok().flatten();
+            self.position =
+                tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await.ok().flatten();
         }
     }
 }
@@ -441,7 +481,10 @@ struct Reloader {
 impl Reloader {
     /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise.
     async fn reload(&mut self) -> Reply {
-        let _ = sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        let _ = sd_notify::notify(&[
+            NotifyState::Reloading,
+            NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
+        ]);
         let result = self.try_reload().await;
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (reply, result) = match result {
@@ -469,7 +512,9 @@ impl Reloader {
             self.orders.send(Order::Use(firewall)).ok().context("the enforcer is gone")?;
         }
         if fixed(old) != fixed(new) {
-            log::warn!("changes of sockets, the metrics address and the state directory wait for the next start");
+            log::warn!(
+                "changes of sockets, the metrics address and the state directory wait for the next start"
+            );
         }
         let (reply, replied) = oneshot::channel();
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;

@@ -90,26 +90,3 @@ impl std::error::Error for SourceError {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(records: &[&[u8]]) {
-        let mut batch = Batch::new("test", Format::Line);
-        records.iter().for_each(|record| batch.push(record));
-        assert_eq!(batch.records().collect::<Vec<_>>(), records);
-        assert_eq!(batch.len(), records.len());
-        assert_eq!(batch.size(), records.concat().len());
-        assert_eq!(batch.get(records.len()), None);
-    }
-
-    #[test]
-    fn records_come_back_as_they_went_in() {
-        check(&[]);
-        check(&[b"one"]);
-        check(&[b"one", b"", b"two\nlines\0", b""]);
-        check(&[b"", b"\xff"]);
-    }
-}

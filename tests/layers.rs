@@ -27,9 +27,25 @@ const PURE: &[&str] = &["enforce/change.rs", "enforce/wire.rs", "control.rs"];
 
 /// What a pure module does not name.
 const EFFECTS: &[&str] = &[
-    "std::fs", "std::io", "std::net::Tcp", "std::net::Udp", "std::os", "std::process", "std::thread", "std::env",
-    "SystemTime", "Instant", "Timestamp::now", "tokio::", "nix::", "rusqlite::", "systemd::", "log::", "metrics::",
-    "println!", "eprintln!",
+    "std::fs",
+    "std::io",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::os",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "SystemTime",
+    "Instant",
+    "Timestamp::now",
+    "tokio::",
+    "nix::",
+    "rusqlite::",
+    "systemd::",
+    "log::",
+    "metrics::",
+    "println!",
+    "eprintln!",
 ];
 
 /// Each effect's one home: whoever names the first may be only the second.
@@ -53,10 +69,13 @@ fn files() -> Vec<(String, String)> {
             let path: PathBuf = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") && path.file_name().is_some_and(|n| n != "tests.rs") {
+            } else if path.extension().is_some_and(|e| e == "rs")
+                && path.file_name().is_some_and(|n| n != "tests.rs")
+            {
                 let text = std::fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                let code: Vec<&str> =
+                    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
                 let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
                 found.push((name, code.join("\n")));
             }
@@ -78,7 +97,8 @@ fn each_module_uses_only_those_below_it() {
         for (above, _) in &LAYERS[layer(&file) + 1..] {
             let uses = code.split("crate::").skip(1).any(|rest| {
                 let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                name == *above || (rest.starts_with('{') && rest.split('}').next().unwrap_or_default().contains(above))
+                name == *above
+                    || (rest.starts_with('{') && rest.split('}').next().unwrap_or_default().contains(above))
             });
             assert!(!uses, "`{file}` names `{above}`, which is above it");
         }

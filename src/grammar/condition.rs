@@ -78,8 +78,7 @@ impl Condition {
     /// Whether a message with these spans meets it. Linear in the holes it names.
     pub(super) fn holds(&self, message: &[u8], spans: &Spans) -> bool {
         self.terms.iter().all(|term| {
-            let span = spans.get(term.slot).copied().flatten();
-            let text = span.and_then(|(from, to)| message.get(from as usize..to as usize));
+            let text = spans.get(term.slot).and_then(|(from, to)| message.get(from as usize..to as usize));
             text.is_some_and(|text| term.test.holds(text) != term.not)
         })
     }

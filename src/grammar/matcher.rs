@@ -16,8 +16,28 @@ use super::proof::is_zone;
 use super::syntax::Kind;
 use super::variant::{Hole, Item, SLOTS, Variant};
 
-/// What each hole of a rule held, by slot, as byte offsets into the message; `None` where it is not part of it.
-pub(super) type Spans = [Option<(u32, u32)>; SLOTS];
+/// What each hole of a rule held, by slot, as byte offsets into the message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spans {
+    at: [(u32, u32); SLOTS],
+    /// Bit n is set where slot n is part of the message. So nothing else need be cleared for the next try.
+    present: u16,
+}
+
+impl Spans {
+    /// What the hole held; `None` where it is not part of the message.
+    pub(super) fn get(&self, slot: usize) -> Option<(u32, u32)> {
+        self.at.get(slot).copied().filter(|_| self.present >> slot & 1 == 1)
+    }
+
+    fn set(&mut self, slot: u8, from: usize, to: usize) {
+        if let Some(at) = self.at.get_mut(usize::from(slot)) {
+            // A message of 4 GiB or more is not read at all.
+            *at = (from as u32, to as u32);
+            self.present |= 1 << slot;
+        }
+    }
+}
 
 /// The variants of a grammar, ready to read messages.
 #[derive(Debug)]
@@ -39,6 +59,8 @@ struct Pattern {
     rest: Vec<(u8, Run)>,
     /// What the message must end with.
     tail: Box<[u8]>,
+    /// The hole that it ends with instead; its last character is looked at first, for it tells most variants apart.
+    last: Option<Kind>,
     shortest: usize,
 }
 
@@ -101,20 +123,24 @@ impl Matcher {
     ///
     /// Takes time linear in the message. Does not allocate.
     pub(super) fn read<T>(&self, message: &[u8], mut accept: impl FnMut(&Reading) -> Option<T>) -> Option<T> {
+        u32::try_from(message.len()).ok()?;
         // Each list is in file order, so the earliest is found by merging them.
         let mut lists: [&[u32]; DEEPEST + 1] = [&[]; DEEPEST + 1];
         let depth = self.descend(message, &mut lists);
         let lists = lists.get_mut(..=depth)?;
         *lists.last_mut()? = &self.unfiled;
+        let mut reader = Reader::new(message);
         let mut refused = None;
-        while let Some(list) = lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list.first()) {
+        while let Some(list) =
+            lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list.first())
+        {
             let (&index, later) = list.split_first()?;
             *list = later;
             let pattern = self.patterns.get(index as usize)?;
             if refused == Some(pattern.voice) {
                 continue;
             }
-            if let Some(reading) = pattern.read(message, index) {
+            if let Some(reading) = pattern.read(&mut reader, index) {
                 match accept(&reading) {
                     None => refused = Some(pattern.voice),
                     taken => return taken,
@@ -198,9 +224,10 @@ impl Pattern {
         }
         let mut runs = runs.into_iter();
         let (_, head) = runs.next().unwrap_or_default();
-        let tail = match variant.items.last() {
-            Some(Item::Text(text)) => text.as_slice().into(),
-            _ => Box::default(),
+        let (tail, last) = match variant.items.last() {
+            Some(Item::Text(text)) => (text.as_slice().into(), None),
+            Some(Item::Hole(hole)) => (Box::default(), Some(hole.kind)),
+            None => (Box::default(), None),
         };
         let shortest = variant.items.iter().map(|item| match item {
             Item::Text(text) => text.len(),
@@ -216,18 +243,22 @@ impl Pattern {
             head,
             rest: runs.map(|(slot, steps)| (slot, Run::new(steps))).collect(),
             tail,
+            last,
             shortest: shortest.sum(),
         }
     }
 
-    fn read(&self, message: &[u8], index: u32) -> Option<Reading> {
-        if message.len() < self.shortest
-            || !message.ends_with(&self.tail)
-            || u32::try_from(message.len()).is_err()
-        {
+    fn read(&self, reader: &mut Reader<'_>, index: u32) -> Option<Reading> {
+        let message = reader.message;
+        let can_end = match (self.last, message.last()) {
+            (Some(Kind::Num), Some(last)) => last.is_ascii_digit(),
+            (Some(Kind::Ip), Some(last)) => *last == b':' || is_zone(*last),
+            _ => message.ends_with(&self.tail),
+        };
+        if !can_end || message.len() < self.shortest {
             return None;
         }
-        let mut reader = Reader::new(message);
+        reader.begin();
         let start = match self.filed {
             0 => reader.forward(&self.head, 0, message.len())?,
             filed => reader.forward(self.head.get(1..).unwrap_or(&[]), filed, message.len())?,
@@ -238,12 +269,12 @@ impl Pattern {
         for (slot, run) in self.rest.iter().rev() {
             let (from, to) = reader.find_last(run, start, limit, behind.is_none())?;
             if let Some((slot, end)) = behind.replace((*slot, from)) {
-                reader.note(slot, to, end);
+                reader.spans.set(slot, to, end);
             }
             limit = from;
         }
         match behind {
-            Some((slot, end)) => reader.note(slot, start, end),
+            Some((slot, end)) => reader.spans.set(slot, start, end),
             None if start == message.len() => {}
             None => return None,
         }
@@ -285,13 +316,14 @@ struct Reader<'m> {
 
 impl<'m> Reader<'m> {
     fn new(message: &'m [u8]) -> Self {
-        Self { message, spans: [None; SLOTS], address: None, fuel: 32 * (message.len() + 64) }
+        Self { message, spans: Spans::default(), address: None, fuel: 0 }
     }
 
-    fn note(&mut self, slot: u8, from: usize, to: usize) {
-        if let Some(span) = self.spans.get_mut(usize::from(slot)) {
-            *span = Some((from as u32, to as u32));
-        }
+    /// Forgets what another pattern has left.
+    fn begin(&mut self) {
+        self.spans.present = 0;
+        self.address = None;
+        self.fuel = 32 * (self.message.len() + 64);
     }
 
     /// Reads the steps from `at` on, no further than `limit`; where they end.
@@ -303,7 +335,7 @@ impl<'m> Reader<'m> {
                 Step::Hole(hole) => {
                     let length = extent(*hole, rest)?;
                     self.fuel = self.fuel.checked_sub(length)?;
-                    self.note(hole.slot, at, at + length);
+                    self.spans.set(hole.slot, at, at + length);
                     if hole.kind == Kind::Ip {
                         self.address = Some((at, at + length));
                     }

@@ -86,7 +86,10 @@ impl Enforcer {
             return;
         }
         let (mut changes, now) = (Vec::new(), now());
-        waiting.iter().flat_map(|(decisions, _)| decisions).for_each(|decision| render(decision, now, &mut changes));
+        waiting
+            .iter()
+            .flat_map(|(decisions, _)| decisions)
+            .for_each(|decision| render(decision, now, &mut changes));
         match self.firewall.apply(&changes) {
             Ok(applied) => {
                 for refused in &applied.refused {
@@ -148,7 +151,11 @@ impl Enforcer {
 
     fn repaired(&self, prepared: &Prepared, metrics: &EnforceMetrics) {
         if prepared.rules > 0 || !prepared.sets.is_empty() {
-            log::warn!("{} rules and {} sets had vanished and were made again", prepared.rules, prepared.sets.len());
+            log::warn!(
+                "{} rules and {} sets had vanished and were made again",
+                prepared.rules,
+                prepared.sets.len()
+            );
             metrics.repairs.increment(1);
         }
         if !prepared.sets.is_empty() {

@@ -168,7 +168,9 @@ impl Hub {
                         self.decided(vec![decision]);
                         Reply::Done { changed: 1 }
                     }
-                    Err(by) => Reply::Refused { error: format!("`ignoreip` protects {offender}: it has {by}") },
+                    Err(by) => {
+                        Reply::Refused { error: format!("`ignoreip` protects {offender}: it has {by}") }
+                    }
                 }
             }
             Command::Unban(target) => {

@@ -90,7 +90,12 @@ fn write(lines: &Receiver<Line>) {
                     .build(),
             ),
             // Nobody is left to tell if stderr is gone.
-            None => drop(writeln!(std::io::stderr().lock(), "{}: {}", line.level.as_str().to_lowercase(), line.message)),
+            None => drop(writeln!(
+                std::io::stderr().lock(),
+                "{}: {}",
+                line.level.as_str().to_lowercase(),
+                line.message
+            )),
         }
     }
 }

@@ -334,7 +334,7 @@ mod tests {
         let mut client = Client::new();
         client.write(b"banstream-omprog 1\none\n\n").await;
         let first = client.batches.recv().await.unwrap();
-        assert_eq!(first.records().collect::<Vec<_>>(), [&b"one"[..], b""]);
+        assert_eq!(first.records.iter().collect::<Vec<_>>(), [&b"one"[..], b""]);
         client.write(b"three\n").await;
         let second = client.batches.recv().await.unwrap();
         // Told out of order: the receipts wait for each other.
@@ -438,7 +438,7 @@ mod tests {
         }
         assert!(batches.try_recv().is_err());
         crowd.pop();
-        assert_eq!(batches.recv().await.unwrap().get(0), Some(&b"late"[..]));
+        assert_eq!(batches.recv().await.unwrap().records.iter().next(), Some(&b"late"[..]));
         drop(stop);
         served.await.unwrap();
         assert!(batches.recv().await.is_none());
