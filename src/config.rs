@@ -193,7 +193,9 @@ fn jail(
     let names: Vec<&str> = grammars.keys().map(String::as_str).collect();
     let watched = t.list("grammars", |v| value::one_of("a grammar", &names, v));
     let headings = |grammar: &str| grammars.get(grammar).into_iter().flatten().map(String::as_str);
-    let known: Vec<&str> = watched.iter().flatten().flat_map(|grammar| headings(grammar)).collect();
+    // Where the grammars are at fault, their headings are not to be blamed as well.
+    let watching = watched.as_ref().unwrap_or(&names);
+    let known: Vec<&str> = watching.iter().flat_map(|grammar| headings(grammar)).collect();
     let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
     let sentence = Sentence::read(t, inherited);
     let ports = t.list("ports", value::ports);
