@@ -6,6 +6,7 @@
 //! Nothing here reads a clock, a file or a socket, and nothing here decides anything.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Add, Sub};
 use std::str::FromStr;
@@ -150,10 +151,23 @@ impl Default for Widths {
 /// The party a ban is laid on: an address or a prefix, with all bits below the prefix zero.
 ///
 /// An IPv4 address written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Offender {
     address: IpAddr,
     prefix: u8,
+}
+
+/// As derived, but in one step: the detector does this several times for each offence.
+impl Hash for Offender {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.address {
+            IpAddr::V4(v4) => state.write_u64(u64::from(v4.to_bits()) << 8 | u64::from(self.prefix)),
+            IpAddr::V6(v6) => {
+                state.write_u128(v6.to_bits());
+                state.write_u8(self.prefix);
+            }
+        }
+    }
 }
 
 impl Offender {
