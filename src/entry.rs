@@ -96,9 +96,10 @@ impl<'p> Decoder<'p> {
     }
 }
 
-/// The message without the space that stands between header and message.
+/// The message without the spaces between it and the header: one by RFC 3164, more from some programs.
 fn message(text: &[u8]) -> &[u8] {
-    text.strip_prefix(b" ").unwrap_or(text)
+    let spaces = text.iter().take_while(|&&b| b == b' ').count();
+    text.get(spaces..).unwrap_or(text)
 }
 
 /// The number that the text is; `None` where it is not all digits or over 32 bits.

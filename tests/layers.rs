@@ -110,7 +110,10 @@ fn pure_modules_touch_nothing() {
     for (file, code) in files() {
         if LAYERS[layer(&file)].1 || PURE.contains(&&*file) {
             for effect in EFFECTS {
-                assert!(!code.contains(effect), "`{file}` is pure, but names `{effect}`");
+                // `syslog::` is not `log::`.
+                let named =
+                    code.match_indices(effect).any(|(at, _)| !code[..at].ends_with(char::is_alphanumeric));
+                assert!(!named, "`{file}` is pure, but names `{effect}`");
             }
         }
     }

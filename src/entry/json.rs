@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 use nom::branch::alt;
-use nom::bytes::complete::{is_not, take_while};
+use nom::bytes::complete::is_not;
 use nom::character::complete::char;
 use nom::combinator::{all_consuming, opt};
 use nom::error::{Error, ErrorKind};
@@ -23,8 +23,10 @@ use super::syslog::{self, Tag};
 use super::{Malformed, message, number, program};
 use crate::model::{Entry, Timestamp, Witness};
 
-/// The entry of an object that has a `message` and a `tag` or `program`; any other object is a message
-/// itself, from `unnamed`. Of a key that occurs twice the first counts; an empty value counts as none.
+/// The entry of an object that has a `message`, and a `program` or a `tag` with a colon or pid; any other
+/// object is a message itself, from `unnamed`.
+///
+/// Of a key that occurs twice the first counts; an empty value counts as none.
 pub(super) fn decode<'a>(
     record: &'a mut [u8],
     unnamed: &'a [u8],
@@ -32,7 +34,7 @@ pub(super) fn decode<'a>(
     now: Timestamp,
 ) -> Result<Entry<'a>, Malformed> {
     let mut fields = Fields::read(record).ok_or(Malformed::Json)?;
-    if fields.message.is_none() || (fields.tag.is_none() && fields.program.is_none()) {
+    if !fields.are_rsyslogs(record) {
         return Ok(syslog::bare(record, unnamed, now));
     }
     for place in fields.places() {
@@ -106,6 +108,12 @@ impl Fields {
         }
     }
 
+    /// Whether rsyslog made the object, and not a server whose own log is JSON.
+    fn are_rsyslogs(&self, record: &[u8]) -> bool {
+        let tagged = || Tag::read(record.get(self.tag.as_ref()?.at.clone())?);
+        self.message.is_some() && (self.program.is_some() || tagged().is_some())
+    }
+
     fn places(&mut self) -> impl Iterator<Item = &mut Place> {
         let Self { time, tag, program, pid, uid, exe, comm, unit, message } = self;
         [time, tag, program, pid, uid, exe, comm, unit, message].into_iter().flatten()
@@ -176,8 +184,8 @@ fn nested(input: &[u8]) -> IResult<&[u8], ()> {
     }
 }
 
-fn space(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while(|b: u8| b.is_ascii_whitespace()).parse(input)
+fn space(input: &[u8]) -> IResult<&[u8], ()> {
+    Ok((input.trim_ascii_start(), ()))
 }
 
 /// Replaces each escape by what it stands for, in UTF-8, and returns the length that is left.

@@ -135,8 +135,8 @@ impl Wall {
 /// The year in which this day comes nearest to `now`; `None` if no year has that day.
 fn nearest_year(month: u32, day: u32, now: Timestamp) -> Option<i16> {
     let today = Offset::UTC.to_datetime(jiff::Timestamp::from_second(now.as_secs()).ok()?).date();
-    // 29 February can be eight years away, as in 1900. Other days come each year.
-    let reach = if (month, day) == (2, 29) { 8 } else { 1 };
+    // 29 February can be four years away, as in 1900. Other days come each year.
+    let reach = if (month, day) == (2, 29) { 4 } else { 1 };
     (today.year() - reach..=today.year() + reach)
         .filter_map(|year| Date::new(year, month as i8, day as i8).ok())
         .min_by_key(|date| today.duration_until(*date).as_secs().abs())

@@ -70,6 +70,7 @@ fn traditional_headers() {
     check("Nov 22 05:42:09 <4.6> web01 sshd[123]: Failed password", want);
     check("Nov 22 05:42:09 <auth.info> web01 sshd[123]: Failed password", want);
     check("<999>Nov 22 05:42:09 web01 sshd[123]: Failed password", want);
+    check("Nov 22 05:42:09 web01 auth.info sshd[123]: Failed password", want);
 }
 
 #[test]
@@ -101,6 +102,8 @@ fn stamps_with_a_date() {
     check("2026-11-21T23:42:09.579216-0500 web01 sshd[123]: x", want);
     check("2026-11-22T05:42:09.5792169999 web01 sshd[123]: x", want);
     check("2026-11-22 05:42:09,579216 web01 sshd[123]: x", want);
+    check("2026-11-22T04:42:09.579216Z auth.info: Nov 22 05:42:09 sshd[123]: x", want);
+    check("2026-11-22T04:42:09.579216Z local7.info: sshd[123]:  x", want);
     check("2026-11-22 05:42:09,5 web01 sshd[123] x", "2026-11-22T04:42:09.5Z|sshd[123]|x");
 }
 
@@ -163,9 +166,13 @@ fn the_first_header_counts_and_the_message_is_any_bytes() {
         "Nov 22 05:42:09 web01 sshd[1]: Nov 22 05:42:09 web01 nginx[2]: x",
         &format!("{at}|sshd[1]|Nov 22 05:42:09 web01 nginx[2]: x"),
     );
-    check(b"Nov 22 05:42:09 web01 sshd[1]:  a\0b\xff\r", &format!(r"{at}|sshd[1]| a\x00b\xff"));
+    check(b"Nov 22 05:42:09 web01 sshd[1]:  a\0b\xff\r", &format!(r"{at}|sshd[1]|a\x00b\xff"));
     check(b"Nov 22 05:42:09 w\xff01 ss\xffd[1]: x", &format!(r"{at}|ss\xffd[1]|x"));
     check("Nov 22 05:42:09 web01 sshd[1]:", &format!("{at}|sshd[1]|"));
+    check(
+        "Nov 22 05:42:09 web01 cron: auth.info: sshd[1]: x",
+        &format!("{at}|cron[0]|auth.info: sshd[1]: x"),
+    );
 }
 
 #[test]
@@ -177,7 +184,8 @@ fn a_date_without_year_is_the_nearest() {
     check_time("2026-07-01T00:00:00Z", "Jul 1 00:00:00.25", "2026-06-30T22:00:00.25Z");
     check_time("2026-11-22T05:42:10Z", "Feb 29 12:00:00", "2028-02-29T11:00:00Z");
     check_time("2025-11-22T05:42:10Z", "Feb 29 12:00:00", "2024-02-29T11:00:00Z");
-    check_time("1900-03-01T00:00:00Z", "Feb 29 12:00:00", "1896-02-29T11:00:00Z");
+    check_time("1900-02-28T00:00:00Z", "Feb 29 12:00:00", "1896-02-29T11:00:00Z");
+    check_time("1900-03-01T00:00:00Z", "Feb 29 12:00:00", "1904-02-29T11:00:00Z");
 }
 
 #[test]
@@ -189,7 +197,7 @@ fn an_impossible_time_is_the_time_of_arrival() {
         "Nov 22 24:00:00",
         "Nov 22 12:60:00",
         "Nov 22 12:00:61",
-        "Mar 29 02:30:00", // Skipped: the clock goes from 02:00 to 03:00.
+        "Mar 28 02:30:00", // Skipped: the clock goes from 02:00 to 03:00.
         "2026-02-29T12:00:00Z",
         "2026-13-01T12:00:00Z",
         "2026-11-22T12:00:00+99:00",
@@ -214,12 +222,13 @@ fn of_an_hour_that_comes_twice_it_is_the_one_nearer_to_now() {
 
 #[test]
 fn what_was_decoded_before_makes_no_difference() {
-    let day = |days: i64| Timestamp::from_secs(NOW.as_secs() + days * 24 * 60 * 60);
-    let stamps =
-        ["Nov 22 05:42:09", "Oct 25 02:30:00", "Jan  1 00:00:01", "Feb 29 12:00:00", "Feb 30 12:00:00"];
-    let mut used = Decoder::new(berlin());
-    for now in [0, 1, 100, 181, 183, 365, 366, 800, 0].map(day) {
-        for stamp in stamps.iter().flat_map(|stamp| [stamp, stamp]) {
+    // The hour that came twice was 28 days and four hours ago, and 28 days and five.
+    let hours = [0, 24, 2400, 4344, 4392, 8760, 8784, 19200, -677, -676, 0];
+    for stamp in
+        ["Nov 22 05:42:09", "Oct 25 02:30:00", "Jan  1 00:00:01", "Feb 29 12:00:00", "Feb 30 12:00:00"]
+    {
+        let mut used = Decoder::new(berlin());
+        for now in hours.map(|hours| Timestamp::from_secs(NOW.as_secs() + hours * 60 * 60)) {
             let mut line = format!("{stamp} sshd[1]: x").into_bytes();
             let want = Decoder::new(berlin()).decode(Format::Line, &mut line.clone(), now).unwrap().time;
             assert_eq!(used.decode(Format::Line, &mut line, now).unwrap().time, want, "{stamp} at {now:?}");
@@ -293,6 +302,7 @@ fn an_object_of_another_kind_is_a_message() {
     for line in [
         r#"{"level":"error","ts":1795326130.5,"msg":"a\/b"}"#,
         r#"{"message":"x"}"#,
+        r#"{"message":"x","tag":"access"}"#,
         r#"{"program":"sshd"}"#,
         "{}",
     ] {
@@ -395,7 +405,7 @@ proptest! {
         let json = serde_json::to_string(&text).unwrap();
         let mut line = format!(r#"{{"tag":"a:","message":{json}}}"#).into_bytes();
         let entry = Decoder::new(TimeZone::UTC).decode(Format::Line, &mut line, NOW).unwrap();
-        prop_assert_eq!(entry.message, text.strip_prefix(' ').unwrap_or(&text).as_bytes());
+        prop_assert_eq!(entry.message, text.trim_start_matches(' ').as_bytes());
     }
 
     #[test]
@@ -405,6 +415,6 @@ proptest! {
         let want: String = serde_json::from_str(&format!("\"{text}\"")).unwrap();
         let mut line = format!(r#"{{"tag":"a:","message":"{text}"}}"#).into_bytes();
         let entry = Decoder::new(TimeZone::UTC).decode(Format::Line, &mut line, NOW).unwrap();
-        prop_assert_eq!(entry.message, want.strip_prefix(' ').unwrap_or(&want).as_bytes());
+        prop_assert_eq!(entry.message, want.trim_start_matches(' ').as_bytes());
     }
 }
