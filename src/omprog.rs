@@ -1,11 +1,11 @@
 //! `banstream omprog`: the child that rsyslog starts, which passes log lines on to the engine's socket.
 //!
-//! It is a process of its own because rsyslog starts it late, may start several, kills them, and starts them again,
-//! none of which must touch the engine. What is said to whom is in [`protocol`](self::protocol), without a file in
+//! It is a process of its own because rsyslog starts it late, may start several, kills them, and starts them
+//! again, none of which must touch the engine. What is said to whom is in `protocol`, without a file in
 //! sight; here bytes are moved, by one thread that waits for all sides at once.
 //!
-//! It does not look into a line, has no configuration but its options, and says what it has to say on standard
-//! error: whatever it wrote on standard output would be taken for an answer.
+//! It does not look into a line, has no configuration but its options, and says what it has to say on
+//! standard error: whatever it wrote on standard output would be taken for an answer.
 
 mod protocol;
 
@@ -31,12 +31,12 @@ pub struct Options {
     pub socket: PathBuf,
     /// `confirmMessages="on"`: each line is answered once the engine has taken it.
     pub confirm: bool,
-    /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are rsyslog's, not a log's.
+    /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are no log's.
     pub transactions: bool,
 }
 
-/// How long an answer may take, and what is held at the end. Less than rsyslog has patience for by default: 10 s
-/// (`confirmTimeout`) and 5 s (`closeTimeout`). A restart of the engine takes less.
+/// How long an answer may take, and what is held at the end. Less than rsyslog has patience for by default:
+/// 10 s (`confirmTimeout`) and 5 s (`closeTimeout`). A restart of the engine takes less.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long until the next attempt to connect: at first, and at most.
@@ -46,24 +46,25 @@ const LATE: Duration = Duration::from_millis(640);
 /// Bytes read at once: what a pipe holds.
 const PIECE: usize = 64 << 10;
 
-/// Passes lines from `input` to the engine until the input ends, and answers on `output` if the options say so.
+/// Passes lines from `input` to the engine until the input ends, and answers on `output` where asked to.
 ///
-/// Without confirmation up to 1 MiB of lines is held while the engine is away, then no more is read: rsyslog's own
-/// queue is the place for the rest. With it the answer waits for up to 4 s, and then is an error, after which
-/// rsyslog sends the line again. It never fails at its start, as rsyslog 8.2302 loses lines over that.
+/// Without confirmation up to 1 MiB of lines is held while the engine is away, then no more is read:
+/// rsyslog's own queue is the place for the rest. With it the answer waits for up to 4 s, and then is an
+/// error, after which rsyslog sends the line again. It never fails at its start, as rsyslog 8.2302 loses
+/// lines over that.
 ///
-/// What was sent and has no receipt is sent again on the next connection. So each line comes at least once, and
-/// comes twice only where the engine ended between taking it and saying so.
+/// What was sent and has no receipt is sent again on the next connection. So each line comes at least once,
+/// and comes twice only where the engine ended between taking it and saying so.
 ///
 /// A line that does not end is dropped: a part of a line can have another meaning than the whole.
 ///
-/// SIGHUP does nothing. SIGTERM leaves 4 s for the input to end: when a service manager stops rsyslog it sends it
-/// to us too, while rsyslog still has lines for us.
+/// SIGHUP does nothing. SIGTERM leaves 4 s for the input to end: when a service manager stops rsyslog it
+/// sends it to us too, while rsyslog still has lines for us.
 ///
 /// # Errors
 ///
-/// If lines are left at the end that the engine has not taken and rsyslog will not send again, or if the system
-/// refuses to let us read, answer or wait.
+/// If lines are left at the end that the engine has not taken and rsyslog will not send again, or if the
+/// system refuses to let us read, answer or wait.
 pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<()> {
     let mut terminate = SigSet::empty();
     terminate.add(Signal::SIGTERM);
@@ -158,6 +159,11 @@ fn wait(
     Ok(events.map(|event| event.and_then(|_| fds.next()).is_some_and(|fd| fd.any().unwrap_or(true))))
 }
 
+/// Whether to try again is all there is to do.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
+}
+
 /// The connection to the engine. It is made when there is something to send.
 struct Engine<'a> {
     path: &'a Path,
@@ -185,8 +191,7 @@ impl<'a> Engine<'a> {
                 protocol.sent(count);
                 return count > 0;
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted) => {}
-            Err(error) if self.stream.is_some() && error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if self.stream.is_some() && is_passing(&error) => {}
             Err(error) => self.lost(protocol, now, &error.to_string()),
         }
         false
@@ -214,7 +219,7 @@ impl<'a> Engine<'a> {
                 Ok(()) => (self.retry_at, self.pause) = (None, SOON),
                 Err(NoReceipt) => self.lost(protocol, now, "what it wrote is no receipt"),
             },
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(error) if is_passing(&error) => {}
             Err(error) => self.lost(protocol, now, &error.to_string()),
         }
     }

@@ -1,7 +1,8 @@
 //! Where records come from: journald, a Unix socket, standard input.
 //!
-//! The sources stand apart from the decoders so that bytes can be read in one place and understood in another:
-//! a source cuts its stream into records, and hands over as many as there are, at once, in one [`Batch`].
+//! The sources stand apart from the decoders so that bytes can be read in one place and understood in
+//! another: a source cuts its stream into records, and hands over as many as there are, at once, in one
+//! [`Batch`].
 //!
 //! No source knows what a record says. None spawns a thread or reads the clock: the caller gives each its
 //! thread or task, and the function to hand batches to.
@@ -62,8 +63,8 @@ impl fmt::Display for SourceError {
         match &self.0 {
             Kind::NoJournal(place) => write!(
                 f,
-                "there is no journal in {place} that we may read; is journald running, and are we in the group \
-                 `systemd-journal`?"
+                "there is no journal in {place} that we may read; is journald running, and are we in the \
+                 group `systemd-journal`?"
             ),
             Kind::Journal(place, error) => write!(f, "cannot read the journal in {place}: {error}"),
             Kind::Answered(path) => write!(f, "another process answers at the socket `{}`", path.display()),

@@ -130,4 +130,15 @@ mod tests {
         check(9, &[&["a"], &[""], &["ccc"], &["dd"], &["e"]]);
         check(0, &[&["a", "", "ccc", "dd", "e"]]);
     }
+
+    #[test]
+    fn records_come_back_as_they_went_in() {
+        let want: [&[u8]; 5] = [b"", b"one", b"", b"two\nlines\0", b"\xff"];
+        let mut records = Records::new(Format::Journal);
+        want.iter().for_each(|record| records.push(record));
+        assert_eq!(records.iter().collect::<Vec<_>>(), want);
+        assert_eq!((records.len(), records.size()), (5, 14));
+        records.clear();
+        assert!(records.is_empty() && records.iter().next().is_none());
+    }
 }

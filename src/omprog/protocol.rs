@@ -1,14 +1,14 @@
 //! Who is told what: rsyslog's omprog protocol on one side, the engine's receipts on the other.
 //!
-//! It stands apart from the moving of bytes so that every order of events can be tried, byte by byte. The rules
-//! are those that rsyslog 8.2302 was seen to follow, beyond what its manual says (omprog, "confirmMessages" and
-//! "useTransactions"):
+//! It stands apart from the moving of bytes so that every order of events can be tried, byte by byte. The
+//! rules are those that rsyslog 8.2302 was seen to follow, beyond what its manual says (omprog,
+//! "confirmMessages" and "useTransactions"):
 //!
 //! - The child first says `OK`, then answers each line with exactly one line, in a write of its own.
-//! - After any other answer than the three below, rsyslog sends the line again; after one to a `COMMIT
+//! - After any answer but `OK` and `DEFER_COMMIT` rsyslog sends the line again; after one to a `COMMIT
 //!   TRANSACTION`, every line of the transaction.
-//! - Inside a transaction lines are answered `DEFER_COMMIT`, which means "this one is mine": after an error or a
-//!   crash rsyslog does not send it again. `OK` there would end the transaction.
+//! - Inside a transaction lines are answered `DEFER_COMMIT`, which means "this one is mine": after an error
+//!   or a crash rsyslog does not send it again. `OK` there would end the transaction.
 //!
 //! It knows no clock, file, socket or process, and does not know whether the engine can be reached at all.
 
@@ -102,7 +102,8 @@ impl Protocol {
         self.lines.feed(piece);
     }
 
-    /// The next answer that is due, to be written at once and alone. Call it until there is none, after any other.
+    /// The next answer that is due, to be written at once and alone. Call it until there is none, after any
+    /// other.
     pub(super) fn answer(&mut self) -> Option<&'static [u8]> {
         while self.question.is_some() || self.take_line() {
             let answer = match self.question {
@@ -143,8 +144,8 @@ impl Protocol {
         true
     }
 
-    /// Gives up: the answer to what was asked, which rsyslog will send again. The connection must end too, or late
-    /// receipts would be taken for those of later lines.
+    /// Gives up: the answer to what was asked, which rsyslog will send again. The connection must end too, or
+    /// late receipts would be taken for those of later lines.
     pub(super) fn refuse(&mut self) -> &'static [u8] {
         if let Some(Question::Sent(again) | Question::Taken(again)) = self.question.take() {
             self.held.truncate(again);

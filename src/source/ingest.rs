@@ -1,10 +1,10 @@
-//! The Unix socket that takes log lines: from `banstream omprog`, and from anything else that can write lines.
+//! The Unix socket that takes log lines, from `banstream omprog` and from anything else that writes lines.
 //!
-//! It stands apart from the other sources because it serves many clients at once, and because it is the only one
-//! that can answer. A client sends lines that end in `\n`. If its first line is [`GREETING`] it wants receipts:
-//! for lines that the engine has taken, their number in decimal and `\n`, in the order of the lines; the numbers
-//! add up. What has no receipt when the connection ends, the client sends again on the next. No other client is
-//! ever written to.
+//! It stands apart from the other sources because it serves many clients at once, and because it is the only
+//! one that can answer. A client sends lines that end in `\n`. If its first line is [`GREETING`] it wants
+//! receipts: for lines that the engine has taken, their number in decimal and `\n`, in the order of the
+//! lines; the numbers add up. What has no receipt when the connection ends, the client sends again on the
+//! next. No other client is ever written to.
 //!
 //! It does not know what a line says, nor what became of it in the engine.
 
@@ -19,6 +19,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -48,10 +49,17 @@ const UNDECIDED: usize = 16;
 ///
 /// # Errors
 ///
-/// If another process answers there, if something else than a socket has that name, if there is no such group, or
-/// if the system refuses.
+/// If another process answers there, if something else than a socket has that name, if there is no such
+/// group, or if the system refuses.
 pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SourceError> {
     let refused = |error| SourceError(Kind::Socket(path.to_owned(), error));
+    let gid = match group {
+        None => None,
+        Some(name) => match Group::from_name(name).map_err(|errno| refused(errno.into()))? {
+            Some(group) => Some(group.gid.as_raw()),
+            None => return Err(SourceError(Kind::NoGroup(name.to_owned()))),
+        },
+    };
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(refused(error)),
@@ -68,11 +76,7 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SourceErro
         },
     }
     let listener = UnixListener::bind(path).map_err(refused)?;
-    if let Some(name) = group {
-        let found = nix::unistd::Group::from_name(name).map_err(|errno| refused(errno.into()))?;
-        let gid = found.ok_or_else(|| SourceError(Kind::NoGroup(name.to_owned())))?.gid;
-        std::os::unix::fs::chown(path, None, Some(gid.as_raw())).map_err(refused)?;
-    }
+    std::os::unix::fs::chown(path, None, gid).map_err(refused)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).map_err(refused)?;
     Ok(listener)
 }
@@ -85,10 +89,10 @@ pub fn connect(path: &Path) -> io::Result<StdStream> {
     Ok(fd.into())
 }
 
-/// Serves clients until `stop` is over, then reads no more, gives the receipts still owed, and returns in 1 s.
+/// Serves clients until `stop` is over; then reads no more, gives the receipts owed, and returns within 1 s.
 ///
-/// A lone line is a batch of its own, at once; under load a batch is up to 64 KiB. While `sink` waits, nothing is
-/// read from that client; where it breaks off, or drops a receipt untold, the client is left.
+/// A lone line is a batch of its own, at once; under load a batch is up to 64 KiB. While `sink` waits,
+/// nothing is read from that client; where it breaks off, or drops a receipt untold, the client is left.
 ///
 /// A line without its `\n` when the client leaves is no record: its end may be missing. Lines over
 /// [`LONGEST`](super::lines::LONGEST) become empty ones, so that receipts still add up.
@@ -125,8 +129,8 @@ where
 
 /// Serves one client until it leaves or `stopped`'s sender is dropped, and its receipts are given.
 ///
-/// A client that asks for receipts and does not read them gets fewer and larger ones. It is never waited for, so
-/// a first line that only looks like [`GREETING`] holds up nothing.
+/// A client that asks for receipts and does not read them gets fewer and larger ones. It is never waited for,
+/// so a first line that only looks like [`GREETING`] holds up nothing.
 async fn client<S, F>(stream: UnixStream, sink: S, mut stopped: watch::Receiver<()>) -> io::Result<()>
 where
     S: Fn(Batch) -> F,
@@ -284,7 +288,7 @@ mod tests {
 
     /// Writes these bytes and leaves; the lines that arrive, and how many were too long.
     #[track_caller]
-    fn check(writes: &'static [&'static [u8]], want: &[&[u8]], overlong: u64) {
+    fn check(writes: &[&[u8]], want: &[&[u8]], overlong: u64) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (lines, counted) = runtime.block_on(async {
             let mut client = Client::new();
@@ -319,8 +323,8 @@ mod tests {
 
     #[test]
     fn a_line_too_long_becomes_an_empty_one() {
-        const LONG: [u8; LONGEST + 1] = [b'x'; LONGEST + 1];
-        check(&[&LONG, b"\nnext\n"], &[b"", b"next"], 1);
+        let long = [b'x'; LONGEST + 1];
+        check(&[&long, b"\nnext\n"], &[b"", b"next"], 1);
     }
 
     #[test]
@@ -384,11 +388,9 @@ mod tests {
         assert_eq!(receipts.lines().map(|line| line.parse::<u32>().unwrap()).sum::<u32>(), 20_000);
     }
 
-    /// A fresh path for a socket.
+    /// A path for a socket.
     fn path(name: &str) -> PathBuf {
-        let directory = std::env::temp_dir().join(format!("banstream-ingest-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        directory.join(name)
+        std::env::temp_dir().join(format!("banstream-{name}-{}", std::process::id()))
     }
 
     #[track_caller]
@@ -407,13 +409,14 @@ mod tests {
         let second = bind(&path, Some("root")).unwrap();
         assert!(connect(&path).is_ok());
         drop(second);
-        refused(&path, Some("no-such-group"), "there is no group `no-such-group`");
         std::fs::remove_file(&path).unwrap();
+        refused(&path, Some("no-such-group"), "there is no group `no-such-group`");
         std::fs::write(&path, "precious").unwrap();
         refused(&path, None, "`PATH` is there already and is not a socket; remove it or choose another path");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let inside = path.join("socket");
         refused(&inside, None, "cannot listen at the socket `PATH`: Not a directory (os error 20)");
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[tokio::test]
@@ -442,5 +445,6 @@ mod tests {
         drop(stop);
         served.await.unwrap();
         assert!(batches.recv().await.is_none());
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,11 +1,11 @@
-//! Follows the journal: every entry of the programs asked for, from a known place on, for as long as it is let.
+//! Follows the journal: every entry of the programs asked for, from a known place on.
 //!
-//! It stands apart because libsystemd's reader may only be used by the thread that opened it, and because it is
-//! asked, not waited for. Journald holds back its notifications: whoever sleeps on its file descriptor gets a lone
-//! line after 456 ms. To look again every 10 ms gets it in 6 ms, for 0.4 % of a core.
+//! It stands apart because libsystemd's reader may only be used by the thread that opened it, and because it
+//! is asked, not waited for. Journald holds back its notifications: whoever sleeps on its file descriptor
+//! gets a lone line after 456 ms. To look again every 10 ms gets it in 6 ms, for 0.4 % of a core.
 //!
-//! It takes the fields that the decoder wants and looks into none of them. Whose word a field is (`_UID`, `_EXE`)
-//! and what the message says is for others.
+//! It takes the fields that the decoder wants and looks into none of them. Whose word a field is (`_UID`,
+//! `_EXE`) and what the message says is for others.
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -26,7 +26,8 @@ use crate::model::Timestamp;
 const ENTRIES: usize = 1024;
 const BYTES: usize = 1 << 20;
 
-/// The longest field that is passed on, in bytes with its name. Journald takes fields of up to 768 MiB from anybody.
+/// The longest field that is passed on, in bytes with its name. Journald takes fields of up to 768 MiB from
+/// anybody.
 const LONGEST: usize = 1 << 20;
 
 /// How long until the next look after one that found something, and after one that did not.
@@ -80,11 +81,11 @@ enum Start {
 }
 
 impl Follower {
-    /// Opens a journal after the entry with the cursor `from`; without one at its end, so that the first entry to
-    /// come is the first one written from now on.
+    /// Opens a journal after the entry with the cursor `from`; without one at its end, so that the first
+    /// entry to come is the first one written from now on.
     ///
-    /// If that entry is gone (vacuumed), reading begins with the nearest later one; if `from` is no cursor at all,
-    /// at the end. Either is logged.
+    /// If that entry is gone (vacuumed), reading begins with the nearest later one; if `from` is no cursor at
+    /// all, at the end. Either is logged.
     ///
     /// # Errors
     ///
@@ -96,25 +97,22 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink` breaks off.
+    /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink`
+    /// breaks off.
     ///
-    /// The `position` of a batch is the cursor of its last entry: open with it the next time, and no entry is lost
-    /// or doubled. While `sink` blocks nothing is read, nor `stop` heeded; the journal keeps what comes.
+    /// The `position` of a batch is the cursor of its last entry: open with it the next time, and no entry is
+    /// lost or doubled. While `sink` blocks nothing is read, nor `stop` heeded; the journal keeps what comes.
     ///
-    /// An entry that cannot be read is left out. A journal that fails is opened again at the last position, after a
-    /// pause that grows to 10 s.
+    /// An entry that cannot be read is left out. A journal that fails is opened again at the last position,
+    /// after a pause that grows to 10 s.
     pub fn run(mut self, stop: &Receiver<Infallible>, mut sink: impl FnMut(Batch) -> ControlFlow<()>) {
         let mut backoff = SOON;
         loop {
-            let pause = match self.read() {
-                Ok(batch) => {
-                    backoff = SOON;
-                    let pause = match &batch {
-                        None => IDLE,
-                        Some(batch) if is_full(batch) => Duration::ZERO,
-                        Some(_) => BUSY,
-                    };
-                    if batch.is_some_and(|batch| sink(batch).is_break()) {
+            let pause = match self.read().inspect(|_| backoff = SOON) {
+                Ok(None) => IDLE,
+                Ok(Some(batch)) => {
+                    let pause = if is_full(&batch) { Duration::ZERO } else { BUSY };
+                    if sink(batch).is_break() {
                         return;
                     }
                     pause
@@ -131,8 +129,8 @@ impl Follower {
         }
     }
 
-    /// What has come since the last call, at most one batch of it. After an error nothing has been taken, and the
-    /// journal is opened again by the next call.
+    /// What has come since the last call, at most one batch of it. After an error nothing has been taken, and
+    /// the journal is opened again by the next call.
     fn read(&mut self) -> Result<Option<Batch>, SourceError> {
         let mut journal = match self.journal.take() {
             Some(journal) => journal,
@@ -164,8 +162,9 @@ impl Follower {
             }
         }
         if let Start::Tail = self.start {
-            // seek_tail() alone does not hold the place: next() would then give the last of what has come by the
-            // time it is called. If nothing matches yet there is no entry to hold on to, and the head is as good.
+            // seek_tail() alone does not hold the place: next() would then give the last of what has come by
+            // the time it is called. If nothing matches yet there is no entry to hold on to, and the head is
+            // as good.
             journal.seek_tail()?;
             if journal.previous()? > 0 {
                 self.start = Start::After(journal.cursor()?);
@@ -184,7 +183,7 @@ impl Follower {
             if mem::take(&mut self.resuming) && self.is_known(journal)? {
                 continue;
             }
-            take(journal, &mut batch);
+            add_entry(journal, &mut batch);
         }
         if batch.records.is_empty() {
             return Ok(None);
@@ -213,7 +212,7 @@ fn is_full(batch: &Batch) -> bool {
 }
 
 /// Adds the current entry to the batch, unless it cannot be read.
-fn take(journal: &mut systemd::Journal, batch: &mut Batch) {
+fn add_entry(journal: &mut systemd::Journal, batch: &mut Batch) {
     let Some(time) = journal.timestamp_usec().ok().and_then(|micros| i64::try_from(micros).ok()) else {
         return;
     };
@@ -221,8 +220,8 @@ fn take(journal: &mut systemd::Journal, batch: &mut Batch) {
     batch.records.push_with(|record| {
         entry::journal::begin(record, Timestamp::from_micros(time));
         journal.restart_data();
-        // Enumerated once: five look-ups by name cost twice that. An error ends the entry, as libsystemd would
-        // give the same one again: it stays at a field that it cannot unpack.
+        // Enumerated once: five look-ups by name cost twice that. An error ends the entry, as libsystemd
+        // would give the same one again: it stays at a field that it cannot unpack.
         while let Ok(Some(field)) = journal.enumerate_data() {
             match field.data() {
                 data if !entry::journal::wanted(data) => {}

@@ -16,8 +16,8 @@ const PIECE: usize = 256 << 10;
 
 /// Reads `input` to its end and gives its lines to `sink`, until that breaks off.
 ///
-/// What stands after the last `\n` is a line too. A read that blocks cannot be ended from outside: give this a
-/// thread that nobody has to wait for. Lines over [`LONGEST`](super::lines::LONGEST) become empty ones.
+/// What stands after the last `\n` is a line too. A read that blocks cannot be ended from outside: give this
+/// a thread that nobody has to wait for. Lines over [`LONGEST`](super::lines::LONGEST) become empty ones.
 pub fn read(mut input: impl Read, mut sink: impl FnMut(Batch) -> ControlFlow<()>) -> Result<()> {
     let mut lines = Lines::default();
     let mut piece = vec![0; PIECE];

@@ -1,0 +1,439 @@
+//! Follows real journal files, as systemd-journal-remote writes them: none of their entries is lost or
+//! doubled, whatever happens to the files and to the reader.
+//!
+//! It needs Debian's package `systemd-journal-remote`, and touches no journal of the machine.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+use std::convert::Infallible;
+use std::fs;
+use std::io::Write;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use banstream::source::Batch;
+use banstream::source::journald::{Follower, Journal, Place};
+
+/// How long anything may take here. Nothing comes near it unless it never comes.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A place before every entry: reading goes on with the nearest later one.
+const BEGINNING: &str =
+    "s=00000000000000000000000000000001;i=1;b=00000000000000000000000000000001;m=1;t=1;x=1";
+
+#[test]
+fn without_a_cursor_only_new_entries_come() {
+    let directory = Directory::new("tail");
+    let mut file = directory.file("one");
+    file.write(1..=10);
+    let mut follower = directory.follow(None);
+    file.write(11..=500);
+    assert_eq!(follower.until(490), (11..=500).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_first_burst_comes_whole_where_nothing_matched_before() {
+    let directory = Directory::new("burst");
+    let mut file = directory.file("one");
+    file.write_as("cron", "cron", 1..=10);
+    let mut follower = directory.follow(None);
+    file.write(11..=500);
+    assert_eq!(follower.until(490), (11..=500).collect::<Vec<_>>());
+}
+
+#[test]
+fn with_a_cursor_the_entry_after_it_is_next() {
+    let directory = Directory::new("resume");
+    let mut file = directory.file("one");
+    file.write(1..=300);
+    let mut first = directory.follow(Some(BEGINNING));
+    assert_eq!(first.until(300), (1..=300).collect::<Vec<_>>());
+    let position = first.stop();
+    file.write(301..=600);
+    let mut second = directory.follow(position.as_deref());
+    file.write(601..=700);
+    assert_eq!(second.until(400), (301..=700).collect::<Vec<_>>());
+    // With nothing new, the entry at the cursor does not come again.
+    let position = second.stop();
+    let mut third = directory.follow(position.as_deref());
+    file.write(701..=701);
+    assert_eq!(third.until(1), [701]);
+}
+
+#[test]
+fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
+    let directory = Directory::new("vacuumed");
+    let mut one = directory.file("one");
+    one.write(1..=100);
+    let mut first = directory.follow(Some(BEGINNING));
+    first.until(100);
+    let position = first.stop();
+    drop(one);
+    directory.file("two").write(101..=200);
+    directory.delete("one");
+    let mut second = directory.follow(position.as_deref());
+    assert_eq!(second.until(100), (101..=200).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_no_cursor_leads_to_the_tail() {
+    let directory = Directory::new("nonsense");
+    let mut file = directory.file("one");
+    file.write(1..=10);
+    for nonsense in ["", "nonsense", "s=1;i=x", "with\0NUL"] {
+        let mut follower = directory.follow(Some(nonsense));
+        file.write(11..=11);
+        assert_eq!(follower.until(1), [11], "{nonsense:?}");
+    }
+}
+
+#[test]
+fn files_may_come_and_go_while_they_are_read() {
+    let directory = Directory::new("rotation");
+    let mut old = directory.file("file-0");
+    old.write(1..=100);
+    let mut follower = directory.follow(Some(BEGINNING));
+    let mut want = 100;
+    follower.until(100);
+    for rotation in 1..8 {
+        old.write(want + 1..=want + 50);
+        let mut new = directory.file(&format!("file-{rotation}"));
+        new.write(want + 51..=want + 150);
+        want += 150;
+        follower.until(want as usize);
+        // Vacuumed at once, or two rotations later.
+        match rotation {
+            1 | 3 | 5 | 7 => directory.delete(&format!("file-{}", rotation - 1)),
+            4 | 6 => directory.delete(&format!("file-{}", rotation - 3)),
+            _ => {}
+        }
+        old = new;
+    }
+    old.write(want + 1..=want + 100);
+    assert_eq!(follower.until(want as usize + 100), (1..=want + 100).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_a_hundred_thousand_none_is_lost_or_doubled_by_stops_and_starts() {
+    let directory = Directory::new("many");
+    let mut position = Some(BEGINNING.to_owned());
+    let mut got = Vec::new();
+    let mut file = directory.file("one");
+    file.write(1..=50_000);
+    let writer = std::thread::spawn(move || file.write(50_001..=100_000));
+    while got.len() < 100_000 {
+        let mut follower = directory.follow(position.as_deref());
+        follower.until(17_000.min(100_000 - got.len()));
+        position = follower.stop();
+        got.append(&mut follower.numbers);
+    }
+    writer.join().unwrap();
+    assert!(got.iter().copied().eq(1..=100_000));
+}
+
+#[test]
+fn a_sink_that_breaks_off_ends_it() {
+    let directory = Directory::new("break");
+    directory.file("one").write(1..=5000);
+    let mut follower = Follower::open(directory.journal(), Some(BEGINNING.to_owned())).unwrap();
+    let (_stop, stopped) = channel();
+    let mut batches = Vec::new();
+    follower.run(&stopped, |batch| {
+        batches.push(batch);
+        ControlFlow::Break(())
+    });
+    assert_eq!(batches.len(), 1);
+    assert_eq!(batches[0].records.len(), 1024);
+    follower = Follower::open(directory.journal(), batches[0].position.clone()).unwrap();
+    follower.run(&stopped, |batch| {
+        assert_eq!(numbers(&batch)[0], 1025);
+        ControlFlow::Break(())
+    });
+}
+
+#[test]
+fn it_ends_soon_after_it_is_told_to() {
+    let directory = Directory::new("stop");
+    let mut file = directory.file("one");
+    file.write(1..=1);
+    let mut follower = directory.follow(None);
+    let began = Instant::now();
+    follower.stop();
+    assert!(began.elapsed() < Duration::from_millis(50), "{:?}", began.elapsed());
+}
+
+#[test]
+fn only_the_programs_asked_for_come() {
+    let directory = Directory::new("programs");
+    let mut file = directory.file("one");
+    file.write_as("cron", "cron", 1..=1);
+    file.write_as("sshd", "other", 2..=2);
+    file.write_as("other", "sshd", 3..=3);
+    file.write_as("sshd-session", "sshd", 4..=4);
+    file.write_as("sshd-", "sshd-", 5..=5);
+    file.write_as("x", "a-name-too-long", 6..=6);
+    file.write_as("y", "a-name-too-lon", 7..=7);
+    let mut follower = directory.follow(Some(BEGINNING));
+    assert_eq!(follower.until(4), [2, 3, 4, 6]);
+}
+
+#[test]
+fn bytes_come_as_they_were_written() {
+    let directory = Directory::new("bytes");
+    let mut file = directory.file("one");
+    let large = "compressible ".repeat(80_000);
+    let messages: [&[u8]; 6] =
+        [b"", b"line\nfeed\n", b"\xff\xfe\0\x1b[0m", b"MESSAGE=x", large.as_bytes(), &[b'x'; (1 << 20) + 1]];
+    for message in messages {
+        file.entry(&[
+            ("SYSLOG_IDENTIFIER", b"sshd"),
+            ("_PID", b"22"),
+            ("UNWANTED", b"x"),
+            ("MESSAGE", message),
+        ]);
+    }
+    let follower = directory.follow(Some(BEGINNING));
+    let mut records = Vec::new();
+    let mut overlong = 0;
+    while records.len() < messages.len() {
+        let batch = follower.batches.recv_timeout(LIMIT).unwrap();
+        records.extend(batch.records.iter().map(fields));
+        overlong += batch.overlong;
+    }
+    for (record, message) in records.iter().zip(&messages[..5]) {
+        let want = [b"MESSAGE=", *message].concat();
+        assert!(record.contains(&want), "{:.80?}", String::from_utf8_lossy(&want));
+    }
+    let mut last = records[5].clone();
+    last.sort();
+    assert_eq!(last, [&b"SYSLOG_IDENTIFIER=sshd"[..], b"_PID=22"]);
+    assert_eq!(overlong, 1);
+}
+
+#[test]
+fn without_a_journal_it_says_so() {
+    let directory = Directory::new("none");
+    let refused = || Follower::open(directory.journal(), None).map(drop).unwrap_err().to_string();
+    let place = directory.0.display();
+    let want = "that we may read; is journald running, and are we in the group `systemd-journal`?";
+    assert_eq!(refused(), format!("there is no journal in `{place}` {want}"));
+    fs::remove_dir(&directory.0).unwrap();
+    let want = "sd_journal_open_directory: No such file or directory (os error 2)";
+    assert_eq!(refused(), format!("cannot read the journal in `{place}`: {want}"));
+}
+
+/// The fields of a record, each `NAME=value`.
+fn fields(record: &[u8]) -> Vec<Vec<u8>> {
+    let mut rest = &record[8..];
+    let mut fields = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (field, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        fields.push(field.to_vec());
+        rest = after;
+    }
+    fields
+}
+
+/// The numbers in the messages, and each record's time checked against its own.
+fn numbers(batch: &Batch) -> Vec<u32> {
+    let number = |record: &[u8]| {
+        let fields = fields(record);
+        let message = fields.iter().find_map(|field| field.strip_prefix(b"MESSAGE=number ")).unwrap();
+        let number = str::from_utf8(message).unwrap().parse().unwrap();
+        assert_eq!(record[..8], i64::try_from(time(number)).unwrap().to_le_bytes());
+        number
+    };
+    batch.records.iter().map(number).collect()
+}
+
+/// When entry `number` was written, in microseconds.
+fn time(number: u32) -> u64 {
+    1_700_000_000_000_000 + u64::from(number) * 1000
+}
+
+/// A directory for journal files, which goes when the test is over.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&path));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// A new journal file, and the process that writes it.
+    fn file(&self, name: &str) -> File {
+        File::new(self.0.join(name).with_extension("journal"))
+    }
+
+    fn delete(&self, name: &str) {
+        fs::remove_file(self.0.join(name).with_extension("journal")).unwrap();
+    }
+
+    fn journal(&self) -> Journal {
+        let programs = ["sshd", "sshd-session", "a-name-too-long-for-the-kernel"];
+        Journal { place: Place::Directory(self.0.clone()), programs: programs.map(str::to_owned).to_vec() }
+    }
+
+    /// Follows the files, from a thread of its own; returns when the place is found.
+    fn follow(&self, from: Option<&str>) -> Following {
+        let (journal, from) = (self.journal(), from.map(str::to_owned));
+        let (opened, ready) = channel();
+        let (sender, batches) = sync_channel(1000);
+        let (stop, stopped) = channel();
+        let thread = std::thread::spawn(move || {
+            let follower = Follower::open(journal, from).unwrap();
+            opened.send(()).unwrap();
+            follower.run(&stopped, |batch| {
+                sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue)
+            });
+        });
+        ready.recv_timeout(LIMIT).unwrap();
+        Following { batches, stop: Some(stop), thread: Some(thread), numbers: Vec::new(), position: None }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// A follower at work.
+struct Following {
+    batches: Receiver<Batch>,
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+    numbers: Vec<u32>,
+    position: Option<String>,
+}
+
+impl Following {
+    /// All numbers that have come, once there are this many.
+    fn until(&mut self, count: usize) -> Vec<u32> {
+        while self.numbers.len() < count {
+            let batch = self.batches.recv_timeout(LIMIT).unwrap_or_else(|_| {
+                panic!("got {} of {count}, the last {:?}", self.numbers.len(), self.numbers.last())
+            });
+            self.add(batch);
+        }
+        self.numbers.clone()
+    }
+
+    /// Stops it, and takes in what was on its way; the position after all of it.
+    fn stop(&mut self) -> Option<String> {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap();
+        while let Ok(batch) = self.batches.try_recv() {
+            self.add(batch);
+        }
+        self.position.clone()
+    }
+
+    fn add(&mut self, batch: Batch) {
+        assert!(!batch.records.is_empty() && batch.records.len() <= 1024);
+        self.numbers.extend(numbers(&batch));
+        self.position = Some(batch.position.expect("a cursor"));
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+/// A journal file that is being written.
+struct File {
+    path: PathBuf,
+    writer: Child,
+    input: Option<ChildStdin>,
+    entries: u64,
+}
+
+impl File {
+    fn new(path: PathBuf) -> Self {
+        let mut writer = Command::new("/lib/systemd/systemd-journal-remote")
+            .arg("--output")
+            .arg(&path)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("systemd-journal-remote cannot be started; it is in Debian's package of that name");
+        Self { path, input: writer.stdin.take(), writer, entries: 0 }
+    }
+
+    /// Writes an entry of sshd for each number.
+    fn write(&mut self, numbers: RangeInclusive<u32>) {
+        self.write_as("sshd", "sshd", numbers);
+    }
+
+    fn write_as(&mut self, identifier: &str, comm: &str, numbers: RangeInclusive<u32>) {
+        for number in numbers {
+            let message = format!("number {number}");
+            let fields: [(&str, &[u8]); 3] = [
+                ("SYSLOG_IDENTIFIER", identifier.as_bytes()),
+                ("_COMM", comm.as_bytes()),
+                ("MESSAGE", message.as_bytes()),
+            ];
+            self.entry_at(time(number), &fields);
+        }
+        self.flush();
+    }
+
+    fn entry(&mut self, fields: &[(&str, &[u8])]) {
+        self.entry_at(time(1), fields);
+        self.flush();
+    }
+
+    /// In the journal export format (systemd.io/JOURNAL_EXPORT_FORMATS).
+    fn entry_at(&mut self, time: u64, fields: &[(&str, &[u8])]) {
+        let mut entry =
+            format!("__REALTIME_TIMESTAMP={time}\n__MONOTONIC_TIMESTAMP={}\n", time % 1_000_000_000_000);
+        entry.push_str("_BOOT_ID=0123456789abcdef0123456789abcdef\n");
+        let mut entry = entry.into_bytes();
+        for (name, value) in fields {
+            match value.len() as u64 {
+                // systemd-journal-remote takes no empty field in the form that carries any byte.
+                0 => entry.extend([name.as_bytes(), b"=\n"].concat()),
+                length => {
+                    entry.extend([name.as_bytes(), b"\n", &length.to_le_bytes(), value, b"\n"].concat());
+                }
+            }
+        }
+        entry.push(b'\n');
+        self.input.as_mut().unwrap().write_all(&entry).unwrap();
+        self.entries += 1;
+    }
+
+    /// Waits until the file holds what has been written: its header counts its entries (offset 152,
+    /// systemd.io/JOURNAL_FILE_FORMAT).
+    fn flush(&self) {
+        let end = Instant::now() + LIMIT;
+        let count = || {
+            let mut count = [0; 8];
+            fs::File::open(&self.path).ok()?.read_exact_at(&mut count, 152).ok()?;
+            Some(u64::from_le_bytes(count))
+        };
+        while count() != Some(self.entries) {
+            assert!(Instant::now() < end, "the journal was not written: {:?} of {}", count(), self.entries);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        drop(self.writer.wait());
+    }
+}
