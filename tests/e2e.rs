@@ -1,0 +1,368 @@
+//! The whole daemon, against real servers, real log daemons and the kernel's packet filter.
+//!
+//! Each test has two hosts of its own, a victim and an attacker, made by `e2e/victim` in namespaces that end with
+//! the test. That takes root and the packages that `contrib/test` installs, so a plain `cargo test` leaves
+//! these tests out.
+//!
+//! Nothing here knows how the daemon works inside: it is started, attacked and asked as an operator would.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The default number of offences that earn a ban.
+const MAX_RETRY: usize = 5;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn attacks_that_rsyslog_tells_of_end_in_bans() {
+    attacks_end_in_bans("rsyslog", &["ssh", "ftp", "http", "apache"]);
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn attacks_that_journald_tells_of_end_in_bans() {
+    attacks_end_in_bans("journald", &["ssh", "ftp", "http"]);
+}
+
+/// One offence too few earns nothing, enough earn a ban, and nobody else notices.
+#[track_caller]
+fn attacks_end_in_bans(log: &str, servers: &[&str]) {
+    let lab = Lab::up(log);
+    let _daemon = lab.start("");
+    thread::scope(|scope| {
+        for (nth, server) in servers.iter().enumerate() {
+            let lab = &lab;
+            scope.spawn(move || {
+                let patient = format!("198.51.100.{}", 10 + nth);
+                lab.attack(server, &patient, MAX_RETRY - 1);
+                for eager in [format!("198.51.100.{}", 20 + nth), format!("2001:db8:bad:{nth}::1")] {
+                    lab.attack(server, &eager, MAX_RETRY);
+                    lab.wait_until(&format!("{eager} is banned for {server}"), || lab.is_banned(&eager));
+                    assert!(!lab.reaches(&eager), "{eager} still gets through after attacks on {server}");
+                }
+                assert!(!lab.is_banned(&patient), "{patient} is banned too early by {server}");
+                lab.attack(server, &patient, 1);
+                lab.wait_until(&format!("{patient} is banned for {server}"), || lab.is_banned(&patient));
+            });
+        }
+    });
+    for server in servers {
+        for honest in ["198.51.100.99", "2001:db8:bad:99::1"] {
+            assert_eq!(lab.log_in(server, honest, "sesame"), "1\n", "{honest} is shut out of {server}");
+        }
+    }
+    for iptables in ["iptables", "ip6tables"] {
+        let rules = lab.sh(&format!("{iptables} -t raw -S; {iptables} -S"));
+        let ours: Vec<&str> = rules.lines().filter(|rule| rule.starts_with("-A")).collect();
+        assert_eq!(ours, ["-A PREROUTING -m set --match-set banstream src,dst -j DROP"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn rsyslog_keeps_what_is_logged_while_the_daemon_is_away() {
+    nothing_is_lost_while_the_daemon_is_away("rsyslog");
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn journald_keeps_what_is_logged_while_the_daemon_is_away() {
+    nothing_is_lost_while_the_daemon_is_away("journald");
+}
+
+#[track_caller]
+fn nothing_is_lost_while_the_daemon_is_away(log: &str) {
+    let lab = Lab::up(log);
+    let (before, during) = ("198.51.100.1", "198.51.100.2");
+    let daemon = lab.start("");
+    lab.attack("ssh", before, MAX_RETRY);
+    lab.wait_until("the first is banned", || lab.is_banned(before));
+    daemon.stop();
+    assert!(!lab.reaches(before), "a ban ended with the daemon");
+    lab.attack("ssh", during, MAX_RETRY);
+    assert!(lab.reaches(during));
+
+    let daemon = lab.start("");
+    lab.wait_until("the second is banned", || lab.is_banned(during));
+    assert!(lab.is_banned(before));
+    daemon.kill();
+    assert!(!lab.reaches(before), "a ban ended with the daemon");
+
+    let _daemon = lab.start("");
+    lab.sh(&format!("banstream unban {before}"));
+    lab.wait_until("the first is free", || lab.reaches(before));
+    assert!(!lab.reaches(during));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_wrong_configuration_changes_nothing() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("");
+    lab.sh("banstream ban 198.51.100.1");
+    lab.attack("ssh", "198.51.100.2", MAX_RETRY - 1);
+
+    lab.write_config("[jail.sshd]\nmaxretri = 1\n");
+    let answer = lab.output("banstream reload");
+    assert_eq!(answer.status.code(), Some(1), "{answer:?}");
+    let words = String::from_utf8_lossy(&answer.stderr);
+    assert!(words.contains("banstream.toml:2:1") && words.contains("maxretry"), "{words}");
+    lab.sh("kill -HUP $(cat /run/banstream.pid)");
+    lab.attack("ssh", "198.51.100.2", 1);
+    lab.wait_until("the fifth offence counts with the four before", || lab.is_banned("198.51.100.2"));
+    assert!(lab.is_banned("198.51.100.1"));
+
+    lab.write_config("[jail.sshd]\nmaxretry = 2\n");
+    lab.sh("banstream reload");
+    lab.attack("ssh", "198.51.100.3", 2);
+    lab.wait_until("two offences are enough", || lab.is_banned("198.51.100.3"));
+    assert!(lab.is_banned("198.51.100.1"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_local_user_can_get_nobody_banned_through_rsyslog() {
+    a_local_user_can_get_nobody_banned("rsyslog");
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_local_user_can_get_nobody_banned_through_journald() {
+    a_local_user_can_get_nobody_banned("journald");
+}
+
+#[track_caller]
+fn a_local_user_can_get_nobody_banned(log: &str) {
+    let lab = Lab::up(log);
+    let _daemon = lab.start("");
+    lab.sh("for i in {1..20}; do
+                runuser -u alice -- logger -p auth.info -t sshd \
+                    'Failed password for root from 198.51.100.77 port 22 ssh2'
+            done");
+    lab.attack("ssh", "198.51.100.1", MAX_RETRY);
+    lab.wait_until("the real attacker is banned", || lab.is_banned("198.51.100.1"));
+    assert!(!lab.is_banned("198.51.100.77"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_user_name_can_get_nobody_banned() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("");
+    thread::scope(|scope| {
+        for (server, attacker, user) in [
+            ("ssh", "198.51.100.1", "x from 198.51.100.77 port 22 ssh2"),
+            ("ftp", "198.51.100.2", "x] FAIL LOGIN: Client \"198.51.100.77\""),
+            ("http", "198.51.100.3", "x\", client: 198.51.100.77, server: , request: \"GET / HTTP/1.1\""),
+        ] {
+            let lab = &lab;
+            scope.spawn(move || {
+                for _ in 0..MAX_RETRY {
+                    lab.attempts(&[server, attacker, "1", user]);
+                }
+                lab.wait_until(&format!("{attacker} is banned"), || lab.is_banned(attacker));
+            });
+        }
+    });
+    assert!(lab.reaches("198.51.100.77"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn systemd_is_told_how_things_stand() {
+    let lab = Lab::up("journald");
+    let path = std::env::temp_dir().join(format!("banstream-notify-{}", std::process::id()));
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let hear = |wanted: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("never heard `{wanted}`: {e}"));
+            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if message.lines().any(|line| line.starts_with(wanted)) {
+                return message;
+            }
+        }
+    };
+
+    lab.write_config("");
+    let daemon = lab.spawn(&format!("export NOTIFY_SOCKET={} WATCHDOG_USEC=1000000", path.display()));
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    lab.sh("banstream reload");
+    assert!(hear("RELOADING=1").contains("MONOTONIC_USEC="));
+    hear("READY=1");
+    daemon.stop();
+    hear("STOPPING=1");
+    std::fs::remove_file(path).expect("the socket is ours");
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_dry_run_leaves_the_kernel_alone() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("[enforce]\nmode = 'none'\n");
+    lab.attack("ssh", "198.51.100.1", MAX_RETRY);
+    lab.wait_until("the ban is decided", || lab.sh("banstream bans --json").contains("198.51.100.1"));
+    assert_eq!(lab.sh("ipset list -n; iptables -t raw -S | grep -c set || true"), "0\n");
+}
+
+/// One lab at a time: the machine may be small, and the tests have time limits.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// A victim and an attacker; both end with this.
+struct Lab {
+    /// Its process 1, by its number outside, and `unshare`, which waits for it.
+    pid: String,
+    unshare: Child,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    /// Servers and the log daemon `log` (`rsyslog` or `journald`), without banstream.
+    fn up(log: &str) -> Self {
+        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unshare = Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"])
+            .args(["bash", "tests/e2e/victim", log, env!("CARGO_BIN_EXE_banstream")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("unshare");
+        let mut ready = String::new();
+        BufReader::new(unshare.stdout.take().expect("a pipe")).read_line(&mut ready).expect("a line");
+        let Some(pid) = ready.strip_prefix("ready ") else {
+            let output = unshare.wait_with_output().expect("its end");
+            panic!("the victim did not get up: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        Self { pid: pid.trim().to_owned(), unshare, _turn: turn }
+    }
+
+    /// Starts the daemon with this configuration, and waits until it answers.
+    fn start(&self, config: &str) -> Daemon<'_> {
+        self.write_config(config);
+        let daemon = self.spawn("");
+        self.wait_until("the daemon answers", || self.output("banstream status").status.success());
+        daemon
+    }
+
+    fn write_config(&self, config: &str) {
+        self.sh(&format!("cat >/run/banstream.toml <<'END'\n{config}END\n"));
+    }
+
+    /// Starts the daemon after `preparation`, a shell command.
+    fn spawn(&self, preparation: &str) -> Daemon<'_> {
+        let run = "exec banstream run --config /run/banstream.toml 2>>/run/banstream.log";
+        let script = format!("{preparation}\necho $$ >/run/banstream.pid\n{run}");
+        let child = self.command(&["bash", "-c", &script]).spawn().expect("nsenter");
+        Daemon { lab: self, child }
+    }
+
+    /// This many wrong passwords from `source`.
+    fn attack(&self, server: &str, source: &str, times: usize) {
+        self.attempts(&[server, source, &times.to_string()]);
+    }
+
+    /// How often one try with this password succeeded.
+    fn log_in(&self, server: &str, source: &str, password: &str) -> String {
+        self.attempts(&[server, source, "1", "alice", password])
+    }
+
+    /// Whether an innocent request from `source` is answered.
+    fn reaches(&self, source: &str) -> bool {
+        let host = if source.contains(':') { "[2001:db8:1::1]" } else { "203.0.113.1" };
+        let curl = format!("curl -s --connect-timeout 1 --interface {source} http://{host}/");
+        self.output(&format!("ip netns exec attacker {curl}")).stdout == b"here\n"
+    }
+
+    fn is_banned(&self, source: &str) -> bool {
+        let family = if source.contains(':') { 6 } else { 4 };
+        self.output(&format!("ipset test banstream{family} {source}")).status.success()
+    }
+
+    /// Runs `e2e/attack` in the attacker.
+    fn attempts(&self, arguments: &[&str]) -> String {
+        text(self.command(&["ip", "netns", "exec", "attacker", "attack"]).args(arguments).output())
+    }
+
+    /// What a shell command on the victim prints; it must succeed.
+    fn sh(&self, script: &str) -> String {
+        text(self.command(&["bash", "-ec", script]).output())
+    }
+
+    fn output(&self, script: &str) -> Output {
+        self.command(&["bash", "-c", script]).output().expect("nsenter")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.pid, "--net", "--mount", "--pid", "--uts", "--ipc", "--"]).args(words);
+        command.env("PATH", "/run/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+        command
+    }
+
+    /// Fails where this has not become true after a while.
+    #[track_caller]
+    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let began = Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < PATIENCE, "never: {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.output("tail -n 50 /run/banstream.log; banstream status; banstream bans");
+            eprintln!("{}", String::from_utf8_lossy(&log.stdout));
+        }
+        drop(self.unshare.stdin.take()); // process 1 ends with its input, and all others with it
+        self.unshare.wait().expect("unshare is our child");
+    }
+}
+
+/// A running daemon; dies with this, if it has not been stopped.
+struct Daemon<'a> {
+    lab: &'a Lab,
+    child: Child,
+}
+
+impl Daemon<'_> {
+    /// Asks it to end, which must go well and soon.
+    #[track_caller]
+    fn stop(mut self) {
+        let asked = Instant::now();
+        self.lab.sh("kill -TERM $(cat /run/banstream.pid)");
+        assert_eq!(self.child.wait().expect("nsenter is our child").code(), Some(0));
+        assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?} to end", asked.elapsed());
+    }
+
+    fn kill(mut self) {
+        self.lab.sh("kill -KILL $(cat /run/banstream.pid)");
+        self.child.wait().expect("nsenter is our child");
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if self.child.try_wait().expect("nsenter is our child").is_none() {
+            self.lab.output("kill -KILL $(cat /run/banstream.pid)");
+            self.child.wait().expect("nsenter is our child");
+        }
+    }
+}
+
+#[track_caller]
+fn text(output: std::io::Result<Output>) -> String {
+    let output = output.expect("nsenter");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
