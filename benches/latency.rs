@@ -43,7 +43,7 @@ fn main() {
     std::fs::write(&config, CONFIG.replace("DIR", &dir.display().to_string())).expect("a configuration");
 
     let begun = Instant::now();
-    let mut daemon = start(&config);
+    let _daemon = start(&config);
     let mut socket = connect(&dir.join("ingest.sock"));
     let mut kernel = Kernel::open(Settings::default()).expect("netlink, as root");
     ban(&mut socket, &mut kernel, 0);
@@ -56,18 +56,28 @@ fn main() {
         })
         .collect();
     times.sort_unstable();
-    let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e3;
+    let at = |share: f64| {
+        times.get((times.len() as f64 * share) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    };
     println!("from line to kernel, {BANS} lone lines: p50 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.99));
 
-    let _ = daemon.kill();
-    let _ = daemon.wait();
     let _ = std::fs::remove_dir_all(dir);
 }
 
-fn start(config: &Path) -> Child {
+/// Ends the daemon whatever happens.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(config: &Path) -> Daemon {
     let mut command = Command::new(env!("CARGO_BIN_EXE_banstream"));
     command.arg("run").arg("--config").arg(config).stderr(Stdio::null());
-    command.spawn().expect("the daemon")
+    Daemon(command.spawn().expect("the daemon"))
 }
 
 fn connect(path: &Path) -> UnixStream {
@@ -83,7 +93,8 @@ fn connect(path: &Path) -> UnixStream {
 /// Sends one failed login, and waits until its sender is banned.
 fn ban(socket: &mut UnixStream, kernel: &mut Kernel, number: usize) -> Duration {
     let address = format!("198.18.{}.{}", number / 256, number % 256);
-    let line = format!("Nov 22 05:39:38 host sshd[{number}]: Failed password for root from {address} port 2 ssh2\n");
+    let line =
+        format!("Nov 22 05:39:38 host sshd[{number}]: Failed password for root from {address} port 2 ssh2\n");
     let element = Element { offender: address.parse().expect("an address"), port: None };
     let sent = Instant::now();
     socket.write_all(line.as_bytes()).expect("the daemon listens");

@@ -3,10 +3,12 @@
 //! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
 //! tells the kernel, the bookkeeper writes the ledger. Every queue between them is bounded.
 //!
+//! ```text
 //!     journald thread ─┐                  ┌─> enforcer thread ─> kernel
 //!     ingest tasks ────┼─> inbox ─> hub ──┤
 //!     stdin thread ────┤                  └─> bookkeeper thread ─> ledger
 //!     control tasks ───┘
+//! ```
 //!
 //! This is the only part that spawns threads and tasks, reads the clock and knows signals. An end goes the way of
 //! the data: sources stop, `Stop` is the last thing in the inbox, the hub drops its senders, and who reads those

@@ -302,7 +302,9 @@ impl Lab {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.pid, "--net", "--mount", "--pid", "--uts", "--ipc", "--"]).args(words);
+        command
+            .args(["--target", &self.pid, "--net", "--mount", "--pid", "--uts", "--ipc", "--"])
+            .args(words);
         command.env("PATH", "/run/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
         command
     }

@@ -1,5 +1,7 @@
 //! Holds the code to its architecture: which module may use which, and which may touch the world.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
+
 use std::path::{Path, PathBuf};
 
 /// The modules bottom-up, and whether each is pure. A module may name only itself and those before it.
