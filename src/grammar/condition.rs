@@ -72,6 +72,8 @@ impl Condition {
                 }
             }
         }
+        // What is cheap is asked first; all have to hold anyway.
+        terms.sort_by_key(|term| matches!(term.test, Test::Has(_)));
         Some(Self { heading: u16::try_from(case.heading).ok()?, terms })
     }
 

@@ -331,7 +331,7 @@ impl<'m> Reader<'m> {
         for step in steps {
             let rest = self.message.get(at..limit)?;
             let length = match step {
-                Step::Text(text) => rest.starts_with(text).then_some(text.len())?,
+                Step::Text(text) => begins(rest, text).then_some(text.len())?,
                 Step::Hole(hole) => {
                     let length = extent(*hole, rest)?;
                     self.fuel = self.fuel.checked_sub(length)?;
@@ -358,7 +358,7 @@ impl<'m> Reader<'m> {
             let from = start + memrchr(byte, area)?;
             before = from + offset;
             self.fuel = self.fuel.checked_sub(1)?;
-            if self.message.get(from..limit)?.starts_with(text)
+            if begins(self.message.get(from..limit)?, text)
                 && let Some(to) = self.forward(steps, from + text.len(), limit)
                 && (!last || to == limit)
             {
@@ -366,6 +366,15 @@ impl<'m> Reader<'m> {
             }
         }
     }
+}
+
+/// Whether `rest` begins with `text`. Most texts between holes are a few bytes, and for those a call of `memcmp`
+/// costs more than the comparison: a quarter of all time on access logs.
+fn begins(rest: &[u8], text: &[u8]) -> bool {
+    if text.len() > 8 {
+        return rest.starts_with(text);
+    }
+    rest.len() >= text.len() && text.iter().zip(rest).all(|(a, b)| a == b)
 }
 
 /// How many bytes of `text` there are before the first that does not hold.
