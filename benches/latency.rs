@@ -92,9 +92,10 @@ fn connect(path: &Path) -> UnixStream {
 
 /// Sends one failed login, and waits until its sender is banned.
 fn ban(socket: &mut UnixStream, kernel: &mut Kernel, number: usize) -> Duration {
-    let address = format!("198.18.{}.{}", number / 256, number % 256);
-    let line =
-        format!("Nov 22 05:39:38 host sshd[{number}]: Failed password for root from {address} port 2 ssh2\n");
+    let address = format!("198.18.{}.{}", number / 250, number % 250 + 1);
+    // As rsyslog's template renders it, but without a time, which then is that of arrival.
+    let message = format!("Failed password for root from {address} port 2 ssh2");
+    let line = format!("{{\"tag\":\"sshd[{number}]:\", \"message\":\" {message}\"}}\n");
     let element = Element { offender: address.parse().expect("an address"), port: None };
     let sent = Instant::now();
     socket.write_all(line.as_bytes()).expect("the daemon listens");
