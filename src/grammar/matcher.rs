@@ -253,7 +253,7 @@ impl Pattern {
         let can_end = match (self.last, message.last()) {
             (Some(Kind::Num), Some(last)) => last.is_ascii_digit(),
             (Some(Kind::Ip), Some(last)) => *last == b':' || is_zone(*last),
-            _ => message.ends_with(&self.tail),
+            _ => ends(message, &self.tail),
         };
         if !can_end || message.len() < self.shortest {
             return None;
@@ -375,6 +375,11 @@ fn begins(rest: &[u8], text: &[u8]) -> bool {
         return rest.starts_with(text);
     }
     rest.len() >= text.len() && text.iter().zip(rest).all(|(a, b)| a == b)
+}
+
+/// Whether `message` ends with `tail`; most tails differ in the last byte, and many patterns have none.
+fn ends(message: &[u8], tail: &[u8]) -> bool {
+    tail.is_empty() || (tail.last() == message.last() && message.ends_with(tail))
 }
 
 /// How many bytes of `text` there are before the first that does not hold.
