@@ -1,10 +1,10 @@
 //! The daemon: which tasks there are, how they are joined, and how they end.
 //!
 //! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
-//! tells the kernel, the bookkeeper writes the ledger. Every queue between them is bounded.
+//! tells the kernel, the watcher looks after what is there, the bookkeeper writes the ledger. Every queue between them is bounded.
 //!
 //! ```text
-//!     journald thread ─┐                  ┌─> enforcer thread ─> kernel
+//!     journald thread ─┐                  ┌─> enforcer thread ─> kernel <─ watcher thread
 //!     ingest tasks ────┼─> inbox ─> hub ──┤
 //!     stdin thread ────┤                  └─> bookkeeper thread ─> ledger
 //!     control tasks ───┘
@@ -22,6 +22,7 @@ mod logging;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -42,8 +43,8 @@ use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Offender, Timestamp};
 use crate::source::journald::{Follower, Journal, Place};
-use crate::source::{Batch, SourceError, ingest, stdin};
-use enforcer::{Enforcer, Order};
+use crate::source::{Batch, ingest, stdin};
+use enforcer::{Enforcer, Order, Voice, Watcher};
 use health::Health;
 use hub::{Hub, Input, Totals, settings};
 
@@ -64,6 +65,8 @@ const INBOX: usize = 64;
 const ORDERS: usize = 1024;
 /// Notes that wait to be written; those beyond are lost, and counted.
 const NOTES: usize = 100_000;
+/// How soon to look again for a journal that is not there.
+const AGAIN: Duration = Duration::from_secs(5);
 /// How long the bookkeeper gathers notes for one transaction.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -88,7 +91,8 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let config = loaded.config.clone();
     let control = server::bind(&config.control.path, config.control.group.as_deref()).await?;
-    let mut firewall = firewall(options, config.enforce.as_ref())?;
+    let make_firewall = || firewall(options, config.enforce.as_ref());
+    let mut firewall = make_firewall()?;
     for fault in
         firewall.prepare().context("no ban can be enforced (try --dry-run to only decide and log)")?.faults
     {
@@ -99,18 +103,28 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let (orders, ordered) = threads::sync_channel(ORDERS);
     let (notes, noted) = threads::sync_channel(NOTES);
 
+    // What the ledger remembers goes to the kernel first of all.
+    let restore = Arc::new(AtomicBool::new(true));
     let ask_again = {
-        let inbox = inbox.clone();
-        Box::new(move || drop(inbox.try_send(Input::Restore)))
+        let (inbox, restore) = (inbox.clone(), Arc::clone(&restore));
+        // Never waits, for the hub may be waiting for who asks. Where there is no room, the next tick will do.
+        Arc::new(move || {
+            restore.store(true, Ordering::Relaxed);
+            drop(inbox.try_send(Input::Tick));
+        })
     };
-    let enforcer = Enforcer { firewall, metrics: metrics.clone(), health: health.clone(), ask_again };
+    let voice = Voice { metrics: metrics.clone(), health: health.clone(), ask_again };
+    let watcher = Watcher { firewall: make_firewall()?, voice: voice.clone() };
+    let enforcer = Enforcer { firewall, voice };
     let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
+    let (firewalls, renewed) = threads::channel();
+    let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
     let ledger = open_ledger(&config.state_directory, &metrics);
     let position = ledger.as_ref().and_then(|ledger| ledger.position("journald").ok().flatten());
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine = Engine::new(settings(&loaded), Arc::clone(&loaded.grammars), decoder);
-    restore(&mut engine, ledger.as_ref(), &metrics);
+    remember(&mut engine, ledger.as_ref(), &metrics);
     let bookkeeper = {
         let metrics = metrics.clone();
         spawn("bookkeeper", move || keep_books(ledger, &noted, &metrics))?
@@ -125,11 +139,12 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         health: health.clone(),
         orders: orders.clone(),
         notes,
+        restore,
         started,
         totals,
     };
     let hub = spawn("engine", move || hub.run(inputs))?;
-    inbox.send(Input::Restore).await?;
+    inbox.send(Input::Tick).await?;
 
     let mut sources = Sources {
         inbox: inbox.clone(),
@@ -148,6 +163,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         options: options.clone(),
         inbox: inbox.clone(),
         orders,
+        firewalls,
         loaded,
         sources,
         metrics: metrics.clone(),
@@ -195,12 +211,14 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     log::info!("stopping; bans stay in force");
     commands.abort();
     scrapes.inspect(tokio::task::JoinHandle::abort);
-    let Reloader { mut sources, orders, .. } = reloader;
+    let Reloader { mut sources, orders, firewalls, .. } = reloader;
     sources.stop().await;
     // The enforcer ends when the last who can give it orders is gone, and that is to be the hub.
-    drop(orders);
+    drop((orders, firewalls));
     inbox.send(Input::Stop).await?;
-    for (name, task) in [("engine", hub), ("enforcer", enforcer), ("bookkeeper", bookkeeper)] {
+    for (name, task) in
+        [("engine", hub), ("enforcer", enforcer), ("watcher", watcher), ("bookkeeper", bookkeeper)]
+    {
         if task.join().is_err() {
             log::error!("the {name} task had failed");
         }
@@ -272,7 +290,7 @@ fn open_ledger(directory: &Path, metrics: &Metrics) -> Option<Ledger> {
     }
 }
 
-fn restore(engine: &mut Engine<'_>, ledger: Option<&Ledger>, metrics: &Metrics) {
+fn remember(engine: &mut Engine<'_>, ledger: Option<&Ledger>, metrics: &Metrics) {
     match ledger.map(|ledger| ledger.bans(now())) {
         None => {}
         Some(Ok(bans)) => bans.into_iter().for_each(|ban| engine.detector().restore(ban)),
@@ -340,16 +358,19 @@ impl Sources {
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
     fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
         if let Some(socket) = &loaded.config.socket {
-            let bound = ingest::bind(&socket.path, socket.group.as_deref());
-            if let Some(listener) = self.report("socket", bound) {
-                let (stop, stopped) = oneshot::channel::<()>();
-                let inbox = self.inbox.clone();
-                let sink = move |batch| {
-                    let inbox = inbox.clone();
-                    async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
-                };
-                let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
-                self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
+            match ingest::bind(&socket.path, socket.group.as_deref()) {
+                Err(error) => failed("socket", &error, &self.health, &self.metrics),
+                Ok(listener) => {
+                    reads("socket", &self.health, &self.metrics);
+                    let (stop, stopped) = oneshot::channel::<()>();
+                    let inbox = self.inbox.clone();
+                    let sink = move |batch| {
+                        let inbox = inbox.clone();
+                        async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
+                    };
+                    let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
+                    self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
+                }
             }
         }
         if let Some(settings) = journal(loaded) {
@@ -358,29 +379,38 @@ impl Sources {
         Ok(())
     }
 
-    /// Starts following the journal; when this returns, all that is written from now on is read.
+    /// Starts following the journal; when this returns, all that is written from now on is read. A journal that is
+    /// not there is looked for again and again.
     fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
-        let (stop, stopped) = threads::channel();
-        let (tell, told) = threads::channel();
-        let inbox = self.inbox.clone();
+        let (stop, stopped) = threads::channel::<Infallible>();
+        let (opening, tried) = threads::channel::<Infallible>();
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
         let (following, mut position) = (settings.clone(), self.position.take());
         let thread = std::thread::Builder::new().name("journald".to_owned()).spawn(move || {
-            // libsystemd's reader belongs to the thread that opened it.
-            let opened = Follower::open(following, position.clone());
-            let (follower, opened) = match opened {
-                Ok(follower) => (Some(follower), Ok(())),
-                Err(error) => (None, Err(error)),
-            };
-            let _ = tell.send(opened);
-            if let Some(follower) = follower {
-                follower.run(&stopped, |batch: Batch| {
-                    position.clone_from(&batch.position);
-                    flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
-                });
+            let mut opening = Some(opening);
+            loop {
+                // libsystemd's reader belongs to the thread that opened it.
+                match Follower::open(following.clone(), position.clone()) {
+                    Ok(follower) => {
+                        reads("journald", &health, &metrics);
+                        drop(opening.take());
+                        follower.run(&stopped, |batch: Batch| {
+                            position.clone_from(&batch.position);
+                            flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+                        });
+                        return position;
+                    }
+                    // Said once, not every five seconds.
+                    Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),
+                    Err(_) => {}
+                }
+                if stopped.recv_timeout(AGAIN) == Err(threads::RecvTimeoutError::Disconnected) {
+                    return position;
+                }
             }
-            position
         })?;
-        self.report("journald", told.recv()?);
+        // Ends when the thread drops its end, that is after the first try.
+        let _ = tried.recv();
         self.journal = Some(RunningJournal { settings, stop, thread });
         Ok(())
     }
@@ -403,7 +433,7 @@ impl Sources {
 
     fn read_stdin(&self) -> anyhow::Result<()> {
         let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        health.source("stdin", None);
+        reads("stdin", &health, &metrics);
         // Nobody waits for this thread: a read that blocks cannot be ended.
         spawn("stdin", move || {
             let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
@@ -413,20 +443,6 @@ impl Sources {
             }
         })?;
         Ok(())
-    }
-
-    fn report<T>(&self, source: &'static str, started: Result<T, SourceError>) -> Option<T> {
-        match started {
-            Ok(started) => {
-                self.health.source(source, None);
-                self.metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
-                Some(started)
-            }
-            Err(error) => {
-                failed(source, &error, &self.health, &self.metrics);
-                None
-            }
-        }
     }
 
     async fn stop(&mut self) {
@@ -453,6 +469,11 @@ fn flow(goes_on: bool) -> ControlFlow<()> {
     if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
+fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
+    metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
+    health.source(source, None);
+}
+
 fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
     log::error!("the source {source} is not read: {error}");
     metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
@@ -475,6 +496,7 @@ struct Reloader {
     options: Options,
     inbox: mpsc::Sender<Input>,
     orders: threads::SyncSender<Order>,
+    firewalls: threads::Sender<Box<dyn Firewall>>,
     loaded: Loaded,
     sources: Sources,
     metrics: Metrics,
@@ -509,9 +531,11 @@ impl Reloader {
         loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (old, new) = (&self.loaded.config, &loaded.config);
         if old.enforce != new.enforce {
-            let mut firewall = firewall(&self.options, new.enforce.as_ref())?;
-            firewall.prepare()?;
-            self.orders.send(Order::Use(firewall)).ok().context("the enforcer is gone")?;
+            let make = || firewall(&self.options, new.enforce.as_ref());
+            let (mut enforcing, watching) = (make()?, make()?);
+            enforcing.prepare()?;
+            self.orders.send(Order::Use(enforcing)).ok().context("the enforcer is gone")?;
+            self.firewalls.send(watching).ok().context("the watcher is gone")?;
         }
         if fixed(old) != fixed(new) {
             log::warn!(

@@ -1,17 +1,20 @@
-//! The task that tells the kernel.
+//! The two tasks that deal with the kernel.
 //!
-//! It takes whatever decisions have come and carries them out together: a lone ban goes at once, a flood goes in
-//! messages of thousands, and no timer is waited for. What the kernel could not be told is kept and tried again.
+//! The enforcer takes whatever decisions have come and carries them out together: a lone ban goes at once, a flood
+//! goes in messages of thousands, and no timer is waited for. What the kernel could not be told is kept and tried
+//! again. The watcher looks every few seconds whether sets and rules are still there. It is a task of its own because
+//! it runs iptables, which takes 10 ms, and no ban is to wait for that.
 //!
-//! It does not know why anybody is banned, nor which bans are in force: for those it asks.
+//! They do not know why anybody is banned, nor which bans are in force: for those they ask.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::health::Health;
 use super::now;
 use crate::control::SetStatus;
-use crate::enforce::{Change, Firewall, Prepared, render};
+use crate::enforce::{Change, EnforceError, Firewall, Prepared, render};
 use crate::metrics::{EnforceMetrics, Metrics};
 use crate::model::Decision;
 
@@ -23,6 +26,15 @@ pub(super) enum Order {
     Use(Box<dyn Firewall>),
 }
 
+/// What both tasks tell others with.
+#[derive(Clone)]
+pub(super) struct Voice {
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    /// Asks for all bans in force, since what was in the kernel is gone.
+    pub(super) ask_again: Arc<dyn Fn() + Send + Sync>,
+}
+
 /// How often to look whether sets and rules are still there.
 const CHECK: Duration = Duration::from_secs(4);
 /// How soon to try again what the kernel could not be told.
@@ -32,22 +44,20 @@ const MOST: usize = 50_000;
 
 pub(super) struct Enforcer {
     pub(super) firewall: Box<dyn Firewall>,
-    pub(super) metrics: Metrics,
-    pub(super) health: Health,
-    /// Asks for all bans in force, since what was in the kernel is gone.
-    pub(super) ask_again: Box<dyn Fn() + Send>,
+    pub(super) voice: Voice,
 }
 
 impl Enforcer {
     /// Carries out orders until nobody can give any; then those that are left.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
-        let metrics = EnforceMetrics::new(&self.metrics);
-        metrics.up.set(1.0);
+        let metrics = EnforceMetrics::new(&self.voice.metrics);
         let mut waiting: Vec<(Vec<Decision>, Instant)> = Vec::new();
-        let mut checked = Instant::now();
         loop {
-            let patience = if waiting.is_empty() { CHECK } else { RETRY };
-            match orders.recv_timeout(patience) {
+            let first = match waiting.is_empty() {
+                true => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => orders.recv_timeout(RETRY),
+            };
+            match first {
                 Ok(order) => {
                     self.take(order, &mut waiting);
                     while waiting.iter().map(|(decisions, _)| decisions.len()).sum::<usize>() < MOST
@@ -60,10 +70,6 @@ impl Enforcer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.carry_out(&mut waiting, &metrics);
-            if checked.elapsed() >= CHECK {
-                checked = Instant::now();
-                self.check(&metrics);
-            }
         }
         self.carry_out(&mut waiting, &metrics);
     }
@@ -72,11 +78,8 @@ impl Enforcer {
         match order {
             Order::Do(decisions, at) => waiting.push((decisions, at)),
             Order::Use(firewall) => {
-                if let Err(error) = self.firewall.withdraw() {
-                    log::error!("the old rule could not be taken out: {error}");
-                }
                 self.firewall = firewall;
-                (self.ask_again)();
+                (self.voice.ask_again)();
             }
         }
     }
@@ -97,31 +100,55 @@ impl Enforcer {
                     let who = element.map_or_else(String::new, |element| element.offender.to_string());
                     log::error!(address:% = who; "`{who}` could not be banned in the kernel: {}", refused.why);
                 }
-                self.metrics.dropped("kernel_refused", applied.refused.len() as u64);
+                self.voice.metrics.dropped("kernel_refused", applied.refused.len() as u64);
                 metrics.batch(changes.len());
                 let done = Instant::now();
                 for (decisions, at) in waiting.drain(..) {
                     decisions.iter().for_each(|_| metrics.enforced(done.duration_since(at)));
                 }
                 metrics.up.set(1.0);
-                self.health.enforcement(|status| status.error = None);
+                self.voice.health.enforcement(|status| status.error = None);
                 if let Some(repaired) = applied.repaired {
-                    self.repaired(&repaired, metrics);
+                    self.voice.repaired(&repaired, metrics);
                 }
             }
             Err(error) => {
                 log::error!("{} decisions wait, for the kernel could not be told: {error}", waiting.len());
-                metrics.errors.increment(1);
-                metrics.up.set(0.0);
-                self.health.enforcement(|status| status.error = Some(error.to_string()));
+                self.voice.failed(&error, metrics);
+            }
+        }
+    }
+}
+
+pub(super) struct Watcher {
+    pub(super) firewall: Box<dyn Firewall>,
+    pub(super) voice: Voice,
+}
+
+impl Watcher {
+    /// Looks after sets and rules until nobody can say otherwise. A firewall that comes takes the place of the one
+    /// there is, whose rule is taken out.
+    pub(super) fn run(mut self, firewalls: &Receiver<Box<dyn Firewall>>) {
+        let metrics = EnforceMetrics::new(&self.voice.metrics);
+        loop {
+            self.look(&metrics);
+            match firewalls.recv_timeout(CHECK) {
+                Ok(firewall) => {
+                    if let Err(error) = self.firewall.withdraw() {
+                        log::error!("the old rule could not be taken out: {error}");
+                    }
+                    self.firewall = firewall;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     /// Looks whether sets and rules are there, and how full the sets are.
-    fn check(&mut self, metrics: &EnforceMetrics) {
+    fn look(&mut self, metrics: &EnforceMetrics) {
         let looked = self.firewall.prepare().and_then(|prepared| {
-            self.repaired(&prepared, metrics);
+            self.voice.repaired(&prepared, metrics);
             self.firewall.sizes()
         });
         match looked {
@@ -129,8 +156,8 @@ impl Enforcer {
                 metrics.up.set(1.0);
                 for size in &sizes {
                     let set = [("set", size.name.as_str())];
-                    self.metrics.gauge("banstream_set_entries", &set).set(f64::from(size.elements));
-                    self.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
+                    self.voice.metrics.gauge("banstream_set_entries", &set).set(f64::from(size.elements));
+                    self.voice.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
                 }
                 let sets = sizes.into_iter().map(|size| SetStatus {
                     name: size.name,
@@ -138,24 +165,27 @@ impl Enforcer {
                     capacity: size.capacity.into(),
                 });
                 let sets = sets.collect();
-                self.health.enforcement(|status| (status.sets, status.error) = (sets, None));
+                self.voice.health.enforcement(|status| (status.sets, status.error) = (sets, None));
             }
             Err(error) => {
                 log::error!("bans are not enforced: {error}");
-                metrics.errors.increment(1);
-                metrics.up.set(0.0);
-                self.health.enforcement(|status| status.error = Some(error.to_string()));
+                self.voice.failed(&error, metrics);
             }
         }
+    }
+}
+
+impl Voice {
+    fn failed(&self, error: &EnforceError, metrics: &EnforceMetrics) {
+        metrics.errors.increment(1);
+        metrics.up.set(0.0);
+        self.health.enforcement(|status| status.error = Some(error.to_string()));
     }
 
     fn repaired(&self, prepared: &Prepared, metrics: &EnforceMetrics) {
         if prepared.rules > 0 || !prepared.sets.is_empty() {
-            log::warn!(
-                "{} rules and {} sets had vanished and were made again",
-                prepared.rules,
-                prepared.sets.len()
-            );
+            let (rules, sets) = (prepared.rules, prepared.sets.len());
+            log::warn!("{rules} rules and {sets} sets had vanished and were made again");
             metrics.repairs.increment(1);
         }
         if !prepared.sets.is_empty() {

@@ -6,6 +6,8 @@
 //! It does not read sources and does not speak to the kernel.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
@@ -31,9 +33,7 @@ pub(super) enum Input {
     Command(Command, oneshot::Sender<Reply>),
     /// The configuration has been read anew, and is sound.
     Reload(Box<Loaded>, oneshot::Sender<Reply>),
-    /// The kernel has lost its sets: all bans have to be carried out again.
-    Restore,
-    /// A second is over.
+    /// A second is over, or there is something else to look after.
     Tick,
     /// There is nothing after this.
     Stop,
@@ -46,6 +46,8 @@ pub(super) struct Hub {
     pub(super) health: Health,
     pub(super) orders: SyncSender<Order>,
     pub(super) notes: SyncSender<Note>,
+    /// Set where all bans have to be carried out again, since the kernel has none of them.
+    pub(super) restore: Arc<AtomicBool>,
     pub(super) started: Timestamp,
     pub(super) totals: Totals,
 }
@@ -72,7 +74,6 @@ impl Hub {
                     self.reload(&loaded);
                     let _ = reply.send(Reply::Done { changed: 0 });
                 }
-                Input::Restore => self.restore(),
                 Input::Tick => self.tick(inbox.len()),
                 Input::Stop => return,
             }
@@ -236,6 +237,9 @@ impl Hub {
     }
 
     fn tick(&mut self, waiting: usize) {
+        if self.restore.swap(false, Ordering::Relaxed) {
+            self.restore();
+        }
         let ended = self.engine.detector().expire(now());
         self.ended(ended);
         self.metrics.gauge("banstream_queue_depth", &[("queue", "engine")]).set(waiting as f64);
