@@ -18,9 +18,9 @@ mod enforcer;
 mod health;
 mod hub;
 mod logging;
+mod reload;
+mod sources;
 
-use std::convert::Infallible;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
@@ -32,7 +32,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{Config, Enforce, Journald};
+use crate::config::Enforce;
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
 use crate::enforce::{DryRun, EnforceError, Firewall, Kernel, Settings};
@@ -42,11 +42,11 @@ use crate::ledger::{Ledger, Note};
 use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Offender, Timestamp};
-use crate::source::journald::{Follower, Journal, Place};
-use crate::source::{Batch, ingest, stdin};
-use enforcer::{Enforcer, Order, Voice, Watcher};
+use enforcer::{Enforcer, Voice, Watcher};
 use health::Health;
 use hub::{Hub, Input, Totals, settings};
+use reload::Reloader;
+use sources::Sources;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -65,8 +65,6 @@ const INBOX: usize = 64;
 const ORDERS: usize = 1024;
 /// Notes that wait to be written; those beyond are lost, and counted.
 const NOTES: usize = 100_000;
-/// How soon to look again for a journal that is not there.
-const AGAIN: Duration = Duration::from_secs(5);
 /// How long the bookkeeper gathers notes for one transaction.
 const GATHER: Duration = Duration::from_millis(100);
 
@@ -146,14 +144,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let hub = spawn("engine", move || hub.run(inputs))?;
     inbox.send(Input::Tick).await?;
 
-    let mut sources = Sources {
-        inbox: inbox.clone(),
-        health: health.clone(),
-        metrics: metrics.clone(),
-        journal: None,
-        position,
-        ingest: None,
-    };
+    let mut sources = Sources::new(inbox.clone(), health, metrics.clone(), position);
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;
@@ -232,7 +223,10 @@ pub fn now() -> Timestamp {
     Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
 }
 
-fn spawn(name: &str, task: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    task: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(task)
@@ -335,223 +329,4 @@ fn asker(
         });
         replied
     })
-}
-
-/// The tasks that read.
-struct Sources {
-    inbox: mpsc::Sender<Input>,
-    health: Health,
-    metrics: Metrics,
-    journal: Option<RunningJournal>,
-    /// How far the journal had been read when it was last looked into.
-    position: Option<String>,
-    ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
-}
-
-struct RunningJournal {
-    settings: Journal,
-    stop: threads::Sender<Infallible>,
-    thread: JoinHandle<Option<String>>,
-}
-
-impl Sources {
-    /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
-    fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
-        if let Some(socket) = &loaded.config.socket {
-            match ingest::bind(&socket.path, socket.group.as_deref()) {
-                Err(error) => failed("socket", &error, &self.health, &self.metrics),
-                Ok(listener) => {
-                    reads("socket", &self.health, &self.metrics);
-                    let (stop, stopped) = oneshot::channel::<()>();
-                    let inbox = self.inbox.clone();
-                    let sink = move |batch| {
-                        let inbox = inbox.clone();
-                        async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
-                    };
-                    let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
-                    self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
-                }
-            }
-        }
-        if let Some(settings) = journal(loaded) {
-            self.follow(settings)?;
-        }
-        Ok(())
-    }
-
-    /// Starts following the journal; when this returns, all that is written from now on is read. A journal that is
-    /// not there is looked for again and again.
-    fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
-        let (stop, stopped) = threads::channel::<Infallible>();
-        let (opening, tried) = threads::channel::<Infallible>();
-        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        let (following, mut position) = (settings.clone(), self.position.take());
-        let thread = std::thread::Builder::new().name("journald".to_owned()).spawn(move || {
-            let mut opening = Some(opening);
-            loop {
-                // libsystemd's reader belongs to the thread that opened it.
-                match Follower::open(following.clone(), position.clone()) {
-                    Ok(follower) => {
-                        reads("journald", &health, &metrics);
-                        drop(opening.take());
-                        follower.run(&stopped, |batch: Batch| {
-                            position.clone_from(&batch.position);
-                            flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
-                        });
-                        return position;
-                    }
-                    // Said once, not every five seconds.
-                    Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),
-                    Err(_) => {}
-                }
-                if stopped.recv_timeout(AGAIN) == Err(threads::RecvTimeoutError::Disconnected) {
-                    return position;
-                }
-            }
-        })?;
-        // Ends when the thread drops its end, that is after the first try.
-        let _ = tried.recv();
-        self.journal = Some(RunningJournal { settings, stop, thread });
-        Ok(())
-    }
-
-    /// Follows the journal anew if it or the programs to follow have changed.
-    async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
-        let wanted = journal(loaded);
-        if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {
-            return Ok(());
-        }
-        self.stop_journal().await;
-        match wanted {
-            Some(settings) => self.follow(settings),
-            None => {
-                self.health.forget("journald");
-                Ok(())
-            }
-        }
-    }
-
-    fn read_stdin(&self) -> anyhow::Result<()> {
-        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        reads("stdin", &health, &metrics);
-        // Nobody waits for this thread: a read that blocks cannot be ended.
-        spawn("stdin", move || {
-            let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
-            match stdin::read(std::io::stdin().lock(), sink) {
-                Ok(()) => log::info!("standard input is at its end"),
-                Err(error) => failed("stdin", &error, &health, &metrics),
-            }
-        })?;
-        Ok(())
-    }
-
-    async fn stop(&mut self) {
-        self.stop_journal().await;
-        if let Some((path, stop, task)) = self.ingest.take() {
-            drop(stop);
-            // The task ends within a second by itself.
-            let _ = task.await;
-            let _ = std::fs::remove_file(path);
-        }
-    }
-
-    async fn stop_journal(&mut self) {
-        if let Some(RunningJournal { stop, thread, .. }) = self.journal.take() {
-            drop(stop);
-            // It may be waiting for room in the inbox, which the hub makes.
-            self.position =
-                tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await.ok().flatten();
-        }
-    }
-}
-
-fn flow(goes_on: bool) -> ControlFlow<()> {
-    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-}
-
-fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
-    metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
-    health.source(source, None);
-}
-
-fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
-    log::error!("the source {source} is not read: {error}");
-    metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
-    health.source(source, Some(error.to_string()));
-}
-
-/// The journal to follow, and for which programs.
-fn journal(loaded: &Loaded) -> Option<Journal> {
-    let place = match loaded.config.journald.as_ref()? {
-        Journald::System => Place::Local,
-        Journald::Namespace(namespace) => Place::Namespace(namespace.clone()),
-        Journald::Directory(directory) => Place::Directory(directory.clone()),
-    };
-    let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
-    Some(Journal { place, programs })
-}
-
-/// Reads the configuration again when it is asked to.
-struct Reloader {
-    options: Options,
-    inbox: mpsc::Sender<Input>,
-    orders: threads::SyncSender<Order>,
-    firewalls: threads::Sender<Box<dyn Firewall>>,
-    loaded: Loaded,
-    sources: Sources,
-    metrics: Metrics,
-}
-
-impl Reloader {
-    /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise.
-    async fn reload(&mut self) -> Reply {
-        let _ = sd_notify::notify(&[
-            NotifyState::Reloading,
-            NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
-        ]);
-        let result = self.try_reload().await;
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
-        let (reply, result) = match result {
-            Ok(reply) => {
-                log::info!("the configuration was reloaded");
-                (reply, "done")
-            }
-            Err(error) => {
-                log::error!("the configuration stays as it was: {error:#}");
-                (Reply::Refused { error: format!("{error:#}") }, "refused")
-            }
-        };
-        self.metrics.counter("banstream_reloads_total", &[("result", result)]).increment(1);
-        reply
-    }
-
-    async fn try_reload(&mut self) -> anyhow::Result<Reply> {
-        let path = self.options.config.clone();
-        let loaded = tokio::task::spawn_blocking(move || load::load(path.as_deref())).await??;
-        loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let (old, new) = (&self.loaded.config, &loaded.config);
-        if old.enforce != new.enforce {
-            let make = || firewall(&self.options, new.enforce.as_ref());
-            let (mut enforcing, watching) = (make()?, make()?);
-            enforcing.prepare()?;
-            self.orders.send(Order::Use(enforcing)).ok().context("the enforcer is gone")?;
-            self.firewalls.send(watching).ok().context("the watcher is gone")?;
-        }
-        if fixed(old) != fixed(new) {
-            log::warn!(
-                "changes of sockets, the metrics address and the state directory wait for the next start"
-            );
-        }
-        let (reply, replied) = oneshot::channel();
-        self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
-        let reply = replied.await?;
-        self.sources.restart(&loaded).await?;
-        self.loaded = loaded;
-        Ok(reply)
-    }
-}
-
-/// What a reload does not touch.
-fn fixed(config: &Config) -> impl PartialEq {
-    (config.socket.clone(), config.control.clone(), config.metrics, config.state_directory.clone())
 }

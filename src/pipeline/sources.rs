@@ -1,0 +1,190 @@
+//! The tasks that read, and what becomes of a source that cannot be read.
+//!
+//! A source that fails is reported and does not stop the others; a journal that is not there is looked for again.
+//!
+//! Nothing here looks into what is read.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::mpsc as threads;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::health::Health;
+use super::hub::Input;
+use super::spawn;
+use crate::config::Journald;
+use crate::load::Loaded;
+use crate::metrics::Metrics;
+use crate::source::journald::{Follower, Journal, Place};
+use crate::source::{Batch, ingest, stdin};
+
+/// How soon to look again for a journal that is not there.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The tasks that read.
+pub(super) struct Sources {
+    inbox: mpsc::Sender<Input>,
+    health: Health,
+    metrics: Metrics,
+    journal: Option<RunningJournal>,
+    /// How far the journal had been read when it was last looked into.
+    position: Option<String>,
+    ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+}
+
+struct RunningJournal {
+    settings: Journal,
+    stop: threads::Sender<Infallible>,
+    thread: JoinHandle<Option<String>>,
+}
+
+impl Sources {
+    /// Nothing is read yet; the journal will be from after `position` on.
+    pub(super) fn new(
+        inbox: mpsc::Sender<Input>,
+        health: Health,
+        metrics: Metrics,
+        position: Option<String>,
+    ) -> Self {
+        Self { inbox, health, metrics, journal: None, position, ingest: None }
+    }
+
+    /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
+    pub(super) fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
+        if let Some(socket) = &loaded.config.socket {
+            match ingest::bind(&socket.path, socket.group.as_deref()) {
+                Err(error) => failed("socket", &error, &self.health, &self.metrics),
+                Ok(listener) => {
+                    reads("socket", &self.health, &self.metrics);
+                    let (stop, stopped) = oneshot::channel::<()>();
+                    let inbox = self.inbox.clone();
+                    let sink = move |batch| {
+                        let inbox = inbox.clone();
+                        async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
+                    };
+                    let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
+                    self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
+                }
+            }
+        }
+        if let Some(settings) = journal(loaded) {
+            self.follow(settings)?;
+        }
+        Ok(())
+    }
+
+    /// Starts following the journal; when this returns, all that is written from now on is read. A journal that is
+    /// not there is looked for again and again.
+    fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
+        let (stop, stopped) = threads::channel::<Infallible>();
+        let (opening, tried) = threads::channel::<Infallible>();
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        let (following, mut position) = (settings.clone(), self.position.take());
+        let thread = spawn("journald", move || {
+            let mut opening = Some(opening);
+            loop {
+                // libsystemd's reader belongs to the thread that opened it.
+                match Follower::open(following.clone(), position.clone()) {
+                    Ok(follower) => {
+                        reads("journald", &health, &metrics);
+                        drop(opening.take());
+                        follower.run(&stopped, |batch: Batch| {
+                            position.clone_from(&batch.position);
+                            flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+                        });
+                        return position;
+                    }
+                    // Said once, not every five seconds.
+                    Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),
+                    Err(_) => {}
+                }
+                if stopped.recv_timeout(AGAIN) == Err(threads::RecvTimeoutError::Disconnected) {
+                    return position;
+                }
+            }
+        })?;
+        // Ends when the thread drops its end, that is after the first try.
+        let _ = tried.recv();
+        self.journal = Some(RunningJournal { settings, stop, thread });
+        Ok(())
+    }
+
+    /// Follows the journal anew if it or the programs to follow have changed.
+    pub(super) async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
+        let wanted = journal(loaded);
+        if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {
+            return Ok(());
+        }
+        self.stop_journal().await;
+        match wanted {
+            Some(settings) => self.follow(settings),
+            None => {
+                self.health.forget("journald");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn read_stdin(&self) -> anyhow::Result<()> {
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        reads("stdin", &health, &metrics);
+        // Nobody waits for this thread: a read that blocks cannot be ended.
+        spawn("stdin", move || {
+            let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
+            match stdin::read(std::io::stdin().lock(), sink) {
+                Ok(()) => log::info!("standard input is at its end"),
+                Err(error) => failed("stdin", &error, &health, &metrics),
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.stop_journal().await;
+        if let Some((path, stop, task)) = self.ingest.take() {
+            drop(stop);
+            // The task ends within a second by itself.
+            let _ = task.await;
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    async fn stop_journal(&mut self) {
+        if let Some(RunningJournal { stop, thread, .. }) = self.journal.take() {
+            drop(stop);
+            // It may be waiting for room in the inbox, which the hub makes.
+            self.position =
+                tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await.ok().flatten();
+        }
+    }
+}
+
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
+    metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
+    health.source(source, None);
+}
+
+fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
+    log::error!("the source {source} is not read: {error}");
+    metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
+    health.source(source, Some(error.to_string()));
+}
+
+/// The journal to follow, and for which programs.
+fn journal(loaded: &Loaded) -> Option<Journal> {
+    let place = match loaded.config.journald.as_ref()? {
+        Journald::System => Place::Local,
+        Journald::Namespace(namespace) => Place::Namespace(namespace.clone()),
+        Journald::Directory(directory) => Place::Directory(directory.clone()),
+    };
+    let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
+    Some(Journal { place, programs })
+}
