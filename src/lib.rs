@@ -12,6 +12,7 @@ pub mod config;
 pub mod load;
 pub mod enforce;
 pub mod ledger;
+pub mod socket;
 pub mod source;
 pub mod omprog;
 pub mod control;

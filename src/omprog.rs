@@ -22,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
 use self::protocol::{NoReceipt, Protocol};
+use crate::socket;
 use crate::source::ingest;
 
 /// How to run. The last two must say what the action in rsyslog's configuration says.
@@ -202,7 +203,7 @@ impl<'a> Engine<'a> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
-                let mut stream = ingest::connect(self.path)?;
+                let mut stream = socket::connect(self.path)?;
                 stream.write_all(&[ingest::GREETING, b"\n"].concat())?;
                 stream
             }

@@ -42,6 +42,7 @@ use crate::ledger::{Ledger, Note};
 use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Offender, Timestamp};
+use crate::socket;
 use enforcer::{Enforcer, Voice, Watcher};
 use health::Health;
 use hub::{Hub, Input, Totals, settings};
@@ -88,7 +89,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let config = loaded.config.clone();
-    let control = server::bind(&config.control.path, config.control.group.as_deref()).await?;
+    let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     let make_firewall = || firewall(options, config.enforce.as_ref());
     let mut firewall = make_firewall()?;
     for fault in

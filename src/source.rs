@@ -14,7 +14,6 @@ pub mod stdin;
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
@@ -52,10 +51,6 @@ pub struct SourceError(Kind);
 enum Kind {
     NoJournal(String),
     Journal(String, io::Error),
-    Answered(PathBuf),
-    NotASocket(PathBuf),
-    NoGroup(String),
-    Socket(PathBuf, io::Error),
 }
 
 impl fmt::Display for SourceError {
@@ -67,18 +62,6 @@ impl fmt::Display for SourceError {
                  group `systemd-journal`?"
             ),
             Kind::Journal(place, error) => write!(f, "cannot read the journal in {place}: {error}"),
-            Kind::Answered(path) => write!(f, "another process answers at the socket `{}`", path.display()),
-            Kind::NotASocket(path) => {
-                write!(
-                    f,
-                    "`{}` is there already and is not a socket; remove it or choose another path",
-                    path.display()
-                )
-            }
-            Kind::NoGroup(name) => write!(f, "there is no group `{name}`"),
-            Kind::Socket(path, error) => {
-                write!(f, "cannot listen at the socket `{}`: {error}", path.display())
-            }
         }
     }
 }
@@ -86,8 +69,8 @@ impl fmt::Display for SourceError {
 impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
-            Kind::Journal(_, error) | Kind::Socket(_, error) => Some(error),
-            _ => None,
+            Kind::Journal(_, error) => Some(error),
+            Kind::NoJournal(_) => None,
         }
     }
 }

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, bool)] = &[
     ("load", false),
     ("enforce", false),
     ("ledger", false),
+    ("socket", false),
     ("source", false),
     ("omprog", false),
     ("control", false),

@@ -17,6 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use banstream::socket;
 use banstream::source::{Batch, ingest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -256,7 +257,7 @@ impl Engine {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = {
             let _guard = runtime.enter();
-            ingest::bind(&path, None).unwrap()
+            socket::bind(&path, None).unwrap()
         };
         let sink = move |batch: Batch| {
             batch.records.iter().for_each(|line| lines.send(line.to_vec()).unwrap());

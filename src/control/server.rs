@@ -6,13 +6,9 @@
 //!
 //! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
 
-use std::fs::Permissions;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Query, State};
@@ -25,7 +21,6 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Command, Reply, Target};
@@ -71,50 +66,6 @@ fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(daemon)
-}
-
-/// Makes the Unix socket at `path`, for its owner and `group` only, and its folder if that is missing.
-///
-/// A socket that a dead daemon left behind is replaced. Two daemons that start at the same instant are not told
-/// apart: the later one wins.
-///
-/// # Errors
-///
-/// A live daemon listens there already, something else than a socket lies there, the group does not exist, or
-/// the system refuses.
-pub async fn bind(path: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
-    let shown = path.display();
-    let group = group.map(group_id).transpose()?;
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-    }
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        // Connecting to a plain file is refused like connecting to a dead socket, so look before removing.
-        if !there.file_type().is_socket() {
-            bail!("`{shown}` is in the way: it is not a socket");
-        }
-        if UnixStream::connect(path).await.is_ok() {
-            bail!("another daemon listens at `{shown}` already");
-        }
-        std::fs::remove_file(path).with_context(|| format!("cannot replace the dead socket `{shown}`"))?;
-    }
-    let open = || {
-        let socket = UnixSocket::new_stream()?;
-        socket.bind(path)?;
-        // Nobody can connect before `listen`, so nobody can before the mode is right.
-        std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
-        if group.is_some() {
-            std::os::unix::fs::chown(path, None, group)?;
-        }
-        socket.listen(MAX_CLIENTS as u32)
-    };
-    open().with_context(|| format!("cannot listen at `{shown}`"))
-}
-
-fn group_id(name: &str) -> anyhow::Result<u32> {
-    let group =
-        nix::unistd::Group::from_name(name).with_context(|| format!("cannot look up the group `{name}`"))?;
-    Ok(group.with_context(|| format!("no group is called `{name}`"))?.gid.as_raw())
 }
 
 /// Answers whoever connects, one request a connection, until it is dropped.
@@ -248,17 +199,15 @@ mod tests {
                 receiver
             };
             let daemon = Daemon { ask: Arc::new(ask), metrics: Arc::new(|| "up 1\n".to_owned()) };
-            let listener = fixture.bind(None).unwrap();
+            let _runtime = fixture.runtime.enter();
+            let listener = crate::socket::bind(&fixture.socket(), None).unwrap();
             fixture.runtime.spawn(serve(listener, routes(daemon)));
+            drop(_runtime);
             fixture
         }
 
         fn socket(&self) -> PathBuf {
             self.folder.join("control.sock")
-        }
-
-        fn bind(&self, group: Option<&str>) -> Result<UnixListener, String> {
-            self.runtime.block_on(bind(&self.socket(), group)).map_err(|error| error.to_string())
         }
 
         fn raw(&self, request: &str) -> (String, String) {
@@ -394,28 +343,15 @@ mod tests {
     }
 
     #[test]
-    fn only_owner_and_group_may_connect() {
-        let fixture = Fixture::new("mode", done);
-        let mode = std::fs::metadata(fixture.socket()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o660);
-        let error = fixture.bind(Some("no-such-group")).unwrap_err();
-        assert_eq!(error, "no group is called `no-such-group`");
-    }
-
-    #[test]
-    fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+    fn a_client_says_when_no_daemon_answers() {
         let mut fixture = Fixture::new("stale", done);
         let shown = fixture.socket().display().to_string();
-        assert_eq!(fixture.bind(None).unwrap_err(), format!("another daemon listens at `{shown}` already"));
         // Dropping a runtime waits until its tasks, and with them the listener, are gone.
         drop(std::mem::replace(&mut fixture.runtime, Runtime::new().unwrap()));
-        let error = client::send(&fixture.socket(), &Command::Status).unwrap_err().to_string();
-        assert_eq!(error, format!("no daemon answers at `{shown}`; is it running?"));
-        drop(fixture.bind(None).unwrap());
-        std::fs::remove_file(fixture.socket()).unwrap();
-        let error = client::send(&fixture.socket(), &Command::Status).unwrap_err().to_string();
-        assert_eq!(error, format!("no daemon answers at `{shown}`; is it running?"));
-        std::fs::write(fixture.socket(), "").unwrap();
-        assert_eq!(fixture.bind(None).unwrap_err(), format!("`{shown}` is in the way: it is not a socket"));
+        for _ in 0..2 {
+            let error = client::send(&fixture.socket(), &Command::Status).unwrap_err().to_string();
+            assert_eq!(error, format!("no daemon answers at `{shown}`; is it running?"));
+            let _ = std::fs::remove_file(fixture.socket());
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::spawn;
 use crate::config::Journald;
 use crate::load::Loaded;
 use crate::metrics::Metrics;
+use crate::socket;
 use crate::source::journald::{Follower, Journal, Place};
 use crate::source::{Batch, ingest, stdin};
 
@@ -56,7 +57,7 @@ impl Sources {
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
     pub(super) fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
         if let Some(socket) = &loaded.config.socket {
-            match ingest::bind(&socket.path, socket.group.as_deref()) {
+            match socket::bind(&socket.path, socket.group.as_deref()) {
                 Err(error) => failed("socket", &error, &self.health, &self.metrics),
                 Ok(listener) => {
                     reads("socket", &self.health, &self.metrics);

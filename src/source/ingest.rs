@@ -11,21 +11,15 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
-use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::Batch;
 use super::lines::Lines;
-use super::{Batch, Kind, SourceError};
 use crate::entry::Format;
 
 /// The first line of a client that wants receipts. It is no record and gets none.
@@ -42,52 +36,6 @@ const LAST: Duration = Duration::from_secs(1);
 
 /// Batches of one client that the engine has yet to take, after which no more is read from it.
 const UNDECIDED: usize = 16;
-
-/// Makes the socket, for its owner and `group` to write to (mode 0660).
-///
-/// One that a dead process left behind is replaced. Needs a tokio runtime; never blocks.
-///
-/// # Errors
-///
-/// If another process answers there, if something else than a socket has that name, if there is no such
-/// group, or if the system refuses.
-pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SourceError> {
-    let refused = |error| SourceError(Kind::Socket(path.to_owned(), error));
-    let gid = match group {
-        None => None,
-        Some(name) => match Group::from_name(name).map_err(|errno| refused(errno.into()))? {
-            Some(group) => Some(group.gid.as_raw()),
-            None => return Err(SourceError(Kind::NoGroup(name.to_owned()))),
-        },
-    };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(refused(error)),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(SourceError(Kind::NotASocket(path.to_owned())));
-        }
-        Ok(_) => match connect(path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path).map_err(refused)?;
-            }
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(refused(error)),
-            // Where its queue is full somebody is there as well.
-            _ => return Err(SourceError(Kind::Answered(path.to_owned()))),
-        },
-    }
-    let listener = UnixListener::bind(path).map_err(refused)?;
-    std::os::unix::fs::chown(path, None, gid).map_err(refused)?;
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o660)).map_err(refused)?;
-    Ok(listener)
-}
-
-/// Connects to the socket, without ever blocking: `WouldBlock` where its queue is full.
-pub fn connect(path: &Path) -> io::Result<StdStream> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(fd.into())
-}
 
 /// Serves clients until `stop` is over; then reads no more, gives the receipts owed, and returns within 1 s.
 ///
@@ -393,32 +341,6 @@ mod tests {
         std::env::temp_dir().join(format!("banstream-{name}-{}", std::process::id()))
     }
 
-    #[track_caller]
-    fn refused(path: &Path, group: Option<&str>, want: &str) {
-        let error = bind(path, group).map(drop).unwrap_err().to_string();
-        assert_eq!(error, want.replace("PATH", &path.display().to_string()));
-    }
-
-    #[tokio::test]
-    async fn a_socket_is_replaced_only_when_nobody_answers() {
-        let path = path("socket");
-        let first = bind(&path, None).unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
-        refused(&path, None, "another process answers at the socket `PATH`");
-        drop(first);
-        let second = bind(&path, Some("root")).unwrap();
-        assert!(connect(&path).is_ok());
-        drop(second);
-        std::fs::remove_file(&path).unwrap();
-        refused(&path, Some("no-such-group"), "there is no group `no-such-group`");
-        std::fs::write(&path, "precious").unwrap();
-        refused(&path, None, "`PATH` is there already and is not a socket; remove it or choose another path");
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-        let inside = path.join("socket");
-        refused(&inside, None, "cannot listen at the socket `PATH`: Not a directory (os error 20)");
-        std::fs::remove_file(&path).unwrap();
-    }
-
     #[tokio::test]
     async fn the_65th_client_waits_for_another_to_leave() {
         let path = path("crowd");
@@ -426,7 +348,9 @@ mod tests {
         let sink =
             move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(bind(&path, None).unwrap(), sink, async { drop(stopped.await) }));
+        let served = tokio::spawn(serve(crate::socket::bind(&path, None).unwrap(), sink, async {
+            drop(stopped.await)
+        }));
         let mut crowd = Vec::new();
         for _ in 0..CLIENTS {
             let mut stream = UnixStream::connect(&path).await.unwrap();

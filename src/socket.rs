@@ -1,0 +1,145 @@
+//! Unix sockets that the daemon listens on, and how they are connected to.
+//!
+//! They stand apart because the ingest socket and the control socket are made alike: for their owner and a group, in
+//! place of a dead one and never in place of a live one.
+//!
+//! It does not know what is spoken over them.
+
+use std::fmt;
+use std::fs::Permissions;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::unistd::Group;
+use tokio::net::{UnixListener, UnixSocket};
+
+/// Clients that wait in the kernel's queue.
+const WAITING: u32 = 1024;
+
+/// Why there is no socket. Print it for the operator.
+#[derive(Debug)]
+pub struct SocketError {
+    path: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Answered,
+    NotASocket,
+    NoGroup(String),
+    Refused(io::Error),
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.kind {
+            Kind::Answered => write!(f, "another process answers at the socket `{path}`"),
+            Kind::NotASocket => {
+                write!(f, "`{path}` is there already and is not a socket; remove it or choose another path")
+            }
+            Kind::NoGroup(name) => write!(f, "there is no group `{name}`"),
+            Kind::Refused(error) => write!(f, "cannot listen at the socket `{path}`: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SocketError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            Kind::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Makes the socket, for its owner and `group` to write to (mode 0660), and its folder if that is missing.
+///
+/// One that a dead process left behind is replaced. Two processes that start at the same instant are not told apart:
+/// the later one wins. Needs a tokio runtime; never blocks.
+///
+/// # Errors
+///
+/// If another process answers there, if something else than a socket has that name, if there is no such
+/// group, or if the system refuses.
+pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketError> {
+    let refused = |error| SocketError { path: path.to_owned(), kind: Kind::Refused(error) };
+    let wrong = |kind| Err(SocketError { path: path.to_owned(), kind });
+    let gid = match group {
+        None => None,
+        Some(name) => match Group::from_name(name).map_err(|errno| refused(errno.into()))? {
+            Some(group) => Some(group.gid.as_raw()),
+            None => return wrong(Kind::NoGroup(name.to_owned())),
+        },
+    };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(refused)?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(error)),
+        // Connecting to a plain file is refused like connecting to a dead socket, so this is looked at first.
+        Ok(found) if !found.file_type().is_socket() => return wrong(Kind::NotASocket),
+        Ok(_) => match connect(path) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path).map_err(refused)?;
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(refused(error)),
+            // Where its queue is full somebody is there as well.
+            _ => return wrong(Kind::Answered),
+        },
+    }
+    let open = || {
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        // Nobody can connect before `listen`, so nobody can before the mode is right.
+        std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
+        std::os::unix::fs::chown(path, None, gid)?;
+        socket.listen(WAITING)
+    };
+    open().map_err(refused)
+}
+
+/// Connects to the socket, without ever blocking: `WouldBlock` where its queue is full.
+pub fn connect(path: &Path) -> io::Result<StdStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(path: &Path, group: Option<&str>, want: &str) {
+        let error = bind(path, group).map(drop).unwrap_err().to_string();
+        assert_eq!(error, want.replace("PATH", &path.display().to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_replaced_only_when_nobody_answers() {
+        let path = std::env::temp_dir().join(format!("banstream-socket-{}", std::process::id()));
+        let first = bind(&path, None).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
+        refused(&path, None, "another process answers at the socket `PATH`");
+        drop(first);
+        let second = bind(&path, Some("root")).unwrap();
+        assert!(connect(&path).is_ok());
+        drop(second);
+        std::fs::remove_file(&path).unwrap();
+        refused(&path, Some("no-such-group"), "there is no group `no-such-group`");
+        std::fs::write(&path, "precious").unwrap();
+        refused(&path, None, "`PATH` is there already and is not a socket; remove it or choose another path");
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        let inside = path.join("socket");
+        refused(&inside, None, "cannot listen at the socket `PATH`: File exists (os error 17)");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
