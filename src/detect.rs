@@ -233,34 +233,34 @@ impl Detector {
         let offence = Offence { time: offence.time.min(now), ..*offence };
         let offender = Offender::behind(offence.address, self.settings.widths);
         let (grammar, heading) = (usize::from(offence.grammar.0), usize::from(offence.heading.0));
-        let Some(watchers) = self.watchers.get(grammar).and_then(|headings| headings.get(heading)) else {
-            return;
-        };
-        let mut full = [None; 8];
-        let mut fill = full.iter_mut();
-        for number in watchers {
-            let Some(cell) = self.cells.get_mut(usize::from(*number)) else { continue };
-            if self.bans.holds(offender, &cell.jail.name) {
-                seen.banned_already += 1;
-                continue;
+        for nth in 0.. {
+            let watchers = self.watchers.get(grammar).and_then(|headings| headings.get(heading));
+            let Some(number) = watchers.and_then(|watchers| watchers.get(nth)).copied().map(usize::from)
+            else {
+                break;
+            };
+            if self.count(number, &offence, offender, seen) {
+                self.earned(number, offender, offence.time, now, seen);
             }
-            if !cell.sessions.is_new(&offence, offender) {
-                seen.repeated += 1;
-                continue;
-            }
-            let (standing, evicted) = cell.windows.count(offender, offence.time);
-            seen.counted += 1;
-            seen.forgotten += u64::from(evicted);
-            if standing >= cell.jail.max_retry.get()
-                && let Some(slot) = fill.next()
-            {
-                *slot = Some(*number);
-            }
-        }
-        for number in full.into_iter().flatten() {
-            self.earned(usize::from(number), offender, offence.time, now, seen);
         }
         self.make_room(seen);
+    }
+
+    /// Counts an offence in one jail; whether that fills the offender's window.
+    fn count(&mut self, number: usize, offence: &Offence, offender: Offender, seen: &mut Seen) -> bool {
+        let Some(cell) = self.cells.get_mut(number) else { return false };
+        if self.bans.holds(offender, &cell.jail.name) {
+            seen.banned_already += 1;
+            return false;
+        }
+        if !cell.sessions.is_new(offence, offender) {
+            seen.repeated += 1;
+            return false;
+        }
+        let (standing, evicted) = cell.windows.count(offender, offence.time);
+        seen.counted += 1;
+        seen.forgotten += u64::from(evicted);
+        standing >= cell.jail.max_retry.get()
     }
 
     /// A jail's window is full.
