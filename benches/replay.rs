@@ -15,17 +15,17 @@ const LINES: usize = 1_000_000;
 fn main() {
     let dir = std::env::temp_dir().join(format!("banstream-replay-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary folder");
-    let logs: [(&str, &str, fn(&mut Dice, usize) -> String); 2] =
-        [("auth", "sshd", auth), ("access", "nginx", access)];
-    for (name, program, line) in logs {
-        let (mut dice, mut text) = (Dice(2_026), String::new());
-        (0..LINES).for_each(|number| writeln!(text, "{}", line(&mut dice, number)).expect("it fits"));
-        let log = dir.join(name);
-        std::fs::write(&log, text).expect("room on the disk");
-        let best = (0..5).map(|_| replay(&log, program)).fold(f64::MAX, f64::min);
-        println!("{name}: {LINES} lines in {best:.3} s, {:.1} million a second", LINES as f64 / best / 1e6);
-    }
+    measure(&dir.join("auth"), "sshd", auth);
+    measure(&dir.join("access"), "nginx", access);
     let _ = std::fs::remove_dir_all(dir);
+}
+
+fn measure(log: &Path, program: &str, line: fn(&mut Dice, usize) -> String) {
+    let (mut dice, mut text) = (Dice(2_026), String::new());
+    (0..LINES).for_each(|number| writeln!(text, "{}", line(&mut dice, number)).expect("it fits"));
+    std::fs::write(log, text).expect("room on the disk");
+    let best = (0..5).map(|_| replay(log, program)).fold(f64::MAX, f64::min);
+    println!("{program}: {LINES} lines in {best:.3} s, {:.1} million a second", LINES as f64 / best / 1e6);
 }
 
 fn replay(log: &Path, program: &str) -> f64 {
@@ -51,7 +51,7 @@ impl Dice {
 
     fn attacker(&mut self) -> String {
         let number = self.throw(20_000);
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             format!("2001:db8:{number:x}::1")
         } else {
             format!("198.18.{}.{}", number / 256, number % 256)
