@@ -168,3 +168,43 @@ fn faults_point_at_the_place() {
          \x20                             ^",
     );
 }
+
+#[test]
+fn shipped_grammars_are_sound_and_every_rule_has_a_test() {
+    let grammars = SHIPPED.iter().map(|(name, text)| {
+        let (grammar, warnings) =
+            Grammar::load(name, name, text).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert_eq!(warnings, [], "{name}");
+        grammar
+    });
+    assert!(Grammars::new(grammars.collect()).is_ok());
+}
+
+#[test]
+fn two_grammars_cannot_read_one_program() {
+    let error =
+        Grammars::new(vec![grammar("a <ip>").unwrap(), grammar("b <ip>").unwrap()]).map(|_| ()).unwrap_err();
+    assert_eq!(error, "both `p` and `p` read the lines of `p`");
+}
+
+/// Whether a sender with these speaks for sshd.
+#[track_caller]
+fn speaks(uid: Option<u32>, exe: Option<&str>, unit: Option<&str>, want: bool) {
+    let text = "program: sshd\nunit: ssh.service ssh@*.service\nx:\n    a <ip>\n";
+    let grammar = load(text).unwrap_or_else(|faults| panic!("{faults}"));
+    let witness = Witness { uid, exe: exe.map(str::as_bytes), comm: None, unit: unit.map(str::as_bytes) };
+    assert_eq!(!grammar.contradicts(&witness), want);
+}
+
+#[test]
+fn who_is_known_to_be_somebody_else_is_not_believed() {
+    speaks(None, None, None, true);
+    speaks(Some(0), Some("/usr/sbin/sshd"), Some("ssh.service"), true);
+    speaks(Some(0), None, Some("ssh@7-192.0.2.1:22.service"), true);
+    speaks(Some(0), Some("/usr/bin/logger"), None, true);
+    speaks(Some(1000), Some("/usr/bin/logger"), Some("session-1.scope"), false);
+    speaks(Some(1000), Some("/home/eve/sshd"), None, false);
+    speaks(Some(1000), None, None, false);
+    speaks(Some(33), Some("/usr/sbin/nginx"), Some("nginx.service"), false);
+    speaks(Some(33), None, None, true);
+}
