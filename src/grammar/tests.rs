@@ -208,3 +208,113 @@ fn who_is_known_to_be_somebody_else_is_not_believed() {
     speaks(Some(33), Some("/usr/sbin/nginx"), Some("nginx.service"), false);
     speaks(Some(33), None, None, true);
 }
+
+/// Fills the rules of a grammar with what an attacker would type, so many times, and reads the result by the same
+/// rules with no proof in between; the messages in which another address was found than the true one.
+fn spoofed(text: &str, times: u32) -> Vec<String> {
+    let mut faults = Faults::new("", text);
+    let source = syntax::parse(text, &mut faults);
+    let mut variants = Vec::new();
+    for (number, voice) in (0..).zip(&source.voices) {
+        variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
+    }
+    assert!(!faults.has_errors());
+    let (matcher, mut dice) = (Matcher::new(&variants), Dice(2_026));
+    let mut spoofed = Vec::new();
+    for _ in 0..times {
+        let variant = &variants[dice.throw(variants.len())];
+        let message = fill(variant, "192.0.2.1", &variants, &mut dice, 2);
+        matcher.read(&message, |reading| {
+            if reading.address.to_string() != "192.0.2.1" {
+                spoofed.push(String::from_utf8_lossy(&message).into_owned());
+            }
+            None::<()>
+        });
+    }
+    spoofed
+}
+
+/// A linear congruential generator (Knuth's MMIX): the same throws every time.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % sides
+    }
+}
+
+/// A message of this shape about `address`. Where a stranger can type stand whole messages of any rule about somebody
+/// else, pieces of them, and what breaks parsers.
+fn fill(
+    variant: &variant::Variant,
+    address: &str,
+    all: &[variant::Variant],
+    dice: &mut Dice,
+    depth: u32,
+) -> Vec<u8> {
+    let mut message = Vec::new();
+    for item in &variant.items {
+        match item {
+            variant::Item::Text(text) => message.extend(text),
+            variant::Item::Hole(hole) => {
+                let mut typed = match hole.kind {
+                    syntax::Kind::Ip => address.as_bytes().to_vec(),
+                    syntax::Kind::Num => dice.throw(100_000).to_string().into_bytes(),
+                    _ if depth > 0 && dice.throw(3) > 0 => {
+                        let mut lie = fill(&all[dice.throw(all.len())], "203.0.113.9", all, dice, depth - 1);
+                        let (from, to) = (dice.throw(lie.len() + 1), dice.throw(lie.len() + 1));
+                        if dice.throw(2) == 0 { lie } else { lie.drain(from.min(to)..from.max(to)).collect() }
+                    }
+                    _ => [
+                        &b""[..],
+                        b"x",
+                        b" ",
+                        b"\"",
+                        b"\\",
+                        b"203.0.113.9",
+                        b" from 203.0.113.9 port 22 ssh2",
+                        b"\xff\0",
+                    ][dice.throw(8)]
+                    .to_vec(),
+                };
+                // What the server itself sees to: a word is one, and what is quoted is escaped.
+                match hole.kind {
+                    syntax::Kind::Word => {
+                        typed.retain(|byte| *byte != b' ' && Some(*byte) != hole.stop);
+                        typed.push(if hole.stop == Some(b'x') { b'y' } else { b'x' });
+                    }
+                    syntax::Kind::Quoted => {
+                        let escape = |byte: u8| {
+                            if byte == b'"' || byte == b'\\' { vec![b'\\', byte] } else { vec![byte] }
+                        };
+                        typed = typed.into_iter().flat_map(escape).collect();
+                    }
+                    _ => {}
+                }
+                message.extend(typed);
+            }
+        }
+    }
+    message.truncate(message.trim_ascii_end().len());
+    message
+}
+
+#[test]
+fn no_filling_of_a_shipped_rule_moves_the_address() {
+    for (name, text) in SHIPPED {
+        let spoofed = spoofed(text, 10_000);
+        assert!(spoofed.is_empty(), "{name}: {} messages, the first is `{}`", spoofed.len(), spoofed[0]);
+    }
+}
+
+#[test]
+fn without_the_proof_such_fillings_are_found() {
+    for rule in ["login <user> from <ip> as <text>", "a <text> by <word> at <ip>{ of <text>}?"] {
+        assert!(grammar(rule).is_err());
+        assert!(
+            !spoofed(&format!("program: p\nx:\n    {rule}\n    login <user> by <ip>\n"), 30_000).is_empty(),
+            "{rule}"
+        );
+    }
+}
