@@ -21,6 +21,7 @@ mod logging;
 mod reload;
 mod sources;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
@@ -87,6 +88,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
+    // Before anybody is told that we run, and sends one.
+    let (mut hang_up, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let metrics = Metrics::new()?;
     let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
@@ -170,20 +174,12 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     };
     let commands = tokio::spawn(server::serve(control, server::routes(daemon.clone())));
     let scrapes = match config.metrics {
+        Some(address) => serve_metrics(address, daemon).await,
         None => None,
-        Some(address) => match tokio::net::TcpListener::bind(address).await {
-            Ok(listener) => Some(tokio::spawn(server::serve(listener, server::metrics_route(daemon)))),
-            Err(error) => {
-                log::error!("no metrics are served: cannot listen at `{address}`: {error}");
-                None
-            }
-        },
     };
-
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
-    let (mut hang_up, mut terminate, mut interrupt) =
-        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -217,6 +213,17 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     }
     let _ = std::fs::remove_file(&config.control.path);
     Ok(())
+}
+
+/// Serves metrics at an address; that this cannot be done is no reason not to ban.
+async fn serve_metrics(address: SocketAddr, daemon: Daemon) -> Option<tokio::task::JoinHandle<()>> {
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => Some(tokio::spawn(server::serve(listener, server::metrics_route(daemon)))),
+        Err(error) => {
+            log::error!("no metrics are served: cannot listen at `{address}`: {error}");
+            None
+        }
+    }
 }
 
 /// Now, by the system's clock.
