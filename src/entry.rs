@@ -55,19 +55,27 @@ impl Malformed {
 pub struct Decoder<'p> {
     stamps: Stamps,
     program: &'p [u8],
+    /// Whether a time may be taken from the message.
+    believes: bool,
 }
 
 impl Decoder<'static> {
     /// A decoder for a host whose clock shows the time of `zone`, as in stamps that name no zone.
     pub fn new(zone: TimeZone) -> Self {
-        Decoder { stamps: Stamps::new(zone), program: b"" }
+        Decoder { stamps: Stamps::new(zone), program: b"", believes: false }
     }
 }
 
 impl<'p> Decoder<'p> {
     /// The same decoder, which takes a record that names no program for one of `program`.
     pub fn for_program(self, program: &[u8]) -> Decoder<'_> {
-        Decoder { stamps: self.stamps, program }
+        Decoder { program, ..self }
+    }
+
+    /// The same decoder, which takes the time of a line without a header from the message, where a web server put
+    /// one. For replays only: what is read live has a time that no message can change.
+    pub fn with_times_in_messages(self) -> Self {
+        Decoder { believes: true, ..self }
     }
 
     /// The entry that a record holds; `now` is when it arrived.
@@ -91,7 +99,12 @@ impl<'p> Decoder<'p> {
         match (format, &*record) {
             (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
             (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
-            (Format::Line, _) => Ok(syslog::decode(record, self.program, &mut self.stamps, now)),
+            (Format::Line, _) => {
+                let entry = syslog::decode(record, self.program, &mut self.stamps, now);
+                let inside =
+                    (self.believes && entry.time == now).then(|| self.stamps.inside(entry.message, now));
+                Ok(Entry { time: inside.flatten().unwrap_or(entry.time), ..entry })
+            }
         }
     }
 }

@@ -225,7 +225,8 @@ pub fn replay(
         _ => Box::new(File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?),
     };
     let mut output = BufWriter::new(output);
-    let mut engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder(program));
+    let mut engine =
+        Engine::new(loaded.settings(), loaded.grammars.clone(), decoder(program).with_times_in_messages());
     let clock = Clock::OfEntries(now);
     let (mut total, mut bans, mut offenders) = (Tally::default(), 0, HashSet::new());
     let mut written = Ok(());

@@ -47,6 +47,19 @@ fn the_first_burst_comes_whole_where_nothing_matched_before() {
 }
 
 #[test]
+fn a_journal_that_was_not_there_is_read_from_its_first_entry() {
+    let directory = Directory::new("late");
+    directory.file("one").write(1..=100);
+    let (_stop, stopped) = channel();
+    let mut read = Vec::new();
+    Follower::open_whole(directory.journal()).unwrap().run(&stopped, |batch| {
+        read.extend(numbers(&batch));
+        if read.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert_eq!(read, (1..=100).collect::<Vec<_>>());
+}
+
+#[test]
 fn with_a_cursor_the_entry_after_it_is_next() {
     let directory = Directory::new("resume");
     let mut file = directory.file("one");

@@ -7,6 +7,7 @@
 
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use memchr::memchr_iter;
 
 use crate::model::{Span, Timestamp};
 
@@ -82,6 +83,39 @@ impl Stamps {
         });
         let within = Span::from_micros(u64::from(seconds) * 1_000_000 + micros);
         Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
+    }
+
+    /// The first time in a message as web servers write it: `[22/Nov/2026:05:40:46 +0000]` in an access log, or
+    /// `2026/11/22 05:40:31` at the beginning of nginx's error log. `None` if there is none, or it never was.
+    pub(super) fn inside(&self, message: &[u8], now: Timestamp) -> Option<Timestamp> {
+        let (year, wall, seconds, rest) = match *message.first_chunk()? {
+            [c, e, y, z, b'/', m, n, b'/', d, f, b' ', h, i, b':', j, k, b':', s, t, b' '] => {
+                let (month, day) = (digits([m, n])?, digits([d, f])?);
+                let wall = Wall { month, day, hour: digits([h, i])?, minute: digits([j, k])? };
+                (digits([c, e, y, z])?, wall, digits([s, t])?, &[][..])
+            }
+            _ => memchr_iter(b'[', message).find_map(|at| {
+                let (stamp, rest) = message.get(at + 1..)?.split_first_chunk()?;
+                let [d, f, b'/', m, o, n, b'/', c, e, y, z, b':', h, i, b':', j, k, b':', s, t, b' '] =
+                    *stamp
+                else {
+                    return None;
+                };
+                let wall = Wall {
+                    month: month([m, o, n])?,
+                    day: digits([d, f])?,
+                    hour: digits([h, i])?,
+                    minute: digits([j, k])?,
+                };
+                Some((digits([c, e, y, z])?, wall, digits([s, t])?, rest))
+            })?,
+        };
+        let civil = wall.in_year(year as i16)?;
+        let start = match offset(rest).0 {
+            Some(east) => at(civil, Offset::from_seconds(east).ok()?),
+            None => self.instant(civil, now).0,
+        };
+        Some(start? + Span::from_secs(u64::from(seconds)))
     }
 
     /// When the minute of this text, nearest to `now`, begins; `None` if it never does.

@@ -418,3 +418,20 @@ proptest! {
         prop_assert_eq!(entry.message, want.trim_start_matches(' ').as_bytes());
     }
 }
+
+#[test]
+fn a_replay_believes_the_time_in_a_message() {
+    let time = |line: &str| {
+        let mut decoder = Decoder::new(TimeZone::UTC).with_times_in_messages();
+        let mut record = line.as_bytes().to_vec();
+        let now = Timestamp::from_secs(1_800_000_000);
+        decoder.decode(Format::Line, &mut record, now).unwrap().time.as_secs()
+    };
+    assert_eq!(
+        time(r#"192.0.2.1 - a [x] [22/Nov/2026:05:40:46 +0100] "GET / HTTP/1.1" 200 9"#),
+        1_795_322_446
+    );
+    assert_eq!(time("2026/11/22 04:40:46 [error] 128#128: *4 open()"), 1_795_322_446);
+    assert_eq!(time("192.0.2.1 - - [32/Nov/2026:05:40:46 +0100] x"), 1_800_000_000);
+    assert_eq!(time("no time at all, but [ some [ brackets"), 1_800_000_000);
+}

@@ -89,7 +89,12 @@ impl Sources {
             let mut opening = Some(opening);
             loop {
                 // libsystemd's reader belongs to the thread that opened it.
-                match Follower::open(following.clone(), position.clone()) {
+                let opened = match (&opening, &position) {
+                    // What comes to stand in a journal that was not there has not been read.
+                    (None, None) => Follower::open_whole(following.clone()),
+                    (_, position) => Follower::open(following.clone(), position.clone()),
+                };
+                match opened {
                     Ok(follower) => {
                         reads("journald", &health, &metrics);
                         drop(opening.take());

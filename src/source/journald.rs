@@ -97,6 +97,17 @@ impl Follower {
         Ok(follower)
     }
 
+    /// Opens a journal at its first entry, for one that was not there before.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_whole(settings: Journal) -> Result<Self, SourceError> {
+        let mut follower = Self { settings, start: Start::Head, resuming: false, journal: None };
+        follower.journal = Some(follower.open_at_start()?);
+        Ok(follower)
+    }
+
     /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink`
     /// breaks off.
     ///
