@@ -128,6 +128,7 @@ impl Hub {
                 }
             }
         }
+        self.metrics.gauge("banstream_bans_active", &[]).set(self.engine.detector().banned() as f64);
         self.order(Order::Do(decisions, at));
     }
 
