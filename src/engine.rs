@@ -225,8 +225,9 @@ impl Scan {
                     let grammar = tally.grammars.get_mut(usize::from(offence.grammar.0));
                     let count =
                         grammar.and_then(|grammar| grammar.offences.get_mut(usize::from(offence.heading.0)));
-                    count.into_iter().for_each(|count| *count += 1);
-                    offences.push(offence);
+                    count.into_iter().for_each(|count| *count += u64::from(entry.times));
+                    // No window holds more than 255.
+                    offences.extend(std::iter::repeat_n(offence, entry.times.min(u8::MAX.into()) as usize));
                 }
             }
         });

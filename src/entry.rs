@@ -96,7 +96,7 @@ impl<'p> Decoder<'p> {
     where
         'p: 'a,
     {
-        match (format, &*record) {
+        let entry = match (format, &*record) {
             (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
             (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
             (Format::Line, _) => {
@@ -105,8 +105,18 @@ impl<'p> Decoder<'p> {
                     (self.believes && entry.time == now).then(|| self.stamps.inside(entry.message, now));
                 Ok(Entry { time: inside.flatten().unwrap_or(entry.time), ..entry })
             }
-        }
+        }?;
+        Ok(repeated(entry.message).map_or(entry, |(times, message)| Entry { times, message, ..entry }))
     }
+}
+
+/// How often a message was said and the message itself, where a syslog daemon has counted instead of repeating it:
+/// `message repeated 5 times: [ Failed password ...]` (rsyslog's `RepeatedMsgReduction`).
+fn repeated(message: &[u8]) -> Option<(u32, &[u8])> {
+    let counted = message.strip_prefix(b"message repeated ")?;
+    let (times, rest) = counted.split_at_checked(counted.iter().position(|b| *b == b' ')?)?;
+    let repeated = rest.strip_prefix(b" times: [")?.trim_ascii_end().strip_suffix(b"]")?;
+    Some((number(times).filter(|times| *times > 0)?, self::message(repeated)))
 }
 
 /// The message without the spaces between it and the header: one by RFC 3164, more from some programs.

@@ -111,6 +111,8 @@ pub struct Entry<'a> {
     pub pid: u32,
     /// The text, without header, leading space or line end.
     pub message: &'a [u8],
+    /// How often it was said, 1 or more: syslog daemons write `message repeated 5 times: [ ... ]`.
+    pub times: u32,
     /// Who vouches for it.
     pub witness: Witness<'a>,
 }

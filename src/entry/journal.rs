@@ -74,6 +74,7 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
         program: program(identifier.or(witness.comm).unwrap_or(unnamed)),
         pid: pid.or(claimed_pid).unwrap_or(0),
         message: text.unwrap_or(b""),
+        times: 1,
         witness,
     })
 }

@@ -48,6 +48,7 @@ pub(super) fn decode<'a>(
         program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(text(fields.message).unwrap_or(b"")),
+        times: 1,
         witness: Witness {
             uid: text(fields.uid).and_then(number),
             exe: text(fields.exe),

@@ -435,3 +435,22 @@ fn a_replay_believes_the_time_in_a_message() {
     assert_eq!(time("192.0.2.1 - - [32/Nov/2026:05:40:46 +0100] x"), 1_800_000_000);
     assert_eq!(time("no time at all, but [ some [ brackets"), 1_800_000_000);
 }
+
+#[test]
+fn a_message_that_was_counted_is_said_so_often() {
+    let said = |message: &str| {
+        let mut record = format!("<38>Nov 22 05:39:38 h sshd[7]: {message}").into_bytes();
+        let mut decoder = Decoder::new(TimeZone::UTC);
+        let entry = decoder.decode(Format::Line, &mut record, Timestamp::from_secs(1_800_000_000)).unwrap();
+        (entry.times, String::from_utf8_lossy(entry.message).into_owned())
+    };
+    assert_eq!(said("message repeated 5 times: [ a [b] c]"), (5, "a [b] c".to_owned()));
+    for plain in [
+        "a",
+        "message repeated 0 times: [ a]",
+        "message repeated x times: [ a]",
+        "message repeated 5 times: [ a",
+    ] {
+        assert_eq!(said(plain), (1, plain.to_owned()));
+    }
+}
