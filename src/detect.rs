@@ -169,19 +169,24 @@ impl Detector {
         self.settings = settings;
         let before = std::mem::take(&mut self.cells);
         self.settle(before, grammars);
-        let lifted: Vec<Offender> = self
-            .bans
-            .iter()
-            .filter(|ban| ban.kind == Kind::Auto && self.protector(ban.offender, &ban.jail).is_some())
-            .map(|ban| ban.offender)
-            .collect();
-        lifted.into_iter().flat_map(|offender| self.bans.lift(offender)).map(Decision::Unban).collect()
+        self.lift_protected()
+    }
+
+    /// Lifts the jails' bans on those whom `ignoreip` protects.
+    pub fn lift_protected(&mut self) -> Vec<Decision> {
+        let protected =
+            |ban: &&Ban| ban.kind == Kind::Auto && self.protector(ban.offender, &ban.jail).is_some();
+        let lifted: Vec<_> =
+            self.bans.iter().filter(protected).map(|ban| (ban.offender, Arc::clone(&ban.jail))).collect();
+        let lifted = lifted.into_iter().filter_map(|(offender, jail)| self.bans.remove(offender, &jail));
+        lifted.map(Decision::Unban).collect()
     }
 
     fn settle(&mut self, before: Vec<Cell>, grammars: &Grammars) {
         let limit = self.settings.max_offenders.get();
         let mut before: Vec<Option<Cell>> = before.into_iter().map(Some).collect();
         self.allow = AllowList::new(self.settings.ignore.iter().copied());
+        self.past.set_limit(limit);
         self.cells = self
             .settings
             .jails
@@ -191,12 +196,12 @@ impl Detector {
                 let known = before
                     .iter_mut()
                     .find(|cell| cell.as_ref().is_some_and(|cell| cell.jail.name == jail.name));
-                let windows = match known.and_then(Option::take) {
-                    Some(cell) => cell.windows.resized(full, span, limit),
-                    None => Windows::new(full, span, limit),
+                let (windows, sessions) = match known.and_then(Option::take) {
+                    Some(cell) => (cell.windows.resized(full, span, limit), cell.sessions),
+                    None => (Windows::new(full, span, limit), Sessions::new(span)),
                 };
                 let allow = AllowList::new(jail.ignore.iter().copied());
-                Cell { jail: jail.clone(), allow, windows, sessions: Sessions::new(span) }
+                Cell { jail: jail.clone(), allow, windows, sessions }
             })
             .collect();
         self.watchers = grammars
@@ -378,6 +383,11 @@ impl Detector {
     /// The bans in force, in no particular order.
     pub fn bans(&self) -> impl Iterator<Item = &Ban> {
         self.bans.iter()
+    }
+
+    /// How many offenders are banned, by whatever jails.
+    pub fn offenders(&self) -> usize {
+        self.bans.offenders()
     }
 
     /// How many bans are in force.

@@ -136,6 +136,11 @@ impl<'p> Engine<'p> {
         self.detector.reconfigure(settings, &self.grammars)
     }
 
+    /// Goes on with other settings and the same grammars.
+    pub fn reconfigure_settings(&mut self, settings: Settings) -> Vec<Decision> {
+        self.detector.reconfigure(settings, &self.grammars)
+    }
+
     /// The grammars in force.
     pub fn grammars(&self) -> &Grammars {
         &self.grammars

@@ -101,7 +101,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     {
         log::error!("{fault}");
     }
-    let health = Health::new(if options.dry_run || config.enforce.is_none() { "none" } else { "kernel" });
+    let health = Health::new(mode(options, config.enforce.as_ref()));
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
     let (notes, noted) = threads::sync_channel(NOTES);
@@ -118,15 +118,17 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     };
     let voice = Voice { metrics: metrics.clone(), health: health.clone(), ask_again };
     let watcher = Watcher { firewall: make_firewall()?, voice: voice.clone() };
-    let enforcer = Enforcer { firewall, voice };
+    let enforcer = Enforcer { firewall, voice, lost: false };
     let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
     let (firewalls, renewed) = threads::channel();
     let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
-    let ledger = open_ledger(&config.state_directory, &metrics);
+    // What is only tried leaves no trace.
+    let ledger = if options.dry_run { None } else { open_ledger(&config.state_directory, &metrics) };
     let position = ledger.as_ref().and_then(|ledger| ledger.position("journald").ok().flatten());
+    let own = own_addresses();
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
-    let mut engine = Engine::new(settings(&loaded), Arc::clone(&loaded.grammars), decoder);
+    let mut engine = Engine::new(settings(&loaded.settings(), &own), Arc::clone(&loaded.grammars), decoder);
     remember(&mut engine, ledger.as_ref(), &metrics);
     let bookkeeper = {
         let metrics = metrics.clone();
@@ -145,11 +147,16 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         restore,
         started,
         totals,
+        settings: loaded.settings(),
+        own,
+        ticked: Instant::now(),
+        looked: Instant::now(),
+        renewed: Instant::now(),
     };
     let hub = spawn("engine", move || hub.run(inputs))?;
     inbox.send(Input::Tick).await?;
 
-    let mut sources = Sources::new(inbox.clone(), health, metrics.clone(), position);
+    let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), position);
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;
@@ -162,6 +169,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         firewalls,
         loaded,
         sources,
+        health,
         metrics: metrics.clone(),
     };
     let (reloads, mut wanted) = mpsc::channel::<oneshot::Sender<Reply>>(4);
@@ -239,6 +247,11 @@ fn spawn<T: Send + 'static>(
         .name(name.to_owned())
         .spawn(task)
         .with_context(|| format!("cannot start the {name}"))
+}
+
+/// What `status` calls the way bans are enforced.
+fn mode(options: &Options, enforce: Option<&Enforce>) -> &'static str {
+    if options.dry_run || enforce.is_none() { "none" } else { "kernel" }
 }
 
 fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {

@@ -38,12 +38,19 @@ impl Bans {
 
     /// Puts a ban in force, in place of an earlier one of the same jail.
     ///
-    /// A ban never shortens another on the same ports, for in the kernel they are one element: it lasts at
-    /// least as long as that. What comes back is the ban as it is in force.
+    /// A ban never shortens one of another jail on a port that both shut, for in the kernel they are one element: it
+    /// lasts at least as long as that. What comes back is the ban as it is in force.
     pub(super) fn insert(&mut self, mut ban: Ban) -> Ban {
         let bans = self.by_offender.entry(ban.offender).or_default();
-        for other in bans.iter().filter(|other| other.ports == ban.ports) {
-            ban.until = match (ban.until, other.until) {
+        let shares =
+            |other: &Ban| other.ports == ban.ports || other.ports.iter().any(|port| ban.ports.contains(port));
+        let others: Vec<Option<Timestamp>> = bans
+            .iter()
+            .filter(|other| other.jail != ban.jail && shares(other))
+            .map(|other| other.until)
+            .collect();
+        for other in others {
+            ban.until = match (ban.until, other) {
                 (Some(mine), Some(others)) => Some(mine.max(others)),
                 _ => None,
             };
@@ -64,6 +71,22 @@ impl Bans {
         let lifted: Vec<Ban> = inside.flat_map(|(_, bans)| bans).collect();
         self.count -= lifted.len();
         lifted
+    }
+
+    /// Lifts the ban of one jail on this offender.
+    pub(super) fn remove(&mut self, offender: Offender, jail: &str) -> Option<Ban> {
+        let bans = self.by_offender.get_mut(&offender)?;
+        let ban = bans.extract_if(.., |ban| *ban.jail == *jail).next();
+        if bans.is_empty() {
+            self.by_offender.remove(&offender);
+        }
+        self.count -= usize::from(ban.is_some());
+        ban
+    }
+
+    /// How many offenders are banned, by whatever jails.
+    pub(super) fn offenders(&self) -> usize {
+        self.by_offender.len()
     }
 
     /// Lifts all bans.

@@ -51,6 +51,11 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         self.index.len()
     }
 
+    /// Holds to another limit from now on; what is over it goes one by one as new entries come.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(1, NONE as usize - 1);
+    }
+
     /// The entry's slot and value, made if it is not there, and now the newest; true if an older one was
     /// forgotten to make room. Constant time.
     pub(super) fn touch(&mut self, key: K) -> (u32, &mut V, bool) {

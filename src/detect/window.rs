@@ -72,8 +72,9 @@ impl Windows {
     }
 
     /// The same counts in windows of another size: what happened stays, what it amounts to is new.
-    pub(super) fn resized(self, full: u8, span: Span, limit: usize) -> Self {
+    pub(super) fn resized(mut self, full: u8, span: Span, limit: usize) -> Self {
         if (self.full, self.span) == (full.max(1), span) {
+            self.table.set_limit(limit);
             return self;
         }
         let mut resized = Self::new(full, span, limit);

@@ -39,12 +39,16 @@ pub(super) struct Voice {
 const CHECK: Duration = Duration::from_secs(4);
 /// How soon to try again what the kernel could not be told.
 const RETRY: Duration = Duration::from_secs(1);
+/// Orders that wait while the kernel cannot be told.
+const LONG: usize = 10_000;
 /// The most changes that go to the kernel before the first of them is known to have got there.
 const MOST: usize = 50_000;
 
 pub(super) struct Enforcer {
     pub(super) firewall: Box<dyn Firewall>,
     pub(super) voice: Voice,
+    /// Whether decisions were given up that the kernel would not take.
+    pub(super) lost: bool,
 }
 
 impl Enforcer {
@@ -70,6 +74,11 @@ impl Enforcer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.carry_out(&mut waiting, &metrics);
+            // While the kernel refuses, what waits is bounded: afterwards all bans go to it again.
+            if waiting.len() > LONG {
+                waiting.truncate(1);
+                self.lost = true;
+            }
         }
         self.carry_out(&mut waiting, &metrics);
     }
@@ -106,8 +115,9 @@ impl Enforcer {
                 for (decisions, at) in waiting.drain(..) {
                     decisions.iter().for_each(|_| metrics.enforced(done.duration_since(at)));
                 }
-                metrics.up.set(1.0);
-                self.voice.health.enforcement(|status| status.error = None);
+                if std::mem::take(&mut self.lost) {
+                    (self.voice.ask_again)();
+                }
                 if let Some(repaired) = applied.repaired {
                     self.voice.repaired(&repaired, metrics);
                 }
@@ -127,14 +137,14 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Looks after sets and rules until nobody can say otherwise. A firewall that comes takes the place of the one
-    /// there is, whose rule is taken out.
-    pub(super) fn run(mut self, firewalls: &Receiver<Box<dyn Firewall>>) {
+    /// there is, whose rule is taken out if the new one has another.
+    pub(super) fn run(mut self, firewalls: &Receiver<(Box<dyn Firewall>, bool)>) {
         let metrics = EnforceMetrics::new(&self.voice.metrics);
         loop {
             self.look(&metrics);
             match firewalls.recv_timeout(CHECK) {
-                Ok(firewall) => {
-                    if let Err(error) = self.firewall.withdraw() {
+                Ok((firewall, moved)) => {
+                    if moved && let Err(error) = self.firewall.withdraw() {
                         log::error!("the old rule could not be taken out: {error}");
                     }
                     self.firewall = firewall;
@@ -147,13 +157,14 @@ impl Watcher {
 
     /// Looks whether sets and rules are there, and how full the sets are.
     fn look(&mut self, metrics: &EnforceMetrics) {
+        let mut faults = Vec::new();
         let looked = self.firewall.prepare().and_then(|prepared| {
             self.voice.repaired(&prepared, metrics);
+            faults = prepared.faults;
             self.firewall.sizes()
         });
         match looked {
             Ok(sizes) => {
-                metrics.up.set(1.0);
                 for size in &sizes {
                     let set = [("set", size.name.as_str())];
                     self.voice.metrics.gauge("banstream_set_entries", &set).set(f64::from(size.elements));
@@ -166,6 +177,11 @@ impl Watcher {
                 });
                 let sets = sets.collect();
                 self.voice.health.enforcement(|status| (status.sets, status.error) = (sets, None));
+                metrics.up.set(1.0);
+                for fault in faults {
+                    log::error!("{fault}");
+                    self.voice.failed(&fault, metrics);
+                }
             }
             Err(error) => {
                 log::error!("bans are not enforced: {error}");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +22,7 @@ use crate::engine::{Clock, Engine};
 use crate::ledger::Note;
 use crate::load::Loaded;
 use crate::metrics::{EngineMetrics, Metrics};
-use crate::model::{Ban, Decision, Kind, Timestamp};
+use crate::model::{Ban, Decision, Kind, Offender, Timestamp};
 use crate::source::Batch;
 
 /// All that can happen to the engine.
@@ -50,7 +50,20 @@ pub(super) struct Hub {
     pub(super) restore: Arc<AtomicBool>,
     pub(super) started: Timestamp,
     pub(super) totals: Totals,
+    /// What the operator chose, without our own addresses.
+    pub(super) settings: Settings,
+    pub(super) own: Vec<Offender>,
+    pub(super) ticked: Instant,
+    pub(super) looked: Instant,
+    pub(super) renewed: Instant,
 }
+
+/// How often to look after what is not an entry.
+const SECOND: Duration = Duration::from_secs(1);
+/// How often to look for our own addresses, and whether the kernel has all bans.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often all bans go to the kernel again, which forgets after 24.8 days (`IPSET_MAX_TIMEOUT`) at the latest.
+const RENEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What has happened since the start.
 #[derive(Default)]
@@ -63,7 +76,13 @@ pub(super) struct Totals {
 impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        let lifted = self.engine.detector().lift_protected();
+        self.decided(lifted);
         while let Some(input) = inbox.blocking_recv() {
+            // Under load no tick finds room in the inbox, so the hub looks at the clock itself.
+            if self.ticked.elapsed() >= SECOND {
+                self.tick(inbox.len());
+            }
             match input {
                 Input::Batch(batch) => self.batch(batch),
                 Input::Command(command, reply) => {
@@ -182,7 +201,10 @@ impl Hub {
                 };
                 let changed = lifted.len() as u64;
                 self.decided(lifted);
-                Reply::Done { changed }
+                match target {
+                    Target::One(offender) if changed == 0 => self.not_banned(offender),
+                    _ => Reply::Done { changed },
+                }
             }
             // Files are read elsewhere, and what is read comes as `Input::Reload`.
             Command::Reload => Reply::Refused { error: "the configuration has to be read first".to_owned() },
@@ -223,8 +245,33 @@ impl Hub {
         }
     }
 
+    /// To an operator who lifts a ban that we do not know.
+    fn not_banned(&mut self, offender: Offender) -> Reply {
+        let around =
+            self.engine.detector().bans().map(|ban| ban.offender).find(|wide| wide.contains(offender));
+        if let Some(wide) = around {
+            return Reply::Refused { error: format!("{offender} is banned as part of {wide}; unban that") };
+        }
+        // The kernel may know one from before a ledger was lost.
+        let (now, none) = (now(), "".into());
+        let ban = Ban {
+            offender,
+            jail: MANUAL.into(),
+            kind: Kind::Manual,
+            ports: [].into(),
+            since: now,
+            until: None,
+            times: 0,
+            reason: none,
+        };
+        self.order(Order::Do(vec![Decision::Unban(ban)], Instant::now()));
+        Reply::Done { changed: 0 }
+    }
+
     fn reload(&mut self, loaded: &Loaded) {
-        let lifted = self.engine.reconfigure(settings(loaded), loaded.grammars.clone());
+        self.settings = loaded.settings();
+        let settings = settings(&self.settings, &self.own);
+        let lifted = self.engine.reconfigure(settings, loaded.grammars.clone());
         self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
         self.decided(lifted);
     }
@@ -237,8 +284,31 @@ impl Hub {
         }
     }
 
+    /// Looks whether our own addresses are still the same, and whether somebody emptied the kernel's sets.
+    fn look(&mut self) {
+        let own = super::own_addresses();
+        if own != self.own {
+            self.own = own;
+            let lifted = self.engine.reconfigure_settings(settings(&self.settings, &self.own));
+            self.decided(lifted);
+        }
+        let (_, enforcement) = self.health.read();
+        let elements: u64 = enforcement.sets.iter().map(|set| set.elements).sum();
+        let full = enforcement.sets.iter().any(|set| set.elements >= set.capacity);
+        if !enforcement.sets.is_empty() && !full && elements < self.engine.detector().offenders() as u64 {
+            log::warn!("the kernel's sets hold {elements} elements, fewer than there are bans");
+            self.restore.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn tick(&mut self, waiting: usize) {
-        if self.restore.swap(false, Ordering::Relaxed) {
+        self.ticked = Instant::now();
+        if self.looked.elapsed() >= LOOK {
+            self.looked = self.ticked;
+            self.look();
+        }
+        if self.restore.swap(false, Ordering::Relaxed) || self.renewed.elapsed() >= RENEW {
+            self.renewed = self.ticked;
             self.restore();
         }
         let ended = self.engine.detector().expire(now());
@@ -256,9 +326,9 @@ impl Hub {
 }
 
 /// What the detector is told: what the operator chose, and that this host itself is never banned.
-pub(super) fn settings(loaded: &Loaded) -> Settings {
-    let mut settings = loaded.settings();
-    settings.ignore.extend(super::own_addresses());
+pub(super) fn settings(chosen: &Settings, own: &[Offender]) -> Settings {
+    let mut settings = chosen.clone();
+    settings.ignore.extend(own);
     settings
 }
 

@@ -11,9 +11,10 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 
 use super::enforcer::Order;
+use super::health::Health;
 use super::hub::Input;
 use super::sources::Sources;
-use super::{Options, firewall};
+use super::{Options, firewall, mode};
 use crate::config::Config;
 use crate::control::Reply;
 use crate::enforce::Firewall;
@@ -25,9 +26,10 @@ pub(super) struct Reloader {
     pub(super) options: Options,
     pub(super) inbox: mpsc::Sender<Input>,
     pub(super) orders: threads::SyncSender<Order>,
-    pub(super) firewalls: threads::Sender<Box<dyn Firewall>>,
+    pub(super) firewalls: threads::Sender<(Box<dyn Firewall>, bool)>,
     pub(super) loaded: Loaded,
     pub(super) sources: Sources,
+    pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
 
@@ -60,11 +62,19 @@ impl Reloader {
         loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (old, new) = (&self.loaded.config, &loaded.config);
         if old.enforce != new.enforce {
-            let make = || firewall(&self.options, new.enforce.as_ref());
-            let (mut enforcing, watching) = (make()?, make()?);
-            enforcing.prepare()?;
+            let make = |config: &Config| firewall(&self.options, config.enforce.as_ref());
+            let (mut enforcing, watching) = (make(new)?, make(new)?);
+            let faults = enforcing.prepare().map(|prepared| prepared.faults);
+            if let Some(error) = faults.map_or_else(Some, |mut faults| faults.pop()) {
+                // Its rules go, and those that it shares with the old one come back at once.
+                let _ = enforcing.withdraw();
+                make(old)?.prepare()?;
+                return Err(error.into());
+            }
             self.orders.send(Order::Use(enforcing)).ok().context("the enforcer is gone")?;
-            self.firewalls.send(watching).ok().context("the watcher is gone")?;
+            self.firewalls.send((watching, rule(old) != rule(new))).ok().context("the watcher is gone")?;
+            let mode = mode(&self.options, new.enforce.as_ref());
+            self.health.enforcement(|status| status.mode = mode.to_owned());
         }
         if fixed(old) != fixed(new) {
             log::warn!(
@@ -78,6 +88,12 @@ impl Reloader {
         self.loaded = loaded;
         Ok(reply)
     }
+}
+
+/// What makes the rule another one.
+fn rule(config: &Config) -> impl PartialEq {
+    let enforce = config.enforce.as_ref();
+    enforce.map(|e| (e.set.clone(), e.table.clone(), e.chains.clone(), e.target.clone()))
 }
 
 /// What a reload does not touch.
