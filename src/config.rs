@@ -317,6 +317,7 @@ mod tests {
                 "apache",
                 &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
             ),
+            ("ftpd", &["auth-failure"]),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -632,7 +633,7 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache dropbear nginx proftpd pure-ftpd sshd vsftpd"],
+             there are apache dropbear ftpd nginx proftpd pure-ftpd sshd vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",
