@@ -318,6 +318,10 @@ mod tests {
                 &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
             ),
             ("ftpd", &["auth-failure"]),
+            (
+                "lighttpd",
+                &["auth-failure", "probe", "bad-bot", "bad-request", "rate-limit", "forbidden", "not-found"],
+            ),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -633,7 +637,7 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache dropbear ftpd nginx proftpd pure-ftpd sshd vsftpd"],
+             there are apache dropbear ftpd lighttpd nginx proftpd pure-ftpd sshd vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",
