@@ -29,6 +29,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("apache", include_str!("../grammars/apache.grammar")),
     ("dropbear", include_str!("../grammars/dropbear.grammar")),
     ("ftpd", include_str!("../grammars/ftpd.grammar")),
+    ("haproxy", include_str!("../grammars/haproxy.grammar")),
     ("lighttpd", include_str!("../grammars/lighttpd.grammar")),
     ("nginx", include_str!("../grammars/nginx.grammar")),
     ("proftpd", include_str!("../grammars/proftpd.grammar")),
