@@ -323,6 +323,7 @@ mod tests {
                 &["auth-failure", "probe", "bad-bot", "bad-request", "rate-limit", "forbidden", "not-found"],
             ),
             ("haproxy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            ("caddy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -638,7 +639,7 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd vsftpd"],
+             there are apache caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",
