@@ -324,6 +324,18 @@ mod tests {
             ),
             ("haproxy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
             ("caddy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            (
+                "traefik",
+                &[
+                    "auth-failure",
+                    "probe",
+                    "bad-request",
+                    "rate-limit",
+                    "forbidden",
+                    "not-found",
+                    "forgeable-auth-failure",
+                ],
+            ),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -639,7 +651,8 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd vsftpd"],
+             there are apache caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd traefik \
+             vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",

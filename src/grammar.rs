@@ -36,6 +36,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("proftpd", include_str!("../grammars/proftpd.grammar")),
     ("pure-ftpd", include_str!("../grammars/pure-ftpd.grammar")),
     ("sshd", include_str!("../grammars/sshd.grammar")),
+    ("traefik", include_str!("../grammars/traefik.grammar")),
     ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
 ];
 
