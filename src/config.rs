@@ -336,6 +336,7 @@ mod tests {
                     "forgeable-auth-failure",
                 ],
             ),
+            ("audit", &["auth-failure"]),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -651,8 +652,8 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd traefik \
-             vsftpd"],
+             there are apache audit caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd \
+             traefik vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",

@@ -27,6 +27,7 @@ use syntax::Verdict;
 /// The grammars that come with banstream, as (name, text).
 pub const SHIPPED: &[(&str, &str)] = &[
     ("apache", include_str!("../grammars/apache.grammar")),
+    ("audit", include_str!("../grammars/audit.grammar")),
     ("caddy", include_str!("../grammars/caddy.grammar")),
     ("dropbear", include_str!("../grammars/dropbear.grammar")),
     ("ftpd", include_str!("../grammars/ftpd.grammar")),
