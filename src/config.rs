@@ -317,6 +317,26 @@ mod tests {
                 "apache",
                 &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
             ),
+            ("ftpd", &["auth-failure"]),
+            (
+                "lighttpd",
+                &["auth-failure", "probe", "bad-bot", "bad-request", "rate-limit", "forbidden", "not-found"],
+            ),
+            ("haproxy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            ("caddy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            (
+                "traefik",
+                &[
+                    "auth-failure",
+                    "probe",
+                    "bad-request",
+                    "rate-limit",
+                    "forbidden",
+                    "not-found",
+                    "forgeable-auth-failure",
+                ],
+            ),
+            ("audit", &["auth-failure"]),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -632,7 +652,8 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache dropbear nginx proftpd pure-ftpd sshd vsftpd"],
+             there are apache audit caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd \
+             traefik vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",

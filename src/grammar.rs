@@ -27,11 +27,17 @@ use syntax::Verdict;
 /// The grammars that come with banstream, as (name, text).
 pub const SHIPPED: &[(&str, &str)] = &[
     ("apache", include_str!("../grammars/apache.grammar")),
+    ("audit", include_str!("../grammars/audit.grammar")),
+    ("caddy", include_str!("../grammars/caddy.grammar")),
     ("dropbear", include_str!("../grammars/dropbear.grammar")),
+    ("ftpd", include_str!("../grammars/ftpd.grammar")),
+    ("haproxy", include_str!("../grammars/haproxy.grammar")),
+    ("lighttpd", include_str!("../grammars/lighttpd.grammar")),
     ("nginx", include_str!("../grammars/nginx.grammar")),
     ("proftpd", include_str!("../grammars/proftpd.grammar")),
     ("pure-ftpd", include_str!("../grammars/pure-ftpd.grammar")),
     ("sshd", include_str!("../grammars/sshd.grammar")),
+    ("traefik", include_str!("../grammars/traefik.grammar")),
     ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
 ];
 
