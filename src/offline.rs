@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufRead, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -111,45 +111,55 @@ pub fn explain(
     program: Option<&str>,
     json: bool,
     now: Timestamp,
-    input: impl BufRead,
+    input: impl Read,
     output: impl Write,
 ) -> anyhow::Result<()> {
-    let mut output = BufWriter::new(output);
-    let mut decoder = decoder(program);
-    for (number, line) in (1..).zip(input.split(b'\n')) {
-        let mut line = line.context("cannot read standard input")?;
-        let original = line.clone();
-        let entry = decoder.decode(Format::Line, &mut line, now);
-        let found = entry
-            .ok()
-            .and_then(|entry| Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?)));
-        let written = if json {
-            let explanation = explanation(number, found.as_ref());
-            serde_json::to_writer(&mut output, &explanation)
-                .map_err(io::Error::from)
-                .and_then(|()| output.write_all(b"\n"))
-        } else {
-            let verdict = match &found {
-                Some((entry, found)) => {
-                    let user = found
-                        .user(entry.message)
-                        .map_or_else(String::new, |user| format!(" as `{}`", plain(user)));
-                    let (address, offence) = (found.address(), found.heading());
-                    format!(
-                        "{address}{user}: {offence} ({}.grammar:{})",
-                        found.grammar().name(),
-                        found.line()
-                    )
-                }
-                None => "no offence".to_owned(),
+    warn_of(loaded, program);
+    let (mut output, mut decoder, mut number) = (BufWriter::new(output), decoder(program), 0);
+    let mut written = Ok(());
+    stdin::read(input, |batch: Batch| {
+        for original in batch.records.iter() {
+            number += 1;
+            let mut line = original.to_vec();
+            let entry = decoder.decode(Format::Line, &mut line, now).ok();
+            let found = entry.and_then(|entry| {
+                Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?))
+            });
+            written = match json {
+                true => to_json(&mut output, &explanation(number, found.as_ref())),
+                false => writeln!(output, "{}\n    {}", plain(original), verdict(found.as_ref())),
             };
-            writeln!(output, "{}\n    {verdict}", plain(&original))
-        };
-        if !ended_well(written)? {
-            return Ok(());
+            if written.is_err() {
+                return ControlFlow::Break(());
+            }
         }
+        // Somebody may be typing.
+        written = output.flush();
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+    .context("cannot read standard input")?;
+    ended_well(written).map(drop)
+}
+
+/// Tells that no line without a header will be read, if nobody reads this program's.
+fn warn_of(loaded: &Loaded, program: Option<&str>) {
+    if let Some(program) = program.filter(|program| loaded.grammars.of_program(program.as_bytes()).is_none())
+    {
+        eprintln!("warning: no grammar reads the lines of `{program}`");
     }
-    ended_well(output.flush()).map(drop)
+}
+
+fn to_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, value)?;
+    writeln!(output)
+}
+
+/// What was found, for people.
+fn verdict(found: Option<&(Entry<'_>, Found<'_>)>) -> String {
+    let Some((entry, found)) = found else { return "no offence".to_owned() };
+    let user = found.user(entry.message).map_or_else(String::new, |user| format!(" as `{}`", plain(user)));
+    let (address, offence, grammar) = (found.address(), found.heading(), found.grammar().name());
+    format!("{address}{user}: {offence} ({grammar}.grammar:{})", found.line())
 }
 
 /// The grammar for an entry: that of its own program, or else of the program that was named.
@@ -220,6 +230,7 @@ pub fn replay(
     log: &Path,
     output: impl Write,
 ) -> anyhow::Result<()> {
+    warn_of(loaded, program);
     let input: Box<dyn Read> = match log.to_str() {
         Some("-") => Box::new(io::stdin().lock()),
         _ => Box::new(File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?),
@@ -263,9 +274,7 @@ pub fn replay(
         offenders: offenders.len() as u64,
     };
     let written = if json {
-        serde_json::to_writer(&mut output, &serde_json::json!({ "summary": summary }))
-            .map_err(io::Error::from)
-            .and_then(|()| writeln!(output))
+        to_json(&mut output, &serde_json::json!({ "summary": summary }))
     } else {
         print_summary(&summary, &mut output)
     };
@@ -275,8 +284,7 @@ pub fn replay(
 fn print_ban(ban: &Ban, json: bool, output: &mut impl Write) -> io::Result<()> {
     let decided = Decided { time: rfc3339(ban.since), ban: BanLine::new(ban, ban.since) };
     if json {
-        serde_json::to_writer(&mut *output, &decided)?;
-        return writeln!(output);
+        return to_json(output, &decided);
     }
     let until = ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
     writeln!(output, "{} ban {} {until} ({}, time {})", decided.time, ban.offender, ban.jail, ban.times)
