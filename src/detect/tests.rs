@@ -203,3 +203,38 @@ fn a_reload_loses_neither_ban_nor_count() {
     let lifted = detector.reconfigure(protective, &grammars());
     assert_eq!((lifted.len(), detector.banned()), (1, 1));
 }
+
+#[test]
+fn a_reload_lifts_exactly_what_it_protects() {
+    let mut jails = [jail("j", "a", 1), jail("k", "a", 1)];
+    let (mut detector, _) = after(settings(&jails), &[(1, "192.0.2.1"), (1, "192.0.2.2")]);
+    detector.ban("192.0.2.1".parse().unwrap(), None, "", Timestamp::from_secs(2)).unwrap();
+    assert_eq!(detector.banned(), 5);
+    jails[0].ignore = vec!["192.0.2.1".parse().unwrap()];
+    let lifted = detector.reconfigure(settings(&jails), &grammars());
+    let [Decision::Unban(ban)] = &*lifted else { panic!("{lifted:?}") };
+    assert_eq!((&*ban.jail, detector.banned()), ("j", 4));
+}
+
+#[test]
+fn a_ban_on_one_port_never_shortens_another_on_it() {
+    let port = |number| Port { protocol: crate::model::Protocol::Tcp, number };
+    let mut jails = [jail("j", "a", 1), jail("k", "b", 1)];
+    (jails[0].ports, jails[1].ports) = ([port(22)].into(), [port(22), port(80)].into());
+    jails[1].ban_time = Some(Span::from_secs(10));
+    let (mut detector, mut seen) = after(settings(&jails), &[(1, "192.0.2.1")]);
+    detector.observe(&offence(2, "192.0.2.1", 1), Timestamp::from_secs(2), &mut seen);
+    let until = |decision: &Decision| match decision {
+        Decision::Ban(ban) | Decision::Unban(ban) => ban.until.map(Timestamp::as_secs),
+    };
+    assert_eq!(seen.decisions.iter().map(until).collect::<Vec<_>>(), [Some(101), Some(101)]);
+}
+
+#[test]
+fn an_operator_can_shorten_a_ban() {
+    let mut detector = Detector::new(settings(&[]), &grammars());
+    let (who, now) = ("192.0.2.1".parse().unwrap(), Timestamp::from_secs(2));
+    detector.ban(who, None, "", now).unwrap();
+    let Decision::Ban(ban) = detector.ban(who, Some(Span::from_secs(5)), "", now).unwrap() else { panic!() };
+    assert_eq!((ban.until, detector.banned()), (Some(Timestamp::from_secs(7)), 1));
+}
