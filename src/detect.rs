@@ -331,16 +331,7 @@ impl Detector {
         if let Some(by) = self.protector(offender, MANUAL) {
             return Err(by);
         }
-        let ban = Ban {
-            offender,
-            jail: MANUAL.into(),
-            kind: Kind::Manual,
-            ports: [].into(),
-            since: now,
-            until: span.map(|span| now + span),
-            times: 1,
-            reason: reason.into(),
-        };
+        let ban = manual(offender, now, span.map(|span| now + span), reason);
         Ok(Decision::Ban(self.bans.insert(ban)))
     }
 
@@ -404,6 +395,12 @@ impl Detector {
     pub fn jails(&self) -> impl Iterator<Item = (&Jail, usize)> {
         self.cells.iter().map(|cell| (&cell.jail, cell.windows.len()))
     }
+}
+
+/// A ban by hand, on all ports.
+pub fn manual(offender: Offender, since: Timestamp, until: Option<Timestamp>, reason: &str) -> Ban {
+    let (jail, ports) = (MANUAL.into(), [].into());
+    Ban { offender, jail, kind: Kind::Manual, ports, since, until, times: 1, reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::enforcer::Order;
 use super::health::Health;
 use super::{logging, now};
 use crate::control::{BanLine, Command, JailStatus, Reply, Status, Target, rfc3339};
-use crate::detect::{MANUAL, Settings};
+use crate::detect::{MANUAL, Settings, manual};
 use crate::engine::{Clock, Engine};
 use crate::ledger::Note;
 use crate::load::Loaded;
@@ -253,17 +253,7 @@ impl Hub {
             return Reply::Refused { error: format!("{offender} is banned as part of {wide}; unban that") };
         }
         // The kernel may know one from before a ledger was lost.
-        let (now, none) = (now(), "".into());
-        let ban = Ban {
-            offender,
-            jail: MANUAL.into(),
-            kind: Kind::Manual,
-            ports: [].into(),
-            since: now,
-            until: None,
-            times: 0,
-            reason: none,
-        };
+        let ban = manual(offender, now(), None, "");
         self.order(Order::Do(vec![Decision::Unban(ban)], Instant::now()));
         Reply::Done { changed: 0 }
     }
