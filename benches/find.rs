@@ -4,8 +4,10 @@
 
 #![allow(missing_docs)]
 
-use banstream::grammar::{Grammar, SHIPPED};
-use divan::{Bencher, counter::ItemsCount};
+use banstream::grammar::{Grammar, Grammars, Outcome, SHIPPED};
+use banstream::model::{Entry, Timestamp, Witness};
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
 
 fn main() {
     divan::main();
@@ -41,4 +43,47 @@ fn find(bencher: Bencher<'_, '_>, name: &str) {
 #[divan::bench(args = ["sshd", "nginx", "apache"])]
 fn prove(bencher: Bencher<'_, '_>, name: &str) {
     bencher.bench_local(|| Grammar::load(name, name, divan::black_box(text(name))).is_ok());
+}
+
+/// The same messages through all grammars, with so many more for other programs: the figures should be the same.
+#[divan::bench(args = [0, 100, 1000])]
+fn among(bencher: Bencher<'_, '_>, others: usize) {
+    let (sshd, messages) = load("sshd");
+    let other = |number| {
+        let text = format!("program: p{number}\nx:\n    {{Failed|Invalid}} <user> from <ip>\n");
+        Grammar::load("p", "p", &text).expect("it is sound").0
+    };
+    let grammars = Grammars::new((0..others).map(other).chain([sshd]).collect()).expect("no program twice");
+    bencher.counter(ItemsCount::new(messages.len())).bench_local(|| {
+        let entry = |message| Entry {
+            time: Timestamp::from_secs(0),
+            program: b"sshd",
+            pid: 1,
+            message,
+            times: 1,
+            witness: Witness::default(),
+        };
+        let found =
+            |message| matches!(grammars.find(divan::black_box(&entry(message))), Outcome::Offence(..));
+        messages.iter().filter(|message| found(message)).count()
+    });
+}
+
+/// What an attacker would send to keep the matcher busy, in bytes a second: the same for each length.
+#[divan::bench(args = [1 << 10, 1 << 15, 1 << 20])]
+fn hostile(bencher: Bencher<'_, '_>, length: usize) {
+    let grammars: Vec<Grammar> =
+        ["sshd", "proftpd", "nginx", "apache"].into_iter().map(|name| load(name).0).collect();
+    let (begin, middle) =
+        ("Failed password for invalid user ", " from 10.0.0.1 port 1 ssh2: \"\\ [client 10.0.0.1:5] ");
+    let messages: Vec<Vec<u8>> = [begin, "198.51.100.1 - ", "h (198.51.100.1[198.51.100.1]) - USER "]
+        .into_iter()
+        .map(|head| head.bytes().chain(middle.bytes().cycle()).take(length).collect())
+        .collect();
+    bencher.counter(BytesCount::new(length * messages.len() * grammars.len())).bench_local(|| {
+        let read = |grammar: &Grammar| {
+            messages.iter().filter(|m| grammar.read(divan::black_box(m)).is_some()).count()
+        };
+        grammars.iter().map(read).sum::<usize>()
+    });
 }

@@ -160,6 +160,18 @@ impl Grammar {
         })
     }
 
+    /// The addresses that the message can be read with, one for each voice that reads it. They are equal, or the proof
+    /// is wrong.
+    #[cfg(any(test, fuzzing))]
+    pub fn readings(&self, message: &[u8]) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        self.matcher.read(message.trim_ascii_end(), |reading| {
+            addresses.push(reading.address);
+            None::<()>
+        });
+        addresses
+    }
+
     /// Whether what is known of the sender speaks against its being one of this grammar's programs.
     ///
     /// A sender in a unit that the grammar names is genuine. Otherwise people (user ids from 1000 on) are not,

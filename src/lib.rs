@@ -20,3 +20,5 @@ pub mod metrics;
 pub mod offline;
 pub mod pipeline;
 pub mod cli;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;

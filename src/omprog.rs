@@ -7,6 +7,8 @@
 //! It does not look into a line, has no configuration but its options, and says what it has to say on
 //! standard error: whatever it wrote on standard output would be taken for an answer.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod protocol;
 
 use std::fs::File;

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, bool)] = &[
     ("offline", false),
     ("pipeline", false),
     ("cli", false),
+    ("fuzz", false),
 ];
 
 /// Pure files of modules that are not.

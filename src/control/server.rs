@@ -21,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Command, Reply, Target};
@@ -77,15 +78,21 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Router) {
     // The semaphore is never closed.
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let (stream, _) = listener.accept().await;
-        let connection = hyper::server::conn::http1::Builder::new()
-            .keep_alive(false)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes.clone()));
+        let answer = answer(stream, routes.clone());
         tokio::spawn(async move {
-            // Whatever ended the connection is the client's business.
-            let _ = tokio::time::timeout(PATIENCE, connection).await;
+            answer.await;
             drop(place);
         });
     }
+}
+
+/// Answers one request.
+pub(crate) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    // Whatever ended the connection is the client's business.
+    let _ = tokio::time::timeout(PATIENCE, connection).await;
 }
 
 /// What is wrong with a request, and the status that says so.

@@ -1,0 +1,123 @@
+//! What fuzzers call: one function for each kind of input that strangers write, with what must hold for all of it.
+//!
+//! It stands apart because it is built for fuzzers and tests only. Each function is a claim: it panics where the input
+//! shows the claim to be false. What a fuzzer once found lies in `tests/faults` and is tried by every test run.
+//!
+//! It does not know how inputs are made: `fuzz` has a line for each function, and `contrib/fuzz` runs them.
+
+use std::sync::{Arc, LazyLock};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::control::server::{self, Daemon};
+use crate::entry::{Decoder, Format};
+use crate::grammar::{Grammar, SHIPPED};
+use crate::model::Timestamp;
+
+/// A name and what it claims of any input.
+pub type Claim = (&'static str, fn(&[u8]));
+
+/// All claims.
+pub const CLAIMS: &[Claim] = &[
+    ("grammar", grammar),
+    ("line", line),
+    ("journal", journal),
+    ("find", find),
+    ("omprog", omprog),
+    ("control", control),
+];
+
+/// A grammar, up to the first zero byte, is refused or sound: what is read in the message behind it has one address.
+pub fn grammar(input: &[u8]) {
+    let (text, message) = halves(input);
+    if let Ok(text) = std::str::from_utf8(text)
+        && let Ok((grammar, _)) = Grammar::load("fuzz", "fuzz.grammar", text)
+    {
+        one_address(&grammar, message);
+    }
+}
+
+/// No line of text is lost, and none makes an entry of what is not in it.
+pub fn line(input: &[u8]) {
+    decode(Format::Line, input);
+}
+
+/// No record of the journal makes an entry of what is not in it.
+pub fn journal(input: &[u8]) {
+    decode(Format::Journal, input);
+}
+
+/// No message has two addresses in any grammar that comes with banstream.
+pub fn find(message: &[u8]) {
+    static GRAMMARS: LazyLock<Vec<Grammar>> = LazyLock::new(|| {
+        let load =
+            |(name, text): &(&str, &str)| Grammar::load(name, name, text).ok().map(|(grammar, _)| grammar);
+        SHIPPED.iter().filter_map(load).collect()
+    });
+    assert_eq!(GRAMMARS.len(), SHIPPED.len());
+    GRAMMARS.iter().for_each(|grammar| one_address(grammar, message));
+}
+
+/// Whatever rsyslog and the engine say to the shim between them, no line is lost.
+pub fn omprog(conversation: &[u8]) {
+    crate::omprog::fuzz::conversation(conversation);
+}
+
+/// Whoever speaks to the control socket is answered in HTTP, or not at all.
+pub fn control(request: &[u8]) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    // A daemon that is about to stop: each command is dropped unanswered.
+    let ask = Arc::new(|_| tokio::sync::oneshot::channel().1);
+    let routes = server::routes(Daemon { ask, metrics: Arc::new(String::new) });
+    let answer = runtime.block_on(async {
+        let (mut client, stream) = tokio::io::duplex(1 << 16);
+        let served = tokio::spawn(server::answer(stream, routes));
+        // Whoever hangs up before the end of a request gets no answer.
+        let _ = client.write_all(request).await;
+        let _ = client.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(served.await.is_ok(), "the server panicked");
+        answer
+    });
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
+}
+
+fn halves(input: &[u8]) -> (&[u8], &[u8]) {
+    let mut halves = input.splitn(2, |byte| *byte == 0);
+    (halves.next().unwrap_or_default(), halves.next().unwrap_or_default())
+}
+
+fn one_address(grammar: &Grammar, message: &[u8]) {
+    let mut readings = grammar.readings(message).into_iter();
+    if let Some(first) = readings.next() {
+        let other = readings.find(|other| *other != first);
+        assert_eq!(other, None, "`{}` read {} as {first} first", grammar.name(), message.escape_ascii());
+    }
+}
+
+fn decode(format: Format, input: &[u8]) {
+    let (mut record, now) = (input.to_vec(), Timestamp::from_secs(1_800_000_000));
+    let entry = Decoder::new(jiff::tz::TimeZone::UTC).decode(format, &mut record, now);
+    let Ok(entry) = entry else {
+        assert!(format == Format::Journal || input.first() == Some(&b'{'), "a line of text is an entry");
+        return;
+    };
+    assert!(entry.times > 0 && entry.message.len() <= input.len() && entry.program.len() <= input.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fuzzers_found_stays_mended() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults");
+        for (name, claim) in CLAIMS {
+            let inputs = std::fs::read_dir(folder.join(name)).unwrap().map(|entry| entry.unwrap().path());
+            let inputs: Vec<_> = inputs.collect();
+            assert!(!inputs.is_empty(), "{name}");
+            inputs.iter().for_each(|path| claim(&std::fs::read(path).unwrap()));
+        }
+    }
+}
