@@ -7,10 +7,12 @@
 //! Nothing here knows of jails or counts, and nothing reads a file: whoever does passes the text.
 
 mod condition;
+mod explain;
 mod fault;
 mod matcher;
 mod proof;
 mod syntax;
+mod template;
 mod variant;
 
 use std::net::IpAddr;
@@ -19,10 +21,12 @@ use hashbrown::HashMap;
 
 use crate::model::{Entry, GrammarId, HeadingId, Offence, VoiceId, Witness};
 use condition::Condition;
+pub use explain::{Closest, Held, Silence, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
 use matcher::{Matcher, Reading};
 use syntax::Verdict;
+use variant::Variant;
 
 /// The grammars that come with banstream, as (name, text).
 pub const SHIPPED: &[(&str, &str)] = &[
@@ -50,8 +54,10 @@ pub struct Grammar {
     headings: Vec<String>,
     voices: Vec<Telling>,
     matcher: Matcher,
-    /// The line that each of the matcher's patterns was spelt out from.
-    lines: Vec<u32>,
+    /// What the matcher's patterns were made of, in their order.
+    variants: Vec<Variant>,
+    /// The file as it was written.
+    text: Box<str>,
 }
 
 /// What a voice means, and what its holes are called, by slot.
@@ -113,7 +119,8 @@ impl Grammar {
             headings: source.headings,
             voices,
             matcher: Matcher::new(&variants),
-            lines: variants.iter().map(|variant| variant.place.line).collect(),
+            variants,
+            text: text.into(),
         };
         grammar.test(&source.tests, &mut faults);
         for rule in source.voices.iter().flat_map(|voice| &voice.rules) {
@@ -239,7 +246,7 @@ impl<'g> Found<'g> {
 
     /// The line of the grammar file where the rule stands.
     pub fn line(&self) -> u32 {
-        self.grammar.lines.get(self.reading.pattern as usize).copied().unwrap_or(0)
+        self.grammar.variants.get(self.reading.pattern as usize).map_or(0, |variant| variant.place.line)
     }
 
     /// The names of the rule's holes and what they held in `message`, which must be the one it was found in.

@@ -16,6 +16,8 @@ use super::syntax::{Case, How, List, Word};
 #[derive(Debug)]
 pub(super) struct Condition {
     pub(super) heading: u16,
+    /// The line where it stands.
+    pub(super) line: u32,
     terms: Vec<Term>,
 }
 
@@ -74,15 +76,21 @@ impl Condition {
         }
         // What is cheap is asked first; all have to hold anyway.
         terms.sort_by_key(|term| matches!(term.test, Test::Has(_)));
-        Some(Self { heading: u16::try_from(case.heading).ok()?, terms })
+        Some(Self { heading: u16::try_from(case.heading).ok()?, line: case.place.line, terms })
     }
 
     /// Whether a message with these spans meets it. Linear in the holes it names.
     pub(super) fn holds(&self, message: &[u8], spans: &Spans) -> bool {
-        self.terms.iter().all(|term| {
+        self.failing(message, spans).is_none()
+    }
+
+    /// The slot of a hole that speaks against it, if there is one.
+    pub(super) fn failing(&self, message: &[u8], spans: &Spans) -> Option<usize> {
+        let fails = |term: &&Term| {
             let text = spans.get(term.slot).and_then(|(from, to)| message.get(from as usize..to as usize));
-            text.is_some_and(|text| term.test.holds(text) != term.not)
-        })
+            text.is_none_or(|text| term.test.holds(text) == term.not)
+        };
+        self.terms.iter().find(fails).map(|term| term.slot)
     }
 }
 

@@ -388,7 +388,7 @@ fn run(text: &[u8], holds: impl Fn(u8) -> bool) -> usize {
 }
 
 /// How many bytes of `rest` the hole takes; `None` if what stands there does not fit.
-fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
+pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
     let length = match hole.kind {
         Kind::Num => run(rest, |b| b.is_ascii_digit()),
         Kind::Word => match hole.stop {
@@ -427,7 +427,7 @@ fn quoted(rest: &[u8]) -> Option<usize> {
 }
 
 /// The address, without its zone, and as IPv4 if it is one written as IPv6.
-fn address(text: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
     if let Some(address) = v4(text) {
         return Some(address.into());
     }

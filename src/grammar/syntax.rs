@@ -106,15 +106,22 @@ pub(super) enum Kind {
     Quoted,
 }
 
+impl Kind {
+    /// What it is called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Kind::Ip => "ip",
+            Kind::Free => "text",
+            Kind::Word => "word",
+            Kind::Num => "num",
+            Kind::Quoted => "quoted",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Ip => "<ip>",
-            Kind::Free => "<text>",
-            Kind::Word => "<word>",
-            Kind::Num => "<num>",
-            Kind::Quoted => "<quoted>",
-        })
+        write!(f, "<{}>", self.name())
     }
 }
 

@@ -324,3 +324,76 @@ fn without_the_proof_such_fillings_are_found() {
         );
     }
 }
+
+/// Where the closest rule stops: its line, the column, and what it wants there.
+#[track_caller]
+fn stops(rules: &str, message: &str, want: &str) {
+    let grammar = grammar(rules).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(grammar.read(message.as_bytes()).is_none());
+    let got = match grammar.silence(message.as_bytes()) {
+        Silence::Unread(Closest { line, at, expected, .. }) => {
+            format!("{}:{}: {}", line - 2, at + 1, expected.join(" or "))
+        }
+        other => format!("{other:?}"),
+    };
+    assert_eq!(got, want);
+}
+
+#[test]
+fn the_closest_rule_says_where_it_stops() {
+    let rules =
+        &format!("{FAILED}\nConnection {{closed|reset}} by <ip>\n<text> for <user> from <ip>, <num> times");
+    stops(
+        rules,
+        "Failed password for root to 192.0.2.1 port 22",
+        "1:21: `invalid user ` or ` from ` further on",
+    );
+    stops(rules, "Failed passwd for root from 192.0.2.1 port 22", "3:42: `, `");
+    stops(rules, "Failed password for root from host.example port 22", "1:31: <ip>");
+    stops(rules, "Failed password for root from 192.0.2.256 port 22", "1:31: <ip>");
+    stops(
+        rules,
+        "Failed password for root from 192.0.2.1 port 22 ssh3",
+        "1:49: `ssh2` or the end of the message",
+    );
+    stops(rules, "Connection lost by 192.0.2.1", "2:12: `closed by ` or `reset by `");
+    stops(rules, "Connection resumed by 192.0.2.1", "2:12: `reset by ` or `closed by `");
+    stops(rules, "x for y from 192.0.2.1, many times", "3:25: <num>");
+    stops(rules, "Session opened", "Unlike");
+}
+
+#[test]
+fn a_condition_that_does_not_hold_names_the_hole() {
+    let grammar = load(ACCESS).unwrap_or_else(|faults| panic!("{faults}"));
+    let message = br#"192.0.2.1 - [22/Nov/2026:05:40:46 +0000] "GET / HTTP/1.1" 200 5"#;
+    let Silence::Unmet(unmet) = grammar.silence(message) else { panic!("the shape reads it") };
+    let shown: Vec<String> = unmet
+        .iter()
+        .map(|Unmet { heading, line, written, hole, holds }| {
+            let holds = holds.as_deref().map_or("nothing".into(), String::from_utf8_lossy);
+            format!("{heading}:{line}: {written}: {hole} holds {holds}")
+        })
+        .collect();
+    let want = [
+        "auth-failure:9: status is 401 407: status holds 200",
+        "probe:11: request has @probes: request holds GET / HTTP/1.1",
+        "probe:12: status is not 200 and request ends \".php HTTP/1.1\": status holds 200",
+        "bot:14: agent starts zgrab \"evil bot\": agent holds nothing",
+    ];
+    assert_eq!(shown, want);
+}
+
+#[test]
+fn a_match_shows_what_each_hole_held() {
+    let grammar = grammar(FAILED).unwrap();
+    let message = b"Failed password for invalid user a b from 192.0.2.1 port 22";
+    let found = grammar.read(message).unwrap();
+    let held: Vec<_> = found.held(message).iter().map(|h| (h.name, h.kind, h.from, h.to, h.text)).collect();
+    let want: [(Option<&str>, &str, usize, usize, &[u8]); 3] = [
+        (Some("user"), "text", 33, 36, b"a b"),
+        (None, "ip", 42, 51, b"192.0.2.1"),
+        (None, "num", 57, 59, b"22"),
+    ];
+    assert_eq!(held, want);
+    assert_eq!(found.written(), FAILED);
+}

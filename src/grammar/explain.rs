@@ -1,0 +1,229 @@
+//! What a rule made of a message, piece by piece; and of a message that tells of no offence, how close it came.
+//!
+//! It stands apart from the matcher because it serves authors, not the daemon: it is plain, it allocates, and it
+//! looks at every rule.
+//!
+//! It decides nothing: whether there is an offence the matcher has said before.
+
+use super::condition::Condition;
+use super::matcher::{Spans, address, extent};
+use super::syntax::Kind;
+use super::variant::{Item, Variant};
+use super::{Found, Grammar, Meaning};
+
+/// A hole of a rule, and what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held<'g, 'm> {
+    /// What the rule calls it.
+    pub name: Option<&'g str>,
+    /// What it is: `ip`, `text`, `word`, `num` or `quoted`.
+    pub kind: &'static str,
+    /// Where in the message it begins, in bytes.
+    pub from: usize,
+    /// Where it ends.
+    pub to: usize,
+    /// The bytes between.
+    pub text: &'m [u8],
+}
+
+/// Why a message tells of no offence.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Silence<'g> {
+    /// Shapes read it, and none of these conditions holds.
+    Unmet(Vec<Unmet<'g>>),
+    /// No rule reads it; this one comes closest.
+    Unread(Closest<'g>),
+    /// No rule even begins like it.
+    Unlike,
+}
+
+/// A condition that does not hold.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unmet<'g> {
+    /// The offence that it would be.
+    pub heading: &'g str,
+    /// The line of the file where the condition stands.
+    pub line: u32,
+    /// That line.
+    pub written: &'g str,
+    /// The first hole that speaks against it.
+    pub hole: &'g str,
+    /// What that holds; `None` if it is not in the message.
+    pub holds: Option<Vec<u8>>,
+}
+
+/// The rule that reads most of a message, and where it stops.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Closest<'g> {
+    /// The line of the file where the rule stands.
+    pub line: u32,
+    /// That line.
+    pub written: &'g str,
+    /// How many bytes of the message it reads.
+    pub at: usize,
+    /// What it wants there, as the rule has it, one for each way that it could go on; what comes nearest first.
+    pub expected: Vec<String>,
+}
+
+impl<'g> Found<'g> {
+    /// The rule as it stands in the file.
+    pub fn written(&self) -> &'g str {
+        self.grammar.written(self.line())
+    }
+
+    /// The rule's holes and what they held in `message`, which must be the one it was found in, in their order.
+    pub fn held<'m>(&self, message: &'m [u8]) -> Vec<Held<'g, 'm>> {
+        let names =
+            self.grammar.voices.get(usize::from(self.reading.voice)).map_or(&[][..], |voice| &voice.names);
+        let items = self.grammar.variants.get(self.reading.pattern as usize);
+        let held = |item: &Item| {
+            let Item::Hole(hole) = item else { return None };
+            let slot = usize::from(hole.slot);
+            let (from, to) = self.reading.spans.get(slot)?;
+            let (from, to) = (from as usize, to as usize);
+            let name = names.get(slot).and_then(Option::as_deref);
+            Some(Held { name, kind: hole.kind.name(), from, to, text: message.get(from..to)? })
+        };
+        items.into_iter().flat_map(|variant| &variant.items).filter_map(held).collect()
+    }
+}
+
+impl Grammar {
+    /// A line of the file, without the space around it.
+    fn written(&self, line: u32) -> &str {
+        self.text.lines().nth((line as usize).saturating_sub(1)).unwrap_or_default().trim()
+    }
+
+    /// Why [`read`](Self::read) finds nothing in this message.
+    ///
+    /// Takes time in proportion to all the grammar's rules, and is bounded for each.
+    pub fn silence(&self, message: &[u8]) -> Silence<'_> {
+        let message = message.trim_ascii_end();
+        let (mut read, mut unmet) = (false, Vec::new());
+        self.matcher.read(message, |reading| {
+            read = true;
+            if let Some(Meaning::First(conditions)) =
+                self.voices.get(usize::from(reading.voice)).map(|voice| &voice.meaning)
+            {
+                let names = self.voices.get(usize::from(reading.voice)).map_or(&[][..], |voice| &voice.names);
+                unmet.extend(conditions.iter().filter_map(|c| self.unmet(c, names, message, &reading.spans)));
+            }
+            None::<()>
+        });
+        if read {
+            return Silence::Unmet(unmet);
+        }
+        let tries: Vec<Try> = self.variants.iter().map(|variant| Try::of(variant, message)).collect();
+        let Some(best) = tries.iter().map(|reach| (reach.read, reach.at)).max().filter(|(read, _)| *read > 0)
+        else {
+            return Silence::Unlike;
+        };
+        let reaches = |reach: &Try| (reach.read, reach.at) == best;
+        let places = || self.variants.iter().map(|variant| variant.place.line).zip(&tries);
+        let nearest = places()
+            .filter(|(_, reach)| reaches(reach))
+            .max_by_key(|(line, reach)| (reach.partly, u32::MAX - line));
+        let Some((line, _)) = nearest else { return Silence::Unlike };
+        let mut ways: Vec<&Try> = places()
+            .filter(|(other, reach)| *other == line && reaches(reach))
+            .map(|(_, reach)| reach)
+            .collect();
+        ways.sort_by_key(|reach| std::cmp::Reverse(reach.partly));
+        let mut expected: Vec<String> = Vec::new();
+        for way in ways {
+            if !expected.contains(&way.wants) {
+                expected.push(way.wants.clone());
+            }
+        }
+        Silence::Unread(Closest { line, written: self.written(line), at: best.1, expected })
+    }
+
+    fn unmet<'g>(
+        &'g self,
+        condition: &Condition,
+        names: &'g [Option<String>],
+        message: &[u8],
+        spans: &Spans,
+    ) -> Option<Unmet<'g>> {
+        let slot = condition.failing(message, spans)?;
+        let holds = spans.get(slot).and_then(|(from, to)| message.get(from as usize..to as usize));
+        Some(Unmet {
+            heading: self.headings.get(usize::from(condition.heading))?,
+            line: condition.line,
+            written: self.written(condition.line),
+            hole: names.get(slot)?.as_deref().unwrap_or_default(),
+            holds: holds.map(<[u8]>::to_vec),
+        })
+    }
+}
+
+/// How far a variant reads a message.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Try {
+    /// Bytes of its texts that were found in their order, whole words only, and one for each closed hole.
+    read: usize,
+    /// Where it stops.
+    at: usize,
+    /// Bytes of the word where it stops that are as they should be.
+    partly: usize,
+    /// What it wants there, as the rule has it.
+    wants: String,
+}
+
+/// Steps after which a variant is no longer tried: free holes multiply.
+const PATIENCE: usize = 10_000;
+
+impl Try {
+    fn of(variant: &Variant, message: &[u8]) -> Self {
+        let mut patience = PATIENCE;
+        Self::from(&variant.items, message, 0, 0, &mut patience)
+    }
+
+    /// Reads `items` from `at` on, after `read`; of all ways to fill free holes, the one that goes furthest.
+    fn from(items: &[Item], message: &[u8], at: usize, read: usize, patience: &mut usize) -> Self {
+        let stop =
+            |at, read, partly, wants: &dyn ToString| Self { read, at, partly, wants: wants.to_string() };
+        let rest = message.get(at..).unwrap_or_default();
+        *patience = patience.saturating_sub(1);
+        match items.split_first() {
+            None if rest.is_empty() || *patience == 0 => stop(at, read, 0, &""),
+            None => stop(at, read, 0, &"the end of the message"),
+            Some((Item::Text(text), items)) => {
+                let same = text.iter().zip(rest).take_while(|(a, b)| a == b).count();
+                if same == text.len() {
+                    return Self::from(items, message, at + same, read + same, patience);
+                }
+                let word = text.get(..same).and_then(|same| same.iter().rposition(|b| *b == b' '));
+                let whole = word.map_or(0, |space| space + 1);
+                stop(at + whole, read + whole, same - whole, &shown(text.get(whole..).unwrap_or_default()))
+            }
+            Some((Item::Hole(hole), items)) if hole.kind == Kind::Free => {
+                let Some((Item::Text(text), behind)) = items.split_first() else {
+                    return stop(message.len(), read, 0, &"");
+                };
+                let mut best = stop(at, read, 0, &format!("{} further on", shown(text)));
+                for from in memchr::memmem::find_iter(rest, text.as_slice()) {
+                    if *patience == 0 {
+                        break;
+                    }
+                    let end = at + from + text.len();
+                    best = best.max(Self::from(behind, message, end, read + text.len(), patience));
+                }
+                best
+            }
+            Some((Item::Hole(hole), items)) => {
+                let length = extent(*hole, rest).filter(|length| {
+                    hole.kind != Kind::Ip || rest.get(..*length).and_then(address).is_some()
+                });
+                match length {
+                    Some(length) => Self::from(items, message, at + length, read + 1, patience),
+                    None => stop(at, read, 0, &hole.kind),
+                }
+            }
+        }
+    }
+}
+
+fn shown(text: &[u8]) -> String {
+    format!("`{}`", String::from_utf8_lossy(text))
+}

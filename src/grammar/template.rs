@@ -1,0 +1,371 @@
+//! What a message looks like, in the words of a rule: `Failed password for <user> from <ip> port <num>`.
+//!
+//! It stands apart because two tools need it: one proposes rules from sample lines, the other tells lines that no
+//! rule knows by their looks, so that ten thousand of a kind are shown once.
+//!
+//! It guesses from one message, or two of a kind, and proves nothing; it knows no grammar.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// The message as a rule might describe it: each address is an `<ip>`, and what probably differs from message to
+/// message is another hole. Tokens stand between single spaces, as in the message.
+///
+/// Takes time in proportion to the message.
+pub(super) fn template(message: &str) -> String {
+    let tokens = tokens(message);
+    let mut template = String::with_capacity(message.len() + 16);
+    for (index, token) in tokens.iter().enumerate() {
+        if index > 0 {
+            template.push(' ');
+        }
+        let before = index.checked_sub(1).and_then(|before| tokens.get(before)).copied().unwrap_or_default();
+        describe(token, before, tokens.get(index + 1).copied().unwrap_or_default(), &mut template);
+    }
+    template
+}
+
+/// The template that covers both, where they are of a kind: as many tokens, addresses in the same places, the same
+/// first word, and no more than one token in three that differs. `fixed` says which words mean something by
+/// themselves, and so make two kinds where they differ.
+pub(super) fn join(one: &str, other: &str, fixed: impl Fn(&str) -> bool) -> Option<String> {
+    if one == other {
+        return Some(one.to_owned());
+    }
+    let (mut count, mut differ, mut begun) = (0, 0, false);
+    let (mut left, mut right) = (one.split(' '), other.split(' '));
+    let mut joined = String::with_capacity(one.len());
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => break,
+            (Some(a), Some(b)) if a == b => joined.push_str(a),
+            (Some(a), Some(b)) => {
+                let clear = a.is_empty() || b.is_empty() || a.contains("<ip>") || b.contains("<ip>");
+                if clear || !begun || fixed(core(a).1) || fixed(core(b).1) {
+                    return None;
+                }
+                // A word that is a hole already differs from nothing.
+                differ += u32::from(!(varies(a) || varies(b)));
+                either(a, b, &mut joined);
+            }
+            _ => return None,
+        }
+        let token = joined.rsplit(' ').next().unwrap_or_default();
+        begun |= !token.contains('<') && token.contains(|c: char| c.is_alphanumeric());
+        joined.push(' ');
+        count += 1;
+    }
+    joined.pop();
+    (differ <= 1.max(count / 3)).then_some(joined)
+}
+
+fn varies(token: &str) -> bool {
+    token.contains("<word>") || token.contains("<user>")
+}
+
+/// Appends the token that covers both: the punctuation around them that they share, and a hole.
+fn either(a: &str, b: &str, out: &mut String) {
+    let shares =
+        |c: &char| c.is_ascii_punctuation() && !matches!(c, '<' | '>' | '{' | '|' | '}' | '\\' | '"');
+    let hole = if a.contains("<user>") || b.contains("<user>") { "<user>" } else { "<word>" };
+    let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
+    // Up to the last `=` or bracket that both begin with.
+    let front = a.get(..same).and_then(|same| same.rfind(|c| shares(&c))).map_or(0, |last| last + 1);
+    let front = a.get(..front).filter(|front| !front.contains(['<', '\\'])).unwrap_or_default();
+    let back = |text: &str| text.chars().rev().take_while(|c| shares(c)).collect::<Vec<_>>();
+    let back = back(a).into_iter().zip(back(b)).take_while(|(a, b)| a == b).map(|(a, _)| a);
+    let back: String = back.collect::<Vec<_>>().into_iter().rev().collect();
+    let whole = [a, b].iter().all(|text| text.len() > front.len() + back.len());
+    let (front, back) = if whole { (front, &*back) } else { ("", "") };
+    out.extend([front, hole, back]);
+}
+
+/// The addresses in a text, in their order, as far as they stand by themselves.
+pub(super) fn addresses(text: &str) -> impl Iterator<Item = (Range<usize>, IpAddr)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(rest) = text.get(at..) {
+            let from = at + rest.find(|c| of_address(c))?;
+            let run = text.get(from..)?;
+            let run = run.get(..run.find(|c| !of_address(c)).unwrap_or(run.len()))?;
+            at = from + run.len();
+            let alone = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+            let before = text.get(..from).and_then(|text| text.chars().next_back());
+            let after = text.get(at..).and_then(|text| text.chars().next());
+            if let Some((within, address)) = address(run)
+                && (within.start > 0 || alone(before))
+                && (within.end < run.len() || alone(after))
+            {
+                // A zone belongs to the address: `fe80::1%eth0`.
+                let zone = text.get(at..).filter(|rest| rest.starts_with('%') && within.end == run.len());
+                let zone = zone.map_or(0, |rest| rest.find([' ', ']', ')', ',']).unwrap_or(rest.len()));
+                let found = from + within.start..from + within.end + zone;
+                at += zone;
+                return Some((found, address));
+            }
+        }
+        None
+    })
+}
+
+fn of_address(c: char) -> bool {
+    c.is_ascii_hexdigit() || c == ':' || c == '.'
+}
+
+/// The address in a run of digits, dots and colons, which may have a port or punctuation beside it.
+fn address(run: &str) -> Option<(Range<usize>, IpAddr)> {
+    let start = usize::from(run.starts_with(':') && !run.starts_with("::"));
+    let body = run.get(start..)?;
+    let plain = body.trim_end_matches(['.', ':']).len();
+    let port = body.find(':').filter(|colon| body.get(..*colon).is_some_and(|front| front.contains('.')));
+    [Some(body.len()), Some(plain), port].into_iter().flatten().find_map(|length| {
+        let address: IpAddr = body.get(..length)?.parse().ok()?;
+        (!address.is_unspecified()).then_some((start..start + length, address))
+    })
+}
+
+/// The message cut at its spaces, but not inside quotes.
+fn tokens(message: &str) -> Vec<&str> {
+    let mut tokens = Vec::new();
+    let (mut start, mut at) = (0, 0);
+    while let Some(next) = message.as_bytes().get(at) {
+        at = match next {
+            b' ' => {
+                tokens.push(message.get(start..at).unwrap_or_default());
+                start = at + 1;
+                start
+            }
+            b'"' | b'\'' => quoted(message, at).map_or(at + 1, |inside| inside.end + 1),
+            _ => at + 1,
+        };
+    }
+    tokens.push(message.get(start..).unwrap_or_default());
+    tokens
+}
+
+/// What stands between the quotation mark at `at` and the one that closes it. An apostrophe opens nothing.
+fn quoted(text: &str, at: usize) -> Option<Range<usize>> {
+    let mark = *text.as_bytes().get(at)?;
+    let letter =
+        |at: Option<usize>| at.and_then(|at| text.as_bytes().get(at)).is_some_and(u8::is_ascii_alphanumeric);
+    if letter(at.checked_sub(1)) {
+        return None;
+    }
+    let mut end = at + 1;
+    loop {
+        match text.as_bytes().get(end)? {
+            b'\\' if mark == b'"' => end += 2,
+            byte if *byte == mark && !letter(Some(end + 1)) => return Some(at + 1..end),
+            _ => end += 1,
+        }
+    }
+}
+
+/// A token between its punctuation.
+fn core(token: &str) -> (&str, &str, &str) {
+    let inside = token.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let front = token.get(..token.len() - inside.len()).unwrap_or_default();
+    let core = inside.trim_end_matches(|c: char| !c.is_alphanumeric());
+    (front, core, inside.get(core.len()..).unwrap_or_default())
+}
+
+/// Words before the name of a user, and keys of one.
+const NAMES: &[&str] = &["user", "username", "account", "ruser", "login", "acct", "uname"];
+/// What may follow such a word and is no name.
+const NO_NAMES: &[&str] = &[
+    "from",
+    "by",
+    "for",
+    "is",
+    "was",
+    "has",
+    "not",
+    "unknown",
+    "on",
+    "at",
+    "in",
+    "with",
+    "and",
+    "of",
+    "to",
+    "name",
+    "does",
+    "failed",
+    "failure",
+    "denied",
+    "attempt",
+    "error",
+    "locked",
+    "authentication",
+];
+
+/// Appends a token as a rule might have it, by what it looks like and what stands around it.
+fn describe(token: &str, before: &str, after: &str, out: &mut String) {
+    let (front, middle, back) = core(token);
+    let quoted = token.contains(['"', '\'', ' ']);
+    if quoted || addresses(token).next().is_some() {
+        return pieces(token, out);
+    }
+    let is = |words: &[&str], word: &str| words.iter().any(|known| known.eq_ignore_ascii_case(core(word).1));
+    let named = NAMES.iter().any(|name| name.eq_ignore_ascii_case(before.trim_end_matches(':')));
+    let between = before.eq_ignore_ascii_case("for") && is(&["from", "by", "on", "at", "via"], after);
+    if let Some((key, value)) = token.split_once('=').filter(|(key, _)| !core(key).1.is_empty()) {
+        let (value, rest) = value.split_at(value.trim_end_matches([',', ';', ')', ']', '.']).len());
+        let number = value.bytes().all(|b| b.is_ascii_digit());
+        escape(key, out);
+        out.push('=');
+        match value {
+            "" => escape(rest, out),
+            _ if is(NAMES, key) => hole("<user>", value, rest, out),
+            _ if number => hole("<num>", value, rest, out),
+            _ => hole("<word>", value, rest, out),
+        }
+    } else if !middle.is_empty() && (named || between) && !is(NO_NAMES, middle) {
+        escape(front, out);
+        hole("<user>", middle, back, out);
+    } else if is_stamp(middle) || is_mark(middle) {
+        escape(front, out);
+        hole("<word>", middle, back, out);
+    } else {
+        pieces(token, out);
+    }
+}
+
+/// A date or a time: digits in three groups or more.
+fn is_stamp(text: &str) -> bool {
+    let digits = text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty()).count();
+    digits >= 3
+        && text
+            .chars()
+            .all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | '.' | '/' | '+' | 'T' | 'Z' | ','))
+}
+
+/// An identifier that was made up, such as a key's fingerprint.
+fn is_mark(text: &str) -> bool {
+    text.len() >= 8
+        && text.contains(|c: char| c.is_ascii_digit())
+        && text.contains(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Appends a hole and what follows it; one hole for both where the end of the first would not be plain.
+fn hole(hole: &str, text: &str, back: &str, out: &mut String) {
+    out.push_str(hole);
+    if hole == "<user>" || !back.chars().next().is_some_and(|stop| text.contains(stop)) {
+        escape(back, out);
+    }
+}
+
+/// Appends a token piece by piece: addresses, quotes and numbers are holes, the rest stands for itself.
+fn pieces(token: &str, out: &mut String) {
+    let mut addresses = addresses(token).map(|(place, _)| place).peekable();
+    let mut at = 0;
+    while let Some(rest) = token.get(at..).filter(|rest| !rest.is_empty()) {
+        if let Some(place) = addresses.next_if(|place| place.start <= at) {
+            out.push_str("<ip>");
+            at = place.end;
+            continue;
+        }
+        let limit = addresses.peek().map_or(token.len(), |place| place.start);
+        let letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let before = token.get(..at).and_then(|text| text.chars().next_back());
+        let inside = quoted(token, at)
+            .filter(|inside| matches!(rest.as_bytes().first(), Some(b'"' | b'\'')) && inside.end < limit);
+        if let Some(inside) = inside {
+            out.push_str(if rest.starts_with('"') { "\"<quoted>\"" } else { "'<text>'" });
+            at = inside.end + 1;
+        } else if digits > 0 && !letter(before) && !letter(rest.chars().nth(digits)) {
+            out.push_str("<num>");
+            at += digits;
+        } else {
+            // The whole word, or one character that is none.
+            let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let one = rest.chars().next().map_or(0, char::len_utf8);
+            let length = word.max(one);
+            escape(rest.get(..length).unwrap_or_default(), out);
+            at += length;
+        }
+    }
+}
+
+/// Appends text that stands for itself.
+pub(super) fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        if matches!(c, '<' | '{' | '|' | '}' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(message: &str, want: &str) {
+        assert_eq!(template(message), want);
+    }
+
+    #[test]
+    fn what_varies_is_a_hole() {
+        check(
+            "Failed password for root from 192.0.2.1 port 4711 ssh2",
+            "Failed password for <user> from <ip> port <num> ssh2",
+        );
+        check("Invalid user  from 192.0.2.1", "Invalid user  from <ip>");
+        check(
+            "pam_unix(sshd:auth): authentication failure; uid=0 tty=ssh ruser= rhost=192.0.2.1  user=bob",
+            "pam_unix(sshd:auth): authentication failure; uid=<num> tty=<word> ruser= rhost=<ip>  user=<user>",
+        );
+        check(
+            r#"2026-11-23 23:30:01,123 WARN login of "a \" b" as 'x y' from [2001:db8::1]:443, don't"#,
+            r#"<word> <word> WARN login of "<quoted>" as '<text>' from [<ip>]:<num>, don't"#,
+        );
+        check("a {b} <c> | 192.0.2.1", r"a \{b\} \<c> \| <ip>");
+        check(
+            "Accepted key for git from 192.0.2.1: RSA SHA256:a1b2c3",
+            "Accepted key for <user> from <ip>: RSA <word>",
+        );
+        check("", "");
+    }
+
+    /// The addresses in a text.
+    #[track_caller]
+    fn addresses_in(text: &str, want: &[&str]) {
+        let found: Vec<&str> = addresses(text).filter_map(|(place, _)| text.get(place)).collect();
+        assert_eq!(found, want);
+    }
+
+    #[test]
+    fn addresses_are_found_where_they_stand_alone() {
+        addresses_in("from 192.0.2.1.", &["192.0.2.1"]);
+        addresses_in(
+            "ip:192.0.2.1:22 [2001:db8::1]:22 2001:db8::2: ::1",
+            &["192.0.2.1", "2001:db8::1", "2001:db8::2", "::1"],
+        );
+        addresses_in("fe80::1%eth0, x", &["fe80::1%eth0"]);
+        addresses_in(
+            "std::string 12:30:45 aa:bb:cc:dd:ee:ff 1.2.3 1.2.3.4.5 :: x192.0.2.1 192.0.2.1a 0.0.0.0",
+            &[],
+        );
+    }
+
+    #[track_caller]
+    fn joined(one: &str, other: &str, want: Option<&str>) {
+        let fixed = |word: &str| word == "reset" || word == "closed";
+        assert_eq!(join(&template(one), &template(other), fixed).as_deref(), want);
+    }
+
+    #[test]
+    fn messages_of_a_kind_are_one() {
+        joined("login of bob from ::1", "login of eve from ::1", Some("login of <word> from <ip>"));
+        joined("login of (bob), from ::1", "login of (eve), from ::1", Some("login of (<word>), from <ip>"));
+        joined("login x=a,b from ::1", "login x=c from ::1", Some("login x=<word> from <ip>"));
+        joined("login of bob at ::1", "login of eve from ::1", None);
+        joined("login by bob from ::1", "logout by bob from ::1", None);
+        joined("gone reset by peer ::1", "gone closed by peer ::1", None);
+        joined("gone  by peer ::1", "gone x by peer ::1", None);
+        joined("gone by ::1", "gone ::1 by", None);
+    }
+}
