@@ -35,6 +35,7 @@ Examples:
   banstream unban 192.0.2.1
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
+  banstream grammar new --program myapp < failed-logins
 
 Files:
   /etc/banstream/banstream.toml          The configuration; may be missing
@@ -51,6 +52,11 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   journalctl -u ssh -o short-iso | banstream explain
   echo 'Invalid user x from 192.0.2.1 port 22' | banstream explain --program sshd --json";
+
+const GRAMMAR_NEW_EXAMPLES: &str = "\
+Examples:
+  grep 'login failed' /var/log/myapp.log | banstream grammar new --program myapp > myapp.grammar
+  journalctl -o short-iso -t myapp -g 'login failed' | banstream grammar new --program myapp";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -117,8 +123,9 @@ pub enum Action {
     },
     /// Show what the grammars make of lines from stdin
     ///
-    /// Tells for each line, in order, whether it is an offence, whose, and which rule says so. A line may be a
-    /// bare message, or have a syslog header.
+    /// Tells for each line, in order, whether it is an offence, whose, which rule says so, and what each of its holes
+    /// held. Where there is none it says why: which rule came closest and where it stopped, or which conditions of a
+    /// shape do not hold. A line may be a bare message, or have a syslog header.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain {
         /// Where the configuration is.
@@ -131,6 +138,9 @@ pub enum Action {
         #[arg(long, value_name = "NAME")]
         program: Option<String>,
     },
+    /// Help with writing grammars
+    #[command(subcommand)]
+    Grammar(OfGrammar),
     /// Show who would have been banned, had a log come in live
     ///
     /// Runs the daemon's own detector over a log, by the log's own clock. Prints the bans and a summary.
@@ -152,6 +162,25 @@ pub enum Action {
     /// What a running daemon is asked.
     #[command(flatten)]
     Ask(Ask),
+}
+
+/// Help with writing grammars.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum OfGrammar {
+    /// Propose a grammar from lines on stdin
+    ///
+    /// Give it lines that each tell of an offence, with or without a syslog header. Lines that look alike become one
+    /// rule: what stays the same is kept, what differs becomes a hole. Each rule is proved beside the others; where
+    /// that fails a stricter one is tried, and one that cannot be proved stands in the file as a comment with the
+    /// reason. Up to three lines of each kind become its tests. What was left out is told on stderr.
+    ///
+    /// The same lines always make the same file. It is a proposal: read it before you use it.
+    #[command(after_help = GRAMMAR_NEW_EXAMPLES)]
+    New {
+        /// The program whose lines these are; lines of others are left out
+        #[arg(long, value_name = "NAME", value_parser = program)]
+        program: String,
+    },
 }
 
 /// What a running daemon is asked.
@@ -265,6 +294,11 @@ fn command(ask: &Ask) -> (&Remote, Command) {
         }
         Ask::Reload { remote } => (remote, Command::Reload),
     }
+}
+
+fn program(text: &str) -> Result<String, &'static str> {
+    let sound = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    sound.then(|| text.to_owned()).ok_or("a program's name has no spaces")
 }
 
 fn span(text: &str) -> Result<Span, &'static str> {
@@ -409,6 +443,8 @@ mod tests {
             "banstream replay --config /c f",
             Action::Replay { files: config, json: false, program: None, log: "f".into() },
         );
+        let program = "myapp".to_owned();
+        check("banstream grammar new --program myapp", Action::Grammar(OfGrammar::New { program }));
         let asked = Remote { socket: "/s".into(), json: true };
         check("banstream status --socket /s --json", Action::Ask(Ask::Status { remote: asked }));
         let ban = Ask::Ban {
@@ -425,8 +461,17 @@ mod tests {
 
     #[test]
     fn a_command_line_that_makes_no_sense_is_refused() {
-        for line in ["", "unban", "unban --all ::1", "ban", "ban x", "ban ::1 --for 0", "ban ::1 --for ever"]
-        {
+        for line in [
+            "",
+            "grammar",
+            "grammar new",
+            "unban",
+            "unban --all ::1",
+            "ban",
+            "ban x",
+            "ban ::1 --for 0",
+            "ban ::1 --for ever",
+        ] {
             let line = format!("banstream {line}");
             assert!(Cli::try_parse_from(line.trim().split(' ')).is_err(), "{line}");
         }

@@ -11,6 +11,7 @@ mod explain;
 mod fault;
 mod matcher;
 mod proof;
+mod proposal;
 mod syntax;
 mod template;
 mod variant;
@@ -25,6 +26,7 @@ pub use explain::{Closest, Held, Silence, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
 use matcher::{Matcher, Reading};
+pub use proposal::{Proposal, propose};
 use syntax::Verdict;
 use variant::Variant;
 

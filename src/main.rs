@@ -4,7 +4,7 @@ use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use banstream::cli::{self, Action, Cli};
+use banstream::cli::{self, Action, Cli, OfGrammar};
 use banstream::load::{LoadError, load};
 use banstream::{offline, omprog, pipeline};
 use clap::Parser;
@@ -47,6 +47,11 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         Action::Replay { files, json, program, log } => {
             let loaded = load(files.config.as_deref())?;
             offline::replay(&loaded, program.as_deref(), json, pipeline::now(), &log, stdout().lock())?;
+        }
+        Action::Grammar(OfGrammar::New { program }) => {
+            if !offline::propose(&program, pipeline::now(), stdin().lock(), stdout().lock())? {
+                return Ok(ExitCode::from(cli::REFUSED));
+            }
         }
         Action::Ask(ask) => return cli::ask(&ask),
     }

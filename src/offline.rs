@@ -19,7 +19,7 @@ use crate::config::Written;
 use crate::control::{BanLine, rfc3339};
 use crate::engine::{Clock, Engine, GrammarTally, Tally};
 use crate::entry::{Decoder, Format};
-use crate::grammar::{Found, Grammar, Grammars};
+use crate::grammar::{self, Closest, Found, Grammar, Grammars, Held, Silence};
 use crate::load::{LoadError, Loaded};
 use crate::model::{Ban, Decision, Entry, Timestamp};
 use crate::source::{Batch, stdin};
@@ -87,7 +87,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// What `explain` says of a line.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Explanation<'a> {
     line: u64,
     #[serde(rename = "match")]
@@ -96,8 +96,48 @@ struct Explanation<'a> {
     grammar: Option<&'a str>,
     offence: Option<&'a str>,
     user: Option<String>,
-    /// The line of the grammar's file where the rule stands.
+    /// The line of the grammar's file where the rule stands, and that line.
     rule: Option<u32>,
+    written: Option<&'a str>,
+    /// What the rule's holes held: names or kinds, byte offsets in the message, and text.
+    holes: Vec<Hole<'a>>,
+    /// Whether the daemon would not believe the line, because of who wrote it.
+    forged: bool,
+    /// Why this is no offence.
+    why: Option<String>,
+    /// The rule that comes closest where none matches.
+    closest: Option<Nearest<'a>>,
+    /// The conditions of a shape that do not hold.
+    unmet: Vec<Condition<'a>>,
+}
+
+/// A hole, as `explain` says it.
+#[derive(Serialize)]
+struct Hole<'a> {
+    name: Option<&'a str>,
+    kind: &'a str,
+    from: usize,
+    to: usize,
+    text: String,
+}
+
+/// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
+#[derive(Serialize)]
+struct Nearest<'a> {
+    rule: u32,
+    written: &'a str,
+    stopped: usize,
+    expected: Vec<String>,
+}
+
+/// A condition that does not hold, as `explain` says it.
+#[derive(Serialize)]
+struct Condition<'a> {
+    offence: &'a str,
+    rule: u32,
+    written: &'a str,
+    hole: &'a str,
+    holds: Option<String>,
 }
 
 /// Tells for each line of `input` whether it is an offence; `program` is whose message a line is that does not say,
@@ -122,12 +162,10 @@ pub fn explain(
             number += 1;
             let mut line = original.to_vec();
             let entry = decoder.decode(Format::Line, &mut line, now).ok();
-            let found = entry.and_then(|entry| {
-                Some((entry, whose(&loaded.grammars, &entry, program)?.read(entry.message)?))
-            });
+            let explanation = explanation(number, &loaded.grammars, entry.as_ref(), program);
             written = match json {
-                true => to_json(&mut output, &explanation(number, found.as_ref())),
-                false => writeln!(output, "{}\n    {}", plain(original), verdict(found.as_ref())),
+                true => to_json(&mut output, &explanation),
+                false => print_explanation(&explanation, original, &mut output),
             };
             if written.is_err() {
                 return ControlFlow::Break(());
@@ -154,31 +192,124 @@ fn to_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     writeln!(output)
 }
 
-/// What was found, for people.
-fn verdict(found: Option<&(Entry<'_>, Found<'_>)>) -> String {
-    let Some((entry, found)) = found else { return "no offence".to_owned() };
-    let user = found.user(entry.message).map_or_else(String::new, |user| format!(" as `{}`", plain(user)));
-    let (address, offence, grammar) = (found.address(), found.heading(), found.grammar().name());
-    format!("{address}{user}: {offence} ({grammar}.grammar:{})", found.line())
-}
-
 /// The grammar for an entry: that of its own program, or else of the program that was named.
 fn whose<'g>(grammars: &'g Grammars, entry: &Entry<'_>, program: Option<&str>) -> Option<&'g Grammar> {
     let id = grammars.of_program(entry.program).or_else(|| grammars.of_program(program?.as_bytes()))?;
     grammars.get(id)
 }
 
-fn explanation<'g>(line: u64, found: Option<&(Entry<'_>, Found<'g>)>) -> Explanation<'g> {
-    Explanation {
-        line,
-        matches: found.is_some(),
-        ip: found.map(|(_, found)| found.address().to_string()),
-        grammar: found.map(|(_, found)| found.grammar().name()),
-        offence: found.map(|(_, found)| found.heading()),
-        user: found
-            .and_then(|(entry, found)| found.user(entry.message))
-            .map(|user| String::from_utf8_lossy(user).into_owned()),
-        rule: found.map(|(_, found)| found.line()),
+fn explanation<'g>(
+    line: u64,
+    grammars: &'g Grammars,
+    entry: Option<&Entry<'_>>,
+    program: Option<&str>,
+) -> Explanation<'g> {
+    let mut explanation = Explanation { line, ..Explanation::default() };
+    let Some(entry) = entry else {
+        explanation.why = Some("this begins like JSON and is none".to_owned());
+        return explanation;
+    };
+    let Some(grammar) = whose(grammars, entry, program) else {
+        explanation.why = Some(match entry.program {
+            b"" => "the line does not say whose message it is; `--program` can".to_owned(),
+            program => format!("no grammar reads the lines of `{}`", plain(program)),
+        });
+        return explanation;
+    };
+    explanation.grammar = Some(grammar.name());
+    match grammar.read(entry.message) {
+        Some(found) => explain_match(&mut explanation, grammar, entry, &found),
+        None => explain_silence(&mut explanation, grammar, entry.message),
+    }
+    explanation
+}
+
+fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<'_>, found: &Found<'g>) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let hole = |held: Held<'g, '_>| {
+        let Held { name, kind, from, to, text: held } = held;
+        Hole { name, kind, from, to, text: text(held) }
+    };
+    of.matches = true;
+    of.ip = Some(found.address().to_string());
+    of.offence = Some(found.heading());
+    of.user = found.user(entry.message).map(text);
+    of.rule = Some(found.line());
+    of.written = Some(found.written());
+    of.holes = found.held(entry.message).into_iter().map(hole).collect();
+    of.forged = grammar.contradicts(&entry.witness);
+    if of.forged {
+        let who = entry
+            .witness
+            .exe
+            .or(entry.witness.comm)
+            .map_or_else(String::new, |name| format!(", `{}`", plain(name)));
+        let uid = entry.witness.uid.unwrap_or_default();
+        of.why = Some(format!("forged: it was written by user id {uid}{who}, and so counts for nobody"));
+    }
+}
+
+fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u8]) {
+    let name = grammar.name();
+    match grammar.silence(message) {
+        Silence::Unlike => of.why = Some(format!("no rule of {name}.grammar begins like this")),
+        Silence::Unmet(unmet) => {
+            of.why = Some(format!("a shape of {name}.grammar reads it, but no condition holds"));
+            of.unmet = unmet
+                .into_iter()
+                .map(|unmet| Condition {
+                    offence: unmet.heading,
+                    rule: unmet.line,
+                    written: unmet.written,
+                    hole: unmet.hole,
+                    holds: unmet.holds.map(|text| String::from_utf8_lossy(&text).into_owned()),
+                })
+                .collect();
+        }
+        Silence::Unread(Closest { line, written, at, expected }) => {
+            let rest = plain(message.get(at..).unwrap_or_default());
+            let found = match rest.char_indices().nth(40) {
+                _ if rest.is_empty() => "the end of the message".to_owned(),
+                Some((cut, _)) => format!("`{}...`", rest.get(..cut).unwrap_or_default()),
+                None => format!("`{rest}`"),
+            };
+            let wants = expected.join(" or ");
+            of.why =
+                Some(format!("stopped at column {} of the message: expected {wants}, found {found}", at + 1));
+            of.closest = Some(Nearest { rule: line, written, stopped: at, expected });
+        }
+    }
+}
+
+/// What `explain` says of a line, for people.
+fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Write) -> io::Result<()> {
+    writeln!(output, "{}", plain(original))?;
+    let rule = |line: u32| format!("{}.grammar:{line}", of.grammar.unwrap_or_default());
+    let user = of.user.as_ref().map_or_else(String::new, |user| format!(" as `{}`", plain(user.as_bytes())));
+    match (&of.ip, &of.why) {
+        (Some(ip), _) => {
+            let (offence, line) = (of.offence.unwrap_or_default(), rule(of.rule.unwrap_or_default()));
+            writeln!(output, "    {ip}{user}: {offence} ({line})")?;
+            writeln!(output, "        {}", of.written.unwrap_or_default())?;
+        }
+        (None, why) => writeln!(output, "    no offence: {}", why.as_deref().unwrap_or_default())?,
+    }
+    for Hole { name, kind, from, to, text } in &of.holes {
+        let name = name.unwrap_or(kind);
+        writeln!(output, "        {name:<8} {:<9} `{}`", format!("{from}..{to}"), plain(text.as_bytes()))?;
+    }
+    for Condition { offence, rule: line, written, hole, holds } in &of.unmet {
+        let holds = holds
+            .as_ref()
+            .map_or("is not there".to_owned(), |text| format!("holds `{}`", plain(text.as_bytes())));
+        writeln!(output, "        {offence} ({}): {written}: `{hole}` {holds}", rule(*line))?;
+    }
+    if let Some(Nearest { rule: line, written, .. }) = of.closest {
+        writeln!(output, "        closest: {} {written}", rule(line))?;
+    }
+    match &of.why {
+        Some(why) if of.forged => writeln!(output, "        {why}"),
+        _ => Ok(()),
     }
 }
 
@@ -193,6 +324,45 @@ fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).context("cannot write to standard output"),
     }
+}
+
+/// Prints the grammar that the lines of `input` suggest for `program`, and tells on stderr what did not go into it.
+/// Whether there is a rule in it.
+///
+/// # Errors
+///
+/// The input cannot be read or the output not written.
+pub fn propose(
+    program: &str,
+    now: Timestamp,
+    input: impl Read,
+    mut output: impl Write,
+) -> anyhow::Result<bool> {
+    let (mut decoder, mut messages, mut others) = (decoder(Some(program)), Vec::new(), 0_u64);
+    stdin::read(input, |mut batch: Batch| {
+        batch.records.whole().for_each(|record| match decoder.decode(Format::Line, record, now) {
+            Ok(entry) if entry.message.is_empty() => {}
+            Ok(entry) if entry.program == program.as_bytes() => messages.push(entry.message.to_vec()),
+            _ => others += 1,
+        });
+        ControlFlow::Continue(())
+    })
+    .context("cannot read standard input")?;
+    let proposal = grammar::propose(program, messages.iter().map(Vec::as_slice));
+    let left_out = [
+        (others, "lines of other programs were left out"),
+        (proposal.without_address, "lines name no address and were left out"),
+        (proposal.unwritable, "lines are too long or not plain text, and were left out"),
+        (proposal.left_out, "rarer kinds of lines were left out"),
+        (proposal.refused, "rules were refused and are comments"),
+    ];
+    left_out.iter().filter(|(times, _)| *times > 0).for_each(|(times, what)| eprintln!("{times} {what}"));
+    let Some(text) = &proposal.text else {
+        eprintln!("no line of `{program}` names an address, so there is nothing to propose");
+        return Ok(false);
+    };
+    ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
+    Ok(proposal.rules > 0)
 }
 
 /// A ban as `replay` prints it.

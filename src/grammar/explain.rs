@@ -61,7 +61,8 @@ pub struct Closest<'g> {
     pub written: &'g str,
     /// How many bytes of the message it reads.
     pub at: usize,
-    /// What it wants there, as the rule has it, one for each way that it could go on; what comes nearest first.
+    /// What it wants there, as the rule has it, for each of the first few ways that it could go on; what comes nearest
+    /// first.
     pub expected: Vec<String>,
 }
 
@@ -131,7 +132,7 @@ impl Grammar {
         ways.sort_by_key(|reach| std::cmp::Reverse(reach.partly));
         let mut expected: Vec<String> = Vec::new();
         for way in ways {
-            if !expected.contains(&way.wants) {
+            if expected.len() < WAYS && !expected.contains(&way.wants) {
                 expected.push(way.wants.clone());
             }
         }
@@ -160,7 +161,7 @@ impl Grammar {
 /// How far a variant reads a message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Try {
-    /// Bytes of its texts that were found in their order, whole words only, and one for each closed hole.
+    /// Bytes that its texts, as far as whole words, and closed holes take; what free text takes says nothing.
     read: usize,
     /// Where it stops.
     at: usize,
@@ -169,6 +170,9 @@ struct Try {
     /// What it wants there, as the rule has it.
     wants: String,
 }
+
+/// How many ways to go on are told.
+const WAYS: usize = 4;
 
 /// Steps after which a variant is no longer tried: free holes multiply.
 const PATIENCE: usize = 10_000;
@@ -216,7 +220,7 @@ impl Try {
                     hole.kind != Kind::Ip || rest.get(..*length).and_then(address).is_some()
                 });
                 match length {
-                    Some(length) => Self::from(items, message, at + length, read + 1, patience),
+                    Some(length) => Self::from(items, message, at + length, read + length, patience),
                     None => stop(at, read, 0, &hole.kind),
                 }
             }

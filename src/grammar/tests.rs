@@ -348,14 +348,10 @@ fn the_closest_rule_says_where_it_stops() {
         "Failed password for root to 192.0.2.1 port 22",
         "1:21: `invalid user ` or ` from ` further on",
     );
-    stops(rules, "Failed passwd for root from 192.0.2.1 port 22", "3:42: `, `");
+    stops(rules, "Failed passwd for root from 192.0.2.1 port 22", "3:38: `, `");
     stops(rules, "Failed password for root from host.example port 22", "1:31: <ip>");
     stops(rules, "Failed password for root from 192.0.2.256 port 22", "1:31: <ip>");
-    stops(
-        rules,
-        "Failed password for root from 192.0.2.1 port 22 ssh3",
-        "1:49: `ssh2` or the end of the message",
-    );
+    stops(rules, "Failed password for root from 192.0.2.1 port 22 ssh3", "1:49: `ssh2`");
     stops(rules, "Connection lost by 192.0.2.1", "2:12: `closed by ` or `reset by `");
     stops(rules, "Connection resumed by 192.0.2.1", "2:12: `reset by ` or `closed by `");
     stops(rules, "x for y from 192.0.2.1, many times", "3:25: <num>");

@@ -1,0 +1,249 @@
+//! Proposes a grammar from sample lines.
+//!
+//! Lines that look alike become one rule; the proof judges each rule beside those before it, and where it refuses one,
+//! a stricter one is tried. What comes out is a whole file that loads, with the samples as its tests.
+//!
+//! It does not know what an attack is: whoever gives the lines has chosen them, and whoever uses the file reads it.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use super::template::{addresses, escape, join, template};
+use super::{Grammar, Severity};
+
+/// A proposed grammar, and what did not go into it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Proposal {
+    /// The file; `None` where no line names an address.
+    pub text: Option<String>,
+    /// The rules in it.
+    pub rules: u64,
+    /// Lines that name no address.
+    pub without_address: u64,
+    /// Lines that cannot stand in a grammar: not UTF-8, with control characters, or too long.
+    pub unwritable: u64,
+    /// Kinds of lines beyond the most that are proposed.
+    pub left_out: u64,
+    /// Rules that were refused, and stand in the file as comments.
+    pub refused: u64,
+}
+
+/// The most rules proposed: each is proved beside all others.
+const MOST_RULES: usize = 100;
+/// Samples of one rule that become tests.
+const MOST_TESTS: usize = 3;
+/// Longer messages make no rule that anybody could read.
+const LONGEST: usize = 1024;
+
+/// Lines of one kind.
+struct Kind {
+    template: String,
+    lines: u64,
+    /// Which of its addresses is held to account, and why that one.
+    culprit: usize,
+    why: Option<String>,
+    samples: Vec<(IpAddr, String)>,
+}
+
+/// Proposes a grammar for a program from messages of it that each tell of an offence. The same messages make the same
+/// grammar.
+pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]>) -> Proposal {
+    let mut proposal = Proposal::default();
+    let (mut kinds, mut lines) = (Vec::new(), 0);
+    for message in messages {
+        let text = std::str::from_utf8(message).map(str::trim_end).ok();
+        let Some(text) = text.filter(|text| text.len() <= LONGEST && !text.contains(char::is_control)) else {
+            proposal.unwritable += 1;
+            continue;
+        };
+        lines += 1;
+        if !gather(&mut kinds, text) {
+            proposal.without_address += 1;
+        }
+    }
+    proposal.left_out = kinds.len().saturating_sub(MOST_RULES) as u64;
+    kinds.truncate(MOST_RULES);
+    if kinds.is_empty() {
+        return proposal;
+    }
+    let lines = lines - proposal.without_address;
+    let head = format!(
+        "# What an attack looks like in the log of {program}, proposed from {lines} lines.\n\
+         # Read each rule: what a stranger can type is <user> or <text>, what varies otherwise <word> or <num>, and\n\
+         # <ip> is who is held to account.\n\
+         program: {program}\n\n\
+         auth-failure:\n"
+    );
+    let (mut rules, mut tests) = (String::new(), String::new());
+    for kind in &kinds {
+        let times = if kind.lines == 1 { "1 line".to_owned() } else { format!("{} lines", kind.lines) };
+        let why = kind.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+        let generous = kind.rule();
+        let (one_word, plain_name) =
+            (generous.replace("<text>", "<word>"), generous.replace("<user>", "<user:word>"));
+        let strict = one_word.replace("<user>", "<user:word>");
+        let sound = |rule: &&String| {
+            let text = format!("{head}{rules}    {rule}\n\ntest:\n{tests}{}", kind.tests("    "));
+            Grammar::load("proposal", "proposal", &text).map(drop).map_err(|faults| {
+                let error = faults.into_iter().find(|fault| fault.severity == Severity::Error);
+                error.map_or_else(String::new, |fault| fault.what)
+            })
+        };
+        let chosen =
+            [&generous, &one_word, &plain_name, &strict].into_iter().find(|rule| sound(rule).is_ok());
+        let body = match chosen {
+            Some(rule) => rule.clone(),
+            None => format!("# refused: {}\n    # {generous}", sound(&&generous).err().unwrap_or_default()),
+        };
+        let _ = writeln!(rules, "    # {times}{why}\n    {body}");
+        tests += &kind.tests(if chosen.is_some() { "    " } else { "    # " });
+        proposal.refused += u64::from(chosen.is_none());
+        proposal.rules += u64::from(chosen.is_some());
+    }
+    proposal.text = Some(format!("{head}{rules}\ntest:\n{tests}"));
+    proposal
+}
+
+/// Puts a message to those of its kind; false where it names no address.
+fn gather(kinds: &mut Vec<Kind>, text: &str) -> bool {
+    let template = template(text);
+    let Some((culprit, why)) = culprit(&template) else { return false };
+    let Some((_, address)) = addresses(text).nth(culprit) else { return false };
+    let joined = kinds.iter_mut().find_map(|kind| {
+        let joined = join(&kind.template, &template, |_| false).filter(|_| kind.culprit == culprit)?;
+        Some((kind, joined))
+    });
+    let kind = match joined {
+        Some((kind, joined)) => {
+            kind.template = joined;
+            kind
+        }
+        None => {
+            kinds.push(Kind { template, lines: 0, culprit, why, samples: Vec::new() });
+            let Some(kind) = kinds.last_mut() else { return false };
+            kind
+        }
+    };
+    kind.lines += 1;
+    if kind.samples.len() < MOST_TESTS && !kind.samples.iter().any(|(_, known)| known == text) {
+        kind.samples.push((address, text.to_owned()));
+    }
+    true
+}
+
+/// Words before the address of whoever is at the other end; `relay=` and the like are not.
+const HINTS: &[&str] = &["from", "rhost", "client", "ip", "addr", "address", "src", "remote", "peer", "by"];
+
+/// Which of a template's addresses is probably the offender's, and why, where there are several: the one behind the
+/// last `from`, `rhost=`, `client` or the like, or else the first.
+fn culprit(template: &str) -> Option<(usize, Option<String>)> {
+    let places: Vec<usize> = template.match_indices("<ip>").map(|(at, _)| at).collect();
+    let hint = |at: usize| {
+        let before = template.get(..at)?.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '>');
+        let word = before.rsplit(|c: char| !c.is_alphanumeric()).next()?;
+        HINTS.iter().find(|hint| hint.eq_ignore_ascii_case(word))
+    };
+    let named = places.iter().enumerate().rev().find_map(|(nth, at)| Some((nth, hint(*at)?)));
+    let count = places.len();
+    match named {
+        _ if count == 0 => None,
+        _ if count == 1 => Some((0, None)),
+        Some((nth, word)) => {
+            Some((nth, Some(format!("of {count} addresses the one behind `{word}` is taken"))))
+        }
+        None => Some((0, Some(format!("of {count} addresses the first is taken: is it the right one?")))),
+    }
+}
+
+impl Kind {
+    /// The template as a rule: only the culprit is an `<ip>`.
+    fn rule(&self) -> String {
+        let mut rule = String::with_capacity(self.template.len());
+        for (nth, part) in self.template.split("<ip>").enumerate() {
+            if let Some(before) = nth.checked_sub(1) {
+                rule += if before == self.culprit { "<ip>" } else { "<word>" };
+            }
+            rule += part;
+        }
+        // A line that begins with `#` would be a comment.
+        if rule.starts_with('#') { format!("\\{rule}") } else { rule }
+    }
+
+    fn tests(&self, indent: &str) -> String {
+        let line =
+            |(address, text): &(IpAddr, String)| format!("{indent}{:<15} {text}\n", address.to_canonical());
+        self.samples.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rules and comments proposed for these lines, which load.
+    #[track_caller]
+    fn check(lines: &str, want: &[&str]) -> Proposal {
+        let proposal = propose("app", lines.lines().map(str::as_bytes));
+        let text = proposal.text.clone().unwrap_or_default();
+        let rules = text.split("auth-failure:\n").nth(1).and_then(|rest| rest.split("\n\ntest:").next());
+        let rules: Vec<&str> = rules.unwrap_or_default().lines().map(str::trim).collect();
+        assert_eq!(rules, want, "{text}");
+        if proposal.refused == 0 && !want.is_empty() {
+            Grammar::load("app", "app.grammar", &text).unwrap();
+        }
+        proposal
+    }
+
+    #[test]
+    fn lines_of_one_shape_are_one_rule() {
+        check(
+            "login failed for alice from 192.0.2.1 port 22\n\
+             login failed for bob from 2001:db8::1 port 4711\n\
+             login failed for bob from 2001:db8::1 port 4711\n\
+             session opened\n\
+             connection of 192.0.2.1 refused",
+            &[
+                "# 3 lines",
+                "login failed for <user> from <ip> port <num>",
+                "# 1 line",
+                "connection of <ip> refused",
+            ],
+        );
+    }
+
+    #[test]
+    fn the_address_of_the_client_is_taken() {
+        check(
+            "denied 10.0.0.1:22 from 192.0.2.1",
+            &["# 1 line; of 2 addresses the one behind `from` is taken", "denied <word>:<num> from <ip>"],
+        );
+        check(
+            "flow 192.0.2.1:4711 -> 10.0.0.1:22",
+            &[
+                "# 1 line; of 2 addresses the first is taken: is it the right one?",
+                "flow <ip>:<num> -> <word>:<num>",
+            ],
+        );
+        check(
+            "no match, rhost=192.0.2.1 server=10.0.0.1",
+            &[
+                "# 1 line; of 2 addresses the one behind `rhost` is taken",
+                "no match, rhost=<ip> server=<word>",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_refused_becomes_stricter() {
+        check(
+            "user alice from 192.0.2.1 as 'guest'\nuser bob from 192.0.2.2 as 'x y'",
+            &["# 2 lines", "user <user:word> from <ip> as '<text>'"],
+        );
+    }
+
+    #[test]
+    fn what_no_rule_can_hold_is_counted() {
+        let proposal = check("session opened\n\u{1b}[0m from 192.0.2.1\n", &[]);
+        assert_eq!(proposal, Proposal { without_address: 1, unwritable: 1, ..Proposal::default() });
+    }
+}
