@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::config;
 use crate::control::client::{self, Answer};
-use crate::control::{BanLine, Command, SourceState, Status, Target};
+use crate::control::{BanLine, Command, SourceState, Status, Target, TemplateStatus};
 use crate::model::{Offender, Span};
 
 /// The exit status where what was checked is wrong, or the daemon refuses.
@@ -349,18 +349,39 @@ fn status(status: &Status) -> String {
     }
     let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
     text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
+    if status.refused > 0 {
+        text += &format!("\noffences refused, for nobody knows who wrote the line: {}\n", status.refused);
+    }
     let sources = status.sources.iter().map(|source| {
         let state = if source.state == SourceState::Running { "running" } else { "failed" };
         let error = source.error.clone().unwrap_or_default();
-        [source.name.clone(), state.to_owned(), source.entries.to_string(), error]
+        let [entries, unattested] = [source.entries, source.unattested].map(|total| total.to_string());
+        [source.name.clone(), state.to_owned(), entries, unattested, error]
     });
-    text += &table(["SOURCE", "STATE", "ENTRIES", ""], sources);
+    text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
     let jails = status.jails.iter();
     let jails = jails.map(|jail| [jail.name.clone(), jail.tracked.to_string(), jail.banned.to_string()]);
     text += &table(["JAIL", "TRACKED", "BANNED"], jails);
     let sets = status.enforcement.sets.iter();
     let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
-    text + &table(["SET", "ELEMENTS", "CAPACITY"], sets)
+    text += &table(["SET", "ELEMENTS", "CAPACITY"], sets);
+    let forged = status.forged.iter().map(|forged| {
+        let uid = forged.uid.map_or("other".to_owned(), |uid| uid.to_string());
+        [forged.grammar.clone(), uid, forged.lines.to_string()]
+    });
+    text += &table(["FORGED", "UID", "LINES"], forged);
+    let unmatched = status.unmatched.iter().flat_map(|unmatched| {
+        let row = |template: &TemplateStatus| {
+            [
+                unmatched.grammar.clone(),
+                template.lines.to_string(),
+                template.last.clone(),
+                template.template.clone(),
+            ]
+        };
+        unmatched.templates.iter().map(row)
+    });
+    text + &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched)
 }
 
 fn bans(bans: &[BanLine]) -> String {
@@ -523,10 +544,15 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
     fn the_status_is_printed_as_tables() {
         let body = r#"{
             "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
-            "entries": 12345, "offences": 310, "bans": 17, "banned": 12,
+            "entries": 12345, "offences": 310, "refused": 3, "bans": 17, "banned": 12,
             "jails": [{"name": "http-auth", "tracked": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "banned": 12}],
-            "sources": [{"name": "journald", "state": "running", "entries": 12345, "error": null},
-                        {"name": "socket", "state": "failed", "entries": 0, "error": "permission denied"}],
+            "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
+                        {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
+                         "error": "permission denied"}],
+            "forged": [{"grammar": "sshd", "uid": 1000, "lines": 4}, {"grammar": "sshd", "uid": null, "lines": 1}],
+            "unmatched": [{"grammar": "sshd", "lines": 70, "templates": [
+                {"lines": 60, "last": "2023-11-14T22:13:20Z", "template": "Login of <user> from <ip>"},
+                {"lines": 2, "last": "2023-11-14T22:13:21Z", "template": "\u001b[2J <ip>"}]}],
             "enforcement": {"mode": "kernel", "error": "set is full",
                             "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]}
         }"#;
@@ -540,9 +566,11 @@ enforcement: set is full
 ENTRIES  OFFENCES  BANS  IN FORCE
 12345    310       17    12
 
-SOURCE    STATE    ENTRIES
-journald  running  12345
-socket    failed   0        permission denied
+offences refused, for nobody knows who wrote the line: 3
+
+SOURCE    STATE    ENTRIES  UNATTESTED
+journald  running  12345    0
+socket    failed   20       9           permission denied
 
 JAIL       TRACKED  BANNED
 http-auth  0        0
@@ -550,6 +578,14 @@ sshd       40       12
 
 SET         ELEMENTS  CAPACITY
 banstream4  12        1048576
+
+FORGED  UID    LINES
+sshd    1000   4
+sshd    other  1
+
+UNMATCHED  LINES  LAST                  LOOKS LIKE
+sshd       60     2023-11-14T22:13:20Z  Login of <user> from <ip>
+sshd       2      2023-11-14T22:13:21Z  \u{fffd}[2J <ip>
 ",
         );
     }

@@ -18,6 +18,7 @@ use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use crate::detect::{Growth, Jail, MANUAL, Watch};
+use crate::engine::Unattested;
 use crate::model::{Offender, Span, Widths};
 
 pub use fault::Faults;
@@ -44,7 +45,7 @@ pub struct Config {
     /// Which journal to read, if any.
     pub journald: Option<Journald>,
     /// Where to take lines from `banstream omprog`, if anywhere.
-    pub socket: Option<Socket>,
+    pub socket: Option<Ingest>,
     /// Where to take commands.
     pub control: Socket,
     /// Where to serve metrics besides the control socket, if anywhere.
@@ -62,6 +63,15 @@ pub enum Journald {
     Namespace(String),
     /// The journal files in a directory.
     Directory(PathBuf),
+}
+
+/// Where to take lines from `banstream omprog`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingest {
+    /// The socket.
+    pub socket: Socket,
+    /// What an offence is worth in a line of which nobody knows who wrote it.
+    pub unattested: Unattested,
 }
 
 /// A Unix socket to listen on.
@@ -138,7 +148,11 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let socket = top.table("socket", |t| {
         let enabled = t.value("enabled", value::flag);
         let socket = listen(t);
-        Some(enabled?.then_some(socket?))
+        let unattested =
+            t.value("unattested", |v| value::one_of("`accept` or `refuse`", &["accept", "refuse"], v));
+        let unattested = if unattested? == "refuse" { Unattested::Refuse } else { Unattested::Accept };
+        let ingest = Ingest { socket: socket?, unattested };
+        Some(enabled?.then_some(ingest))
     });
     let control = top.table("control", listen);
     let metrics = top.table("metrics", |t| t.value("listen", value::unless_empty(value::socket_address)));
@@ -453,6 +467,13 @@ mod tests {
             "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nenforce.mode = 'none'";
         check(&[], parts, (true, true, true, true));
         check(&[off], parts, (false, false, false, false));
+    }
+
+    #[test]
+    fn unattested_lines_are_accepted_unless_refused() {
+        let unattested = |c: &Config| c.socket.as_ref().map(|ingest| ingest.unattested);
+        check(&[], unattested, Some(Unattested::Accept));
+        check(&["socket.unattested = 'refuse'"], unattested, Some(Unattested::Refuse));
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Status {
     pub entries: u64,
     /// Offences found in them.
     pub offences: u64,
+    /// Offences that were not counted, because nobody knows who wrote the line.
+    pub refused: u64,
     /// Bans decided.
     pub bans: u64,
     /// Bans in force now, those of earlier runs included.
@@ -84,6 +86,10 @@ pub struct Status {
     pub jails: Vec<JailStatus>,
     /// The sources that are configured.
     pub sources: Vec<SourceStatus>,
+    /// Who wrote lines in the name of a grammar's program.
+    pub forged: Vec<ForgedStatus>,
+    /// Lines that name an address and that no rule knows, by grammar.
+    pub unmatched: Vec<UnmatchedStatus>,
     /// Where bans go.
     pub enforcement: EnforcementStatus,
 }
@@ -108,8 +114,43 @@ pub struct SourceStatus {
     pub state: SourceState,
     /// Entries read from it.
     pub entries: u64,
+    /// Those of them of which it cannot tell who wrote them.
+    pub unattested: u64,
     /// What went wrong last, if anything has.
     pub error: Option<String>,
+}
+
+/// What one local user forged since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgedStatus {
+    /// The grammar that would have read it.
+    pub grammar: String,
+    /// The user's id; all others together if `None`.
+    pub uid: Option<u32>,
+    /// How many lines.
+    pub lines: u64,
+}
+
+/// What no rule of one grammar knows, since the start or the last reload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnmatchedStatus {
+    /// The grammar.
+    pub grammar: String,
+    /// How many lines, those of templates that are forgotten included; of a flood a sample.
+    pub lines: u64,
+    /// What they look like, the most frequent first.
+    pub templates: Vec<TemplateStatus>,
+}
+
+/// Lines that look alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateStatus {
+    /// How many.
+    pub lines: u64,
+    /// When the last was written, as RFC 3339 writes it.
+    pub last: String,
+    /// What they look like, in the words of a rule. Strangers wrote some of it: escape it before you show it.
+    pub template: String,
 }
 
 /// Whether a source reads.

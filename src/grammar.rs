@@ -12,13 +12,14 @@ mod fault;
 mod matcher;
 mod proof;
 mod proposal;
+mod stranger;
 mod syntax;
 mod template;
 mod variant;
 
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::model::{Entry, GrammarId, HeadingId, Offence, VoiceId, Witness};
 use condition::Condition;
@@ -60,6 +61,10 @@ pub struct Grammar {
     variants: Vec<Variant>,
     /// The file as it was written.
     text: Box<str>,
+    /// What the messages look like that are meant to match nothing: its tests for `-`.
+    quiet: Vec<String>,
+    /// The words that its rules are made of.
+    words: HashSet<Box<str>>,
 }
 
 /// What a voice means, and what its holes are called, by slot.
@@ -121,6 +126,8 @@ impl Grammar {
             headings: source.headings,
             voices,
             matcher: Matcher::new(&variants),
+            quiet: stranger::quiet(&source.tests),
+            words: stranger::words(&variants),
             variants,
             text: text.into(),
         };

@@ -133,6 +133,13 @@ pub struct Witness<'a> {
     pub unit: Option<&'a [u8]>,
 }
 
+impl Witness<'_> {
+    /// Whether anything is known of the sender.
+    pub fn attests(&self) -> bool {
+        self.uid.is_some() || self.exe.is_some() || self.comm.is_some() || self.unit.is_some()
+    }
+}
+
 /// How much of an address is held to account.
 ///
 /// A host on IPv6 owns its whole /64, so counting single addresses would let it try 2^64 times.

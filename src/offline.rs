@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::config::Written;
 use crate::control::{BanLine, rfc3339};
-use crate::engine::{Clock, Engine, GrammarTally, Tally};
+use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::{Decoder, Format};
 use crate::grammar::{self, Closest, Found, Grammar, Grammars, Held, Silence};
 use crate::load::{LoadError, Loaded};
@@ -412,7 +412,7 @@ pub fn replay(
     let (mut total, mut bans, mut offenders) = (Tally::default(), 0, HashSet::new());
     let mut written = Ok(());
     stdin::read(input, |mut batch: Batch| {
-        let report = engine.take(&mut batch.records, clock);
+        let report = engine.take(&mut batch.records, clock, Unattested::Accept);
         total.add(report.tally);
         for decision in &report.seen.decisions {
             let Decision::Ban(ban) = decision else { continue };

@@ -46,7 +46,7 @@ use crate::model::{Offender, Timestamp};
 use crate::socket;
 use enforcer::{Enforcer, Voice, Watcher};
 use health::Health;
-use hub::{Hub, Input, Totals, settings};
+use hub::{Hub, Input, Totals, settings, unattested};
 use reload::Reloader;
 use sources::Sources;
 
@@ -148,6 +148,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         started,
         totals,
         settings: loaded.settings(),
+        unattested: unattested(&loaded),
         own,
         ticked: Instant::now(),
         looked: Instant::now(),

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use banstream::engine::{Clock, Engine, Tally};
+use banstream::engine::{Clock, Engine, Tally, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format, journal};
 use banstream::load;
@@ -31,8 +31,11 @@ fn attack(format: Format, login: impl Fn(&mut Records, usize), hostile: &[&[u8]]
         hostile.iter().for_each(|record| records.push(record));
         login(&mut records, number);
         hostile.iter().for_each(|record| records.push(record));
-        let report =
-            engine.take(&mut records, Clock::At(Timestamp::from_secs(1_800_000_000 + number as i64)));
+        let report = engine.take(
+            &mut records,
+            Clock::At(Timestamp::from_secs(1_800_000_000 + number as i64)),
+            Unattested::Accept,
+        );
         total.add(report.tally);
         banned.extend(report.seen.decisions.iter().map(|decision| match decision {
             Decision::Ban(ban) | Decision::Unban(ban) => ban.offender.to_string(),
@@ -148,7 +151,7 @@ fn clocks_that_jump() {
             );
             records.push(text.as_bytes());
         }
-        let report = engine.take(&mut records, Clock::At(Timestamp::from_secs(second)));
+        let report = engine.take(&mut records, Clock::At(Timestamp::from_secs(second)), Unattested::Accept);
         banned.push(report.seen.decisions.len());
     }
     assert_eq!(banned, [1; 6]);

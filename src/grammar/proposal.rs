@@ -8,7 +8,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::template::{addresses, escape, join, template};
+use super::template::{addresses, join, template};
 use super::{Grammar, Severity};
 
 /// A proposed grammar, and what did not go into it.

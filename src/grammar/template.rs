@@ -289,7 +289,7 @@ fn pieces(token: &str, out: &mut String) {
 }
 
 /// Appends text that stands for itself.
-pub(super) fn escape(text: &str, out: &mut String) {
+fn escape(text: &str, out: &mut String) {
     for c in text.chars() {
         if matches!(c, '<' | '{' | '|' | '}' | '\\') {
             out.push('\\');

@@ -31,9 +31,13 @@ impl Health {
         let status = if error.is_none() { SourceState::Running } else { SourceState::Failed };
         self.with(|state| match state.sources.iter_mut().find(|source| source.name == name) {
             Some(source) => (source.state, source.error) = (status, error),
-            None => {
-                state.sources.push(SourceStatus { name: name.to_owned(), state: status, entries: 0, error })
-            }
+            None => state.sources.push(SourceStatus {
+                name: name.to_owned(),
+                state: status,
+                entries: 0,
+                unattested: 0,
+                error,
+            }),
         });
     }
 

@@ -16,9 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::enforcer::Order;
 use super::health::Health;
 use super::{logging, now};
-use crate::control::{BanLine, Command, JailStatus, Reply, Status, Target, rfc3339};
+use crate::control::{
+    BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus,
+    rfc3339,
+};
 use crate::detect::{MANUAL, Settings, manual};
-use crate::engine::{Clock, Engine};
+use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Note;
 use crate::load::Loaded;
 use crate::metrics::{EngineMetrics, Metrics};
@@ -52,6 +55,8 @@ pub(super) struct Hub {
     pub(super) totals: Totals,
     /// What the operator chose, without our own addresses.
     pub(super) settings: Settings,
+    /// What lines from the socket are worth of which nobody knows who wrote them.
+    pub(super) unattested: Unattested,
     pub(super) own: Vec<Offender>,
     pub(super) ticked: Instant,
     pub(super) looked: Instant,
@@ -68,7 +73,11 @@ const RENEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// What has happened since the start.
 #[derive(Default)]
 pub(super) struct Totals {
-    entries: BTreeMap<&'static str, u64>,
+    /// By source: entries, and those unattested.
+    entries: BTreeMap<&'static str, (u64, u64)>,
+    /// By grammar.
+    forged: BTreeMap<String, Forgers>,
+    refused: u64,
     offences: u64,
     bans: u64,
 }
@@ -100,9 +109,22 @@ impl Hub {
     }
 
     fn batch(&mut self, mut batch: Batch) {
-        let report = self.engine.take(&mut batch.records, Clock::At(now()));
+        // What comes from journald is attested, and what comes by standard input the operator has chosen.
+        let unattested = if batch.source == "socket" { self.unattested } else { Unattested::Accept };
+        let grammars = Arc::clone(self.engine.grammars());
+        let report = self.engine.take(&mut batch.records, Clock::At(now()), unattested);
         self.counters.add(batch.source, report.tally, report.seen);
-        *self.totals.entries.entry(batch.source).or_default() += report.tally.entries;
+        let (entries, unattested) = self.totals.entries.entry(batch.source).or_default();
+        *entries += report.tally.entries;
+        *unattested += report.tally.unattested;
+        for (grammar, tally) in grammars.iter().zip(&report.tally.grammars) {
+            self.totals.refused += tally.refused;
+            if tally.forged.iter().next().is_some() {
+                let forgers = self.totals.forged.entry(grammar.name().to_owned()).or_default();
+                forgers.add(&tally.forged);
+                self.metrics.forged(grammar.name(), forgers);
+            }
+        }
         self.totals.offences += report.tally.offences();
         for spared in &report.seen.spared {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
@@ -214,9 +236,10 @@ impl Hub {
     fn status(&mut self) -> Status {
         let (mut sources, enforcement) = self.health.read();
         for source in &mut sources {
-            source.entries = self.totals.entries.get(source.name.as_str()).copied().unwrap_or(0);
+            let counted = self.totals.entries.get(source.name.as_str()).copied();
+            (source.entries, source.unattested) = counted.unwrap_or_default();
         }
-        let now = now();
+        let (now, unmatched) = (now(), self.unmatched());
         let detector = self.engine.detector();
         let mut banned: BTreeMap<&str, u64> = BTreeMap::new();
         detector.bans().for_each(|ban| *banned.entry(&ban.jail).or_default() += 1);
@@ -235,14 +258,41 @@ impl Hub {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: rfc3339(self.started),
             uptime: now.since(self.started).as_micros() / 1_000_000,
-            entries: self.totals.entries.values().sum(),
+            entries: self.totals.entries.values().map(|(entries, _)| entries).sum(),
             offences: self.totals.offences,
+            refused: self.totals.refused,
             bans: self.totals.bans,
             banned: detector.banned() as u64,
             jails,
             sources,
+            forged: self.forged(),
+            unmatched,
             enforcement,
         }
+    }
+
+    fn forged(&self) -> Vec<ForgedStatus> {
+        let forged = self.totals.forged.iter().flat_map(|(grammar, forgers)| {
+            forgers.iter().map(|(uid, lines)| ForgedStatus { grammar: grammar.clone(), uid, lines })
+        });
+        forged.collect()
+    }
+
+    /// What no rule knows, the most frequent first.
+    fn unmatched(&self) -> Vec<UnmatchedStatus> {
+        let unmatched = self.engine.strangers().map(|(grammar, strangers)| {
+            let mut templates: Vec<TemplateStatus> = strangers
+                .kinds()
+                .map(|kind| TemplateStatus {
+                    lines: kind.lines,
+                    last: rfc3339(Timestamp::from_secs(kind.last.as_secs())),
+                    template: kind.template.clone(),
+                })
+                .collect();
+            templates.sort_by_key(|template| std::cmp::Reverse(template.lines));
+            UnmatchedStatus { grammar: grammar.name().to_owned(), lines: strangers.lines, templates }
+        });
+        unmatched.collect()
     }
 
     /// To an operator who lifts a ban that we do not know.
@@ -260,6 +310,7 @@ impl Hub {
 
     fn reload(&mut self, loaded: &Loaded) {
         self.settings = loaded.settings();
+        self.unattested = unattested(loaded);
         let settings = settings(&self.settings, &self.own);
         let lifted = self.engine.reconfigure(settings, loaded.grammars.clone());
         self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
@@ -313,6 +364,11 @@ impl Hub {
         // That this is sent from here says that decisions are still made.
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
     }
+}
+
+/// What unattested lines from the socket are worth.
+pub(super) fn unattested(loaded: &Loaded) -> Unattested {
+    loaded.config.socket.as_ref().map_or(Unattested::Accept, |socket| socket.unattested)
 }
 
 /// What the detector is told: what the operator chose, and that this host itself is never banned.

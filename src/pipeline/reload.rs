@@ -98,5 +98,6 @@ fn rule(config: &Config) -> impl PartialEq {
 
 /// What a reload does not touch.
 fn fixed(config: &Config) -> impl PartialEq {
-    (config.socket.clone(), config.control.clone(), config.metrics, config.state_directory.clone())
+    let ingest = config.socket.as_ref().map(|ingest| ingest.socket.clone());
+    (ingest, config.control.clone(), config.metrics, config.state_directory.clone())
 }

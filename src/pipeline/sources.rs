@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::health::Health;
 use super::hub::Input;
 use super::spawn;
-use crate::config::Journald;
+use crate::config::{Ingest, Journald};
 use crate::load::Loaded;
 use crate::metrics::Metrics;
 use crate::socket;
@@ -56,7 +56,7 @@ impl Sources {
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
     pub(super) fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
-        if let Some(socket) = &loaded.config.socket {
+        if let Some(Ingest { socket, .. }) = &loaded.config.socket {
             match socket::bind(&socket.path, socket.group.as_deref()) {
                 Err(error) => failed("socket", &error, &self.health, &self.metrics),
                 Ok(listener) => {
