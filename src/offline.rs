@@ -6,7 +6,7 @@
 //!
 //! It touches neither kernel nor ledger, and it bans nobody.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
@@ -338,19 +338,26 @@ pub fn propose(
     input: impl Read,
     mut output: impl Write,
 ) -> anyhow::Result<bool> {
-    let (mut decoder, mut messages, mut others) = (decoder(Some(program)), Vec::new(), 0_u64);
+    let (mut decoder, mut messages) = (decoder(Some(program)), Vec::new());
+    let (mut others, mut whose) = (0_u64, BTreeSet::new());
     stdin::read(input, |mut batch: Batch| {
         batch.records.whole().for_each(|record| match decoder.decode(Format::Line, record, now) {
             Ok(entry) if entry.message.is_empty() => {}
             Ok(entry) if entry.program == program.as_bytes() => messages.push(entry.message.to_vec()),
-            _ => others += 1,
+            Ok(entry) => {
+                others += 1;
+                whose.insert(plain(entry.program));
+            }
+            Err(_) => others += 1,
         });
         ControlFlow::Continue(())
     })
     .context("cannot read standard input")?;
     let proposal = grammar::propose(program, messages.iter().map(Vec::as_slice));
+    let whose: Vec<String> = whose.into_iter().collect();
+    let others_are = format!("lines of other programs were left out: {}", whose.join(" "));
     let left_out = [
-        (others, "lines of other programs were left out"),
+        (others, &*others_are),
         (proposal.without_address, "lines name no address and were left out"),
         (proposal.unwritable, "lines are too long or not plain text, and were left out"),
         (proposal.left_out, "rarer kinds of lines were left out"),

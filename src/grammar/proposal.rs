@@ -75,30 +75,44 @@ pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]>) -> P
          auth-failure:\n"
     );
     let (mut rules, mut tests) = (String::new(), String::new());
+    let mut grammar: Option<Grammar> = None;
     for kind in &kinds {
+        let reads = |grammar: &Grammar, (address, text): &(IpAddr, String)| {
+            grammar.read(text.as_bytes()).is_some_and(|found| found.address() == address.to_canonical())
+        };
+        if grammar.as_ref().is_some_and(|grammar| kind.samples.iter().all(|sample| reads(grammar, sample))) {
+            // The rules so far do for these lines as well.
+            tests += &kind.tests("    ");
+            continue;
+        }
         let times = if kind.lines == 1 { "1 line".to_owned() } else { format!("{} lines", kind.lines) };
         let why = kind.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
         let generous = kind.rule();
         let (one_word, plain_name) =
             (generous.replace("<text>", "<word>"), generous.replace("<user>", "<user:word>"));
         let strict = one_word.replace("<user>", "<user:word>");
-        let sound = |rule: &&String| {
+        let load = |rule: &&String| {
             let text = format!("{head}{rules}    {rule}\n\ntest:\n{tests}{}", kind.tests("    "));
-            Grammar::load("proposal", "proposal", &text).map(drop).map_err(|faults| {
+            Grammar::load(program, program, &text).map(|(grammar, _)| grammar).map_err(|faults| {
                 let error = faults.into_iter().find(|fault| fault.severity == Severity::Error);
                 error.map_or_else(String::new, |fault| fault.what)
             })
         };
-        let chosen =
-            [&generous, &one_word, &plain_name, &strict].into_iter().find(|rule| sound(rule).is_ok());
-        let body = match chosen {
-            Some(rule) => rule.clone(),
-            None => format!("# refused: {}\n    # {generous}", sound(&&generous).err().unwrap_or_default()),
+        let mut rungs = [&generous, &one_word, &plain_name, &strict].into_iter();
+        let (body, indent) = match rungs.find_map(|rule| Some((rule, load(&rule).ok()?))) {
+            Some((rule, loaded)) => {
+                grammar = Some(loaded);
+                proposal.rules += 1;
+                (rule.clone(), "    ")
+            }
+            None => {
+                proposal.refused += 1;
+                let fault = load(&&generous).err().unwrap_or_default();
+                (format!("# refused: {fault}\n    # {generous}"), "    # ")
+            }
         };
         let _ = writeln!(rules, "    # {times}{why}\n    {body}");
-        tests += &kind.tests(if chosen.is_some() { "    " } else { "    # " });
-        proposal.refused += u64::from(chosen.is_none());
-        proposal.rules += u64::from(chosen.is_some());
+        tests += &kind.tests(indent);
     }
     proposal.text = Some(format!("{head}{rules}\ntest:\n{tests}"));
     proposal

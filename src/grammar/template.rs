@@ -169,8 +169,10 @@ fn core(token: &str) -> (&str, &str, &str) {
     (front, core, inside.get(core.len()..).unwrap_or_default())
 }
 
-/// Words before the name of a user, and keys of one.
-const NAMES: &[&str] = &["user", "username", "account", "ruser", "login", "acct", "uname"];
+/// Words before the name of a user.
+const NAMES: &[&str] = &["user", "username", "account"];
+/// Keys of one.
+const KEYS: &[&str] = &["user", "username", "account", "ruser", "login", "acct", "uname"];
 /// What may follow such a word and is no name.
 const NO_NAMES: &[&str] = &[
     "from",
@@ -216,7 +218,7 @@ fn describe(token: &str, before: &str, after: &str, out: &mut String) {
         out.push('=');
         match value {
             "" => escape(rest, out),
-            _ if is(NAMES, key) => hole("<user>", value, rest, out),
+            _ if is(KEYS, key) => hole("<user>", value, rest, out),
             _ if number => hole("<num>", value, rest, out),
             _ => hole("<word>", value, rest, out),
         }
@@ -322,6 +324,7 @@ mod tests {
             r#"2026-11-23 23:30:01,123 WARN login of "a \" b" as 'x y' from [2001:db8::1]:443, don't"#,
             r#"<word> <word> WARN login of "<quoted>" as '<text>' from [<ip>]:<num>, don't"#,
         );
+        check("Login rejected for bob at 192.0.2.1", "Login rejected for <user> at <ip>");
         check("a {b} <c> | 192.0.2.1", r"a \{b\} \<c> \| <ip>");
         check(
             "Accepted key for git from 192.0.2.1: RSA SHA256:a1b2c3",

@@ -397,7 +397,7 @@ fn a_match_shows_what_each_hole_held() {
 /// The template of a message that these rules and tests do not know.
 #[track_caller]
 fn strange(message: &str, want: Option<&str>) {
-    let tests = "test:\n    - Accepted password for git from 192.0.2.1 port 57904 ssh2\n";
+    let tests = "test:\n    - Accepted password for git from 192.0.2.1 via east\n";
     let grammar = load(&format!("program: p\nx:\n    {FAILED}\n    gone by <ip>\n{tests}")).unwrap();
     assert_eq!(grammar.stranger(message.as_bytes()).as_deref(), want);
 }
@@ -411,12 +411,11 @@ fn a_message_that_no_rule_knows_is_told_by_its_template() {
     );
     strange("Failed password for bob from 192.0.2.1 port 22", None);
     strange("Login failure for bob", None);
-    strange("Accepted password for bob from 192.0.2.9 port 22 ssh2", None);
     // A word of the rules makes a difference; any other is taken for what varies.
+    strange("Accepted password for bob from 192.0.2.9 via west", None);
     strange(
-        "Accepted none for bob from 192.0.2.9 port 22 ssh2",
-        Some("Accepted none for <user> from <ip> port <num> ssh2"),
+        "Accepted none for bob from 192.0.2.9 via east",
+        Some("Accepted none for <user> from <ip> via east"),
     );
-    strange("Accepted password for bob from 192.0.2.9 port 22 ssh1", None);
     strange(&format!("{} 192.0.2.1", "x".repeat(600)), None);
 }
