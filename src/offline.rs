@@ -362,6 +362,7 @@ pub fn propose(
         (proposal.unwritable, "lines are too long or not plain text, and were left out"),
         (proposal.left_out, "rarer kinds of lines were left out"),
         (proposal.refused, "rules were refused and are comments"),
+        (proposal.unread, "lines are read by none of these rules; `banstream explain` says where they stop"),
     ];
     left_out.iter().filter(|(times, _)| *times > 0).for_each(|(times, what)| eprintln!("{times} {what}"));
     let Some(text) = &proposal.text else {

@@ -24,6 +24,8 @@ pub struct Proposal {
     pub unwritable: u64,
     /// Kinds of lines beyond the most that are proposed.
     pub left_out: u64,
+    /// Lines that name an address and that none of its rules reads.
+    pub unread: u64,
     /// Rules that were refused, and stand in the file as comments.
     pub refused: u64,
 }
@@ -47,12 +49,11 @@ struct Kind {
 
 /// Proposes a grammar for a program from messages of it that each tell of an offence. The same messages make the same
 /// grammar.
-pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]>) -> Proposal {
+pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]> + Clone) -> Proposal {
     let mut proposal = Proposal::default();
     let (mut kinds, mut lines) = (Vec::new(), 0);
-    for message in messages {
-        let text = std::str::from_utf8(message).map(str::trim_end).ok();
-        let Some(text) = text.filter(|text| text.len() <= LONGEST && !text.contains(char::is_control)) else {
+    for message in messages.clone() {
+        let Some(text) = writable(message) else {
             proposal.unwritable += 1;
             continue;
         };
@@ -114,8 +115,19 @@ pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]>) -> P
         let _ = writeln!(rules, "    # {times}{why}\n    {body}");
         tests += &kind.tests(indent);
     }
+    let unread = |message: &&[u8]| {
+        writable(message).is_some_and(|text| addresses(text).next().is_some())
+            && grammar.as_ref().is_none_or(|grammar| grammar.read(message).is_none())
+    };
+    proposal.unread = messages.filter(unread).count() as u64;
     proposal.text = Some(format!("{head}{rules}\ntest:\n{tests}"));
     proposal
+}
+
+/// The message, if it can stand in a grammar.
+fn writable(message: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(message).ok()?.trim_end();
+    (text.len() <= LONGEST && !text.contains(char::is_control)).then_some(text)
 }
 
 /// Puts a message to those of its kind; false where it names no address.

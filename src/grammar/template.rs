@@ -201,17 +201,35 @@ const NO_NAMES: &[&str] = &[
     "authentication",
 ];
 
+/// Keys of what a program says in so many words, which tells one line from another.
+const SAYS: &[&str] = &[
+    "msg", "message", "level", "lvl", "severity", "error", "err", "event", "action", "outcome", "result",
+    "status", "code", "logger", "type",
+];
+
+/// The key that ends a text: of `a=`, or of `"a":` in JSON.
+fn key(text: &str) -> Option<&str> {
+    let text = text.strip_suffix('=').or_else(|| text.strip_suffix("\":"))?;
+    text.rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()
+}
+
+/// Whether what follows is what a program says in so many words.
+fn says(before: &str) -> bool {
+    key(before).is_some_and(|key| SAYS.iter().any(|says| says.eq_ignore_ascii_case(key)))
+}
+
 /// Appends a token as a rule might have it, by what it looks like and what stands around it.
 fn describe(token: &str, before: &str, after: &str, out: &mut String) {
     let (front, middle, back) = core(token);
     let quoted = token.contains(['"', '\'', ' ']);
     if quoted || addresses(token).next().is_some() {
-        return pieces(token, out);
+        return pieces(token, before, out);
     }
     let is = |words: &[&str], word: &str| words.iter().any(|known| known.eq_ignore_ascii_case(core(word).1));
     let named = NAMES.iter().any(|name| name.eq_ignore_ascii_case(before.trim_end_matches(':')));
     let between = before.eq_ignore_ascii_case("for") && is(&["from", "by", "on", "at", "via"], after);
-    if let Some((key, value)) = token.split_once('=').filter(|(key, _)| !core(key).1.is_empty()) {
+    let pair = token.split_once('=').filter(|(key, _)| !core(key).1.is_empty() && !is(SAYS, key));
+    if let Some((key, value)) = pair {
         let (value, rest) = value.split_at(value.trim_end_matches([',', ';', ')', ']', '.']).len());
         let number = value.bytes().all(|b| b.is_ascii_digit());
         escape(key, out);
@@ -229,7 +247,7 @@ fn describe(token: &str, before: &str, after: &str, out: &mut String) {
         escape(front, out);
         hole("<word>", middle, back, out);
     } else {
-        pieces(token, out);
+        pieces(token, before, out);
     }
 }
 
@@ -257,8 +275,9 @@ fn hole(hole: &str, text: &str, back: &str, out: &mut String) {
     }
 }
 
-/// Appends a token piece by piece: addresses, quotes and numbers are holes, the rest stands for itself.
-fn pieces(token: &str, out: &mut String) {
+/// Appends a token piece by piece: addresses, quotes and numbers are holes, the rest stands for itself, and so does
+/// what a key says that is known to.
+fn pieces(token: &str, before: &str, out: &mut String) {
     let mut addresses = addresses(token).map(|(place, _)| place).peekable();
     let mut at = 0;
     while let Some(rest) = token.get(at..).filter(|rest| !rest.is_empty()) {
@@ -270,13 +289,30 @@ fn pieces(token: &str, out: &mut String) {
         let limit = addresses.peek().map_or(token.len(), |place| place.start);
         let letter = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let before = token.get(..at).and_then(|text| text.chars().next_back());
+        let done = token.get(..at).filter(|done| !done.is_empty());
+        let last = done.and_then(|text| text.chars().next_back());
+        let says = says(done.unwrap_or(before));
         let inside = quoted(token, at)
             .filter(|inside| matches!(rest.as_bytes().first(), Some(b'"' | b'\'')) && inside.end < limit);
         if let Some(inside) = inside {
-            out.push_str(if rest.starts_with('"') { "\"<quoted>\"" } else { "'<text>'" });
+            let text = token.get(inside.clone()).unwrap_or_default();
+            let of_json = done.unwrap_or(before).ends_with(['{', ',']);
+            if rest.starts_with('"')
+                && of_json
+                && token.get(inside.end..).is_some_and(|end| end.starts_with("\":"))
+            {
+                out.push('"');
+                escape(text, out);
+                out.push('"');
+            } else if rest.starts_with('"') && says {
+                out.push('"');
+                out.push_str(&template(text));
+                out.push('"');
+            } else {
+                out.push_str(if rest.starts_with('"') { "\"<quoted>\"" } else { "'<text>'" });
+            }
             at = inside.end + 1;
-        } else if digits > 0 && !letter(before) && !letter(rest.chars().nth(digits)) {
+        } else if digits > 0 && !says && !letter(last) && !letter(rest.chars().nth(digits)) {
             out.push_str("<num>");
             at += digits;
         } else {
@@ -325,6 +361,14 @@ mod tests {
             r#"<word> <word> WARN login of "<quoted>" as '<text>' from [<ip>]:<num>, don't"#,
         );
         check("Login rejected for bob at 192.0.2.1", "Login rejected for <user> at <ip>");
+        check(
+            r#"{"time":"12:00","msg":"login of user bob failed","status":401, "code": 7,"port":4711,"ip":"192.0.2.1"}"#,
+            r#"\{"time":"<quoted>","msg":"login of user <user> failed","status":401, "code": 7,"port":<num>,"ip":"<ip>"\}"#,
+        );
+        check(
+            "level=warn code=7 n=7 msg=\"no user\" by=\"x y\"",
+            "level=warn code=7 n=<num> msg=\"no user\" by=\"<quoted>\"",
+        );
         check("a {b} <c> | 192.0.2.1", r"a \{b\} \<c> \| <ip>");
         check(
             "Accepted key for git from 192.0.2.1: RSA SHA256:a1b2c3",
