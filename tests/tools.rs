@@ -1,0 +1,248 @@
+//! The tools for those who write grammars, and what a running daemon says of lines that it did not take for offences.
+//!
+//! Each test runs the built program as an operator would, with files of its own and no other privilege.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const BANSTREAM: &str = env!("CARGO_BIN_EXE_banstream");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A directory that goes when the test is over.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("banstream-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&path));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Runs a command of the shell; what it prints, errors included.
+fn shell(directory: &Path, command: &str) -> String {
+    let path =
+        format!("{}:{}", Path::new(BANSTREAM).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let output = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1\n{command}\n")])
+        .current_dir(directory)
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_example_in_the_readme_runs_as_written() {
+    let directory = Directory::new("readme");
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/grammars/README.md")).unwrap();
+    let section = text.split("## From log lines to a grammar\n").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    // A command begins with `$` and, where it has a here-document, ends with `END`; what follows is its output.
+    let (mut command, mut want, mut inside, mut commands) = (String::new(), String::new(), false, 0);
+    let mut lines: Vec<&str> = section.lines().collect();
+    lines.push("    $ true");
+    for line in lines {
+        let line = match line.strip_prefix("    ") {
+            Some(line) => line,
+            None if line.is_empty() => line,
+            None => continue,
+        };
+        if let Some(next) = line.strip_prefix("$ ").filter(|_| !inside) {
+            if !command.is_empty() {
+                assert_eq!(shell(&directory.0, &command).trim_end(), want.trim_end(), "$ {command}");
+                commands += 1;
+            }
+            (command, want) = (next.to_owned(), String::new());
+            inside = next.contains("<<");
+        } else if inside {
+            command += &format!("\n{line}");
+            inside = line != "END";
+        } else {
+            want += &format!("{line}\n");
+        }
+    }
+    assert_eq!(commands, 8);
+}
+
+/// What `explain` says of a line, as JSON, without what nobody asked for.
+#[track_caller]
+fn explains(directory: &Directory, line: &str, want: Value) {
+    fs::write(directory.0.join("line"), line).unwrap();
+    fs::write(directory.0.join("c.toml"), "grammar-directory = \"/nonexistent\"\n").unwrap();
+    let output = shell(&directory.0, "banstream explain --config c.toml --program sshd --json < line");
+    let got: Value = serde_json::from_str(&output).unwrap();
+    let asked: serde_json::Map<String, Value> =
+        want.as_object().unwrap().keys().map(|key| (key.clone(), got[key].clone())).collect();
+    assert_eq!(Value::Object(asked), want);
+}
+
+#[test]
+fn a_line_is_explained() {
+    let directory = Directory::new("explain");
+    explains(
+        &directory,
+        "Illegal user a\u{1b} b from 192.0.2.1",
+        json!({"match": true, "ip": "192.0.2.1", "user": "a\u{1b} b", "forged": false, "why": null,
+            "written": "{Invalid|Illegal} user <user> from <ip>{ port <num>}?",
+            "holes": [{"name": "user", "kind": "text", "from": 13, "to": 17, "text": "a\u{1b} b"},
+                      {"name": null, "kind": "ip", "from": 23, "to": 32, "text": "192.0.2.1"}]}),
+    );
+    explains(
+        &directory,
+        r#"{"tag":"sshd[1]:","uid":"1000","exe":"/usr/bin/logger","message":"Invalid user x from 192.0.2.1"}"#,
+        json!({"match": true, "forged": true,
+            "why": "forged: it was written by user id 1000, `/usr/bin/logger`, and so counts for nobody"}),
+    );
+    explains(
+        &directory,
+        "Invalid user x at 192.0.2.1",
+        json!({"match": false, "ip": null, "grammar": "sshd", "rule": null, "holes": [],
+            "why": "stopped at column 14 of the message: expected ` from ` further on, found `x at 192.0.2.1`"}),
+    );
+    explains(
+        &directory,
+        "Received disconnect from 192.0.2.1 port 4711:11: bye",
+        json!({"match": false, "why": "a shape of sshd.grammar reads it, but no condition holds", "closest": null}),
+    );
+    explains(
+        &directory,
+        "2026-11-23T21:04:11+00:00 h myapp[1]: x",
+        json!({"match": false, "grammar": "sshd", "why": "no rule of sshd.grammar begins like this"}),
+    );
+}
+
+#[test]
+fn lines_that_name_no_address_propose_nothing() {
+    let directory = Directory::new("propose");
+    let output = shell(&directory.0, "echo hello | banstream grammar new --program app; echo $?");
+    let want = "1 lines name no address and were left out\n\
+                no line of `app` names an address, so there is nothing to propose\n1\n";
+    assert_eq!(output, want);
+}
+
+/// A daemon that only decides, with a socket to take lines from.
+struct Daemon {
+    directory: Directory,
+    process: Child,
+}
+
+impl Daemon {
+    fn start(name: &str, more: &str) -> Self {
+        let directory = Directory::new(name);
+        let shown = directory.0.display();
+        let config = format!(
+            "grammar-directory = \"/nonexistent\"\nstate-directory = \"{shown}\"\njournald.enabled = false\n\
+             socket.path = \"{shown}/ingest\"\ncontrol.path = \"{shown}/control\"\nmetrics.listen = \"\"\n{more}\n"
+        );
+        fs::write(directory.0.join("c.toml"), config).unwrap();
+        let process = Command::new(BANSTREAM)
+            .args(["run", "--dry-run", "--config", "c.toml"])
+            .current_dir(&directory.0)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { directory, process }
+    }
+
+    /// Writes lines to the socket, once it is there.
+    fn write(&self, lines: &[String]) {
+        let mut socket =
+            until("the socket is there", || UnixStream::connect(self.directory.0.join("ingest")).ok());
+        lines.iter().for_each(|line| writeln!(socket, "{line}").unwrap());
+    }
+
+    /// What `status` says when so many entries have come.
+    fn status(&self, entries: u64) -> Value {
+        until("all lines are read", || {
+            let status = shell(&self.directory.0, "banstream status --socket ./control --json");
+            let status: Value = serde_json::from_str(&status).ok()?;
+            (status["entries"] == entries).then_some(status)
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let mut socket = UnixStream::connect(self.directory.0.join("control")).unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        std::io::read_to_string(socket).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What `there` gives as soon as it gives something.
+fn until<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = there() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A line as rsyslog renders it.
+fn from(uid: &str, message: &str) -> String {
+    json!({"tag": "sshd[4]:", "uid": uid, "message": message}).to_string()
+}
+
+#[test]
+fn a_daemon_says_what_it_did_not_understand_and_whom_it_did_not_believe() {
+    let failed = "Failed password for root from 192.0.2.1 port 22 ssh2";
+    let check = |name: &str, refuse: &str, offences: u64, refused: u64| {
+        let daemon = Daemon::start(name, refuse);
+        daemon.write(&[
+            from("1000", failed),
+            from("33", failed),
+            from("1000", failed),
+            from("", failed),
+            from("0", failed),
+            from("0", "Login rejected for bob from 192.0.2.1 \u{1b}"),
+            from("0", "Login rejected for eve from 192.0.2.2 \u{1b}"),
+            from("0", "Accepted password for alice from 192.0.2.1 port 22 ssh2"),
+        ]);
+        let status = daemon.status(8);
+        assert_eq!((&status["offences"], &status["refused"]), (&json!(offences), &json!(refused)));
+        assert_eq!(status["sources"][0]["unattested"], 1);
+        // The user 33 has no name of a program known to be another one's: an unknown one is believed.
+        assert_eq!(status["forged"], json!([{"grammar": "sshd", "uid": 1000, "lines": 2}]));
+        let unmatched = &status["unmatched"][0];
+        assert_eq!((&unmatched["grammar"], &unmatched["lines"]), (&json!("sshd"), &json!(2)));
+        assert_eq!(unmatched["templates"][0]["template"], "Login rejected for <user> from <ip> \u{1b}");
+        let shown = shell(&daemon.directory.0, "banstream status --socket ./control");
+        assert!(shown.contains("Login rejected for <user> from <ip> \u{fffd}\n"), "{shown}");
+        let metrics = daemon.metrics();
+        for want in [
+            "banstream_entries_forged_total{grammar=\"sshd\",uid=\"1000\"} 2",
+            "banstream_entries_unmatched_total{grammar=\"sshd\"} 2",
+            "banstream_entries_unattested_total{source=\"socket\"} 1",
+            &format!("banstream_entries_refused_total{{grammar=\"sshd\"}} {refused}"),
+        ] {
+            assert!(metrics.lines().any(|line| line == want), "{want}\n{metrics}");
+        }
+    };
+    check("accepts", "", 3, 0);
+    check("refuses", "socket.unattested = \"refuse\"", 2, 1);
+}
