@@ -48,7 +48,7 @@ pub enum Target {
 #[serde(untagged)]
 pub enum Reply {
     /// To [`Command::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// To [`Command::Bans`].
     Bans(Vec<BanLine>),
     /// To the others, when they are carried out.

@@ -85,7 +85,7 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = (Range<usize>, IpAdd
     let mut at = 0;
     std::iter::from_fn(move || {
         while let Some(rest) = text.get(at..) {
-            let from = at + rest.find(|c| of_address(c))?;
+            let from = at + rest.find(of_address)?;
             let run = text.get(from..)?;
             let run = run.get(..run.find(|c| !of_address(c)).unwrap_or(run.len()))?;
             at = from + run.len();

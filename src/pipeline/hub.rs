@@ -198,7 +198,7 @@ impl Hub {
 
     fn command(&mut self, command: Command) -> Reply {
         match command {
-            Command::Status => Reply::Status(self.status()),
+            Command::Status => Reply::Status(Box::new(self.status())),
             Command::Bans => {
                 let now = now();
                 let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
