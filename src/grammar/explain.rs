@@ -175,7 +175,7 @@ struct Try {
 const WAYS: usize = 4;
 
 /// Steps after which a variant is no longer tried: free holes multiply.
-const PATIENCE: usize = 10_000;
+const PATIENCE: usize = 1_000;
 
 impl Try {
     fn of(variant: &Variant, message: &[u8]) -> Self {

@@ -272,4 +272,60 @@ mod tests {
         let proposal = check("session opened\n\u{1b}[0m from 192.0.2.1\n", &[]);
         assert_eq!(proposal, Proposal { without_address: 1, unwritable: 1, ..Proposal::default() });
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(256))]
+
+        #[test]
+        fn whatever_the_lines_are_the_proposal_loads(
+            lines in proptest::collection::vec(proptest::collection::vec(0..PIECES.len(), 1..14), 1..6)
+        ) {
+            let lines: Vec<String> =
+                lines.iter().map(|line| line.iter().filter_map(|piece| PIECES.get(*piece)).copied().collect()).collect();
+            let proposal = propose("app", lines.iter().map(String::as_bytes));
+            if proposal.rules > 0 {
+                let text = proposal.text.unwrap_or_default();
+                let faults = Grammar::load("app", "app", &text).map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>());
+                proptest::prop_assert!(faults.is_ok(), "{}\n{text}", faults.unwrap_err());
+            }
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        " ",
+        " ",
+        " ",
+        "user ",
+        "for ",
+        " from ",
+        "msg=",
+        "\"",
+        "'",
+        "192.0.2.1",
+        "::1",
+        "2001:db8::1",
+        "10.0.0.1",
+        "\u{e9}",
+        "[",
+        "]",
+        ":",
+        "\\",
+        "<ip>",
+        "{",
+        "|",
+        "}",
+        "#",
+        "=",
+        "5",
+        "x9abcdefgh",
+        "12:30:45",
+        ".",
+        ",",
+        "%",
+        "bob",
+        "port 22",
+        "test:",
+        "a=b",
+        "-",
+    ];
 }

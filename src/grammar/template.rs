@@ -145,7 +145,7 @@ fn tokens(message: &str) -> Vec<&str> {
 
 /// What stands between the quotation mark at `at` and the one that closes it. An apostrophe opens nothing.
 fn quoted(text: &str, at: usize) -> Option<Range<usize>> {
-    let mark = *text.as_bytes().get(at)?;
+    let mark = *text.as_bytes().get(at).filter(|mark| matches!(mark, b'"' | b'\''))?;
     let letter =
         |at: Option<usize>| at.and_then(|at| text.as_bytes().get(at)).is_some_and(u8::is_ascii_alphanumeric);
     if letter(at.checked_sub(1)) {
@@ -292,8 +292,7 @@ fn pieces(token: &str, before: &str, out: &mut String) {
         let done = token.get(..at).filter(|done| !done.is_empty());
         let last = done.and_then(|text| text.chars().next_back());
         let says = says(done.unwrap_or(before));
-        let inside = quoted(token, at)
-            .filter(|inside| matches!(rest.as_bytes().first(), Some(b'"' | b'\'')) && inside.end < limit);
+        let inside = quoted(token, at).filter(|inside| inside.end < limit);
         if let Some(inside) = inside {
             let text = token.get(inside.clone()).unwrap_or_default();
             let of_json = done.unwrap_or(before).ends_with(['{', ',']);
