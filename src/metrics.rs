@@ -142,6 +142,15 @@ impl Metrics {
         self.recorder.register_histogram(&key(name, &[]), &METADATA)
     }
 
+    /// Shows what has been forged in the name of a grammar's program since the start.
+    pub fn forged(&self, grammar: &str, forgers: &Forgers) {
+        for (uid, lines) in forgers.iter() {
+            let uid = uid.map_or("other".to_owned(), |uid| uid.to_string());
+            let labels = [("grammar", grammar), ("uid", uid.as_str())];
+            self.counter("banstream_entries_forged_total", &labels).absolute(lines);
+        }
+    }
+
     /// What was lost or left out, and why.
     pub fn dropped(&self, reason: &str, times: u64) {
         self.counter("banstream_drops_total", &[("reason", reason)]).increment(times);
@@ -225,17 +234,6 @@ impl EngineMetrics {
         }
         for spared in &seen.spared {
             self.metrics.counter("banstream_bans_spared_total", &[("jail", &spared.jail)]).increment(1);
-        }
-    }
-}
-
-impl Metrics {
-    /// Shows what has been forged in the name of a grammar's program since the start.
-    pub fn forged(&self, grammar: &str, forgers: &Forgers) {
-        for (uid, lines) in forgers.iter() {
-            let uid = uid.map_or("other".to_owned(), |uid| uid.to_string());
-            let labels = [("grammar", grammar), ("uid", uid.as_str())];
-            self.counter("banstream_entries_forged_total", &labels).absolute(lines);
         }
     }
 }

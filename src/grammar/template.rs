@@ -85,9 +85,9 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = (Range<usize>, IpAdd
     let mut at = 0;
     std::iter::from_fn(move || {
         while let Some(rest) = text.get(at..) {
-            let from = at + rest.find(of_address)?;
+            let from = at + rest.bytes().position(of_address)?;
             let run = text.get(from..)?;
-            let run = run.get(..run.find(|c| !of_address(c)).unwrap_or(run.len()))?;
+            let run = run.get(..run.bytes().position(|b| !of_address(b)).unwrap_or(run.len()))?;
             at = from + run.len();
             let alone = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
             let before = text.get(..from).and_then(|text| text.chars().next_back());
@@ -108,12 +108,14 @@ pub(super) fn addresses(text: &str) -> impl Iterator<Item = (Range<usize>, IpAdd
     })
 }
 
-fn of_address(c: char) -> bool {
-    c.is_ascii_hexdigit() || c == ':' || c == '.'
+fn of_address(byte: u8) -> bool {
+    byte.is_ascii_hexdigit() || byte == b':' || byte == b'.'
 }
 
 /// The address in a run of digits, dots and colons, which may have a port or punctuation beside it.
 fn address(run: &str) -> Option<(Range<usize>, IpAddr)> {
+    // The letters of any word are digits of a sort: most runs are none.
+    run.bytes().filter(|b| matches!(b, b':' | b'.')).nth(1)?;
     let start = usize::from(run.starts_with(':') && !run.starts_with("::"));
     let body = run.get(start..)?;
     let plain = body.trim_end_matches(['.', ':']).len();
@@ -220,11 +222,11 @@ fn says(before: &str) -> bool {
 
 /// Appends a token as a rule might have it, by what it looks like and what stands around it.
 fn describe(token: &str, before: &str, after: &str, out: &mut String) {
-    let (front, middle, back) = core(token);
-    let quoted = token.contains(['"', '\'', ' ']);
+    let quoted = token.bytes().any(|b| matches!(b, b'"' | b'\'' | b' '));
     if quoted || addresses(token).next().is_some() {
         return pieces(token, before, out);
     }
+    let (front, middle, back) = core(token);
     let is = |words: &[&str], word: &str| words.iter().any(|known| known.eq_ignore_ascii_case(core(word).1));
     let named = NAMES.iter().any(|name| name.eq_ignore_ascii_case(before.trim_end_matches(':')));
     let between = before.eq_ignore_ascii_case("for") && is(&["from", "by", "on", "at", "via"], after);
@@ -278,6 +280,10 @@ fn hole(hole: &str, text: &str, back: &str, out: &mut String) {
 /// Appends a token piece by piece: addresses, quotes and numbers are holes, the rest stands for itself, and so does
 /// what a key says that is known to.
 fn pieces(token: &str, before: &str, out: &mut String) {
+    // Most tokens are a word.
+    if token.bytes().all(|b| b.is_ascii_alphabetic()) {
+        return out.push_str(token);
+    }
     let mut addresses = addresses(token).map(|(place, _)| place).peekable();
     let mut at = 0;
     while let Some(rest) = token.get(at..).filter(|rest| !rest.is_empty()) {
