@@ -187,6 +187,9 @@ pub enum OfGrammar {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Ask {
     /// Show how the daemon is
+    ///
+    /// Its sources, jails and sets; who wrote lines in the name of another program; and what lines look like that name
+    /// an address and that no rule knows, as when a server words its lines anew.
     Status {
         /// Whom to ask.
         #[command(flatten)]
