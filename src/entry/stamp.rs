@@ -65,10 +65,11 @@ impl Stamps {
     /// The time that `2026-11-22T05:42:09.579216+00:00` says (RFC 3339) and what follows it; `None` if the
     /// text begins with no such stamp.
     ///
-    /// There may be a space for the `T`, a comma for the point, no colon in the zone, and no zone.
+    /// There may be a space or `_` for the `T`, a comma for the point, no colon in the zone, and no zone.
     pub(super) fn iso<'a>(&self, text: &'a [u8], now: Timestamp) -> Option<(Timestamp, &'a [u8])> {
         let (head, rest) = text.split_first_chunk()?;
-        let [c, e, y, z, b'-', m, n, b'-', d, f, b'T' | b't' | b' ', h, i, b':', j, k, b':', s, t] = *head
+        let [c, e, y, z, b'-', m, n, b'-', d, f, b'T' | b't' | b' ' | b'_', h, i, b':', j, k, b':', s, t] =
+            *head
         else {
             return None;
         };
@@ -85,31 +86,53 @@ impl Stamps {
         Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
     }
 
+    /// The time that `2026/11/22 05:42:09` says, in the local zone, and what follows it; `None` if the text begins
+    /// with no such stamp.
+    pub(super) fn slashed<'a>(&self, text: &'a [u8], now: Timestamp) -> Option<(Timestamp, &'a [u8])> {
+        let (head, rest) = text.split_first_chunk()?;
+        let [c, e, y, z, b'/', m, n, b'/', d, f, b' ', h, i, b':', j, k, b':', s, t] = *head else {
+            return None;
+        };
+        let (month, day) = (digits([m, n])?, digits([d, f])?);
+        let wall = Wall { month, day, hour: digits([h, i])?, minute: digits([j, k])? };
+        let (year, seconds) = (digits([c, e, y, z])?, digits([s, t])?);
+        let start = wall.in_year(year as i16).and_then(|civil| self.instant(civil, now).0);
+        let within = Span::from_secs(u64::from(seconds));
+        Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
+    }
+
+    /// The time that `@400000004525dc0c2b69b9a4` says (TAI64N, as daemontools write it) and what follows it and a
+    /// space; `None` if the text begins with no such stamp.
+    pub(super) fn tai64n<'a>(&self, text: &'a [u8]) -> Option<(Timestamp, &'a [u8])> {
+        let (stamp, rest) = text.strip_prefix(b"@")?.split_at_checked(24)?;
+        let hex =
+            stamp.iter().try_fold(0_u128, |n, b| Some(n << 4 | u128::from(char::from(*b).to_digit(16)?)))?;
+        let (seconds, nanos) = ((hex >> 32) as i64 & !(1 << 62), hex as u32);
+        // Their clocks know of no leap seconds after 1972.
+        let start = Timestamp::from_secs(seconds.checked_sub(10)?);
+        Some((start + Span::from_micros(u64::from(nanos) / 1000), rest.strip_prefix(b" ")?))
+    }
+
     /// The first time in a message as web servers write it: `[22/Nov/2026:05:40:46 +0000]` in an access log, or
     /// `2026/11/22 05:40:31` at the beginning of nginx's error log. `None` if there is none, or it never was.
     pub(super) fn inside(&self, message: &[u8], now: Timestamp) -> Option<Timestamp> {
-        let (year, wall, seconds, rest) = match *message.first_chunk()? {
-            [c, e, y, z, b'/', m, n, b'/', d, f, b' ', h, i, b':', j, k, b':', s, t, b' '] => {
-                let (month, day) = (digits([m, n])?, digits([d, f])?);
-                let wall = Wall { month, day, hour: digits([h, i])?, minute: digits([j, k])? };
-                (digits([c, e, y, z])?, wall, digits([s, t])?, &[][..])
-            }
-            _ => memchr_iter(b'[', message).find_map(|at| {
-                let (stamp, rest) = message.get(at + 1..)?.split_first_chunk()?;
-                let [d, f, b'/', m, o, n, b'/', c, e, y, z, b':', h, i, b':', j, k, b':', s, t, b' '] =
-                    *stamp
-                else {
-                    return None;
-                };
-                let wall = Wall {
-                    month: month([m, o, n])?,
-                    day: digits([d, f])?,
-                    hour: digits([h, i])?,
-                    minute: digits([j, k])?,
-                };
-                Some((digits([c, e, y, z])?, wall, digits([s, t])?, rest))
-            })?,
-        };
+        if let Some((time, _)) = self.slashed(message, now) {
+            return Some(time);
+        }
+        let (year, wall, seconds, rest) = memchr_iter(b'[', message).find_map(|at| {
+            let (stamp, rest) = message.get(at + 1..)?.split_first_chunk()?;
+            let [d, f, b'/', m, o, n, b'/', c, e, y, z, b':', h, i, b':', j, k, b':', s, t, b' '] = *stamp
+            else {
+                return None;
+            };
+            let wall = Wall {
+                month: month([m, o, n])?,
+                day: digits([d, f])?,
+                hour: digits([h, i])?,
+                minute: digits([j, k])?,
+            };
+            Some((digits([c, e, y, z])?, wall, digits([s, t])?, rest))
+        })?;
         let civil = wall.in_year(year as i16)?;
         let start = match offset(rest).0 {
             Some(east) => at(civil, Offset::from_seconds(east).ok()?),

@@ -8,8 +8,8 @@
 
 use memchr::memchr;
 use nom::branch::alt;
-use nom::bytes::complete::{is_not, tag, take, take_while_m_n};
-use nom::character::complete::char;
+use nom::bytes::complete::{is_a, is_not, tag, take, take_while_m_n};
+use nom::character::complete::{char, digit1, space0};
 use nom::combinator::opt;
 use nom::multi::{many0_count, many1_count};
 use nom::sequence::{delimited, preceded};
@@ -31,7 +31,8 @@ pub(super) fn decode<'a>(
     let found = match text {
         [b'1', b' ', text @ ..] if priority.is_some() => structured(text, stamps, now),
         [b'A'..=b'Z', ..] => traditional(text, stamps, now),
-        [b'0'..=b'9', ..] => file(text, stamps, now),
+        [b'0'..=b'9', ..] => file(text, stamps, now).or_else(|| metalogs(text, unnamed, stamps, now)),
+        [b'@', ..] => stamps.tai64n(text).and_then(|(time, text)| supervised(text, time, stamps, now)),
         _ => None,
     };
     let Some(header) = found.or_else(|| stampless(text, now)) else { return bare };
@@ -40,7 +41,7 @@ pub(super) fn decode<'a>(
         time: header.time,
         program: program(claimed),
         pid: header.tag.pid.unwrap_or(0),
-        message: message(header.message),
+        message: said(message(header.message)),
         ..bare
     }
 }
@@ -81,29 +82,87 @@ impl<'a> Tag<'a> {
     }
 }
 
-/// `Nov 22 05:42:09 web01 sshd[208]: ...` (RFC 3164, 4.1), also without host, as on /dev/log.
+/// `Nov 22 05:42:09 web01 sshd[208]: ...` (RFC 3164, 4.1), also without host, as on /dev/log; or metalog's
+/// `Nov 22 05:42:09 [sshd] ...`.
 fn traditional<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
     let (time, text) = stamps.traditional(text, now)?;
     let text = text.strip_prefix(b" ")?;
     // Where FreeBSD's `syslogd -v` writes the priority.
     let text = if text.starts_with(b"<") { word(text).1 } else { text };
-    let (tag, message) = host_and_tag(text)?;
+    let (tag, message) = host_and_tag(text).or_else(|| bracketed(text))?;
     Some(Header { time, tag, message })
 }
 
-/// `2026-11-22T05:42:09.579216+00:00 web01 sshd[208]: ...` (rsyslog's file format), also without host.
+/// `2026-11-22T05:42:09.579216+00:00 web01 sshd[208]: ...` (rsyslog's file format), also without host, or with the
+/// fields of RFC 5424 behind such a stamp.
 ///
 /// Many programs begin lines of their own with a date, a space and a time; then the tag must have a pid.
 fn file<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
     let own = text.get(10) == Some(&b' ');
-    let (time, text) = stamps.iso(text, now)?;
-    let (tag, message) = host_and_tag(text.strip_prefix(b" ")?)?;
-    if tag.pid.is_none() && is_priority(tag.program) {
-        // socklog writes the priority, and then what the program sent.
-        let sent = traditional(message, stamps, now).or_else(|| stampless(message, time))?;
-        return Some(Header { time, ..sent });
+    let (time, rest) = stamps.iso(text, now)?;
+    let stamp = text.get(..text.len() - rest.len())?;
+    let text = rest.strip_prefix(b" ")?;
+    if is_supervisors(stamp) {
+        return supervised(text, time, stamps, now);
     }
-    (tag.pid.is_some() || !own).then_some(Header { time, tag, message })
+    match host_and_tag(text) {
+        Some((tag, _)) if tag.pid.is_none() && is_priority(tag.program) => {
+            Some(Header { time, ..socklogs(text, time, stamps, now)? })
+        }
+        Some((tag, message)) => (tag.pid.is_some() || !own).then_some(Header { time, tag, message }),
+        None if own => None,
+        None => described(text, time).filter(|header| header.tag.pid.is_some()),
+    }
+}
+
+/// Whether a supervisor's logger stamped so what some program printed: `2026-11-22 05:42:09.579216123` (tai64nlocal),
+/// `2026-11-22_05:42:09.57921` or `2026-11-22T05:42:09.57921` (svlogd).
+fn is_supervisors(stamp: &[u8]) -> bool {
+    let [_, _, _, _, _, _, _, _, _, _, between, .., last] = stamp else { return false };
+    let digits = stamp.len().saturating_sub(20);
+    last.is_ascii_digit()
+        && stamp.get(19) == Some(&b'.')
+        && matches!((between, digits), (b' ', 9) | (b'_' | b'T', 5))
+}
+
+/// What stands behind a supervisor's stamp: a line of syslog, or what a program printed, which has no header.
+fn supervised<'a>(
+    text: &'a [u8],
+    time: Timestamp,
+    stamps: &mut Stamps,
+    now: Timestamp,
+) -> Option<Header<'a>> {
+    let printed = Header { time, tag: Tag { program: b"", pid: None }, message: text };
+    let sent = socklogs(text, time, stamps, now).or_else(|| stampless(text, time));
+    Some(sent.map_or(printed, |sent| Header { time, ..sent }))
+}
+
+/// `auth.info: Nov 22 05:42:09 sshd[208]: ...`: socklog writes the priority, and then what the program sent.
+fn socklogs<'a>(text: &'a [u8], time: Timestamp, stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+    let (first, sent) = word(text);
+    first.strip_suffix(b":").filter(|priority| is_priority(priority))?;
+    traditional(sent, stamps, now).or_else(|| stampless(sent, time))
+}
+
+/// `2026/11/22 05:42:09 [sshd] ...` or `1795326130 [sshd] ...`, as metalog can be told to write.
+///
+/// Other programs begin lines of their own like that (nginx with `2026/11/22 05:42:09 [error]`), so where a program
+/// is expected, it must be the one that stands there.
+fn metalogs<'a>(text: &'a [u8], unnamed: &[u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+    let (time, text) = stamps.slashed(text, now).or_else(|| {
+        let (seconds, rest) = text.split_at_checked(10)?;
+        Some((Timestamp::from_secs(number(seconds)?.into()), rest))
+    })?;
+    let (tag, message) = bracketed(text.strip_prefix(b" ")?)?;
+    (unnamed.is_empty() || unnamed == tag.program).then_some(Header { time, tag, message })
+}
+
+/// The tag `[sshd]`, perhaps with a colon, and what follows it.
+fn bracketed(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
+    let (first, message) = word(text);
+    let program = first.strip_suffix(b":").unwrap_or(first).strip_prefix(b"[")?.strip_suffix(b"]")?;
+    program.first().filter(|b| b.is_ascii_alphabetic())?;
+    Some((Tag { program, pid: None }, message))
 }
 
 /// `web01 sshd[208]: ...`, as fail2ban prints journal entries, or `sshd[208]: ...`; the pid is a must.
@@ -118,12 +177,17 @@ fn structured<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option
         [b'-', text @ ..] => (now, text),
         _ => stamps.iso(text, now)?,
     };
+    described(text.strip_prefix(b" ")?, time)
+}
+
+/// What follows the timestamp in RFC 5424, from the host on.
+fn described(text: &[u8], time: Timestamp) -> Option<Header<'_>> {
     // Words by memchr: such a line costs 57 ns, with nom's `is_not` 84.
-    let (_host, text) = word(text.strip_prefix(b" ")?);
+    let (_host, text) = word(text);
     let (app, text) = word(text);
     let (process, text) = word(text);
     let (_id, text) = word(text);
-    let (text, _) = structured_data(text).ok()?;
+    let (text, _) = structured_data(text).ok().filter(|(text, _)| matches!(text, [] | [b' ', ..]))?;
     let text = text.strip_prefix(b" ").unwrap_or(text);
     let message = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let program = if app == b"-" { b"" } else { app };
@@ -171,6 +235,22 @@ fn is_priority(word: &[u8]) -> bool {
         b"auth" | b"authpriv" | b"daemon" | b"ftp" | b"user" | [b'l', b'o', b'c', b'a', b'l', b'0'..=b'7']
     );
     known && facility.len() < word.len()
+}
+
+/// The message without what Solaris or a kernel's log put before it.
+fn said(message: &[u8]) -> &[u8] {
+    match message {
+        [b'[' | b'k', ..] => foreword(message).map_or(message, |(said, ())| said),
+        _ => message,
+    }
+}
+
+/// `[ID 800047 auth.info] ` or `kernel: [  970.699396] `.
+fn foreword(input: &[u8]) -> IResult<&[u8], ()> {
+    let id = (tag("[ID "), digit1, char(' '), is_not("] "), tag("] ")).map(|_| ());
+    let uptime = (char('['), space0, is_a("0123456789."), char(']'), opt(char(':')), char(' '));
+    let kernel = (tag("kernel:"), opt(char(' ')), uptime).map(|_| ());
+    alt((id, kernel)).parse(input)
 }
 
 /// What stands before and after the first space.

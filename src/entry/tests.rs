@@ -108,6 +108,49 @@ fn stamps_with_a_date() {
 }
 
 #[test]
+fn what_supervisors_stamp() {
+    let zone = "2026-11-22T04:42:09.57921Z";
+    check("2026-11-22_05:42:09.57921 Failed password", &format!("{zone}|[0]|Failed password"));
+    check("2026-11-22T05:42:09.57921 error: PAM: x", &format!("{zone}|[0]|error: PAM: x"));
+    check("2026-11-22T05:42:09.57921 auth.info: Nov 22 05:42:09 sshd[3]: x", &format!("{zone}|sshd[3]|x"));
+    check("2026-11-22 05:42:09.579210123 Failed password", &format!("{zone}|[0]|Failed password"));
+    check("2026-11-22 05:42:09.579210123 sshd[3]: x", &format!("{zone}|sshd[3]|x"));
+    check("@400000006b0272ab22860b10 Failed password", &format!("{zone}|[0]|Failed password"));
+    check("@400000006b027bab2285a0ag Failed", "now|[0]|@400000006b027bab2285a0ag Failed");
+    check("2026-11-22 05:42:09.579216 Failed", "now|[0]|2026-11-22 05:42:09.579216 Failed");
+}
+
+#[test]
+fn what_metalog_writes() {
+    let time = "2026-11-22T04:42:09Z";
+    check("Nov 22 05:42:09 [sshd] Invalid user", &format!("{time}|sshd[0]|Invalid user"));
+    check("Nov 22 05:42:09 [sshd]: Invalid user", &format!("{time}|sshd[0]|Invalid user"));
+    check("2026/11/22 05:42:09 [sshd] Invalid user", &format!("{time}|sshd[0]|Invalid user"));
+    check("1795322529 [sshd] Invalid user", &format!("{time}|sshd[0]|Invalid user"));
+    let mut decoder = Decoder::new(TimeZone::UTC).for_program(b"nginx");
+    let mut line = b"2026/11/22 05:42:09 [error] 128#128: *3 open() failed".to_vec();
+    let own = line.escape_ascii().to_string();
+    let entry = decoder.decode(Format::Line, &mut line, NOW).unwrap();
+    assert_eq!(print(&entry, NOW), format!("now|nginx[0]|{own}"));
+}
+
+#[test]
+fn what_stands_between_header_and_message() {
+    let check = |message: &str, want: &str| {
+        check(
+            format!("Nov 22 05:42:09 web01 sshd[1]: {message}"),
+            &format!("2026-11-22T04:42:09Z|sshd[1]|{want}"),
+        );
+    };
+    check("[ID 800047 auth.info] Failed password", "Failed password");
+    check("kernel:[  970.699396]: Failed password", "Failed password");
+    check("kernel: [12970.699398] Failed password", "Failed password");
+    for message in ["[ID x auth.info] y", "[ID 1] y", "[x] y", "kernel: y", "kernel:[970.69]x"] {
+        check(message, message);
+    }
+}
+
+#[test]
 fn structured_headers() {
     let want = "2026-11-22T04:42:09.003Z|sshd[123]|Failed password";
     check("<38>1 2026-11-22T04:42:09.003Z web01 sshd 123 - - Failed password", want);
@@ -118,6 +161,9 @@ fn structured_headers() {
     check("<38>1 - - - - - - x", "now|[0]|x");
     check("<38>1 - - - - - -", "now|[0]|");
     check("<38>1 - - sshd main - - x", "now|sshd[0]|x");
+    check("2026-11-22T05:42:09.003+01:00 web01 sshd 123 - - Failed password", want);
+    let own = "2026-11-22T05:42:09.003+01:00 GET /x 200 12 -1";
+    check(own, &format!("now|[0]|{own}"));
     let open = r#"<38>1 - web01 sshd 123 - [a@1 b="c" Failed password"#;
     check(open, &format!("now|[0]|{}", open.escape_default()));
 }
@@ -147,7 +193,7 @@ fn what_has_no_header_is_a_message() {
         "2026-11-22 05:42:09,388 fail2ban.actions: NOTICE [sendmail] Ban 192.0.2.1",
         "2026-11-22T05:42:09Z [AUTH] WARN: Incorrect user name",
         "2026-11-22T05:42:09+01:00: authentication failure; rhost=192.0.2.1",
-        "2026/11/22 05:42:09 [error] 128#128: *3 open() failed",
+        "2026/11/22 05:42:09 error 128#128: *3 open() failed",
         "<38>",
         "<abc>x",
     ] {
