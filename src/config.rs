@@ -351,6 +351,9 @@ mod tests {
                 ],
             ),
             ("audit", &["auth-failure"]),
+            ("endlessh", &["preauth-abuse"]),
+            ("sftpgo", &["auth-failure", "preauth-abuse"]),
+            ("squid", &["auth-failure", "bad-request", "forbidden"]),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -374,6 +377,7 @@ mod tests {
             name: "sshd".into(),
             watches: vec![
                 Watch { grammar: "dropbear".into(), headings: vec!["auth-failure".into()] },
+                Watch { grammar: "endlessh".into(), headings: vec!["preauth-abuse".into()] },
                 Watch {
                     grammar: "sshd".into(),
                     headings: vec!["auth-failure".into(), "preauth-abuse".into()],
@@ -673,7 +677,7 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache audit caddy dropbear ftpd haproxy lighttpd nginx proftpd pure-ftpd sshd \
+             there are apache audit caddy dropbear endlessh ftpd haproxy lighttpd nginx proftpd pure-ftpd sftpgo squid sshd \
              traefik vsftpd"],
         );
         wrong(
