@@ -1,0 +1,232 @@
+//! Holds the grammars that come with banstream to what three other projects say of the same log lines.
+//!
+//! The lines are under their projects' licences, so they lie in a folder beside the checkout, or where
+//! `BANSTREAM_CORPORA` says, and only their ids stand here. Where there is no such folder, nothing is tested.
+//!
+//! A verdict that is not ours is in one of two lists, with the reason. A line that leaves its list, because a
+//! grammar got better, fails the test as much as one that belongs in it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use banstream::entry::{Decoder, Format};
+use banstream::grammar::Grammars;
+use banstream::load;
+use banstream::model::Timestamp;
+use serde::Deserialize;
+
+/// Offences to others that we let pass.
+const MISSED: &[(&str, &[&str])] = &[
+    (
+        "whoever knows that no OpenSSH user has a colon in the name can tell which address is the client's; the \
+         line alone does not, so nobody is blamed",
+        &["fail2ban/sshd/0056", "fail2ban/sshd-journal/0055"],
+    ),
+    (
+        "a login that went well, after failures that count when they happen",
+        &["fail2ban/sshd/0100", "fail2ban/sshd-journal/0097"],
+    ),
+    (
+        "nginx writes paths and names as they come, so a stranger can write the rest of such a line, another \
+         address included",
+        &["fail2ban/nginx-botsearch/0009", "fail2ban/nginx-botsearch/0012", "fail2ban/nginx-http-auth/0006"],
+    ),
+    (
+        "without a port, which Apache 2.4 leaves out only where it is told to, it is not plain where an IPv6 \
+         address ends",
+        &["fail2ban/apache-noscript/0010"],
+    ),
+    (
+        "a knock at a page that the operator made up, to be let in; nobody is banned for it there either",
+        &["fail2ban/apache-pass/0001"],
+    ),
+    (
+        "an address in a query, answered with 200: logins by way of another site and link checkers look the same",
+        &["fail2ban/php-url-fopen/0001"],
+    ),
+];
+
+/// What we call an offence and others do not.
+const BLAMED: &[(&str, &[&str])] = &[
+    (
+        "`preauth-abuse`: left before a login; fail2ban counts it in other modes, or with what the process said \
+         before",
+        &["fail2ban/sshd/0067", "fail2ban/sshd/0137", "fail2ban/sshd-journal/0066"],
+    ),
+    (
+        "`preauth-abuse`: farewells, which sshguard leaves out; fail2ban counts such lines",
+        &["sshguard/sshd/0038", "sshguard/sshd/0039", "sshguard/sshd/0040", "sshguard/sshd/0044"],
+    ),
+    (
+        "`auth-failure`: JSch says that it was refused, which sshguard leaves out; fail2ban counts such lines",
+        &["sshguard/sshd/0035", "sshguard/sshd/0036"],
+    ),
+    (
+        "`preauth-abuse`: scanners, for detectors that report such abuse, and the right address",
+        &["hostile/dev/0017", "hostile/dev/0045"],
+    ),
+    (
+        "`not-found`, `forbidden`: no failed login, and counted by the dozen only",
+        &["fail2ban/apache-auth/0001", "fail2ban/haproxy-http-auth/0001"],
+    ),
+    (
+        "`forgeable-auth-failure`, which no jail counts unless told to; an offence in fail2ban's normal mode too",
+        &["fail2ban/traefik-auth/0002"],
+    ),
+];
+
+/// A line of a log, and what its project says of it.
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    service: String,
+    family: String,
+    mode: Option<String>,
+    line: Option<String>,
+    line_b64: Option<String>,
+    #[serde(rename = "match")]
+    offence: Option<bool>,
+    host: Option<String>,
+    host_kind: Option<String>,
+    /// The project had no opinion of its own.
+    #[serde(default)]
+    weak: bool,
+    /// Addresses that the attacker wrote.
+    #[serde(default)]
+    must_not: Vec<String>,
+    #[serde(default)]
+    needs_state: bool,
+    /// Nothing in the line gives the forgery away.
+    #[serde(default)]
+    limit: bool,
+}
+
+impl Row {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = match (&self.line, &self.line_b64) {
+            (_, Some(coded)) => base64(coded),
+            (line, None) => line.clone().unwrap_or_default().into_bytes(),
+        };
+        bytes.iter_mut().filter(|b| matches!(b, b'\n' | b'\r')).for_each(|b| *b = b' ');
+        bytes
+    }
+
+    /// Whose line it is where it does not say so itself.
+    fn program(&self) -> &str {
+        match self.service.as_str() {
+            "wuftpd" => "wu-ftpd",
+            "freebsd-ftpd" => "ftpd",
+            "selinux-ssh" => "audit",
+            "http-clf" | "php-url-fopen" => "apache2",
+            service if service.starts_with("sshd") => "sshd",
+            service if service.starts_with("nginx") => "nginx",
+            service if service.starts_with("apache") => "apache2",
+            service => service.strip_suffix("-auth").unwrap_or(service).trim_end_matches("-http"),
+        }
+    }
+
+    /// The address of an offence that one line tells of, in the mode that all have; `Some(None)` where there is no
+    /// offence, `None` where there is no verdict to hold us to.
+    fn verdict(&self) -> Option<Option<&str>> {
+        let normal = self.mode.as_deref().is_none_or(|mode| mode == "normal");
+        let host = self.host.as_deref().filter(|host| {
+            let plain = matches!(self.host_kind.as_deref(), Some("ipv4" | "ipv6"));
+            plain && self.line.as_ref().is_some_and(|line| line.contains(host))
+        });
+        match self.offence.filter(|_| !self.limit && !self.needs_state)? {
+            true => host.filter(|_| normal).map(Some),
+            false => (!self.weak).then_some(None),
+        }
+    }
+}
+
+/// What is coded; nothing is checked, the corpora are well-formed.
+fn base64(text: &str) -> Vec<u8> {
+    let value = |b: u8| match b {
+        b'A'..=b'Z' => b - b'A',
+        b'a'..=b'z' => b - b'a' + 26,
+        b'0'..=b'9' => b - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let group = |four: &[u8]| {
+        let bits =
+            four.iter().fold(0_u32, |bits, b| bits << 6 | u32::from(value(*b))) << (6 * (4 - four.len()));
+        bits.to_be_bytes()[1..four.len()].to_vec()
+    };
+    text.trim_end_matches('=').as_bytes().chunks(4).flat_map(group).collect()
+}
+
+/// What our grammars find.
+fn found(grammars: &Grammars, row: &Row) -> Option<IpAddr> {
+    let (program, mut line) = (row.program().as_bytes(), row.bytes());
+    let mut decoder = Decoder::new(jiff::tz::TimeZone::UTC).for_program(program);
+    let entry = decoder.decode(Format::Line, &mut line, Timestamp::from_secs(1_800_000_000)).ok()?;
+    let id = grammars.of_program(entry.program).or_else(|| grammars.of_program(program))?;
+    Some(grammars.get(id)?.read(entry.message)?.address())
+}
+
+fn same(address: IpAddr, text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok_and(|other| other.to_canonical() == address.to_canonical())
+}
+
+/// All rows of the families that the grammars are for.
+fn rows(folder: &Path) -> Vec<Row> {
+    let files = std::fs::read_dir(folder).unwrap().flat_map(|source| {
+        let source = source.unwrap().path();
+        source.is_dir().then(|| std::fs::read_dir(source).unwrap()).into_iter().flatten()
+    });
+    let texts = files.map(|file| file.unwrap().path()).filter_map(|file| {
+        let name = file.file_name()?.to_str()?;
+        (name.ends_with(".jsonl") && !name.ends_with(".expect.jsonl"))
+            .then(|| std::fs::read_to_string(&file).unwrap())
+    });
+    let rows = texts
+        .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Row>>());
+    rows.filter(|row| matches!(row.family.as_str(), "ssh" | "http" | "ftp")).collect()
+}
+
+/// What stands on one side only: what a list lacks, and what it should not have.
+fn differences<'a>(found: &BTreeSet<&'a str>, list: &[(&str, &[&'a str])]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let listed: BTreeSet<&str> = list.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
+    (found.difference(&listed).copied().collect(), listed.difference(found).copied().collect())
+}
+
+#[test]
+fn what_others_call_an_offence_is_one_and_nobody_else_is_blamed() {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora");
+    let folder = std::env::var_os("BANSTREAM_CORPORA").map_or_else(beside, PathBuf::from);
+    if !folder.is_dir() {
+        println!("left out: there are no corpora in `{}`", folder.display());
+        return;
+    }
+    let config = std::env::temp_dir().join(format!("banstream-corpora-{}.toml", std::process::id()));
+    std::fs::write(&config, "grammar-directory = \"/nonexistent\"\n").unwrap();
+    let loaded = load::load(Some(&config)).unwrap();
+    std::fs::remove_file(&config).unwrap();
+
+    let rows = rows(&folder);
+    let (mut right, mut missed, mut blamed, mut others) = (0, BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for row in &rows {
+        let found = found(&loaded.grammars, row);
+        if !row.limit && found.is_some_and(|found| row.must_not.iter().any(|decoy| same(found, decoy))) {
+            others.push(&row.id);
+        }
+        match (row.verdict(), found) {
+            (Some(Some(host)), Some(found)) if same(found, host) => right += 1,
+            (Some(Some(_)), Some(_)) => others.push(&row.id),
+            (Some(Some(_)), None) => drop(missed.insert(row.id.as_str())),
+            (Some(None), Some(_)) => drop(blamed.insert(row.id.as_str())),
+            (Some(None) | None, _) => {}
+        }
+    }
+    assert!(others.is_empty(), "somebody else is blamed: {others:?}");
+    assert_eq!(differences(&missed, MISSED), (vec![], vec![]), "missed, and no more missed");
+    assert_eq!(differences(&blamed, BLAMED), (vec![], vec![]), "blamed, and no more blamed");
+    let offences = right + missed.len();
+    assert!(right > 300 && right * 100 >= offences * 97, "{right} of {offences} offences");
+    println!("{right} of {offences} offences found, {} lines blamed", blamed.len());
+}
