@@ -9,7 +9,7 @@
 use memchr::memchr;
 use nom::branch::alt;
 use nom::bytes::complete::{is_a, is_not, tag, take, take_while_m_n};
-use nom::character::complete::{char, digit1, space0};
+use nom::character::complete::{alpha1, char, digit1, space0};
 use nom::combinator::opt;
 use nom::multi::{many0_count, many1_count};
 use nom::sequence::{delimited, preceded};
@@ -227,9 +227,9 @@ fn host_and_tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
     }
 }
 
-/// Whether a word is a priority in words, as `auth.info`.
+/// Whether a word is a priority in words, as `auth.info`, or `auth|security:info` (AIX).
 fn is_priority(word: &[u8]) -> bool {
-    let facility = word.split(|&b| b == b'.').next().unwrap_or(word);
+    let facility = word.split(|b| matches!(b, b'.' | b':' | b'|')).next().unwrap_or(word);
     let known = matches!(
         facility,
         b"auth" | b"authpriv" | b"daemon" | b"ftp" | b"user" | [b'l', b'o', b'c', b'a', b'l', b'0'..=b'7']
@@ -237,20 +237,24 @@ fn is_priority(word: &[u8]) -> bool {
     known && facility.len() < word.len()
 }
 
-/// The message without what Solaris or a kernel's log put before it.
+/// The message without what Solaris, macOS or a kernel's log put before it.
+///
+/// Where a name begins a message (vsftpd's `[name]`), one that looks like this is cut off, and that attempt is not
+/// read. No account has such a name.
 fn said(message: &[u8]) -> &[u8] {
     match message {
-        [b'[' | b'k', ..] => foreword(message).map_or(message, |(said, ())| said),
+        [b'[' | b'<' | b'k', ..] => foreword(message).map_or(message, |(said, ())| said),
         _ => message,
     }
 }
 
-/// `[ID 800047 auth.info] ` or `kernel: [  970.699396] `.
+/// `[ID 800047 auth.info] `, `<Notice>: ` or `kernel: [  970.699396] `.
 fn foreword(input: &[u8]) -> IResult<&[u8], ()> {
     let id = (tag("[ID "), digit1, char(' '), is_not("] "), tag("] ")).map(|_| ());
+    let level = (char('<'), alpha1, tag(">: ")).map(|_| ());
     let uptime = (char('['), space0, is_a("0123456789."), char(']'), opt(char(':')), char(' '));
     let kernel = (tag("kernel:"), opt(char(' ')), uptime).map(|_| ());
-    alt((id, kernel)).parse(input)
+    alt((id, level, kernel)).parse(input)
 }
 
 /// What stands before and after the first space.

@@ -71,6 +71,8 @@ fn traditional_headers() {
     check("Nov 22 05:42:09 <auth.info> web01 sshd[123]: Failed password", want);
     check("<999>Nov 22 05:42:09 web01 sshd[123]: Failed password", want);
     check("Nov 22 05:42:09 web01 auth.info sshd[123]: Failed password", want);
+    check("Nov 22 05:42:09 web01 auth|security:info sshd[123]: Failed password", want);
+    check("Nov 22 05:42:09 web01 sshd[123] <Notice>: Failed password", want);
 }
 
 #[test]
