@@ -17,6 +17,7 @@ use super::health::Health;
 use super::hub::Input;
 use super::spawn;
 use crate::config::{Ingest, Journald};
+use crate::entry::Format;
 use crate::load::Loaded;
 use crate::metrics::Metrics;
 use crate::socket;
@@ -84,7 +85,7 @@ impl Sources {
         let (stop, stopped) = threads::channel::<Infallible>();
         let (opening, tried) = threads::channel::<Infallible>();
         let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        let (following, mut position) = (settings.clone(), self.position.take());
+        let (following, position) = (settings.clone(), self.position.take());
         let thread = spawn("journald", move || {
             let mut opening = Some(opening);
             loop {
@@ -98,11 +99,16 @@ impl Sources {
                     Ok(follower) => {
                         reads("journald", &health, &metrics);
                         drop(opening.take());
-                        follower.run(&stopped, |batch: Batch| {
-                            position.clone_from(&batch.position);
-                            flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
-                        });
-                        return position;
+                        let sink = |batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
+                        // Where the tail is when we first come is to be known to whoever comes after us.
+                        let place = follower.position().map(str::to_owned);
+                        if place.is_some() && place != position {
+                            let batch = Batch { position: place, ..Batch::new("journald", Format::Journal) };
+                            if sink(batch).is_break() {
+                                return position;
+                            }
+                        }
+                        return follower.run(&stopped, sink);
                     }
                     // Said once, not every five seconds.
                     Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),

@@ -74,7 +74,7 @@ pub struct Follower {
 enum Start {
     /// With what is written from now on.
     Tail,
-    /// With the oldest entry there is: where nothing matched at the tail, all that will match is new.
+    /// With the oldest entry there is: where the journal was empty at first, all that comes is new.
     Head,
     /// After the entry with this cursor.
     After(String),
@@ -109,14 +109,18 @@ impl Follower {
     }
 
     /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink`
-    /// breaks off.
+    /// breaks off; then the cursor after which to go on.
     ///
     /// The `position` of a batch is the cursor of its last entry: open with it the next time, and no entry is
     /// lost or doubled. While `sink` blocks nothing is read, nor `stop` heeded; the journal keeps what comes.
     ///
     /// An entry that cannot be read is left out. A journal that fails is opened again at the last position,
     /// after a pause that grows to 10 s.
-    pub fn run(mut self, stop: &Receiver<Infallible>, mut sink: impl FnMut(Batch) -> ControlFlow<()>) {
+    pub fn run(
+        mut self,
+        stop: &Receiver<Infallible>,
+        mut sink: impl FnMut(Batch) -> ControlFlow<()>,
+    ) -> Option<String> {
         let mut backoff = SOON;
         loop {
             let pause = match self.read().inspect(|_| backoff = SOON) {
@@ -124,7 +128,7 @@ impl Follower {
                 Ok(Some(batch)) => {
                     let pause = if is_full(&batch) { Duration::ZERO } else { BUSY };
                     if sink(batch).is_break() {
-                        return;
+                        break;
                     }
                     pause
                 }
@@ -135,9 +139,10 @@ impl Follower {
                 }
             };
             if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
-                return;
+                break;
             }
         }
+        self.position().map(str::to_owned)
     }
 
     /// What has come since the last call, at most one batch of it. After an error nothing has been taken, and
@@ -158,8 +163,18 @@ impl Follower {
         Ok(journal)
     }
 
-    /// Moves the journal to where reading begins.
+    /// The cursor after which reading goes on; `None` where the journal was empty.
+    pub fn position(&self) -> Option<&str> {
+        match &self.start {
+            Start::After(cursor) => Some(cursor),
+            Start::Tail | Start::Head => None,
+        }
+    }
+
+    /// Moves the journal to where reading begins, and limits it to our programs.
     fn place(&mut self, journal: &mut systemd::Journal) -> systemd::Result<()> {
+        // Before the limits are set: the last entry of whatever program holds the tail, and an entry that was read
+        // for programs of before is not lost because they are no longer asked for.
         if let Start::After(cursor) = &self.start {
             match journal.seek_cursor(cursor.as_str()) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -167,23 +182,29 @@ impl Follower {
                     self.start = Start::Tail;
                 }
                 sought => {
-                    self.resuming = true;
-                    return sought;
+                    sought?;
+                    if journal.next()? == 0 || !journal.test_cursor(cursor.as_str())? {
+                        log::warn!(
+                            "the journal has lost the entry read last; reading goes on with the nearest later one"
+                        );
+                    }
                 }
             }
         }
         if let Start::Tail = self.start {
             // seek_tail() alone does not hold the place: next() would then give the last of what has come by
-            // the time it is called. If nothing matches yet there is no entry to hold on to, and the head is
-            // as good.
+            // the time it is called.
             journal.seek_tail()?;
-            if journal.previous()? > 0 {
-                self.start = Start::After(journal.cursor()?);
-                return Ok(());
-            }
-            self.start = Start::Head;
+            self.start = if journal.previous()? > 0 { Start::After(journal.cursor()?) } else { Start::Head };
         }
-        journal.seek_head()
+        self.settings.limit(journal)?;
+        match &self.start {
+            Start::After(cursor) => {
+                self.resuming = true;
+                journal.seek_cursor(cursor.as_str())
+            }
+            Start::Tail | Start::Head => journal.seek_head(),
+        }
     }
 
     fn batch(&mut self, journal: &mut systemd::Journal) -> systemd::Result<Option<Batch>> {
@@ -208,13 +229,7 @@ impl Follower {
     /// Whether the current entry is the one after which reading was to begin.
     fn is_known(&self, journal: &systemd::Journal) -> systemd::Result<bool> {
         let Start::After(cursor) = &self.start else { return Ok(false) };
-        let known = journal.test_cursor(cursor.as_str())?;
-        if !known {
-            log::warn!(
-                "the journal has lost the entry read last; reading goes on with the nearest later one"
-            );
-        }
-        Ok(known)
+        journal.test_cursor(cursor.as_str())
     }
 }
 
@@ -245,7 +260,7 @@ fn add_entry(journal: &mut systemd::Journal, batch: &mut Batch) {
 }
 
 impl Journal {
-    /// Opens the journal, limited to our programs, and has it watched for new and deleted files.
+    /// Opens the journal, and has it watched for new and deleted files.
     fn open(&self) -> Result<systemd::Journal, SourceError> {
         let mut options = systemd::journal::OpenOptions::default();
         options.local_only(true);
@@ -270,6 +285,11 @@ impl Journal {
         journal.wait(Some(Duration::ZERO))?;
         // A compressed field is unpacked as far as this, so that one over the limit shows.
         journal.set_data_threshold(LONGEST + 1)?;
+        Ok(())
+    }
+
+    /// Limits what is read to our programs.
+    fn limit(&self, journal: &mut systemd::Journal) -> systemd::Result<()> {
         for program in &self.programs {
             journal.match_add("SYSLOG_IDENTIFIER", program.as_str())?;
         }
