@@ -105,7 +105,7 @@ pub enum Action {
         /// The daemon's ingest socket
         #[arg(long, value_name = "PATH", default_value = "/run/banstream/ingest.sock")]
         socket: PathBuf,
-        /// Confirm every line: the action has confirmMessages="on"
+        /// Confirm every line once it is in the ledger: the action has confirmMessages="on"
         #[arg(long)]
         confirm: bool,
         /// Expect marks around transactions: the action has useTransactions="on"
@@ -350,6 +350,9 @@ fn status(status: &Status) -> String {
     if let Some(error) = &status.enforcement.error {
         text += &format!("enforcement: {}\n", plain(error));
     }
+    if let Some(error) = &status.ledger.error {
+        text += &format!("ledger: {} (bans and counts are in memory only)\n", plain(error));
+    }
     let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
     text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
     if status.refused > 0 {
@@ -548,7 +551,7 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
         let body = r#"{
             "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
             "entries": 12345, "offences": 310, "refused": 3, "bans": 17, "banned": 12,
-            "jails": [{"name": "http-auth", "tracked": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "banned": 12}],
+            "jails": [{"name": "http-auth", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
             "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
                         {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
                          "error": "permission denied"}],
@@ -557,7 +560,9 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
                 {"lines": 60, "last": "2023-11-14T22:13:20Z", "template": "Login of <user> from <ip>"},
                 {"lines": 2, "last": "2023-11-14T22:13:21Z", "template": "\u001b[2J <ip>"}]}],
             "enforcement": {"mode": "kernel", "error": "set is full",
-                            "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]}
+                            "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]},
+            "ledger": {"path": "/var/lib/banstream", "error": "disk is full", "bytes": 4096, "offences": 0, "bans": 0,
+                       "waiting": 99}
         }"#;
         prints(
             &Ask::Status { remote: remote() },
@@ -565,6 +570,7 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
             "
 banstream 0.1.0, up 3days 4h
 enforcement: set is full
+ledger: disk is full (bans and counts are in memory only)
 
 ENTRIES  OFFENCES  BANS  IN FORCE
 12345    310       17    12

@@ -32,6 +32,8 @@ pub struct Config {
     pub grammar_directory: PathBuf,
     /// Where the ledger is kept.
     pub state_directory: PathBuf,
+    /// How much the ledger keeps.
+    pub ledger: Retention,
     /// Who is never banned by any jail.
     pub ignore: Vec<Offender>,
     /// What one offender is.
@@ -52,6 +54,15 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// What to put bans into; `None` only decides and logs.
     pub enforce: Option<Enforce>,
+}
+
+/// How much the ledger keeps of what is no longer in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// For how long offences and past bans are kept.
+    pub keep: Span,
+    /// How many are kept: of offences that have earned no ban, of offences that have, and of past bans.
+    pub max_rows: NonZeroU32,
 }
 
 /// Which journal to read.
@@ -144,6 +155,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
     let sentence = Sentence::read(top, Sentence::default());
     let growth = top.table("growth", growth);
+    let ledger = top.table("ledger", ledger);
     let journald = top.table("journald", journald);
     let socket = top.table("socket", |t| {
         let enabled = t.value("enabled", value::flag);
@@ -161,6 +173,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     Some(Config {
         grammar_directory: grammar_directory?,
         state_directory: state_directory?,
+        ledger: ledger?,
         ignore: ignore?,
         widths: Widths { v4: v4?, v6: v6? },
         max_offenders: NonZeroUsize::new(max_offenders?)?,
@@ -254,6 +267,12 @@ fn growth(t: &mut Reader<'_, '_>) -> Option<Growth> {
     let decay = t.value("decay", value::time);
     let jitter = t.value("jitter", value::number(0.0..=1.0));
     Some(Growth { factor: factor?, cap: cap?, decay: decay?, jitter: jitter? })
+}
+
+fn ledger(t: &mut Reader<'_, '_>) -> Option<Retention> {
+    let keep = t.value("keep", value::time);
+    let max_rows = t.value("max-rows", value::whole(1000..=i64::from(u32::MAX)));
+    Some(Retention { keep: keep?, max_rows: NonZeroU32::new(max_rows?)? })
 }
 
 fn journald(t: &mut Reader<'_, '_>) -> Option<Option<Journald>> {
@@ -588,6 +607,8 @@ ban-time = '1h'
             "max-offenders = 0",
             &["1:17: `max-offenders` wants a whole number from 1 to 100000000, not `0`"],
         );
+        let rows = "`max-rows` wants a whole number from 1000 to 4294967295";
+        wrong("ledger.max-rows = 999", &[&format!("1:19: {rows}, not `999`")]);
         wrong("growth.factor = nan", &["1:17: `factor` wants a number from 1 to 100, not `nan`"]);
         wrong("growth.factor = 0", &["1:17: `factor` wants a number from 1 to 100, not `0`"]);
         wrong("growth.jitter = 1.5", &["1:17: `jitter` wants a number from 0 to 1, not `1.5`"]);

@@ -92,6 +92,8 @@ pub struct Status {
     pub unmatched: Vec<UnmatchedStatus>,
     /// Where bans go.
     pub enforcement: EnforcementStatus,
+    /// Where bans and counts are kept.
+    pub ledger: LedgerStatus,
 }
 
 /// How one jail is.
@@ -101,6 +103,8 @@ pub struct JailStatus {
     pub name: String,
     /// How many offenders it watches at the moment.
     pub tracked: u64,
+    /// How many offences stand in their windows.
+    pub counted: u64,
     /// How many of its bans are in force.
     pub banned: u64,
 }
@@ -183,6 +187,23 @@ pub struct SetStatus {
     pub elements: u64,
     /// How many it can hold.
     pub capacity: u64,
+}
+
+/// How the ledger is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Its directory; `None` where there is to be no ledger.
+    pub path: Option<String>,
+    /// Why it cannot be written, if it cannot.
+    pub error: Option<String>,
+    /// The bytes of its files, when it was last measured.
+    pub bytes: u64,
+    /// The offences in it, likewise.
+    pub offences: u64,
+    /// The bans in it, past ones included, likewise.
+    pub bans: u64,
+    /// About how many bytes wait to be written.
+    pub waiting: u64,
 }
 
 /// A ban as it is listed.

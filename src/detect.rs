@@ -11,6 +11,7 @@ mod bans;
 mod curve;
 mod recent;
 mod session;
+mod trace;
 mod window;
 
 use std::hash::BuildHasher;
@@ -20,13 +21,18 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
-use crate::model::{Ban, Decision, Kind, Offence, Offender, Port, Span, Timestamp, Widths};
+use crate::model::{
+    Ban, Decision, GrammarId, HeadingId, Kind, Offence, Offender, Port, Span, Timestamp, Widths,
+};
 use allow::AllowList;
 use bans::Bans;
 use curve::Past;
 use recent::Recent;
 use session::Sessions;
 use window::Windows;
+
+pub use session::Session;
+pub use trace::{Left, Trace};
 
 /// How many offences in how long earn how long a ban; the words are fail2ban's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +119,12 @@ pub struct Seen {
     pub decisions: Vec<Decision>,
     /// Bans that were earned and withheld.
     pub spared: Vec<Spared>,
+    /// Bans that were over before they could be imposed.
+    pub lapsed: Vec<Ban>,
+    /// What the offences left behind, in their order.
+    pub traces: Vec<Trace>,
+    /// Offences observed.
+    pub observed: usize,
     /// Offences counted by some jail.
     pub counted: u64,
     /// Lines that told of an attempt that was counted already.
@@ -128,6 +140,9 @@ impl Seen {
     pub fn reset(&mut self) {
         self.decisions.clear();
         self.spared.clear();
+        self.lapsed.clear();
+        self.traces.clear();
+        self.observed = 0;
         (self.counted, self.repeated, self.banned_already, self.forgotten) = (0, 0, 0, 0);
     }
 }
@@ -172,14 +187,15 @@ impl Detector {
         self.lift_protected()
     }
 
-    /// Lifts the jails' bans on those whom `ignoreip` protects.
+    /// Lifts the jails' bans on those whom `ignoreip` protects, and forgets that they had any.
     pub fn lift_protected(&mut self) -> Vec<Decision> {
         let protected =
             |ban: &&Ban| ban.kind == Kind::Auto && self.protector(ban.offender, &ban.jail).is_some();
         let lifted: Vec<_> =
             self.bans.iter().filter(protected).map(|ban| (ban.offender, Arc::clone(&ban.jail))).collect();
         let lifted = lifted.into_iter().filter_map(|(offender, jail)| self.bans.remove(offender, &jail));
-        lifted.map(Decision::Unban).collect()
+        let lifted = lifted.collect();
+        self.pardon(lifted)
     }
 
     fn settle(&mut self, before: Vec<Cell>, grammars: &Grammars) {
@@ -231,6 +247,7 @@ impl Detector {
     ///
     /// An offence counts at its own time, so that a replay, a backlog and live traffic come to the same bans; a
     /// time in the future counts as `now`. A ban that would be over by `now` is remembered, but not imposed.
+    /// `seen.traces` gets all that [`recall`](Self::recall) needs to bring about the same counts again.
     ///
     /// Takes time in proportion to the jails that watch this heading and their `max_retry`. Allocates only as
     /// what it remembers grows.
@@ -249,6 +266,7 @@ impl Detector {
             }
         }
         self.make_room(seen);
+        seen.observed += 1;
     }
 
     /// Counts an offence in one jail; whether that fills the offender's window.
@@ -258,14 +276,71 @@ impl Detector {
             seen.banned_already += 1;
             return false;
         }
-        if !cell.sessions.is_new(offence, offender) {
+        let (is_new, session) = cell.sessions.hear(offence, offender);
+        let mut left = Left::Nothing;
+        if is_new {
+            let (standing, evicted) = cell.windows.count(offender, offence.time);
+            left = if standing >= cell.jail.max_retry.get() { Left::Filled(standing) } else { Left::Counted };
+            seen.counted += 1;
+            seen.forgotten += u64::from(evicted);
+        } else {
             seen.repeated += 1;
-            return false;
         }
-        let (standing, evicted) = cell.windows.count(offender, offence.time);
-        seen.counted += 1;
-        seen.forgotten += u64::from(evicted);
-        standing >= cell.jail.max_retry.get()
+        let Offence { time, grammar, heading: HeadingId(heading), pid, .. } = *offence;
+        let (nth, jail) = (seen.observed, Arc::clone(&cell.jail.name));
+        seen.traces.push(Trace {
+            nth,
+            jail,
+            offender,
+            time,
+            grammar,
+            heading,
+            pid,
+            left,
+            session: Some(session),
+        });
+        matches!(left, Left::Filled(_))
+    }
+
+    /// Puts back what an offence left behind before a restart. Decides nothing; a jail that is gone is no more.
+    pub fn recall(&mut self, trace: &Trace) {
+        let Some(cell) = self.cells.iter_mut().find(|cell| cell.jail.name == trace.jail) else { return };
+        match trace.left {
+            Left::Nothing => {}
+            Left::Counted => drop(cell.windows.count(trace.offender, trace.time)),
+            Left::Filled(_) => cell.windows.forget(trace.offender),
+        }
+        if let Some(session) = trace.session {
+            cell.sessions.recall(trace.offender, trace.pid, trace.grammar, session);
+        }
+        self.make_room(&mut Seen::default());
+    }
+
+    /// Traces that [`recall`](Self::recall) would bring all counts about from.
+    pub fn traces(&self) -> impl Iterator<Item = Trace> {
+        self.cells.iter().flat_map(|cell| {
+            let trace = |offender, time, left| Trace {
+                nth: 0,
+                jail: Arc::clone(&cell.jail.name),
+                offender,
+                time,
+                grammar: GrammarId(u16::MAX),
+                heading: u16::MAX,
+                pid: 0,
+                left,
+                session: None,
+            };
+            let windows = cell.windows.iter().flat_map(move |(offender, times)| {
+                times.map(move |time| trace(offender, time, Left::Counted))
+            });
+            let sessions = cell.sessions.iter().map(move |(offender, pid, grammar, session)| Trace {
+                pid,
+                grammar,
+                session: Some(session),
+                ..trace(offender, session.last(), Left::Nothing)
+            });
+            windows.chain(sessions)
+        })
     }
 
     /// A jail's window is full.
@@ -285,9 +360,6 @@ impl Detector {
         let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
         let until = jail.ban_time.map(|time| at + curve::length(time, &growth, times, roll));
         *past = Past { bans: times, ended: until.unwrap_or(at) };
-        if until.is_some_and(|until| until <= now) {
-            return;
-        }
         let reason = format!("{} offences within {}", jail.max_retry, jail.find_time).into();
         let ban = Ban {
             offender,
@@ -299,7 +371,13 @@ impl Detector {
             times,
             reason,
         };
-        seen.decisions.push(Decision::Ban(self.bans.insert(ban)));
+        if until.is_some_and(|until| until <= now) {
+            seen.lapsed.push(ban);
+            return;
+        }
+        let ban = self.bans.insert(ban);
+        past.ended = ban.until.unwrap_or(at);
+        seen.decisions.push(Decision::Ban(ban));
     }
 
     fn make_room(&mut self, seen: &mut Seen) {
@@ -354,11 +432,13 @@ impl Detector {
         lifted.into_iter().map(Decision::Unban).collect()
     }
 
-    /// Puts a ban in force again that was decided before a restart.
-    pub fn restore(&mut self, ban: Ban) {
+    /// Puts a ban in force again that was decided before a restart. One that is over by `now` is only remembered.
+    pub fn restore(&mut self, ban: Ban, now: Timestamp) {
         let key = (ban.offender, self.hasher.hash_one(&ban.jail));
         *self.past.touch(key).1 = Past { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
-        self.bans.insert(ban);
+        if ban.until.is_none_or(|until| until > now) {
+            self.bans.insert(ban);
+        }
     }
 
     /// Forgets the bans that are over at `now`, and returns them. The kernel has let them go by itself.
@@ -394,6 +474,12 @@ impl Detector {
     /// The jails and how many offenders each watches.
     pub fn jails(&self) -> impl Iterator<Item = (&Jail, usize)> {
         self.cells.iter().map(|cell| (&cell.jail, cell.windows.len()))
+    }
+
+    /// How many offences stand in the windows of each jail, in the order of [`jails`](Self::jails). Looks at every
+    /// offender.
+    pub fn counts(&self) -> impl Iterator<Item = u64> {
+        self.cells.iter().map(|cell| cell.windows.standing())
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::detect::{Detector, Seen, Settings};
+use crate::detect::{Detector, Seen, Settings, Trace};
 use crate::entry::records::{Piece, Records};
 use crate::entry::{Decoder, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
@@ -61,6 +61,47 @@ pub struct Report<'a> {
     pub seen: &'a Seen,
     /// Bans that ended meanwhile.
     pub ended: Vec<Ban>,
+}
+
+/// The messages that tell of offences, and the rules that say so.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    bytes: Vec<u8>,
+    /// Where each message ends, and the rule's line in its grammar's file.
+    found: Vec<(usize, u32)>,
+}
+
+/// The longest part of a message that is kept as evidence, in bytes. What a stranger typed may be longer.
+const LONGEST: usize = 512;
+
+impl Evidence {
+    /// The message of the n-th offence, or its beginning, and the line of the rule in its grammar's file.
+    pub fn get(&self, nth: usize) -> Option<(&[u8], u32)> {
+        let (end, rule) = *self.found.get(nth)?;
+        let start = nth.checked_sub(1).and_then(|before| self.found.get(before)).map_or(0, |(end, _)| *end);
+        Some((self.bytes.get(start..end)?, rule))
+    }
+
+    /// The bytes it takes.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.found.len() * size_of::<(usize, u32)>()
+    }
+
+    fn push(&mut self, message: &[u8], rule: u32) {
+        self.bytes.extend_from_slice(message.get(..LONGEST).unwrap_or(message));
+        self.found.push((self.bytes.len(), rule));
+    }
+
+    fn append(&mut self, other: &Evidence) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.found.extend(other.found.iter().map(|(end, rule)| (start + end, *rule)));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.found.clear();
+    }
 }
 
 /// How many of what there were in a number of records.
@@ -190,6 +231,15 @@ impl<'p> Engine<'p> {
         &mut self.detector
     }
 
+    /// What the offences of the records that were taken last left behind, and the messages that told of them. Nothing
+    /// the second time.
+    pub fn traces(&mut self) -> (Vec<Trace>, Evidence) {
+        match self.seen.traces.is_empty() {
+            true => Default::default(),
+            false => (std::mem::take(&mut self.seen.traces), std::mem::take(&mut self.scan.evidence)),
+        }
+    }
+
     /// Decodes the records, finds the offences in them and counts those, in their order.
     ///
     /// Never fails: what cannot be read is counted. Linear in the bytes. Decodes in place, so that the records are
@@ -218,6 +268,7 @@ impl<'p> Engine<'p> {
                 scan.offences.extend(part.offences);
                 scan.strangers.extend(part.strangers);
                 scan.tally.add(&part.tally);
+                scan.evidence.append(&part.evidence);
             }
         }
         strangers.resize_with(grammars.iter().count(), Strangers::default);
@@ -256,6 +307,7 @@ struct Context<'g> {
 #[derive(Debug, Default)]
 struct Scan {
     offences: Vec<Offence>,
+    evidence: Evidence,
     /// What lines look like that no rule knows.
     strangers: Vec<(GrammarId, String, Timestamp)>,
     tally: Tally,
@@ -264,13 +316,14 @@ struct Scan {
 impl Scan {
     fn reset(&mut self, grammars: &Grammars) {
         self.offences.clear();
+        self.evidence.clear();
         self.strangers.clear();
         self.tally.reset(grammars);
     }
 
     fn read(&mut self, piece: Piece<'_>, decoder: &mut Decoder<'_>, context: Context<'_>) {
         let Context { grammars, arrival, unattested } = context;
-        let Self { offences, strangers, tally } = self;
+        let Self { offences, evidence, strangers, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
             tally.entries += 1;
@@ -302,11 +355,14 @@ impl Scan {
                 }
                 Outcome::Forged(..) => tally.forged.count(entry.witness.uid, 1),
                 Outcome::Offence(..) if !attested && unattested == Unattested::Refuse => tally.refused += 1,
-                Outcome::Offence(offence, _) => {
+                Outcome::Offence(offence, found) => {
                     let count = tally.offences.get_mut(usize::from(offence.heading.0));
                     count.into_iter().for_each(|count| *count += u64::from(entry.times));
                     // No window holds more than 255.
-                    offences.extend(std::iter::repeat_n(offence, entry.times.min(u8::MAX.into()) as usize));
+                    for _ in 0..entry.times.min(u8::MAX.into()) {
+                        offences.push(offence);
+                        evidence.push(entry.message, found.line());
+                    }
                 }
             }
         });

@@ -1,41 +1,86 @@
-//! The durable book: who is banned, and how far each source has been read.
+//! The durable book: bans and past bans, what each offence left behind and the line that told of it, and how far
+//! each source has been read.
 //!
 //! It is an SQLite database, so that a crash at any moment leaves a whole one. It stands apart because it is the
 //! only thing that touches the disk; one task writes it, a transaction for all that came together, and nothing on
-//! the way from a log line to the kernel waits for it.
+//! the way from a log line to the kernel waits for it. What goes in together is a [`Page`].
 //!
 //! It does not decide anything, and knows neither jails' settings nor the kernel.
 
+mod page;
+
 use std::fmt;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use crate::model::{Ban, Kind, Timestamp};
+use crate::config::Retention;
+use crate::detect::{Left, Session, Trace};
+use crate::grammar::Grammars;
+use crate::model::{self, Ban, Decision, GrammarId, Offender, Span, Timestamp};
 
-/// Something to remember.
-#[derive(Clone, Debug)]
-pub enum Note {
-    /// A ban is in force, in place of an earlier one of the same jail.
-    Banned(Ban),
-    /// A ban is over.
-    Over(Ban),
-    /// This source has been read up to here.
-    Position(&'static str, String),
-}
+pub use page::{Client, Memory, Page};
 
-/// An open ledger.
+/// An open ledger, which no other process has.
 pub struct Ledger {
     connection: Connection,
+    path: PathBuf,
+    limits: Retention,
+    /// Offences written since it was last looked whether there are too many.
+    unpruned: u32,
+    /// When that was looked at.
+    pruned: Timestamp,
+    /// Locked as long as the ledger is open.
+    _lock: Option<File>,
+}
+
+/// How large the ledger is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Its files' bytes.
+    pub bytes: u64,
+    /// Offences, with the lines that told of them.
+    pub offences: u64,
+    /// Bans, in force and past.
+    pub bans: u64,
 }
 
 /// Why the ledger cannot be used. Print it for the operator.
 #[derive(Debug)]
-pub struct LedgerError(String);
+pub struct LedgerError {
+    what: String,
+    kind: Kind,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Corrupt,
+    Locked,
+    Other,
+}
+
+impl LedgerError {
+    /// Whether the file is no ledger, or one that cannot be read any more.
+    pub fn is_corrupt(&self) -> bool {
+        self.kind == Kind::Corrupt
+    }
+
+    /// Whether another daemon has it.
+    pub fn is_locked(&self) -> bool {
+        self.kind == Kind::Locked
+    }
+
+    fn new(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), kind: Kind::Other }
+    }
+}
 
 impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.what)
     }
 }
 
@@ -43,21 +88,25 @@ impl std::error::Error for LedgerError {}
 
 impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
-        Self(error.to_string())
+        let code = error.sqlite_error_code();
+        let is_corrupt = matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            || matches!(error, rusqlite::Error::FromSqlConversionFailure(..));
+        Self { what: error.to_string(), kind: if is_corrupt { Kind::Corrupt } else { Kind::Other } }
     }
 }
 
 /// The version of the tables below, kept as SQLite's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: usize = MIGRATIONS.len();
 
-const TABLES: &str = "
-    CREATE TABLE ban (
+/// What makes each version of the one before; the first makes it of an empty file.
+const MIGRATIONS: [&str; 2] = [
+    "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
         kind     TEXT NOT NULL,
         ports    TEXT NOT NULL, -- JSON
         since    INTEGER NOT NULL, -- microseconds
-        until    INTEGER, -- for ever if NULL
+        until    INTEGER, -- for ever if NULL; past bans stay for a while
         times    INTEGER NOT NULL,
         reason   TEXT NOT NULL,
         PRIMARY KEY (offender, jail)
@@ -65,63 +114,163 @@ const TABLES: &str = "
     CREATE TABLE position (
         source   TEXT PRIMARY KEY,
         cursor   TEXT NOT NULL
-    ) WITHOUT ROWID;";
+    ) WITHOUT ROWID;",
+    "CREATE TABLE offence (
+        id       INTEGER PRIMARY KEY, -- in the order in which they were counted
+        time     INTEGER NOT NULL, -- microseconds
+        offender TEXT NOT NULL,
+        jail     TEXT NOT NULL, -- one row for each that counted it
+        grammar  TEXT NOT NULL, -- a name, as grammars may change
+        heading  TEXT NOT NULL,
+        rule     INTEGER, -- the line in the grammar's file
+        message  BLOB, -- or its beginning
+        pid      INTEGER NOT NULL,
+        session  BLOB, -- the whole state of it after this offence
+        window   TEXT NOT NULL, -- what became of it: counted, filled, nothing; `past` if that no longer matters
+        evidence INTEGER NOT NULL -- 1 if it helped to fill a window
+    );
+    CREATE INDEX offence_of ON offence (offender, jail);
+    CREATE INDEX offence_as ON offence (evidence);
+    CREATE TABLE client (
+        instance INTEGER PRIMARY KEY,
+        taken    INTEGER NOT NULL,
+        tail     BLOB NOT NULL, -- hashes of its last lines, 8 bytes each
+        heard    INTEGER NOT NULL -- the largest is the last
+    );",
+];
+
+/// How many clients are remembered.
+pub const CLIENTS: usize = 64;
+
+/// How many offences may be written before it is looked whether there are too many, and how long that may take.
+const UNPRUNED: u32 = 4096;
+const PRUNE: Span = Span::from_secs(600);
+
+/// For how long SQLite waits for somebody who reads the file meanwhile.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Ledger {
-    /// Opens the ledger at `path`, or begins a new one.
+    /// Opens the ledger in `directory`, which is made if it is missing, or begins a new one.
     ///
     /// # Errors
     ///
-    /// The file cannot be made or read, is no ledger, or is one of a later version.
-    pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let connection = Connection::open(path)?;
-        // A commit then waits for no disk. A power cut may lose the last ones, but never leaves half of one.
+    /// Another process has it; the file cannot be made or read, is no ledger or damaged, or is one of a later
+    /// version.
+    pub fn open(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
+        fs::create_dir_all(directory)
+            .map_err(|error| LedgerError::new(format!("cannot make the folder: {error}")))?;
+        let lock = lock(&directory.join("ledger.lock"))?;
+        let path = directory.join(FILE);
+        let mut connection = Connection::open(&path)?;
+        connection.busy_timeout(PATIENCE)?;
+        // A commit then waits for no disk: it outlives any process, and a power cut may undo the last ones, but never
+        // leaves half of one.
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
-        match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
-            VERSION => {}
-            0 => {
-                connection.execute_batch(&format!("BEGIN;{TABLES}PRAGMA user_version = {VERSION};COMMIT;"))?
-            }
-            later => {
-                return Err(LedgerError(format!(
-                    "its version is {later}, and this banstream knows {VERSION}"
-                )));
-            }
+        connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        let sound: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+        if sound != "ok" {
+            return Err(LedgerError { what: sound, kind: Kind::Corrupt });
         }
-        Ok(Self { connection })
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+        let known = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..));
+        let Some(missing) = known else {
+            return Err(LedgerError::new(format!(
+                "its version is {version}, and this banstream knows {VERSION}"
+            )));
+        };
+        let transaction = connection.transaction()?;
+        for migration in missing {
+            transaction.execute_batch(migration)?;
+        }
+        if !missing.is_empty() {
+            transaction.pragma_update(None, "user_version", VERSION as i64)?;
+        }
+        transaction.commit()?;
+        let (unpruned, pruned) = (0, Timestamp::default());
+        Ok(Self { connection, path, limits, unpruned, pruned, _lock: Some(lock) })
     }
 
-    /// The bans that were in force when it was last written and are not over at `now`.
+    /// Opens the ledger in `directory` for reading, where it cannot be opened for writing. Nobody may write it
+    /// meanwhile: it is not locked.
+    ///
+    /// # Errors
+    ///
+    /// The file is not there, cannot be read, or is not of our version.
+    pub fn open_to_read(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
+        let path = directory.join(FILE);
+        // Without locks and with the index of the log in memory, SQLite makes no file.
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags_and_vfs(&path, flags, c"unix-none")?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+        if version != VERSION as i64 {
+            return Err(LedgerError::new(format!("its version is {version}")));
+        }
+        let (unpruned, pruned) = (0, Timestamp::default());
+        Ok(Self { connection, path, limits, unpruned, pruned, _lock: None })
+    }
+
+    /// Gives the file of a ledger that is damaged another name, which ends with `stamp`, and a number if that is
+    /// taken; what it is called now. Nobody may have it open.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be renamed.
+    pub fn set_aside(directory: &Path, stamp: &str) -> Result<PathBuf, LedgerError> {
+        let free = |suffix: &String| !directory.join(format!("{FILE}{suffix}")).exists();
+        let suffixes = std::iter::once(format!(".{stamp}")).chain((1..).map(|n| format!(".{stamp}.{n}")));
+        let suffix = suffixes.into_iter().find(free).unwrap_or_default();
+        // The log that belongs to it goes along: SQLite must not find it beside the new file.
+        for part in ["-wal", "-shm", ""] {
+            let to = directory.join(format!("{FILE}{suffix}{part}"));
+            match fs::rename(directory.join(format!("{FILE}{part}")), to) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LedgerError::new(error)),
+                _ => {}
+            }
+        }
+        Ok(directory.join(format!("{FILE}{suffix}")))
+    }
+
+    /// All that was written and still matters; `grammars` are those in force now.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn bans(&self, now: Timestamp) -> Result<Vec<Ban>, LedgerError> {
-        let sql = "SELECT offender, jail, kind, ports, since, until, times, reason FROM ban
-                   WHERE until IS NULL OR until > ?1";
-        let mut statement = self.connection.prepare(sql)?;
-        let bans = statement.query_map([now.as_micros()], |row| {
-            let wrong = |column| {
-                move |error: Box<dyn std::error::Error + Send + Sync>| {
-                    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error)
-                }
-            };
-            Ok(Ban {
-                offender: row
-                    .get::<_, String>(0)?
-                    .parse()
-                    .map_err(|e: crate::model::NotAnOffender| wrong(0)(e.into()))?,
+    pub fn memory(&self, grammars: &Grammars) -> Result<Memory, LedgerError> {
+        let sql = "SELECT offender, jail, kind, ports, since, until, times, reason FROM ban ORDER BY since";
+        let bans = self.connection.prepare(sql)?.query_map([], ban)?.collect::<Result<_, _>>()?;
+        let sql = "SELECT offender, jail, time, grammar, pid, window, session FROM offence
+                   WHERE window <> 'past' ORDER BY id";
+        let number = |name: &str| (0..).zip(grammars.iter()).find(|(_, grammar)| grammar.name() == name);
+        let trace = |row: &Row<'_>| -> rusqlite::Result<Trace> {
+            let time = Timestamp::from_micros(row.get(2)?);
+            let grammar = number(row.get_ref(3)?.as_str()?);
+            let session = row.get_ref(6)?.as_blob_or_null()?.map(|bytes| Session::read(bytes, time));
+            Ok(Trace {
+                nth: 0,
                 jail: row.get::<_, String>(1)?.into(),
-                kind: if row.get::<_, String>(2)? == "manual" { Kind::Manual } else { Kind::Auto },
-                ports: serde_json::from_str(&row.get::<_, String>(3)?).map_err(|e| wrong(3)(e.into()))?,
-                since: Timestamp::from_micros(row.get(4)?),
-                until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
-                times: row.get(6)?,
-                reason: row.get::<_, String>(7)?.into(),
+                offender: offender(row, 0)?,
+                time,
+                // A grammar that is gone leaves its windows, and sessions that nobody will speak in.
+                grammar: GrammarId(grammar.map_or(u16::MAX, |(number, _)| number)),
+                heading: u16::MAX,
+                pid: row.get(4)?,
+                left: Left::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
+                session,
             })
-        })?;
-        Ok(bans.collect::<Result<_, _>>()?)
+        };
+        let traces = self.connection.prepare(sql)?.query_map([], trace)?.collect::<Result<_, _>>()?;
+        let sql = "SELECT instance, taken, tail FROM client ORDER BY heard";
+        let client = |row: &Row<'_>| -> rusqlite::Result<Client> {
+            Ok(Client {
+                instance: row.get::<_, i64>(0)?.cast_unsigned(),
+                taken: row.get::<_, i64>(1)?.cast_unsigned(),
+                tail: hashes(row.get_ref(2)?.as_blob()?),
+            })
+        };
+        let clients = self.connection.prepare(sql)?.query_map([], client)?.collect::<Result<_, _>>()?;
+        Ok(Memory { bans, traces, journal: self.position("journald")?, clients })
     }
 
     /// How far a source has been read.
@@ -134,95 +283,193 @@ impl Ledger {
         Ok(self.connection.query_row(sql, [source], |row| row.get(0)).optional()?)
     }
 
-    /// Writes all notes or none.
+    /// Writes all these pages or none. Now and then it also forgets what is too old or too much at `now`.
     ///
     /// # Errors
     ///
-    /// The file cannot be written.
-    pub fn write(&mut self, notes: &[Note]) -> Result<(), LedgerError> {
+    /// The file cannot be written, or is not there any more.
+    pub fn write(&mut self, pages: &[Page], now: Timestamp) -> Result<(), LedgerError> {
+        // SQLite would go on writing into a file without a name.
+        if !self.path.exists() {
+            return Err(LedgerError { what: "the file was taken away".to_owned(), kind: Kind::Corrupt });
+        }
         let transaction = self.connection.transaction()?;
-        for note in notes {
-            match note {
-                Note::Banned(ban) => {
-                    let sql = "INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-                    let kind = if ban.kind == Kind::Manual { "manual" } else { "auto" };
-                    let ports =
-                        serde_json::to_string(&ban.ports).map_err(|error| LedgerError(error.to_string()))?;
-                    transaction.prepare_cached(sql)?.execute(params![
-                        ban.offender.to_string(),
-                        &*ban.jail,
-                        kind,
-                        ports,
-                        ban.since.as_micros(),
-                        ban.until.map(Timestamp::as_micros),
-                        ban.times,
-                        &*ban.reason
-                    ])?;
-                }
-                Note::Over(ban) => {
-                    let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
-                    transaction
-                        .prepare_cached(sql)?
-                        .execute(params![ban.offender.to_string(), &*ban.jail])?;
-                }
-                Note::Position(source, cursor) => {
-                    let sql = "INSERT OR REPLACE INTO position VALUES (?1, ?2)";
-                    transaction.prepare_cached(sql)?.execute(params![source, cursor])?;
-                }
+        let mut unpruned = self.unpruned;
+        for page in pages {
+            unpruned = unpruned.saturating_add(page.traces.len().try_into().unwrap_or(u32::MAX));
+            write(&transaction, page, now)?;
+        }
+        let due = unpruned >= UNPRUNED || now.since(self.pruned) >= PRUNE;
+        if due {
+            prune(&transaction, self.limits, now)?;
+        }
+        transaction.commit()?;
+        self.unpruned = if due { 0 } else { unpruned };
+        if due {
+            self.pruned = now;
+        }
+        Ok(())
+    }
+
+    /// How large it is. Counts rows: not to be asked many times a second.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn size(&self) -> Result<Size, LedgerError> {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            self.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+        };
+        let bytes = |suffix: &str| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(suffix);
+            fs::metadata(path).map_or(0, |file| file.len())
+        };
+        Ok(Size { bytes: bytes("") + bytes("-wal"), offences: count("offence")?, bans: count("ban")? })
+    }
+}
+
+/// The ledger's name in its directory.
+const FILE: &str = "ledger.db";
+
+/// Keeps other daemons from the ledger until it is dropped, or the process dies.
+fn lock(path: &Path) -> Result<File, LedgerError> {
+    let refused = |error: io::Error| LedgerError::new(format!("cannot lock `{}`: {error}", path.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(LedgerError { what: "another daemon has it open".to_owned(), kind: Kind::Locked })
+        }
+        Err(fs::TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(), LedgerError> {
+    if page.whole {
+        transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
+        transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;
+    }
+    for trace in &page.traces {
+        write_trace(transaction, trace, page)?;
+    }
+    for decision in &page.decisions {
+        match decision {
+            Decision::Ban(ban) => write_ban(transaction, ban)?,
+            Decision::Unban(ban) => {
+                let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
+                transaction.prepare_cached(sql)?.execute(params![ban.offender.to_string(), &*ban.jail])?;
             }
         }
-        Ok(transaction.commit()?)
     }
+    for (source, cursor) in &page.positions {
+        let sql = "INSERT OR REPLACE INTO position VALUES (?1, ?2)";
+        transaction.prepare_cached(sql)?.execute(params![source, cursor])?;
+    }
+    for client in &page.clients {
+        let sql = "INSERT OR REPLACE INTO client
+                   SELECT ?1, ?2, ?3, 1 + coalesce(max(heard), 0) FROM client";
+        transaction.prepare_cached(sql)?.execute(params![
+            client.instance.cast_signed(),
+            client.taken.cast_signed(),
+            bytes(&client.tail),
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Result<(), LedgerError> {
+    let grammar = page.grammars.get(trace.grammar);
+    let heading = grammar.and_then(|grammar| grammar.headings().get(usize::from(trace.heading)));
+    let (message, rule) = page.evidence.get(trace.nth).unzip();
+    let offender = trace.offender.to_string();
+    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)";
+    transaction.prepare_cached(sql)?.execute(params![
+        trace.time.as_micros(),
+        offender,
+        &*trace.jail,
+        grammar.map_or("", |grammar| grammar.name()),
+        heading.map_or("", String::as_str),
+        rule,
+        message,
+        trace.pid,
+        trace.session.map(|session| session.bytes()),
+        trace.left.name(),
+    ])?;
+    if let Left::Filled(retries) = trace.left {
+        let sql = "UPDATE offence SET evidence = 1 WHERE id IN (
+                       SELECT id FROM offence WHERE offender = ?1 AND jail = ?2 AND window <> 'nothing'
+                       ORDER BY id DESC LIMIT ?3)";
+        transaction.prepare_cached(sql)?.execute(params![offender, &*trace.jail, retries])?;
+    }
+    Ok(())
+}
+
+fn write_ban(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError> {
+    let sql = "INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    transaction.prepare_cached(sql)?.execute(params![
+        ban.offender.to_string(),
+        &*ban.jail,
+        if ban.kind == model::Kind::Manual { "manual" } else { "auto" },
+        serde_json::to_string(&ban.ports).map_err(LedgerError::new)?,
+        ban.since.as_micros(),
+        ban.until.map(Timestamp::as_micros),
+        ban.times,
+        &*ban.reason
+    ])?;
+    Ok(())
+}
+
+/// Forgets what is too old, and then the oldest of what is too much. Bans in force stay, however many.
+fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> rusqlite::Result<()> {
+    let (rows, before) = (limits.max_rows.get(), (now - limits.keep).as_micros());
+    transaction.execute("DELETE FROM offence WHERE time < ?1", [before])?;
+    for evidence in [0, 1] {
+        // The evidence of bans has room of its own, so that a flood of others cannot push it out.
+        let sql = "DELETE FROM offence WHERE evidence = ?1 AND id <= (
+                       SELECT id FROM offence WHERE evidence = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
+        transaction.execute(sql, params![evidence, rows])?;
+    }
+    transaction.execute("DELETE FROM ban WHERE until < ?1", [before])?;
+    let sql = "DELETE FROM ban WHERE until <= ?1 AND until <= (
+                   SELECT until FROM ban WHERE until <= ?1 ORDER BY until DESC LIMIT 1 OFFSET ?2)";
+    transaction.execute(sql, params![now.as_micros(), rows])?;
+    let sql = "DELETE FROM client WHERE heard <= (
+                   SELECT heard FROM client ORDER BY heard DESC LIMIT 1 OFFSET ?1)";
+    transaction.execute(sql, [CLIENTS as i64])?;
+    Ok(())
+}
+
+fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
+    let ports = serde_json::from_str(row.get_ref(3)?.as_str()?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, error.into()))?;
+    Ok(Ban {
+        offender: offender(row, 0)?,
+        jail: row.get::<_, String>(1)?.into(),
+        kind: if row.get_ref(2)?.as_str()? == "manual" { model::Kind::Manual } else { model::Kind::Auto },
+        ports,
+        since: Timestamp::from_micros(row.get(4)?),
+        until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
+        times: row.get(6)?,
+        reason: row.get::<_, String>(7)?.into(),
+    })
+}
+
+fn offender(row: &Row<'_>, column: usize) -> rusqlite::Result<Offender> {
+    let parsed = row.get_ref(column)?.as_str()?.parse();
+    parsed.map_err(|error: model::NotAnOffender| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
+}
+
+fn bytes(hashes: &[u64]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect()
+}
+
+fn hashes(bytes: &[u8]) -> Vec<u64> {
+    bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Port, Protocol};
-
-    fn ban(offender: &str, until: Option<i64>) -> Ban {
-        Ban {
-            offender: offender.parse().unwrap(),
-            jail: "sshd".into(),
-            kind: Kind::Auto,
-            ports: [Port { protocol: Protocol::Tcp, number: 22 }].into(),
-            since: Timestamp::from_secs(1),
-            until: until.map(Timestamp::from_secs),
-            times: 2,
-            reason: "it's \"that\"".into(),
-        }
-    }
-
-    #[test]
-    fn what_is_written_is_there_after_a_restart() {
-        let dir = std::env::temp_dir().join(format!("banstream-ledger-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("ledger.db");
-        let (lasting, short, lifted) =
-            (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(90)));
-        {
-            let mut ledger = Ledger::open(&path).unwrap();
-            let notes = [&lasting, &short, &lifted].map(|ban| Note::Banned(ban.clone()));
-            ledger.write(&notes).unwrap();
-            ledger.write(&[Note::Over(lifted), Note::Position("journald", "s=1;i=2".to_owned())]).unwrap();
-        }
-        let ledger = Ledger::open(&path).unwrap();
-        assert_eq!(ledger.bans(Timestamp::from_secs(9)).unwrap(), [short, lasting.clone()]);
-        assert_eq!(ledger.bans(Timestamp::from_secs(10)).unwrap(), [lasting]);
-        assert_eq!(ledger.position("journald").unwrap().as_deref(), Some("s=1;i=2"));
-        assert_eq!(ledger.position("socket").unwrap(), None);
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn what_is_no_ledger_is_left_alone() {
-        let path = std::env::temp_dir().join(format!("banstream-no-ledger-{}", std::process::id()));
-        std::fs::write(&path, "something else entirely, and long enough to be looked at").unwrap();
-        assert_eq!(
-            Ledger::open(&path).err().map(|error| error.to_string()).unwrap(),
-            "file is not a database"
-        );
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("something else"));
-        std::fs::remove_file(&path).unwrap();
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use crate::detect::Seen;
 use crate::engine::{Forgers, Tally};
 use crate::grammar::Grammars;
+use crate::ledger::Size;
 
 /// The metrics of one daemon.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_build_info", None, "Always 1; the label says which version runs."),
     ("banstream_entries_total", None, "Log entries read."),
     ("banstream_entry_bytes_total", Some(Unit::Bytes), "Bytes of the log entries read."),
+    ("banstream_entries_known_total", None, "Entries that a client sent again and that were taken before."),
     ("banstream_entries_foreign_total", None, "Entries of programs that no grammar reads."),
     ("banstream_entries_harmless_total", None, "Entries of a grammar's program that tell of no offence."),
     (
@@ -77,10 +79,15 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_queue_depth", None, "What waits in a queue."),
     ("banstream_source_up", None, "1 if a source is read, 0 if it failed."),
     ("banstream_reloads_total", None, "Reloads of the configuration, by result."),
+    ("banstream_ledger_up", None, "1 if the ledger is written, 0 if it fails and memory alone knows."),
     ("banstream_ledger_errors_total", None, "Times that the ledger could not be written."),
+    ("banstream_ledger_write_seconds", Some(Unit::Seconds), "Time that writing one transaction took."),
+    ("banstream_ledger_waiting_bytes", Some(Unit::Bytes), "What waits to be written to the ledger."),
+    ("banstream_ledger_bytes", Some(Unit::Bytes), "Size of the ledger's files."),
+    ("banstream_ledger_rows", None, "Rows in the ledger, by table."),
 ];
 
-/// Upper bounds of the seconds from decision to kernel.
+/// Upper bounds of the seconds from decision to kernel, and that the ledger takes.
 const SECONDS: &[f64] =
     &[0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Upper bounds of the number of elements at once.
@@ -96,9 +103,11 @@ impl Metrics {
     /// None but a mistake in this file.
     pub fn new() -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let seconds = Matcher::Full("banstream_enforce_seconds".to_owned());
+        let writing = Matcher::Full("banstream_ledger_write_seconds".to_owned());
         let elements = Matcher::Full("banstream_enforce_batch_elements".to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(seconds, SECONDS)?
+            .set_buckets_for_metric(writing, SECONDS)?
             .set_buckets_for_metric(elements, ELEMENTS)?
             .build_recorder();
         let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
@@ -108,7 +117,9 @@ impl Metrics {
                 counter if counter.ends_with("_total") => {
                     metrics.recorder.describe_counter(name, *unit, help)
                 }
-                "banstream_enforce_seconds" | "banstream_enforce_batch_elements" => {
+                "banstream_enforce_seconds"
+                | "banstream_enforce_batch_elements"
+                | "banstream_ledger_write_seconds" => {
                     metrics.recorder.describe_histogram(name, *unit, help);
                 }
                 _ => metrics.recorder.describe_gauge(name, *unit, help),
@@ -235,6 +246,49 @@ impl EngineMetrics {
         for spared in &seen.spared {
             self.metrics.counter("banstream_bans_spared_total", &[("jail", &spared.jail)]).increment(1);
         }
+    }
+}
+
+/// The metrics of the task that writes the ledger.
+pub struct LedgerMetrics {
+    seconds: Histogram,
+    bytes: Gauge,
+    offences: Gauge,
+    bans: Gauge,
+    /// Times that it could not be written.
+    pub errors: Counter,
+    /// Whether it is written.
+    pub up: Gauge,
+    /// Bytes that wait to be written.
+    pub waiting: Gauge,
+}
+
+impl LedgerMetrics {
+    /// The metrics, at zero.
+    pub fn new(metrics: &Metrics) -> Self {
+        let rows = |table| metrics.gauge("banstream_ledger_rows", &[("table", table)]);
+        Self {
+            seconds: metrics.histogram("banstream_ledger_write_seconds"),
+            bytes: metrics.gauge("banstream_ledger_bytes", &[]),
+            offences: rows("offence"),
+            bans: rows("ban"),
+            errors: metrics.counter("banstream_ledger_errors_total", &[]),
+            up: metrics.gauge("banstream_ledger_up", &[]),
+            waiting: metrics.gauge("banstream_ledger_waiting_bytes", &[]),
+        }
+    }
+
+    /// One transaction was written, in this time.
+    pub fn written(&self, took: Duration) {
+        self.seconds.record(took.as_secs_f64());
+    }
+
+    /// It is this large, and in order.
+    pub fn size(&self, size: &Size) {
+        self.up.set(1.0);
+        self.bytes.set(size.bytes as f64);
+        self.offences.set(size.offences as f64);
+        self.bans.set(size.bans as f64);
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 mod protocol;
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -25,14 +26,15 @@ use nix::sys::signalfd::SignalFd;
 
 use self::protocol::{NoReceipt, Protocol};
 use crate::socket;
-use crate::source::ingest;
+use crate::source::Numbered;
+use crate::source::ingest::Greeting;
 
 /// How to run. The last two must say what the action in rsyslog's configuration says.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The engine's ingest socket.
     pub socket: PathBuf,
-    /// `confirmMessages="on"`: each line is answered once the engine has taken it.
+    /// `confirmMessages="on"`: each line is answered once the engine has it in its ledger.
     pub confirm: bool,
     /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are no log's.
     pub transactions: bool,
@@ -56,8 +58,8 @@ const PIECE: usize = 64 << 10;
 /// error, after which rsyslog sends the line again. It never fails at its start, as rsyslog 8.2302 loses
 /// lines over that.
 ///
-/// What was sent and has no receipt is sent again on the next connection. So each line comes at least once,
-/// and comes twice only where the engine ended between taking it and saying so.
+/// What was sent and has no receipt is sent again on the next connection. By the numbers of the lines the engine knows
+/// which of them it has, so each counts once, whenever the engine ends.
 ///
 /// A line that does not end is dropped: a part of a line can have another meaning than the whole.
 ///
@@ -170,6 +172,8 @@ fn is_passing(error: &io::Error) -> bool {
 /// The connection to the engine. It is made when there is something to send.
 struct Engine<'a> {
     path: &'a Path,
+    /// What we are called, so that the engine knows us again; no other has that name.
+    instance: u64,
     stream: Option<UnixStream>,
     /// Not before this is a new connection tried.
     retry_at: Option<Instant>,
@@ -179,7 +183,9 @@ struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     fn at(path: &'a Path) -> Self {
-        Self { path, stream: None, retry_at: None, pause: SOON }
+        // Seeded at random by the system.
+        let instance = RandomState::new().hash_one(std::process::id());
+        Self { path, instance, stream: None, retry_at: None, pause: SOON }
     }
 
     /// Sends what can be sent now; whether that was anything.
@@ -189,7 +195,7 @@ impl<'a> Engine<'a> {
         {
             return false;
         }
-        match self.connected().and_then(|mut stream| stream.write(unsent)) {
+        match self.connected(protocol).and_then(|mut stream| stream.write(unsent)) {
             Ok(count) => {
                 protocol.sent(count);
                 return count > 0;
@@ -201,12 +207,14 @@ impl<'a> Engine<'a> {
     }
 
     /// The connection; a new one has been greeted.
-    fn connected(&mut self) -> io::Result<&UnixStream> {
+    fn connected(&mut self, protocol: &Protocol) -> io::Result<&UnixStream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
                 let mut stream = socket::connect(self.path)?;
-                stream.write_all(&[ingest::GREETING, b"\n"].concat())?;
+                let (instance, first, again) = (self.instance, protocol.first(), protocol.again());
+                let greeting = Greeting(Numbered { instance, first, again });
+                stream.write_all(format!("{}\n", greeting.line()).as_bytes())?;
                 stream
             }
         };

@@ -14,6 +14,8 @@
 //! the data: sources stop, `Stop` is the last thing in the inbox, the hub drops its senders, and who reads those
 //! finishes what is left.
 
+mod bookkeeper;
+mod clients;
 mod enforcer;
 mod health;
 mod hub;
@@ -22,7 +24,7 @@ mod reload;
 mod sources;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
@@ -39,11 +41,12 @@ use crate::control::{Command, Reply};
 use crate::enforce::{DryRun, EnforceError, Firewall, Kernel, Settings};
 use crate::engine::Engine;
 use crate::entry::Decoder;
-use crate::ledger::{Ledger, Note};
 use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Offender, Timestamp};
 use crate::socket;
+use bookkeeper::Bookkeeper;
+use clients::Clients;
 use enforcer::{Enforcer, Voice, Watcher};
 use health::Health;
 use hub::{Hub, Input, Totals, settings, unattested};
@@ -65,10 +68,6 @@ pub struct Options {
 const INBOX: usize = 64;
 /// Orders that wait to be carried out.
 const ORDERS: usize = 1024;
-/// Notes that wait to be written; those beyond are lost, and counted.
-const NOTES: usize = 100_000;
-/// How long the bookkeeper gathers notes for one transaction.
-const GATHER: Duration = Duration::from_millis(100);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -104,7 +103,6 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let health = Health::new(mode(options, config.enforce.as_ref()));
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
-    let (notes, noted) = threads::sync_channel(NOTES);
 
     // What the ledger remembers goes to the kernel first of all.
     let restore = Arc::new(AtomicBool::new(true));
@@ -124,16 +122,14 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
     // What is only tried leaves no trace.
-    let ledger = if options.dry_run { None } else { open_ledger(&config.state_directory, &metrics) };
-    let position = ledger.as_ref().and_then(|ledger| ledger.position("journald").ok().flatten());
+    let place = (!options.dry_run).then(|| (config.state_directory.clone(), config.ledger));
+    let (bookkeeper, book, memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
+    let bookkeeper = spawn("bookkeeper", move || bookkeeper.run())?;
     let own = own_addresses();
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine = Engine::new(settings(&loaded.settings(), &own), Arc::clone(&loaded.grammars), decoder);
-    remember(&mut engine, ledger.as_ref(), &metrics);
-    let bookkeeper = {
-        let metrics = metrics.clone();
-        spawn("bookkeeper", move || keep_books(ledger, &noted, &metrics))?
-    };
+    memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
+    memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
 
     let counters = EngineMetrics::new(&metrics, engine.grammars());
     let (totals, started) = (Totals::default(), now());
@@ -143,7 +139,9 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         health: health.clone(),
         orders: orders.clone(),
-        notes,
+        book,
+        clients: Clients::new(memory.clients),
+        position: memory.journal.clone(),
         restore,
         started,
         totals,
@@ -157,7 +155,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let hub = spawn("engine", move || hub.run(inputs))?;
     inbox.send(Input::Tick).await?;
 
-    let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), position);
+    let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.journal);
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;
@@ -286,52 +284,6 @@ fn own_addresses() -> Vec<Offender> {
         Offender::new(address, if address.is_ipv4() { 32 } else { 128 })
     };
     interfaces.filter_map(address).collect()
-}
-
-fn open_ledger(directory: &Path, metrics: &Metrics) -> Option<Ledger> {
-    let path = directory.join("ledger.db");
-    let opened = std::fs::create_dir_all(directory)
-        .context("cannot make the folder")
-        .and_then(|()| Ok(Ledger::open(&path)?));
-    match opened {
-        Ok(ledger) => Some(ledger),
-        Err(error) => {
-            log::error!(
-                "bans will not outlive a reboot: the ledger `{}` cannot be used: {error:#}",
-                path.display()
-            );
-            metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
-            None
-        }
-    }
-}
-
-fn remember(engine: &mut Engine<'_>, ledger: Option<&Ledger>, metrics: &Metrics) {
-    match ledger.map(|ledger| ledger.bans(now())) {
-        None => {}
-        Some(Ok(bans)) => bans.into_iter().for_each(|ban| engine.detector().restore(ban)),
-        Some(Err(error)) => {
-            log::error!("the bans in the ledger cannot be read: {error}");
-            metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
-        }
-    }
-}
-
-/// Writes notes until nobody can send any; those that come together in one transaction.
-fn keep_books(mut ledger: Option<Ledger>, notes: &threads::Receiver<Note>, metrics: &Metrics) {
-    let errors = metrics.counter("banstream_ledger_errors_total", &[]);
-    while let Ok(first) = notes.recv() {
-        let mut batch = vec![first];
-        // Ends early where the senders are gone.
-        let until = Instant::now() + GATHER;
-        while let Ok(note) = notes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            batch.push(note);
-        }
-        if let Some(Err(error)) = ledger.as_mut().map(|ledger| ledger.write(&batch)) {
-            log::error!("{} notes are not in the ledger: {error}", batch.len());
-            errors.increment(1);
-        }
-    }
 }
 
 /// Passes commands to the hub, and reloads to whoever reads files.

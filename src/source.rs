@@ -29,7 +29,9 @@ pub struct Batch {
     pub records: Records,
     /// Where in the source reading can go on after this batch: journald's cursor of the last record.
     pub position: Option<String>,
-    /// Told once the batch is in the engine's hands; dropped untold, the sender keeps the records and sends
+    /// Which of its sender's lines these are, where the sender numbers them.
+    pub numbered: Option<Numbered>,
+    /// Told once what came of the batch is in the ledger; dropped untold, the sender keeps the records and sends
     /// them again.
     pub receipt: Option<oneshot::Sender<()>>,
     /// How many lines or fields were over the limit, and so were left out.
@@ -39,8 +41,20 @@ pub struct Batch {
 impl Batch {
     /// A batch without records.
     pub fn new(source: &'static str, format: Format) -> Self {
-        Self { source, records: Records::new(format), position: None, receipt: None, overlong: 0 }
+        let records = Records::new(format);
+        Self { source, records, position: None, numbered: None, receipt: None, overlong: 0 }
     }
+}
+
+/// Which lines of a client stand in a batch, side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// The client: a number drawn at random when it started.
+    pub instance: u64,
+    /// The number of the first line; the client's first is 0.
+    pub first: u64,
+    /// How many of its last lines may come again from another client, should this one die.
+    pub again: usize,
 }
 
 /// Why a source cannot be read at all. Print it for the operator; the other sources go on.

@@ -26,8 +26,8 @@ struct Key {
 }
 
 /// How often each voice spoke; voices beyond the fourth in one session add nothing.
-#[derive(Debug, Default)]
-struct Session {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Session {
     voices: [(u16, u16); VOICES],
     attempts: u16,
     last: Timestamp,
@@ -45,10 +45,10 @@ impl Sessions {
         Self { forget_after, table: Recent::new(LIMIT) }
     }
 
-    /// Whether the offence is an attempt that no line of its session has told of yet.
+    /// Whether the offence is an attempt that no line of its session has told of yet, and its session after it.
     ///
     /// Constant time; allocates only as the number of sessions grows.
-    pub(super) fn is_new(&mut self, offence: &Offence, offender: Offender) -> bool {
+    pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
         let key = Key { offender, pid: offence.pid, grammar: offence.grammar };
         let (_, session, _) = self.table.touch(key);
         if offence.time.since(session.last) > self.forget_after {
@@ -67,7 +67,42 @@ impl Sessions {
         if session.attempts == u16::MAX {
             *session = Session { last: session.last, ..Session::default() };
         }
-        is_new
+        (is_new, *session)
+    }
+
+    /// Puts back what was heard of a session.
+    pub(super) fn recall(&mut self, offender: Offender, pid: u32, grammar: GrammarId, session: Session) {
+        *self.table.touch(Key { offender, pid, grammar }).1 = session;
+    }
+
+    /// What is known of each session, the one longest unheard first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Offender, u32, GrammarId, Session)> {
+        self.table.iter().map(|(_, key, session)| (key.offender, key.pid, key.grammar, *session))
+    }
+}
+
+impl Session {
+    /// When it was last heard of.
+    pub fn last(&self) -> Timestamp {
+        self.last
+    }
+
+    /// What was heard, in few bytes; [`read`](Self::read) has it back.
+    pub fn bytes(&self) -> Vec<u8> {
+        let voices = self.voices.iter().filter(|(_, times)| *times > 0).flat_map(|(id, times)| [*id, *times]);
+        std::iter::once(self.attempts).chain(voices).flat_map(u16::to_le_bytes).collect()
+    }
+
+    /// The session of these bytes, last heard of at `last`; what is missing was never heard.
+    pub fn read(bytes: &[u8], last: Timestamp) -> Self {
+        let mut numbers = bytes.as_chunks().0.iter().copied().map(u16::from_le_bytes);
+        let mut session = Self { attempts: numbers.next().unwrap_or(0), last, ..Self::default() };
+        for voice in &mut session.voices {
+            if let (Some(id), Some(times)) = (numbers.next(), numbers.next()) {
+                *voice = (id, times);
+            }
+        }
+        session
     }
 }
 
@@ -90,11 +125,21 @@ mod tests {
                 voice: VoiceId(*voice),
                 pid: *pid,
             };
-            if sessions.is_new(&offence, "192.0.2.1".parse().unwrap()) {
+            if sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0 {
                 counted.push(number);
             }
         }
         assert_eq!(counted, want);
+    }
+
+    #[test]
+    fn a_session_is_the_same_after_it_was_written_down() {
+        let last = Timestamp::from_secs(9);
+        for voices in [[(0, 0); 4], [(7, 1), (0, 3), (0, 0), (0, 0)], [(1, 2), (3, 4), (5, 6), (7, 65_535)]] {
+            let session = Session { voices, attempts: 3, last };
+            assert_eq!(Session::read(&session.bytes(), last), session);
+        }
+        assert_eq!(Session::read(b"x", last), Session { last, ..Session::default() });
     }
 
     #[test]

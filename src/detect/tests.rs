@@ -1,6 +1,8 @@
 //! What the detector decides.
 
 use super::*;
+use proptest::prelude::{Just, Strategy};
+
 use crate::grammar::Grammar;
 use crate::model::{GrammarId, HeadingId, VoiceId};
 
@@ -237,4 +239,94 @@ fn an_operator_can_shorten_a_ban() {
     detector.ban(who, None, "", now).unwrap();
     let Decision::Ban(ban) = detector.ban(who, Some(Span::from_secs(5)), "", now).unwrap() else { panic!() };
     assert_eq!((ban.until, detector.banned()), (Some(Timestamp::from_secs(7)), 1));
+}
+
+/// What happens in a life of the detector.
+#[derive(Clone, Debug)]
+enum Event {
+    /// An offence, so many seconds after the one before: whose, heading, voice, process.
+    Offence(i64, u8, u16, u16, u32),
+    /// An operator lifts the bans of this one.
+    Unban(u8),
+    /// A crash, after which there is only what was written down.
+    Crash,
+    /// A ledger that was lost, and is written anew from memory, and then a crash.
+    Loss,
+}
+
+/// The decisions in a life with these events, crashes or no crashes.
+fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
+    let chosen = settings(&[jail("one", "a", 3), jail("two", "a", 5), jail("three", "b", 2)]);
+    let mut detector = Detector::new(chosen.clone(), &grammars());
+    let (mut now, mut traces, mut bans, mut all) = (1_000, Vec::new(), Vec::<Ban>::new(), Vec::new());
+    for event in events {
+        let at = Timestamp::from_secs(now);
+        match event {
+            Event::Offence(gap, who, heading, voice, pid) => {
+                now += gap;
+                let at = Timestamp::from_secs(now);
+                // Some come late, and some of their bans are over by then.
+                let late = if *gap == 5 { 150 } else { 0 };
+                let address = format!("192.0.2.{who}").parse().unwrap();
+                let (heading, voice) = (HeadingId(*heading), VoiceId(*voice));
+                let time = Timestamp::from_secs(now - late);
+                let offence = Offence { time, address, heading, voice, pid: *pid, grammar: GrammarId(0) };
+                detector.expire(at);
+                let mut seen = Seen::default();
+                detector.observe(&offence, at, &mut seen);
+                traces.append(&mut seen.traces);
+                let imposed = seen.decisions.iter().filter_map(|decision| match decision {
+                    Decision::Ban(ban) => Some(ban.clone()),
+                    Decision::Unban(_) => None,
+                });
+                for ban in seen.lapsed.iter().cloned().chain(imposed) {
+                    bans.retain(|old| (old.offender, &old.jail) != (ban.offender, &ban.jail));
+                    bans.push(ban);
+                }
+                all.append(&mut seen.decisions);
+            }
+            Event::Unban(who) => {
+                let lifted = detector.unban(format!("192.0.2.{who}").parse().unwrap());
+                for decision in &lifted {
+                    let Decision::Unban(ban) = decision else { continue };
+                    bans.retain(|old| (old.offender, &old.jail) != (ban.offender, &ban.jail));
+                }
+                let mut lifted: Vec<Decision> = lifted;
+                lifted.sort_by_key(|decision| match decision {
+                    Decision::Ban(ban) | Decision::Unban(ban) => ban.jail.clone(),
+                });
+                all.extend(lifted);
+            }
+            Event::Crash | Event::Loss if crashes => {
+                if matches!(event, Event::Loss) {
+                    traces = detector.traces().collect();
+                }
+                detector = Detector::new(chosen.clone(), &grammars());
+                bans.iter().for_each(|ban| detector.restore(ban.clone(), at));
+                for trace in &mut traces {
+                    trace.session =
+                        trace.session.map(|session| Session::read(&session.bytes(), session.last()));
+                    detector.recall(trace);
+                }
+            }
+            Event::Crash | Event::Loss => {}
+        }
+    }
+    all
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_life_with_crashes_is_one_without(events in proptest::collection::vec(
+        proptest::prop_oneof![
+            20 => (0_i64..8, 1_u8..4, 0_u16..2, 0_u16..3, 0_u32..3)
+                .prop_map(|(gap, who, heading, voice, pid)| Event::Offence(gap, who, heading, voice, pid)),
+            1 => (1_u8..4).prop_map(Event::Unban),
+            2 => Just(Event::Crash),
+            1 => Just(Event::Loss),
+        ],
+        1..200,
+    )) {
+        proptest::prop_assert_eq!(life(&events, true), life(&events, false));
+    }
 }

@@ -71,6 +71,22 @@ impl Windows {
         oldest.inspect(|offender| self.table.remove(offender));
     }
 
+    /// The offenders, the one longest unseen first, each with its times in the order in which they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Offender, impl Iterator<Item = Timestamp>)> {
+        self.table.iter().map(|(slot, offender, ring)| {
+            let start = slot as usize * usize::from(self.full);
+            let times = self.times.get(start..start + usize::from(self.full)).unwrap_or(&[]);
+            // The oldest is the next to be overwritten, once all are in use.
+            let first = if ring.used == self.full { usize::from(ring.next) } else { 0 };
+            (*offender, times.iter().cycle().skip(first).take(usize::from(ring.used)).copied())
+        })
+    }
+
+    /// How many offences stand in all windows, those that have left their span included.
+    pub(super) fn standing(&self) -> u64 {
+        self.table.iter().map(|(_, _, ring)| u64::from(ring.used)).sum()
+    }
+
     /// The same counts in windows of another size: what happened stays, what it amounts to is new.
     pub(super) fn resized(mut self, full: u8, span: Span, limit: usize) -> Self {
         if (self.full, self.span) == (full.max(1), span) {
@@ -78,13 +94,9 @@ impl Windows {
             return self;
         }
         let mut resized = Self::new(full, span, limit);
-        for (slot, offender, ring) in self.table.iter() {
-            let start = slot as usize * usize::from(self.full);
-            let times = self.times.get(start..start + usize::from(self.full)).unwrap_or(&[]);
-            // The oldest is the next to be overwritten, once all are in use.
-            let first = if ring.used == self.full { usize::from(ring.next) } else { 0 };
-            for time in times.iter().cycle().skip(first).take(usize::from(ring.used)) {
-                resized.count(*offender, *time);
+        for (offender, times) in self.iter() {
+            for time in times {
+                resized.count(offender, time);
             }
         }
         resized

@@ -39,6 +39,14 @@ impl Records {
         self.ends.clear();
     }
 
+    /// Removes the records of which `is_out` holds, by their place.
+    pub fn remove(&mut self, is_out: impl Fn(usize) -> bool) {
+        let mut rest = Self::new(self.format);
+        let records = self.iter().enumerate().filter(|(nth, _)| !is_out(*nth));
+        records.for_each(|(_, record)| rest.push(record));
+        *self = rest;
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -138,6 +146,8 @@ mod tests {
         want.iter().for_each(|record| records.push(record));
         assert_eq!(records.iter().collect::<Vec<_>>(), want);
         assert_eq!((records.len(), records.size()), (5, 14));
+        records.remove(|nth| nth % 2 == 0);
+        assert_eq!(records.iter().collect::<Vec<_>>(), [want[1], want[3]]);
         records.clear();
         assert!(records.is_empty() && records.iter().next().is_none());
     }

@@ -14,6 +14,7 @@
 
 use memchr::memchr_iter;
 
+use crate::source::ingest::AGAIN;
 use crate::source::lines::Lines;
 
 /// Bytes of lines held before no more are taken in, where rsyslog does not wait for answers. Its own queue is
@@ -32,7 +33,9 @@ pub(super) struct Protocol {
     confirm: bool,
     transactions: bool,
     lines: Lines,
-    /// Whole lines that the engine has given no receipt for, oldest first.
+    /// How many lines the engine has given receipts for.
+    taken: u64,
+    /// Whole lines that it has given none for, oldest first.
     held: Vec<u8>,
     /// How much of `held` has been sent since the connection began.
     sent: usize,
@@ -65,6 +68,7 @@ impl Protocol {
             confirm,
             transactions,
             lines: Lines::default(),
+            taken: 0,
             held: Vec::new(),
             sent: 0,
             transaction: None,
@@ -135,7 +139,7 @@ impl Protocol {
             line => {
                 self.held.extend_from_slice(line);
                 self.held.push(b'\n');
-                // One that was sent is safe if we die: it stands in the socket. So no receipt is waited for
+                // One that was sent is safe if we alone die: it stands in the socket. So no receipt is waited for
                 // before the COMMIT.
                 self.transaction.map_or(Question::Taken(here), |_| Question::Sent(here))
             }
@@ -152,6 +156,17 @@ impl Protocol {
             self.transaction = None;
         }
         REFUSED
+    }
+
+    /// The number of the first line to send on a new connection. After a refusal it may be another line than before.
+    pub(super) fn first(&self) -> u64 {
+        self.taken
+    }
+
+    /// How many of the lines that were sent may come again, should we die: the last one, or those of a transaction; and
+    /// should rsyslogd die, whose queue is on a disk, all of the batch that it had taken out.
+    pub(super) fn again(&self) -> usize {
+        if self.confirm { AGAIN } else { 0 }
     }
 
     /// What to send to the engine next.
@@ -195,6 +210,7 @@ impl Protocol {
         let end = 1 + memchr_iter(b'\n', sent).nth(before).ok_or(NoReceipt)?;
         self.held.drain(..end);
         self.sent -= end;
+        self.taken += lines as u64;
         let places = match &mut self.question {
             Some(Question::Sent(place) | Question::Taken(place)) => [Some(place), self.transaction.as_mut()],
             Some(Question::Mark) | None => [None, self.transaction.as_mut()],
@@ -484,6 +500,7 @@ mod tests {
         assert_eq!(fed, 1024);
         protocol.sent(1 << 20);
         assert_eq!(protocol.receipts(b"1000\n2"), Ok(()));
+        assert_eq!(protocol.first(), 1000);
         assert!(protocol.wants_input());
         assert_eq!(protocol.receipts(b"4\n"), Ok(()));
         assert!(protocol.is_idle());

@@ -1,10 +1,10 @@
-//! How sources and enforcement are: what the tasks know of themselves, and `status` shows.
+//! How sources, enforcement and the ledger are: what the tasks know of themselves, and `status` shows.
 //!
 //! It is the one thing that tasks share. They write here when something changes, not for each entry.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::control::{EnforcementStatus, SourceState, SourceStatus};
+use crate::control::{EnforcementStatus, LedgerStatus, SourceState, SourceStatus};
 
 /// A handle to what all tasks know; clones share it.
 #[derive(Clone)]
@@ -13,12 +13,17 @@ pub(super) struct Health(Arc<Mutex<State>>);
 struct State {
     sources: Vec<SourceStatus>,
     enforcement: EnforcementStatus,
+    ledger: LedgerStatus,
 }
 
 impl Health {
     pub(super) fn new(mode: &str) -> Self {
         let enforcement = EnforcementStatus { mode: mode.to_owned(), sets: Vec::new(), error: None };
-        Self(Arc::new(Mutex::new(State { sources: Vec::new(), enforcement })))
+        Self(Arc::new(Mutex::new(State {
+            sources: Vec::new(),
+            enforcement,
+            ledger: LedgerStatus::default(),
+        })))
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -50,7 +55,11 @@ impl Health {
         self.with(|state| change(&mut state.enforcement));
     }
 
-    pub(super) fn read(&self) -> (Vec<SourceStatus>, EnforcementStatus) {
-        self.with(|state| (state.sources.clone(), state.enforcement.clone()))
+    pub(super) fn ledger(&self, change: impl FnOnce(&mut LedgerStatus)) {
+        self.with(|state| change(&mut state.ledger));
+    }
+
+    pub(super) fn read(&self) -> (Vec<SourceStatus>, EnforcementStatus, LedgerStatus) {
+        self.with(|state| (state.sources.clone(), state.enforcement.clone(), state.ledger.clone()))
     }
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::bookkeeper::Book;
+use super::clients::Clients;
 use super::enforcer::Order;
 use super::health::Health;
 use super::{logging, now};
@@ -22,7 +24,7 @@ use crate::control::{
 };
 use crate::detect::{MANUAL, Settings, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
-use crate::ledger::Note;
+use crate::ledger::Page;
 use crate::load::Loaded;
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Ban, Decision, Kind, Offender, Timestamp};
@@ -48,7 +50,10 @@ pub(super) struct Hub {
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) orders: SyncSender<Order>,
-    pub(super) notes: SyncSender<Note>,
+    pub(super) book: Book,
+    pub(super) clients: Clients,
+    /// How far the journal was read.
+    pub(super) position: Option<String>,
     /// Set where all bans have to be carried out again, since the kernel has none of them.
     pub(super) restore: Arc<AtomicBool>,
     pub(super) started: Timestamp,
@@ -69,6 +74,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// How often all bans go to the kernel again, which forgets after 24.8 days (`IPSET_MAX_TIMEOUT`) at the latest.
 const RENEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// The most that is put together of counts that the ledger missed: it is made while decisions wait.
+const WHOLE: usize = 200_000;
 
 /// What has happened since the start.
 #[derive(Default)]
@@ -109,6 +117,12 @@ impl Hub {
     }
 
     fn batch(&mut self, mut batch: Batch) {
+        let mut page = Page::default();
+        if let Some(numbered) = batch.numbered {
+            let (client, known) = self.clients.take(numbered, &mut batch.records);
+            page.clients.push(client);
+            self.metrics.counter("banstream_entries_known_total", &[]).increment(known);
+        }
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
         let unattested = if batch.source == "socket" { self.unattested } else { Unattested::Accept };
         let grammars = Arc::clone(self.engine.grammars());
@@ -131,22 +145,32 @@ impl Hub {
             log::info!(address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but `ignoreip` has {by}");
         }
         let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
+        page.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
         if batch.overlong > 0 {
             self.metrics.dropped("overlong", batch.overlong);
         }
         self.ended(ended);
-        self.decided(decisions);
+        page.decisions.extend(decisions.iter().cloned());
+        self.carry_out(decisions);
+        // The kernel knows by now; from here on nobody is in a hurry.
+        (page.traces, page.evidence) = self.engine.traces();
+        page.grammars = grammars;
         if let Some(position) = batch.position {
-            self.note(Note::Position(batch.source, position));
+            self.position = Some(position.clone());
+            page.positions.push((batch.source, position));
         }
-        if let Some(receipt) = batch.receipt {
-            // The client may be gone; then it sends the lines again to our successor.
-            let _ = receipt.send(());
-        }
+        self.write(page, batch.receipt);
     }
 
-    /// Hands decisions to all who carry them out or keep them.
+    /// What is decided without any entry: carried out and kept.
     fn decided(&mut self, decisions: Vec<Decision>) {
+        let page = Page { decisions: decisions.clone(), ..Page::default() };
+        self.carry_out(decisions);
+        self.write(page, None);
+    }
+
+    /// Hands decisions to the enforcer, and tells of them.
+    fn carry_out(&mut self, decisions: Vec<Decision>) {
         if decisions.is_empty() {
             return;
         }
@@ -159,13 +183,11 @@ impl Hub {
                     let labels = [("jail", &*ban.jail), ("kind", kind)];
                     self.metrics.counter("banstream_bans_total", &labels).increment(1);
                     log::info!(address:% = ban.offender, jail:% = ban.jail; "{}", sentence(ban));
-                    self.note(Note::Banned(ban.clone()));
                 }
                 Decision::Unban(ban) => {
                     self.metrics.counter("banstream_unbans_total", &[("reason", "lifted")]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
                     log::info!(address:% = who, jail:% = jail; "unbanned {who} ({jail})");
-                    self.note(Note::Over(ban.clone()));
                 }
             }
         }
@@ -178,7 +200,6 @@ impl Hub {
             self.metrics.counter("banstream_unbans_total", &[("reason", "expired")]).increment(1);
             let (who, jail) = (ban.offender, &ban.jail);
             log::debug!(address:% = who, jail:% = jail; "the ban on {who} ({jail}) is over");
-            self.note(Note::Over(ban));
         }
     }
 
@@ -190,9 +211,24 @@ impl Hub {
     }
 
     /// Never waits: the ledger's disk may hang, and bans must not.
-    fn note(&self, note: Note) {
-        if self.notes.try_send(note).is_err() {
-            self.metrics.dropped("ledger_queue_full", 1);
+    fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
+        if self.book.write(page, receipt) {
+            self.metrics.dropped("ledger_behind", 1);
+        }
+    }
+
+    /// All that the ledger has to know, for one that missed something.
+    fn whole(&mut self) -> Page {
+        let grammars = Arc::clone(self.engine.grammars());
+        let detector = &*self.engine.detector();
+        Page {
+            whole: true,
+            traces: detector.traces().skip(detector.traces().count().saturating_sub(WHOLE)).collect(),
+            grammars,
+            decisions: detector.bans().cloned().map(Decision::Ban).collect(),
+            positions: self.position.iter().map(|position| ("journald", position.clone())).collect(),
+            clients: self.clients.all(),
+            ..Page::default()
         }
     }
 
@@ -234,7 +270,8 @@ impl Hub {
     }
 
     fn status(&mut self) -> Status {
-        let (mut sources, enforcement) = self.health.read();
+        let (mut sources, enforcement, mut ledger) = self.health.read();
+        ledger.waiting = self.book.waiting();
         for source in &mut sources {
             let counted = self.totals.entries.get(source.name.as_str()).copied();
             (source.entries, source.unattested) = counted.unwrap_or_default();
@@ -245,14 +282,16 @@ impl Hub {
         detector.bans().for_each(|ban| *banned.entry(&ban.jail).or_default() += 1);
         let mut jails: Vec<JailStatus> = detector
             .jails()
-            .map(|(jail, tracked)| JailStatus {
+            .zip(detector.counts())
+            .map(|((jail, tracked), counted)| JailStatus {
                 name: jail.name.to_string(),
                 tracked: tracked as u64,
+                counted,
                 banned: banned.get(&*jail.name).copied().unwrap_or(0),
             })
             .collect();
         if let Some(manual) = banned.get(MANUAL) {
-            jails.push(JailStatus { name: MANUAL.to_owned(), tracked: 0, banned: *manual });
+            jails.push(JailStatus { name: MANUAL.to_owned(), tracked: 0, counted: 0, banned: *manual });
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -268,6 +307,7 @@ impl Hub {
             forged: self.forged(),
             unmatched,
             enforcement,
+            ledger,
         }
     }
 
@@ -333,7 +373,7 @@ impl Hub {
             let lifted = self.engine.reconfigure_settings(settings(&self.settings, &self.own));
             self.decided(lifted);
         }
-        let (_, enforcement) = self.health.read();
+        let (_, enforcement, _) = self.health.read();
         let elements: u64 = enforcement.sets.iter().map(|set| set.elements).sum();
         let full = enforcement.sets.iter().any(|set| set.elements >= set.capacity);
         if !enforcement.sets.is_empty() && !full && elements < self.engine.detector().offenders() as u64 {
@@ -354,6 +394,15 @@ impl Hub {
         }
         let ended = self.engine.detector().expire(now());
         self.ended(ended);
+        if self.book.lose_patience(self.ticked) {
+            let error = "the disk does not answer; what it has not taken is in memory only";
+            self.health.ledger(|status| status.error = Some(error.to_owned()));
+            log::error!("the ledger: {error}");
+        }
+        if self.book.wants_whole() {
+            let page = self.whole();
+            self.write(page, None);
+        }
         self.metrics.gauge("banstream_queue_depth", &[("queue", "engine")]).set(waiting as f64);
         let detector = self.engine.detector();
         self.metrics.gauge("banstream_bans_active", &[]).set(detector.banned() as f64);

@@ -78,7 +78,7 @@ impl Reloader {
         }
         if fixed(old) != fixed(new) {
             log::warn!(
-                "changes of sockets, the metrics address and the state directory wait for the next start"
+                "changes of sockets, the metrics address, the ledger and the state directory wait for the next start"
             );
         }
         let (reply, replied) = oneshot::channel();
@@ -99,5 +99,5 @@ fn rule(config: &Config) -> impl PartialEq {
 /// What a reload does not touch.
 fn fixed(config: &Config) -> impl PartialEq {
     let ingest = config.socket.as_ref().map(|ingest| ingest.socket.clone());
-    (ingest, config.control.clone(), config.metrics, config.state_directory.clone())
+    (ingest, config.control.clone(), config.metrics, config.ledger, config.state_directory.clone())
 }

@@ -1,10 +1,10 @@
 //! The Unix socket that takes log lines, from `banstream omprog` and from anything else that writes lines.
 //!
 //! It stands apart from the other sources because it serves many clients at once, and because it is the only
-//! one that can answer. A client sends lines that end in `\n`. If its first line is [`GREETING`] it wants
-//! receipts: for lines that the engine has taken, their number in decimal and `\n`, in the order of the
-//! lines; the numbers add up. What has no receipt when the connection ends, the client sends again on the
-//! next. No other client is ever written to.
+//! one that can answer. A client sends lines that end in `\n`. If its first line is a [`Greeting`] it wants
+//! receipts: for lines that are in the ledger, their number in decimal and `\n`, in the order of the lines; the
+//! numbers add up. What has no receipt when the connection ends, the client sends again on the next, and by the
+//! numbers of the lines the engine knows those that it has. No other client is ever written to.
 //!
 //! It does not know what a line says, nor what became of it in the engine.
 
@@ -18,12 +18,38 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::Batch;
 use super::lines::Lines;
+use super::{Batch, Numbered};
 use crate::entry::Format;
 
-/// The first line of a client that wants receipts. It is no record and gets none.
-pub const GREETING: &[u8] = b"banstream-omprog 1";
+/// The first line of a client that wants receipts, and says which line is next. It is no record and gets none.
+///
+/// `banstream-omprog 2`, then three numbers in decimal with a space before each: those of [`Numbered`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting(pub Numbered);
+
+impl Greeting {
+    const WORDS: &str = "banstream-omprog 2 ";
+
+    /// The greeting as it is sent, without the line's end.
+    pub fn line(self) -> String {
+        let Numbered { instance, first, again } = self.0;
+        format!("{}{instance} {first} {again}", Self::WORDS)
+    }
+
+    /// The greeting that this line is, if it is one.
+    pub fn read(line: &[u8]) -> Option<Self> {
+        let mut numbers = str::from_utf8(line).ok()?.strip_prefix(Self::WORDS)?.split(' ');
+        let mut number = || numbers.next()?.parse().ok();
+        let (instance, first, again) = (number()?, number()?, number()?);
+        let again = usize::try_from(again).ok().filter(|again| *again <= AGAIN)?;
+        numbers.next().is_none().then_some(Self(Numbered { instance, first, again }))
+    }
+}
+
+/// The most lines that may come again from another client; a hash of each is kept. No batch of rsyslog's
+/// (`queue.dequeueBatchSize`) may be larger.
+pub const AGAIN: usize = 256;
 
 /// Clients served at once. More wait in the kernel's queue until one leaves.
 const CLIENTS: usize = 64;
@@ -103,7 +129,7 @@ where
                 if batch.records.is_empty() {
                     continue;
                 }
-                if reader.wants_receipts {
+                if batch.numbered.is_some() {
                     let (receipt, told) = oneshot::channel();
                     undecided.push_back((batch.records.len() as u64, told));
                     batch.receipt = Some(receipt);
@@ -144,7 +170,8 @@ struct Reader {
     lines: Lines,
     /// Whether the first line has come.
     begun: bool,
-    wants_receipts: bool,
+    /// Which line is next, of a client that wants receipts.
+    next: Option<Numbered>,
 }
 
 impl Reader {
@@ -153,11 +180,16 @@ impl Reader {
         let mut batch = Batch::new("socket", Format::Line);
         self.lines.feed(piece);
         while let Some(line) = self.lines.line() {
-            if !std::mem::replace(&mut self.begun, true) && line == GREETING {
-                self.wants_receipts = true;
-            } else {
-                batch.records.push(line);
+            let greeting = if self.begun { None } else { Greeting::read(line) };
+            self.begun = true;
+            match greeting {
+                Some(Greeting(numbered)) => self.next = Some(numbered),
+                None => batch.records.push(line),
             }
+        }
+        batch.numbered = self.next;
+        if let Some(next) = &mut self.next {
+            next.first = next.first.saturating_add(batch.records.len() as u64);
         }
         batch.overlong = self.lines.take_overlong();
         batch
@@ -277,18 +309,32 @@ mod tests {
 
     #[test]
     fn the_greeting_is_one_only_in_the_first_line() {
-        check(&[b"\nbanstream-omprog 1\n"], &[b"", GREETING], 0);
-        check(&[b"banstream-omprog 2\n"], &[b"banstream-omprog 2"], 0);
+        check(&[b"\nbanstream-omprog 2 1 2 0\n"], &[b"", b"banstream-omprog 2 1 2 0"], 0);
+        for near in [
+            "banstream-omprog 1",
+            "banstream-omprog 2",
+            "banstream-omprog 2 1 2",
+            "banstream-omprog 2 1 2 0 ",
+            "banstream-omprog 2 1 -2 0",
+            "banstream-omprog 2 1 2 257",
+            "banstream-omprog 2 18446744073709551616 2 0",
+        ] {
+            check(&[near.as_bytes(), b"\n"], &[near.as_bytes()], 0);
+        }
+        let numbered = Numbered { instance: u64::MAX, first: 7, again: AGAIN };
+        assert_eq!(Greeting::read(Greeting(numbered).line().as_bytes()), Some(Greeting(numbered)));
     }
 
     #[tokio::test]
     async fn receipts_come_when_the_engine_has_taken_the_lines() {
         let mut client = Client::new();
-        client.write(b"banstream-omprog 1\none\n\n").await;
+        client.write(b"banstream-omprog 2 9 7 1\none\n\n").await;
         let first = client.batches.recv().await.unwrap();
         assert_eq!(first.records.iter().collect::<Vec<_>>(), [&b"one"[..], b""]);
+        assert_eq!(first.numbered, Some(Numbered { instance: 9, first: 7, again: 1 }));
         client.write(b"three\n").await;
         let second = client.batches.recv().await.unwrap();
+        assert_eq!(second.numbered, Some(Numbered { instance: 9, first: 9, again: 1 }));
         // Told out of order: the receipts wait for each other.
         second.receipt.unwrap().send(()).unwrap();
         tokio::task::yield_now().await;
@@ -302,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_that_the_engine_drops_ends_the_connection_without_a_receipt() {
         let mut client = Client::new();
-        client.write(b"banstream-omprog 1\none\n").await;
+        client.write(b"banstream-omprog 2 9 7 1\none\n").await;
         drop(client.batches.recv().await);
         assert_eq!(client.read().await, "");
     }
@@ -310,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn at_the_end_what_is_owed_is_given_and_no_more_is_read() {
         let mut client = Client::new();
-        client.write(b"banstream-omprog 1\none\n").await;
+        client.write(b"banstream-omprog 2 9 7 1\none\n").await;
         let batch = client.batches.recv().await.unwrap();
         drop(std::mem::replace(&mut client.stop, watch::channel(()).0));
         tokio::task::yield_now().await;
@@ -326,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_reads_no_receipts_is_read_all_the_same() {
         let mut client = Client::new();
-        client.write(b"banstream-omprog 1\n").await;
+        client.write(b"banstream-omprog 2 9 7 1\n").await;
         for _ in 0..20_000 {
             client.write(b"x\n").await;
             client.batches.recv().await.unwrap().receipt.unwrap().send(()).unwrap();

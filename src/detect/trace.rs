@@ -1,0 +1,62 @@
+//! What an offence left behind in a jail's counts, so that it can be put back after a restart.
+//!
+//! Outcomes are kept, not offences to be judged again: a second judgement would need the clock, the settings, the
+//! lifted bans and the dice of the first. Each trace holds the whole state of its session, so the last one of a
+//! session says all of it, whatever happened to those before.
+//!
+//! This file does not know where traces are kept.
+
+use std::sync::Arc;
+
+use super::session::Session;
+use crate::model::{GrammarId, Offender, Timestamp};
+
+/// What one offence left behind in one jail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Which of the offences that were observed together left it; the first is 0.
+    pub nth: usize,
+    /// The jail.
+    pub jail: Arc<str>,
+    /// Who was counted.
+    pub offender: Offender,
+    /// The time that counted.
+    pub time: Timestamp,
+    /// Whose log told it.
+    pub grammar: GrammarId,
+    /// What it was, by its place in the grammar.
+    pub heading: u16,
+    /// The process that served the offender; 0 where unknown.
+    pub pid: u32,
+    /// What became of the offender's window.
+    pub left: Left,
+    /// The session of this offender and process after it; `None` where only the window is told of.
+    pub session: Option<Session>,
+}
+
+/// What became of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing: the attempt had been counted already.
+    Nothing,
+    /// One more time stands in it.
+    Counted,
+    /// It was full with this many, and was emptied.
+    Filled(u8),
+}
+
+impl Left {
+    /// Its name, as it is written down.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Counted => "counted",
+            Self::Filled(_) => "filled",
+        }
+    }
+
+    /// What this name stands for; with how many a window was full is not in it.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Nothing, Self::Counted, Self::Filled(0)].into_iter().find(|left| left.name() == name)
+    }
+}

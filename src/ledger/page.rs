@@ -1,0 +1,77 @@
+//! What goes into the ledger together.
+//!
+//! It stands apart from the database because whoever decides fills pages, and whoever writes them has the disk.
+//!
+//! Nothing here knows SQL.
+
+use std::sync::Arc;
+
+use crate::detect::Trace;
+use crate::engine::Evidence;
+use crate::grammar::Grammars;
+use crate::model::Decision;
+
+/// All that came of one batch or one command: the ledger holds the whole of it or nothing.
+///
+/// The place in the source stands beside what was decided from the entries before it. So after a crash at any
+/// moment, whoever reads on from that place decides what would have been decided without the crash.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Whether this is all there is: bans and counts that are not in it are over.
+    pub whole: bool,
+    /// What the offences left behind, in their order.
+    pub traces: Vec<Trace>,
+    /// The messages that told of them.
+    pub evidence: Evidence,
+    /// The grammars that found them.
+    pub grammars: Arc<Grammars>,
+    /// What was decided. A ban that is over by now is history, and counts for how long the next one lasts.
+    pub decisions: Vec<Decision>,
+    /// How far sources were read.
+    pub positions: Vec<(&'static str, String)>,
+    /// How far a client that numbers its lines was read.
+    pub clients: Vec<Client>,
+}
+
+impl Page {
+    /// About how many bytes it takes while it waits to be written.
+    pub fn size(&self) -> usize {
+        size_of::<Self>()
+            + self.evidence.size()
+            + size_of_val(self.traces.as_slice())
+            + size_of_val(self.decisions.as_slice())
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        !self.whole
+            && self.traces.is_empty()
+            && self.decisions.is_empty()
+            && self.positions.is_empty()
+            && self.clients.is_empty()
+    }
+}
+
+/// How far a client's lines were read, and which of them may come again from its successor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Which one: a number drawn at random when it started.
+    pub instance: u64,
+    /// How many of its lines were read.
+    pub taken: u64,
+    /// Hashes of the last of them, as many as may come again should the client die.
+    pub tail: Vec<u64>,
+}
+
+/// What the ledger had to say at the start.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Bans, those that are over by now among them: they count for how long the next one lasts.
+    pub bans: Vec<crate::model::Ban>,
+    /// What offences left behind, in their order.
+    pub traces: Vec<Trace>,
+    /// How far the journal was read.
+    pub journal: Option<String>,
+    /// How far clients were read, the one heard last at the end.
+    pub clients: Vec<Client>,
+}

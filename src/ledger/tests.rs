@@ -1,0 +1,308 @@
+//! What the ledger keeps, and what becomes of one that cannot be used.
+
+use std::num::NonZeroU32;
+
+use super::*;
+use crate::model::{Port, Protocol};
+
+const LIMITS: Retention = Retention { keep: Span::from_secs(1000), max_rows: NonZeroU32::new(1000).unwrap() };
+const NOW: Timestamp = Timestamp::from_secs(100);
+
+/// A directory that goes when the test is over.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("banstream-ledger-{name}-{}", std::process::id()));
+        drop(fs::remove_dir_all(&path));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn open(&self) -> Result<Ledger, LedgerError> {
+        Ledger::open(&self.0, LIMITS)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join(FILE)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn ban(offender: &str, until: Option<i64>) -> Ban {
+    Ban {
+        offender: offender.parse().unwrap(),
+        jail: "sshd".into(),
+        kind: model::Kind::Auto,
+        ports: [Port { protocol: Protocol::Tcp, number: 22 }].into(),
+        since: Timestamp::from_secs(1),
+        until: until.map(Timestamp::from_secs),
+        times: 2,
+        reason: "it's \"that\"".into(),
+    }
+}
+
+fn trace(second: i64, offender: &str, left: Left) -> Trace {
+    Trace {
+        nth: 0,
+        jail: "sshd".into(),
+        offender: offender.parse().unwrap(),
+        time: Timestamp::from_secs(second),
+        grammar: GrammarId(u16::MAX),
+        heading: u16::MAX,
+        pid: 7,
+        left,
+        session: Some(Session::read(&[1, 0, 9, 0, 1, 0], Timestamp::from_secs(second))),
+    }
+}
+
+fn memory(ledger: &Ledger) -> Memory {
+    ledger.memory(&Grammars::default()).unwrap()
+}
+
+fn decided(decisions: &[Decision]) -> Page {
+    Page { decisions: decisions.to_vec(), ..Page::default() }
+}
+
+#[test]
+fn what_is_written_is_there_after_a_restart() {
+    let directory = Directory::new("restart");
+    let (lasting, over, lifted) =
+        (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(900)));
+    let traces = [Left::Counted, Left::Nothing].map(|left| trace(5, "192.0.2.3", left));
+    let client = Client { instance: u64::MAX, taken: 3, tail: vec![1, u64::MAX] };
+    let other = Client { instance: 1, ..Client::default() };
+    {
+        let mut ledger = directory.open().unwrap();
+        let first = decided(&[&lasting, &over, &lifted].map(|ban| Decision::Ban(ban.clone())));
+        let second = Page {
+            traces: traces.to_vec(),
+            decisions: vec![Decision::Unban(lifted)],
+            positions: vec![("journald", "s=1;i=2".to_owned())],
+            clients: vec![client.clone(), other.clone()],
+            ..Page::default()
+        };
+        let third = Page { clients: vec![client.clone()], ..Page::default() };
+        ledger.write(&[first, second, third], NOW).unwrap();
+    }
+    let memory = memory(&directory.open().unwrap());
+    assert_eq!(memory.bans, [over, lasting]);
+    assert_eq!(memory.traces, traces);
+    assert_eq!(memory.journal.as_deref(), Some("s=1;i=2"));
+    assert_eq!(memory.clients, [other, client]);
+}
+
+#[test]
+fn a_page_that_says_all_ends_what_it_does_not_say() {
+    let directory = Directory::new("whole");
+    let mut ledger = directory.open().unwrap();
+    let (over, gone, new) = (ban("192.0.2.1", Some(10)), ban("192.0.2.2", None), ban("192.0.2.3", None));
+    let before = Page {
+        traces: vec![trace(1, "192.0.2.9", Left::Counted)],
+        ..decided(&[Decision::Ban(over.clone()), Decision::Ban(gone)])
+    };
+    let counted = trace(2, "192.0.2.9", Left::Counted);
+    let whole = Page { whole: true, traces: vec![counted.clone()], ..decided(&[Decision::Ban(new.clone())]) };
+    ledger.write(&[before, whole], NOW).unwrap();
+    let memory = memory(&ledger);
+    assert_eq!(memory.bans, [over, new], "past bans stay");
+    assert_eq!(memory.traces, [counted]);
+    assert_eq!(ledger.size().unwrap().offences, 2, "and so does evidence");
+}
+
+#[test]
+fn the_lines_that_filled_a_window_are_its_evidence() {
+    let directory = Directory::new("evidence");
+    let mut ledger = directory.open().unwrap();
+    let lefts = [Left::Counted, Left::Counted, Left::Nothing, Left::Counted, Left::Filled(3)];
+    let traces: Vec<Trace> =
+        (1..).zip(lefts).map(|(second, left)| trace(second, "192.0.2.9", left)).collect();
+    let other = trace(9, "192.0.2.8", Left::Counted);
+    let page = Page { traces: [traces, vec![other]].concat(), ..Page::default() };
+    ledger.write(&[page], NOW).unwrap();
+    let sql = "SELECT time / 1000000 FROM offence WHERE evidence = 1 ORDER BY id";
+    let mut statement = ledger.connection.prepare(sql).unwrap();
+    let times = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>();
+    assert_eq!(times.unwrap(), [2, 4, 5]);
+}
+
+#[test]
+fn what_is_too_old_or_too_much_is_forgotten() {
+    let directory = Directory::new("prune");
+    let mut ledger = directory.open().unwrap();
+    let flood = |second, left| {
+        let traces = (0..5000).map(|_| trace(second, "192.0.2.9", left)).collect();
+        Page { traces, ..Page::default() }
+    };
+    let past = (1..=1500).map(|n: u32| {
+        let offender = format!("10.0.{}.{}", n / 250, n % 250);
+        Decision::Ban(ban(&offender, Some(i64::from(n % 50) + 10)))
+    });
+    let bans = decided(&past.chain([Decision::Ban(ban("192.0.2.1", None))]).collect::<Vec<_>>());
+    ledger.write(&[flood(50, Left::Filled(1)), bans, flood(60, Left::Counted)], NOW).unwrap();
+    let Size { bytes, offences, bans } = ledger.size().unwrap();
+    assert!(bytes > 0);
+    assert_eq!(offences, 2000, "half of them evidence");
+    assert!((971..=1001).contains(&bans), "{bans}");
+    let later = Timestamp::from_secs(1055);
+    ledger.write(&[Page::default()], later).unwrap();
+    assert_eq!(ledger.size().unwrap().offences, 1000);
+    ledger.write(&[Page::default()], later + Span::from_secs(1000)).unwrap();
+    let Size { offences, bans, .. } = ledger.size().unwrap();
+    assert_eq!((offences, bans), (0, 1), "who is banned for ever stays");
+}
+
+#[test]
+fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+    let directory = Directory::new("migration");
+    let old = Connection::open(directory.file()).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.execute_batch(
+        "INSERT INTO ban VALUES ('192.0.2.1', 'sshd', 'auto', '[\"22/tcp\"]', 1000000, NULL, 2, 'it''s \"that\"');
+         INSERT INTO position VALUES ('journald', 's=1');
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let memory = memory(&directory.open().unwrap());
+    assert_eq!(memory.bans, [ban("192.0.2.1", None)]);
+    assert_eq!(memory.journal.as_deref(), Some("s=1"));
+}
+
+/// What is said of a ledger that this was done to, and whether it is damaged.
+#[track_caller]
+fn check(name: &str, damage: impl Fn(&Path), want: &str, corrupt: bool) {
+    let directory = Directory::new(name);
+    let mut ledger = directory.open().unwrap();
+    let traces = (0..2000).map(|second| trace(second, "192.0.2.9", Left::Counted)).collect();
+    ledger.write(&[Page { traces, ..Page::default() }], NOW).unwrap();
+    drop(ledger);
+    damage(&directory.file());
+    let error = directory.open().err().unwrap();
+    assert!(error.to_string().contains(want), "{error}");
+    assert_eq!(error.is_corrupt(), corrupt, "{error}");
+}
+
+#[test]
+fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
+    let garbage =
+        |path: &Path| fs::write(path, "something else entirely, and long enough to look at").unwrap();
+    check("garbage", garbage, "file is not a database", true);
+    let cut = |path: &Path| {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    };
+    check("cut", cut, "malformed", true);
+    let overwrite = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[8192..40_960].fill(0x55);
+        fs::write(path, bytes).unwrap();
+    };
+    check("overwritten", overwrite, "", true);
+    let later = |path: &Path| {
+        Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    };
+    check("later", later, "its version is 99, and this banstream knows 2", false);
+    let folder = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir(path).unwrap();
+    };
+    check("folder", folder, "unable to open", false);
+}
+
+#[test]
+fn a_ledger_has_one_daemon_at_a_time() {
+    let directory = Directory::new("lock");
+    let first = directory.open().unwrap();
+    let error = directory.open().err().unwrap();
+    assert!(error.is_locked() && !error.is_corrupt(), "{error}");
+    drop(first);
+    assert!(directory.open().is_ok());
+}
+
+#[test]
+fn what_is_set_aside_keeps_its_bytes_and_takes_no_other_s_name() {
+    let directory = Directory::new("aside");
+    for (text, want) in [("one", "ledger.db.now"), ("two", "ledger.db.now.1"), ("three", "ledger.db.now.2")] {
+        fs::write(directory.file(), text).unwrap();
+        assert_eq!(Ledger::set_aside(&directory.0, "now").unwrap(), directory.0.join(want));
+        assert_eq!(fs::read_to_string(directory.0.join(want)).unwrap(), text);
+        assert!(!directory.file().exists());
+    }
+}
+
+#[test]
+fn a_ledger_can_be_read_without_writing_anything() {
+    let directory = Directory::new("read");
+    let ban = ban("192.0.2.1", None);
+    let mut writer = directory.open().unwrap();
+    writer.write(&[decided(&[Decision::Ban(ban.clone())])], NOW).unwrap();
+    // As after a crash: the file, and a log of what is not in it yet.
+    let copy = Directory::new("read-copy");
+    for name in [FILE, "ledger.db-wal"] {
+        fs::copy(directory.0.join(name), copy.0.join(name)).unwrap();
+    }
+    let before: Vec<_> = fs::read_dir(&copy.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(memory(&Ledger::open_to_read(&copy.0, LIMITS).unwrap()).bans, [ban]);
+    let after: Vec<_> = fs::read_dir(&copy.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_file_that_was_taken_away_is_not_written_into() {
+    let directory = Directory::new("taken");
+    let mut ledger = directory.open().unwrap();
+    fs::remove_file(directory.file()).unwrap();
+    assert!(ledger.write(&[Page::default()], NOW).unwrap_err().is_corrupt());
+}
+
+#[test]
+fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
+    use crate::detect::{Growth, Jail, Settings, Watch};
+    use crate::engine::{Clock, Engine, Unattested};
+    use crate::entry::records::Records;
+    use crate::entry::{Decoder, Format};
+    use crate::grammar::Grammar;
+
+    let text = "program: p\n\na:\n    nothing <ip>\n    wrong <ip> <text>\n";
+    let grammar = Grammar::load("g", "g.grammar", text).unwrap().0;
+    let jail = Jail {
+        name: "j".into(),
+        watches: vec![Watch { grammar: "g".into(), headings: vec!["a".into()] }],
+        max_retry: 9.try_into().unwrap(),
+        find_time: Span::from_secs(60),
+        ban_time: None,
+        ports: [].into(),
+        ignore: Vec::new(),
+    };
+    let growth = Growth { factor: 1.0, cap: Span::ZERO, decay: Span::ZERO, jitter: 0.0 };
+    let (ignore, widths, max_offenders) = (Vec::new(), model::Widths::default(), 9.try_into().unwrap());
+    let settings = Settings { jails: vec![jail], ignore, widths, max_offenders, growth };
+    let grammars = std::sync::Arc::new(Grammars::new(vec![grammar]).unwrap());
+    let mut engine = Engine::new(settings, grammars.clone(), Decoder::new(jiff::tz::TimeZone::UTC));
+    let mut records = Records::new(Format::Line);
+    let long = format!("<38>Nov 24 00:00:00 h p[7]: wrong 192.0.2.2 {}", "\u{e9}".repeat(400));
+    for line in
+        ["<38>Nov 24 00:00:00 h p[7]: harmless", "<38>Nov 24 00:00:00 h p[7]: wrong 192.0.2.1 \u{1b}x", &long]
+    {
+        records.push(line.as_bytes());
+    }
+    engine.take(&mut records, Clock::At(NOW), Unattested::Accept);
+    let (traces, evidence) = engine.traces();
+
+    let directory = Directory::new("lines");
+    let mut ledger = directory.open().unwrap();
+    ledger.write(&[Page { traces, evidence, grammars, ..Page::default() }], NOW).unwrap();
+    let sql = "SELECT offender || ' ' || grammar || ' ' || heading || ' ' || rule, message FROM offence ORDER BY id";
+    let mut statement = ledger.connection.prepare(sql).unwrap();
+    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?));
+    let rows: Vec<_> = statement.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap();
+    let cut = &long.as_bytes()[long.find("wrong").unwrap()..][..512];
+    let want = [("192.0.2.1 g a 5", &b"wrong 192.0.2.1 \x1bx"[..]), ("192.0.2.2 g a 5", cut)];
+    assert_eq!(rows, want.map(|(row, message)| (row.to_owned(), message.to_vec())));
+}
