@@ -94,6 +94,22 @@ fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
 }
 
 #[test]
+fn the_place_is_known_before_anything_was_read() {
+    let directory = Directory::new("place");
+    let mut file = directory.file("one");
+    file.write_as("cron", "cron", 1..=10);
+    let first = Follower::open(directory.journal(), None).unwrap();
+    let opened = first.position().map(str::to_owned);
+    let (_, stopped) = channel();
+    let ended = first.run(&stopped, |_| panic!("nothing is there to read"));
+    assert!(opened.is_some() && opened == ended);
+    // Nobody reads meanwhile; then somebody who wants other programs, too.
+    file.write(11..=500);
+    let mut second = directory.follow(ended.as_deref());
+    assert_eq!(second.until(490), (11..=500).collect::<Vec<_>>());
+}
+
+#[test]
 fn what_is_no_cursor_leads_to_the_tail() {
     let directory = Directory::new("nonsense");
     let mut file = directory.file("one");

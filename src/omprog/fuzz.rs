@@ -38,6 +38,7 @@ pub(crate) fn conversation(input: &[u8]) {
         }
         assert!(protocol.unsent().is_empty() || protocol.unsent().ends_with(b"\n"));
         assert!(!protocol.is_asked() || !protocol.wants_input());
+        assert_eq!(protocol.first(), taken as u64);
     }
     // Where nothing is refused and no line is a mark, each line has been taken or is held.
     if !confirm && !transactions {
