@@ -184,6 +184,8 @@ impl Bookkeeper {
             metrics: LedgerMetrics::new(metrics),
             health: health.clone(),
         };
+        // Where there is to be no ledger none fails.
+        bookkeeper.metrics.up.set(1.0);
         let memory = bookkeeper.remember(grammars);
         (bookkeeper, Book { entries: sender, shared, count: 0, has_gap: false }, memory)
     }
