@@ -1,6 +1,6 @@
 //! Counts one attempt once, though a server may write several lines for it.
 //!
-//! OpenSSH writes `Invalid user`, PAM's line, `Failed password` and `Connection closed` for one wrong password.
+//! OpenSSH writes `Invalid user`, `error: PAM`, `Failed password` and `Connection closed` for one wrong password.
 //! Each is a voice of its own. Within one session (the lines of one process about one address) each voice says
 //! one thing once, so the voice that spoke most often says how many attempts there were, and a line counts only
 //! if it raises that number.
