@@ -373,6 +373,7 @@ mod tests {
             ("endlessh", &["preauth-abuse"]),
             ("sftpgo", &["auth-failure", "preauth-abuse"]),
             ("squid", &["auth-failure", "bad-request", "forbidden"]),
+            ("portscan", &["port-scan"]),
         ];
         let grammars = grammars
             .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
@@ -391,7 +392,7 @@ mod tests {
     fn an_empty_configuration_protects_ssh_ftp_and_http() {
         let config = read(&[]).unwrap();
         let names: Vec<&str> = config.jails.iter().map(|jail| &*jail.name).collect();
-        assert_eq!(names, ["ftp", "http-auth", "http-flood", "http-probe", "sshd"]);
+        assert_eq!(names, ["ftp", "http-auth", "http-flood", "http-probe", "portscan", "sshd"]);
         let sshd = Jail {
             name: "sshd".into(),
             watches: vec![
@@ -457,8 +458,16 @@ mod tests {
     fn a_jail_is_made_and_unmade() {
         let names =
             |config: &Config| config.jails.iter().map(|j| j.name.to_string()).collect::<Vec<_>>().join(" ");
-        check(&["[jail.http-flood]\nenabled = false"], names, "ftp http-auth http-probe sshd".into());
-        check(&["[jail.b]\ngrammars = ['sshd']"], names, "b ftp http-auth http-flood http-probe sshd".into());
+        check(
+            &["[jail.http-flood]\nenabled = false"],
+            names,
+            "ftp http-auth http-probe portscan sshd".into(),
+        );
+        check(
+            &["[jail.b]\ngrammars = ['sshd']"],
+            names,
+            "b ftp http-auth http-flood http-probe portscan sshd".into(),
+        );
     }
 
     #[test]
@@ -698,7 +707,7 @@ ban-time = '1h'
         wrong(
             "jail.sshd.grammars = ['postfix']",
             &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache audit caddy dropbear endlessh ftpd haproxy lighttpd nginx proftpd pure-ftpd sftpgo squid sshd \
+             there are apache audit caddy dropbear endlessh ftpd haproxy lighttpd nginx portscan proftpd pure-ftpd sftpgo squid sshd \
              traefik vsftpd"],
         );
         wrong(

@@ -42,6 +42,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("haproxy", include_str!("../grammars/haproxy.grammar")),
     ("lighttpd", include_str!("../grammars/lighttpd.grammar")),
     ("nginx", include_str!("../grammars/nginx.grammar")),
+    ("portscan", include_str!("../grammars/portscan.grammar")),
     ("proftpd", include_str!("../grammars/proftpd.grammar")),
     ("pure-ftpd", include_str!("../grammars/pure-ftpd.grammar")),
     ("sftpgo", include_str!("../grammars/sftpgo.grammar")),
