@@ -65,6 +65,108 @@ fn attacks_end_in_bans(log: &str, servers: &[&str]) {
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn as_many_attempts_as_were_made_through_rsyslog() {
+    as_many_attempts_as_were_made("rsyslog", &[3], &["apache-missing", "apache-probe"]);
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn as_many_attempts_as_were_made_through_journald() {
+    as_many_attempts_as_were_made("journald", &[2, 4], &[]);
+}
+
+/// Whatever is done, and however many lines a server writes about it: k - 1 times is once too few for a ban, and
+/// once more is enough.
+#[track_caller]
+fn as_many_attempts_as_were_made(log: &str, ks: &[usize], more: &[&str]) {
+    let ways = [WAYS, more].concat();
+    let lab = Lab::up(log);
+    let _daemon = lab.start("");
+    for &k in ks {
+        lab.write_config(&format!(
+            "maxretry = {k}\njail.http-probe.maxretry = {k}\njail.http-flood.maxretry = {k}\nenforce.mode = 'none'\n"
+        ));
+        lab.sh("banstream reload");
+        // Each way has a source of its own, called so in a list of bans.
+        let source = |n: usize| match k {
+            2 => (format!("2001:db8:bad:{n}::1"), format!("\"2001:db8:bad:{n}::/64\"")),
+            _ => (format!("198.51.100.{n}"), format!("\"198.51.100.{n}\"")),
+        };
+        let fail_each = |times: usize| {
+            let queue = Mutex::new(ways.iter().zip(1..));
+            let work = || {
+                loop {
+                    let next = queue.lock().expect("no other has failed").next();
+                    let Some((way, n)) = next else { return };
+                    let (mut words, source, times) = (way.split(' '), source(n).0, times.to_string());
+                    let way = words.next().expect("a way");
+                    let words: Vec<&str> = [way, &source, &times].into_iter().chain(words).collect();
+                    assert_eq!(lab.attempts(&words), "0\n", "{words:?}");
+                }
+            };
+            thread::scope(|scope| (0..WORKERS).for_each(|_| drop(scope.spawn(work))));
+        };
+        let banned = || -> Vec<&str> {
+            let bans = lab.sh("banstream bans --json");
+            ways.iter().zip(1..).filter(|(_, n)| bans.contains(&source(*n).1)).map(|(way, _)| *way).collect()
+        };
+
+        fail_each(k - 1);
+        let (last, shown) = source(99);
+        lab.attack("ssh", &last, k);
+        lab.wait_until("the last is banned", || lab.sh("banstream bans --json").contains(&shown));
+        assert_eq!(banned(), [""; 0], "{} attempts came to {k}", k - 1);
+        fail_each(1);
+        lab.comes_true(|| banned() == ways);
+        assert_eq!(banned(), ways, "{k} attempts did not come to {k}");
+    }
+}
+
+/// How one can fail at a server: a way of `e2e/attack`, a user name and a password.
+const WAYS: &[&str] = &[
+    "pure-ftpd-once", // first, because it waits for seconds after each
+    "pure-ftpd",
+    "pure-ftpd oracle",
+    "ssh",
+    "ssh oracle",
+    "ssh root",
+    "ssh-once",
+    "ssh-once oracle",
+    "ssh-keyboard",
+    "ssh-keyboard oracle",
+    "ssh-keyboard-once",
+    "ssh-key",
+    "ssh-key oracle",
+    "ssh-key-first",
+    "ssh-key-first oracle",
+    "ssh-strict root",
+    "ssh-strict root sesame", // PermitRootLogin no
+    "ssh-strict bob",         // AllowUsers
+    "ssh-strict-once",        // MaxAuthTries 3
+    "ssh-strict-once oracle",
+    "ssh-no-cipher",
+    "ssh-silent",
+    "ssh-http",
+    "ftp",
+    "ftp oracle",
+    "ftp-once",
+    "proftpd",
+    "proftpd oracle",
+    "proftpd-once",
+    "http",
+    "http oracle",
+    "http-missing",
+    "http-probe",
+    "http-once",
+    "apache",
+    "apache oracle",
+];
+
+/// How many of them are tried at once.
+const WORKERS: usize = 4;
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn rsyslog_keeps_what_is_logged_while_the_daemon_is_away() {
     nothing_is_lost_while_the_daemon_is_away("rsyslog");
 }
@@ -170,6 +272,46 @@ fn a_user_name_can_get_nobody_banned() {
         }
     });
     assert!(lab.reaches("198.51.100.77"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_scan_of_ports_that_rsyslog_tells_of_ends_in_a_ban() {
+    a_scan_of_ports_ends_in_a_ban("rsyslog");
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_scan_of_ports_that_journald_tells_of_ends_in_a_ban() {
+    a_scan_of_ports_ends_in_a_ban("journald");
+}
+
+/// Each packet to a closed port counts once; those to an open one, and what a local user makes up, do not.
+#[track_caller]
+fn a_scan_of_ports_ends_in_a_ban(log: &str) {
+    const ENOUGH: usize = 20;
+    let lab = Lab::up(log);
+    let _daemon = lab.start("");
+    lab.sh("portscan nflog");
+    let (patient, visitor, invented) = ("198.51.100.1", "198.51.100.2", "198.51.100.77");
+    lab.attack("scan", patient, ENOUGH - 1);
+    lab.attack("http-open", visitor, 2 * ENOUGH);
+    lab.sh(&format!(
+        "for i in {{1..{ENOUGH}}}; do
+             runuser -u alice -- logger -p kern.info -t kernel \\
+                 'banstream-portscan: IN=eth0 OUT= MAC= SRC={invented} DST=203.0.113.1 LEN=60 PROTO=TCP DPT=23 SYN URGP=0 '
+         done"
+    ));
+    for scanner in ["198.51.100.3", "2001:db8:bad::1"] {
+        lab.attack("scan", scanner, 100);
+        lab.wait_until(&format!("{scanner} is banned"), || lab.is_banned(scanner));
+        assert!(!lab.reaches(scanner), "{scanner} still gets through");
+    }
+    for harmless in [patient, visitor, invented] {
+        assert!(!lab.is_banned(harmless), "{harmless} is banned");
+    }
+    lab.attack("scan", patient, 1);
+    lab.wait_until("one packet more is enough", || lab.is_banned(patient));
 }
 
 #[test]
@@ -311,12 +453,20 @@ impl Lab {
 
     /// Fails where this has not become true after a while.
     #[track_caller]
-    fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    fn wait_until(&self, what: &str, holds: impl FnMut() -> bool) {
+        assert!(self.comes_true(holds), "never: {what}");
+    }
+
+    /// Whether this has become true after a while.
+    fn comes_true(&self, mut holds: impl FnMut() -> bool) -> bool {
         let began = Instant::now();
         while !holds() {
-            assert!(began.elapsed() < PATIENCE, "never: {what}");
+            if began.elapsed() > PATIENCE {
+                return false;
+            }
             thread::sleep(Duration::from_millis(50));
         }
+        true
     }
 }
 
