@@ -16,12 +16,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::detect::{Growth, Jail, MANUAL, Watch};
 use crate::engine::Unattested;
 use crate::model::{Offender, Span, Widths};
 
 pub use fault::Faults;
+use value::Ignored;
 use written::Reader;
 pub use written::Written;
 
@@ -36,6 +38,10 @@ pub struct Config {
     pub ledger: Retention,
     /// Who is never banned by any jail.
     pub ignore: Vec<Offender>,
+    /// Files that list who else is not banned, by the jail that named it or by all.
+    pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
+    /// How long a login protects from the jails' bans; not at all where zero.
+    pub protect_logins: Span,
     /// What one offender is.
     pub widths: Widths,
     /// How many offenders are watched at once.
@@ -149,7 +155,8 @@ const GRAMMAR_DIRECTORY: &str = "grammar-directory";
 fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) -> Option<Config> {
     let grammar_directory = top.value(GRAMMAR_DIRECTORY, value::path);
     let state_directory = top.value("state-directory", value::path);
-    let ignore = top.list("ignoreip", value::offender);
+    let ignore = top.list("ignoreip", value::ignored);
+    let protect_logins = top.value("protect-logins", value::time_or_none);
     let v4 = top.value("ipv4-prefix", value::whole(8..=32));
     let v6 = top.value("ipv6-prefix", value::whole(16..=128));
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
@@ -170,15 +177,23 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let metrics = top.table("metrics", |t| t.value("listen", value::unless_empty(value::socket_address)));
     let enforce = top.table("enforce", enforce);
     let jails = top.tables("jail", |name, t| jail(name, t, sentence, grammars));
+    let (ignore, files) = split(ignore?);
+    let mut ignore_files: Vec<_> = files.into_iter().map(|file| (None, file)).collect();
+    let jails = jails?.into_iter().flatten().map(|(jail, files)| {
+        ignore_files.extend(files.into_iter().map(|file| (Some(Arc::clone(&jail.name)), file)));
+        jail
+    });
     Some(Config {
         grammar_directory: grammar_directory?,
         state_directory: state_directory?,
         ledger: ledger?,
-        ignore: ignore?,
+        ignore,
+        jails: jails.collect(),
+        ignore_files,
+        protect_logins: protect_logins?,
         widths: Widths { v4: v4?, v6: v6? },
         max_offenders: NonZeroUsize::new(max_offenders?)?,
         growth: growth?,
-        jails: jails?.into_iter().flatten().collect(),
         journald: journald?,
         socket: socket?,
         control: control?,
@@ -205,13 +220,25 @@ impl Sentence {
     }
 }
 
-/// The jail, if it is enabled.
+/// Those that are addresses and prefixes, and those that are files.
+fn split(ignored: Vec<Ignored>) -> (Vec<Offender>, Vec<PathBuf>) {
+    let (mut offenders, mut files) = (Vec::new(), Vec::new());
+    for one in ignored {
+        match one {
+            Ignored::Offender(offender) => offenders.push(offender),
+            Ignored::File(file) => files.push(file),
+        }
+    }
+    (offenders, files)
+}
+
+/// The jail and the files that its `ignoreip` names, if it is enabled.
 fn jail(
     name: &str,
     t: &mut Reader<'_, '_>,
     inherited: Sentence,
     grammars: &BTreeMap<String, Vec<String>>,
-) -> Option<Option<Jail>> {
+) -> Option<Option<(Jail, Vec<PathBuf>)>> {
     if !value::is_name(name) || name == MANUAL {
         let what = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual`";
         t.fault(None, what.to_owned());
@@ -226,7 +253,7 @@ fn jail(
     let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
     let sentence = Sentence::read(t, inherited);
     let ports = t.list("ports", value::ports);
-    let ignore = t.list("ignoreip", value::offender);
+    let ignore = t.list("ignoreip", value::ignored);
 
     let (mut watched, offences) = (watched?, offences?);
     watched.sort_unstable();
@@ -249,6 +276,7 @@ fn jail(
     let mut ports = ports?.concat();
     ports.sort_unstable();
     ports.dedup();
+    let (ignore, files) = split(ignore?);
     let jail = Jail {
         name: name.into(),
         watches,
@@ -256,9 +284,9 @@ fn jail(
         find_time: sentence.find_time?,
         ban_time: sentence.ban_time?,
         ports: ports.into(),
-        ignore: ignore?,
+        ignore,
     };
-    Some(enabled?.then_some(jail))
+    Some(enabled?.then_some((jail, files)))
 }
 
 fn growth(t: &mut Reader<'_, '_>) -> Option<Growth> {
@@ -483,6 +511,33 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_banned_may_stand_in_files() {
+        let files = |config: &Config| {
+            let shown = |(jail, file): &(Option<Arc<str>>, PathBuf)| {
+                format!("{} {}", jail.as_deref().unwrap_or("all"), file.display())
+            };
+            (config.ignore.len(), config.ignore_files.iter().map(shown).collect::<Vec<_>>().join(", "))
+        };
+        let text = "ignoreip = ['::1', 'file:/a']\njail.sshd.ignoreip = ['file:/b', 'file:/c']\n\
+                    jail.ftp = {enabled = false, ignoreip = ['file:/d']}";
+        check(&[text], files, (1, "all /a, sshd /b, sshd /c".into()));
+    }
+
+    #[test]
+    fn a_login_protects_for_a_week_or_not_at_all() {
+        let span = |config: &Config| config.protect_logins.as_secs_ceil();
+        check(&[], span, 604_800);
+        check(&["protect-logins = '0s'"], span, 0);
+        check(&["protect-logins = 0"], span, 0);
+        wrong(
+            "protect-logins = false",
+            &[
+                "1:18: `protect-logins` wants a time such as `10m`, `1h 30m` or a number of seconds, not `false`",
+            ],
+        );
+    }
+
+    #[test]
     fn ports_are_written_in_many_ways() {
         let ports = |config: &Config| {
             jail(config, "ftp").ports.iter().map(crate::model::Port::to_string).collect::<Vec<_>>().join(" ")
@@ -548,10 +603,10 @@ maxretry = 0
 1.toml:4:1: no key is called `ban-time` here; did you mean `bantime`?
 ban-time = '1h'
 ^
-2.toml:2:2: `ignoreip` wants an address or a prefix such as `192.0.2.0/24`, not `é`
+2.toml:2:2: `ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `é`
 \t'é', '::/129']
 \t^
-2.toml:2:7: `ignoreip` wants an address or a prefix such as `192.0.2.0/24`, not `::/129`
+2.toml:2:7: `ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `::/129`
 \t'é', '::/129']
 \t     ^";
         assert_eq!(read(&[jail, "ignoreip = [\n\t'é', '::/129']"]), Err(want.to_owned()));
@@ -641,7 +696,8 @@ ban-time = '1h'
 
     #[test]
     fn an_address_that_is_none_is_refused() {
-        let prefix = "`ignoreip` wants an address or a prefix such as `192.0.2.0/24`";
+        let prefix = "`ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`";
+        wrong("ignoreip = ['file:allow.list']", &[&format!("1:13: {prefix}, not `file:allow.list`")]);
         wrong("ignoreip = ['::1', 'localhost']", &[&format!("1:20: {prefix}, not `localhost`")]);
         wrong(
             "ignoreip = ['10.0.0.0/33', '']",
@@ -714,6 +770,12 @@ ban-time = '1h'
             "jail.sshd.offences = ['auth-failures']",
             &[
                 "1:23: `offences` wants a heading of its grammars, not `auth-failures`; did you mean `auth-failure`?",
+            ],
+        );
+        wrong(
+            "jail.sshd.offences = ['login']",
+            &[
+                "1:23: `offences` wants a heading of its grammars, not `login`; there are auth-failure preauth-abuse",
             ],
         );
         wrong(

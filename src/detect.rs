@@ -9,6 +9,7 @@
 mod allow;
 mod bans;
 mod curve;
+mod login;
 mod recent;
 mod session;
 mod trace;
@@ -25,8 +26,10 @@ use crate::model::{
     Ban, Decision, GrammarId, HeadingId, Kind, Offence, Offender, Port, Span, Timestamp, Widths,
 };
 use allow::AllowList;
+pub use allow::{Guard, List};
 use bans::Bans;
 use curve::Past;
+use login::Logins;
 use recent::Recent;
 use session::Sessions;
 use window::Windows;
@@ -80,8 +83,10 @@ pub struct Growth {
 pub struct Settings {
     /// The jails, no two of one name.
     pub jails: Vec<Jail>,
-    /// Who is never banned by any jail.
-    pub ignore: Vec<Offender>,
+    /// Who is never banned by any jail, and why.
+    pub ignore: Vec<(Offender, List)>,
+    /// How long a login protects from the jails' bans; not at all where zero.
+    pub protect_logins: Span,
     /// What one offender is.
     pub widths: Widths,
     /// How many offenders all jails together watch at once; the one longest unseen makes room.
@@ -99,6 +104,7 @@ pub struct Detector {
     /// For each grammar and heading the cells that count it.
     watchers: Vec<Vec<Vec<u16>>>,
     past: Recent<(Offender, u64), Past>,
+    logins: Logins,
     bans: Bans,
     hasher: DefaultHashBuilder,
 }
@@ -154,8 +160,8 @@ pub struct Spared {
     pub offender: Offender,
     /// From which jail.
     pub jail: Arc<str>,
-    /// The member of `ignoreip` that protects them.
-    pub by: Offender,
+    /// What protects them.
+    pub by: Guard,
 }
 
 /// The jail that operators' bans belong to.
@@ -168,6 +174,7 @@ impl Detector {
         let mut detector = Self {
             past: Recent::new(settings.max_offenders.get()),
             allow: AllowList::default(),
+            logins: Logins::default(),
             cells: Vec::new(),
             watchers: Vec::new(),
             bans: Bans::default(),
@@ -179,7 +186,7 @@ impl Detector {
     }
 
     /// Goes on under other settings: bans stay, and so do the counts of jails that are still there by name.
-    /// What comes back are the bans lifted because `ignoreip` now protects their offender.
+    /// What comes back are the bans lifted because a list now protects their offender.
     pub fn reconfigure(&mut self, settings: Settings, grammars: &Grammars) -> Vec<Decision> {
         self.settings = settings;
         let before = std::mem::take(&mut self.cells);
@@ -187,7 +194,7 @@ impl Detector {
         self.lift_protected()
     }
 
-    /// Lifts the jails' bans on those whom `ignoreip` protects, and forgets that they had any.
+    /// Lifts the jails' bans on those whom a list protects, and forgets that they had any.
     pub fn lift_protected(&mut self) -> Vec<Decision> {
         let protected =
             |ban: &&Ban| ban.kind == Kind::Auto && self.protector(ban.offender, &ban.jail).is_some();
@@ -216,7 +223,7 @@ impl Detector {
                     Some(cell) => (cell.windows.resized(full, span, limit), cell.sessions),
                     None => (Windows::new(full, span, limit), Sessions::new(span)),
                 };
-                let allow = AllowList::new(jail.ignore.iter().copied());
+                let allow = AllowList::new(jail.ignore.iter().map(|who| (*who, List::Ignored)));
                 Cell { jail: jail.clone(), allow, windows, sessions }
             })
             .collect();
@@ -348,7 +355,9 @@ impl Detector {
         let Some(cell) = self.cells.get_mut(number) else { return };
         cell.windows.forget(offender);
         let jail = cell.jail.clone();
-        if let Some(by) = self.protector(offender, &jail.name) {
+        let login = |logins: &mut Logins| logins.forgive(offender, at, self.settings.protect_logins);
+        let by = self.protector(offender, &jail.name);
+        if let Some(by) = by.or_else(|| login(&mut self.logins).map(Guard::Login)) {
             seen.spared.push(Spared { offender, jail: jail.name, by });
             return;
         }
@@ -388,8 +397,15 @@ impl Detector {
         }
     }
 
-    /// Who in `ignoreip` protects the offender from this jail.
-    fn protector(&self, offender: Offender, jail: &str) -> Option<Offender> {
+    /// Notes a login that went well, which protects its sender from the jails for a while.
+    pub fn logged_in(&mut self, login: &Offence, now: Timestamp) {
+        // An IPv4 prefix may be shared by many; only the one address has proved anything.
+        let widths = Widths { v4: 32, ..self.settings.widths };
+        self.logins.note(Offender::behind(login.address, widths), login.time.min(now));
+    }
+
+    /// What list protects the offender from this jail.
+    fn protector(&self, offender: Offender, jail: &str) -> Option<Guard> {
         let cell = self.cells.iter().find(|cell| *cell.jail.name == *jail);
         self.allow.protects(offender).or_else(|| cell?.allow.protects(offender))
     }
@@ -398,14 +414,14 @@ impl Detector {
     ///
     /// # Errors
     ///
-    /// The member of `ignoreip` that protects the offender.
+    /// What list protects the offender. That somebody logged in from there does not.
     pub fn ban(
         &mut self,
         offender: Offender,
         span: Option<Span>,
         reason: &str,
         now: Timestamp,
-    ) -> Result<Decision, Offender> {
+    ) -> Result<Decision, Guard> {
         if let Some(by) = self.protector(offender, MANUAL) {
             return Err(by);
         }

@@ -16,7 +16,7 @@ use crate::detect::{Detector, Seen, Settings, Trace};
 use crate::entry::records::{Piece, Records};
 use crate::entry::{Decoder, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
-use crate::model::{Ban, Decision, GrammarId, Offence, Timestamp};
+use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
 pub use forgers::Forgers;
 pub use strangers::{Kind, Strangers};
 
@@ -128,12 +128,14 @@ pub struct GrammarTally {
     pub harmless: u64,
     /// Of these, as far as they were looked at: those that name an address and that no rule knows.
     pub unmatched: u64,
-    /// An offence, were it not that its sender is known to be somebody else.
+    /// An offence or a login, were it not that its sender is known to be somebody else.
     pub forged: Forgers,
-    /// An offence, were it not that nobody knows who wrote it, and that is [refused](Unattested::Refuse).
+    /// An offence or a login, were it not that nobody knows who wrote it, and that is [refused](Unattested::Refuse).
     pub refused: u64,
     /// Offences by heading.
     pub offences: Vec<u64>,
+    /// Logins that went well.
+    pub logins: u64,
 }
 
 impl Tally {
@@ -159,6 +161,7 @@ impl Tally {
             mine.unmatched += other.unmatched;
             mine.forged.add(&other.forged);
             mine.refused += other.refused;
+            mine.logins += other.logins;
             if mine.offences.len() < other.offences.len() {
                 mine.offences.resize(other.offences.len(), 0);
             }
@@ -178,7 +181,7 @@ impl Tally {
         self.malformed.clear();
         self.grammars.resize_with(grammars.iter().count(), GrammarTally::default);
         for (tally, grammar) in self.grammars.iter_mut().zip(grammars.iter()) {
-            (tally.harmless, tally.unmatched, tally.refused) = (0, 0, 0);
+            (tally.harmless, tally.unmatched, tally.refused, tally.logins) = (0, 0, 0, 0);
             tally.forged.clear();
             tally.offences.clear();
             tally.offences.resize(grammar.headings().len(), 0);
@@ -289,7 +292,10 @@ impl<'p> Engine<'p> {
                 *latest = offence.time.max(*latest);
                 ended.extend(detector.expire(*latest));
             }
-            detector.observe(offence, *latest, seen);
+            match offence.heading {
+                HeadingId::LOGIN => detector.logged_in(offence, *latest),
+                _ => detector.observe(offence, *latest, seen),
+            }
         }
         Report { tally: &scan.tally, seen, ended }
     }
@@ -306,6 +312,7 @@ struct Context<'g> {
 /// What was found in some records.
 #[derive(Debug, Default)]
 struct Scan {
+    /// And logins, in the order in which they came.
     offences: Vec<Offence>,
     evidence: Evidence,
     /// What lines look like that no rule knows.
@@ -338,7 +345,7 @@ impl Scan {
             let id = match outcome {
                 Outcome::Foreign => return tally.foreign += 1,
                 Outcome::Harmless(id) | Outcome::Forged(id, _) => id,
-                Outcome::Offence(offence, _) => offence.grammar,
+                Outcome::Offence(told, _) | Outcome::Login(told, _) => told.grammar,
             };
             let Some(tally) = tally.grammars.get_mut(usize::from(id.0)) else { return };
             match outcome {
@@ -354,7 +361,15 @@ impl Scan {
                     }
                 }
                 Outcome::Forged(..) => tally.forged.count(entry.witness.uid, 1),
-                Outcome::Offence(..) if !attested && unattested == Unattested::Refuse => tally.refused += 1,
+                Outcome::Offence(..) | Outcome::Login(..)
+                    if !attested && unattested == Unattested::Refuse =>
+                {
+                    tally.refused += 1;
+                }
+                Outcome::Login(login, _) => {
+                    tally.logins += 1;
+                    offences.push(login);
+                }
                 Outcome::Offence(offence, found) => {
                     let count = tally.offences.get_mut(usize::from(offence.heading.0));
                     count.into_iter().for_each(|count| *count += u64::from(entry.times));
@@ -385,6 +400,7 @@ mod tests {
         Settings {
             jails: Vec::new(),
             ignore: Vec::new(),
+            protect_logins: Span::ZERO,
             widths: Widths::default(),
             max_offenders: NonZeroUsize::MIN,
             growth: Growth { factor: 1.0, cap: Span::from_secs(1), decay: Span::from_secs(1), jitter: 0.0 },

@@ -52,6 +52,9 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
 ];
 
+/// The heading that no jail counts: what stands below it tells of a login that went well.
+const LOGIN: &str = "login";
+
 /// One program's grammar: parsed, proved and tested.
 #[derive(Debug)]
 pub struct Grammar {
@@ -108,12 +111,15 @@ impl Grammar {
             let names = variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
             let meaning = match &voice.verdict {
                 Verdict::Always(heading) => Meaning::Always(*heading as u16),
-                Verdict::Shape { cases, .. } => Meaning::First(
-                    cases
+                Verdict::Shape { cases, .. } => {
+                    let mut cases: Vec<Condition> = cases
                         .iter()
                         .filter_map(|case| Condition::new(case, &names, &source.lists, &mut faults))
-                        .collect(),
-                ),
+                        .collect();
+                    // What could be either is an offence.
+                    cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
+                    Meaning::First(cases)
+                }
             };
             voices.push(Telling { names, meaning });
         }
@@ -159,25 +165,33 @@ impl Grammar {
         &self.programs
     }
 
-    /// What its offences are called, in the order of the file.
+    /// What its offences are called, in the order of the file; `login` is none.
     pub fn headings(&self) -> &[String] {
         &self.headings
     }
 
-    /// The offence that a message tells of, if any. Whoever wrote the message is not asked about.
+    /// The offence that a message tells of, or else the login, if any. Whoever wrote the message is not asked about.
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
         let message = message.trim_ascii_end();
-        self.matcher.read(message, |reading| {
+        let mut login = None;
+        let offence = self.matcher.read(message, |reading| {
             let heading = match &self.voices.get(usize::from(reading.voice))?.meaning {
                 Meaning::Always(heading) => *heading,
                 Meaning::First(conditions) => {
                     conditions.iter().find(|condition| condition.holds(message, &reading.spans))?.heading
                 }
             };
-            Some(Found { grammar: self, heading, reading: *reading })
-        })
+            let found = Some(Found { grammar: self, heading, reading: *reading });
+            // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
+            if heading == HeadingId::LOGIN.0 {
+                login = login.or(found);
+                return None;
+            }
+            found
+        });
+        offence.or(login)
     }
 
     /// The addresses that the message can be read with, one for each voice that reads it. They are equal, or the proof
@@ -247,8 +261,16 @@ impl<'g> Found<'g> {
         self.grammar
     }
 
+    /// Whether it is a login that went well, and no offence.
+    pub fn is_login(&self) -> bool {
+        self.heading == HeadingId::LOGIN.0
+    }
+
     /// What the offence is called.
     pub fn heading(&self) -> &'g str {
+        if self.is_login() {
+            return LOGIN;
+        }
         self.grammar.headings.get(usize::from(self.heading)).map_or("", String::as_str)
     }
 
@@ -293,10 +315,12 @@ pub enum Outcome<'g> {
     Foreign,
     /// It tells of no offence.
     Harmless(GrammarId),
-    /// It would tell of an offence, but what is known of its sender contradicts it.
+    /// It would tell of an offence or a login, but what is known of its sender contradicts it.
     Forged(GrammarId, Found<'g>),
     /// It tells of an offence.
     Offence(Offence, Found<'g>),
+    /// It tells of a login that went well.
+    Login(Offence, Found<'g>),
 }
 
 impl Grammars {
@@ -339,7 +363,7 @@ impl Grammars {
         self.by_program.get(program).copied().map(GrammarId)
     }
 
-    /// Finds the offence that an entry tells of.
+    /// Finds the offence or the login that an entry tells of.
     ///
     /// Takes time linear in the message, however many grammars there are for other programs. Does not allocate.
     pub fn find(&self, entry: &Entry<'_>) -> Outcome<'_> {
@@ -360,7 +384,7 @@ impl Grammars {
             voice: VoiceId(found.reading.voice),
             pid: entry.pid,
         };
-        Outcome::Offence(offence, found)
+        if found.is_login() { Outcome::Login(offence, found) } else { Outcome::Offence(offence, found) }
     }
 }
 

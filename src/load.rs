@@ -5,6 +5,8 @@
 //!
 //! It does not know what the files mean.
 
+mod allow;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -14,8 +16,10 @@ use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::config::{Config, Written};
-use crate::detect::Settings;
+use crate::detect::{List, Settings};
 use crate::grammar::{Fault, Grammar, Grammars, SHIPPED};
+
+pub use allow::AllowFiles;
 
 /// Where the configuration is if nobody says otherwise.
 pub const CONFIG: &str = "/etc/banstream/banstream.toml";
@@ -27,17 +31,26 @@ pub struct Loaded {
     pub config: Config,
     /// What attacks look like.
     pub grammars: Arc<Grammars>,
-    /// What is doubtful in the grammars, but not wrong.
-    pub warnings: Vec<Fault>,
+    /// Who is not banned, by the files that the configuration names.
+    pub allow_files: AllowFiles,
+    /// What is doubtful in grammars and in those files, but does not keep anything from running.
+    pub warnings: Vec<String>,
 }
 
 impl Loaded {
     /// What a detector needs to know of it.
     pub fn settings(&self) -> Settings {
         let config = &self.config;
+        let (mut jails, mut ignore) = (config.jails.clone(), config.ignore.clone());
+        for (jail, file) in &config.ignore_files {
+            let jail = jail.as_ref().and_then(|name| jails.iter_mut().find(|jail| jail.name == *name));
+            let list = jail.map_or(&mut ignore, |jail| &mut jail.ignore);
+            list.extend_from_slice(self.allow_files.members(file));
+        }
         Settings {
-            jails: config.jails.clone(),
-            ignore: config.ignore.clone(),
+            jails,
+            ignore: ignore.into_iter().map(|who| (who, List::Ignored)).collect(),
+            protect_logins: config.protect_logins,
             widths: config.widths,
             max_offenders: config.max_offenders,
             growth: config.growth,
@@ -83,7 +96,9 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&headings(&grammars)).map_err(faulty)?;
-    Ok(Loaded { config, grammars: Arc::new(grammars), warnings })
+    let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
+    let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
+    Ok(Loaded { config, grammars: Arc::new(grammars), allow_files, warnings })
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is

@@ -43,13 +43,13 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     (
         "banstream_entries_forged_total",
         None,
-        "Entries that would tell of an offence, but whose sender is known to be somebody else, by its user id.",
+        "Entries that would tell of an offence or a login, but whose sender is known to be somebody else, by its user id.",
     ),
     ("banstream_entries_unattested_total", None, "Entries of which the source cannot tell who wrote them."),
     (
         "banstream_entries_refused_total",
         None,
-        "Entries that would tell of an offence, but are unattested, which the configuration refuses.",
+        "Entries that would tell of an offence or a login, but are unattested, which the configuration refuses.",
     ),
     ("banstream_drops_total", None, "What was lost or left out, by reason."),
     ("banstream_offences_total", None, "Offences found, by grammar and heading."),
@@ -61,7 +61,8 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         "Offences of offenders that the jail had banned already.",
     ),
     ("banstream_bans_total", None, "Bans decided, by jail and kind."),
-    ("banstream_bans_spared_total", None, "Bans that were earned and withheld because of ignoreip."),
+    ("banstream_bans_spared_total", None, "Bans that were earned and withheld, by jail and what protects."),
+    ("banstream_logins_total", None, "Logins that went well, by grammar."),
     ("banstream_unbans_total", None, "Bans that ended, by reason."),
     ("banstream_bans_active", None, "Bans in force."),
     ("banstream_offenders_tracked", None, "Offenders that a jail watches."),
@@ -189,6 +190,7 @@ struct GrammarCounters {
     unmatched: Counter,
     refused: Counter,
     offences: Vec<Counter>,
+    logins: Counter,
 }
 
 impl EngineMetrics {
@@ -204,6 +206,7 @@ impl EngineMetrics {
                 harmless: metrics.counter("banstream_entries_harmless_total", &name),
                 unmatched: metrics.counter("banstream_entries_unmatched_total", &name),
                 refused: metrics.counter("banstream_entries_refused_total", &name),
+                logins: metrics.counter("banstream_logins_total", &name),
                 offences: grammar.headings().iter().map(offence).collect(),
             }
         };
@@ -228,6 +231,7 @@ impl EngineMetrics {
             counters.harmless.increment(tally.harmless);
             counters.unmatched.increment(tally.unmatched);
             counters.refused.increment(tally.refused);
+            counters.logins.increment(tally.logins);
             counters
                 .offences
                 .iter()
@@ -244,7 +248,8 @@ impl EngineMetrics {
             self.metrics.dropped("offender_table_full", seen.forgotten);
         }
         for spared in &seen.spared {
-            self.metrics.counter("banstream_bans_spared_total", &[("jail", &spared.jail)]).increment(1);
+            let labels = [("jail", &*spared.jail), ("by", spared.by.name())];
+            self.metrics.counter("banstream_bans_spared_total", &labels).increment(1);
         }
     }
 }

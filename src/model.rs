@@ -47,6 +47,14 @@ impl Timestamp {
     }
 }
 
+impl fmt::Display for Timestamp {
+    /// In UTC, as RFC 3339 writes it; at the ends of years -9999 and 9999 for what lies beyond.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let beyond = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(beyond).fmt(f)
+    }
+}
+
 impl Add<Span> for Timestamp {
     type Output = Timestamp;
     fn add(self, span: Span) -> Timestamp {
@@ -298,6 +306,11 @@ pub struct GrammarId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HeadingId(pub u16);
 
+impl HeadingId {
+    /// The heading `login`, which every grammar may have: a login that went well, and no offence.
+    pub const LOGIN: Self = Self(u16::MAX);
+}
+
 /// Which voice of a grammar spoke: one rule, or one shape with all the rules that share it.
 ///
 /// Within one session a server says the same thing in several voices, and one thing in one voice once.
@@ -305,6 +318,8 @@ pub struct HeadingId(pub u16);
 pub struct VoiceId(pub u16);
 
 /// One thing that somebody did, as one entry tells it.
+///
+/// A login that went well is told in the same terms, under [`HeadingId::LOGIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offence {
     /// When.

@@ -34,7 +34,7 @@ pub fn check(paths: &[PathBuf]) -> anyhow::Result<bool> {
     let mut sound = true;
     if paths.is_empty() {
         match crate::load::load(None) {
-            Ok(Loaded { config, grammars, warnings }) => {
+            Ok(Loaded { config, grammars, warnings, .. }) => {
                 warnings.iter().for_each(|warning| println!("{warning}"));
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
                 println!(
@@ -96,6 +96,8 @@ struct Explanation<'a> {
     grammar: Option<&'a str>,
     offence: Option<&'a str>,
     user: Option<String>,
+    /// From where somebody logged in, which is no offence.
+    login: Option<String>,
     /// The line of the grammar's file where the rule stands, and that line.
     rule: Option<u32>,
     written: Option<&'a str>,
@@ -230,9 +232,15 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
         let Held { name, kind, from, to, text: held } = held;
         Hole { name, kind, from, to, text: text(held) }
     };
-    of.matches = true;
-    of.ip = Some(found.address().to_string());
-    of.offence = Some(found.heading());
+    let address = found.address().to_string();
+    if found.is_login() {
+        of.why = Some(format!("somebody logged in, which protects {address} for a while"));
+        of.login = Some(address);
+    } else {
+        of.matches = true;
+        of.ip = Some(address);
+        of.offence = Some(found.heading());
+    }
     of.user = found.user(entry.message).map(text);
     of.rule = Some(found.line());
     of.written = Some(found.written());

@@ -7,7 +7,8 @@
 //!     journald thread ─┐                  ┌─> enforcer thread ─> kernel <─ watcher thread
 //!     ingest tasks ────┼─> inbox ─> hub ──┤
 //!     stdin thread ────┤                  └─> bookkeeper thread ─> ledger
-//!     control tasks ───┘
+//!     control tasks ───┤
+//!     lookout thread ──┘
 //! ```
 //!
 //! This is the only part that spawns threads and tasks, reads the clock and knows signals. An end goes the way of
@@ -22,6 +23,7 @@ mod hub;
 mod logging;
 mod reload;
 mod sources;
+mod surroundings;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,15 +45,16 @@ use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
-use crate::model::{Offender, Timestamp};
+use crate::model::Timestamp;
 use crate::socket;
 use bookkeeper::Bookkeeper;
 use clients::Clients;
 use enforcer::{Enforcer, Voice, Watcher};
 use health::Health;
-use hub::{Hub, Input, Totals, settings, unattested};
+use hub::{Hub, Input, Totals, settings};
 use reload::Reloader;
 use sources::Sources;
+use surroundings::Surroundings;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -125,14 +128,19 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let place = (!options.dry_run).then(|| (config.state_directory.clone(), config.ledger));
     let (bookkeeper, book, memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
     let bookkeeper = spawn("bookkeeper", move || bookkeeper.run())?;
-    let own = own_addresses();
+    let around = Surroundings::look();
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
-    let mut engine = Engine::new(settings(&loaded.settings(), &own), Arc::clone(&loaded.grammars), decoder);
+    let mut engine = Engine::new(settings(&loaded, &around), Arc::clone(&loaded.grammars), decoder);
     memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
     memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
 
     let counters = EngineMetrics::new(&metrics, engine.grammars());
     let (totals, started) = (Totals::default(), now());
+    let (files, renewed_files) = threads::channel();
+    let lookout = {
+        let (around, files, inbox) = (around.clone(), loaded.allow_files.clone(), inbox.clone());
+        spawn("lookout", move || surroundings::watch(around, files, &inbox, &renewed_files))?
+    };
     let hub = Hub {
         engine,
         counters,
@@ -145,9 +153,8 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         restore,
         started,
         totals,
-        settings: loaded.settings(),
-        unattested: unattested(&loaded),
-        own,
+        loaded: loaded.clone(),
+        around,
         ticked: Instant::now(),
         looked: Instant::now(),
         renewed: Instant::now(),
@@ -166,6 +173,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         inbox: inbox.clone(),
         orders,
         firewalls,
+        files,
         loaded,
         sources,
         health,
@@ -206,14 +214,18 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     log::info!("stopping; bans stay in force");
     commands.abort();
     scrapes.inspect(tokio::task::JoinHandle::abort);
-    let Reloader { mut sources, orders, firewalls, .. } = reloader;
+    let Reloader { mut sources, orders, firewalls, files, .. } = reloader;
     sources.stop().await;
     // The enforcer ends when the last who can give it orders is gone, and that is to be the hub.
-    drop((orders, firewalls));
+    drop((orders, firewalls, files));
     inbox.send(Input::Stop).await?;
-    for (name, task) in
-        [("engine", hub), ("enforcer", enforcer), ("watcher", watcher), ("bookkeeper", bookkeeper)]
-    {
+    for (name, task) in [
+        ("engine", hub),
+        ("lookout", lookout),
+        ("enforcer", enforcer),
+        ("watcher", watcher),
+        ("bookkeeper", bookkeeper),
+    ] {
         if task.join().is_err() {
             log::error!("the {name} task had failed");
         }
@@ -266,24 +278,6 @@ fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Fire
         ..Settings::default()
     };
     Ok(Box::new(Kernel::open(settings)?))
-}
-
-/// This host's own addresses, which are never banned.
-fn own_addresses() -> Vec<Offender> {
-    let interfaces = match nix::ifaddrs::getifaddrs() {
-        Ok(interfaces) => interfaces,
-        Err(error) => {
-            log::warn!("our own addresses are not known, and so not protected: {error}");
-            return Vec::new();
-        }
-    };
-    let address = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
-        let address: std::net::IpAddr = v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))?;
-        Offender::new(address, if address.is_ipv4() { 32 } else { 128 })
-    };
-    interfaces.filter_map(address).collect()
 }
 
 /// Passes commands to the hub, and reloads to whoever reads files.

@@ -253,6 +253,33 @@ fn a_local_user_can_get_nobody_banned(log: &str) {
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn nobody_who_belongs_here_is_shut_out() {
+    let lab = Lab::up("journald");
+    lab.sh("ip route add default via 203.0.113.2; echo 198.51.100.9 >/run/allow.list");
+    let _daemon = lab.start("ignoreip = ['file:/run/allow.list']\n");
+    let spared = |source: &str, by: &str| {
+        lab.attack("ssh", source, MAX_RETRY);
+        let metric = format!("banstream_bans_spared_total{{jail=\"sshd\",by=\"{by}\"}} 1");
+        lab.wait_until(&format!("{source} is spared"), || metrics(&lab).contains(&metric));
+        assert!(!lab.is_banned(source));
+    };
+    spared("203.0.113.2", "gateway");
+    spared("198.51.100.9", "ignoreip");
+    assert_eq!(lab.log_in("ssh", "198.51.100.3", "sesame"), "1\n");
+    spared("198.51.100.3", "login");
+    // Nobody tells the daemon that the list has changed.
+    lab.sh("echo '192.0.2.0/33' >/run/allow.list");
+    lab.wait_until("the list is read again", || {
+        lab.attack("ssh", "198.51.100.9", MAX_RETRY);
+        lab.is_banned("198.51.100.9")
+    });
+    lab.sh("grep -F '/run/allow.list:1: `192.0.2.0/33` is no address' /run/banstream.log");
+    lab.sh("echo 198.51.100.9 >/run/allow.list");
+    lab.wait_until("the ban is lifted", || !lab.is_banned("198.51.100.9"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn a_user_name_can_get_nobody_banned() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -513,6 +540,10 @@ impl Drop for Daemon<'_> {
 }
 
 #[track_caller]
+fn metrics(lab: &Lab) -> String {
+    lab.sh("curl -s --unix-socket /run/banstream/control.sock http://localhost/metrics")
+}
+
 fn text(output: std::io::Result<Output>) -> String {
     let output = output.expect("nsenter");
     assert!(output.status.success(), "{output:?}");

@@ -156,3 +156,42 @@ fn clocks_that_jump() {
     }
     assert_eq!(banned, [1; 6]);
 }
+
+/// Five failures from an address, after what seems to be a login from there written by this user: who is banned, and
+/// how many lines are known to be forged.
+#[track_caller]
+fn after_a_login(uid: u32, want: (&[&str], u64)) {
+    let (mut engine, mut banned, mut forged) = (engine(), Vec::new(), 0);
+    for (pid, message) in
+        (0..).zip(["Accepted password for root"].into_iter().chain(["Failed password for root"; 5]))
+    {
+        let mut records = Records::new(Format::Journal);
+        records.push_with(|out| {
+            journal::begin(out, Timestamp::from_secs(1_800_000_000 + pid));
+            journal::push(out, b"SYSLOG_IDENTIFIER=sshd");
+            journal::push(out, format!("_PID={}", pid + 1).as_bytes());
+            journal::push(out, format!("_UID={}", if pid == 0 { uid } else { 0 }).as_bytes());
+            journal::push(out, format!("MESSAGE={message} from {ATTACKER} port 4711 ssh2").as_bytes());
+        });
+        let report = engine.take(
+            &mut records,
+            Clock::At(Timestamp::from_secs(1_800_000_000 + pid)),
+            Unattested::Accept,
+        );
+        forged += report
+            .tally
+            .grammars
+            .iter()
+            .flat_map(|tally| tally.forged.iter())
+            .map(|(_, lines)| lines)
+            .sum::<u64>();
+        banned.extend(report.seen.decisions.iter().map(|_| ATTACKER));
+    }
+    assert_eq!((&*banned, forged), want);
+}
+
+#[test]
+fn a_forged_login_protects_nobody() {
+    after_a_login(0, (&[], 0));
+    after_a_login(1000, (&[ATTACKER], 1));
+}

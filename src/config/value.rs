@@ -69,6 +69,12 @@ pub(super) fn time(value: &DeValue<'_>) -> Result<Span, Unwanted> {
     span(value).ok_or_else(|| wants("a time such as `10m`, `1h 30m` or a number of seconds", value))
 }
 
+/// A time, which may be none (`"0s"`).
+pub(super) fn time_or_none(value: &DeValue<'_>) -> Result<Span, Unwanted> {
+    let none = integer(value) == Some(0) || value.as_str().and_then(super::parse_span) == Some(Span::ZERO);
+    if none { Ok(Span::ZERO) } else { time(value) }
+}
+
 /// A time longer than none, or `None` for `"forever"` and -1.
 pub(super) fn time_or_forever(value: &DeValue<'_>) -> Result<Option<Span>, Unwanted> {
     if value.as_str() == Some("forever") || integer(value) == Some(-1) {
@@ -141,10 +147,23 @@ pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> 
     })
 }
 
-/// An address or a prefix.
-pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
-    let wanted = "an address or a prefix such as `192.0.2.0/24`";
-    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
+/// Who is not banned: an address or a prefix, or a file of them.
+pub(super) enum Ignored {
+    Offender(Offender),
+    File(PathBuf),
+}
+
+/// An address, a prefix, or `file:` with a path from the root.
+pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, Unwanted> {
+    let read = |text: &str| match text.strip_prefix("file:") {
+        None => text.parse().ok().map(Ignored::Offender),
+        Some(path) => {
+            (path.starts_with('/') && !path.contains('\0')).then(|| Ignored::File(PathBuf::from(path)))
+        }
+    };
+    let wanted =
+        "an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`";
+    value.as_str().and_then(read).ok_or_else(|| wants(wanted, value))
 }
 
 /// An address with a port, to listen on.

@@ -24,7 +24,8 @@ fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
 fn settings(jails: &[Jail]) -> Settings {
     Settings {
         jails: jails.to_vec(),
-        ignore: vec!["198.51.100.0/24".parse().unwrap()],
+        ignore: vec![("198.51.100.0/24".parse().unwrap(), List::Ignored)],
+        protect_logins: Span::from_secs(1000),
         widths: Widths::default(),
         max_offenders: NonZeroUsize::new(100).unwrap(),
         growth: GROWTH,
@@ -101,7 +102,7 @@ fn who_is_protected_is_spared() {
     let spared = Spared {
         offender: "198.51.100.9".parse().unwrap(),
         jail: "j".into(),
-        by: "198.51.100.0/24".parse().unwrap(),
+        by: Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored),
     };
     assert_eq!((seen.spared, seen.decisions, detector.banned()), (vec![spared], vec![], 0));
 }
@@ -171,7 +172,7 @@ fn an_operator_bans_and_unbans() {
     assert!(detector.ban("203.0.113.0/24".parse().unwrap(), None, "rude", now).is_ok());
     assert_eq!(
         detector.ban("198.51.100.0/25".parse().unwrap(), None, "", now),
-        Err("198.51.100.0/24".parse().unwrap())
+        Err(Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored))
     );
     assert_eq!(detector.banned(), 4);
     let lifted = |decisions: Vec<Decision>| decisions.len();
@@ -201,7 +202,7 @@ fn a_reload_loses_neither_ban_nor_count() {
     detector.observe(&offence(3, "192.0.2.2", 0), Timestamp::from_secs(3), &mut seen);
     assert_eq!(detector.banned(), 2);
     let mut protective = settings(&[jail("j", "a", 2)]);
-    protective.ignore = vec!["192.0.2.2".parse().unwrap()];
+    protective.ignore = vec![("192.0.2.2".parse().unwrap(), List::Own)];
     let lifted = detector.reconfigure(protective, &grammars());
     assert_eq!((lifted.len(), detector.banned()), (1, 1));
 }
@@ -329,4 +330,34 @@ proptest::proptest! {
     )) {
         proptest::prop_assert_eq!(life(&events, true), life(&events, false));
     }
+}
+
+#[test]
+fn a_login_protects_from_the_next_nine_bans() {
+    let mut detector = Detector::new(settings(&[jail("j", "a", 2)]), &grammars());
+    let mut seen = Seen::default();
+    detector.logged_in(&offence(0, "192.0.2.1", u16::MAX), Timestamp::default());
+    for second in 0..22 {
+        detector.observe(&offence(second, "192.0.2.1", 0), Timestamp::from_secs(second), &mut seen);
+    }
+    let by = Guard::Login(Timestamp::default());
+    assert_eq!((seen.spared.len(), seen.spared[0].by), (9, by));
+    let [Decision::Ban(ban)] = &*seen.decisions else { panic!("{seen:?}") };
+    assert_eq!((ban.since.as_secs(), seen.banned_already), (19, 2));
+}
+
+#[test]
+fn a_login_protects_neither_for_ever_nor_from_an_operator() {
+    let (mut detector, mut seen) =
+        (Detector::new(settings(&[jail("j", "a", 1)]), &grammars()), Seen::default());
+    detector.logged_in(&offence(0, "192.0.2.1", u16::MAX), Timestamp::default());
+    assert!(detector.ban("192.0.2.1".parse().unwrap(), None, "", Timestamp::from_secs(1)).is_ok());
+    detector.observe(&offence(1_001, "192.0.2.1", 0), Timestamp::from_secs(1_001), &mut seen);
+    assert_eq!((seen.spared, seen.decisions.len()), (vec![], 1));
+    let mut off = settings(&[jail("j", "a", 1)]);
+    off.protect_logins = Span::ZERO;
+    let (mut detector, mut seen) = (Detector::new(off, &grammars()), Seen::default());
+    detector.logged_in(&offence(0, "192.0.2.1", u16::MAX), Timestamp::default());
+    detector.observe(&offence(0, "192.0.2.1", 0), Timestamp::default(), &mut seen);
+    assert_eq!(seen.decisions.len(), 1);
 }

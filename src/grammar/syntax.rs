@@ -19,6 +19,7 @@ use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
 
 use super::fault::{Faults, Place};
+use crate::model::HeadingId;
 
 /// A grammar as written.
 #[derive(Debug, Default)]
@@ -252,6 +253,9 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
 }
 
 fn heading(source: &mut Source, name: &str) -> usize {
+    if name == super::LOGIN {
+        return HeadingId::LOGIN.0.into();
+    }
     source.headings.iter().position(|known| known == name).unwrap_or_else(|| {
         source.headings.push(name.to_owned());
         source.headings.len() - 1

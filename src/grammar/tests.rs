@@ -417,3 +417,44 @@ fn a_message_that_no_rule_knows_is_told_by_its_template() {
     );
     strange(&format!("{} 192.0.2.1", "x".repeat(600)), None);
 }
+
+/// What becomes of a message that anybody may have written, and of the same from `uid`.
+#[track_caller]
+fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
+    let grammars = Grammars::new(vec![load(text).unwrap_or_else(|faults| panic!("{faults}"))]).unwrap();
+    let outcome = |uid| {
+        let witness = Witness { uid, ..Witness::default() };
+        let time = crate::model::Timestamp::default();
+        let entry = Entry { time, program: b"p", pid: 1, message: message.as_bytes(), times: 1, witness };
+        match grammars.find(&entry) {
+            Outcome::Foreign | Outcome::Harmless(_) => "nothing",
+            Outcome::Forged(..) => "forged",
+            Outcome::Offence(..) => "offence",
+            Outcome::Login(..) => "login",
+        }
+    };
+    assert_eq!([outcome(None), outcome(Some(uid))], want);
+}
+
+#[test]
+fn a_login_is_no_offence_and_cannot_be_forged() {
+    let text = "program: p\nlogin:\n    Accepted <text> from <ip>\nx:\n    Failed <text> from <ip>\n";
+    assert_eq!(load(text).unwrap().headings(), ["x"]);
+    login(text, "Accepted alice from 192.0.2.1", 1000, ["login", "forged"]);
+    login(text, "Accepted alice from 192.0.2.1", 0, ["login", "login"]);
+    login(text, "Failed alice from 192.0.2.1", 1000, ["offence", "forged"]);
+    refused(
+        "program: p\nlogin:\n    <text> from <ip>\nx:\n    <ip> failed <text>\n",
+        "p.grammar:5:5: an attacker can choose the address: `:: failed from ::` can be read as `::` (its column 1) here, but in line 3 as `::` (its column 16)\n        <ip> failed <text>\n        ^",
+    );
+}
+
+#[test]
+fn what_could_be_a_failure_is_no_login() {
+    let rules = "program: p\nlogin:\n    <user> in from <ip>\nx:\n    Failed <user> from <ip>\n";
+    login(rules, "alice in from 192.0.2.1", 0, ["login", "login"]);
+    login(rules, "Failed x in from 192.0.2.1", 0, ["offence", "offence"]);
+    let shape = "program: p\nshape s:\n    <what:text> from <ip>\nlogin in s:\n    what has accepted\nx in s:\n    what has failed\n";
+    login(shape, "accepted from 192.0.2.1", 0, ["login", "login"]);
+    login(shape, "failed for accepted from 192.0.2.1", 0, ["offence", "offence"]);
+}

@@ -282,7 +282,8 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     };
     let growth = Growth { factor: 1.0, cap: Span::ZERO, decay: Span::ZERO, jitter: 0.0 };
     let (ignore, widths, max_offenders) = (Vec::new(), model::Widths::default(), 9.try_into().unwrap());
-    let settings = Settings { jails: vec![jail], ignore, widths, max_offenders, growth };
+    let protect_logins = Span::ZERO;
+    let settings = Settings { jails: vec![jail], ignore, protect_logins, widths, max_offenders, growth };
     let grammars = std::sync::Arc::new(Grammars::new(vec![grammar]).unwrap());
     let mut engine = Engine::new(settings, grammars.clone(), Decoder::new(jiff::tz::TimeZone::UTC));
     let mut records = Records::new(Format::Line);

@@ -17,6 +17,7 @@ use super::bookkeeper::Book;
 use super::clients::Clients;
 use super::enforcer::Order;
 use super::health::Health;
+use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
     BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus,
@@ -25,7 +26,7 @@ use crate::control::{
 use crate::detect::{MANUAL, Settings, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Page;
-use crate::load::Loaded;
+use crate::load::{AllowFiles, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Ban, Decision, Kind, Offender, Timestamp};
 use crate::source::Batch;
@@ -38,6 +39,8 @@ pub(super) enum Input {
     Command(Command, oneshot::Sender<Reply>),
     /// The configuration has been read anew, and is sound.
     Reload(Box<Loaded>, oneshot::Sender<Reply>),
+    /// What this host is has changed, or a list of who is not banned.
+    Around(Surroundings, AllowFiles),
     /// A second is over, or there is something else to look after.
     Tick,
     /// There is nothing after this.
@@ -58,11 +61,10 @@ pub(super) struct Hub {
     pub(super) restore: Arc<AtomicBool>,
     pub(super) started: Timestamp,
     pub(super) totals: Totals,
-    /// What the operator chose, without our own addresses.
-    pub(super) settings: Settings,
-    /// What lines from the socket are worth of which nobody knows who wrote them.
-    pub(super) unattested: Unattested,
-    pub(super) own: Vec<Offender>,
+    /// What the operator chose.
+    pub(super) loaded: Loaded,
+    /// What this host is itself.
+    pub(super) around: Surroundings,
     pub(super) ticked: Instant,
     pub(super) looked: Instant,
     pub(super) renewed: Instant,
@@ -70,7 +72,7 @@ pub(super) struct Hub {
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often to look for our own addresses, and whether the kernel has all bans.
+/// How often to look whether the kernel has all bans.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often all bans go to the kernel again, which forgets after 24.8 days (`IPSET_MAX_TIMEOUT`) at the latest.
 const RENEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -107,8 +109,13 @@ impl Hub {
                     let _ = reply.send(self.command(command));
                 }
                 Input::Reload(loaded, reply) => {
-                    self.reload(&loaded);
+                    self.reload(*loaded);
                     let _ = reply.send(Reply::Done { changed: 0 });
+                }
+                Input::Around(around, files) => {
+                    self.around = around;
+                    self.loaded.allow_files.adopt(&files);
+                    self.settle();
                 }
                 Input::Tick => self.tick(inbox.len()),
                 Input::Stop => return,
@@ -124,7 +131,7 @@ impl Hub {
             self.metrics.counter("banstream_entries_known_total", &[]).increment(known);
         }
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
-        let unattested = if batch.source == "socket" { self.unattested } else { Unattested::Accept };
+        let unattested = if batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
         let grammars = Arc::clone(self.engine.grammars());
         let report = self.engine.take(&mut batch.records, Clock::At(now()), unattested);
         self.counters.add(batch.source, report.tally, report.seen);
@@ -142,7 +149,7 @@ impl Hub {
         self.totals.offences += report.tally.offences();
         for spared in &report.seen.spared {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
-            log::info!(address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but `ignoreip` has {by}");
+            log::info!(address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
         }
         let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
         page.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
@@ -247,9 +254,7 @@ impl Hub {
                         self.decided(vec![decision]);
                         Reply::Done { changed: 1 }
                     }
-                    Err(by) => {
-                        Reply::Refused { error: format!("`ignoreip` protects {offender}: it has {by}") }
-                    }
+                    Err(by) => Reply::Refused { error: format!("{offender} is protected: {by}") },
                 }
             }
             Command::Unban(target) => {
@@ -348,12 +353,17 @@ impl Hub {
         Reply::Done { changed: 0 }
     }
 
-    fn reload(&mut self, loaded: &Loaded) {
-        self.settings = loaded.settings();
-        self.unattested = unattested(loaded);
-        let settings = settings(&self.settings, &self.own);
-        let lifted = self.engine.reconfigure(settings, loaded.grammars.clone());
+    fn reload(&mut self, loaded: Loaded) {
+        self.loaded = loaded;
+        let settings = settings(&self.loaded, &self.around);
+        let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
         self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
+        self.decided(lifted);
+    }
+
+    /// Goes on with what has changed of who is not banned.
+    fn settle(&mut self) {
+        let lifted = self.engine.reconfigure_settings(settings(&self.loaded, &self.around));
         self.decided(lifted);
     }
 
@@ -365,14 +375,8 @@ impl Hub {
         }
     }
 
-    /// Looks whether our own addresses are still the same, and whether somebody emptied the kernel's sets.
+    /// Looks whether somebody emptied the kernel's sets.
     fn look(&mut self) {
-        let own = super::own_addresses();
-        if own != self.own {
-            self.own = own;
-            let lifted = self.engine.reconfigure_settings(settings(&self.settings, &self.own));
-            self.decided(lifted);
-        }
         let (_, enforcement, _) = self.health.read();
         let elements: u64 = enforcement.sets.iter().map(|set| set.elements).sum();
         let full = enforcement.sets.iter().any(|set| set.elements >= set.capacity);
@@ -415,15 +419,15 @@ impl Hub {
     }
 }
 
-/// What unattested lines from the socket are worth.
-pub(super) fn unattested(loaded: &Loaded) -> Unattested {
+/// What lines from the socket are worth of which nobody knows who wrote them.
+fn unattested(loaded: &Loaded) -> Unattested {
     loaded.config.socket.as_ref().map_or(Unattested::Accept, |socket| socket.unattested)
 }
 
 /// What the detector is told: what the operator chose, and that this host itself is never banned.
-pub(super) fn settings(chosen: &Settings, own: &[Offender]) -> Settings {
-    let mut settings = chosen.clone();
-    settings.ignore.extend(own);
+pub(super) fn settings(loaded: &Loaded, around: &Surroundings) -> Settings {
+    let mut settings = loaded.settings();
+    settings.ignore.extend(around.members());
     settings
 }
 

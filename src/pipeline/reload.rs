@@ -18,7 +18,7 @@ use super::{Options, firewall, mode};
 use crate::config::Config;
 use crate::control::Reply;
 use crate::enforce::Firewall;
-use crate::load::{self, Loaded};
+use crate::load::{self, AllowFiles, Loaded};
 use crate::metrics::Metrics;
 
 /// Reads the configuration again when it is asked to.
@@ -27,6 +27,7 @@ pub(super) struct Reloader {
     pub(super) inbox: mpsc::Sender<Input>,
     pub(super) orders: threads::SyncSender<Order>,
     pub(super) firewalls: threads::Sender<(Box<dyn Firewall>, bool)>,
+    pub(super) files: threads::Sender<AllowFiles>,
     pub(super) loaded: Loaded,
     pub(super) sources: Sources,
     pub(super) health: Health,
@@ -84,6 +85,7 @@ impl Reloader {
         let (reply, replied) = oneshot::channel();
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
         let reply = replied.await?;
+        self.files.send(loaded.allow_files.clone()).ok().context("the lookout is gone")?;
         self.sources.restart(&loaded).await?;
         self.loaded = loaded;
         Ok(reply)
