@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::config;
 use crate::control::client::{self, Answer};
-use crate::control::{BanLine, Command, SourceState, Status, Target, TemplateStatus};
+use crate::control::{AllowLine, BanLine, Command, SourceState, Status, Target, TemplateStatus};
 use crate::model::{Offender, Span};
 
 /// The exit status where what was checked is wrong, or the daemon refuses.
@@ -33,6 +33,7 @@ Examples:
   banstream bans                         Who is banned, why, and until when?
   banstream ban 192.0.2.1 --for 1d --reason 'port scan'
   banstream unban 192.0.2.1
+  banstream allow 192.0.2.1 --for 8h     Ban it no more for so long
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
   banstream grammar new --program myapp < failed-logins
@@ -69,6 +70,12 @@ Examples:
   banstream ban 192.0.2.1
   banstream ban 192.0.2.0/24 --for 1d --reason 'port scan'
   banstream ban 2001:db8::/64 --for '1h 30m'";
+
+const ALLOW_EXAMPLES: &str = "\
+Examples:
+  banstream allow
+  banstream allow 192.0.2.1 --for 8h --comment 'on call'
+  banstream allow --remove 192.0.2.1";
 
 /// Bans brute-force attackers: reads journald and rsyslog streams, bans in the kernel with one rule
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -229,6 +236,34 @@ pub enum Ask {
         #[arg(long, conflicts_with = "offender")]
         all: bool,
     },
+    /// Ban an address or a prefix no more, or list those that are not to be banned
+    ///
+    /// Lifts the bans on it, those by hand included, and keeps every jail and every operator from banning it again until
+    /// the time is over or it is removed. It outlives restarts. What is meant for good belongs into `ignoreip`.
+    #[command(after_help = ALLOW_EXAMPLES)]
+    Allow {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+        /// Whom not to ban, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, all are listed
+        #[arg(value_name = "ADDR|CIDR")]
+        offender: Option<Offender>,
+        /// For how long, such as 10m, `1h 30m` or 2d; without it, until removed
+        #[arg(long = "for", value_name = "TIME", value_parser = span, requires = "offender")]
+        span: Option<Span>,
+        /// Why; shown wherever it is listed
+        #[arg(
+            long,
+            value_name = "TEXT",
+            default_value = "",
+            hide_default_value = true,
+            requires = "offender"
+        )]
+        comment: String,
+        /// Allow this one no longer
+        #[arg(long, value_name = "ADDR|CIDR", conflicts_with_all = ["offender", "span", "comment"])]
+        remove: Option<Offender>,
+    },
     /// Make the daemon read its configuration and grammars again
     ///
     /// If anything in them is wrong, the daemon says what and keeps what it has. No ban and no count is lost.
@@ -295,6 +330,11 @@ fn command(ask: &Ask) -> (&Remote, Command) {
         Ask::Unban { remote, offender, .. } => {
             (remote, Command::Unban(offender.map_or(Target::All, Target::One)))
         }
+        Ask::Allow { remote, remove: Some(offender), .. } => (remote, Command::Disallow(*offender)),
+        Ask::Allow { remote, offender: None, .. } => (remote, Command::Allowances),
+        Ask::Allow { remote, offender: Some(offender), span, comment, .. } => {
+            (remote, Command::Allow { offender: *offender, span: *span, comment: comment.clone() })
+        }
         Ask::Reload { remote } => (remote, Command::Reload),
     }
 }
@@ -338,6 +378,13 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
         Command::Unban(Target::One(offender)) if changed()? == 0 => format!("{offender} was not banned\n"),
         Command::Unban(Target::One(offender)) => format!("unbanned {offender}\n"),
         Command::Unban(Target::All) => format!("bans lifted: {}\n", changed()?),
+        Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
+        Command::Allow { offender, span, .. } => {
+            let until = span.map_or("until it is removed".to_owned(), |span| format!("for {span}"));
+            format!("allowed {offender} {until}; bans lifted: {}\n", changed()?)
+        }
+        Command::Disallow(offender) if changed()? == 0 => format!("{offender} was not allowed\n"),
+        Command::Disallow(offender) => format!("{offender} is no longer allowed\n"),
         Command::Reload => "reloaded\n".to_owned(),
     })
 }
@@ -399,6 +446,19 @@ fn bans(bans: &[BanLine]) -> String {
     });
     let table = table(["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"], rows);
     if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
+}
+
+fn allowances(allowances: &[AllowLine]) -> String {
+    let rows = allowances.iter().map(|allowance| {
+        let ends = allowance.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
+        [allowance.address.to_string(), ends, allowance.comment.clone()]
+    });
+    let table = table(["ADDRESS", "ENDS", "COMMENT"], rows);
+    if allowances.is_empty() {
+        "nobody is allowed by hand\n".to_owned()
+    } else {
+        table.trim_start().to_owned()
+    }
 }
 
 /// A table after an empty line, or nothing where it has no rows.
@@ -484,12 +544,24 @@ mod tests {
         let unban = |offender, all| Action::Ask(Ask::Unban { remote: remote(), offender, all });
         check("banstream unban ::1", unban(Some("::1".parse().unwrap()), false));
         check("banstream unban --all", unban(None, true));
+        let allow = |offender: Option<&str>, span, comment: &str, remove: Option<&str>| {
+            let parse = |text: &str| text.parse().unwrap();
+            let (offender, remove) = (offender.map(parse), remove.map(parse));
+            Action::Ask(Ask::Allow { remote: remote(), offender, span, comment: comment.to_owned(), remove })
+        };
+        check("banstream allow", allow(None, None, "", None));
+        let span = Some(Span::from_secs(28800));
+        check("banstream allow ::1 --for 8h --comment x", allow(Some("::1"), span, "x", None));
+        check("banstream allow --remove ::1", allow(None, None, "", Some("::1")));
     }
 
     #[test]
     fn a_command_line_that_makes_no_sense_is_refused() {
         for line in [
             "",
+            "allow --for 1h",
+            "allow --remove ::1 ::1",
+            "allow --comment x",
             "grammar",
             "grammar new",
             "unban",
@@ -521,6 +593,33 @@ mod tests {
         prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
         prints(&unban(None), "{\"changed\":12}", "bans lifted: 12\n");
         prints(&Ask::Reload { remote: remote() }, "{\"changed\":0}", "reloaded\n");
+    }
+
+    #[test]
+    fn allowances_are_printed_as_a_table() {
+        let ask = |offender, remove| Ask::Allow {
+            remote: remote(),
+            offender,
+            span: Some(Span::from_secs(60)),
+            comment: String::new(),
+            remove,
+        };
+        prints(&ask(None, None), "[]", "nobody is allowed by hand\n");
+        let body = r#"[{"address": "192.0.2.1", "since": "x", "until": "y", "left": 552, "comment": "on call"},
+                       {"address": "::/32", "since": "x", "until": null, "left": null, "comment": ""}]"#;
+        prints(
+            &ask(None, None),
+            body,
+            "
+ADDRESS    ENDS       COMMENT
+192.0.2.1  in 9m 12s  on call
+::/32      never
+",
+        );
+        let who = Some("::1".parse().unwrap());
+        prints(&ask(who, None), r#"{"changed":2}"#, "allowed ::1 for 1m; bans lifted: 2\n");
+        prints(&ask(None, who), r#"{"changed":0}"#, "::1 was not allowed\n");
+        prints(&ask(None, who), r#"{"changed":1}"#, "::1 is no longer allowed\n");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub mod server;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Ban, Kind, Offender, Port, Span, Timestamp};
+use crate::model::{Allowance, Ban, Kind, Offender, Port, Span, Timestamp};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,19 @@ pub enum Command {
     },
     /// Let somebody in again.
     Unban(Target),
+    /// Whom operators have said not to ban.
+    Allowances,
+    /// Do not ban somebody, and lift the bans there are.
+    Allow {
+        /// Whom.
+        offender: Offender,
+        /// For how long, more than zero; for ever if `None`.
+        span: Option<Span>,
+        /// The operator's words; may be empty.
+        comment: String,
+    },
+    /// Take that back.
+    Disallow(Offender),
     /// Read the configuration and the grammars again.
     Reload,
 }
@@ -51,9 +64,11 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Command::Bans`].
     Bans(Vec<BanLine>),
+    /// To [`Command::Allowances`].
+    Allowances(Vec<AllowLine>),
     /// To the others, when they are carried out.
     Done {
-        /// How many bans came, changed or went; 0 for a reload.
+        /// How many bans, or for [`Command::Disallow`] allowances, came, changed or went; 0 for a reload.
         changed: u64,
     },
     /// To any that cannot be carried out.
@@ -242,6 +257,34 @@ impl BanLine {
             left: ban.until.map(|until| until.since(now).as_secs_ceil()),
             times: ban.times,
             reason: ban.reason.to_string(),
+        }
+    }
+}
+
+/// An allowance as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowLine {
+    /// Whom it protects.
+    pub address: Offender,
+    /// Since when, as RFC 3339 writes it.
+    pub since: String,
+    /// Until when, likewise; for ever if `None`.
+    pub until: Option<String>,
+    /// How many seconds are left, rounded up; for ever if `None`.
+    pub left: Option<u64>,
+    /// The operator's words.
+    pub comment: String,
+}
+
+impl AllowLine {
+    /// How `allowance` is listed at `now`.
+    pub fn new(allowance: &Allowance, now: Timestamp) -> Self {
+        Self {
+            address: allowance.offender,
+            since: rfc3339(allowance.since),
+            until: allowance.until.map(rfc3339),
+            left: allowance.until.map(|until| until.since(now).as_secs_ceil()),
+            comment: allowance.comment.to_string(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The durable book: bans and past bans, what each offence left behind and the line that told of it, and how far
+//! The durable book: bans and past bans, whom operators allow, what each offence left behind and the line that told of it, and how far
 //! each source has been read.
 //!
 //! It is an SQLite database, so that a crash at any moment leaves a whole one. It stands apart because it is the
@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 use crate::config::Retention;
 use crate::detect::{Left, Session, Trace};
 use crate::grammar::Grammars;
-use crate::model::{self, Ban, Decision, GrammarId, Offender, Span, Timestamp};
+use crate::model::{self, Allowance, Ban, Decision, GrammarId, Offender, Span, Timestamp};
 
 pub use page::{Client, Memory, Page};
 
@@ -99,7 +99,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -137,6 +137,12 @@ const MIGRATIONS: [&str; 2] = [
         tail     BLOB NOT NULL, -- hashes of its last lines, 8 bytes each
         heard    INTEGER NOT NULL -- the largest is the last
     );",
+    "CREATE TABLE allowance (
+        offender TEXT PRIMARY KEY,
+        since    INTEGER NOT NULL, -- microseconds
+        until    INTEGER, -- for ever if NULL
+        comment  TEXT NOT NULL
+    ) WITHOUT ROWID;",
 ];
 
 /// How many clients are remembered.
@@ -270,7 +276,9 @@ impl Ledger {
             })
         };
         let clients = self.connection.prepare(sql)?.query_map([], client)?.collect::<Result<_, _>>()?;
-        Ok(Memory { bans, traces, journal: self.position("journald")?, clients })
+        let sql = "SELECT offender, since, until, comment FROM allowance";
+        let allowances = self.connection.prepare(sql)?.query_map([], allowance)?.collect::<Result<_, _>>()?;
+        Ok(Memory { bans, traces, journal: self.position("journald")?, clients, allowances })
     }
 
     /// How far a source has been read.
@@ -350,6 +358,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
     if page.whole {
         transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
         transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;
+        transaction.execute("DELETE FROM allowance", [])?;
     }
     for trace in &page.traces {
         write_trace(transaction, trace, page)?;
@@ -366,6 +375,9 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
     for (source, cursor) in &page.positions {
         let sql = "INSERT OR REPLACE INTO position VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute(params![source, cursor])?;
+    }
+    for (offender, allowance) in &page.allowances {
+        write_allowance(transaction, *offender, allowance.as_ref())?;
     }
     for client in &page.clients {
         let sql = "INSERT OR REPLACE INTO client
@@ -421,6 +433,30 @@ fn write_ban(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError
     Ok(())
 }
 
+fn write_allowance(
+    transaction: &Transaction<'_>,
+    offender: Offender,
+    allowance: Option<&Allowance>,
+) -> Result<(), LedgerError> {
+    let offender = offender.to_string();
+    match allowance {
+        None => {
+            transaction.prepare_cached("DELETE FROM allowance WHERE offender = ?1")?.execute([offender])?
+        }
+        Some(Allowance { since, until, comment, .. }) => {
+            let sql = "INSERT OR REPLACE INTO allowance VALUES (?1, ?2, ?3, ?4)";
+            let until = until.map(Timestamp::as_micros);
+            transaction.prepare_cached(sql)?.execute(params![
+                offender,
+                since.as_micros(),
+                until,
+                &**comment
+            ])?
+        }
+    };
+    Ok(())
+}
+
 /// Forgets what is too old, and then the oldest of what is too much. Bans in force stay, however many.
 fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> rusqlite::Result<()> {
     let (rows, before) = (limits.max_rows.get(), (now - limits.keep).as_micros());
@@ -453,6 +489,15 @@ fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
         until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
         times: row.get(6)?,
         reason: row.get::<_, String>(7)?.into(),
+    })
+}
+
+fn allowance(row: &Row<'_>) -> rusqlite::Result<Allowance> {
+    Ok(Allowance {
+        offender: offender(row, 0)?,
+        since: Timestamp::from_micros(row.get(1)?),
+        until: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_micros),
+        comment: row.get::<_, String>(3)?.into(),
     })
 }
 

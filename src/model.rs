@@ -435,6 +435,26 @@ pub struct Ban {
     pub reason: Arc<str>,
 }
 
+/// An operator's word that somebody is not to be banned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Whom.
+    pub offender: Offender,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; for ever if `None`.
+    pub until: Option<Timestamp>,
+    /// The operator's words; may be empty.
+    pub comment: Arc<str>,
+}
+
+impl Allowance {
+    /// For how long it was said, for people.
+    pub fn until_when(&self) -> String {
+        self.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(self.since)))
+    }
+}
+
 /// Something decided and not yet done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

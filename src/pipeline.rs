@@ -15,6 +15,7 @@
 //! the data: sources stop, `Stop` is the last thing in the inbox, the hub drops its senders, and who reads those
 //! finishes what is left.
 
+mod allowances;
 mod bookkeeper;
 mod clients;
 mod enforcer;
@@ -47,6 +48,7 @@ use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::Timestamp;
 use crate::socket;
+use allowances::Allowances;
 use bookkeeper::Bookkeeper;
 use clients::Clients;
 use enforcer::{Enforcer, Voice, Watcher};
@@ -129,8 +131,10 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let (bookkeeper, book, memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
     let bookkeeper = spawn("bookkeeper", move || bookkeeper.run())?;
     let around = Surroundings::look();
+    let allowances = Allowances::new(memory.allowances);
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
-    let mut engine = Engine::new(settings(&loaded, &around), Arc::clone(&loaded.grammars), decoder);
+    let mut engine =
+        Engine::new(settings(&loaded, &around, &allowances), Arc::clone(&loaded.grammars), decoder);
     memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
     memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
 
@@ -155,6 +159,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         totals,
         loaded: loaded.clone(),
         around,
+        allowances,
         ticked: Instant::now(),
         looked: Instant::now(),
         renewed: Instant::now(),

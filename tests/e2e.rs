@@ -280,6 +280,40 @@ fn nobody_who_belongs_here_is_shut_out() {
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn whom_an_operator_allows_is_let_in_and_kept_in() {
+    let lab = Lab::up("journald");
+    let daemon = lab.start("");
+    lab.sh("banstream ban 198.51.100.8; banstream ban 198.51.100.128/25");
+    lab.attack("ssh", "198.51.100.1", MAX_RETRY);
+    lab.wait_until("the attacker is banned", || lab.is_banned("198.51.100.1"));
+    lab.sh("banstream allow 198.51.100.1 --comment 'on call'; banstream allow 198.51.100.8 --for 2s");
+    lab.wait_until("both are let in", || lab.reaches("198.51.100.1") && lab.reaches("198.51.100.8"));
+    let refused = lab.output("banstream ban 198.51.100.1");
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stderr),
+        "error: 198.51.100.1 is protected: 198.51.100.1 is allowed by hand\n"
+    );
+    let around = lab.output("banstream allow 198.51.100.200");
+    assert_eq!(
+        String::from_utf8_lossy(&around.stderr),
+        "error: 198.51.100.200 is banned as part of 198.51.100.128/25; unban that first\n"
+    );
+    daemon.stop();
+    let _daemon = lab.start("");
+    lab.wait_until("one is over", || {
+        lab.sh("banstream allow") == "ADDRESS       ENDS   COMMENT\n198.51.100.1  never  on call\n"
+    });
+    lab.attack("ssh", "198.51.100.1", MAX_RETRY);
+    lab.attack("ssh", "198.51.100.8", MAX_RETRY);
+    lab.wait_until("the other is banned", || lab.is_banned("198.51.100.8"));
+    assert!(!lab.is_banned("198.51.100.1"));
+    lab.sh("banstream allow --remove 198.51.100.1");
+    lab.attack("ssh", "198.51.100.1", MAX_RETRY);
+    lab.wait_until("so is the first", || lab.is_banned("198.51.100.1"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn a_user_name_can_get_nobody_banned() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");

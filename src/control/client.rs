@@ -81,6 +81,13 @@ fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
         // An address has no character that would have to be escaped in a query (RFC 3986, 3.4).
         Command::Unban(Target::One(offender)) => (Method::DELETE, format!("/bans?address={offender}"), None),
         Command::Unban(Target::All) => (Method::DELETE, "/bans?all=true".to_owned(), None),
+        Command::Allowances => (Method::GET, "/allow".to_owned(), None),
+        Command::Allow { offender, span, comment } => {
+            let seconds = span.map(|span| span.as_secs_ceil().to_string());
+            let body = json!({ "address": offender, "for": seconds, "comment": comment });
+            (Method::POST, "/allow".to_owned(), Some(body))
+        }
+        Command::Disallow(offender) => (Method::DELETE, format!("/allow?address={offender}"), None),
         Command::Reload => (Method::POST, "/reload".to_owned(), None),
     };
     let body = body.map(|body| body.to_string()).unwrap_or_default();

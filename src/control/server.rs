@@ -2,7 +2,7 @@
 //!
 //! It stands apart from what it serves: a [`Daemon`] is two functions, so the same routes answer for the real
 //! engine and for a test's. The routes are `GET /status`, `GET /bans`, `POST /bans`, `DELETE /bans`,
-//! `POST /reload` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
+//! `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
 //!
 //! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
 
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::{Command, Reply, Target};
 use crate::config;
-use crate::model::Span;
+use crate::model::{Offender, Span};
 
 /// Enough for any command.
 const MAX_BODY: usize = 4096;
@@ -49,6 +49,10 @@ pub fn routes(daemon: Daemon) -> Router {
     let routes = Router::new()
         .route("/status", get(async |daemon| ask(daemon, Command::Status).await))
         .route("/bans", get(async |daemon| ask(daemon, Command::Bans).await).post(ban).delete(unban))
+        .route(
+            "/allow",
+            get(async |daemon| ask(daemon, Command::Allowances).await).post(allow).delete(disallow),
+        )
         .route("/reload", post(async |daemon| ask(daemon, Command::Reload).await))
         .route("/metrics", get(metrics));
     finish(routes, daemon)
@@ -134,18 +138,56 @@ struct BanRequest {
 
 // The body is taken as bytes, not with `Json`, which would insist on a content type that `curl -d` does not send.
 async fn ban(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
     let request: BanRequest =
         serde_json::from_slice(&body?).map_err(|error| wrong(format!("the body is no ban: {error}")))?;
-    let offender = request.address.parse().map_err(|error| wrong(format!("{error}")))?;
-    let span = |text: String| {
-        let span = config::parse_span(&text).filter(|span| *span > Span::ZERO);
-        span.ok_or_else(|| {
-            wrong(format!("`{text}` is no time; write `10m`, `1h 30m` or a number of seconds"))
-        })
-    };
-    let span = request.r#for.map(span).transpose()?;
+    let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
     ask(daemon, Command::Ban { offender, span, reason: request.reason }).await
+}
+
+/// The body of `POST /allow`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllowRequest {
+    address: String,
+    r#for: Option<String>,
+    #[serde(default)]
+    comment: String,
+}
+
+async fn allow(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let request: AllowRequest = serde_json::from_slice(&body?)
+        .map_err(|error| wrong(format!("the body is no allowance: {error}")))?;
+    let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
+    ask(daemon, Command::Allow { offender, span, comment: request.comment }).await
+}
+
+/// The query of `DELETE /allow`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressQuery {
+    address: String,
+}
+
+async fn disallow(
+    daemon: State<Daemon>,
+    query: Result<Query<AddressQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(AddressQuery { address }) =
+        query.map_err(|_| wrong("say whom: `?address=192.0.2.1`".to_owned()))?;
+    ask(daemon, Command::Disallow(offender(&address)?)).await
+}
+
+fn wrong(what: String) -> Problem {
+    Problem(StatusCode::BAD_REQUEST, what)
+}
+
+fn offender(text: &str) -> Result<Offender, Problem> {
+    text.parse().map_err(|error| wrong(format!("{error}")))
+}
+
+fn span(text: String) -> Result<Span, Problem> {
+    let span = config::parse_span(&text).filter(|span| *span > Span::ZERO);
+    span.ok_or_else(|| wrong(format!("`{text}` is no time; write `10m`, `1h 30m` or a number of seconds")))
 }
 
 /// The query of `DELETE /bans`.
@@ -161,11 +203,8 @@ async fn unban(
     daemon: State<Daemon>,
     query: Result<Query<UnbanRequest>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let wrong = |what: String| Problem(StatusCode::BAD_REQUEST, what);
     let target = match query {
-        Ok(Query(UnbanRequest { address: Some(address), all: false })) => {
-            Target::One(address.parse().map_err(|error| wrong(format!("{error}")))?)
-        }
+        Ok(Query(UnbanRequest { address: Some(address), all: false })) => Target::One(offender(&address)?),
         Ok(Query(UnbanRequest { address: None, all: true })) => Target::All,
         _ => return Err(wrong("say whom to unban: `?address=192.0.2.1` or `?all=true`".to_owned())),
     };
@@ -257,6 +296,9 @@ mod tests {
             ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}"),
             Command::Unban(Target::One("2001:db8::/32".parse().unwrap())),
             Command::Unban(Target::All),
+            Command::Allowances,
+            Command::Allow { offender: "::1".parse().unwrap(), span: None, comment: "\"x\"".to_owned() },
+            Command::Disallow("2001:db8::/32".parse().unwrap()),
             Command::Reload,
         ];
         for command in &commands {
@@ -327,6 +369,14 @@ mod tests {
         check("DELETE /bans", "", bad, whom);
         check("DELETE /bans?all=true&address=::1", "", bad, whom);
         check("DELETE /bans?all=maybe", "", bad, whom);
+        check("DELETE /allow", "", bad, "say whom: `?address=192.0.2.1`");
+        check("POST /allow", r#"{"address":"x"}"#, bad, address);
+        check(
+            "POST /allow",
+            "",
+            bad,
+            "the body is no allowance: EOF while parsing a value at line 1 column 0",
+        );
         let long = "x".repeat(MAX_BODY + 1);
         check("POST /bans", &long, "413 Payload Too Large", "a request has at most 4096 bytes");
         assert_eq!(*fixture.asked.lock().unwrap(), []);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::detect::Trace;
 use crate::engine::Evidence;
 use crate::grammar::Grammars;
-use crate::model::Decision;
+use crate::model::{Allowance, Decision, Offender};
 
 /// All that came of one batch or one command: the ledger holds the whole of it or nothing.
 ///
@@ -27,6 +27,8 @@ pub struct Page {
     pub grammars: Arc<Grammars>,
     /// What was decided. A ban that is over by now is history, and counts for how long the next one lasts.
     pub decisions: Vec<Decision>,
+    /// Whom an operator has said not to ban; `None` where that is over.
+    pub allowances: Vec<(Offender, Option<Allowance>)>,
     /// How far sources were read.
     pub positions: Vec<(&'static str, String)>,
     /// How far a client that numbers its lines was read.
@@ -47,6 +49,7 @@ impl Page {
         !self.whole
             && self.traces.is_empty()
             && self.decisions.is_empty()
+            && self.allowances.is_empty()
             && self.positions.is_empty()
             && self.clients.is_empty()
     }
@@ -74,4 +77,6 @@ pub struct Memory {
     pub journal: Option<String>,
     /// How far clients were read, the one heard last at the end.
     pub clients: Vec<Client>,
+    /// Whom operators have said not to ban, those that are over by now among them.
+    pub allowances: Vec<Allowance>,
 }

@@ -307,3 +307,28 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     let want = [("192.0.2.1 g a 5", &b"wrong 192.0.2.1 \x1bx"[..]), ("192.0.2.2 g a 5", cut)];
     assert_eq!(rows, want.map(|(row, message)| (row.to_owned(), message.to_vec())));
 }
+
+#[test]
+fn an_allowance_is_kept_until_it_is_taken_back() {
+    let directory = Directory::new("allowances");
+    let allowance = |offender: &str, until: Option<i64>| Allowance {
+        offender: offender.parse().unwrap(),
+        since: Timestamp::from_secs(1),
+        until: until.map(Timestamp::from_secs),
+        comment: "it's \"that\"".into(),
+    };
+    let all =
+        [allowance("192.0.2.1", Some(10)), allowance("192.0.2.2", None), allowance("2001:db8::/32", None)];
+    let page = |allowances: &[Allowance], whole| Page {
+        whole,
+        allowances: allowances.iter().map(|one| (one.offender, Some(one.clone()))).collect(),
+        ..Page::default()
+    };
+    let mut ledger = directory.open().unwrap();
+    let kept = |ledger: &Ledger| ledger.memory(&Grammars::default()).unwrap().allowances;
+    let over = Page { allowances: vec![(all[1].offender, None)], ..Page::default() };
+    ledger.write(&[page(&all, false), over], NOW).unwrap();
+    assert_eq!(kept(&ledger), [all[0].clone(), all[2].clone()]);
+    ledger.write(&[page(&all[1..2], true)], NOW).unwrap();
+    assert_eq!(kept(&ledger), [all[1].clone()]);
+}

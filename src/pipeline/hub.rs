@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::allowances::Allowances;
 use super::bookkeeper::Book;
 use super::clients::Clients;
 use super::enforcer::Order;
@@ -65,6 +66,7 @@ pub(super) struct Hub {
     pub(super) loaded: Loaded,
     /// What this host is itself.
     pub(super) around: Surroundings,
+    pub(super) allowances: Allowances,
     pub(super) ticked: Instant,
     pub(super) looked: Instant,
     pub(super) renewed: Instant,
@@ -170,7 +172,7 @@ impl Hub {
     }
 
     /// What is decided without any entry: carried out and kept.
-    fn decided(&mut self, decisions: Vec<Decision>) {
+    pub(super) fn decided(&mut self, decisions: Vec<Decision>) {
         let page = Page { decisions: decisions.clone(), ..Page::default() };
         self.carry_out(decisions);
         self.write(page, None);
@@ -218,7 +220,7 @@ impl Hub {
     }
 
     /// Never waits: the ledger's disk may hang, and bans must not.
-    fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
+    pub(super) fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
         if self.book.write(page, receipt) {
             self.metrics.dropped("ledger_behind", 1);
         }
@@ -235,6 +237,7 @@ impl Hub {
             decisions: detector.bans().cloned().map(Decision::Ban).collect(),
             positions: self.position.iter().map(|position| ("journald", position.clone())).collect(),
             clients: self.clients.all(),
+            allowances: self.allowances.all(),
             ..Page::default()
         }
     }
@@ -269,6 +272,9 @@ impl Hub {
                     _ => Reply::Done { changed },
                 }
             }
+            Command::Allowances => self.allowances(),
+            Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
+            Command::Disallow(offender) => self.disallow(offender),
             // Files are read elsewhere, and what is read comes as `Input::Reload`.
             Command::Reload => Reply::Refused { error: "the configuration has to be read first".to_owned() },
         }
@@ -355,16 +361,19 @@ impl Hub {
 
     fn reload(&mut self, loaded: Loaded) {
         self.loaded = loaded;
-        let settings = settings(&self.loaded, &self.around);
+        let settings = settings(&self.loaded, &self.around, &self.allowances);
         let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
         self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
         self.decided(lifted);
     }
 
-    /// Goes on with what has changed of who is not banned.
-    fn settle(&mut self) {
-        let lifted = self.engine.reconfigure_settings(settings(&self.loaded, &self.around));
+    /// Goes on with what has changed of who is not banned; how many bans are lifted for it.
+    pub(super) fn settle(&mut self) -> u64 {
+        let settings = settings(&self.loaded, &self.around, &self.allowances);
+        let lifted = self.engine.reconfigure_settings(settings);
+        let changed = lifted.len() as u64;
         self.decided(lifted);
+        changed
     }
 
     fn restore(&mut self) {
@@ -398,6 +407,7 @@ impl Hub {
         }
         let ended = self.engine.detector().expire(now());
         self.ended(ended);
+        self.end_allowances();
         if self.book.lose_patience(self.ticked) {
             let error = "the disk does not answer; what it has not taken is in memory only";
             self.health.ledger(|status| status.error = Some(error.to_owned()));
@@ -424,10 +434,11 @@ fn unattested(loaded: &Loaded) -> Unattested {
     loaded.config.socket.as_ref().map_or(Unattested::Accept, |socket| socket.unattested)
 }
 
-/// What the detector is told: what the operator chose, and that this host itself is never banned.
-pub(super) fn settings(loaded: &Loaded, around: &Surroundings) -> Settings {
+/// What the detector is told: what the operator chose, and that neither this host nor whom operators allow is banned.
+pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allowances) -> Settings {
     let mut settings = loaded.settings();
     settings.ignore.extend(around.members());
+    settings.ignore.extend(allowances.members());
     settings
 }
 
