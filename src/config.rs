@@ -18,7 +18,7 @@ use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::detect::{Growth, Jail, MANUAL, Watch};
+use crate::detect::{Growth, Jail, MANUAL, WIDE, Watch, Widen};
 use crate::engine::Unattested;
 use crate::model::{Offender, Span, Widths};
 
@@ -48,6 +48,8 @@ pub struct Config {
     pub max_offenders: NonZeroUsize,
     /// How the bans of one offender grow.
     pub growth: Growth,
+    /// When a whole prefix is banned, if ever.
+    pub widen: Option<Widen>,
     /// The enabled jails, in the order of their names.
     pub jails: Vec<Jail>,
     /// Which journal to read, if any.
@@ -163,6 +165,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let sentence = Sentence::read(top, Sentence::default());
     let growth = top.table("growth", growth);
     let ledger = top.table("ledger", ledger);
+    let widen = top.table("widen", |t| widen(t, v4, v6));
     let journald = top.table("journald", journald);
     let socket = top.table("socket", |t| {
         let enabled = t.value("enabled", value::flag);
@@ -194,6 +197,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
         widths: Widths { v4: v4?, v6: v6? },
         max_offenders: NonZeroUsize::new(max_offenders?)?,
         growth: growth?,
+        widen: widen?,
         journald: journald?,
         socket: socket?,
         control: control?,
@@ -239,8 +243,8 @@ fn jail(
     inherited: Sentence,
     grammars: &BTreeMap<String, Vec<String>>,
 ) -> Option<Option<(Jail, Vec<PathBuf>)>> {
-    if !value::is_name(name) || name == MANUAL {
-        let what = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual`";
+    if !value::is_name(name) || name == MANUAL || name == WIDE {
+        let what = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual` or `wide`";
         t.fault(None, what.to_owned());
     }
     let enabled = t.value_or("enabled", Some(true), value::flag);
@@ -301,6 +305,25 @@ fn ledger(t: &mut Reader<'_, '_>) -> Option<Retention> {
     let keep = t.value("keep", value::time);
     let max_rows = t.value("max-rows", value::whole(1000..=i64::from(u32::MAX)));
     Some(Retention { keep: keep?, max_rows: NonZeroU32::new(max_rows?)? })
+}
+
+/// The rule, unless it is turned off; `v4` and `v6` are what one offender is.
+fn widen(t: &mut Reader<'_, '_>, v4: Option<u8>, v6: Option<u8>) -> Option<Option<Widen>> {
+    let offenders = t.value("offenders", value::whole::<u8>(0..=255));
+    let within = t.value("within", value::time);
+    let wide4 = t.value("ipv4-prefix", value::whole(8..=31));
+    let wide6 = t.value("ipv6-prefix", value::whole(16..=127));
+    let widths = Widths { v4: wide4?, v6: wide6? };
+    let (offenders, within) = (offenders?, within?);
+    if offenders == 1 {
+        t.fault(Some("offenders"), "`offenders` wants 2 or more, or 0 to ban no prefix".to_owned());
+    }
+    for (key, wide, one) in [("ipv4-prefix", widths.v4, v4), ("ipv6-prefix", widths.v6, v6)] {
+        if offenders > 0 && one.is_some_and(|one| wide >= one) {
+            t.fault(Some(key), format!("`{key}` has to be shorter than that of one offender"));
+        }
+    }
+    Some(NonZeroU8::new(offenders).map(|offenders| Widen { widths, offenders, within }))
 }
 
 fn journald(t: &mut Reader<'_, '_>) -> Option<Option<Journald>> {
@@ -538,6 +561,23 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_is_banned_only_where_that_is_asked_for() {
+        check(&[], |config: &Config| config.widen, None);
+        let widths = Widths { v4: 24, v6: 48 };
+        let widen = |config: &Config| config.widen;
+        let rule = Widen { widths, offenders: NonZeroU8::new(5).unwrap(), within: Span::from_secs(3600) };
+        check(&["widen.offenders = 5"], widen, Some(rule));
+        wrong("widen.offenders = 1", &["1:19: `offenders` wants 2 or more, or 0 to ban no prefix"]);
+        wrong(
+            "ipv4-prefix = 24\nwiden = {offenders = 3, ipv4-prefix = 24, ipv6-prefix = 64}",
+            &[
+                "2:39: `ipv4-prefix` has to be shorter than that of one offender",
+                "2:57: `ipv6-prefix` has to be shorter than that of one offender",
+            ],
+        );
+    }
+
+    #[test]
     fn ports_are_written_in_many_ways() {
         let ports = |config: &Config| {
             jail(config, "ftp").ports.iter().map(crate::model::Port::to_string).collect::<Vec<_>>().join(" ")
@@ -757,7 +797,8 @@ ban-time = '1h'
             "[jail.x]\nmaxretry = 3",
             &["1:7: the jail `x` watches no grammar: write `grammars = [\"...\"]`"],
         );
-        let name = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual`";
+        let name = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual` or `wide`";
+        wrong("jail.wide.grammars = ['sshd']", &[&format!("1:6: {name}")]);
         wrong("jail.manual.grammars = ['sshd']", &[&format!("1:6: {name}")]);
         wrong("jail.'a b'.grammars = ['sshd']", &[&format!("1:6: {name}")]);
         wrong(

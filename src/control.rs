@@ -226,9 +226,9 @@ pub struct LedgerStatus {
 pub struct BanLine {
     /// Whom.
     pub address: Offender,
-    /// The jail that decided it; `manual` for an operator's.
+    /// The jail that decided it; `manual` for an operator's, `wide` for that of a prefix.
     pub jail: String,
-    /// Threshold or command.
+    /// Threshold, command or prefix.
     pub kind: Kind,
     /// The ports it is limited to, such as `22/tcp`; all where empty.
     pub ports: Vec<String>,

@@ -13,6 +13,7 @@ mod login;
 mod recent;
 mod session;
 mod trace;
+mod widen;
 mod window;
 
 use std::hash::BuildHasher;
@@ -32,6 +33,8 @@ use curve::Past;
 use login::Logins;
 use recent::Recent;
 use session::Sessions;
+use widen::Neighbours;
+pub use widen::Widen;
 use window::Windows;
 
 pub use session::Session;
@@ -93,6 +96,8 @@ pub struct Settings {
     pub max_offenders: NonZeroUsize,
     /// How the bans of one offender grow.
     pub growth: Growth,
+    /// When a whole prefix is banned, if ever.
+    pub widen: Option<Widen>,
 }
 
 /// Counts offences and decides bans.
@@ -105,6 +110,7 @@ pub struct Detector {
     watchers: Vec<Vec<Vec<u16>>>,
     past: Recent<(Offender, u64), Past>,
     logins: Logins,
+    neighbours: Neighbours,
     bans: Bans,
     hasher: DefaultHashBuilder,
 }
@@ -166,6 +172,8 @@ pub struct Spared {
 
 /// The jail that operators' bans belong to.
 pub const MANUAL: &str = "manual";
+/// The jail that bans on prefixes belong to.
+pub const WIDE: &str = "wide";
 
 impl Detector {
     /// A detector that has seen nothing yet. What `settings` says of grammars or headings that are not among
@@ -173,6 +181,7 @@ impl Detector {
     pub fn new(settings: Settings, grammars: &Grammars) -> Self {
         let mut detector = Self {
             past: Recent::new(settings.max_offenders.get()),
+            neighbours: Neighbours::new(settings.max_offenders.get()),
             allow: AllowList::default(),
             logins: Logins::default(),
             cells: Vec::new(),
@@ -197,7 +206,7 @@ impl Detector {
     /// Lifts the jails' bans on those whom a list protects, and forgets that they had any.
     pub fn lift_protected(&mut self) -> Vec<Decision> {
         let protected =
-            |ban: &&Ban| ban.kind == Kind::Auto && self.protector(ban.offender, &ban.jail).is_some();
+            |ban: &&Ban| ban.kind != Kind::Manual && self.protector(ban.offender, &ban.jail).is_some();
         let lifted: Vec<_> =
             self.bans.iter().filter(protected).map(|ban| (ban.offender, Arc::clone(&ban.jail))).collect();
         let lifted = lifted.into_iter().filter_map(|(offender, jail)| self.bans.remove(offender, &jail));
@@ -210,6 +219,7 @@ impl Detector {
         let mut before: Vec<Option<Cell>> = before.into_iter().map(Some).collect();
         self.allow = AllowList::new(self.settings.ignore.iter().copied());
         self.past.set_limit(limit);
+        self.neighbours.set_limit(limit);
         self.cells = self
             .settings
             .jails
@@ -279,7 +289,10 @@ impl Detector {
     /// Counts an offence in one jail; whether that fills the offender's window.
     fn count(&mut self, number: usize, offence: &Offence, offender: Offender, seen: &mut Seen) -> bool {
         let Some(cell) = self.cells.get_mut(number) else { return false };
-        if self.bans.holds(offender, &cell.jail.name) {
+        let wide = self.settings.widen.map(|rule| Offender::behind(offender.address(), rule.widths));
+        if self.bans.holds(offender, &cell.jail.name)
+            || wide.is_some_and(|wide| self.bans.shuts(wide, WIDE, &cell.jail.ports))
+        {
             seen.banned_already += 1;
             return false;
         }
@@ -361,14 +374,7 @@ impl Detector {
             seen.spared.push(Spared { offender, jail: jail.name, by });
             return;
         }
-        let growth = self.settings.growth;
-        let key = (offender, self.hasher.hash_one(&jail.name));
-        let (_, past, _) = self.past.touch(key);
-        let times = past.remembered(&growth, at).saturating_add(1);
-        // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
-        let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
-        let until = jail.ban_time.map(|time| at + curve::length(time, &growth, times, roll));
-        *past = Past { bans: times, ended: until.unwrap_or(at) };
+        let (times, until) = self.sentence(offender, &jail.name, jail.ban_time, at);
         let reason = format!("{} offences within {}", jail.max_retry, jail.find_time).into();
         let ban = Ban {
             offender,
@@ -384,9 +390,74 @@ impl Detector {
             seen.lapsed.push(ban);
             return;
         }
-        let ban = self.bans.insert(ban);
-        past.ended = ban.until.unwrap_or(at);
+        let ban = self.impose(ban);
         seen.decisions.push(Decision::Ban(ban));
+        let rule = self.settings.widen;
+        let neighbours = rule.and_then(|rule| Some((rule, self.neighbours.count(offender, at, &rule)?)));
+        if let Some((rule, banned)) = neighbours {
+            self.widen(&rule, &banned, at, seen);
+        }
+    }
+
+    /// Enough offenders of one prefix are banned. The ban on the prefix takes the place of theirs, and lasts at least
+    /// as long: so none of them comes back where it ends.
+    fn widen(&mut self, rule: &Widen, banned: &[Offender], at: Timestamp, seen: &mut Seen) {
+        let Some(wide) = banned.last().map(|offender| Offender::behind(offender.address(), rule.widths))
+        else {
+            return;
+        };
+        let login = || self.logins.last(wide, at, self.settings.protect_logins).map(Guard::Login);
+        if let Some(by) = self.protector(wide, WIDE).or_else(login) {
+            seen.spared.push(Spared { offender: wide, jail: WIDE.into(), by });
+            return;
+        }
+        let folded: Vec<Ban> = banned.iter().flat_map(|offender| self.bans.fold(*offender)).collect();
+        if folded.is_empty() {
+            return;
+        }
+        let length = |ban: &Ban| ban.until.map(|until| until.since(at));
+        let longest = folded.iter().map(length).collect::<Option<Vec<_>>>();
+        let longest = longest.map(|lengths| lengths.into_iter().max().unwrap_or_default());
+        let mut ports: Vec<Port> = folded.iter().flat_map(|ban| ban.ports.iter().copied()).collect();
+        if folded.iter().any(|ban| ban.ports.is_empty()) {
+            ports.clear();
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        let (times, until) = self.sentence(wide, WIDE, longest, at);
+        let reason = format!("{} offenders banned within {}", banned.len(), rule.within).into();
+        let (jail, ports) = (WIDE.into(), ports.into());
+        let ban = Ban { offender: wide, jail, kind: Kind::Wide, ports, since: at, until, times, reason };
+        let ban = self.impose(ban);
+        seen.decisions.push(Decision::Ban(ban));
+        seen.decisions.extend(folded.into_iter().map(Decision::Unban));
+    }
+
+    /// Puts a ban in force; the ban as it then is. It is forgiven from when it really ends.
+    fn impose(&mut self, ban: Ban) -> Ban {
+        let ban = self.bans.insert(ban);
+        let key = (ban.offender, self.hasher.hash_one(&ban.jail));
+        self.past.touch(key).1.ended = ban.until.unwrap_or(ban.since);
+        ban
+    }
+
+    /// How many bans an offender has now had from a jail, and until when the one from `at` on lasts.
+    fn sentence(
+        &mut self,
+        offender: Offender,
+        jail: &str,
+        first: Option<Span>,
+        at: Timestamp,
+    ) -> (u32, Option<Timestamp>) {
+        let growth = self.settings.growth;
+        let key = (offender, self.hasher.hash_one(jail));
+        let (_, past, _) = self.past.touch(key);
+        let times = past.remembered(&growth, at).saturating_add(1);
+        // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
+        let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
+        let until = first.map(|time| at + curve::length(time, &growth, times, roll));
+        *past = Past { bans: times, ended: until.unwrap_or(at) };
+        (times, until)
     }
 
     fn make_room(&mut self, seen: &mut Seen) {
@@ -404,10 +475,10 @@ impl Detector {
         self.logins.note(Offender::behind(login.address, widths), login.time.min(now));
     }
 
-    /// What list protects the offender from this jail.
+    /// What list protects the offender from this jail. A prefix is protected by those of all jails.
     fn protector(&self, offender: Offender, jail: &str) -> Option<Guard> {
-        let cell = self.cells.iter().find(|cell| *cell.jail.name == *jail);
-        self.allow.protects(offender).or_else(|| cell?.allow.protects(offender))
+        let mut cells = self.cells.iter().filter(|cell| *jail == *WIDE || *cell.jail.name == *jail);
+        self.allow.protects(offender).or_else(|| cells.find_map(|cell| cell.allow.protects(offender)))
     }
 
     /// An operator's ban on all ports.

@@ -404,6 +404,7 @@ mod tests {
             widths: Widths::default(),
             max_offenders: NonZeroUsize::MIN,
             growth: Growth { factor: 1.0, cap: Span::from_secs(1), decay: Span::from_secs(1), jitter: 0.0 },
+            widen: None,
         }
     }
 

@@ -423,7 +423,7 @@ fn write_ban(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError
     transaction.prepare_cached(sql)?.execute(params![
         ban.offender.to_string(),
         &*ban.jail,
-        if ban.kind == model::Kind::Manual { "manual" } else { "auto" },
+        ban.kind.name(),
         serde_json::to_string(&ban.ports).map_err(LedgerError::new)?,
         ban.since.as_micros(),
         ban.until.map(Timestamp::as_micros),
@@ -483,7 +483,11 @@ fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
     Ok(Ban {
         offender: offender(row, 0)?,
         jail: row.get::<_, String>(1)?.into(),
-        kind: if row.get_ref(2)?.as_str()? == "manual" { model::Kind::Manual } else { model::Kind::Auto },
+        kind: match row.get_ref(2)?.as_str()? {
+            "manual" => model::Kind::Manual,
+            "wide" => model::Kind::Wide,
+            _ => model::Kind::Auto,
+        },
         ports,
         since: Timestamp::from_micros(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),

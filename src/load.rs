@@ -54,6 +54,7 @@ impl Loaded {
             widths: config.widths,
             max_offenders: config.max_offenders,
             growth: config.growth,
+            widen: config.widen,
         }
     }
 }

@@ -412,6 +412,19 @@ pub enum Kind {
     Auto,
     /// An operator's command.
     Manual,
+    /// Enough banned offenders in one prefix.
+    Wide,
+}
+
+impl Kind {
+    /// Its name, in metrics and in the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Manual => "manual",
+            Self::Wide => "wide",
+        }
+    }
 }
 
 /// A ban: who, where, how long, and why.
@@ -419,9 +432,9 @@ pub enum Kind {
 pub struct Ban {
     /// Whom.
     pub offender: Offender,
-    /// The jail that decided it; `manual` for an operator's ban.
+    /// The jail that decided it; `manual` for an operator's ban, `wide` for that of a prefix.
     pub jail: Arc<str>,
-    /// Threshold or command.
+    /// Threshold, command or prefix.
     pub kind: Kind,
     /// The ports it is limited to; all where empty.
     pub ports: Arc<[Port]>,

@@ -314,6 +314,26 @@ fn whom_an_operator_allows_is_let_in_and_kept_in() {
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn enough_banned_neighbours_shut_their_prefix_out() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("jail.sshd.maxretry = 1\nwiden.offenders = 3\n");
+    for source in ["198.51.100.1", "198.51.100.2", "198.51.100.3"] {
+        lab.attack("ssh", source, 1);
+    }
+    lab.wait_until("the prefix is banned", || lab.is_banned("198.51.100.0/24"));
+    lab.wait_until("it stands for the three", || {
+        let elements = "ipset list banstream4 | sed '1,/^Members/d; s/ timeout.*//'";
+        lab.sh(elements) == "198.51.100.0/24\n"
+    });
+    assert!(!lab.reaches("198.51.100.77"));
+    let bans = lab.sh("banstream bans --json");
+    assert!(bans.contains(r#""address":"198.51.100.0/24","jail":"wide","kind":"wide""#), "{bans}");
+    lab.sh("banstream unban 198.51.100.0/24");
+    lab.wait_until("nobody is banned", || lab.reaches("198.51.100.1"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn a_user_name_can_get_nobody_banned() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");

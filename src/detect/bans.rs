@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use hashbrown::HashMap;
 
-use crate::model::{Ban, Offender, Timestamp};
+use crate::model::{Ban, Kind, Offender, Port, Timestamp};
 
 /// Who is banned. An offender has at most one ban from each jail.
 #[derive(Debug, Default)]
@@ -34,6 +34,26 @@ impl Bans {
     /// Whether this jail bans the offender.
     pub(super) fn holds(&self, offender: Offender, jail: &str) -> bool {
         self.by_offender.get(&offender).is_some_and(|bans| bans.iter().any(|ban| *ban.jail == *jail))
+    }
+
+    /// Whether this jail bans the offender from all these ports; none are all.
+    pub(super) fn shuts(&self, offender: Offender, jail: &str, ports: &[Port]) -> bool {
+        let shuts = |ban: &Ban| {
+            ban.ports.is_empty() || (!ports.is_empty() && ports.iter().all(|port| ban.ports.contains(port)))
+        };
+        let bans = self.by_offender.get(&offender).into_iter().flatten();
+        bans.filter(|ban| *ban.jail == *jail).any(shuts)
+    }
+
+    /// Takes out all bans on this offender; none where one is an operator's, which shares its elements with the others.
+    pub(super) fn fold(&mut self, offender: Offender) -> Vec<Ban> {
+        let manual = |bans: &Vec<Ban>| bans.iter().any(|ban| ban.kind == Kind::Manual);
+        if self.by_offender.get(&offender).is_none_or(manual) {
+            return Vec::new();
+        }
+        let folded = self.by_offender.remove(&offender).unwrap_or_default();
+        self.count -= folded.len();
+        folded
     }
 
     /// Puts a ban in force, in place of an earlier one of the same jail.

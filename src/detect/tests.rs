@@ -29,6 +29,7 @@ fn settings(jails: &[Jail]) -> Settings {
         widths: Widths::default(),
         max_offenders: NonZeroUsize::new(100).unwrap(),
         growth: GROWTH,
+        widen: None,
     }
 }
 
@@ -360,4 +361,77 @@ fn a_login_protects_neither_for_ever_nor_from_an_operator() {
     detector.logged_in(&offence(0, "192.0.2.1", u16::MAX), Timestamp::default());
     detector.observe(&offence(0, "192.0.2.1", 0), Timestamp::default(), &mut seen);
     assert_eq!(seen.decisions.len(), 1);
+}
+
+/// What a detector that widens at three offenders within 1000 s decides after these offences, in a jail of one in
+/// which port 22 is shut.
+#[track_caller]
+fn widens(offences: &[(i64, &str)], want: &[&str]) -> (Detector, Seen) {
+    let mut settings = settings(&[jail("j", "a", 1)]);
+    settings.jails[0].ports = [Port { protocol: crate::model::Protocol::Tcp, number: 22 }].into();
+    let widths = Widths { v4: 24, v6: 48 };
+    let (offenders, within) = (NonZeroU8::new(3).unwrap(), Span::from_secs(1000));
+    settings.widen = Some(Widen { widths, offenders, within });
+    let (detector, seen) = after(settings, offences);
+    let shown = |decision: &Decision| match decision {
+        Decision::Ban(ban) => format!(
+            "{} {} {}-{} {}",
+            ban.jail,
+            ban.offender,
+            ban.since.as_secs(),
+            ban.until.unwrap().as_secs(),
+            ban.ports.len()
+        ),
+        Decision::Unban(ban) => format!("no {}", ban.offender),
+    };
+    assert_eq!(seen.decisions.iter().map(shown).collect::<Vec<_>>(), want);
+    (detector, seen)
+}
+
+#[test]
+fn the_third_banned_neighbour_gets_the_prefix_banned() {
+    let offences = [(1, "192.0.2.1"), (2, "192.0.2.2"), (2, "192.0.3.1"), (3, "192.0.2.3"), (4, "192.0.2.4")];
+    let (mut detector, seen) = widens(
+        &offences,
+        &[
+            "j 192.0.2.1 1-101 1",
+            "j 192.0.2.2 2-102 1",
+            "j 192.0.3.1 2-102 1",
+            "j 192.0.2.3 3-103 1",
+            "wide 192.0.2.0/24 3-103 1",
+            "no 192.0.2.1",
+            "no 192.0.2.2",
+            "no 192.0.2.3",
+        ],
+    );
+    assert_eq!((seen.banned_already, detector.banned()), (1, 2));
+    assert_eq!(detector.expire(Timestamp::from_secs(103)).len(), 2);
+    assert_eq!(detector.banned(), 0);
+}
+
+#[test]
+fn a_prefix_that_holds_somebody_of_ours_is_not_banned() {
+    let offences = [(1, "198.51.101.1"), (2, "198.51.101.2"), (3, "198.51.101.3")];
+    let by = |mut settings: Settings| {
+        let widths = Widths { v4: 16, v6: 48 };
+        let (offenders, within) = (NonZeroU8::new(3).unwrap(), Span::from_secs(1000));
+        settings.widen = Some(Widen { widths, offenders, within });
+        let mut detector = Detector::new(settings, &grammars());
+        let mut seen = Seen::default();
+        detector.logged_in(&offence(0, "198.51.7.7", u16::MAX), Timestamp::default());
+        for (second, address) in offences {
+            detector.observe(&offence(second, address, 0), Timestamp::from_secs(second), &mut seen);
+        }
+        assert_eq!((seen.decisions.len(), detector.banned()), (3, 3));
+        let [Spared { by, .. }] = &*seen.spared else { panic!("{seen:?}") };
+        *by
+    };
+    let mut one = jail("j", "a", 1);
+    let listed = settings(&[one.clone()]);
+    one.ignore = vec!["198.51.8.8".parse().unwrap()];
+    let for_one = Settings { ignore: vec![], ..settings(&[one]) };
+    assert_eq!(by(for_one), Guard::Listed("198.51.8.8".parse().unwrap(), List::Ignored));
+    let free = Settings { ignore: vec![], ..listed.clone() };
+    assert_eq!(by(listed), Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored));
+    assert_eq!(by(free), Guard::Login(Timestamp::default()));
 }

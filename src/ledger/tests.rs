@@ -207,7 +207,7 @@ fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check("later", later, "its version is 99, and this banstream knows 2", false);
+    check("later", later, "its version is 99, and this banstream knows 3", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();
@@ -283,7 +283,8 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     let growth = Growth { factor: 1.0, cap: Span::ZERO, decay: Span::ZERO, jitter: 0.0 };
     let (ignore, widths, max_offenders) = (Vec::new(), model::Widths::default(), 9.try_into().unwrap());
     let protect_logins = Span::ZERO;
-    let settings = Settings { jails: vec![jail], ignore, protect_logins, widths, max_offenders, growth };
+    let settings =
+        Settings { jails: vec![jail], ignore, protect_logins, widths, max_offenders, growth, widen: None };
     let grammars = std::sync::Arc::new(Grammars::new(vec![grammar]).unwrap());
     let mut engine = Engine::new(settings, grammars.clone(), Decoder::new(jiff::tz::TimeZone::UTC));
     let mut records = Records::new(Format::Line);

@@ -24,7 +24,7 @@ use crate::control::{
     BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus,
     rfc3339,
 };
-use crate::detect::{MANUAL, Settings, manual};
+use crate::detect::{MANUAL, Settings, WIDE, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
@@ -188,15 +188,21 @@ impl Hub {
             match decision {
                 Decision::Ban(ban) => {
                     self.totals.bans += 1;
-                    let kind = if ban.kind == Kind::Manual { "manual" } else { "auto" };
-                    let labels = [("jail", &*ban.jail), ("kind", kind)];
+                    let labels = [("jail", &*ban.jail), ("kind", ban.kind.name())];
                     self.metrics.counter("banstream_bans_total", &labels).increment(1);
                     log::info!(address:% = ban.offender, jail:% = ban.jail; "{}", sentence(ban));
                 }
                 Decision::Unban(ban) => {
-                    self.metrics.counter("banstream_unbans_total", &[("reason", "lifted")]).increment(1);
+                    let wide = widened(&decisions, ban);
+                    let reason = if wide.is_some() { "widened" } else { "lifted" };
+                    self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
-                    log::info!(address:% = who, jail:% = jail; "unbanned {who} ({jail})");
+                    match wide {
+                        Some(wide) => {
+                            log::info!(address:% = who; "the ban on {who} ({jail}) is now that on {wide}")
+                        }
+                        None => log::info!(address:% = who, jail:% = jail; "unbanned {who} ({jail})"),
+                    }
                 }
             }
         }
@@ -301,8 +307,10 @@ impl Hub {
                 banned: banned.get(&*jail.name).copied().unwrap_or(0),
             })
             .collect();
-        if let Some(manual) = banned.get(MANUAL) {
-            jails.push(JailStatus { name: MANUAL.to_owned(), tracked: 0, counted: 0, banned: *manual });
+        for name in [MANUAL, WIDE] {
+            let status =
+                |banned: &u64| JailStatus { name: name.to_owned(), tracked: 0, counted: 0, banned: *banned };
+            jails.extend(banned.get(name).map(status));
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -440,6 +448,16 @@ pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allo
     settings.ignore.extend(around.members());
     settings.ignore.extend(allowances.members());
     settings
+}
+
+/// The prefix that was banned in place of this ban's offender, if one was.
+fn widened(decisions: &[Decision], lifted: &Ban) -> Option<Offender> {
+    decisions.iter().find_map(|decision| match decision {
+        Decision::Ban(ban) if ban.kind == Kind::Wide => {
+            Some(ban.offender).filter(|wide| wide.contains(lifted.offender))
+        }
+        _ => None,
+    })
 }
 
 fn sentence(ban: &Ban) -> String {
