@@ -17,7 +17,9 @@ use serde::Deserialize;
 
 use crate::config;
 use crate::control::client::{self, Answer};
-use crate::control::{AllowLine, BanLine, Command, SourceState, Status, Target, TemplateStatus};
+use crate::control::{
+    AllowLine, BanLine, BanWhy, Command, JailWhy, SourceState, Status, Target, TemplateStatus, Why,
+};
 use crate::model::{Offender, Span};
 
 /// The exit status where what was checked is wrong, or the daemon refuses.
@@ -31,6 +33,7 @@ Examples:
   banstream run --dry-run                Decide and log, but ban nobody
   banstream status                       How is the daemon?
   banstream bans                         Who is banned, why, and until when?
+  banstream why 192.0.2.1                Why is it banned, or why not?
   banstream ban 192.0.2.1 --for 1d --reason 'port scan'
   banstream unban 192.0.2.1
   banstream allow 192.0.2.1 --for 8h     Ban it no more for so long
@@ -208,6 +211,18 @@ pub enum Ask {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Tell why an address is banned, or why it is not
+    ///
+    /// Shows its bans with the arithmetic of their length, how many offences each jail counts and how many are missing,
+    /// and what protects it.
+    Why {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+        /// Whom it is about
+        #[arg(value_name = "ADDR|CIDR")]
+        offender: Offender,
+    },
     /// Ban an address or a prefix, on all ports
     #[command(after_help = BAN_EXAMPLES)]
     Ban {
@@ -330,6 +345,7 @@ fn command(ask: &Ask) -> (&Remote, Command) {
         Ask::Unban { remote, offender, .. } => {
             (remote, Command::Unban(offender.map_or(Target::All, Target::One)))
         }
+        Ask::Why { remote, offender } => (remote, Command::Why(*offender)),
         Ask::Allow { remote, remove: Some(offender), .. } => (remote, Command::Disallow(*offender)),
         Ask::Allow { remote, offender: None, .. } => (remote, Command::Allowances),
         Ask::Allow { remote, offender: Some(offender), span, comment, .. } => {
@@ -378,6 +394,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
         Command::Unban(Target::One(offender)) if changed()? == 0 => format!("{offender} was not banned\n"),
         Command::Unban(Target::One(offender)) => format!("unbanned {offender}\n"),
         Command::Unban(Target::All) => format!("bans lifted: {}\n", changed()?),
+        Command::Why(_) => why(&serde_json::from_str(body)?),
         Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
         Command::Allow { offender, span, .. } => {
             let until = span.map_or("until it is removed".to_owned(), |span| format!("for {span}"));
@@ -446,6 +463,41 @@ fn bans(bans: &[BanLine]) -> String {
     });
     let table = table(["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"], rows);
     if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
+}
+
+fn why(why: &Why) -> String {
+    let mut text = String::new();
+    let verdict = if why.banned { "banned" } else { "not banned" };
+    text += &format!("{} is {verdict}\n", why.address);
+    if why.offender != why.address {
+        text += &format!("the jails hold {} to account for it\n", why.offender);
+    }
+    for BanWhy { ban, reckoning } in &why.bans {
+        let BanLine { address, jail, since, times, .. } = ban;
+        let ports =
+            if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
+        let until = ban.until.as_deref().unwrap_or("it is lifted");
+        text += &format!("\n{address} is banned{ports} by {jail}, since {since}, until {until}\n");
+        if !ban.reason.is_empty() {
+            text += &format!("  for: {}\n", plain(&ban.reason));
+        }
+        let reckoning = reckoning.iter().map(|reckoning| format!("  ban number {times}: {reckoning}\n"));
+        text.extend(reckoning);
+    }
+    for jail in
+        why.jails.iter().filter(|jail| jail.counted > 0 || jail.earlier > 0 || jail.protected.is_some())
+    {
+        let JailWhy { name, counted, maxretry, findtime, earlier, next, .. } = jail;
+        let last = jail.last.as_ref().map_or(String::new(), |last| format!(", the last at {last}"));
+        text += &format!("\n{name} counts {counted} of {maxretry} offences within {findtime}{last}\n");
+        text += &format!("  earlier bans that count: {earlier}; the next would last {next}\n");
+        text.extend(jail.protected.iter().map(|by| format!("  it bans it in no case: {by}\n")));
+    }
+    if why.bans.is_empty() && why.jails.iter().all(|jail| jail.counted == 0) {
+        text += "no jail counts an offence of it\n";
+    }
+    text.extend(why.protected.iter().map(|by| format!("\nprotected: {by}\n")));
+    text
 }
 
 fn allowances(allowances: &[AllowLine]) -> String {
@@ -544,6 +596,8 @@ mod tests {
         let unban = |offender, all| Action::Ask(Ask::Unban { remote: remote(), offender, all });
         check("banstream unban ::1", unban(Some("::1".parse().unwrap()), false));
         check("banstream unban --all", unban(None, true));
+        let offender = "192.0.2.1".parse().unwrap();
+        check("banstream why 192.0.2.1", Action::Ask(Ask::Why { remote: remote(), offender }));
         let allow = |offender: Option<&str>, span, comment: &str, remove: Option<&str>| {
             let parse = |text: &str| text.parse().unwrap();
             let (offender, remove) = (offender.map(parse), remove.map(parse));
@@ -593,6 +647,44 @@ mod tests {
         prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
         prints(&unban(None), "{\"changed\":12}", "bans lifted: 12\n");
         prints(&Ask::Reload { remote: remote() }, "{\"changed\":0}", "reloaded\n");
+    }
+
+    #[test]
+    fn why_is_told_in_sentences() {
+        let ask = Ask::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
+        let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
+            "jails": [{"name": "sshd", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
+                       "next": "1h", "protected": null}]}"#;
+        prints(&ask, free, "192.0.2.1 is not banned\nno jail counts an offence of it\n");
+        let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
+            "bans": [{"address": "2001:db8::/64", "jail": "sshd", "kind": "auto", "ports": ["22/tcp"], "since": "S",
+                      "until": "U", "left": 552, "times": 2, "reason": "5 offences within 10m",
+                      "reckoning": "1h x 2^1 = 2h"},
+                     {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
+                      "until": null, "left": null, "times": 1, "reason": "", "reckoning": null}],
+            "jails": [{"name": "http", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
+                       "next": "1h x 2^1 = 2h", "protected": "`ignoreip` has ::/0"}],
+            "protected": ["somebody logged in from there at T"]}"#;
+        prints(
+            &ask,
+            body,
+            "
+2001:db8::1 is banned
+the jails hold 2001:db8::/64 to account for it
+
+2001:db8::/64 is banned from 22/tcp by sshd, since S, until U
+  for: 5 offences within 10m
+  ban number 2: 1h x 2^1 = 2h
+
+2001:db8::/32 is banned by manual, since T, until it is lifted
+
+http counts 3 of 5 offences within 10m, the last at L
+  earlier bans that count: 1; the next would last 1h x 2^1 = 2h
+  it bans it in no case: `ignoreip` has ::/0
+
+protected: somebody logged in from there at T
+",
+        );
     }
 
     #[test]

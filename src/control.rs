@@ -7,8 +7,11 @@
 
 pub mod client;
 pub mod server;
+mod why;
 
 use serde::{Deserialize, Serialize};
+
+pub use why::{BanWhy, JailWhy, Why};
 
 use crate::model::{Allowance, Ban, Kind, Offender, Port, Span, Timestamp};
 
@@ -19,6 +22,8 @@ pub enum Command {
     Status,
     /// The bans in force.
     Bans,
+    /// Why somebody is banned, or why not.
+    Why(Offender),
     /// Keep somebody out, on all ports.
     Ban {
         /// Whom.
@@ -64,6 +69,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Command::Bans`].
     Bans(Vec<BanLine>),
+    /// To [`Command::Why`].
+    Why(Why),
     /// To [`Command::Allowances`].
     Allowances(Vec<AllowLine>),
     /// To the others, when they are carried out.

@@ -6,6 +6,7 @@
 //! The detector is handed the time and returns its decisions as values: it reads no clock, logs nothing, and
 //! does not know that there is a kernel.
 
+mod account;
 mod allow;
 mod bans;
 mod curve;
@@ -26,10 +27,12 @@ use crate::grammar::Grammars;
 use crate::model::{
     Ban, Decision, GrammarId, HeadingId, Kind, Offence, Offender, Port, Span, Timestamp, Widths,
 };
+pub use account::{Account, MOST, Standing};
 use allow::AllowList;
 pub use allow::{Guard, List};
 use bans::Bans;
 use curve::Past;
+pub use curve::Reckoning;
 use login::Logins;
 use recent::Recent;
 use session::Sessions;
@@ -436,7 +439,7 @@ impl Detector {
     /// Puts a ban in force; the ban as it then is. It is forgiven from when it really ends.
     fn impose(&mut self, ban: Ban) -> Ban {
         let ban = self.bans.insert(ban);
-        let key = (ban.offender, self.hasher.hash_one(&ban.jail));
+        let key = self.key(ban.offender, &ban.jail);
         self.past.touch(key).1.ended = ban.until.unwrap_or(ban.since);
         ban
     }
@@ -450,7 +453,7 @@ impl Detector {
         at: Timestamp,
     ) -> (u32, Option<Timestamp>) {
         let growth = self.settings.growth;
-        let key = (offender, self.hasher.hash_one(jail));
+        let key = self.key(offender, jail);
         let (_, past, _) = self.past.touch(key);
         let times = past.remembered(&growth, at).saturating_add(1);
         // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
@@ -458,6 +461,11 @@ impl Detector {
         let until = first.map(|time| at + curve::length(time, &growth, times, roll));
         *past = Past { bans: times, ended: until.unwrap_or(at) };
         (times, until)
+    }
+
+    /// Where the past of an offender in a jail is filed.
+    fn key(&self, offender: Offender, jail: &str) -> (Offender, u64) {
+        (offender, self.hasher.hash_one(jail))
     }
 
     fn make_room(&mut self, seen: &mut Seen) {

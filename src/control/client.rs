@@ -73,6 +73,7 @@ fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
     let (method, path, body) = match command {
         Command::Status => (Method::GET, "/status".to_owned(), None),
         Command::Bans => (Method::GET, "/bans".to_owned(), None),
+        Command::Why(offender) => (Method::GET, format!("/why?address={offender}"), None),
         Command::Ban { offender, span, reason } => {
             let seconds = span.map(|span| span.as_secs_ceil().to_string());
             let body = json!({ "address": offender, "for": seconds, "reason": reason });

@@ -2,7 +2,7 @@
 //!
 //! It stands apart from what it serves: a [`Daemon`] is two functions, so the same routes answer for the real
 //! engine and for a test's. The routes are `GET /status`, `GET /bans`, `POST /bans`, `DELETE /bans`,
-//! `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
+//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
 //!
 //! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
 
@@ -49,6 +49,7 @@ pub fn routes(daemon: Daemon) -> Router {
     let routes = Router::new()
         .route("/status", get(async |daemon| ask(daemon, Command::Status).await))
         .route("/bans", get(async |daemon| ask(daemon, Command::Bans).await).post(ban).delete(unban))
+        .route("/why", get(why))
         .route(
             "/allow",
             get(async |daemon| ask(daemon, Command::Allowances).await).post(allow).delete(disallow),
@@ -161,7 +162,14 @@ async fn allow(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Re
     ask(daemon, Command::Allow { offender, span, comment: request.comment }).await
 }
 
-/// The query of `DELETE /allow`.
+async fn why(
+    daemon: State<Daemon>,
+    query: Result<Query<AddressQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    ask(daemon, Command::Why(queried(query)?)).await
+}
+
+/// The query of `DELETE /allow` and `GET /why`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AddressQuery {
@@ -172,9 +180,13 @@ async fn disallow(
     daemon: State<Daemon>,
     query: Result<Query<AddressQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    ask(daemon, Command::Disallow(queried(query)?)).await
+}
+
+fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offender, Problem> {
     let Query(AddressQuery { address }) =
         query.map_err(|_| wrong("say whom: `?address=192.0.2.1`".to_owned()))?;
-    ask(daemon, Command::Disallow(offender(&address)?)).await
+    offender(&address)
 }
 
 fn wrong(what: String) -> Problem {
@@ -296,6 +308,7 @@ mod tests {
             ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}"),
             Command::Unban(Target::One("2001:db8::/32".parse().unwrap())),
             Command::Unban(Target::All),
+            Command::Why("2001:db8::1".parse().unwrap()),
             Command::Allowances,
             Command::Allow { offender: "::1".parse().unwrap(), span: None, comment: "\"x\"".to_owned() },
             Command::Disallow("2001:db8::/32".parse().unwrap()),
@@ -370,6 +383,7 @@ mod tests {
         check("DELETE /bans?all=true&address=::1", "", bad, whom);
         check("DELETE /bans?all=maybe", "", bad, whom);
         check("DELETE /allow", "", bad, "say whom: `?address=192.0.2.1`");
+        check("GET /why?address=x", "", bad, address);
         check("POST /allow", r#"{"address":"x"}"#, bad, address);
         check(
             "POST /allow",

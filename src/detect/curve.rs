@@ -6,6 +6,8 @@
 //!
 //! It rolls no dice: the caller passes the roll.
 
+use std::fmt;
+
 use crate::model::{Span, Timestamp};
 
 use super::Growth;
@@ -25,6 +27,34 @@ impl Past {
         let quiet =
             now.since(self.ended).as_micros().checked_div(growth.decay.as_micros()).unwrap_or(u64::MAX);
         self.bans.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX))
+    }
+}
+
+/// How the length of a ban comes about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reckoning {
+    /// How long the first lasts; for ever if `None`.
+    pub first: Option<Span>,
+    /// How they grow.
+    pub growth: Growth,
+    /// Which it is, from 1.
+    pub times: u32,
+}
+
+impl fmt::Display for Reckoning {
+    /// For people: `1h`, `1h x 2^1 = 2h`, `1h x 2^12, at most 28days`, with what jitter may add.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.first else { return f.write_str("for good") };
+        let Growth { factor, jitter, .. } = self.growth;
+        let grown = length(first, &self.growth, self.times, 0.0);
+        let exponent = self.times.saturating_sub(1);
+        write!(f, "{first}")?;
+        if exponent > 0 && factor > 1.0 {
+            let unbounded = first.as_micros() as f64 * factor.powf(f64::from(exponent));
+            let sign = if unbounded > grown.as_micros() as f64 + 1.0 { ", at most" } else { " =" };
+            write!(f, " x {factor}^{exponent}{sign} {grown}")?;
+        }
+        if jitter > 0.0 { write!(f, ", and up to {:.0} % more", jitter * 100.0) } else { Ok(()) }
     }
 }
 
@@ -58,6 +88,19 @@ mod tests {
         check(4, 0.0, 500);
         check(u32::MAX, 0.0, 500);
         check(2, 0.5, 250);
+    }
+
+    #[test]
+    fn a_length_is_shown_as_it_came_about() {
+        let shown = |times, jitter| {
+            let growth = Growth { jitter, ..GROWTH };
+            Reckoning { first: Some(Span::from_secs(100)), growth, times }.to_string()
+        };
+        assert_eq!(shown(1, 0.0), "1m 40s");
+        assert_eq!(shown(3, 0.0), "1m 40s x 2^2 = 6m 40s");
+        assert_eq!(shown(4, 0.0), "1m 40s x 2^3, at most 8m 20s");
+        assert_eq!(shown(2, 0.5), "1m 40s x 2^1 = 3m 20s, and up to 50 % more");
+        assert_eq!(Reckoning { first: None, growth: GROWTH, times: 7 }.to_string(), "for good");
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         (at, &mut self.slots[at as usize].value, evicted)
     }
 
+    /// The slot of an entry and what it holds, if it is there. It is not seen anew for that.
+    pub(super) fn slot(&self, key: &K) -> Option<(u32, &V)> {
+        self.find(key).and_then(|at| Some((at, &self.slots.get(at as usize)?.value)))
+    }
+
     /// Forgets an entry.
     pub(super) fn remove(&mut self, key: &K) {
         let hash = self.hasher.hash_one(key);

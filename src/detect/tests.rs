@@ -435,3 +435,26 @@ fn a_prefix_that_holds_somebody_of_ours_is_not_banned() {
     assert_eq!(by(listed), Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored));
     assert_eq!(by(free), Guard::Login(Timestamp::default()));
 }
+
+#[test]
+fn an_account_says_what_stands_against_whom() {
+    let mut jails = [jail("j", "a", 3), jail("k", "a", 9)];
+    jails[1].ignore = vec!["192.0.2.0/24".parse().unwrap()];
+    let mut settings = settings(&jails);
+    settings.jails[1].find_time = Span::from_secs(600);
+    let offences = [1, 2, 3, 201, 202].map(|at| (at, "2001:db8::1"));
+    let (mut detector, _) = after(settings, &offences);
+    let now = Timestamp::from_secs(230);
+    detector.ban("2001:db8::/32".parse().unwrap(), None, "", now).unwrap();
+    let account = detector.account("2001:db8::9".parse().unwrap(), now);
+    assert_eq!(account.offender.to_string(), "2001:db8::/64");
+    let bans: Vec<_> = account.bans.iter().map(|(ban, _)| &*ban.jail).collect();
+    assert_eq!((bans, account.guards.len()), (vec![MANUAL], 0));
+    let jails = account.jails.iter();
+    let shown = jails.map(|of| (of.counted, of.last.map(Timestamp::as_secs), of.earlier, of.guard));
+    assert_eq!(shown.collect::<Vec<_>>(), [(2, Some(202), 1, None), (5, Some(202), 0, None)]);
+    assert_eq!(account.jails[0].next.to_string(), "1m 40s x 2^1 = 3m 20s");
+    let account = detector.account("192.0.2.7".parse().unwrap(), now);
+    let guard = Guard::Listed("192.0.2.0/24".parse().unwrap(), List::Ignored);
+    assert_eq!((account.jails[1].guard, account.jails[1].counted), (Some(guard), 0));
+}

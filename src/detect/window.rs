@@ -60,6 +60,15 @@ impl Windows {
         (standing.count() as u8, evicted)
     }
 
+    /// How many offences of an offender count at `at`, and when the last of them was. Changes nothing.
+    pub(super) fn of(&self, offender: Offender, at: Timestamp) -> (u8, Option<Timestamp>) {
+        let Some((slot, ring)) = self.table.slot(&offender) else { return (0, None) };
+        let start = slot as usize * usize::from(self.full);
+        let times = self.times.iter().skip(start).take(usize::from(ring.used));
+        let standing = times.filter(|time| at.since(**time) <= self.span);
+        standing.fold((0, None), |(count, last), time| (count + 1, last.max(Some(*time))))
+    }
+
     /// Forgets an offender, who begins anew.
     pub(super) fn forget(&mut self, offender: Offender) {
         self.table.remove(&offender);

@@ -21,7 +21,7 @@ use super::health::Health;
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
-    BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus,
+    BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus, Why,
     rfc3339,
 };
 use crate::detect::{MANUAL, Settings, WIDE, manual};
@@ -277,6 +277,11 @@ impl Hub {
                     Target::One(offender) if changed == 0 => self.not_banned(offender),
                     _ => Reply::Done { changed },
                 }
+            }
+            Command::Why(who) => {
+                let now = now();
+                // The lines that were counted are the ledger's to tell.
+                Reply::Why(Why::new(who, &self.engine.detector().account(who, now), now))
             }
             Command::Allowances => self.allowances(),
             Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),

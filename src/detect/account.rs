@@ -1,0 +1,91 @@
+//! What is known of one address: its bans, its counts, and what protects it.
+//!
+//! It stands apart because it decides nothing: it reads what the detector goes by, for operators who ask why.
+//!
+//! It does not know what the lines said that were counted.
+
+use std::num::NonZeroU8;
+use std::sync::Arc;
+
+use crate::model::{Ban, Offender, Span, Timestamp};
+
+use super::curve::Reckoning;
+use super::{Detector, Guard};
+
+/// What is known of one address or prefix.
+#[derive(Debug)]
+pub struct Account<'d> {
+    /// Whom the jails hold to account for it.
+    pub offender: Offender,
+    /// The bans on it, on what lies around it, and on what lies in it; at most [`MOST`].
+    pub bans: Vec<(&'d Ban, Option<Reckoning>)>,
+    /// What each jail has against it.
+    pub jails: Vec<Standing>,
+    /// What protects it from all jails.
+    pub guards: Vec<Guard>,
+}
+
+/// What one jail has against an offender.
+#[derive(Debug)]
+pub struct Standing {
+    /// The jail's name.
+    pub jail: Arc<str>,
+    /// Offences that count now.
+    pub counted: u8,
+    /// How many earn a ban.
+    pub max_retry: NonZeroU8,
+    /// Within how long.
+    pub find_time: Span,
+    /// When the last of them was.
+    pub last: Option<Timestamp>,
+    /// Earlier bans that still count.
+    pub earlier: u32,
+    /// How long the next ban would last.
+    pub next: Reckoning,
+    /// What protects it from this jail alone.
+    pub guard: Option<Guard>,
+}
+
+/// A listing of all that is banned in a wide prefix is another command.
+pub const MOST: usize = 100;
+
+impl Detector {
+    /// What is known of `who` at `now`. Looks at every ban.
+    pub fn account(&self, who: Offender, now: Timestamp) -> Account<'_> {
+        let offender =
+            if who.is_single() { Offender::behind(who.address(), self.settings.widths) } else { who };
+        let concerns = |ban: &&Ban| ban.offender.contains(who) || who.contains(ban.offender);
+        let mut bans: Vec<&Ban> = self.bans.iter().filter(concerns).collect();
+        bans.sort_by_key(|ban| (ban.offender, &ban.jail));
+        bans.truncate(MOST);
+        let growth = self.settings.growth;
+        let bans = bans.into_iter().map(|ban| {
+            let cell = self.cells.iter().find(|cell| cell.jail.name == ban.jail);
+            (ban, cell.map(|cell| Reckoning { first: cell.jail.ban_time, growth, times: ban.times }))
+        });
+        let listed = self.allow.protects(offender);
+        let login = self.logins.last(offender, now, self.settings.protect_logins).map(Guard::Login);
+        let jails = self.cells.iter().map(|cell| {
+            let jail = &cell.jail;
+            let (counted, last) = cell.windows.of(offender, now);
+            let past = self.past.slot(&self.key(offender, &jail.name));
+            let earlier = past.map_or(0, |(_, past)| past.remembered(&growth, now));
+            Standing {
+                jail: Arc::clone(&jail.name),
+                counted,
+                max_retry: jail.max_retry,
+                find_time: jail.find_time,
+                last,
+                earlier,
+                next: Reckoning { first: jail.ban_time, growth, times: earlier.saturating_add(1) },
+                guard: cell.allow.protects(offender),
+            }
+        });
+        Account {
+            offender,
+            bans: bans.collect(),
+            jails: jails.collect(),
+            guards: listed.into_iter().chain(login).collect(),
+        }
+    }
+}
