@@ -80,6 +80,12 @@ Examples:
   banstream allow 192.0.2.1 --for 8h --comment 'on call'
   banstream allow --remove 192.0.2.1";
 
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  banstream reload
+  banstream reload --confirm 60s         Try it: whoever is shut out by it need only wait
+  banstream reload --keep                It is well";
+
 /// Bans brute-force attackers: reads journald and rsyslog streams, bans in the kernel with one rule
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(version, after_help = AFTER, disable_help_subcommand = true)]
@@ -282,10 +288,17 @@ pub enum Ask {
     /// Make the daemon read its configuration and grammars again
     ///
     /// If anything in them is wrong, the daemon says what and keeps what it has. No ban and no count is lost.
+    #[command(after_help = RELOAD_EXAMPLES)]
     Reload {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
+        /// Go back to what was before after this time, such as 60s, unless it is confirmed with --keep
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        confirm: Option<Span>,
+        /// Confirm what was reloaded with --confirm
+        #[arg(long, conflicts_with = "confirm")]
+        keep: bool,
     },
 }
 
@@ -351,7 +364,8 @@ fn command(ask: &Ask) -> (&Remote, Command) {
         Ask::Allow { remote, offender: Some(offender), span, comment, .. } => {
             (remote, Command::Allow { offender: *offender, span: *span, comment: comment.clone() })
         }
-        Ask::Reload { remote } => (remote, Command::Reload),
+        Ask::Reload { remote, keep: true, .. } => (remote, Command::Keep),
+        Ask::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
     }
 }
 
@@ -402,7 +416,11 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
         }
         Command::Disallow(offender) if changed()? == 0 => format!("{offender} was not allowed\n"),
         Command::Disallow(offender) => format!("{offender} is no longer allowed\n"),
-        Command::Reload => "reloaded\n".to_owned(),
+        Command::Reload { confirm: None } => "reloaded\n".to_owned(),
+        Command::Reload { confirm: Some(span) } => {
+            format!("reloaded; confirm with `banstream reload --keep` within {span}\n")
+        }
+        Command::Keep => "kept\n".to_owned(),
     })
 }
 
@@ -613,6 +631,7 @@ mod tests {
     fn a_command_line_that_makes_no_sense_is_refused() {
         for line in [
             "",
+            "reload --keep --confirm 1m",
             "allow --for 1h",
             "allow --remove ::1 ::1",
             "allow --comment x",
@@ -646,7 +665,11 @@ mod tests {
         prints(&unban(Some(offender)), "{\"changed\":1}", "unbanned 192.0.2.1\n");
         prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
         prints(&unban(None), "{\"changed\":12}", "bans lifted: 12\n");
-        prints(&Ask::Reload { remote: remote() }, "{\"changed\":0}", "reloaded\n");
+        let reload = |confirm, keep| Ask::Reload { remote: remote(), confirm, keep };
+        prints(&reload(None, false), "{\"changed\":0}", "reloaded\n");
+        let confirm = "reloaded; confirm with `banstream reload --keep` within 1m\n";
+        prints(&reload(Some(Span::from_secs(60)), false), "{\"changed\":0}", confirm);
+        prints(&reload(None, true), "{\"changed\":0}", "kept\n");
     }
 
     #[test]

@@ -49,7 +49,12 @@ pub enum Command {
     /// Take that back.
     Disallow(Offender),
     /// Read the configuration and the grammars again.
-    Reload,
+    Reload {
+        /// Within which time to confirm with [`Command::Keep`], lest what was before come back; `None` for good.
+        confirm: Option<Span>,
+    },
+    /// Keep what the last reload has put in force.
+    Keep,
 }
 
 /// Whose bans to lift.

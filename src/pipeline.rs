@@ -183,8 +183,9 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         sources,
         health,
         metrics: metrics.clone(),
+        unconfirmed: None,
     };
-    let (reloads, mut wanted) = mpsc::channel::<oneshot::Sender<Reply>>(4);
+    let (reloads, mut wanted) = mpsc::channel(4);
     let daemon = Daemon {
         ask: asker(inbox.clone(), reloads),
         metrics: Arc::new({
@@ -205,8 +206,9 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => drop(reloader.reload().await),
-            Some(reply) = wanted.recv() => drop(reply.send(reloader.reload().await)),
+            _ = hang_up.recv() => drop(reloader.reload(None).await),
+            Some((command, reply)) = wanted.recv() => drop(reply.send(reloader.carry_out(&command).await)),
+            () = reloader.overdue() => reloader.go_back().await,
             _ = second.tick() => {
                 metrics.upkeep();
                 // A hub that is behind has its next tick soon enough.
@@ -288,7 +290,7 @@ fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Fire
 /// Passes commands to the hub, and reloads to whoever reads files.
 fn asker(
     inbox: mpsc::Sender<Input>,
-    reloads: mpsc::Sender<oneshot::Sender<Reply>>,
+    reloads: mpsc::Sender<(Command, oneshot::Sender<Reply>)>,
 ) -> Arc<dyn Fn(Command) -> oneshot::Receiver<Reply> + Send + Sync> {
     Arc::new(move |command| {
         let (reply, replied) = oneshot::channel();
@@ -296,7 +298,7 @@ fn asker(
         // Where nobody takes it any more, the sender is dropped, and the client told that we stop.
         tokio::spawn(async move {
             match command {
-                Command::Reload => drop(reloads.send(reply).await),
+                Command::Reload { .. } | Command::Keep => drop(reloads.send((command, reply)).await),
                 command => drop(inbox.send(Input::Command(command, reply)).await),
             }
         });

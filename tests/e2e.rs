@@ -228,6 +228,25 @@ fn a_wrong_configuration_changes_nothing() {
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn a_configuration_that_nobody_confirms_goes_away() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("");
+    let tried = || lab.sh("banstream status --json").contains("\"name\":\"tried\"");
+    lab.write_config("[jail.tried]\ngrammars = ['sshd']\n");
+    lab.sh("banstream reload --confirm 1h");
+    assert!(tried());
+    // The clock runs from the last reload, and what comes back is what was confirmed.
+    lab.sh("banstream reload --confirm 1s");
+    assert!(tried());
+    lab.wait_until("it goes away", || !tried());
+    let nothing_waits = || !lab.output("banstream reload --keep").status.success();
+    assert!(nothing_waits());
+    lab.sh("banstream reload --confirm 1h; banstream reload --keep");
+    assert!(tried() && nothing_waits());
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn a_local_user_can_get_nobody_banned_through_rsyslog() {
     a_local_user_can_get_nobody_banned("rsyslog");
 }

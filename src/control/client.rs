@@ -89,7 +89,11 @@ fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
             (Method::POST, "/allow".to_owned(), Some(body))
         }
         Command::Disallow(offender) => (Method::DELETE, format!("/allow?address={offender}"), None),
-        Command::Reload => (Method::POST, "/reload".to_owned(), None),
+        Command::Reload { confirm: None } => (Method::POST, "/reload".to_owned(), None),
+        Command::Reload { confirm: Some(span) } => {
+            (Method::POST, format!("/reload?confirm={}", span.as_secs_ceil()), None)
+        }
+        Command::Keep => (Method::POST, "/reload/keep".to_owned(), None),
     };
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = Request::builder()

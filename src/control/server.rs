@@ -2,7 +2,7 @@
 //!
 //! It stands apart from what it serves: a [`Daemon`] is two functions, so the same routes answer for the real
 //! engine and for a test's. The routes are `GET /status`, `GET /bans`, `POST /bans`, `DELETE /bans`,
-//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
+//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload`, `POST /reload/keep` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
 //!
 //! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
 
@@ -54,7 +54,8 @@ pub fn routes(daemon: Daemon) -> Router {
             "/allow",
             get(async |daemon| ask(daemon, Command::Allowances).await).post(allow).delete(disallow),
         )
-        .route("/reload", post(async |daemon| ask(daemon, Command::Reload).await))
+        .route("/reload", post(reload))
+        .route("/reload/keep", post(async |daemon| ask(daemon, Command::Keep).await))
         .route("/metrics", get(metrics));
     finish(routes, daemon)
 }
@@ -189,6 +190,22 @@ fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offende
     offender(&address)
 }
 
+/// The query of `POST /reload`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadRequest {
+    confirm: Option<String>,
+}
+
+async fn reload(
+    daemon: State<Daemon>,
+    query: Result<Query<ReloadRequest>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(ReloadRequest { confirm }) = query
+        .map_err(|_| wrong("say nothing, or within which time to confirm: `?confirm=60s`".to_owned()))?;
+    ask(daemon, Command::Reload { confirm: confirm.map(span).transpose()? }).await
+}
+
 fn wrong(what: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, what)
 }
@@ -312,7 +329,9 @@ mod tests {
             Command::Allowances,
             Command::Allow { offender: "::1".parse().unwrap(), span: None, comment: "\"x\"".to_owned() },
             Command::Disallow("2001:db8::/32".parse().unwrap()),
-            Command::Reload,
+            Command::Reload { confirm: None },
+            Command::Reload { confirm: Some(Span::from_secs(60)) },
+            Command::Keep,
         ];
         for command in &commands {
             let answer = client::send(&fixture.socket(), command).unwrap();
@@ -324,7 +343,7 @@ mod tests {
     #[test]
     fn a_refusal_is_an_answer() {
         let fixture = Fixture::new("refusal", |_| Some(Reply::Refused { error: "it is ours".to_owned() }));
-        let answer = client::send(&fixture.socket(), &Command::Reload).unwrap();
+        let answer = client::send(&fixture.socket(), &Command::Keep).unwrap();
         assert_eq!(answer, Answer { done: false, body: r#"{"error":"it is ours"}"#.to_owned() });
         let (status, _) = fixture.raw("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n");
         assert_eq!(status, "409 Conflict");
@@ -383,6 +402,7 @@ mod tests {
         check("DELETE /bans?all=true&address=::1", "", bad, whom);
         check("DELETE /bans?all=maybe", "", bad, whom);
         check("DELETE /allow", "", bad, "say whom: `?address=192.0.2.1`");
+        check("POST /reload?confirm=0", "", bad, time);
         check("GET /why?address=x", "", bad, address);
         check("POST /allow", r#"{"address":"x"}"#, bad, address);
         check(

@@ -287,7 +287,9 @@ impl Hub {
             Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
             Command::Disallow(offender) => self.disallow(offender),
             // Files are read elsewhere, and what is read comes as `Input::Reload`.
-            Command::Reload => Reply::Refused { error: "the configuration has to be read first".to_owned() },
+            Command::Reload { .. } | Command::Keep => {
+                Reply::Refused { error: "the configuration has to be read first".to_owned() }
+            }
         }
     }
 

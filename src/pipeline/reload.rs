@@ -5,10 +5,12 @@
 //! It does not know what the hub does with what was loaded.
 
 use std::sync::mpsc as threads;
+use std::time::Duration;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use super::enforcer::Order;
 use super::health::Health;
@@ -16,10 +18,11 @@ use super::hub::Input;
 use super::sources::Sources;
 use super::{Options, firewall, mode};
 use crate::config::Config;
-use crate::control::Reply;
+use crate::control::{Command, Reply};
 use crate::enforce::Firewall;
 use crate::load::{self, AllowFiles, Loaded};
 use crate::metrics::Metrics;
+use crate::model::Span;
 
 /// Reads the configuration again when it is asked to.
 pub(super) struct Reloader {
@@ -32,20 +35,46 @@ pub(super) struct Reloader {
     pub(super) sources: Sources,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    /// What comes back, and when, unless the operator confirms what is in force.
+    pub(super) unconfirmed: Option<(Loaded, Instant)>,
 }
 
 impl Reloader {
-    /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise.
-    pub(super) async fn reload(&mut self) -> Reply {
+    /// Carries out a command that is about the configuration.
+    pub(super) async fn carry_out(&mut self, command: &Command) -> Reply {
+        match (command, &self.unconfirmed) {
+            (Command::Reload { confirm }, _) => self.reload(*confirm).await,
+            (_, None) => Reply::Refused { error: "there is nothing to confirm".to_owned() },
+            (_, Some(_)) => {
+                log::info!("the configuration was confirmed");
+                self.unconfirmed = None;
+                Reply::Done { changed: 0 }
+            }
+        }
+    }
+
+    /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise. With `confirm`, what was
+    /// last confirmed comes back after that time; without it, it is in force for good.
+    pub(super) async fn reload(&mut self, confirm: Option<Span>) -> Reply {
+        let before = self.loaded.clone();
         let _ = sd_notify::notify(&[
             NotifyState::Reloading,
             NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
         ]);
-        let result = self.try_reload().await;
+        let path = self.options.config.clone();
+        let loaded = tokio::task::spawn_blocking(move || load::load(path.as_deref())).await;
+        let result = match loaded {
+            Ok(Ok(loaded)) => self.put_in_force(loaded).await,
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(error.into()),
+        };
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (reply, result) = match result {
             Ok(reply) => {
                 log::info!("the configuration was reloaded");
+                let confirmed = self.unconfirmed.take().map_or(before, |(confirmed, _)| confirmed);
+                let until = |span: Span| Instant::now() + Duration::from_micros(span.as_micros());
+                self.unconfirmed = confirm.map(|span| (confirmed, until(span)));
                 (reply, "done")
             }
             Err(error) => {
@@ -57,9 +86,29 @@ impl Reloader {
         reply
     }
 
-    async fn try_reload(&mut self) -> anyhow::Result<Reply> {
-        let path = self.options.config.clone();
-        let loaded = tokio::task::spawn_blocking(move || load::load(path.as_deref())).await??;
+    /// Waits until nobody has confirmed in time; for ever, where nothing is to be confirmed.
+    pub(super) async fn overdue(&self) {
+        match &self.unconfirmed {
+            Some((_, until)) => sleep_until(*until).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts back in force what was last confirmed.
+    pub(super) async fn go_back(&mut self) {
+        let Some((mut confirmed, _)) = self.unconfirmed.take() else { return };
+        // Those files may have changed meanwhile; what is wrong with them, the lookout says.
+        let _ = confirmed.allow_files.renew();
+        match self.put_in_force(confirmed).await {
+            Ok(_) => {
+                log::warn!("nobody confirmed the configuration in time: what was before is in force again")
+            }
+            Err(error) => log::error!("nobody confirmed the configuration, but it stays: {error:#}"),
+        }
+        self.metrics.counter("banstream_reloads_total", &[("result", "rolled_back")]).increment(1);
+    }
+
+    async fn put_in_force(&mut self, loaded: Loaded) -> anyhow::Result<Reply> {
         loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (old, new) = (&self.loaded.config, &loaded.config);
         if old.enforce != new.enforce {
