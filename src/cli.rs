@@ -37,6 +37,7 @@ Examples:
   banstream ban 192.0.2.1 --for 1d --reason 'port scan'
   banstream unban 192.0.2.1
   banstream allow 192.0.2.1 --for 8h     Ban it no more for so long
+  banstream doctor                       Is protection real?
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
   banstream grammar new --program myapp < failed-logins
@@ -174,6 +175,19 @@ pub enum Action {
         /// The log; `-` is stdin
         #[arg(value_name = "FILE", default_value = "-")]
         log: PathBuf,
+    },
+    /// Tell whether protection is real, and what to do where it is not
+    ///
+    /// Looks at the kernel's sets and rules in both families and both variants of iptables, at the daemon, its sources
+    /// and its metrics, and at the log daemons' rate limits. Exits with 1 if anything is wrong; what is doubtful is
+    /// only told.
+    Doctor {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: Files,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// What a running daemon is asked.
     #[command(flatten)]

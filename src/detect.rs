@@ -146,6 +146,8 @@ pub struct Seen {
     pub repeated: u64,
     /// Offences of offenders that the jail had banned already.
     pub banned_already: u64,
+    /// Those bans from whose offenders offences still come long after; each but once.
+    pub ineffective: Vec<(Offender, Arc<str>)>,
     /// Offenders forgotten for lack of room.
     pub forgotten: u64,
 }
@@ -158,6 +160,7 @@ impl Seen {
         self.lapsed.clear();
         self.traces.clear();
         self.observed = 0;
+        self.ineffective.clear();
         (self.counted, self.repeated, self.banned_already, self.forgotten) = (0, 0, 0, 0);
     }
 }
@@ -297,6 +300,10 @@ impl Detector {
             || wide.is_some_and(|wide| self.bans.shuts(wide, WIDE, &cell.jail.ports))
         {
             seen.banned_already += 1;
+            let jail = &cell.jail.name;
+            if self.bans.is_in_vain(offender, jail, offence.time) {
+                seen.ineffective.push((offender, Arc::clone(jail)));
+            }
             return false;
         }
         let (is_new, session) = cell.sessions.hear(offence, offender);

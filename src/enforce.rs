@@ -16,6 +16,8 @@ pub use kernel::Kernel;
 use std::fmt;
 use std::io;
 
+use crate::config;
+
 /// A place that can keep offenders out: the kernel, or nothing at all.
 pub trait Firewall: Send {
     /// Makes sets and rules where they are missing and leaves what is there, so bans outlive a restart.
@@ -72,6 +74,22 @@ pub struct Settings {
     /// 100,000 bans took 134 ms from 1,024 buckets on, and 31 ms from 65,536.
     /// Empty buckets cost memory too, though `ipset list` does not count it: 4 MiB for four sets of 65,536.
     pub hash_size: u32,
+}
+
+impl Settings {
+    /// As the operator chose.
+    pub fn of(chosen: &config::Enforce) -> Self {
+        Self {
+            set: chosen.set.clone(),
+            table: chosen.table.clone(),
+            chains: chosen.chains.clone(),
+            target: chosen.target.clone(),
+            iptables: chosen.iptables.clone(),
+            ip6tables: chosen.ip6tables.clone(),
+            max_elements: chosen.max_elements.get(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Settings {

@@ -18,6 +18,7 @@ pub mod omprog;
 pub mod control;
 pub mod metrics;
 pub mod offline;
+pub mod doctor;
 pub mod pipeline;
 pub mod cli;
 #[cfg(any(test, fuzzing))]

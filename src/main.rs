@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use banstream::cli::{self, Action, Cli, OfGrammar};
 use banstream::load::{LoadError, load};
-use banstream::{offline, omprog, pipeline};
+use banstream::{doctor, offline, omprog, pipeline};
 use clap::Parser;
 
 /// Exit status: 0 done, 1 what was checked is wrong or the daemon refuses, 2 we could not run.
@@ -53,6 +53,8 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(cli::REFUSED));
             }
         }
+        Action::Doctor { files, json } if doctor::run(files.config.as_deref(), json)? => {}
+        Action::Doctor { .. } => return Ok(ExitCode::from(cli::REFUSED)),
         Action::Ask(ask) => return cli::ask(&ask),
     }
     Ok(ExitCode::SUCCESS)

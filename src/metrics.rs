@@ -60,6 +60,16 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         None,
         "Offences of offenders that the jail had banned already.",
     ),
+    (
+        "banstream_ineffective_bans_total",
+        None,
+        "Bans from whose offenders the jail's log went on to tell of offences.",
+    ),
+    (
+        "banstream_clock_jumps_total",
+        None,
+        "Times that the clock jumped by 5 s or more, or the machine slept.",
+    ),
     ("banstream_bans_total", None, "Bans decided, by jail and kind."),
     ("banstream_bans_spared_total", None, "Bans that were earned and withheld, by jail and what protects."),
     ("banstream_logins_total", None, "Logins that went well, by grammar."),

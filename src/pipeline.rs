@@ -161,6 +161,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         around,
         allowances,
         ticked: Instant::now(),
+        clock: started,
         looked: Instant::now(),
         renewed: Instant::now(),
     };
@@ -274,17 +275,7 @@ fn mode(options: &Options, enforce: Option<&Enforce>) -> &'static str {
 
 fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
     let Some(enforce) = enforce.filter(|_| !options.dry_run) else { return Ok(Box::new(DryRun)) };
-    let settings = Settings {
-        set: enforce.set.clone(),
-        table: enforce.table.clone(),
-        chains: enforce.chains.clone(),
-        target: enforce.target.clone(),
-        iptables: enforce.iptables.clone(),
-        ip6tables: enforce.ip6tables.clone(),
-        max_elements: enforce.max_elements.get(),
-        ..Settings::default()
-    };
-    Ok(Box::new(Kernel::open(settings)?))
+    Ok(Box::new(Kernel::open(Settings::of(enforce))?))
 }
 
 /// Passes commands to the hub, and reloads to whoever reads files.

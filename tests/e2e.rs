@@ -446,6 +446,50 @@ fn systemd_is_told_how_things_stand() {
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn the_doctor_finds_each_fault_by_name() {
+    let lab = Lab::up("journald");
+    let daemon = lab.start("");
+    let finds_by = |command: &str, want: &[&str]| {
+        let output = lab.output(&format!("{command} banstream doctor --config /run/banstream.toml --json"));
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("findings");
+        let names: Vec<&str> = findings.iter().filter_map(|finding| finding["name"].as_str()).collect();
+        assert_eq!(names, want, "{}", String::from_utf8_lossy(&output.stdout));
+        let wrong = findings.iter().any(|finding| finding["severity"] == "wrong");
+        assert_eq!(output.status.code(), Some(i32::from(wrong)));
+    };
+    let finds = |want: &[&str]| finds_by("", want);
+    lab.wait_until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
+    finds(&[]);
+    finds_by("setpriv --bounding-set -net_admin", &["no-privilege"]);
+    let forged = "Failed password for root from 198.51.100.77 port 22 ssh2";
+    lab.sh(&format!("runuser -u alice -- logger -p auth.info -t sshd '{forged}'"));
+    lab.wait_until("the forged line is read", || {
+        metrics(&lab).contains("entries_forged_total{grammar=\"sshd\",uid=")
+    });
+    finds(&["forged-lines"]);
+    // It would put right what is done now.
+    daemon.stop();
+    finds(&["no-daemon"]);
+    lab.sh("iptables -t raw -I PREROUTING -s 203.0.113.9 -j ACCEPT");
+    finds(&["rule-displaced", "no-daemon"]);
+    lab.sh("iptables -t raw -F PREROUTING");
+    finds(&["rule-missing", "no-daemon"]);
+    lab.sh("iptables-legacy -t raw -I PREROUTING -m set --match-set banstream src,dst -j DROP");
+    finds(&["rule-in-other-variant", "no-daemon"]);
+    lab.sh("iptables-legacy -t raw -F PREROUTING");
+    finds(&["rule-missing", "no-daemon"]);
+    lab.sh("ipset del banstream banstream6");
+    finds(&["set-unlinked", "rule-missing", "no-daemon"]);
+    lab.sh("ipset destroy banstream6");
+    finds(&["set-missing", "rule-missing", "no-daemon"]);
+    lab.sh("printf '[Journal]\\nRateLimitIntervalSec=30s\\nRateLimitBurst=5\\n' >/etc/systemd/journald.conf.d/z.conf");
+    let _daemon = lab.start("[enforce]\nmode = 'none'\n");
+    lab.wait_until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
+    finds(&["not-enforced", "journald-rate-limit"]);
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn a_dry_run_leaves_the_kernel_alone() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("[enforce]\nmode = 'none'\n");

@@ -21,13 +21,15 @@ const LAYERS: &[(&str, bool)] = &[
     ("control", false),
     ("metrics", false),
     ("offline", false),
+    ("doctor", false),
     ("pipeline", false),
     ("cli", false),
     ("fuzz", false),
 ];
 
 /// Pure files of modules that are not.
-const PURE: &[&str] = &["enforce/change.rs", "enforce/wire.rs", "control.rs"];
+const PURE: &[&str] =
+    &["enforce/change.rs", "enforce/wire.rs", "control.rs", "control/why.rs", "doctor/findings.rs"];
 
 /// What a pure module does not name.
 const EFFECTS: &[&str] = &[

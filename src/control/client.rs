@@ -40,6 +40,22 @@ pub struct Answer {
 /// Nobody listens there, we may not connect, or what comes back in 30 s is no answer. That the daemon
 /// refuses is an answer.
 pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
+    talk(socket, request(command)?)
+}
+
+/// The metrics of the daemon that listens at `socket`, in Prometheus' text format.
+///
+/// Must not be called from async code.
+///
+/// # Errors
+///
+/// As [`send`].
+pub fn metrics(socket: &Path) -> anyhow::Result<String> {
+    let request = Request::get("/metrics").header("host", "localhost").body(Full::default())?;
+    Ok(talk(socket, request)?.body)
+}
+
+fn talk(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shown = socket.display();
     runtime.block_on(async {
@@ -52,7 +68,7 @@ pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
             }
             _ => anyhow!(error).context(format!("cannot connect to `{shown}`")),
         })?;
-        tokio::time::timeout(PATIENCE, exchange(stream, request(command)?))
+        tokio::time::timeout(PATIENCE, exchange(stream, request))
             .await
             .map_err(|_| anyhow!("the daemon at `{shown}` does not answer"))?
             .with_context(|| format!("the daemon at `{shown}` broke off"))

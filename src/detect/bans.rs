@@ -6,11 +6,11 @@
 //! This file does not know why anybody is banned, and it does not carry bans out.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use hashbrown::HashMap;
 
-use crate::model::{Ban, Kind, Offender, Port, Timestamp};
+use crate::model::{Ban, Kind, Offender, Port, Span, Timestamp};
 
 /// Who is banned. An offender has at most one ban from each jail.
 #[derive(Debug, Default)]
@@ -19,7 +19,15 @@ pub(super) struct Bans {
     /// When to look whose ban has ended; a ban that was lifted or replaced leaves its entry behind.
     ends: BinaryHeap<Reverse<(Timestamp, Offender)>>,
     count: usize,
+    /// Bans that were found to be in vain, by offender, with since when they are in force.
+    in_vain: BTreeSet<(Timestamp, Offender)>,
 }
+
+/// After so long no line is left that a server wrote late about what was before the ban: OpenSSH waits 2 minutes for a
+/// login that has begun (`LoginGraceTime`).
+const LATE: Span = Span::from_secs(300);
+/// Bans in vain that are remembered, lest one be told of twice; the oldest goes first.
+const MOST_IN_VAIN: usize = 10_000;
 
 impl Bans {
     pub(super) fn len(&self) -> usize {
@@ -43,6 +51,19 @@ impl Bans {
         };
         let bans = self.by_offender.get(&offender).into_iter().flatten();
         bans.filter(|ban| *ban.jail == *jail).any(shuts)
+    }
+
+    /// Whether an offence at `at` says that this jail's ban does not keep the offender out; true but once for each ban.
+    pub(super) fn is_in_vain(&mut self, offender: Offender, jail: &str, at: Timestamp) -> bool {
+        let mut bans = self.by_offender.get(&offender).into_iter().flatten();
+        let Some(since) = bans.find(|ban| *ban.jail == *jail).map(|ban| ban.since) else { return false };
+        if at <= since + LATE || !self.in_vain.insert((since, offender)) {
+            return false;
+        }
+        if self.in_vain.len() > MOST_IN_VAIN {
+            self.in_vain.pop_first();
+        }
+        true
     }
 
     /// Takes out all bans on this offender; none where one is an operator's, which shares its elements with the others.

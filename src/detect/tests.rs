@@ -458,3 +458,16 @@ fn an_account_says_what_stands_against_whom() {
     let guard = Guard::Listed("192.0.2.0/24".parse().unwrap(), List::Ignored);
     assert_eq!((account.jails[1].guard, account.jails[1].counted), (Some(guard), 0));
 }
+
+#[test]
+fn a_ban_that_keeps_nobody_out_is_told_of_once() {
+    let mut long = jail("j", "a", 1);
+    long.ban_time = None;
+    let in_vain = |seconds: &[i64]| {
+        let offences: Vec<_> = seconds.iter().map(|second| (*second, "192.0.2.1")).collect();
+        let (_, seen) = after(settings(&[long.clone()]), &offences);
+        (seen.banned_already, seen.ineffective.len())
+    };
+    assert_eq!(in_vain(&[1, 2, 301]), (2, 0));
+    assert_eq!(in_vain(&[1, 2, 302, 303]), (3, 1));
+}

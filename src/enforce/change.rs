@@ -125,6 +125,9 @@ impl Timeout {
     /// Until it is taken out; the kernel writes it 0.
     pub const FOREVER: Self = Self(0);
 
+    /// The kernel's shortest.
+    pub const SECOND: Self = Self(1);
+
     /// The kernel's longest: 2^31 - 1 milliseconds (`IPSET_MAX_TIMEOUT` in `linux/netfilter/ipset/ip_set.h`).
     pub const LONGEST: Self = Self(i32::MAX as u32 / 1000);
 

@@ -58,6 +58,17 @@ impl Kernel {
         })
     }
 
+    /// Whether the rule looks into this set: whether the list that it refers to has it as a member.
+    pub fn linked(&mut self, set: Set) -> Result<bool, EnforceError> {
+        let name = set.name(&self.settings.set);
+        self.request.test_member(&self.settings.set, &name);
+        match self.exchange()?.1 {
+            Ok(()) => Ok(true),
+            Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
+            Err(Fault { code, .. }) => Err(refusal("look into", &self.settings.set, code)),
+        }
+    }
+
     /// Makes those of the family's sets that are missing, and members of the list.
     fn ensure_sets(&mut self, family: Family, made: &mut Vec<Set>) -> Result<(), EnforceError> {
         for set in Set::ALL.into_iter().filter(|set| set.family() == family) {

@@ -122,6 +122,12 @@ impl Request {
         self.nest(DATA, |data| data.element(element));
     }
 
+    /// Asks whether `member` is a member of the set of sets `list`.
+    pub(super) fn test_member(&mut self, list: &str, member: &str) {
+        self.begin(TEST, ACK, list);
+        self.nest(DATA, |data| data.text(NAME, member));
+    }
+
     /// Asks for as many of these changes to one set as are of one sort and fit, from the first; their number.
     ///
     /// That is at least one, if there are any. They have the lines 1, 2, 3 ... in an answer.

@@ -29,7 +29,7 @@ use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
-use crate::model::{Ban, Decision, Kind, Offender, Timestamp};
+use crate::model::{Ban, Decision, Kind, Offender, Span, Timestamp};
 use crate::source::Batch;
 
 /// All that can happen to the engine.
@@ -68,6 +68,8 @@ pub(super) struct Hub {
     pub(super) around: Surroundings,
     pub(super) allowances: Allowances,
     pub(super) ticked: Instant,
+    /// What the clock said then.
+    pub(super) clock: Timestamp,
     pub(super) looked: Instant,
     pub(super) renewed: Instant,
 }
@@ -76,6 +78,8 @@ pub(super) struct Hub {
 const SECOND: Duration = Duration::from_secs(1);
 /// How often to look whether the kernel has all bans.
 const LOOK: Duration = Duration::from_secs(5);
+/// From which difference on the clock is said to have jumped.
+const JUMP: Span = Span::from_secs(5);
 /// How often all bans go to the kernel again, which forgets after 24.8 days (`IPSET_MAX_TIMEOUT`) at the latest.
 const RENEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -152,6 +156,13 @@ impl Hub {
         for spared in &report.seen.spared {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
             log::info!(address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
+        }
+        // Where nothing is enforced, none can be effective.
+        let enforced = |_: &&(Offender, Arc<str>)| self.health.read().1.mode != "none";
+        for (who, jail) in report.seen.ineffective.iter().filter(enforced) {
+            self.metrics.counter("banstream_ineffective_bans_total", &[("jail", jail)]).increment(1);
+            log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through: does it come \
+                by a proxy or another path? `banstream doctor` looks into it");
         }
         let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
         page.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
@@ -410,7 +421,21 @@ impl Hub {
         }
     }
 
+    /// Looks whether the clock went on as time did.
+    fn watch_clock(&mut self) {
+        let now = now();
+        let expected = self.clock + Span::from_micros(self.ticked.elapsed().as_micros() as u64);
+        let jump = now.since(expected).max(expected.since(now));
+        if jump >= JUMP {
+            let way = if now > expected { "on" } else { "back" };
+            log::warn!("the clock jumped {way} by {jump}, or the machine slept");
+            self.metrics.counter("banstream_clock_jumps_total", &[]).increment(1);
+        }
+        self.clock = now;
+    }
+
     fn tick(&mut self, waiting: usize) {
+        self.watch_clock();
         self.ticked = Instant::now();
         if self.looked.elapsed() >= LOOK {
             self.looked = self.ticked;
