@@ -449,6 +449,12 @@ fn status(status: &Status) -> String {
     if let Some(error) = &status.ledger.error {
         text += &format!("ledger: {} (bans and counts are in memory only)\n", plain(error));
     }
+    if status.enforcement.pending > 0 {
+        text += &format!("decided but not enforced: {}\n", status.enforcement.pending);
+    }
+    if let Some(repaired) = &status.enforcement.repaired {
+        text += &format!("put right in the kernel: {}\n", plain(repaired));
+    }
     let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
     text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
     if status.refused > 0 {
@@ -787,7 +793,8 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
             "unmatched": [{"grammar": "sshd", "lines": 70, "templates": [
                 {"lines": 60, "last": "2023-11-14T22:13:20Z", "template": "Login of <user> from <ip>"},
                 {"lines": 2, "last": "2023-11-14T22:13:21Z", "template": "\u001b[2J <ip>"}]}],
-            "enforcement": {"mode": "kernel", "error": "set is full",
+            "enforcement": {"mode": "kernel", "error": "set is full", "pending": 7,
+                            "repaired": "2023-11-14T22:13:20Z rules made again: 1",
                             "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]},
             "ledger": {"path": "/var/lib/banstream", "error": "disk is full", "bytes": 4096, "offences": 0, "bans": 0,
                        "waiting": 99}
@@ -799,6 +806,8 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
 banstream 0.1.0, up 3days 4h
 enforcement: set is full
 ledger: disk is full (bans and counts are in memory only)
+decided but not enforced: 7
+put right in the kernel: 2023-11-14T22:13:20Z rules made again: 1
 
 ENTRIES  OFFENCES  BANS  IN FORCE
 12345    310       17    12

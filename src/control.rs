@@ -201,6 +201,12 @@ pub struct EnforcementStatus {
     pub mode: String,
     /// The kernel's sets.
     pub sets: Vec<SetStatus>,
+    /// How many elements the kernel has no room for. They are tried again; until then they keep nobody out.
+    #[serde(default)]
+    pub pending: u64,
+    /// What was put right in the kernel last, and when, if anything was since the start.
+    #[serde(default)]
+    pub repaired: Option<String>,
     /// What went wrong last, if anything has.
     pub error: Option<String>,
 }

@@ -83,8 +83,18 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ),
     ("banstream_enforce_batch_elements", None, "Elements that went to the kernel at once."),
     ("banstream_enforce_errors_total", None, "Times that the kernel could not be told."),
-    ("banstream_enforce_repairs_total", None, "Times that sets or rules had vanished and were made again."),
-    ("banstream_enforcement_up", None, "1 if bans are enforced, 0 if the kernel refuses."),
+    (
+        "banstream_enforce_repairs_total",
+        None,
+        "What was not in the kernel as it ought to be and was put right, by kind: sets, members of the list, rules and \
+         their place; elements that were missing, foreign or had a wrong timeout.",
+    ),
+    (
+        "banstream_enforce_pending",
+        None,
+        "Elements that the kernel has no room for: decided and tried again, but not enforced.",
+    ),
+    ("banstream_enforcement_up", None, "1 if bans are enforced, 0 if anything is in the way of some."),
     ("banstream_set_entries", None, "Elements in a set."),
     ("banstream_set_capacity", None, "Elements that a set can hold."),
     ("banstream_queue_depth", None, "What waits in a queue."),
@@ -313,8 +323,8 @@ pub struct EnforceMetrics {
     elements: Histogram,
     /// Times that the kernel could not be told.
     pub errors: Counter,
-    /// Times that something had vanished and was made again.
-    pub repairs: Counter,
+    /// Elements that the kernel has no room for.
+    pub pending: Gauge,
     /// Whether bans are enforced.
     pub up: Gauge,
 }
@@ -326,7 +336,7 @@ impl EnforceMetrics {
             seconds: metrics.histogram("banstream_enforce_seconds"),
             elements: metrics.histogram("banstream_enforce_batch_elements"),
             errors: metrics.counter("banstream_enforce_errors_total", &[]),
-            repairs: metrics.counter("banstream_enforce_repairs_total", &[]),
+            pending: metrics.gauge("banstream_enforce_pending", &[]),
             up: metrics.gauge("banstream_enforcement_up", &[]),
         }
     }

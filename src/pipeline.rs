@@ -26,9 +26,9 @@ mod reload;
 mod sources;
 mod surroundings;
 
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,18 +41,22 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::Enforce;
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
-use crate::enforce::{DryRun, EnforceError, Firewall, Kernel, Settings};
+use crate::detect::manual;
+use crate::enforce::{
+    Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Settings, Timeout, elements,
+};
 use crate::engine::Engine;
 use crate::entry::Decoder;
+use crate::ledger::Page;
 use crate::load::{self, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
-use crate::model::Timestamp;
+use crate::model::{Ban, Decision, Offender, Span, Timestamp};
 use crate::socket;
 use allowances::Allowances;
-use bookkeeper::Bookkeeper;
+use bookkeeper::{Book, Bookkeeper};
 use clients::Clients;
 use enforcer::{Enforcer, Voice, Watcher};
-use health::Health;
+use health::{Health, Keeper};
 use hub::{Hub, Input, Totals, settings};
 use reload::Reloader;
 use sources::Sources;
@@ -73,6 +77,9 @@ pub struct Options {
 const INBOX: usize = 64;
 /// Orders that wait to be carried out.
 const ORDERS: usize = 1024;
+/// The file in the state directory that is there while the ledger may lack something. Where a start finds it, the last
+/// daemon did not come to its end, or could not write all it had to.
+const RUNNING: &str = "running";
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -100,36 +107,26 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     let make_firewall = || firewall(options, config.enforce.as_ref());
     let mut firewall = make_firewall()?;
-    for fault in
-        firewall.prepare().context("no ban can be enforced (try --dry-run to only decide and log)")?.faults
-    {
-        log::error!("{fault}");
-    }
+    let prepared = firewall.prepare(Displaced::Move);
+    let prepared = prepared.context("no ban can be enforced (try --dry-run to only decide and log)")?;
+    prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
     let health = Health::new(mode(options, config.enforce.as_ref()));
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
 
-    // What the ledger remembers goes to the kernel first of all.
-    let restore = Arc::new(AtomicBool::new(true));
-    let ask_again = {
-        let (inbox, restore) = (inbox.clone(), Arc::clone(&restore));
-        // Never waits, for the hub may be waiting for who asks. Where there is no room, the next tick will do.
-        Arc::new(move || {
-            restore.store(true, Ordering::Relaxed);
-            drop(inbox.try_send(Input::Tick));
-        })
-    };
-    let voice = Voice { metrics: metrics.clone(), health: health.clone(), ask_again };
-    let watcher = Watcher { firewall: make_firewall()?, voice: voice.clone() };
-    let enforcer = Enforcer { firewall, voice, lost: false };
-    let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
-    let (firewalls, renewed) = threads::channel();
-    let watcher = spawn("watcher", move || watcher.run(&renewed))?;
-
     // What is only tried leaves no trace.
     let place = (!options.dry_run).then(|| (config.state_directory.clone(), config.ledger));
-    let (bookkeeper, book, memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
-    let bookkeeper = spawn("bookkeeper", move || bookkeeper.run())?;
+    let (bookkeeper, mut book, memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
+    let running = config.state_directory.join(RUNNING);
+    let unclean = running.exists();
+    if !options.dry_run {
+        drop(std::fs::write(&running, ""));
+    }
+    let bookkeeper = spawn("bookkeeper", move || {
+        if bookkeeper.run() {
+            drop(std::fs::remove_file(&running));
+        }
+    })?;
     let around = Surroundings::look();
     let allowances = Allowances::new(memory.allowances);
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
@@ -137,6 +134,17 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         Engine::new(settings(&loaded, &around, &allowances), Arc::clone(&loaded.grammars), decoder);
     memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
     memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
+    if unclean || engine.detector().banned() == 0 {
+        adopt(&mut engine, firewall.as_mut(), &mut book);
+    }
+
+    // Whoever was banned is kept out before anybody is told that we run, and before anything is read.
+    let mut enforcer = Enforcer::new(firewall, Voice::new(&metrics, &health, Keeper::Enforcer));
+    enforcer.begin(engine.detector().bans());
+    let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
+    let watcher = Watcher::new(make_firewall()?, Voice::new(&metrics, &health, Keeper::Watcher));
+    let (firewalls, renewed) = threads::channel();
+    let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
     let counters = EngineMetrics::new(&metrics, engine.grammars());
     let (totals, started) = (Totals::default(), now());
@@ -154,7 +162,6 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         book,
         clients: Clients::new(memory.clients),
         position: memory.journal.clone(),
-        restore,
         started,
         totals,
         loaded: loaded.clone(),
@@ -162,11 +169,9 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         allowances,
         ticked: Instant::now(),
         clock: started,
-        looked: Instant::now(),
-        renewed: Instant::now(),
+        told: Instant::now(),
     };
     let hub = spawn("engine", move || hub.run(inputs))?;
-    inbox.send(Input::Tick).await?;
 
     let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.journal);
     sources.start(&loaded)?;
@@ -276,6 +281,39 @@ fn mode(options: &Options, enforce: Option<&Enforce>) -> &'static str {
 fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
     let Some(enforce) = enforce.filter(|_| !options.dry_run) else { return Ok(Box::new(DryRun)) };
     Ok(Box::new(Kernel::open(Settings::of(enforce))?))
+}
+
+/// Takes over the elements in the kernel that the ledger knows nothing of, in place of taking them out: after a crash
+/// they may be the bans of its last moments. They look like bans of a jail of their own, and end when the kernel would
+/// have ended them.
+fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) {
+    let mut listing = match firewall.list() {
+        Ok(listing) => listing.elements,
+        Err(error) => return log::error!("what the kernel holds is not known: {error}"),
+    };
+    let known: HashSet<Element> = engine.detector().bans().flat_map(elements).collect();
+    listing.retain(|(element, _)| !known.contains(element));
+    listing.sort_unstable();
+    let now = now();
+    let mut found: BTreeMap<Offender, Ban> = BTreeMap::new();
+    for (element, timeout) in listing {
+        let until = (timeout != Timeout::FOREVER).then(|| now + Span::from_secs(timeout.as_secs().into()));
+        let reason = "found in the kernel, unknown to the ledger";
+        let mut ban = Ban { jail: "kernel".into(), ..manual(element.offender, now, until, reason) };
+        ban.ports = element.port.into_iter().collect();
+        // All ports come before single ones, and cover them.
+        if let Some(known) = found.get(&element.offender) {
+            ban.until = ban.until.zip(known.until).map(|(one, other)| one.max(other));
+            let more = if known.ports.is_empty() { &[][..] } else { &*ban.ports };
+            ban.ports = known.ports.iter().chain(more).copied().collect();
+        }
+        found.insert(element.offender, ban);
+    }
+    if !found.is_empty() {
+        log::warn!("the ledger does not know all bans in the kernel; taken over: {}", found.len());
+    }
+    found.values().for_each(|ban| engine.detector().restore(ban.clone(), now));
+    book.write(Page { decisions: found.into_values().map(Decision::Ban).collect(), ..Page::default() }, None);
 }
 
 /// Passes commands to the hub, and reloads to whoever reads files.

@@ -5,15 +5,23 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Output};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
+use banstream::config::Retention;
 use banstream::enforce::{
-    Change, Element, Family, Firewall, Kernel, Prepared, Refusal, Refused, Set, Settings, Timeout, render,
+    Change, Displaced, Element, Family, Firewall, Kernel, Prepared, Refusal, Refused, Set, Settings, Timeout,
+    render,
 };
+use banstream::grammar::Grammars;
+use banstream::ledger::{Ledger, Page};
 use banstream::model::{Ban, Decision, Kind, Port, Protocol, Span, Timestamp};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
@@ -56,7 +64,7 @@ fn settings() -> Settings {
 #[track_caller]
 fn prepared(settings: Settings) -> Kernel {
     let mut kernel = Kernel::open(settings).unwrap();
-    let faults = kernel.prepare().unwrap().faults;
+    let faults = kernel.prepare(Displaced::Move).unwrap().faults;
     assert!(faults.is_empty(), "{faults:?}");
     kernel
 }
@@ -110,7 +118,7 @@ fn destroy_all() {
 #[track_caller]
 fn listed(kernel: &mut Kernel) -> Vec<String> {
     let mut elements: Vec<_> =
-        kernel.list().unwrap().iter().map(|(element, _)| element.to_string()).collect();
+        kernel.list().unwrap().elements.iter().map(|(element, _)| element.to_string()).collect();
     elements.sort();
     elements
 }
@@ -122,12 +130,12 @@ const DNS: Port = Port { protocol: Protocol::Udp, number: 53 };
 fn preparing_twice_leaves_one_rule_a_family() {
     in_namespace(|| {
         let mut kernel = Kernel::open(settings()).unwrap();
-        let Prepared { sets, rules, faults } = kernel.prepare().unwrap();
+        let Prepared { sets, rules, faults, .. } = kernel.prepare(Displaced::Move).unwrap();
         assert_eq!((sets.as_slice(), rules, faults.len()), (&Set::ALL[..], 2, 0));
         ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
 
         let mut again = Kernel::open(settings()).unwrap();
-        let Prepared { sets, rules, faults } = again.prepare().unwrap();
+        let Prepared { sets, rules, faults, .. } = again.prepare(Displaced::Move).unwrap();
         assert_eq!((sets.len(), rules, faults.len()), (0, 0, 0));
         assert_eq!(listed(&mut again), ["192.0.2.1"]);
 
@@ -150,7 +158,30 @@ fn the_rule_stands_where_the_settings_say() {
         });
         let count =
             "{ iptables -S; ip6tables -S; } | grep -cE -- '-A (INPUT|FORWARD) .* other src,dst -j REJECT'";
-        assert_eq!((sh(count), kernel.prepare().unwrap().rules), ("4\n".to_owned(), 0));
+        let again = kernel.prepare(Displaced::Move).unwrap();
+        assert_eq!((sh(count), again.rules, again.moved), ("4\n".to_owned(), 0, 0));
+
+        // Another's rule comes first in one chain; in another, ours is there with other options.
+        sh("iptables -I FORWARD -s 192.0.2.1 -j ACCEPT
+            ip6tables -D INPUT 1; ip6tables -I INPUT -m set --match-set other src,dst -j REJECT --reject-with no-route");
+        let reported = kernel.prepare(Displaced::Report).unwrap();
+        assert_eq!((reported.rules, reported.moved, reported.faults.len()), (0, 0, 1));
+        assert!(
+            reported.faults[0].to_string().starts_with("IPv4 may not be enforced: the rule in `FORWARD` is")
+        );
+        let moved = kernel.prepare(Displaced::Move).unwrap();
+        assert_eq!((moved.rules, moved.moved, moved.faults.len()), (0, 2, 0));
+        assert_eq!(sh(count), "4\n");
+        assert!(sh("iptables -S FORWARD | sed -n 2p").contains("other"));
+        assert!(!sh("ip6tables -S INPUT").contains("no-route"));
+
+        // Words with blanks and quotes in them survive the move.
+        let prefix = r#"a "b" \c "#;
+        let target = ["LOG", "--log-prefix", prefix].map(str::to_owned).to_vec();
+        let mut logs = prepared(Settings { set: "logs".to_owned(), target, ..settings() });
+        sh("iptables -t raw -I PREROUTING -s 192.0.2.1 -j ACCEPT");
+        assert_eq!(logs.prepare(Displaced::Move).unwrap().moved, 1);
+        assert_eq!(logs.prepare(Displaced::Move).unwrap().moved, 0);
         kernel.withdraw().unwrap();
         assert!(!sh("iptables-save; ip6tables-save").contains("other"));
         assert_eq!(kernel.sizes().unwrap().len(), 4, "the sets stay");
@@ -190,7 +221,7 @@ fn elements_go_in_and_come_out_in_every_width() {
         assert!(!kernel.holds(&element("192.0.2.2")).unwrap());
 
         apply(&mut kernel, bans.clone().map(Decision::Unban));
-        assert_eq!(kernel.list().unwrap(), []);
+        assert_eq!(kernel.list().unwrap().elements, []);
         apply(&mut kernel, bans.map(Decision::Unban));
     });
 }
@@ -217,7 +248,7 @@ fn the_last_change_to_an_element_holds() {
             (Some(1 << 40), 2_147_482..=2_147_483),
         ] {
             apply(&mut kernel, [Decision::Ban(ban("192.0.2.1", &[], seconds))]);
-            let (_, left) = kernel.list().unwrap()[0];
+            let (_, left) = kernel.list().unwrap().elements[0];
             assert!(want.contains(&left.as_secs()), "{seconds:?} gave {left:?}");
         }
         let (ban, other) = (ban("192.0.2.1", &[], Some(60)), ban("192.0.2.2", &[], Some(60)));
@@ -227,13 +258,17 @@ fn the_last_change_to_an_element_holds() {
     });
 }
 
-/// So many bans, of addresses from 10.0.0.0 on and of /64s from fd00:: on in turn.
-fn many(count: u32) -> Vec<Change> {
-    let offender = |n: u32| match n % 2 {
+/// The addresses from 10.0.0.0 on and the /64s from fd00:: on, in turn.
+fn nth(n: u32) -> String {
+    match n % 2 {
         0 => IpAddr::from((0x0a00_0000 + n / 2).to_be_bytes()).to_string(),
         _ => format!("{}/64", IpAddr::from((0xfd00_u128 << 112 | u128::from(n) << 64).to_be_bytes())),
-    };
-    changes((0..count).map(|n| Decision::Ban(ban(&offender(n), &[], Some(3600)))))
+    }
+}
+
+/// So many bans.
+fn many(count: u32) -> Vec<Change> {
+    changes((0..count).map(|n| Decision::Ban(ban(&nth(n), &[], Some(3600)))))
 }
 
 #[test]
@@ -266,7 +301,7 @@ fn an_element_that_no_set_takes_is_named() {
         let refused = kernel.apply(&changes).unwrap().refused;
         assert_eq!(refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [1234]);
         assert_eq!(refused[0].why.to_string(), "ipset error 4104");
-        assert_eq!(kernel.list().unwrap().len(), 2999);
+        assert_eq!(kernel.list().unwrap().elements.len(), 2999);
     });
 }
 
@@ -281,7 +316,7 @@ fn a_hundred_thousand_bans_go_in() {
         assert!(applied.refused.is_empty());
 
         let start = Instant::now();
-        let elements = kernel.list().unwrap();
+        let elements = kernel.list().unwrap().elements;
         println!("listing them took {:?}", start.elapsed());
         assert_eq!(elements.len(), 100_000);
 
@@ -289,7 +324,7 @@ fn a_hundred_thousand_bans_go_in() {
         ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
         println!("one more took {:?}", start.elapsed());
         let start = Instant::now();
-        kernel.prepare().unwrap();
+        kernel.prepare(Displaced::Move).unwrap();
         println!("looking whether all is in place took {:?}", start.elapsed());
     });
 }
@@ -311,7 +346,7 @@ fn what_is_destroyed_under_us_is_made_again() {
         // A lost rule does not keep a set from being changed; `prepare` finds it.
         sh("ip6tables -t raw -F");
         assert!(kernel.apply(&changes).unwrap().repaired.is_none());
-        let repaired = kernel.prepare().unwrap();
+        let repaired = kernel.prepare(Displaced::Move).unwrap();
         assert_eq!((repaired.sets.len(), repaired.rules), (0, 1));
     });
 }
@@ -321,7 +356,7 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
     in_namespace(|| {
         #[track_caller]
         fn check(kernel: &mut Kernel, want: &str) {
-            let faults = kernel.prepare().unwrap().faults;
+            let faults = kernel.prepare(Displaced::Move).unwrap().faults;
             assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [want]);
             assert_eq!(faults[0].family(), Some(Family::V6));
         }
@@ -350,7 +385,7 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
 /// That nothing at all can be enforced with these settings, and that this is what is said of it.
 #[track_caller]
 fn check_error(settings: Settings, want: &str) {
-    let error = Kernel::open(settings).and_then(|mut kernel| kernel.prepare()).unwrap_err();
+    let error = Kernel::open(settings).and_then(|mut kernel| kernel.prepare(Displaced::Move)).unwrap_err();
     assert_eq!(error.to_string(), want);
 }
 
@@ -378,8 +413,7 @@ fn what_cannot_work_at_all_is_an_error() {
         check_error(
             Settings { iptables: program.clone(), ip6tables: program.clone(), ..settings() },
             &format!(
-                "IPv4 is not enforced: `{program} -w 5 -t raw -C PREROUTING -m set --match-set banstream src,dst \
-                 -j DROP` failed (exit status: 4): it is broken"
+                "IPv4 is not enforced: `{program} -w 5 -t raw -S PREROUTING` failed (exit status: 4): it is broken"
             ),
         );
         std::fs::remove_file(program).unwrap();
@@ -463,5 +497,514 @@ fn a_ban_is_on_the_source_and_the_port_is_the_destinations() {
         ban_for_an_hour(&mut kernel, "192.0.2.1", &port(&two));
         ban_for_an_hour(&mut kernel, "192.0.2.2", &port(&two));
         assert_eq!([passes(&one, &two), passes(&two, &one)], [false, true]);
+    });
+}
+
+/// What a probe of an address says of it: no packet comes through from a banned one.
+fn passes(from: &str, to: &UdpSocket) -> bool {
+    let from = UdpSocket::bind((from, 0)).unwrap();
+    to.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    from.send_to(from.local_addr().unwrap().to_string().as_bytes(), to.local_addr().unwrap()).unwrap();
+    let (mut said, me) = ([0; 99], from.local_addr().unwrap());
+    while let Ok((_, whose)) = to.recv_from(&mut said) {
+        if whose == me {
+            return true;
+        }
+    }
+    false
+}
+
+const RETENTION: Retention =
+    Retention { keep: Span::from_secs(30 * 86_400), max_rows: NonZeroU32::new(100_000).unwrap() };
+
+/// The daemon, asked and configured as an operator would. It dies with this.
+struct Daemon {
+    dir: PathBuf,
+    enforce: String,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    /// One that is not yet running, with these lines of `[enforce]`. All of 192.0.2.0/24 and 2001:db8::/32 is
+    /// local then, and none of it an address of an interface, which could not be banned.
+    fn new(enforce: &str) -> Self {
+        sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
+             ip route add local 192.0.2.0/24 dev lo; ip -6 route add local 2001:db8::/32 dev lo");
+        let dir = std::env::temp_dir().join(format!("banstream-enforce-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("state")).unwrap();
+        Self { dir, enforce: enforce.to_owned(), child: None }
+    }
+
+    /// Starts it with these bans in its ledger besides.
+    fn with_ledger(self, bans: impl IntoIterator<Item = Ban>) -> Self {
+        let decisions = bans.into_iter().map(Decision::Ban).collect();
+        let mut ledger = Ledger::open(&self.dir.join("state"), RETENTION).unwrap();
+        ledger.write(&[Page { decisions, ..Page::default() }], Timestamp::default()).unwrap();
+        self
+    }
+
+    fn write_config(&self) {
+        let dir = self.dir.display();
+        let config = format!(
+            "state-directory = '{dir}/state'\njournald.enabled = false\nsocket.path = '{dir}/ingest.sock'\n\
+             control.path = '{dir}/control.sock'\n[enforce]\n{}\n",
+            self.enforce
+        );
+        std::fs::write(self.dir.join("config.toml"), config).unwrap();
+    }
+
+    /// Starts it and waits until it answers, which is before systemd is told that it is ready.
+    #[track_caller]
+    fn start(&mut self) {
+        self.write_config();
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let mut run = Command::new(env!("CARGO_BIN_EXE_banstream"));
+        run.arg("run").arg("--config").arg(self.dir.join("config.toml"));
+        self.child = Some(run.stderr(log).spawn().unwrap());
+        soon("the daemon answers", || self.ask("status").status.success());
+    }
+
+    fn ask(&self, what: &str) -> Output {
+        let program = env!("CARGO_BIN_EXE_banstream");
+        let socket = self.dir.join("control.sock");
+        sh_output(&format!("{program} {what} --socket {}", socket.display()))
+    }
+
+    #[track_caller]
+    fn tell(&self, what: &str) -> String {
+        let output = self.ask(what);
+        assert!(output.status.success(), "`{what}` failed: {}", said(&output));
+        said(&output)
+    }
+
+    #[track_caller]
+    fn reload(&mut self, enforce: &str) {
+        self.enforce = enforce.to_owned();
+        self.write_config();
+        self.tell("reload");
+    }
+
+    /// How often things of this kind were put right.
+    fn repairs(&self, kind: &str) -> u64 {
+        let mut stream = TcpStream::connect("127.0.0.1:9634").unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        let name = format!("banstream_enforce_repairs_total{{kind=\"{kind}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&*name)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    fn end(&mut self, signal: &str) {
+        if let Some(mut child) = self.child.take() {
+            sh(&format!("kill -{signal} {}", child.id()));
+            child.wait().unwrap();
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.end("KILL");
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        std::fs::remove_dir_all(&self.dir).unwrap();
+    }
+}
+
+fn sh_output(command: &str) -> Output {
+    Command::new("sh").args(["-c", command]).output().unwrap()
+}
+
+/// Waits until this is so; how long that took.
+#[track_caller]
+fn soon(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(20), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    began.elapsed()
+}
+
+/// What somebody does by hand, in `sh`, and the kind of repair that undoes it.
+const FAULTS: &[(&str, &str)] = &[
+    ("missing", "ipset flush banstream4; ipset flush banstream6"),
+    ("missing", "ipset flush"),
+    ("missing", "ipset del banstream4 192.0.2.1"),
+    ("member", "ipset del banstream banstream4; ipset del banstream banstream6"),
+    ("member", "ipset flush banstream"),
+    ("set", "ipset flush banstream; for set in 4 6 4p 6p; do ipset destroy banstream$set; done"),
+    ("rule", "IPT -t raw -F; IP6T -t raw -F"),
+    ("order", "IPT -t raw -I PREROUTING -s 192.0.2.1 -j ACCEPT"),
+    ("order", "IPT -t raw -A PREROUTING -m set --match-set banstream src,dst -j DROP"),
+    ("foreign", "ipset add banstream4 192.0.2.9"),
+    ("foreign", "ipset add banstream4p 192.0.2.9,sctp:22"),
+    (
+        "foreign",
+        "ipset create x hash:net timeout 0 maxelem 1048576; ipset add x 192.0.2.1 nomatch; ipset swap x banstream4; \
+         ipset destroy x",
+    ),
+    ("foreign", "ipset del banstream4 192.0.2.1; ipset add banstream4 192.0.2.9"),
+    ("timeout", "ipset -exist add banstream4 192.0.2.1 timeout 60"),
+    ("timeout", "ipset -exist add banstream4 192.0.2.1 timeout 0"),
+    (
+        "rule",
+        "IPT -t raw -F; IP6T -t raw -F; for n in $(seq 500); do ipset destroy banstream && break; sleep 0.01; done; \
+         ipset destroy",
+    ),
+];
+
+#[track_caller]
+fn what_is_broken_by_hand_is_put_right_within_five_seconds(iptables: &str, ip6tables: &str) {
+    let mut daemon = Daemon::new(&format!("iptables = '{iptables}'\nip6tables = '{ip6tables}'"));
+    daemon.start();
+    daemon.tell("ban 192.0.2.1 --for 1h");
+    daemon.tell("ban 2001:db8:1::/64 --for 1h");
+    let [v4, v6] = ["192.0.2.200:0", "[2001:db8::200]:0"].map(|at| UdpSocket::bind(at).unwrap());
+    let state = format!(
+        "for t in {iptables} {ip6tables}; do $t -t raw -S PREROUTING | sed -n '2p;/banstream/p'; done
+         ipset list | grep -v -e '^Size' -e '^References' -e '^Header' | sed -E 's/timeout 3[0-9]{{3}}/for an hour/' | sort"
+    );
+    let sound = sh(&state);
+    assert_eq!(sound.matches("an hour").count(), 2, "{sound}");
+    let mut all = String::new();
+    for (kind, fault) in FAULTS {
+        let before = daemon.repairs(kind);
+        assert!(!passes("192.0.2.1", &v4) && !passes("2001:db8:1::1", &v6) && passes("192.0.2.9", &v4));
+        let fault = fault.replace("IPT", iptables).replace("IP6T", ip6tables);
+        let began = Instant::now();
+        sh(&format!("{{ {fault}; }} 2>&1"));
+        soon(&format!("`{fault}` is undone: {}", sh(&state)), || sh(&state) == sound);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "`{fault}` took {took:?}");
+        soon("it is counted", || daemon.repairs(kind) > before);
+        assert!(
+            !passes("192.0.2.1", &v4) && !passes("2001:db8:1::1", &v6) && passes("192.0.2.9", &v4),
+            "{fault}"
+        );
+        all += &format!("\n{took:>12?} {fault}");
+    }
+    println!("{all}");
+    assert!(daemon.tell("status").contains("put right in the kernel"));
+    assert!(daemon.log().contains("put right in the kernel"));
+}
+
+#[test]
+fn what_is_broken_by_hand_is_put_right_with_nftables_behind() {
+    in_namespace(|| what_is_broken_by_hand_is_put_right_within_five_seconds("iptables-nft", "ip6tables-nft"));
+}
+
+#[test]
+fn what_is_broken_by_hand_is_put_right_with_legacy_tables() {
+    in_namespace(|| {
+        what_is_broken_by_hand_is_put_right_within_five_seconds("iptables-legacy", "ip6tables-legacy");
+    });
+}
+
+#[test]
+fn another_program_that_wants_to_be_first_is_not_fought_for_ever() {
+    in_namespace(|| {
+        let mut daemon = Daemon::new("");
+        daemon.start();
+        let reported =
+            |daemon: &Daemon| daemon.tell("status").contains("the rule in `PREROUTING` is not the first");
+        for fight in 1..=6 {
+            let before = daemon.repairs("order");
+            sh("iptables -t raw -I PREROUTING -s 198.51.100.1 -j ACCEPT");
+            soon("it is moved or reported", || daemon.repairs("order") > before || reported(&daemon));
+            assert_eq!(reported(&daemon), fight == 6, "in fight {fight}");
+        }
+        assert!(daemon.log().contains("IPv4 may not be enforced"));
+        sh("iptables -t raw -F");
+        soon("it is in again and all is well", || {
+            sh("iptables -t raw -S").contains("banstream") && !reported(&daemon)
+        });
+    });
+}
+
+/// Packets without end from addresses that are banned, and how many came through.
+struct Flood {
+    through: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Flood {
+    fn from(sources: &[&str]) -> Self {
+        let (through, sent) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
+        let over = Arc::<AtomicBool>::default();
+        let to = UdpSocket::bind("192.0.2.200:0").unwrap();
+        to.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let port = to.local_addr().unwrap();
+        let from: Vec<_> = sources.iter().map(|source| UdpSocket::bind((*source, 0)).unwrap()).collect();
+        let sender = {
+            let (sent, over) = (Arc::clone(&sent), Arc::clone(&over));
+            std::thread::spawn(move || {
+                while !over.load(Relaxed) {
+                    from.iter().for_each(|from| drop(from.send_to(b"x", port)));
+                    sent.fetch_add(from.len() as u64, Relaxed);
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            })
+        };
+        let receiver = {
+            let (through, over) = (Arc::clone(&through), Arc::clone(&over));
+            std::thread::spawn(move || {
+                while !over.load(Relaxed) {
+                    through.fetch_add(to.recv(&mut [0; 9]).is_ok().into(), Relaxed);
+                }
+            })
+        };
+        Self { through, sent, over, threads: vec![sender, receiver] }
+    }
+
+    /// Fails where any has come through until now.
+    #[track_caller]
+    fn check(&self, what: &str) {
+        let (sent, began) = (self.sent.load(Relaxed), Instant::now());
+        while self.sent.load(Relaxed) < sent + 500 {
+            assert!(began.elapsed() < Duration::from_secs(10), "nothing is sent");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.through.load(Relaxed), 0, "packets came through: {what}");
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        println!("{} packets from the banned were sent", self.sent.load(Relaxed));
+    }
+}
+
+#[test]
+fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
+    in_namespace(|| {
+        let mut daemon = Daemon::new("").with_ledger((0..20_000).map(|n| {
+            let address = IpAddr::from((0x0a00_0000_u32 + n).to_be_bytes()).to_string();
+            lasting(&address, 3600 + u64::from(n))
+        }));
+        daemon.start();
+        daemon.tell("ban 192.0.2.1");
+        daemon.tell("ban 192.0.2.2 --for 1h");
+        let flood = Flood::from(&["192.0.2.1", "192.0.2.2"]);
+        flood.check("the daemon runs");
+        daemon.end("TERM");
+        flood.check("it was stopped");
+        daemon.start();
+        flood.check("it was started");
+        daemon.end("KILL");
+        flood.check("it was killed");
+        daemon.enforce = "max-elements = 65536".to_owned();
+        daemon.start();
+        flood.check("it was started with smaller sets");
+        soon("the sets are smaller", || sh("ipset list -t banstream4").contains("maxelem 65536"));
+        flood.check("the sets were made smaller");
+        daemon.reload("max-elements = 200000");
+        soon("the sets are larger", || sh("ipset list -t banstream4").contains("maxelem 200000"));
+        flood.check("the sets were made larger");
+        daemon.reload("max-elements = 200000\nset = 'other'");
+        soon("the old rule is gone", || !sh("iptables -t raw -S").contains("banstream"));
+        flood.check("set and rule have another name");
+        for _ in 0..5 {
+            let moved = daemon.repairs("order");
+            sh("iptables -t raw -A PREROUTING -s 192.0.2.77 -j ACCEPT
+                iptables -t raw -I PREROUTING -s 192.0.2.77 -j ACCEPT");
+            soon("the rule is moved", || daemon.repairs("order") > moved);
+        }
+        flood.check("the rule was moved");
+        assert_eq!(sh("ipset list -t other4 | grep entries"), "Number of entries: 20002\n");
+    });
+}
+
+/// A ban from now on.
+fn lasting(offender: &str, seconds: u64) -> Ban {
+    let until = banstream::pipeline::now() + Span::from_secs(seconds);
+    Ban { until: Some(until), kind: Kind::Manual, ..ban(offender, &[], None) }
+}
+
+#[test]
+fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
+    in_namespace(|| {
+        let bans = (0..100_000).map(|n| lasting(&nth(n), 7200)).chain([lasting("192.0.2.1", 7200)]);
+        let mut daemon = Daemon::new("").with_ledger(bans);
+        let server = UdpSocket::bind("192.0.2.200:0").unwrap();
+        assert!(passes("192.0.2.1", &server));
+        let began = Instant::now();
+        daemon.start();
+        let took = began.elapsed();
+        assert!(!passes("192.0.2.1", &server));
+        let entries = "ipset list -t | grep '^Number' | sort";
+        let full = [0, 0, 4, 50_000, 50_001].map(|count| format!("Number of entries: {count}\n")).concat();
+        assert_eq!(sh(entries), full);
+        println!("with 100,001 bans and an empty kernel, the daemon answered after {took:?}");
+        print!("{}", sh(&format!("grep VmRSS /proc/{}/status", daemon.child.as_ref().unwrap().id())));
+        daemon.end("TERM");
+
+        // Against a full kernel there is nothing to do but what somebody did meanwhile.
+        sh(
+            "ipset del banstream4 10.0.0.7; ipset add banstream4 192.0.2.9; ipset -exist add banstream4 10.0.0.8 timeout 9",
+        );
+        let began = Instant::now();
+        daemon.start();
+        println!("with a full one, after {:?}", began.elapsed());
+        assert_eq!(sh(entries), full);
+        let log = daemon.log();
+        log.lines().filter(|line| line.contains("in line")).for_each(|line| println!("{line}"));
+        assert!(log.contains(": 1 elements were missing, 1 had another time left, 1 were of no ban of ours"));
+        assert!(passes("192.0.2.9", &server) && !passes("192.0.2.1", &server));
+    });
+}
+
+#[test]
+fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
+    in_namespace(|| {
+        let mut daemon = Daemon::new("");
+        daemon.start();
+        daemon.tell("ban 192.0.2.1 --for 1h");
+        daemon.tell("ban 2001:db8::/64");
+        daemon.end("TERM");
+        std::fs::remove_dir_all(daemon.dir.join("state")).unwrap();
+        daemon.start();
+        let server = UdpSocket::bind("192.0.2.200:0").unwrap();
+        assert!(!passes("192.0.2.1", &server));
+        let bans = daemon.tell("bans");
+        assert_eq!(bans.matches("found in the kernel").count(), 2, "{bans}");
+        daemon.tell("unban 192.0.2.1");
+        soon("it is let in", || passes("192.0.2.1", &server));
+        daemon.end("TERM");
+        daemon.start();
+        assert_eq!(daemon.tell("bans").matches("found in the kernel").count(), 1, "it is in the new ledger");
+    });
+}
+
+#[test]
+fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
+    in_namespace(|| {
+        let bans = ["sshd", "manual"].map(|jail| {
+            let kind = if jail == "manual" { Kind::Manual } else { Kind::Auto };
+            Ban { jail: jail.into(), kind, ..lasting("192.0.2.1", 3600) }
+        });
+        let mut daemon = Daemon::new("").with_ledger(bans);
+        daemon.start();
+        assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 2);
+        let flood = Flood::from(&["192.0.2.1"]);
+        daemon.reload("[jail.sshd]\nignoreip = ['192.0.2.1']");
+        assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 1);
+        flood.check("the jail's ban was lifted, the operator's was not");
+    });
+}
+
+#[test]
+fn bans_longer_than_the_kernel_counts_are_renewed() {
+    in_namespace(|| {
+        let year = lasting("192.0.2.1", 365 * 24 * 60 * 60);
+        let mut daemon = Daemon::new("").with_ledger([year, Ban { until: None, ..lasting("192.0.2.2", 1) }]);
+        daemon.start();
+        let left = |address: &str| -> u32 {
+            let list = sh("ipset list banstream4");
+            let line = list.lines().find(|line| line.starts_with(address)).unwrap();
+            line.split("timeout ").nth(1).unwrap().parse().unwrap()
+        };
+        assert!(left("192.0.2.1") > 2_147_000 && left("192.0.2.2") == 0);
+        // As it is after 13 days.
+        sh("ipset -exist add banstream4 192.0.2.1 timeout 1024283");
+        soon("it is renewed", || left("192.0.2.1") > 2_147_000);
+        sh("ipset -exist add banstream4 192.0.2.2 timeout 1024283");
+        soon("for ever is for ever", || left("192.0.2.2") == 0);
+        daemon.end("TERM");
+        daemon.start();
+        assert!(left("192.0.2.1") > 2_147_000 && left("192.0.2.2") == 0);
+    });
+}
+
+#[test]
+fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
+    in_namespace(|| {
+        let mut daemon = Daemon::new("");
+        daemon.start();
+        daemon.tell("ban 192.0.2.1 --for 1h");
+        soon("it is in the ledger", || {
+            let ledger = Ledger::open_to_read(&daemon.dir.join("state"), RETENTION).unwrap();
+            !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
+        });
+        daemon.tell("ban 192.0.2.2 --for 1h");
+        let flood = Flood::from(&["192.0.2.1", "192.0.2.2"]);
+        daemon.end("KILL");
+        // Whether or not that one got into the ledger, this one did not.
+        sh("ipset add banstream4 192.0.2.3 timeout 600");
+        daemon.start();
+        flood.check("it was killed and started");
+        let bans = daemon.tell("bans");
+        let line = bans.lines().find(|line| line.contains("192.0.2.3")).unwrap();
+        assert!(line.contains("found in the kernel") && line.contains("9m"), "{line}");
+
+        // After an orderly end the ledger knows all.
+        daemon.end("TERM");
+        sh("ipset add banstream4 192.0.2.4");
+        daemon.start();
+        assert!(!sh("ipset list banstream4").contains("192.0.2.4"));
+        assert!(sh("ipset list banstream4").contains("192.0.2.3"));
+    });
+}
+
+#[test]
+fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
+    in_namespace(|| {
+        let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
+        let bans = (0..1500).map(|n| lasting(&address(n), 3600 + 10 * u64::from(n)));
+        let mut daemon = Daemon::new("max-elements = 1000").with_ledger(bans);
+        daemon.start();
+        let holds = |n: u32| sh_output(&format!("ipset test banstream4 {}", address(n))).status.success();
+        soon("those banned longest are in", || {
+            (500..1500).step_by(99).all(holds) && !(0..500).step_by(99).any(holds)
+        });
+        let status = daemon.tell("status");
+        assert!(status.contains("decided but not enforced: 500"), "{status}");
+        assert!(status.contains("500 elements are banned, but keep nobody out: the set is full"), "{status}");
+
+        daemon.tell("ban 192.0.2.1");
+        let server = UdpSocket::bind("192.0.2.200:0").unwrap();
+        soon("one that lasts for ever takes a place", || !passes("192.0.2.1", &server));
+        daemon.tell(&format!("unban {}", address(1499)));
+        soon("a free place is taken", || holds(500));
+        assert!(daemon.tell("status").contains("decided but not enforced: 500"));
+
+        daemon.reload("max-elements = 4000");
+        soon("all are in", || (0..1499).step_by(99).all(holds));
+        soon("none waits", || !daemon.tell("status").contains("not enforced"));
+    });
+}
+
+#[test]
+fn a_rule_that_could_not_be_taken_out_is_tried_again() {
+    in_namespace(|| {
+        let program =
+            std::env::temp_dir().join(format!("iptables-{}", std::process::id())).display().to_string();
+        let script = |refuses: &str| {
+            let script =
+                format!("#!/bin/sh\ncase \"$*\" in {refuses}) exit 4;; esac\nexec iptables \"$@\"\n");
+            std::fs::write(format!("{program}.new"), script).unwrap();
+            sh(&format!("chmod +x {program}.new; mv {program}.new {program}"));
+        };
+        script("*' -D '*");
+        let first = format!("iptables = '{program}'");
+        let mut daemon = Daemon::new(&first);
+        daemon.start();
+        daemon.reload(&format!("{first}\ntable = 'mangle'"));
+        soon("it is said", || daemon.tell("status").contains("could not be taken out"));
+        assert!(sh("iptables -t raw -S; iptables -t mangle -S").matches("banstream").count() == 2);
+        script("never");
+        soon("it is taken out", || !sh("iptables -t raw -S").contains("banstream"));
+        soon("nothing is said any more", || !daemon.tell("status").contains("could not"));
+        assert!(sh("iptables -t mangle -S").contains("banstream"));
+        std::fs::remove_file(program).unwrap();
     });
 }

@@ -28,8 +28,14 @@ const LAYERS: &[(&str, bool)] = &[
 ];
 
 /// Pure files of modules that are not.
-const PURE: &[&str] =
-    &["enforce/change.rs", "enforce/wire.rs", "control.rs", "control/why.rs", "doctor/findings.rs"];
+const PURE: &[&str] = &[
+    "enforce/book.rs",
+    "enforce/change.rs",
+    "enforce/wire.rs",
+    "control.rs",
+    "control/why.rs",
+    "doctor/findings.rs",
+];
 
 /// What a pure module does not name.
 const EFFECTS: &[&str] = &[

@@ -146,6 +146,22 @@ impl Timeout {
         self.0
     }
 
+    /// Whether it is over so soon that nothing need be done about it: the kernel and we round differently.
+    pub(super) fn is_nearly_over(self) -> bool {
+        matches!(self.0, 1..=3)
+    }
+
+    /// Whether an element with `left` may be left alone where this is wanted. Listings are in whole seconds, and the
+    /// kernel's clock and the host's drift apart: 2 s too short is near enough, and so is a thousandth too long.
+    /// Of the longest, half may be over: then it is time to renew it.
+    pub(super) fn is_about(self, left: Self) -> bool {
+        match (self, left) {
+            (Self::FOREVER, _) | (_, Self::FOREVER) => self == left,
+            (Self::LONGEST, left) => left.0 >= Self::LONGEST.0 / 2,
+            _ => left.0 + 2 >= self.0 && left.0 <= self.0 + 3 + self.0 / 1000,
+        }
+    }
+
     /// This many seconds, 0 for ever; more than the longest is the longest.
     pub(super) fn from_secs(secs: u64) -> Self {
         u32::try_from(secs).map_or(Self::LONGEST, |secs| Self(secs.min(Self::LONGEST.0)))

@@ -11,10 +11,12 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
-use super::change::{Change, Element, Family, Set, Timeout};
-use super::rule::Rule;
+use super::change::{Change, Element, Family, Set};
+use super::rule::{Done, Rule};
 use super::wire::{self, Fault, Header, Reply, Request, SetType};
-use super::{Applied, EnforceError, Firewall, Kind, Prepared, Refusal, Refused, SetSize, Settings};
+use super::{
+    Applied, Displaced, EnforceError, Firewall, Kind, Listing, Prepared, Refusal, Refused, SetSize, Settings,
+};
 
 /// Room for the longest answer: an error brings back the whole request, listings come in 32 KiB and less.
 const ANSWER: usize = 256 << 10;
@@ -69,25 +71,51 @@ impl Kernel {
         }
     }
 
-    /// Makes those of the family's sets that are missing, and members of the list.
-    fn ensure_sets(&mut self, family: Family, made: &mut Vec<Set>) -> Result<(), EnforceError> {
+    /// Makes those of the family's sets that are missing, and members of the list those that are none.
+    fn ensure_sets(
+        &mut self,
+        family: Family,
+        members: &[String],
+        prepared: &mut Prepared,
+    ) -> Result<(), EnforceError> {
         for set in Set::ALL.into_iter().filter(|set| set.family() == family) {
             let name = set.name(&self.settings.set);
-            if self.ensure(&name, &SetType::of(set))? {
-                made.push(set);
+            let made = self.ensure(&name, &SetType::of(set))?;
+            if made {
+                prepared.sets.push(set);
             }
-            self.request.link(&self.settings.set, &name);
-            self.demand("make a member of the list", &name)?;
+            if !members.contains(&name) {
+                self.request.link(&self.settings.set, &name);
+                self.demand("make a member of the list", &name)?;
+                prepared.linked += usize::from(!made);
+            }
         }
         Ok(())
     }
 
-    /// Puts those of the family's rules in that are missing.
-    fn ensure_rules(&self, family: Family, made: &mut usize) -> Result<(), EnforceError> {
-        for (_, rule) in self.rules.iter().filter(|(of, _)| *of == family) {
-            *made += usize::from(rule.ensure()?);
+    /// Sees to the family's rules.
+    fn ensure_rules(
+        &mut self,
+        family: Family,
+        displaced: Displaced,
+        prepared: &mut Prepared,
+    ) -> Result<(), EnforceError> {
+        for (_, rule) in self.rules.iter_mut().filter(|(of, _)| *of == family) {
+            match rule.ensure(displaced)? {
+                Done::Nothing => {}
+                Done::Made => prepared.rules += 1,
+                Done::Moved => prepared.moved += 1,
+            }
         }
         Ok(())
+    }
+
+    /// The sets that the rule looks into.
+    fn members(&mut self) -> Result<Vec<String>, EnforceError> {
+        let list = self.settings.set.clone();
+        self.request.list(&list);
+        let (reply, end) = self.exchange()?;
+        end.map(|()| reply.members).map_err(|fault| refusal("list", &list, fault.code))
     }
 
     /// Makes the set if there is none of this name; true if there was none.
@@ -108,9 +136,20 @@ impl Kernel {
 
     /// Carries out those of the changes that concern this set.
     fn change(&mut self, set: Set, changes: &[Change], applied: &mut Applied) -> Result<(), EnforceError> {
+        let name = set.name(&self.settings.set);
+        self.change_in(&name, set, changes, applied)
+    }
+
+    /// Likewise, in the set of this name.
+    fn change_in(
+        &mut self,
+        name: &str,
+        set: Set,
+        changes: &[Change],
+        applied: &mut Applied,
+    ) -> Result<(), EnforceError> {
         let ours = changes.iter().copied().enumerate().filter(|(_, change)| change.element().set() == set);
         let ours: Vec<(usize, Change)> = ours.collect();
-        let name = set.name(&self.settings.set);
         let mut left = ours.as_slice();
         let mut most = usize::MAX;
         while !left.is_empty() {
@@ -119,20 +158,20 @@ impl Kernel {
                 applied.refused.extend(left.iter().map(|(index, _)| Refused { index: *index, why }));
                 break;
             }
-            let sent = self.request.change(&name, left.iter().map(|(_, change)| *change).take(most));
+            let sent = self.request.change(name, left.iter().map(|(_, change)| *change).take(most));
             let done = match self.exchange()?.1 {
                 Ok(()) => {
                     most = most.saturating_mul(2);
                     sent
                 }
                 Err(Fault { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
-                    applied.repaired = Some(self.prepare()?);
+                    applied.repaired = Some(self.prepare(Displaced::Report)?);
                     0
                 }
                 Err(Fault { code, line }) => {
                     let done = line as usize;
                     let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
-                        return Err(refusal("change", &name, code));
+                        return Err(refusal("change", name, code));
                     };
                     let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
                     applied.refused.push(Refused { index: *index, why });
@@ -192,22 +231,24 @@ impl Kernel {
 }
 
 impl Firewall for Kernel {
-    fn prepare(&mut self) -> Result<Prepared, EnforceError> {
+    fn prepare(&mut self, displaced: Displaced) -> Result<Prepared, EnforceError> {
         let mut prepared = Prepared::default();
         let list = self.settings.set.clone();
         self.ensure(&list, &SetType::list())?;
+        let members = self.members()?;
         self.lacking.clear();
         for family in [Family::V4, Family::V6] {
-            let sets = self.ensure_sets(family, &mut prepared.sets);
+            let sets = self.ensure_sets(family, &members, &mut prepared);
             if sets.is_err() {
                 self.lacking.push(family);
             }
-            if let Err(error) = sets.and_then(|()| self.ensure_rules(family, &mut prepared.rules)) {
+            if let Err(error) = sets.and_then(|()| self.ensure_rules(family, displaced, &mut prepared)) {
                 prepared.faults.push(error.of(family));
             }
         }
         match prepared.faults.len() {
             0 | 1 => Ok(prepared),
+            _ if prepared.faults.iter().any(|fault| fault.is_displaced()) => Ok(prepared),
             _ => Err(prepared.faults.swap_remove(0)),
         }
     }
@@ -221,29 +262,52 @@ impl Firewall for Kernel {
         Ok(applied)
     }
 
+    fn replace(&mut self, set: Set, adds: &[Change]) -> Result<Applied, EnforceError> {
+        let mut applied = Applied::default();
+        let (name, fresh) = (set.name(&self.settings.set), format!("{}~", self.settings.set));
+        // One may be left from a daemon that was killed at this.
+        self.request.destroy(&fresh);
+        let _ = self.exchange()?;
+        let buckets =
+            u32::try_from(adds.len()).map_or(u32::MAX >> 1, |adds| adds.min(1 << 30).next_power_of_two());
+        let buckets = buckets.max(self.settings.hash_size);
+        self.request.create(&fresh, &SetType::of(set), buckets, self.settings.max_elements);
+        self.demand("create", &fresh)?;
+        self.change_in(&fresh, set, adds, &mut applied)?;
+        self.request.swap(&name, &fresh);
+        self.demand("replace", &name)?;
+        self.request.destroy(&fresh);
+        self.demand("destroy", &fresh)?;
+        Ok(applied)
+    }
+
     fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError> {
         let mut sizes = Vec::new();
         for set in Set::ALL {
             let name = set.name(&self.settings.set);
             if let Some(Header { elements, capacity, .. }) = self.header(&name)? {
-                sizes.push(SetSize { name, elements, capacity });
+                let configured = self.settings.max_elements;
+                sizes.push(SetSize { set, name, elements, capacity, configured });
             }
         }
         Ok(sizes)
     }
 
-    fn list(&mut self) -> Result<Vec<(Element, Timeout)>, EnforceError> {
-        let mut elements = Vec::new();
+    fn list(&mut self) -> Result<Listing, EnforceError> {
+        let mut listing = Listing::default();
         for set in Set::ALL {
             let name = set.name(&self.settings.set);
             self.request.list(&name);
             match self.exchange()? {
-                (mut reply, Ok(())) => elements.append(&mut reply.elements),
+                (mut reply, Ok(())) => {
+                    listing.elements.append(&mut reply.elements);
+                    listing.strange.extend((reply.strange > 0).then_some(set));
+                }
                 (_, Err(Fault { code: wire::ENOENT, .. })) => (),
                 (_, Err(Fault { code, .. })) => return Err(refusal("list", &name, code)),
             }
         }
-        Ok(elements)
+        Ok(listing)
     }
 
     fn holds(&mut self, element: &Element) -> Result<bool, EnforceError> {

@@ -1,21 +1,37 @@
 //! The one rule of a family and chain, through `iptables` or `ip6tables`.
 //!
 //! It stands apart because it is the only part that starts a program. The rule's words are put together once
-//! and serve to look for it, to put it in and to take it out: iptables finds a rule only by the same words.
+//! and serve to put it in and to take it out; where it stands is read from what iptables prints.
 //!
 //! Nothing here knows what is in the set that the rule refers to.
 
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use super::{EnforceError, Kind};
+use super::{Displaced, EnforceError, Kind};
 
 /// A rule of ours, whether it is there or not.
 #[derive(Debug)]
 pub(super) struct Rule {
     program: String,
-    /// The arguments before and after the verb (`-C`, `-I`, `-D`).
-    before: [String; 4],
-    after: Vec<String>,
+    table: String,
+    chain: String,
+    /// The words of the rule, which follow the chain.
+    words: Vec<String>,
+    /// How the rule was printed when iptables last said that it is the one: options that we leave out are printed
+    /// with their defaults, so words alone do not tell.
+    known: Option<String>,
+}
+
+/// What had to be done about a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// It was there, alone and first.
+    Nothing,
+    /// It was not there.
+    Made,
+    /// It was not first, or there more than once.
+    Moved,
 }
 
 impl Rule {
@@ -23,21 +39,41 @@ impl Rule {
     ///
     /// `src,dst`: the source address, and for elements with a port the destination's port.
     pub(super) fn new(program: &str, table: &str, chain: &str, set: &str, target: &[String]) -> Self {
-        // iptables waits 5 s at most for another that is at work; 4 ms is usual.
-        let before = ["-w", "5", "-t", table].map(str::to_owned);
-        let after = [chain, "-m", "set", "--match-set", set, "src,dst", "-j"].map(str::to_owned);
-        Self { program: program.to_owned(), before, after: [&after, target].concat() }
+        let words = ["-m", "set", "--match-set", set, "src,dst", "-j"].map(str::to_owned);
+        let [program, table, chain] = [program, table, chain].map(str::to_owned);
+        Self { program, table, chain, words: [&words, target].concat(), known: None }
     }
 
-    /// Puts the rule first in its chain if the chain has it nowhere; true if it had to.
+    /// Sees to it that the rule is in its chain, once, and before all others. The set has to be there.
     ///
-    /// Two daemons that do so in the same instant put it in twice. The set has to be there.
-    pub(super) fn ensure(&self) -> Result<bool, EnforceError> {
-        if self.finds("-C")? {
-            return Ok(false);
+    /// Where one is there that leads the chain, every packet meets it; whatever else is amiss then is put right
+    /// only on [`Displaced::Move`], and is no error otherwise.
+    pub(super) fn ensure(&mut self, displaced: Displaced) -> Result<Done, EnforceError> {
+        let listed = self.run("-S", &[])?;
+        if !listed.status.success() {
+            return Err(self.failed("-S", &[], &listed));
         }
-        let output = self.run("-I")?;
-        if output.status.success() { Ok(true) } else { Err(self.failed("-I", &output)) }
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        let rules: Vec<&str> = listed.lines().filter(|line| line.starts_with("-A ")).collect();
+        let ours: Vec<&str> = rules.iter().copied().filter(|line| self.is(line)).collect();
+        let first = rules.first() == ours.first();
+        match (ours.as_slice(), displaced) {
+            ([], _) => {
+                let output = self.run("-I", &self.words)?;
+                if output.status.success() {
+                    return Ok(Done::Made);
+                }
+                Err(self.failed("-I", &self.words, &output))
+            }
+            ([only], _) if first && self.known.as_deref() == Some(only) => Ok(Done::Nothing),
+            ([only], _) if first && self.finds("-C")? => {
+                self.known = Some((*only).to_owned());
+                Ok(Done::Nothing)
+            }
+            (_, Displaced::Report) if first => Ok(Done::Nothing),
+            (_, Displaced::Report) => Err(Kind::Displaced { chain: self.chain.clone() }.into()),
+            (ours, Displaced::Move) => self.put_first(ours).map(|()| Done::Moved),
+        }
     }
 
     /// Takes the rule out, however often it is there.
@@ -46,29 +82,69 @@ impl Rule {
         Ok(())
     }
 
+    /// Whether a printed line is the rule, be it with other options of its target.
+    fn is(&self, line: &str) -> bool {
+        let ours = ["-A", self.chain.as_str()].into_iter().chain(self.words.iter().map(String::as_str));
+        // The words up to the target's name: "-A", the chain, and seven more.
+        let mut printed = line.split(' ');
+        ours.take(9).all(|word| printed.next() == Some(word))
+    }
+
+    /// Takes out these rules and puts ours in first, in one transaction: should one of them be gone by now, nothing
+    /// changes. By number it would be another program's rule that goes.
+    fn put_first(&self, old: &[&str]) -> Result<(), EnforceError> {
+        let mut script = format!("*{}\n", self.table);
+        for line in old {
+            script += &format!("-D{}\n", line.trim_start_matches("-A"));
+        }
+        script += &format!("-I {}", self.chain);
+        for word in &self.words {
+            script += &format!(" \"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""));
+        }
+        script += "\nCOMMIT\n";
+        let restore = format!("{}-restore", self.program);
+        let arguments = ["-w", "5", "--noflush"];
+        let output = (|| {
+            let mut command = Command::new(&restore);
+            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = command.spawn()?;
+            // Where it does not want to hear all of it, its status says so.
+            let _ = child.stdin.take().map(|mut stdin| stdin.write_all(script.as_bytes()));
+            child.wait_with_output()
+        })();
+        let output = output.map_err(|error| Kind::Program { program: restore.clone(), error })?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(failed(format!("{restore} {}", arguments.join(" ")), &output)),
+        }
+    }
+
     /// Exit status 1 says that there is no such rule; 2 and more, that something is wrong (iptables(8)).
     fn finds(&self, verb: &str) -> Result<bool, EnforceError> {
-        let output = self.run(verb)?;
+        let output = self.run(verb, &self.words)?;
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
-            _ => Err(self.failed(verb, &output)),
+            _ => Err(self.failed(verb, &self.words, &output)),
         }
     }
 
-    fn run(&self, verb: &str) -> Result<Output, EnforceError> {
+    fn run(&self, verb: &str, words: &[String]) -> Result<Output, EnforceError> {
         let mut command = Command::new(&self.program);
-        command.args(&self.before).arg(verb).args(&self.after).stdin(Stdio::null());
+        // It waits 5 s at most for another that is at work; 4 ms is usual.
+        command.args(["-w", "5", "-t", &self.table, verb, &self.chain]).args(words).stdin(Stdio::null());
         command.output().map_err(|error| Kind::Program { program: self.program.clone(), error }.into())
     }
 
-    fn failed(&self, verb: &str, output: &Output) -> EnforceError {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Kind::Failed {
-            command: format!("{} {} {verb} {}", self.program, self.before.join(" "), self.after.join(" ")),
-            status: output.status.to_string(),
-            said: said.lines().next().unwrap_or("it said nothing").to_owned(),
-        }
-        .into()
+    fn failed(&self, verb: &str, words: &[String], output: &Output) -> EnforceError {
+        let mut command = format!("{} -w 5 -t {} {verb} {}", self.program, self.table, self.chain);
+        words.iter().for_each(|word| command += &format!(" {word}"));
+        failed(command, output)
     }
+}
+
+fn failed(command: String, output: &Output) -> EnforceError {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or("it said nothing").to_owned();
+    Kind::Failed { command, status: output.status.to_string(), said }.into()
 }

@@ -24,6 +24,8 @@ const DONE: u16 = 3;
 const SUBSYSTEM: u16 = 6 << 8;
 const LISTED: u16 = SUBSYSTEM | LIST;
 const CREATE: u16 = 2;
+const DESTROY: u16 = 3;
+const SWAP: u16 = 6;
 const LIST: u16 = 7;
 const ADD: u16 = 9;
 const DEL: u16 = 10;
@@ -102,6 +104,18 @@ impl Request {
     pub(super) fn link(&mut self, list: &str, member: &str) {
         self.begin(ADD, ACK, list);
         self.nest(DATA, |data| data.text(NAME, member));
+    }
+
+    /// Takes a set away that nothing refers to.
+    pub(super) fn destroy(&mut self, name: &str) {
+        self.begin(DESTROY, ACK, name);
+    }
+
+    /// Gives each of two sets of one type the other's name, and its place in lists and rules, in one instant.
+    pub(super) fn swap(&mut self, name: &str, other: &str) {
+        self.begin(SWAP, ACK, name);
+        // IPSET_ATTR_SETNAME2, which is the same number.
+        self.text(TYPENAME, other);
     }
 
     /// Asks what a set is and how full.
@@ -271,6 +285,10 @@ pub(super) struct Reply {
     pub header: Option<Header>,
     /// What is in the set, if that was asked.
     pub elements: Vec<(Element, Timeout)>,
+    /// What is in it besides, and no [`Element`] can say: exceptions, other protocols.
+    pub strange: usize,
+    /// The sets in a set of sets, if that was asked.
+    pub members: Vec<String>,
     /// How it ended; `None` as long as more is to come.
     pub end: Option<Result<(), Fault>>,
 }
@@ -322,9 +340,19 @@ impl Reply {
                     self.header.get_or_insert_default().set_type.family = value.first().copied().unwrap_or(0);
                 }
                 DATA => self.header.get_or_insert_default().read(value),
-                ADT => self.elements.extend(attributes(value).filter_map(|(_, data)| element(data))),
+                ADT => attributes(value).for_each(|(_, data)| self.held(data)),
                 _ => (),
             }
+        }
+    }
+
+    fn held(&mut self, data: &[u8]) {
+        match attributes(data).find(|(kind, _)| *kind == NAME) {
+            Some((_, name)) => self.members.push(text(name)),
+            None => match element(data) {
+                Some(element) => self.elements.push(element),
+                None => self.strange += 1,
+            },
         }
     }
 }
@@ -495,6 +523,27 @@ mod tests {
     }
 
     #[test]
+    fn a_set_is_swapped_and_destroyed_by_name() {
+        check_request(
+            |request| request.swap("b4", "b~"),
+            "2c000000 0606 0500 07000000 00000000 00000000 0500010006000000 0700020062340000 07000300627e0000",
+        );
+        check_request(
+            |request| request.destroy("b~"),
+            "24000000 0306 0500 07000000 00000000 00000000 0500010006000000 07000200627e0000",
+        );
+    }
+
+    #[test]
+    fn a_set_of_sets_is_listed_by_name() {
+        let list = reply(
+            "30000000 0706 0200 07000000 427e0000 02000000 \
+             1c000880 0c000780 0700120062340000 0c000780 0700120062360000",
+        );
+        assert_eq!((list.members.as_slice(), list.strange), (&["b4".to_owned(), "b6".to_owned()][..], 0));
+    }
+
+    #[test]
     fn a_message_holds_changes_of_one_sort() {
         let (add, remove) =
             (Change::Add(element("::", None), Timeout::FOREVER), Change::Remove(element("::", None)));
@@ -536,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_and_other_protocols_are_not_listed() {
+    fn exceptions_and_other_protocols_are_only_counted() {
         let set = reply(
             "88000000 0706 0200 07000000 427e0000 02000000 \
              74000880 \
@@ -545,6 +594,7 @@ mod tests {
              28000780 0c000180 08000140c0000202 0600044000000000 0500070001000000 0800064000000000",
         );
         assert_eq!(set.elements, [(element("192.0.2.1", None), Timeout::FOREVER)]);
+        assert_eq!(set.strange, 2);
     }
 
     #[test]

@@ -209,8 +209,8 @@ impl Bookkeeper {
         memory
     }
 
-    /// Writes what comes until nobody can send any more; then what is left.
-    pub(super) fn run(mut self) {
+    /// Writes what comes until nobody can send any more; then what is left. Whether the ledger now has all of it.
+    pub(super) fn run(mut self) -> bool {
         loop {
             let patience = if self.is_failing { RETRY.saturating_sub(self.tried.elapsed()) } else { MEASURE };
             let mut last = 0;
@@ -232,6 +232,7 @@ impl Bookkeeper {
         if !self.waiting.is_empty() {
             log::error!("what came of {} batches and commands never got into the ledger", self.waiting.len());
         }
+        self.waiting.is_empty() && matches!(self.ledger, Place::Open(..))
     }
 
     /// Takes in what there is; the number of the last page. Where nobody waits for a receipt, more may come for a while.

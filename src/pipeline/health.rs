@@ -14,15 +14,26 @@ struct State {
     sources: Vec<SourceStatus>,
     enforcement: EnforcementStatus,
     ledger: LedgerStatus,
+    faults: [Option<String>; 2],
+}
+
+/// Who looks after the kernel: each has a word on how that is.
+#[derive(Clone, Copy)]
+pub(super) enum Keeper {
+    Enforcer,
+    Watcher,
 }
 
 impl Health {
     pub(super) fn new(mode: &str) -> Self {
-        let enforcement = EnforcementStatus { mode: mode.to_owned(), sets: Vec::new(), error: None };
+        let mode = mode.to_owned();
+        let enforcement =
+            EnforcementStatus { mode, sets: Vec::new(), pending: 0, repaired: None, error: None };
         Self(Arc::new(Mutex::new(State {
             sources: Vec::new(),
             enforcement,
             ledger: LedgerStatus::default(),
+            faults: [None, None],
         })))
     }
 
@@ -53,6 +64,16 @@ impl Health {
 
     pub(super) fn enforcement(&self, change: impl FnOnce(&mut EnforcementStatus)) {
         self.with(|state| change(&mut state.enforcement));
+    }
+
+    /// Says what keeps bans from being enforced, as far as this keeper knows. `None` where nobody knows anything.
+    pub(super) fn fault(&self, keeper: Keeper, fault: Option<String>) -> Option<String> {
+        self.with(|state| {
+            state.faults.get_mut(keeper as usize).into_iter().for_each(|slot| slot.clone_from(&fault));
+            let known: Vec<&str> = state.faults.iter().flatten().map(String::as_str).collect();
+            state.enforcement.error = (!known.is_empty()).then(|| known.join("; "));
+            state.enforcement.error.clone()
+        })
     }
 
     pub(super) fn ledger(&self, change: impl FnOnce(&mut LedgerStatus)) {

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
@@ -58,8 +57,6 @@ pub(super) struct Hub {
     pub(super) clients: Clients,
     /// How far the journal was read.
     pub(super) position: Option<String>,
-    /// Set where all bans have to be carried out again, since the kernel has none of them.
-    pub(super) restore: Arc<AtomicBool>,
     pub(super) started: Timestamp,
     pub(super) totals: Totals,
     /// What the operator chose.
@@ -70,18 +67,15 @@ pub(super) struct Hub {
     pub(super) ticked: Instant,
     /// What the clock said then.
     pub(super) clock: Timestamp,
-    pub(super) looked: Instant,
-    pub(super) renewed: Instant,
+    pub(super) told: Instant,
 }
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often to look whether the kernel has all bans.
-const LOOK: Duration = Duration::from_secs(5);
 /// From which difference on the clock is said to have jumped.
 const JUMP: Span = Span::from_secs(5);
-/// How often all bans go to the kernel again, which forgets after 24.8 days (`IPSET_MAX_TIMEOUT`) at the latest.
-const RENEW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often the enforcer is told all bans in force, lest its book and ours ever differ for long.
+const TELL: Duration = Duration::from_secs(60 * 60);
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
 const WHOLE: usize = 200_000;
@@ -102,7 +96,7 @@ impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
         let lifted = self.engine.detector().lift_protected();
-        self.decided(lifted);
+        self.lifted(lifted);
         while let Some(input) = inbox.blocking_recv() {
             // Under load no tick finds room in the inbox, so the hub looks at the clock itself.
             if self.ticked.elapsed() >= SECOND {
@@ -191,11 +185,26 @@ impl Hub {
 
     /// Hands decisions to the enforcer, and tells of them.
     fn carry_out(&mut self, decisions: Vec<Decision>) {
-        if decisions.is_empty() {
-            return;
+        if !decisions.is_empty() {
+            let at = Instant::now();
+            self.record(&decisions);
+            self.order(Order::Do(decisions, at));
         }
-        let at = Instant::now();
-        for decision in &decisions {
+    }
+
+    /// Likewise, for bans that were lifted for one jail: where another keeps the same offender out, that one is not to
+    /// be let in for a moment.
+    fn lifted(&mut self, lifted: Vec<Decision>) {
+        if !lifted.is_empty() {
+            self.record(&lifted);
+            self.tell_all();
+            self.write(Page { decisions: lifted, ..Page::default() }, None);
+        }
+    }
+
+    /// Counts and logs decisions.
+    fn record(&mut self, decisions: &[Decision]) {
+        for decision in decisions {
             match decision {
                 Decision::Ban(ban) => {
                     self.totals.bans += 1;
@@ -204,7 +213,7 @@ impl Hub {
                     log::info!(address:% = ban.offender, jail:% = ban.jail; "{}", sentence(ban));
                 }
                 Decision::Unban(ban) => {
-                    let wide = widened(&decisions, ban);
+                    let wide = widened(decisions, ban);
                     let reason = if wide.is_some() { "widened" } else { "lifted" };
                     self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
@@ -218,7 +227,6 @@ impl Hub {
             }
         }
         self.metrics.gauge("banstream_bans_active", &[]).set(self.engine.detector().banned() as f64);
-        self.order(Order::Do(decisions, at));
     }
 
     fn ended(&mut self, ended: Vec<Ban>) {
@@ -390,7 +398,7 @@ impl Hub {
         let settings = settings(&self.loaded, &self.around, &self.allowances);
         let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
         self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
-        self.decided(lifted);
+        self.lifted(lifted);
     }
 
     /// Goes on with what has changed of who is not banned; how many bans are lifted for it.
@@ -398,27 +406,15 @@ impl Hub {
         let settings = settings(&self.loaded, &self.around, &self.allowances);
         let lifted = self.engine.reconfigure_settings(settings);
         let changed = lifted.len() as u64;
-        self.decided(lifted);
+        self.lifted(lifted);
         changed
     }
 
-    fn restore(&mut self) {
-        let bans: Vec<Decision> = self.engine.detector().bans().cloned().map(Decision::Ban).collect();
-        if !bans.is_empty() {
-            log::info!("{} bans go to the kernel again", bans.len());
-            self.order(Order::Do(bans, Instant::now()));
-        }
-    }
-
-    /// Looks whether somebody emptied the kernel's sets.
-    fn look(&mut self) {
-        let (_, enforcement, _) = self.health.read();
-        let elements: u64 = enforcement.sets.iter().map(|set| set.elements).sum();
-        let full = enforcement.sets.iter().any(|set| set.elements >= set.capacity);
-        if !enforcement.sets.is_empty() && !full && elements < self.engine.detector().offenders() as u64 {
-            log::warn!("the kernel's sets hold {elements} elements, fewer than there are bans");
-            self.restore.store(true, Ordering::Relaxed);
-        }
+    /// Tells the enforcer all bans in force.
+    fn tell_all(&mut self) {
+        self.told = Instant::now();
+        let bans = self.engine.detector().bans().cloned().collect();
+        self.order(Order::All(bans));
     }
 
     /// Looks whether the clock went on as time did.
@@ -437,13 +433,8 @@ impl Hub {
     fn tick(&mut self, waiting: usize) {
         self.watch_clock();
         self.ticked = Instant::now();
-        if self.looked.elapsed() >= LOOK {
-            self.looked = self.ticked;
-            self.look();
-        }
-        if self.restore.swap(false, Ordering::Relaxed) || self.renewed.elapsed() >= RENEW {
-            self.renewed = self.ticked;
-            self.restore();
+        if self.told.elapsed() >= TELL {
+            self.tell_all();
         }
         let ended = self.engine.detector().expire(now());
         self.ended(ended);

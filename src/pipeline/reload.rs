@@ -19,7 +19,7 @@ use super::sources::Sources;
 use super::{Options, firewall, mode};
 use crate::config::Config;
 use crate::control::{Command, Reply};
-use crate::enforce::Firewall;
+use crate::enforce::{Displaced, Firewall};
 use crate::load::{self, AllowFiles, Loaded};
 use crate::metrics::Metrics;
 use crate::model::Span;
@@ -114,15 +114,17 @@ impl Reloader {
         if old.enforce != new.enforce {
             let make = |config: &Config| firewall(&self.options, config.enforce.as_ref());
             let (mut enforcing, watching) = (make(new)?, make(new)?);
-            let faults = enforcing.prepare().map(|prepared| prepared.faults);
+            let faults = enforcing.prepare(Displaced::Move).map(|prepared| prepared.faults);
             if let Some(error) = faults.map_or_else(Some, |mut faults| faults.pop()) {
                 // Its rules go, and those that it shares with the old one come back at once.
                 let _ = enforcing.withdraw();
-                make(old)?.prepare()?;
+                make(old)?.prepare(Displaced::Move)?;
                 return Err(error.into());
             }
-            self.orders.send(Order::Use(enforcing)).ok().context("the enforcer is gone")?;
-            self.firewalls.send((watching, rule(old) != rule(new))).ok().context("the watcher is gone")?;
+            // The old rule may go only when the new one's sets are full.
+            let (firewalls, moved) = (self.firewalls.clone(), rule(old) != rule(new));
+            let then = Box::new(move || drop(firewalls.send((watching, moved))));
+            self.orders.send(Order::Use(enforcing, then)).ok().context("the enforcer is gone")?;
             let mode = mode(&self.options, new.enforce.as_ref());
             self.health.enforcement(|status| status.mode = mode.to_owned());
         }
