@@ -4,7 +4,7 @@
 
 #![allow(missing_docs)]
 
-use banstream::grammar::{Grammar, Grammars, Outcome, SHIPPED};
+use banstream::grammar::{Grammar, Grammars, Lists, Outcome, SHIPPED};
 use banstream::model::{Entry, Timestamp, Witness};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -22,7 +22,7 @@ fn load(name: &str) -> (Grammar, Vec<Vec<u8>>) {
     let path =
         format!("{}/tests/samples/{}.log", env!("CARGO_MANIFEST_DIR"), name.replace("apache", "apache2"));
     let samples = std::fs::read(path).expect("the samples");
-    let (grammar, _) = Grammar::load(name, name, text(name)).expect("it is sound");
+    let (grammar, _) = Grammar::load(name, name, text(name), &Lists::shipped()).expect("it is sound");
     let message = |line: &[u8]| {
         let tag = line.windows(2).position(|two| two == b": ")?;
         line.get(tag + 2..).filter(|_| line.starts_with(b"20")).map(<[u8]>::to_vec)
@@ -42,16 +42,17 @@ fn find(bencher: Bencher<'_, '_>, name: &str) {
 /// Parsing, proving and testing a grammar.
 #[divan::bench(args = ["sshd", "nginx", "apache"])]
 fn prove(bencher: Bencher<'_, '_>, name: &str) {
-    bencher.bench_local(|| Grammar::load(name, name, divan::black_box(text(name))).is_ok());
+    let lists = Lists::shipped();
+    bencher.bench_local(|| Grammar::load(name, name, divan::black_box(text(name)), &lists).is_ok());
 }
 
 /// The same messages through all grammars, with so many more for other programs: the figures should be the same.
 #[divan::bench(args = [0, 100, 1000])]
 fn among(bencher: Bencher<'_, '_>, others: usize) {
-    let (sshd, messages) = load("sshd");
+    let ((sshd, messages), lists) = (load("sshd"), Lists::shipped());
     let other = |number| {
         let text = format!("program: p{number}\nx:\n    {{Failed|Invalid}} <user> from <ip>\n");
-        Grammar::load("p", "p", &text).expect("it is sound").0
+        Grammar::load("p", "p", &text, &lists).expect("it is sound").0
     };
     let grammars = Grammars::new((0..others).map(other).chain([sshd]).collect()).expect("no program twice");
     bencher.counter(ItemsCount::new(messages.len())).bench_local(|| {

@@ -134,7 +134,7 @@ pub enum Action {
     /// Checks the configuration; parses, proves and tests each grammar. Every fault is shown where it stands, as
     /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any.
     Check {
-        /// Grammars (*.grammar) and configurations (*.toml) to check; without any, those that are installed
+        /// Grammars (*.grammar), lists (*.list) and configurations (*.toml) to check; without any, those that are installed
         #[arg(value_name = "FILE")]
         paths: Vec<PathBuf>,
     },

@@ -36,12 +36,14 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// How much the ledger keeps.
     pub ledger: Retention,
-    /// Who is never banned by any jail.
+    /// Who is never banned by any jail; trusted proxies are among them.
     pub ignore: Vec<Offender>,
     /// Files that list who else is not banned, by the jail that named it or by all.
     pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
     /// How long a login protects from the jails' bans; not at all where zero.
     pub protect_logins: Span,
+    /// Peers of servers that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<Offender>,
     /// What one offender is.
     pub widths: Widths,
     /// How many offenders are watched at once.
@@ -159,6 +161,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let state_directory = top.value("state-directory", value::path);
     let ignore = top.list("ignoreip", value::ignored);
     let protect_logins = top.value("protect-logins", value::time_or_none);
+    let trusted_proxies = top.list("trusted-proxies", value::offender);
     let v4 = top.value("ipv4-prefix", value::whole(8..=32));
     let v6 = top.value("ipv6-prefix", value::whole(16..=128));
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
@@ -190,10 +193,11 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
         grammar_directory: grammar_directory?,
         state_directory: state_directory?,
         ledger: ledger?,
-        ignore,
+        ignore: [ignore, trusted_proxies.clone()?].concat(),
         jails: jails.collect(),
         ignore_files,
         protect_logins: protect_logins?,
+        trusted_proxies: trusted_proxies?,
         widths: Widths { v4: v4?, v6: v6? },
         max_offenders: NonZeroUsize::new(max_offenders?)?,
         growth: growth?,
@@ -584,6 +588,17 @@ mod tests {
         };
         check(&["jail.ftp.ports = [21]"], ports, "21/tcp".into());
         check(&["jail.ftp.ports = ['990, 21', '53/udp', 21]"], ports, "21/tcp 990/tcp 53/udp".into());
+    }
+
+    #[test]
+    fn trusted_proxies_are_never_banned() {
+        let who = |config: &Config| {
+            let show =
+                |members: &[Offender]| members.iter().map(Offender::to_string).collect::<Vec<_>>().join(" ");
+            (show(&config.ignore), show(&config.trusted_proxies))
+        };
+        let text = "ignoreip = ['::1']\ntrusted-proxies = ['10.0.0.0/8']";
+        check(&[text], who, ("::1 10.0.0.0/8".into(), "10.0.0.0/8".into()));
     }
 
     #[test]

@@ -25,10 +25,9 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
 use crate::model::{
-    Ban, Decision, GrammarId, HeadingId, Kind, Offence, Offender, Port, Span, Timestamp, Widths,
+    Ban, Decision, GrammarId, HeadingId, Kind, Offence, Offender, Port, Prefixes, Span, Timestamp, Widths,
 };
 pub use account::{Account, MOST, Standing};
-use allow::AllowList;
 pub use allow::{Guard, List};
 use bans::Bans;
 use curve::Past;
@@ -107,7 +106,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Detector {
     settings: Settings,
-    allow: AllowList,
+    allow: Prefixes<List>,
     cells: Vec<Cell>,
     /// For each grammar and heading the cells that count it.
     watchers: Vec<Vec<Vec<u16>>>,
@@ -122,7 +121,7 @@ pub struct Detector {
 #[derive(Debug)]
 struct Cell {
     jail: Jail,
-    allow: AllowList,
+    allow: Prefixes<List>,
     windows: Windows,
     sessions: Sessions,
 }
@@ -188,7 +187,7 @@ impl Detector {
         let mut detector = Self {
             past: Recent::new(settings.max_offenders.get()),
             neighbours: Neighbours::new(settings.max_offenders.get()),
-            allow: AllowList::default(),
+            allow: Prefixes::default(),
             logins: Logins::default(),
             cells: Vec::new(),
             watchers: Vec::new(),
@@ -223,7 +222,7 @@ impl Detector {
     fn settle(&mut self, before: Vec<Cell>, grammars: &Grammars) {
         let limit = self.settings.max_offenders.get();
         let mut before: Vec<Option<Cell>> = before.into_iter().map(Some).collect();
-        self.allow = AllowList::new(self.settings.ignore.iter().copied());
+        self.allow = Prefixes::new(self.settings.ignore.iter().copied());
         self.past.set_limit(limit);
         self.neighbours.set_limit(limit);
         self.cells = self
@@ -239,7 +238,7 @@ impl Detector {
                     Some(cell) => (cell.windows.resized(full, span, limit), cell.sessions),
                     None => (Windows::new(full, span, limit), Sessions::new(span)),
                 };
-                let allow = AllowList::new(jail.ignore.iter().map(|who| (*who, List::Ignored)));
+                let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, List::Ignored)));
                 Cell { jail: jail.clone(), allow, windows, sessions }
             })
             .collect();

@@ -391,6 +391,7 @@ mod tests {
     use super::*;
     use crate::detect::Growth;
     use crate::entry::Format;
+    use crate::grammar::Lists;
     use crate::model::{Span, Widths};
 
     const GRAMMAR: &str =
@@ -409,7 +410,8 @@ mod tests {
     }
 
     fn engine() -> Engine<'static> {
-        let grammars = Grammars::new(vec![Grammar::load("app", "app", GRAMMAR).unwrap().0]).unwrap();
+        let grammars =
+            Grammars::new(vec![Grammar::load("app", "app", GRAMMAR, &Lists::shipped()).unwrap().0]).unwrap();
         Engine::new(settings(), Arc::new(grammars), Decoder::new(jiff::tz::TimeZone::UTC))
     }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::control::server::{self, Daemon};
 use crate::entry::{Decoder, Format};
-use crate::grammar::{self, Grammar, SHIPPED, Silence};
+use crate::grammar::{self, Grammar, Lists, SHIPPED, Silence};
 use crate::model::Timestamp;
 
 /// A name and what it claims of any input.
@@ -32,7 +32,7 @@ pub const CLAIMS: &[Claim] = &[
 pub fn grammar(input: &[u8]) {
     let (text, message) = halves(input);
     if let Ok(text) = std::str::from_utf8(text)
-        && let Ok((grammar, _)) = Grammar::load("fuzz", "fuzz.grammar", text)
+        && let Ok((grammar, _)) = Grammar::load("fuzz", "fuzz.grammar", text, &Lists::shipped())
     {
         one_address(&grammar, message);
     }
@@ -51,8 +51,9 @@ pub fn journal(input: &[u8]) {
 /// No message has two addresses in any grammar that comes with banstream, and one that no rule reads is explained.
 pub fn find(message: &[u8]) {
     static GRAMMARS: LazyLock<Vec<Grammar>> = LazyLock::new(|| {
-        let load =
-            |(name, text): &(&str, &str)| Grammar::load(name, name, text).ok().map(|(grammar, _)| grammar);
+        let load = |(name, text): &(&str, &str)| {
+            Grammar::load(name, name, text, &Lists::shipped()).ok().map(|(grammar, _)| grammar)
+        };
         SHIPPED.iter().filter_map(load).collect()
     });
     assert_eq!(GRAMMARS.len(), SHIPPED.len());
@@ -68,7 +69,8 @@ pub fn find(message: &[u8]) {
 /// A grammar that is proposed from lines can be loaded, and its tests hold, whatever the lines are.
 pub fn propose(lines: &[u8]) {
     let proposal = grammar::propose("app", lines.split(|byte| *byte == b'\n'));
-    let sound = proposal.text.as_ref().map(|text| Grammar::load("app", "app", text).map(drop));
+    let sound =
+        proposal.text.as_ref().map(|text| Grammar::load("app", "app", text, &Lists::shipped()).map(drop));
     assert!(proposal.rules == 0 || sound == Some(Ok(())), "{sound:?}");
 }
 
@@ -106,7 +108,7 @@ fn one_address(grammar: &Grammar, message: &[u8]) {
     let mut readings = grammar.readings(message).into_iter();
     if let Some(first) = readings.next() {
         let other = readings.find(|other| *other != first);
-        assert_eq!(other, None, "`{}` read {} as {first} first", grammar.name(), message.escape_ascii());
+        assert_eq!(other, None, "`{}` read {} as {first:?} first", grammar.name(), message.escape_ascii());
     }
 }
 

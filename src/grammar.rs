@@ -9,6 +9,8 @@
 mod condition;
 mod explain;
 mod fault;
+mod forwarded;
+mod list;
 mod matcher;
 mod proof;
 mod proposal;
@@ -21,14 +23,15 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{Entry, GrammarId, HeadingId, Offence, VoiceId, Witness};
+use crate::model::{Entry, GrammarId, HeadingId, Offence, Offender, Prefixes, VoiceId, Witness};
 use condition::Condition;
 pub use explain::{Closest, Held, Silence, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
+pub use list::Lists;
 use matcher::{Matcher, Reading};
 pub use proposal::{Proposal, propose};
-use syntax::Verdict;
+use syntax::{Session, Verdict, Voice};
 use variant::Variant;
 
 /// The grammars that come with banstream, as (name, text).
@@ -61,6 +64,7 @@ pub struct Grammar {
     name: String,
     programs: Vec<String>,
     units: Vec<String>,
+    session: Session,
     headings: Vec<String>,
     voices: Vec<Telling>,
     matcher: Matcher,
@@ -89,6 +93,26 @@ enum Meaning {
     First(Vec<Condition>),
 }
 
+impl Meaning {
+    fn of<'l>(
+        voice: &Voice,
+        names: &[Option<String>],
+        words: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        faults: &mut Faults<'_>,
+    ) -> Self {
+        match &voice.verdict {
+            Verdict::Always(heading) => Self::Always(*heading as u16),
+            Verdict::Shape { cases, .. } => {
+                let cases = cases.iter().filter_map(|case| Condition::new(case, names, words, faults));
+                let mut cases: Vec<Condition> = cases.collect();
+                // What could be either is an offence.
+                cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
+                Self::First(cases)
+            }
+        }
+    }
+}
+
 /// An offence found in a message, with what a person may want to know about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'g> {
@@ -98,29 +122,23 @@ pub struct Found<'g> {
 }
 
 impl Grammar {
-    /// Parses, proves and tests a grammar; `file` is what faults call the file that the text came from.
+    /// Parses, proves and tests a grammar; `file` is what faults call the file that the text came from, `lists`
+    /// what it has no list of its own for.
     ///
     /// # Errors
     ///
     /// All faults of the text, in its order, if there is one that is more than a warning.
-    pub fn load(name: &str, file: &str, text: &str) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+    pub fn load(name: &str, file: &str, text: &str, lists: &Lists) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Faults::new(file, text);
         let source = syntax::parse(text, &mut faults);
-        let (mut variants, mut voices) = (Vec::new(), Vec::new());
+        let own = |name: &str| source.lists.iter().find(|list| list.name == name).map(|list| &*list.words);
+        let tested = |name: &str| own(name).or_else(|| lists.tested(name));
+        let in_force = |name: &str| own(name).or_else(|| lists.get(name));
+        let mut variants = Vec::new();
+        let mut voices: Vec<Telling> = Vec::new();
         for (number, voice) in (0..).zip(&source.voices) {
             let names = variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
-            let meaning = match &voice.verdict {
-                Verdict::Always(heading) => Meaning::Always(*heading as u16),
-                Verdict::Shape { cases, .. } => {
-                    let mut cases: Vec<Condition> = cases
-                        .iter()
-                        .filter_map(|case| Condition::new(case, &names, &source.lists, &mut faults))
-                        .collect();
-                    // What could be either is an offence.
-                    cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
-                    Meaning::First(cases)
-                }
-            };
+            let meaning = Meaning::of(voice, &names, tested, &mut faults);
             voices.push(Telling { names, meaning });
         }
         if !faults.has_errors() {
@@ -129,10 +147,11 @@ impl Grammar {
         if faults.has_errors() {
             return Err(faults.into_sorted());
         }
-        let grammar = Self {
+        let mut grammar = Self {
             name: name.to_owned(),
             programs: source.programs,
             units: source.units,
+            session: source.session,
             headings: source.headings,
             voices,
             matcher: Matcher::new(&variants),
@@ -149,6 +168,9 @@ impl Grammar {
             if !source.tests.iter().any(used) {
                 faults.warn(rule.place, "no test uses this rule");
             }
+        }
+        for (telling, voice) in grammar.voices.iter_mut().zip(&source.voices) {
+            telling.meaning = Meaning::of(voice, &telling.names, in_force, &mut faults);
         }
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
     }
@@ -194,13 +216,13 @@ impl Grammar {
         offence.or(login)
     }
 
-    /// The addresses that the message can be read with, one for each voice that reads it. They are equal, or the proof
-    /// is wrong.
+    /// The addresses that the message can be read with, and where the forwarded header stands, for each voice that reads
+    /// it. They are equal, or the proof is wrong.
     #[cfg(any(test, fuzzing))]
-    pub fn readings(&self, message: &[u8]) -> Vec<IpAddr> {
+    pub fn readings(&self, message: &[u8]) -> Vec<(IpAddr, Option<(usize, usize)>)> {
         let mut addresses = Vec::new();
         self.matcher.read(message.trim_ascii_end(), |reading| {
-            addresses.push(reading.address);
+            addresses.push((reading.address, reading.forwarded.filter(|(from, to)| from < to)));
             None::<()>
         });
         addresses
@@ -274,7 +296,7 @@ impl<'g> Found<'g> {
         self.grammar.headings.get(usize::from(self.heading)).map_or("", String::as_str)
     }
 
-    /// The address to hold to account.
+    /// The address to hold to account: that of the peer, or whom the peer speaks for if [`Grammars`] trusts it.
     pub fn address(&self) -> IpAddr {
         self.reading.address
     }
@@ -306,6 +328,8 @@ impl<'g> Found<'g> {
 pub struct Grammars {
     all: Vec<Grammar>,
     by_program: HashMap<Box<[u8]>, u16>,
+    /// Peers that are believed when they say whom they speak for.
+    proxies: Prefixes<()>,
 }
 
 /// What became of an entry.
@@ -345,7 +369,12 @@ impl Grammars {
                 }
             }
         }
-        Ok(Self { all, by_program })
+        Ok(Self { all, by_program, proxies: Prefixes::default() })
+    }
+
+    /// The same, with these proxies to be believed when they say whom they speak for; at first none is.
+    pub fn trusting(self, proxies: impl IntoIterator<Item = Offender>) -> Self {
+        Self { proxies: Prefixes::new(proxies.into_iter().map(|proxy| (proxy, ()))), ..self }
     }
 
     /// All of them; a [`GrammarId`] is a place in this order.
@@ -363,16 +392,25 @@ impl Grammars {
         self.by_program.get(program).copied().map(GrammarId)
     }
 
+    /// The offence that a message tells of, if any, by the grammar of this program. If the peer in it is a trusted
+    /// proxy, the offence is the client's; where the message does not say who that is, it is nobody's.
+    pub fn read(&self, id: GrammarId, message: &[u8]) -> Option<Found<'_>> {
+        let mut found = self.get(id)?.read(message)?;
+        let reading = &mut found.reading;
+        if self.proxies.contains(reading.address) {
+            let (from, to) = reading.forwarded?;
+            reading.address = forwarded::client(message.get(from..to)?, &self.proxies)?;
+        }
+        Some(found)
+    }
+
     /// Finds the offence or the login that an entry tells of.
     ///
     /// Takes time linear in the message, however many grammars there are for other programs. Does not allocate.
     pub fn find(&self, entry: &Entry<'_>) -> Outcome<'_> {
         let Some(id) = self.of_program(entry.program) else { return Outcome::Foreign };
-        let Some((grammar, found)) =
-            self.get(id).and_then(|grammar| Some((grammar, grammar.read(entry.message)?)))
-        else {
-            return Outcome::Harmless(id);
-        };
+        let Some(found) = self.read(id, entry.message) else { return Outcome::Harmless(id) };
+        let grammar = found.grammar();
         if grammar.contradicts(&entry.witness) {
             return Outcome::Forged(id, found);
         }
@@ -382,7 +420,10 @@ impl Grammars {
             grammar: id,
             heading: HeadingId(found.heading),
             voice: VoiceId(found.reading.voice),
-            pid: entry.pid,
+            pid: match grammar.session {
+                Session::Process => entry.pid,
+                Session::Address => found.heading.into(),
+            },
         };
         if found.is_login() { Outcome::Login(offence, found) } else { Outcome::Offence(offence, found) }
     }

@@ -17,7 +17,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::config::{Config, Written};
 use crate::detect::{List, Settings};
-use crate::grammar::{Fault, Grammar, Grammars, SHIPPED};
+use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
 pub use allow::AllowFiles;
 
@@ -97,9 +97,10 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&headings(&grammars)).map_err(faulty)?;
+    let grammars = Arc::new(grammars.trusting(config.trusted_proxies.iter().copied()));
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
-    Ok(Loaded { config, grammars: Arc::new(grammars), allow_files, warnings })
+    Ok(Loaded { config, grammars, allow_files, warnings })
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is
@@ -118,8 +119,8 @@ pub fn headings(grammars: &Grammars) -> BTreeMap<String, Vec<String>> {
     grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.headings().to_vec())).collect()
 }
 
-/// The shipped grammars and those of the folder, which take the place of shipped ones of their name; and what is
-/// doubtful in them.
+/// The shipped grammars and those of the folder, which take the place of shipped ones of their name, with the lists
+/// of both; and what is doubtful in them.
 ///
 /// # Errors
 ///
@@ -130,13 +131,25 @@ pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
         .map(|(name, text)| ((*name).to_owned(), (format!("{name}.grammar"), (*text).to_owned())))
         .collect();
     for path in list(folder, "grammar")? {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        texts.insert(name, (path.display().to_string(), read(&path)?));
+        texts.insert(stem(&path), (path.display().to_string(), read(&path)?));
+    }
+    let (lists, mut warnings) = lists(folder)?;
+    for path in list(folder, "list")? {
+        let mark = format!("@{}", stem(&path));
+        if !texts.values().any(|(_, text)| text.split_whitespace().any(|word| word == mark)) {
+            warnings.push(Fault {
+                file: path.display().to_string(),
+                place: Place { line: 1, column: 1 },
+                text: read(&path)?.lines().next().unwrap_or_default().to_owned(),
+                what: format!("no grammar has `{mark}`, so nothing comes of this list"),
+                severity: Severity::Warning,
+            });
+        }
     }
     let texts: Vec<_> = texts.iter().collect();
     let loaded: Vec<_> =
-        texts.par_iter().map(|(name, (file, text))| Grammar::load(name, file, text)).collect();
-    let (mut grammars, mut warnings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        texts.par_iter().map(|(name, (file, text))| Grammar::load(name, file, text, &lists)).collect();
+    let (mut grammars, mut faults) = (Vec::new(), Vec::new());
     for result in loaded {
         match result {
             Ok((grammar, doubts)) => {
@@ -151,6 +164,23 @@ pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
         return Err(LoadError::Faulty(faults.join("\n")));
     }
     Ok((Grammars::new(grammars).map_err(LoadError::Faulty)?, warnings))
+}
+
+/// The shipped lists with what those of the folder add to them, and what is doubtful in these.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn lists(folder: &Path) -> anyhow::Result<(Lists, Vec<Fault>)> {
+    let (mut lists, mut warnings) = (Lists::shipped(), Vec::new());
+    for path in list(folder, "list")? {
+        warnings.extend(lists.add(&stem(&path), &path.display().to_string(), &read(&path)?));
+    }
+    Ok((lists, warnings))
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The files of a folder with this extension, by name; none if there is no such folder.
@@ -174,6 +204,37 @@ fn read(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_the_folder_add_to_those_shipped() {
+        let folder = std::env::temp_dir().join(format!("banstream-{}-lists", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("probes.list"), "/our-trap/\nnot /.env\nnot /nothing\n").unwrap();
+        std::fs::write(folder.join("prob.list"), "/x\n").unwrap();
+        let (grammars, warnings) = grammars(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let nginx = grammars.get(grammars.of_program(b"nginx").unwrap()).unwrap();
+        let probes = ["/our-trap/", "/.git/", "/.env"].map(|path| {
+            let line = format!(
+                "192.0.2.1 - - [22/Nov/2026:05:40:38 +0000] \"GET {path} HTTP/1.1\" 200 5 \"-\" \"-\""
+            );
+            nginx.read(line.as_bytes()).is_some()
+        });
+        assert_eq!(probes, [true, true, false]);
+        let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let file = |name: &str| folder.join(name).display().to_string();
+        let want = [
+            format!(
+                "{}:3:1: warning: the list `probes` has no `/nothing` to take out\n    not /nothing\n    ^",
+                file("probes.list")
+            ),
+            format!(
+                "{}:1:1: warning: no grammar has `@prob`, so nothing comes of this list\n    /x\n    ^",
+                file("prob.list")
+            ),
+        ];
+        assert_eq!(warnings, want);
+    }
 
     #[test]
     fn drop_ins_are_read_after_the_file_they_add_to() {

@@ -5,6 +5,8 @@
 //!
 //! Nothing here reads a clock, a file or a socket, and nothing here decides anything.
 
+mod prefixes;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +15,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use prefixes::Prefixes;
 
 /// An instant, in whole microseconds since 1970-01-01 00:00:00 UTC (journald's realtime clock).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -332,7 +336,8 @@ pub struct Offence {
     pub heading: HeadingId,
     /// Which of the program's ways of telling it.
     pub voice: VoiceId,
-    /// The process that served the offender; 0 where unknown.
+    /// The process that served the offender, 0 where unknown; the heading where a server's processes tell no attempts
+    /// apart.
     pub pid: u32,
 }
 

@@ -19,13 +19,13 @@ use crate::config::Written;
 use crate::control::{BanLine, rfc3339};
 use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::{Decoder, Format};
-use crate::grammar::{self, Closest, Found, Grammar, Grammars, Held, Silence};
+use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Held, Lists, Silence};
 use crate::load::{LoadError, Loaded};
-use crate::model::{Ban, Decision, Entry, Timestamp};
+use crate::model::{Ban, Decision, Entry, GrammarId, Timestamp};
 use crate::source::{Batch, stdin};
 
-/// Checks grammars (`*.grammar`) and configurations, or with no path what is installed; prints every fault.
-/// Whether there was none.
+/// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
+/// prints every fault. Whether there was none.
 ///
 /// # Errors
 ///
@@ -53,16 +53,21 @@ pub fn check(paths: &[PathBuf]) -> anyhow::Result<bool> {
     }
     for path in paths {
         let (shown, text) = (path.display().to_string(), read_text(path)?);
-        let faults: Vec<String> = if path.extension().is_some_and(|extension| extension == "toml") {
-            check_configuration(path, text).err().into_iter().collect()
-        } else {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            match Grammar::load(&name, &shown, &text) {
-                Ok((_, warnings)) => {
-                    warnings.iter().for_each(|warning| println!("{warning}"));
-                    Vec::new()
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let doubts = |warnings: Vec<Fault>| {
+            warnings.iter().for_each(|warning| println!("{warning}"));
+            Vec::new()
+        };
+        let faults: Vec<String> = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("toml") => check_configuration(path, text).err().into_iter().collect(),
+            Some("list") => doubts(Lists::shipped().add(&name, &shown, &text)),
+            _ => {
+                // A grammar may count on the lists that lie beside it.
+                let (lists, _) = crate::load::lists(Path::new(".").join(path).parent().unwrap_or(path))?;
+                match Grammar::load(&name, &shown, &text, &lists) {
+                    Ok((_, warnings)) => doubts(warnings),
+                    Err(faults) => faults.iter().map(ToString::to_string).collect(),
                 }
-                Err(faults) => faults.iter().map(ToString::to_string).collect(),
             }
         };
         faults.iter().for_each(|fault| println!("{fault}"));
@@ -195,9 +200,8 @@ fn to_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 }
 
 /// The grammar for an entry: that of its own program, or else of the program that was named.
-fn whose<'g>(grammars: &'g Grammars, entry: &Entry<'_>, program: Option<&str>) -> Option<&'g Grammar> {
-    let id = grammars.of_program(entry.program).or_else(|| grammars.of_program(program?.as_bytes()))?;
-    grammars.get(id)
+fn whose(grammars: &Grammars, entry: &Entry<'_>, program: Option<&str>) -> Option<GrammarId> {
+    grammars.of_program(entry.program).or_else(|| grammars.of_program(program?.as_bytes()))
 }
 
 fn explanation<'g>(
@@ -211,7 +215,8 @@ fn explanation<'g>(
         explanation.why = Some("this begins like JSON and is none".to_owned());
         return explanation;
     };
-    let Some(grammar) = whose(grammars, entry, program) else {
+    let Some((id, grammar)) = whose(grammars, entry, program).and_then(|id| Some((id, grammars.get(id)?)))
+    else {
         explanation.why = Some(match entry.program {
             b"" => "the line does not say whose message it is; `--program` can".to_owned(),
             program => format!("no grammar reads the lines of `{}`", plain(program)),
@@ -219,9 +224,14 @@ fn explanation<'g>(
         return explanation;
     };
     explanation.grammar = Some(grammar.name());
-    match grammar.read(entry.message) {
-        Some(found) => explain_match(&mut explanation, grammar, entry, &found),
-        None => explain_silence(&mut explanation, grammar, entry.message),
+    match (grammars.read(id, entry.message), grammar.read(entry.message)) {
+        (Some(found), _) => explain_match(&mut explanation, grammar, entry, &found),
+        (None, Some(proxy)) => {
+            let why =
+                format!("`{}` is a trusted proxy, and nothing says whom it speaks for", proxy.address());
+            explanation.why = Some(why);
+        }
+        (None, None) => explain_silence(&mut explanation, grammar, entry.message),
     }
     explanation
 }

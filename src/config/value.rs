@@ -153,6 +153,12 @@ pub(super) enum Ignored {
     File(PathBuf),
 }
 
+/// An address or a prefix.
+pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
+    let wanted = "an address or a prefix such as `192.0.2.0/24`";
+    value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
+}
+
 /// An address, a prefix, or `file:` with a path from the root.
 pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, Unwanted> {
     let read = |text: &str| match text.strip_prefix("file:") {

@@ -5,6 +5,11 @@
 //! one thing once, so the voice that spoke most often says how many attempts there were, and a line counts only
 //! if it raises that number.
 //!
+//! Web servers tell of a request in the access log and perhaps in the error log, and the process ids say nothing.
+//! There an offence has the heading's number for a process id, so that a session is all lines below one heading
+//! about one address. Two requests that come under different headings never count as one, whichever log tells of
+//! them.
+//!
 //! This file knows neither what the voices say nor how many attempts are too many.
 
 use crate::model::{GrammarId, Offence, Offender, Span, Timestamp, VoiceId};

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::{Just, Strategy};
 
-use crate::grammar::Grammar;
+use crate::grammar::{Grammar, Lists};
 use crate::model::{GrammarId, HeadingId, VoiceId};
 
 const GROWTH: Growth =
@@ -35,7 +35,7 @@ fn settings(jails: &[Jail]) -> Settings {
 
 fn grammars() -> Grammars {
     let text = "program: p\na:\n    a <ip>\n    again <ip>\nb:\n    b <ip>\n";
-    Grammars::new(vec![Grammar::load("g", "g.grammar", text).unwrap().0]).unwrap()
+    Grammars::new(vec![Grammar::load("g", "g.grammar", text, &Lists::shipped()).unwrap().0]).unwrap()
 }
 
 /// An offence of heading a (0) or b (1), on a connection of its own.

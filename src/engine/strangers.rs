@@ -58,9 +58,10 @@ impl Strangers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grammar::Lists;
 
     fn grammar() -> Grammar {
-        Grammar::load("p", "p.grammar", "program: p\nx:\n    gone by <ip>\n").unwrap().0
+        Grammar::load("p", "p.grammar", "program: p\nx:\n    gone by <ip>\n", &Lists::shipped()).unwrap().0
     }
 
     /// What is kept of lines that look like these: lines and template, the last first.

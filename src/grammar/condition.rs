@@ -10,7 +10,7 @@ use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
 
 use super::fault::Faults;
 use super::matcher::Spans;
-use super::syntax::{Case, How, List, Word};
+use super::syntax::{Case, How, Word};
 
 /// Comparisons that must all hold.
 #[derive(Debug)]
@@ -37,11 +37,11 @@ enum Test {
 }
 
 impl Condition {
-    /// Makes a case usable; `names` are the shape's holes by slot.
-    pub(super) fn new(
+    /// Makes a case usable; `names` are the shape's holes by slot, and `lists` gives the words of a list.
+    pub(super) fn new<'l>(
         case: &Case,
         names: &[Option<String>],
-        lists: &[List],
+        lists: impl Fn(&str) -> Option<&'l [String]>,
         faults: &mut Faults<'_>,
     ) -> Option<Self> {
         let mut terms = Vec::new();
@@ -57,10 +57,13 @@ impl Condition {
             for word in &comparison.words {
                 match word {
                     Word::Plain(word) => words.push(word),
-                    Word::List(name) => match lists.iter().find(|list| list.name == *name) {
-                        Some(list) => words.extend(list.words.iter().map(String::as_str)),
+                    Word::List(name) => match lists(name) {
+                        Some(list) => words.extend(list.iter().map(String::as_str)),
                         None => {
-                            faults.error(case.place, format!("there is no `list {name}:`"));
+                            faults.error(
+                                case.place,
+                                format!("there is no `list {name}:` and no file `{name}.list`"),
+                            );
                             return None;
                         }
                     },

@@ -16,7 +16,7 @@ use super::{Found, Grammar, Meaning};
 pub struct Held<'g, 'm> {
     /// What the rule calls it.
     pub name: Option<&'g str>,
-    /// What it is: `ip`, `text`, `word`, `num` or `quoted`.
+    /// What it is: `ip`, `text`, `word`, `num`, `quoted`, `unquoted`, `rest` or `forwarded`.
     pub kind: &'static str,
     /// Where in the message it begins, in bytes.
     pub from: usize,
@@ -201,7 +201,7 @@ impl Try {
                 let whole = word.map_or(0, |space| space + 1);
                 stop(at + whole, read + whole, same - whole, &shown(text.get(whole..).unwrap_or_default()))
             }
-            Some((Item::Hole(hole), items)) if hole.kind == Kind::Free => {
+            Some((Item::Hole(hole), items)) if matches!(hole.kind, Kind::Free | Kind::Unquoted) => {
                 let Some((Item::Text(text), behind)) = items.split_first() else {
                     return stop(message.len(), read, 0, &"");
                 };

@@ -21,7 +21,7 @@ use super::variant::{Hole, Item, SLOTS, Variant};
 pub(super) struct Spans {
     at: [(u32, u32); SLOTS],
     /// Bit n is set where slot n is part of the message. So nothing else need be cleared for the next try.
-    present: u16,
+    present: u32,
 }
 
 impl Spans {
@@ -49,7 +49,8 @@ pub(super) struct Matcher {
     nodes: Vec<Node>,
 }
 
-/// One variant as runs: the first from the start of the message, each further one behind a free hole.
+/// One variant as runs: the first from the start of the message, each further one behind a free hole, which may hold
+/// anything or, if it is the first, be unquoted.
 #[derive(Debug)]
 struct Pattern {
     voice: u16,
@@ -57,6 +58,8 @@ struct Pattern {
     filed: usize,
     head: Vec<Step>,
     rest: Vec<(u8, Run)>,
+    /// Whether the first free hole ends before a quotation mark.
+    unquoted: bool,
     /// What the message must end with.
     tail: Box<[u8]>,
     /// The hole that it ends with instead; its last character is looked at first, for it tells most variants apart.
@@ -94,6 +97,8 @@ pub(super) struct Reading {
     pub(super) voice: u16,
     pub(super) pattern: u32,
     pub(super) address: IpAddr,
+    /// Where the forwarded header stands, if it does.
+    pub(super) forwarded: Option<(usize, usize)>,
     pub(super) spans: Spans,
 }
 
@@ -216,7 +221,9 @@ impl Pattern {
         let mut runs = vec![(0_u8, Vec::new())];
         for item in &variant.items {
             match (item, runs.last_mut()) {
-                (Item::Hole(hole), _) if hole.kind == Kind::Free => runs.push((hole.slot, Vec::new())),
+                (Item::Hole(Hole { slot, kind: Kind::Free | Kind::Unquoted, .. }), _) => {
+                    runs.push((*slot, Vec::new()));
+                }
                 (Item::Hole(hole), Some((_, run))) => run.push(Step::Hole(*hole)),
                 (Item::Text(text), Some((_, run))) => run.push(Step::Text(text.as_slice().into())),
                 (_, None) => {}
@@ -232,8 +239,8 @@ impl Pattern {
         let shortest = variant.items.iter().map(|item| match item {
             Item::Text(text) => text.len(),
             Item::Hole(hole) => match hole.kind {
-                Kind::Free | Kind::Quoted => 0,
-                Kind::Word | Kind::Num => 1,
+                Kind::Free | Kind::Quoted | Kind::Unquoted | Kind::Forwarded => 0,
+                Kind::Word | Kind::Num | Kind::Rest => 1,
                 Kind::Ip => 2,
             },
         });
@@ -242,6 +249,10 @@ impl Pattern {
             filed: 0,
             head,
             rest: runs.map(|(slot, steps)| (slot, Run::new(steps))).collect(),
+            unquoted: variant
+                .items
+                .iter()
+                .any(|item| matches!(item, Item::Hole(Hole { kind: Kind::Unquoted, .. }))),
             tail,
             last,
             shortest: shortest.sum(),
@@ -266,8 +277,10 @@ impl Pattern {
         // Where the run found last, to the right of the one that is looked for, begins.
         let mut limit = message.len();
         let mut behind = None;
-        for (slot, run) in self.rest.iter().rev() {
-            let (from, to) = reader.find_last(run, start, limit, behind.is_none())?;
+        for (number, (slot, run)) in self.rest.iter().enumerate().rev() {
+            let latest =
+                if number == 0 && self.unquoted { start + unquoted(message.get(start..)?) } else { limit };
+            let (from, to) = reader.find_last(run, start, latest, limit, behind.is_none())?;
             if let Some((slot, end)) = behind.replace((*slot, from)) {
                 reader.spans.set(slot, to, end);
             }
@@ -280,7 +293,8 @@ impl Pattern {
         }
         let (from, to) = reader.address?;
         let address = address(message.get(from..to)?)?;
-        Some(Reading { voice: self.voice, pattern: index, address, spans: reader.spans })
+        let Reader { forwarded, spans, .. } = *reader;
+        Some(Reading { voice: self.voice, pattern: index, address, forwarded, spans })
     }
 }
 
@@ -309,6 +323,7 @@ struct Reader<'m> {
     message: &'m [u8],
     spans: Spans,
     address: Option<(usize, usize)>,
+    forwarded: Option<(usize, usize)>,
     /// Bytes that may still be looked at. A run may be tried at many places and look at the same bytes each
     /// time; this keeps the sum linear whatever the message. Shipped grammars never come near it.
     fuel: usize,
@@ -316,13 +331,13 @@ struct Reader<'m> {
 
 impl<'m> Reader<'m> {
     fn new(message: &'m [u8]) -> Self {
-        Self { message, spans: Spans::default(), address: None, fuel: 0 }
+        Self { message, spans: Spans::default(), address: None, forwarded: None, fuel: 0 }
     }
 
     /// Forgets what another pattern has left.
     fn begin(&mut self) {
         self.spans.present = 0;
-        self.address = None;
+        (self.address, self.forwarded) = (None, None);
         self.fuel = 32 * (self.message.len() + 64);
     }
 
@@ -336,8 +351,10 @@ impl<'m> Reader<'m> {
                     let length = extent(*hole, rest)?;
                     self.fuel = self.fuel.checked_sub(length)?;
                     self.spans.set(hole.slot, at, at + length);
-                    if hole.kind == Kind::Ip {
-                        self.address = Some((at, at + length));
+                    match hole.kind {
+                        Kind::Ip => self.address = Some((at, at + length)),
+                        Kind::Forwarded => self.forwarded = Some((at, at + length)),
+                        _ => {}
                     }
                     length
                 }
@@ -347,12 +364,21 @@ impl<'m> Reader<'m> {
         Some(at)
     }
 
-    /// The rightmost place between `start` and `limit` where the run fits, and where it ends there; at `limit`
-    /// if it is `last`.
-    fn find_last(&mut self, run: &Run, start: usize, limit: usize, last: bool) -> Option<(usize, usize)> {
-        let Some((Step::Text(text), steps)) = run.steps.split_first() else { return Some((limit, limit)) };
+    /// The rightmost place from `start` to `latest` where the run fits, and where it ends there: not after `limit`, and
+    /// at `limit` if it is `last`.
+    fn find_last(
+        &mut self,
+        run: &Run,
+        start: usize,
+        latest: usize,
+        limit: usize,
+        last: bool,
+    ) -> Option<(usize, usize)> {
+        let Some((Step::Text(text), steps)) = run.steps.split_first() else {
+            return (latest >= limit).then_some((limit, limit));
+        };
         let (byte, offset) = run.anchor;
-        let mut before = limit;
+        let mut before = limit.min(latest + offset + 1);
         loop {
             let area = self.message.get(start + offset..before)?;
             let from = start + memrchr(byte, area)?;
@@ -395,7 +421,14 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
             Some(stop) => memchr2(b' ', stop, rest).unwrap_or(rest.len()),
             None => memchr(b' ', rest).unwrap_or(rest.len()),
         },
+        Kind::Quoted if hole.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
         Kind::Quoted => return quoted(rest),
+        Kind::Forwarded if hole.stop != Some(b'"') => return memchr(hole.stop?, rest),
+        Kind::Forwarded => return quoted(rest),
+        Kind::Rest => match rest.first() {
+            Some(b'"') => 0,
+            _ => rest.len(),
+        },
         Kind::Ip => {
             let end = run(rest, |b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
             match hole.stop {
@@ -409,7 +442,7 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
                 _ => end,
             }
         }
-        Kind::Free => return None,
+        Kind::Free | Kind::Unquoted => return None,
     };
     (length > 0).then_some(length)
 }
@@ -424,6 +457,11 @@ fn quoted(rest: &[u8]) -> Option<usize> {
             _ => at = next + 2,
         }
     }
+}
+
+/// How much of `rest` stands before a quotation mark that no backslash makes plain.
+fn unquoted(rest: &[u8]) -> usize {
+    quoted(rest).unwrap_or(rest.len())
 }
 
 /// The address, without its zone, and as IPv4 if it is one written as IPv6.

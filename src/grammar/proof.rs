@@ -1,9 +1,10 @@
 //! Proves that no message can be read with two addresses.
 //!
 //! Each rule is a regular language, and so is a grammar. Two copies of its automaton walk over the same bytes,
-//! and remember whether they have disagreed about which bytes are the `<ip>`. If both can accept after a
-//! disagreement, that message has two readings; the walk is breadth first, so it finds the shortest such. If
-//! not, every message has one address, whichever rule reads it, and in whatever order rules are tried.
+//! and remember whether they have disagreed about which bytes are the `<ip>`, or which are `<forwarded>`. If both
+//! can accept after a disagreement, that message has two readings; the walk is breadth first, so it finds the
+//! shortest such. If not, every message has one address, whichever rule reads it, and in whatever order rules are
+//! tried.
 //!
 //! The holes here accept at least what the matcher's do (an `<ip>` need not be a valid address, for instance),
 //! and conditions are left out, so the proof errs on the side of refusing. It knows nothing of the matcher.
@@ -24,7 +25,7 @@ pub(super) fn prove(variants: &[Variant], faults: &mut Faults<'_>) {
     match Automaton::of(variants).two_readings() {
         Ok(None) => {}
         Ok(Some(witness)) => {
-            let Witness { message, mut readings } = witness;
+            let Witness { message, label, mut readings } = witness;
             readings.sort_by_key(|reading| std::cmp::Reverse(reading.place));
             let [here, there] = readings;
             let other = match there.place.line {
@@ -32,7 +33,7 @@ pub(super) fn prove(variants: &[Variant], faults: &mut Faults<'_>) {
                 line => format!("here, but in line {line} as"),
             };
             let what = format!(
-                "an attacker can choose the address: `{message}` can be read as {here} {other} {there}"
+                "an attacker can choose the {label}: `{message}` can be read as {here} {other} {there}"
             );
             faults.error(here.place, what);
         }
@@ -49,19 +50,23 @@ const MOST_PAIRS: usize = 2_000_000;
 /// A message with two readings.
 struct Witness {
     message: String,
+    label: &'static str,
     readings: [Reading; 2],
 }
 
-/// The rule, and the bytes it takes for the address, with the place of the first in the message, from 1.
+/// The rule, and the bytes it takes for the address or header, with the place of the first in the message, from 1.
 struct Reading {
     place: Place,
-    address: String,
+    bytes: String,
     column: usize,
 }
 
 impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` (its column {})", self.address, self.column)
+        match self.column {
+            0 => f.write_str("none"),
+            column => write!(f, "`{}` (its column {column})", self.bytes),
+        }
     }
 }
 
@@ -98,12 +103,20 @@ impl Bytes {
     }
 }
 
-/// Reads one byte of a set and goes on; `address` if that byte is part of the `<ip>`.
+/// What a byte is part of, as far as the proof is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Label {
+    None,
+    Ip,
+    Forwarded,
+}
+
+/// Reads one byte of a set and goes on.
 #[derive(Clone, Copy)]
 struct Move {
     bytes: Bytes,
     to: u32,
-    address: bool,
+    label: Label,
 }
 
 #[derive(Default)]
@@ -135,9 +148,9 @@ impl Automaton {
                 match item {
                     Item::Text(text) => {
                         for byte in text {
-                            at = *known
-                                .entry((at, Step::Byte(*byte)))
-                                .or_insert_with(|| automaton.step(at, Bytes::of(|b| b == *byte), false));
+                            at = *known.entry((at, Step::Byte(*byte))).or_insert_with(|| {
+                                automaton.step(at, Bytes::of(|b| b == *byte), Label::None)
+                            });
                         }
                     }
                     Item::Hole(hole) => {
@@ -162,50 +175,67 @@ impl Automaton {
         self.states.len() as u32 - 1
     }
 
-    fn add(&mut self, from: u32, bytes: Bytes, to: u32, address: bool) {
+    fn add(&mut self, from: u32, bytes: Bytes, to: u32, label: Label) {
         self.states
             .get_mut(from as usize)
             .into_iter()
-            .for_each(|state| state.moves.push(Move { bytes, to, address }));
+            .for_each(|state| state.moves.push(Move { bytes, to, label }));
     }
 
     fn also(&mut self, from: u32, to: u32) {
         self.states.get_mut(from as usize).into_iter().for_each(|state| state.also.push(to));
     }
 
-    fn step(&mut self, from: u32, bytes: Bytes, address: bool) -> u32 {
+    fn step(&mut self, from: u32, bytes: Bytes, label: Label) -> u32 {
         let to = self.state();
-        self.add(from, bytes, to, address);
+        self.add(from, bytes, to, label);
         to
     }
 
     fn hole(&mut self, from: u32, hole: Hole) -> u32 {
         let any = Bytes([u64::MAX; 4]);
         match hole.kind {
-            Kind::Free => {
-                let end = self.state();
-                self.also(from, end);
-                self.add(end, any, end, false);
-                end
+            Kind::Free => self.some(from, any, Label::None),
+            Kind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), Label::None),
+            Kind::Word => self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != hole.stop), Label::None),
+            Kind::Quoted | Kind::Unquoted => self.quoted(from, hole.stop, Label::None),
+            Kind::Rest => {
+                let begun = self.step(from, Bytes::of(|b| b != b'"'), Label::None);
+                self.some(begun, any, Label::None)
             }
-            Kind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), false),
-            Kind::Word => self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != hole.stop), false),
-            Kind::Quoted => {
-                let end = self.state();
-                self.also(from, end);
-                self.add(end, Bytes::of(|b| b != b'"' && b != b'\\'), end, false);
-                let escaped = self.step(end, Bytes::of(|b| b == b'\\'), false);
-                self.add(escaped, any, end, false);
-                end
-            }
+            Kind::Forwarded if hole.stop == Some(b'"') => self.quoted(from, hole.stop, Label::Forwarded),
+            Kind::Forwarded => self.some(from, Bytes::of(|b| Some(b) != hole.stop), Label::Forwarded),
             Kind::Ip => self.address(from),
         }
     }
 
     /// One or more.
-    fn repeated(&mut self, from: u32, bytes: Bytes, address: bool) -> u32 {
-        let end = self.step(from, bytes, address);
-        self.add(end, bytes, end, address);
+    fn repeated(&mut self, from: u32, bytes: Bytes, label: Label) -> u32 {
+        let end = self.step(from, bytes, label);
+        self.add(end, bytes, end, label);
+        end
+    }
+
+    /// One or more, or none.
+    fn some(&mut self, from: u32, bytes: Bytes, label: Label) -> u32 {
+        let end = self.state();
+        self.also(from, end);
+        self.add(end, bytes, end, label);
+        end
+    }
+
+    /// Anything without a `"` that no backslash makes plain. A backslash can be the last only where the `"` is not
+    /// what ends it.
+    fn quoted(&mut self, from: u32, stop: Option<u8>, label: Label) -> u32 {
+        let whole = self.some(from, Bytes::of(|b| b != b'"' && b != b'\\'), label);
+        let escaped = self.step(whole, Bytes::of(|b| b == b'\\'), label);
+        self.add(escaped, Bytes([u64::MAX; 4]), whole, label);
+        if stop == Some(b'"') {
+            return whole;
+        }
+        let end = self.state();
+        self.also(whole, end);
+        self.also(escaped, end);
         end
     }
 
@@ -216,12 +246,12 @@ impl Automaton {
         let digit = Bytes::of(|b| b.is_ascii_digit());
         let mut at = from;
         for part in 0..4 {
-            let one = self.step(at, digit, true);
-            let two = self.step(one, digit, true);
-            let three = self.step(two, digit, true);
+            let one = self.step(at, digit, Label::Ip);
+            let two = self.step(one, digit, Label::Ip);
+            let three = self.step(two, digit, Label::Ip);
             self.also(one, three);
             self.also(two, three);
-            at = if part < 3 { self.step(three, Bytes::of(|b| b == b'.'), true) } else { three };
+            at = if part < 3 { self.step(three, Bytes::of(|b| b == b'.'), Label::Ip) } else { three };
         }
         self.also(at, end);
 
@@ -229,14 +259,14 @@ impl Automaton {
         let hex = Bytes::of(|b| b.is_ascii_hexdigit());
         let start = self.state();
         self.also(from, start);
-        self.add(start, hex, start, true);
-        let one = self.step(start, colon, true);
-        self.add(one, hex, one, true);
-        let two = self.step(one, colon, true);
-        self.add(two, Bytes::of(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.'), two, true);
+        self.add(start, hex, start, Label::Ip);
+        let one = self.step(start, colon, Label::Ip);
+        self.add(one, hex, one, Label::Ip);
+        let two = self.step(one, colon, Label::Ip);
+        self.add(two, Bytes::of(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.'), two, Label::Ip);
         self.also(two, end);
-        let percent = self.step(two, Bytes::of(|b| b == b'%'), true);
-        let zone = self.repeated(percent, Bytes::of(is_zone), true);
+        let percent = self.step(two, Bytes::of(|b| b == b'%'), Label::Ip);
+        let zone = self.repeated(percent, Bytes::of(is_zone), Label::Ip);
         self.also(zone, end);
         end
     }
@@ -252,8 +282,8 @@ impl Automaton {
                 accepts = accepts.or(state.accepts);
                 todo.extend(state.also.iter().copied().filter(|to| seen.insert(*to)));
             }
-            moves.sort_by_key(|m| (m.to, m.address, m.bytes.0));
-            moves.dedup_by_key(|m| (m.to, m.address, m.bytes.0));
+            moves.sort_by_key(|m| (m.to, m.label, m.bytes.0));
+            moves.dedup_by_key(|m| (m.to, m.label, m.bytes.0));
             if let Some(state) = self.states.get_mut(at as usize) {
                 (state.moves, state.accepts) = (moves, accepts);
             }
@@ -262,8 +292,13 @@ impl Automaton {
 
     /// The shortest message that two copies of the automaton accept after a disagreement.
     fn two_readings(&self) -> Result<Option<Witness>, TooComplex> {
-        let mut pairs =
-            vec![Pair { states: (0, 0), disagree: false, from: 0, byte: 0, addresses: (false, false) }];
+        let mut pairs = vec![Pair {
+            states: (0, 0),
+            disagree: false,
+            from: 0,
+            byte: 0,
+            labels: (Label::None, Label::None),
+        }];
         let mut seen = HashSet::<(u32, u32, bool)>::from_iter([(0, 0, false)]);
         let mut next = 0;
         while let Some(&Pair { states: (one, two), disagree, .. }) = pairs.get(next) {
@@ -273,7 +308,7 @@ impl Automaton {
             };
             for a in &first.moves {
                 for b in &second.moves {
-                    let disagree = disagree || a.address != b.address;
+                    let disagree = disagree || a.label != b.label;
                     // The order of the two copies does not matter, so only one order is walked.
                     let swap = a.to > b.to;
                     let states = if swap { (b.to, a.to) } else { (a.to, b.to) };
@@ -282,8 +317,8 @@ impl Automaton {
                     }
                     let Some(byte) = a.bytes.common(b.bytes) else { continue };
                     seen.insert((states.0, states.1, disagree));
-                    let addresses = if swap { (b.address, a.address) } else { (a.address, b.address) };
-                    pairs.push(Pair { states, disagree, from: next, byte, addresses });
+                    let labels = if swap { (b.label, a.label) } else { (a.label, b.label) };
+                    pairs.push(Pair { states, disagree, from: next, byte, labels });
                     if disagree && let Some(witness) = self.witness(&pairs) {
                         return Ok(Some(witness));
                     }
@@ -308,30 +343,36 @@ impl Automaton {
         while index != 0 {
             let at = pairs.get(index)?;
             let before = pairs.get(at.from)?;
-            let addresses = if states == at.states { at.addresses } else { (at.addresses.1, at.addresses.0) };
-            read.push((at.byte, addresses));
-            let leads = |from: u32, to: u32, address: bool| {
+            let labels = if states == at.states { at.labels } else { (at.labels.1, at.labels.0) };
+            read.push((at.byte, labels));
+            let leads = |from: u32, to: u32, label: Label| {
                 self.states.get(from as usize).is_some_and(|state| {
-                    state.moves.iter().any(|m| m.to == to && m.address == address && m.bytes.holds(at.byte))
+                    state.moves.iter().any(|m| m.to == to && m.label == label && m.bytes.holds(at.byte))
                 })
             };
             let (one, two) = before.states;
-            let straight = leads(one, states.0, addresses.0) && leads(two, states.1, addresses.1);
+            let straight = leads(one, states.0, labels.0) && leads(two, states.1, labels.1);
             states = if straight { (one, two) } else { (two, one) };
             index = at.from;
         }
         read.reverse();
-        let text = |wanted: &dyn Fn(&(bool, bool)) -> bool| {
-            let bytes = read.iter().filter(|(_, addresses)| wanted(addresses)).map(|(byte, _)| *byte);
+        let differ = |label| read.iter().any(|(_, (a, b))| (*a == label) != (*b == label));
+        let (wanted, label) = match differ(Label::Ip) {
+            true => (Label::Ip, "address"),
+            false => (Label::Forwarded, "forwarded header"),
+        };
+        let show = |bytes: &mut dyn Iterator<Item = u8>| {
             bytes.flat_map(std::ascii::escape_default).map(char::from).collect::<String>()
         };
-        let reading = |place, wanted: &dyn Fn(&(bool, bool)) -> bool| {
-            let column = read.iter().position(|(_, addresses)| wanted(addresses)).map_or(0, |at| at + 1);
-            Reading { place, address: text(wanted), column }
+        let reading = |place, of: fn(&(Label, Label)) -> Label| {
+            let mut bytes = read.iter().filter(|(_, labels)| of(labels) == wanted).map(|(byte, _)| *byte);
+            let column = read.iter().position(|(_, labels)| of(labels) == wanted).map_or(0, |at| at + 1);
+            Reading { place, bytes: show(&mut bytes), column }
         };
         Some(Witness {
-            message: text(&|_| true),
-            readings: [reading(places.0, &|copies| copies.0), reading(places.1, &|copies| copies.1)],
+            message: show(&mut read.iter().map(|(byte, _)| *byte)),
+            label,
+            readings: [reading(places.0, |copies| copies.0), reading(places.1, |copies| copies.1)],
         })
     }
 }
@@ -343,7 +384,7 @@ struct Pair {
     /// The pair before, and what was read since.
     from: usize,
     byte: u8,
-    addresses: (bool, bool),
+    labels: (Label, Label),
 }
 
 /// Whether this may stand in the zone of an address (RFC 4007, section 11), as interface names go.

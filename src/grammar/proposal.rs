@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::template::{addresses, join, template};
-use super::{Grammar, Severity};
+use super::{Grammar, Lists, Severity};
 
 /// A proposed grammar, and what did not go into it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -92,9 +92,10 @@ pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]> + Clo
         let (one_word, plain_name) =
             (generous.replace("<text>", "<word>"), generous.replace("<user>", "<user:word>"));
         let strict = one_word.replace("<user>", "<user:word>");
+        let lists = Lists::shipped();
         let load = |rule: &&String| {
             let text = format!("{head}{rules}    {rule}\n\ntest:\n{tests}{}", kind.tests("    "));
-            Grammar::load(program, program, &text).map(|(grammar, _)| grammar).map_err(|faults| {
+            Grammar::load(program, program, &text, &lists).map(|(grammar, _)| grammar).map_err(|faults| {
                 let error = faults.into_iter().find(|fault| fault.severity == Severity::Error);
                 error.map_or_else(String::new, |fault| fault.what)
             })
@@ -215,7 +216,7 @@ mod tests {
         let rules: Vec<&str> = rules.unwrap_or_default().lines().map(str::trim).collect();
         assert_eq!(rules, want, "{text}");
         if proposal.refused == 0 && !want.is_empty() {
-            Grammar::load("app", "app.grammar", &text).unwrap();
+            Grammar::load("app", "app.grammar", &text, &Lists::shipped()).unwrap();
         }
         proposal
     }
@@ -285,7 +286,7 @@ mod tests {
             let proposal = propose("app", lines.iter().map(String::as_bytes));
             if proposal.rules > 0 {
                 let text = proposal.text.unwrap_or_default();
-                let faults = Grammar::load("app", "app", &text).map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>());
+                let faults = Grammar::load("app", "app", &text, &Lists::shipped()).map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>());
                 proptest::prop_assert!(faults.is_ok(), "{}\n{text}", faults.unwrap_err());
             }
         }

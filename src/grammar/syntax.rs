@@ -26,10 +26,21 @@ use crate::model::HeadingId;
 pub(super) struct Source {
     pub(super) programs: Vec<String>,
     pub(super) units: Vec<String>,
+    pub(super) session: Session,
     pub(super) voices: Vec<Voice>,
     pub(super) headings: Vec<String>,
     pub(super) lists: Vec<List>,
     pub(super) tests: Vec<Test>,
+}
+
+/// Which lines may tell of the same attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Session {
+    /// Those of one process about one address.
+    #[default]
+    Process,
+    /// Those below one heading about one address.
+    Address,
 }
 
 /// One way of telling: a rule below a heading, or a shape with what makes its lines offences.
@@ -105,6 +116,12 @@ pub(super) enum Kind {
     Word,
     Num,
     Quoted,
+    /// Anything without a `"` that no backslash makes plain.
+    Unquoted,
+    /// What does not begin with a `"`, up to the end of the message.
+    Rest,
+    /// The header in which proxies name whom they speak for.
+    Forwarded,
 }
 
 impl Kind {
@@ -116,6 +133,9 @@ impl Kind {
             Kind::Word => "word",
             Kind::Num => "num",
             Kind::Quoted => "quoted",
+            Kind::Unquoted => "unquoted",
+            Kind::Rest => "rest",
+            Kind::Forwarded => "forwarded",
         }
     }
 }
@@ -201,7 +221,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     };
     let words: Vec<&str> = head.split_whitespace().collect();
     let rest_words = || rest.split_whitespace().map(str::to_owned);
-    if !matches!(*words, ["program" | "unit"]) && !rest.trim().is_empty() {
+    if !matches!(*words, ["program" | "unit" | "session"]) && !rest.trim().is_empty() {
         return Err(Problem::new(
             rest.trim_start(),
             format!("nothing may follow `{head}:`; what belongs to it stands indented below"),
@@ -222,6 +242,17 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         ["unit"] => {
             source.units.extend(rest_words());
+            Ok(Section::None)
+        }
+        ["session"] => {
+            source.session = match rest.trim() {
+                "process" => Session::Process,
+                "address" => Session::Address,
+                other => {
+                    let what = format!("a session goes by `process` or `address`, not `{other}`");
+                    return Err(Problem::new(rest.trim_start(), what));
+                }
+            };
             Ok(Section::None)
         }
         ["test"] => Ok(Section::Tests),
@@ -247,7 +278,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         _ => Err(Problem::new(
             line,
-            "a section is `program:`, `unit:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
+            "a section is `program:`, `unit:`, `session:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
         )),
     }
 }
@@ -373,10 +404,15 @@ impl Reader {
             "word" => Kind::Word,
             "num" => Kind::Num,
             "quoted" => Kind::Quoted,
+            "unquoted" => Kind::Unquoted,
+            "rest" => Kind::Rest,
+            "forwarded" => Kind::Forwarded,
             _ => {
                 return Err(stop(
                     rest,
-                    format!("no hole is called `{kind}`; there are ip user text word num quoted"),
+                    format!(
+                        "no hole is called `{kind}`; there are ip user text word num quoted unquoted rest forwarded"
+                    ),
                 ));
             }
         };

@@ -14,7 +14,7 @@ fn grammar(rules: &str) -> Result<Grammar, String> {
 }
 
 fn load(text: &str) -> Result<Grammar, String> {
-    Grammar::load("p", "p.grammar", text).map(|(grammar, _)| grammar).map_err(|faults| {
+    Grammar::load("p", "p.grammar", text, &Lists::shipped()).map(|(grammar, _)| grammar).map_err(|faults| {
         faults
             .iter()
             .filter(|f| f.severity == Severity::Error)
@@ -136,6 +136,45 @@ fn conditions_choose_the_heading() {
     heading(r#""GET / HTTP/1.1" 200 5 "no evil bot""#, "-");
 }
 
+/// The words of the list `probes` that are new or gone with this file, and what is doubtful in it.
+#[track_caller]
+fn list(file: &str, want: (&[&str], &[&str], &str)) {
+    let before = Lists::shipped();
+    let mut after = before.clone();
+    let faults: Vec<String> = after.add("probes", "probes.list", file).iter().map(Fault::to_string).collect();
+    let (before, after) = (before.get("probes").unwrap(), after.get("probes").unwrap());
+    let only = |these: &[String], those: &[String]| -> Vec<String> {
+        these.iter().filter(|word| !those.contains(word)).cloned().collect()
+    };
+    assert_eq!((only(after, before), only(before, after), faults.join("\n")), {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        (owned(want.0), owned(want.1), want.2.to_owned())
+    });
+}
+
+#[test]
+fn a_list_is_added_to_and_taken_from() {
+    list("# ours\n/trap/\n  /a b  \n\n/.env\n", (&["/trap/", "/a b"], &[], ""));
+    list("not  /.ENV\n/trap/\nnot /trap/\n", (&[], &["/.env"], ""));
+    let fault = "probes.list:2:3: warning: the list `probes` has no `/x` to take out\n      not /x\n      ^";
+    list("/y\n  not /x\n", (&["/y"], &[], fault));
+}
+
+#[test]
+fn a_grammar_means_its_own_list_before_the_shared_one() {
+    let text = |list: &str| {
+        format!("program: p\n{list}shape s:\n    <ip> <path:text>\nx in s:\n    path has @probes\n")
+    };
+    let reads = |list: &str, path: &str| {
+        load(&text(list)).unwrap().read(format!("192.0.2.1 {path}").as_bytes()).is_some()
+    };
+    assert!(reads("", "/.env"));
+    assert!(!reads("list probes:\n    /mine\n", "/.env"));
+    assert!(reads("list probes:\n    /mine\n", "/mine"));
+    let unknown = load(&text("").replace("@probes", "@nothing")).map(|_| ()).unwrap_err();
+    assert!(unknown.contains("there is no `list nothing:` and no file `nothing.list`"), "{unknown}");
+}
+
 #[test]
 fn free_text_on_both_sides_is_refused() {
     refused(
@@ -164,10 +203,39 @@ fn ambiguity_inside_one_rule_is_refused() {
 }
 
 #[test]
+fn who_is_forwarded_for_cannot_be_chosen_either() {
+    refused(
+        "program: p\nx:\n    <ip> for <forwarded>;{ <text>}?\n    <ip> for <text>.\n",
+        "p.grammar:4:5: an attacker can choose the forwarded header: `:: for a; .` can be read as none here, but in line 3 as `a` (its column 8)\n\
+         \x20       <ip> for <text>.\n\
+         \x20       ^",
+    );
+    assert!(grammar("<ip> <text> for \"<forwarded>\"{ <text>}?").is_err());
+    for rules in
+        ["<ip> <forwarded>", "<ip> <forwarded>, <forwarded>;", "<ip> <rest> x", "<ip> <text> x <unquoted> y"]
+    {
+        assert!(grammar(rules).is_err(), "{rules}");
+    }
+}
+
+#[test]
+fn what_is_unquoted_ends_before_a_quote() {
+    let rule = "<ip> <unquoted> [<word>] \"<quoted>\" <rest>";
+    check(rule, r#"192.0.2.1 a [b] [c] "x [d] \"y" z"#, "192.0.2.1");
+    check(rule, r#"192.0.2.1  [c] "x" "z"#, "-");
+    check(rule, r#"192.0.2.1 a" [b] "x" z"#, "-");
+    check(rule, r#"192.0.2.1 a\" [b] "x" z"#, "192.0.2.1");
+    check("<ip> <unquoted>", r#"192.0.2.1 a"b"#, "-");
+    check("<ip> <unquoted>", r#"192.0.2.1 a\"b\"#, "192.0.2.1");
+    check("<ip> \"<quoted>", r#"192.0.2.1 "a \" b\"#, "192.0.2.1");
+    check("<ip> \"<quoted>", r#"192.0.2.1 "a" b"#, "-");
+}
+
+#[test]
 fn faults_point_at_the_place() {
     refused(
         "program: p\nx:\n    Login of <user> from <iq>\n",
-        "p.grammar:3:27: no hole is called `iq`; there are ip user text word num quoted\n\
+        "p.grammar:3:27: no hole is called `iq`; there are ip user text word num quoted unquoted rest forwarded\n\
          \x20       Login of <user> from <iq>\n\
          \x20                             ^",
     );
@@ -177,7 +245,7 @@ fn faults_point_at_the_place() {
 fn shipped_grammars_are_sound_and_every_rule_has_a_test() {
     let grammars = SHIPPED.iter().map(|(name, text)| {
         let (grammar, warnings) =
-            Grammar::load(name, name, text).unwrap_or_else(|faults| panic!("{faults:?}"));
+            Grammar::load(name, name, text, &Lists::shipped()).unwrap_or_else(|faults| panic!("{faults:?}"));
         assert_eq!(warnings, [], "{name}");
         grammar
     });
@@ -227,8 +295,15 @@ fn spoofed(text: &str, times: usize) -> Vec<String> {
     let mut spoofed = Vec::new();
     for variant in variants.iter().cycle().take(times.max(variants.len())) {
         let message = fill(variant, "192.0.2.1", &variants, &mut dice, 2);
+        let forwards = variant
+            .items
+            .iter()
+            .any(|item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::Kind::Forwarded));
         matcher.read(&message, |reading| {
-            if reading.address != Ipv4Addr::new(192, 0, 2, 1) {
+            let forwarded = reading.forwarded.map(|(from, to)| &message[from..to]);
+            if reading.address != Ipv4Addr::new(192, 0, 2, 1)
+                || forwarded != forwards.then_some(b"by 192.0.2.1".as_slice())
+            {
                 spoofed.push(String::from_utf8_lossy(&message).into_owned());
             }
             None::<()>
@@ -263,6 +338,7 @@ fn fill(
             variant::Item::Hole(hole) => {
                 let mut typed = match hole.kind {
                     syntax::Kind::Ip => address.as_bytes().to_vec(),
+                    syntax::Kind::Forwarded => format!("by {address}").into_bytes(),
                     syntax::Kind::Num => dice.throw(100_000).to_string().into_bytes(),
                     _ if depth > 0 && dice.throw(3) > 0 => {
                         let mut lie = fill(&all[dice.throw(all.len())], "203.0.113.9", all, dice, depth - 1);
@@ -281,13 +357,14 @@ fn fill(
                     ][dice.throw(8)]
                     .to_vec(),
                 };
-                // What the server itself sees to: a word is one, and what is quoted is escaped.
+                // What the server itself sees to: a word is one, what is quoted is escaped, and the rest has its place.
                 match hole.kind {
                     syntax::Kind::Word => {
                         typed.retain(|byte| *byte != b' ' && Some(*byte) != hole.stop);
                         typed.push(if hole.stop == Some(b'x') { b'y' } else { b'x' });
                     }
-                    syntax::Kind::Quoted => {
+                    syntax::Kind::Rest => typed.insert(0, b'x'),
+                    syntax::Kind::Quoted | syntax::Kind::Unquoted => {
                         let escape = |byte: u8| {
                             if byte == b'"' || byte == b'\\' { vec![b'\\', byte] } else { vec![byte] }
                         };
@@ -316,7 +393,11 @@ fn no_filling_of_a_shipped_rule_moves_the_address() {
 
 #[test]
 fn without_the_proof_such_fillings_are_found() {
-    for rule in ["login <user> from <ip> as <text>", "a <text> by <word> at <ip>{ of <text>}?"] {
+    for rule in [
+        "login <user> from <ip> as <text>",
+        "a <text> by <word> at <ip>{ of <text>}?",
+        "a <ip> <text> for \"<forwarded>\"{ <text>}?",
+    ] {
         assert!(grammar(rule).is_err());
         assert!(
             !spoofed(&format!("program: p\nx:\n    {rule}\n    login <user> by <ip>\n"), 30_000).is_empty(),

@@ -31,14 +31,14 @@ pub(super) struct Hole {
     pub(super) stop: Option<u8>,
 }
 
-/// Slots in a rule. The spans of a match are an array of this size, so that none is allocated.
-pub(super) const SLOTS: usize = 16;
+/// Slots in a voice. The spans of a match are an array of this size, so that none is allocated.
+pub(super) const SLOTS: usize = 24;
 
 /// Variants in a grammar; the choices of one rule multiply.
 const LIMIT: usize = 4096;
 
-/// Spells out the rules of one voice. Slots are shared by name, so that a shape's lines agree on them; the
-/// names come back in slot order, `None` for a hole without one.
+/// Spells out the rules of one voice. Slots are shared by name, so that a shape's lines agree on them, and the n-th
+/// holes without a name share one; the names come back in slot order, `None` for a hole without one.
 pub(super) fn spell_out(
     rules: &[Rule],
     voice: u16,
@@ -48,10 +48,13 @@ pub(super) fn spell_out(
     let mut slots = Slots::default();
     for rule in rules {
         let mut sequences = vec![Vec::new()];
-        slots.seen.clear();
+        (slots.nameless, slots.seen) = (0, Vec::new());
         expand(&rule.parts, &mut sequences, &mut slots, rule.place, faults);
         if slots.names.len() > SLOTS {
-            faults.error(rule.place, format!("a rule has at most {SLOTS} holes"));
+            faults.error(
+                rule.place,
+                format!("a rule, or the lines of a shape together, have at most {SLOTS} holes"),
+            );
             continue;
         }
         if variants.len() + sequences.len() > LIMIT {
@@ -80,17 +83,26 @@ pub(super) fn spell_out(
 #[derive(Default)]
 struct Slots {
     names: Vec<Option<String>>,
+    /// How many holes of this rule have no name.
+    nameless: usize,
     /// Names used so far in this rule.
     seen: Vec<String>,
 }
 
 impl Slots {
     fn slot(&mut self, name: Option<&String>) -> u8 {
-        let known = name.and_then(|name| self.names.iter().position(|known| known.as_ref() == Some(name)));
-        let slot = known.unwrap_or_else(|| {
+        let mut alike = self.names.iter().zip(0..).filter(|(known, _)| known.as_ref() == name);
+        let known = match name {
+            Some(_) => alike.next(),
+            None => {
+                self.nameless += 1;
+                alike.nth(self.nameless - 1)
+            }
+        };
+        let slot = known.map_or(self.names.len(), |(_, slot)| slot);
+        if slot == self.names.len() {
             self.names.push(name.cloned());
-            self.names.len() - 1
-        });
+        }
         u8::try_from(slot).unwrap_or(u8::MAX)
     }
 }
@@ -169,10 +181,12 @@ fn join(sequence: Vec<Flat>) -> Vec<Flat> {
 
 /// Whether the end of every hole is plain from what follows it, and there is one address.
 fn settle(items: &[Flat], place: Place) -> Result<(), (Place, String)> {
-    let mut addresses = 0;
+    let (mut addresses, mut forwarded, mut free) = (0, 0, 0);
     for (item, next) in items.iter().zip(items.iter().skip(1).map(Some).chain([None])) {
         let Flat::Hole { kind, column, .. } = item else { continue };
         addresses += usize::from(*kind == Kind::Ip);
+        forwarded += usize::from(*kind == Kind::Forwarded);
+        free += usize::from(matches!(kind, Kind::Free | Kind::Unquoted));
         let stop = match next {
             None => None,
             Some(Flat::Text(text)) => text.first().copied(),
@@ -185,19 +199,27 @@ fn settle(items: &[Flat], place: Place) -> Result<(), (Place, String)> {
         let unclear = match (kind, stop) {
             (Kind::Num, Some(b'0'..=b'9')) => true,
             (Kind::Ip, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
-            (Kind::Quoted, stop) => stop != Some(b'"'),
+            (Kind::Quoted, Some(stop)) => stop != b'"',
+            (Kind::Rest, stop) => stop.is_some(),
+            (Kind::Forwarded, stop) => stop.is_none(),
             _ => false,
         };
+        let here = Place { column: *column, ..place };
         if unclear {
             let next = stop.map_or("the end".to_owned(), |stop| format!("`{}`", char::from(stop)));
-            let wants = if *kind == Kind::Quoted { "; a `\"` must follow" } else { "" };
-            return Err((
-                Place { column: *column, ..place },
-                format!("where {kind} ends is not plain from {next}{wants}"),
-            ));
+            let wants = match kind {
+                Kind::Quoted => "; a `\"` must follow, or nothing",
+                Kind::Rest => "; nothing may follow",
+                _ => "",
+            };
+            return Err((here, format!("where {kind} ends is not plain from {next}{wants}")));
+        }
+        if *kind == Kind::Unquoted && free > 1 {
+            return Err((here, "before <unquoted>, no other hole may hold anything".to_owned()));
         }
     }
     match addresses {
+        _ if forwarded > 1 => Err((place, "a rule has at most one `<forwarded>`".to_owned())),
         1 => Ok(()),
         0 => Err((place, "no `<ip>` says whom to hold to account".to_owned())),
         _ => Err((place, "a rule has exactly one `<ip>`".to_owned())),

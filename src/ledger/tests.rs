@@ -270,7 +270,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     use crate::grammar::Grammar;
 
     let text = "program: p\n\na:\n    nothing <ip>\n    wrong <ip> <text>\n";
-    let grammar = Grammar::load("g", "g.grammar", text).unwrap().0;
+    let grammar = Grammar::load("g", "g.grammar", text, &crate::grammar::Lists::shipped()).unwrap().0;
     let jail = Jail {
         name: "j".into(),
         watches: vec![Watch { grammar: "g".into(), headings: vec!["a".into()] }],

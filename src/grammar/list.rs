@@ -1,0 +1,74 @@
+//! Lists of words that all grammars share: `@probes` means the same for every web server.
+//!
+//! A list is a file, a word a line. What comes with banstream can be added to by files of the same name, and a
+//! line `not WORD` in such a file takes a word out again; so the operator's part stays small, and a new version's
+//! words reach everybody.
+//!
+//! This file does not know what words are compared with, and it reads no files: whoever does passes the text.
+
+use std::collections::BTreeMap;
+
+use super::fault::{Fault, Faults, Place};
+
+/// The lists that come with banstream, as (name, text).
+const SHIPPED: &[(&str, &str)] = &[
+    ("applications", include_str!("../../grammars/applications.list")),
+    ("bots", include_str!("../../grammars/bots.list")),
+    ("probes", include_str!("../../grammars/probes.list")),
+];
+
+/// Words by the name of their list.
+#[derive(Clone, Debug)]
+pub struct Lists {
+    in_force: BTreeMap<String, Vec<String>>,
+    shipped: BTreeMap<String, Vec<String>>,
+}
+
+impl Lists {
+    /// Those that come with banstream.
+    pub fn shipped() -> Self {
+        let mut lists = Self { in_force: BTreeMap::new(), shipped: BTreeMap::new() };
+        for (name, text) in SHIPPED {
+            lists.add(name, name, text);
+        }
+        lists.shipped = lists.in_force.clone();
+        lists
+    }
+
+    /// Adds the words of a file to the list called `name`, and takes out those behind a `not`; `file` is what
+    /// faults call the file. What is doubtful in it comes back: nothing in a list can be worse than that.
+    pub fn add(&mut self, name: &str, file: &str, text: &str) -> Vec<Fault> {
+        let mut faults = Faults::new(file, text);
+        let words = self.in_force.entry(name.to_owned()).or_default();
+        for (line, written) in (1..).zip(text.lines()) {
+            let word = written.trim();
+            let column = (written.len() - written.trim_start().len()) as u32 + 1;
+            if word.is_empty() || word.starts_with('#') {
+                continue;
+            }
+            let Some(not) = word.strip_prefix("not ").map(str::trim_start) else {
+                if !words.iter().any(|known| known == word) {
+                    words.push(word.to_owned());
+                }
+                continue;
+            };
+            let before = words.len();
+            words.retain(|known| !known.eq_ignore_ascii_case(not));
+            if words.len() == before {
+                faults.warn(Place { line, column }, format!("the list `{name}` has no `{not}` to take out"));
+            }
+        }
+        faults.into_sorted()
+    }
+
+    /// The words of a list.
+    pub(super) fn get(&self, name: &str) -> Option<&[String]> {
+        self.in_force.get(name).map(Vec::as_slice)
+    }
+
+    /// The words that the tests of a grammar are about: those shipped, if the list is. What an operator adds or takes
+    /// out must not make a shipped grammar fail its tests.
+    pub(super) fn tested(&self, name: &str) -> Option<&[String]> {
+        self.shipped.get(name).map(Vec::as_slice).or_else(|| self.get(name))
+    }
+}
