@@ -166,7 +166,7 @@ fn found(grammars: &Grammars, row: &Row) -> Option<IpAddr> {
     let mut decoder = Decoder::new(jiff::tz::TimeZone::UTC).for_program(program);
     let entry = decoder.decode(Format::Line, &mut line, Timestamp::from_secs(1_800_000_000)).ok()?;
     let id = grammars.of_program(entry.program).or_else(|| grammars.of_program(program))?;
-    Some(grammars.get(id)?.read(entry.message)?.address())
+    Some(grammars.read(id, entry.message).filter(|found| !found.is_login())?.address())
 }
 
 fn same(address: IpAddr, text: &str) -> bool {
