@@ -6,12 +6,15 @@
 //!
 //! It knows no log and no grammar, and what it prints about bans the daemon has said.
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 
@@ -48,10 +51,59 @@ Files:
   /etc/banstream/grammars/*.grammar      Grammars of your own
   /run/banstream/control.sock            Where the daemon takes commands
 
+Environment:
+  BANSTREAM_SOCKET                       The control socket, where --socket does not say
+  NO_COLOR                               If set, nothing is coloured; without a terminal nothing is either
+
 Exit status:
   0  done
   1  what was checked is wrong, or the daemon refuses
   2  could not run: wrong usage, no permission, no daemon";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  banstream run --dry-run                Decide and log, but ban nobody
+  banstream run --config ./banstream.toml
+
+Signals:
+  SIGHUP           reads the configuration again, as `banstream reload` does
+  SIGTERM, SIGINT  end it; bans stay in force
+
+Exit status:
+  0  it was told to stop
+  2  it could not begin: the configuration is wrong, the kernel refuses, or another daemon runs";
+
+const OMPROG_EXAMPLES: &str = "\
+Examples:
+  binary=\"/usr/bin/banstream omprog --confirm\" confirmMessages=\"on\"
+                                         In an action of type omprog
+  banstream omprog <lines.json           Gives the daemon lines as rsyslog renders them";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  banstream check                        What is installed
+  banstream check ./sshd.grammar ./banstream.toml
+
+Exit status:
+  0  all is sound
+  1  something is wrong, and has been shown
+  2  a file cannot be read";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  banstream status
+  banstream status --json | jq .enforcement";
+
+const BANS_EXAMPLES: &str = "\
+Examples:
+  banstream bans
+  banstream bans --json | jq -r '.[] | select(.jail == \"sshd\").address'";
+
+const UNBAN_EXAMPLES: &str = "\
+Examples:
+  banstream unban 192.0.2.1
+  banstream unban 2001:db8::/64          As `banstream bans` shows it
+  banstream unban --all";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -85,7 +137,12 @@ const RELOAD_EXAMPLES: &str = "\
 Examples:
   banstream reload
   banstream reload --confirm 60s         Try it: whoever is shut out by it need only wait
-  banstream reload --keep                It is well";
+  banstream reload --keep                It is well
+
+Exit status:
+  0  the new configuration is in force
+  1  it is wrong, and the old one stays
+  2  no daemon answers";
 
 /// Bans brute-force attackers: reads journald and rsyslog streams, bans in the kernel with one rule
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -103,6 +160,7 @@ pub enum Action {
     ///
     /// This is the daemon. It stays in the foreground and logs to the journal, or to stderr where there is
     /// none. SIGHUP makes it read its configuration again, SIGTERM stops it; its bans stay in force.
+    #[command(after_help = RUN_EXAMPLES)]
     Run {
         /// Where the configuration is.
         #[command(flatten)]
@@ -118,6 +176,7 @@ pub enum Action {
     ///
     /// rsyslog starts this, with the lines on stdin; it hands them on to the daemon. Give it the options that
     /// the omprog action has, since the two must speak the same protocol.
+    #[command(after_help = OMPROG_EXAMPLES)]
     Omprog {
         /// The daemon's ingest socket
         #[arg(long, value_name = "PATH", default_value = "/run/banstream/ingest.sock")]
@@ -133,6 +192,7 @@ pub enum Action {
     ///
     /// Checks the configuration; parses, proves and tests each grammar. Every fault is shown where it stands, as
     /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any.
+    #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// Grammars (*.grammar), lists (*.list) and configurations (*.toml) to check; without any, those that are installed
         #[arg(value_name = "FILE")]
@@ -192,6 +252,13 @@ pub enum Action {
     /// What a running daemon is asked.
     #[command(flatten)]
     Ask(Ask),
+    /// Write manual pages and completions into a folder, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where to; it gets the folders `man` and `completions`
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Help with writing grammars.
@@ -218,14 +285,20 @@ pub enum OfGrammar {
 pub enum Ask {
     /// Show how the daemon is
     ///
-    /// Its sources, jails and sets; who wrote lines in the name of another program; and what lines look like that name
-    /// an address and that no rule knows, as when a server words its lines anew.
+    /// What it has read, found and banned since it began; how its sources are, what each jail watches, how full
+    /// the kernel's sets are, and what keeps bans from being enforced, if anything does. Who wrote lines in the name
+    /// of another program; and what lines look like that name an address and that no rule knows, as when a server
+    /// words its lines anew.
+    #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
     },
     /// List the bans in force
+    ///
+    /// Tells of each by which jail, until when, which time, on which ports and why.
+    #[command(after_help = BANS_EXAMPLES)]
     Bans {
         /// Whom to ask.
         #[command(flatten)]
@@ -240,10 +313,12 @@ pub enum Ask {
         #[command(flatten)]
         remote: Remote,
         /// Whom it is about
-        #[arg(value_name = "ADDR|CIDR")]
+        #[arg(value_name = "ADDR|CIDR", add = ArgValueCompleter::new(banned))]
         offender: Offender,
     },
     /// Ban an address or a prefix, on all ports
+    ///
+    /// It is in force at once. What `ignoreip` protects is refused, with exit status 1.
     #[command(after_help = BAN_EXAMPLES)]
     Ban {
         /// Whom to ask.
@@ -260,12 +335,16 @@ pub enum Ask {
         reason: String,
     },
     /// Lift the bans of an address or a prefix, or all bans
+    ///
+    /// That it was not banned is no error. An address that is banned as part of a prefix is refused, with exit
+    /// status 1: lift the ban on the prefix.
+    #[command(after_help = UNBAN_EXAMPLES)]
     Unban {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
         /// Whom to unban, as `banstream bans` shows it
-        #[arg(value_name = "ADDR|CIDR", required_unless_present = "all")]
+        #[arg(value_name = "ADDR|CIDR", required_unless_present = "all", add = ArgValueCompleter::new(banned))]
         offender: Option<Offender>,
         /// Lift all bans
         #[arg(long, conflicts_with = "offender")]
@@ -324,7 +403,7 @@ pub struct Remote {
         long,
         value_name = "PATH",
         env = "BANSTREAM_SOCKET",
-        default_value = "/run/banstream/control.sock"
+        default_value = client::SOCKET
     )]
     pub socket: PathBuf,
     /// Print the answer as JSON
@@ -393,9 +472,24 @@ fn span(text: &str) -> Result<Span, &'static str> {
     span.ok_or("write a time such as `10m`, `1h 30m`, `2d` or a number of seconds")
 }
 
-/// Prints to stdout; that nobody reads it any more is no error.
+/// Who is banned, for the shell to choose from; nobody where no daemon answers us.
+fn banned(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
+    let answer = client::send(socket.as_ref(), &Command::Bans).map(|answer| answer.body).unwrap_or_default();
+    let bans: Vec<BanLine> = serde_json::from_str(&answer).unwrap_or_default();
+    let begun = begun.to_string_lossy();
+    let candidate = |ban: BanLine| {
+        let address = ban.address.to_string();
+        let fits = address.starts_with(&*begun);
+        fits.then(|| CompletionCandidate::new(address).help(Some(plain(&ban.jail).into())))
+    };
+    bans.into_iter().filter_map(candidate).collect()
+}
+
+/// Prints to stdout, with colours only on a terminal and not against `NO_COLOR`; that nobody reads it any more is no
+/// error.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match anstream::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
     }
@@ -444,7 +538,7 @@ fn status(status: &Status) -> String {
         text += "bans are decided and logged, not enforced\n";
     }
     if let Some(error) = &status.enforcement.error {
-        text += &format!("enforcement: {}\n", plain(error));
+        text += &format!("{}\n", painted(BAD, &format!("enforcement: {}", plain(error))));
     }
     if let Some(error) = &status.ledger.error {
         text += &format!("ledger: {} (bans and counts are in memory only)\n", plain(error));
@@ -559,7 +653,18 @@ fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    if table.row_count() == 0 { String::new() } else { format!("\n{}\n", table.trim_fmt()) }
+    let text = table.trim_fmt();
+    let (head, rows) = text.split_once('\n').unwrap_or((&text, ""));
+    if table.row_count() == 0 { String::new() } else { format!("\n{}\n{rows}\n", painted(HEAD, head)) }
+}
+
+/// The head of a table, and what is not as it should be.
+const HEAD: Style = Style::new().bold();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// The text in that style, which [`print()`] takes off again where there is no terminal.
+fn painted(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
 }
 
 /// The text without anything that a terminal would obey: a reason may hold what a stranger wrote.
@@ -672,7 +777,8 @@ mod tests {
     /// What is printed for this answer to a command.
     #[track_caller]
     fn prints(ask: &Ask, body: &str, want: &str) {
-        assert_eq!(text(&command(ask).1, body).unwrap(), want.trim_start_matches('\n'));
+        let text = text(&command(ask).1, body).unwrap();
+        assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
     }
 
     #[test]

@@ -23,3 +23,4 @@ pub mod pipeline;
 pub mod cli;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod generate;

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 
 use banstream::cli::{self, Action, Cli, OfGrammar};
 use banstream::load::{LoadError, load};
-use banstream::{doctor, offline, omprog, pipeline};
-use clap::Parser;
+use banstream::{doctor, generate, offline, omprog, pipeline};
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
 
 /// Exit status: 0 done, 1 what was checked is wrong or the daemon refuses, 2 we could not run.
 fn main() -> ExitCode {
+    // Where a shell asks what could come next in a command line, this answers it and ends.
+    CompleteEnv::with_factory(Cli::command).complete();
     run(Cli::parse().action).unwrap_or_else(|error| {
         match error.downcast_ref::<LoadError>() {
             // Faults bring their own places, and there may be many.
@@ -55,6 +58,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Doctor { files, json } if doctor::run(files.config.as_deref(), json)? => {}
         Action::Doctor { .. } => return Ok(ExitCode::from(cli::REFUSED)),
+        Action::Generate { directory } => generate::write(&directory)?,
         Action::Ask(ask) => return cli::ask(&ask),
     }
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::config::Written;
@@ -413,6 +414,19 @@ struct Summary {
     offenders: u64,
 }
 
+/// From this size on a log is worth a progress bar: a shorter one takes less than half a second.
+const LONG: u64 = 64 << 20;
+
+/// How far a log has been read: shown on stderr, if that is a terminal and the log is a long file.
+fn progress(log: &File) -> ProgressBar {
+    let length = log.metadata().map_or(0, |metadata| metadata.len());
+    if length < LONG {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {percent}%  {bytes_per_sec}, {eta} left");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Runs the whole detector over a log, by the log's own clock; prints who would have been banned, and a summary.
 ///
 /// # Errors
@@ -427,9 +441,13 @@ pub fn replay(
     output: impl Write,
 ) -> anyhow::Result<()> {
     warn_of(loaded, program);
-    let input: Box<dyn Read> = match log.to_str() {
-        Some("-") => Box::new(io::stdin().lock()),
-        _ => Box::new(File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?),
+    let (input, progress): (Box<dyn Read>, _) = match log.to_str() {
+        Some("-") => (Box::new(io::stdin().lock()), ProgressBar::hidden()),
+        _ => {
+            let file = File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?;
+            let progress = progress(&file);
+            (Box::new(progress.wrap_read(file)), progress)
+        }
     };
     let mut output = BufWriter::new(output);
     let mut engine =
@@ -444,7 +462,11 @@ pub fn replay(
             let Decision::Ban(ban) = decision else { continue };
             bans += 1;
             offenders.insert(ban.offender);
-            written = print_ban(ban, json, &mut output);
+            written = progress.suspend(|| print_ban(ban, json, &mut output));
+            // What is still to be printed must not come in the midst of the bar.
+            if !progress.is_hidden() && written.is_ok() {
+                written = progress.suspend(|| output.flush());
+            }
             if written.is_err() {
                 return ControlFlow::Break(());
             }
@@ -452,6 +474,7 @@ pub fn replay(
         ControlFlow::Continue(())
     })
     .with_context(|| format!("cannot read `{}`", log.display()))?;
+    progress.finish_and_clear();
     if !ended_well(written)? {
         return Ok(());
     }

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, bool)] = &[
     ("pipeline", false),
     ("cli", false),
     ("fuzz", false),
+    ("generate", false),
 ];
 
 /// Pure files of modules that are not.

@@ -19,6 +19,9 @@ use tokio::net::UnixStream;
 
 use super::{Command, Target};
 
+/// Where the daemon listens, unless its configuration says otherwise.
+pub const SOCKET: &str = "/run/banstream/control.sock";
+
 /// Longer than the daemon ever takes, a reload included.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -1,0 +1,108 @@
+//! What a package carries besides the program: a manual page for each command, and completions for shells.
+//!
+//! It stands apart because only who makes a package runs it. Everything comes from the command line's own
+//! definition; completions ask the program itself at every keystroke, so they know who is banned just now.
+//!
+//! It does not know where a distribution puts these files.
+
+use std::fs::{File, create_dir_all};
+use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use clap::{Command, CommandFactory};
+use clap_complete::env::Shells;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::cli::Cli;
+
+/// Writes `man/*.1` and `completions/SHELL` into the folder, for bash, zsh and fish.
+///
+/// # Errors
+///
+/// A file cannot be written.
+pub fn write(directory: &Path) -> anyhow::Result<()> {
+    let mut command = Cli::command().name(env!("CARGO_PKG_NAME"));
+    command.build();
+    pages(&command, &directory.join("man"), env!("CARGO_PKG_NAME"))
+        .and_then(|()| completions(&directory.join("completions")))
+        .with_context(|| format!("cannot write below `{}`", directory.display()))
+}
+
+/// The page of a command, and of those below it.
+fn pages(command: &Command, folder: &Path, name: &str) -> io::Result<()> {
+    create_dir_all(folder)?;
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        pages(below, folder, &format!("{name}-{}", below.get_name()))?;
+    }
+    page(command, name, &mut File::create(folder.join(format!("{name}.1")))?)
+}
+
+fn page(command: &Command, name: &str, file: &mut impl Write) -> io::Result<()> {
+    let man = Man::new(command.clone()).manual("banstream").section("1");
+    man.render_title(file)?;
+    man.render_name_section(file)?;
+    man.render_synopsis_section(file)?;
+    man.render_description_section(file)?;
+    man.render_options_section(file)?;
+    if command.get_subcommands().next().is_some() {
+        man.render_subcommands_section(file)?;
+    }
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    for section in after.split("\n\n").filter(|section| !section.is_empty()) {
+        extra(section, file)?;
+    }
+    if name != env!("CARGO_PKG_NAME") {
+        let mut roff = Roff::new();
+        roff.control("SH", ["SEE ALSO"]).text([bold("banstream"), roman("(1)")]);
+        roff.to_writer(file)?;
+    }
+    Ok(())
+}
+
+/// A section of `--help` below its heading: lines that stay as they are.
+fn extra(section: &str, file: &mut impl Write) -> io::Result<()> {
+    let (heading, lines) = section.split_once('\n').unwrap_or((section, ""));
+    let mut roff = Roff::new();
+    roff.control("SH", [&*heading.trim_end_matches(':').to_uppercase()]).control("nf", []);
+    for line in lines.lines() {
+        roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
+    }
+    roff.control("fi", []).to_writer(file)
+}
+
+fn completions(folder: &Path) -> io::Result<()> {
+    create_dir_all(folder)?;
+    let name = env!("CARGO_PKG_NAME");
+    let shells = Shells::builtins();
+    for shell in shells.iter().filter(|shell| ["bash", "fish", "zsh"].contains(&shell.name())) {
+        let mut file = File::create(folder.join(shell.name()))?;
+        shell.write_registration("COMPLETE", name, name, name, &mut file)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_with_what_help_says() {
+        let folder = std::env::temp_dir().join(format!("banstream-generate-{}", std::process::id()));
+        write(&folder).unwrap();
+        let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+        let page = read("man/banstream-unban.1");
+        for part in ["banstream\\-unban", "EXAMPLES", "banstream unban \\-\\-all", "as part of a prefix"] {
+            assert!(page.contains(part), "no `{part}` in {page}");
+        }
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let about = command.get_about().unwrap().to_string().replace('-', "\\-");
+            assert!(read(&format!("man/banstream-{}.1", command.get_name())).contains(&about), "{about}");
+        }
+        for shell in ["bash", "zsh", "fish"] {
+            assert!(read(&format!("completions/{shell}")).contains("COMPLETE"));
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+}
