@@ -114,6 +114,26 @@ const SECONDS: &[f64] =
 /// Upper bounds of the number of elements at once.
 const ELEMENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 10_000.0];
 
+/// Counters that begin at zero with each of these labels: a series that begins with its first event hides that event
+/// from `rate` and `increase`.
+const ZEROES: &[(&str, &str, &[&str])] = &[
+    (
+        "banstream_drops_total",
+        "reason",
+        &[
+            "json",
+            "journal",
+            "overlong",
+            "offender_table_full",
+            "kernel_refused",
+            "ledger_behind",
+            "log_queue_full",
+        ],
+    ),
+    ("banstream_unbans_total", "reason", &["expired", "lifted"]),
+    ("banstream_reloads_total", "result", &["done", "refused"]),
+];
+
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 impl Metrics {
@@ -146,6 +166,10 @@ impl Metrics {
                 _ => metrics.recorder.describe_gauge(name, *unit, help),
             }
         }
+        for (name, label, values) in ZEROES {
+            values.iter().for_each(|value| metrics.counter(name, &[(label, value)]).increment(0));
+        }
+        metrics.counter("banstream_entries_known_total", &[]).increment(0);
         metrics.gauge("banstream_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         Ok(metrics)
     }
@@ -349,5 +373,29 @@ impl EnforceMetrics {
     /// A decision was carried out this long after it was made.
     pub fn enforced(&self, after: Duration) {
         self.seconds.record(after.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_documented_metrics_are_those_there_are() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/metrics.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let name = |row: &str| Some(row.strip_prefix("| `banstream_")?.split_once('`')?.0.to_owned());
+        let mut rows: BTreeMap<String, &str> =
+            page.lines().filter_map(|row| Some((name(row)?, row))).collect();
+        for (name, _, help) in HELP {
+            let known = rows.remove(name.trim_start_matches("banstream_"));
+            assert!(
+                known.is_some(),
+                "contrib/metrics.md lacks a row such as\n| `{name}` | TYPE | LABELS | {help} |"
+            );
+        }
+        assert!(rows.is_empty(), "contrib/metrics.md has rows of metrics that are none: {rows:#?}");
     }
 }

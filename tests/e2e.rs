@@ -6,6 +6,9 @@
 //!
 //! Nothing here knows how the daemon works inside: it is started, attacked and asked as an operator would.
 
+#[path = "e2e/dashboards.rs"]
+mod dashboards;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};

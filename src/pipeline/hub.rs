@@ -453,6 +453,9 @@ impl Hub {
         self.metrics.gauge("banstream_bans_active", &[]).set(detector.banned() as f64);
         for (jail, tracked) in detector.jails() {
             self.metrics.gauge("banstream_offenders_tracked", &[("jail", &jail.name)]).set(tracked as f64);
+            self.metrics
+                .counter("banstream_bans_total", &[("jail", &jail.name), ("kind", "auto")])
+                .increment(0);
         }
         self.metrics.dropped("log_queue_full", logging::take_lost());
         // That this is sent from here says that decisions are still made.

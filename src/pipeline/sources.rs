@@ -181,6 +181,7 @@ fn flow(goes_on: bool) -> ControlFlow<()> {
 
 fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
     metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
+    metrics.counter("banstream_entries_total", &[("source", source)]).increment(0);
     health.source(source, None);
 }
 
