@@ -384,6 +384,13 @@ fn fill(
 const FILLINGS: usize = if cfg!(debug_assertions) { 2_000 } else { 200_000 };
 
 #[test]
+fn no_grammar_reads_what_we_say_ourselves() {
+    let text = "program: p banstream\nx:\n    a <ip>\n";
+    assert!(load(text).unwrap_err().contains("no grammar may read its own lines"));
+    assert!(SHIPPED.iter().all(|(_, text)| !text.contains("banstream")));
+}
+
+#[test]
 fn no_filling_of_a_shipped_rule_moves_the_address() {
     SHIPPED.par_iter().for_each(|(name, text)| {
         let spoofed = spoofed(text, FILLINGS);

@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::health::{Health, Keeper};
-use super::now;
+use super::{logging, now};
 use crate::control::{SetStatus, rfc3339};
 use crate::enforce::{
     Applied, Book, Census, Change, Difference, Displaced, EnforceError, Firewall, Prepared, Refusal, SetSize,
@@ -420,7 +420,7 @@ impl Voice {
                 let kind = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
                 let stale = self.said.as_ref();
                 if stale.is_none_or(|(said, at)| *said != kind(fault) || at.elapsed() >= REPEAT) {
-                    log::error!("{fault}");
+                    log::error!(message_id = logging::NOT_ENFORCED; "{fault}");
                     self.said = Some((kind(fault), Instant::now()));
                 }
             }
@@ -441,7 +441,7 @@ impl Voice {
         }
         let words: Vec<String> = done.iter().map(|(_, times, what)| format!("{what}: {times}")).collect();
         let words = words.join(", ");
-        log::warn!("put right in the kernel: {words}");
+        log::warn!(message_id = logging::REPAIRED; "put right in the kernel: {words}");
         let repaired = format!("{} {words}", rfc3339(now()));
         self.health.enforcement(|status| status.repaired = Some(repaired));
     }

@@ -149,7 +149,7 @@ impl Hub {
         self.totals.offences += report.tally.offences();
         for spared in &report.seen.spared {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
-            log::info!(address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
+            log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
         }
         // Where nothing is enforced, none can be effective.
         let enforced = |_: &&(Offender, Arc<str>)| self.health.read().1.mode != "none";
@@ -210,7 +210,8 @@ impl Hub {
                     self.totals.bans += 1;
                     let labels = [("jail", &*ban.jail), ("kind", ban.kind.name())];
                     self.metrics.counter("banstream_bans_total", &labels).increment(1);
-                    log::info!(address:% = ban.offender, jail:% = ban.jail; "{}", sentence(ban));
+                    let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
+                    log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{}", sentence(ban));
                 }
                 Decision::Unban(ban) => {
                     let wide = widened(decisions, ban);
@@ -221,7 +222,9 @@ impl Hub {
                         Some(wide) => {
                             log::info!(address:% = who; "the ban on {who} ({jail}) is now that on {wide}")
                         }
-                        None => log::info!(address:% = who, jail:% = jail; "unbanned {who} ({jail})"),
+                        None => {
+                            log::info!(message_id = logging::UNBANNED, address:% = who, jail:% = jail; "unbanned {who} ({jail})")
+                        }
                     }
                 }
             }

@@ -3,6 +3,9 @@
 //! Whoever logs only puts a line into a bounded queue; a thread of its own writes it. For journald can stand
 //! still, and a daemon that reads journald and waits for it to take a line would wait for ever.
 //!
+//! In the journal each field that stands beside a message is called `BANSTREAM_...`, and what an operator may wait for has
+//! a `MESSAGE_ID`, which `contrib/systemd/banstream.catalog` explains.
+//!
 //! It knows no levels but what it is told, and nothing of what is logged.
 
 use std::io::Write;
@@ -15,6 +18,13 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// Lines that wait to be written; those beyond are lost, and counted.
 const QUEUE: usize = 1024;
+
+/// What an entry is about, as its field `message_id`.
+pub(super) const BANNED: &str = "3073580f91524f1f850218c163df63a0";
+pub(super) const UNBANNED: &str = "0c4caa63f4bb4be28cbc235b5ecafac8";
+pub(super) const SPARED: &str = "09bd9cce5a7744a7adf6209c404dc732";
+pub(super) const REPAIRED: &str = "adcb89b1f49246229acec868c96baff0";
+pub(super) const NOT_ENFORCED: &str = "ecfa24cbadd94867b0e3d4a311e5d029";
 
 static LOST: AtomicU64 = AtomicU64::new(0);
 
@@ -55,7 +65,11 @@ impl Log for Queue {
         struct Fields(Vec<(String, String)>);
         impl<'kvs> VisitSource<'kvs> for Fields {
             fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-                self.0.push((key.to_string(), value.to_string()));
+                let name = match key.as_str() {
+                    "message_id" => "message_id".to_owned(),
+                    ours => format!("{}_{ours}", env!("CARGO_PKG_NAME")),
+                };
+                self.0.push((name, value.to_string()));
                 Ok(())
             }
         }
