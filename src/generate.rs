@@ -72,6 +72,24 @@ fn extra(section: &str, file: &mut impl Write) -> io::Result<()> {
     roff.control("fi", []).to_writer(file)
 }
 
+/// Bash breaks words at colons, of which addresses are full: here the pieces of such a word are put together, and what
+/// stands before its last colon is taken off the answers again.
+const COLONS: &str = r#"
+_banstream() {
+    local line=${COMP_LINE:0:COMP_POINT}
+    local word=${line##* }
+    if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+        local -a COMP_WORDS=($line)
+        local COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _clap_complete_banstream banstream "$word"
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
+    else
+        _clap_complete_banstream "$@"
+    fi
+}
+complete -o nospace -o bashdefault -F _banstream banstream
+"#;
+
 fn completions(folder: &Path) -> io::Result<()> {
     create_dir_all(folder)?;
     let name = env!("CARGO_PKG_NAME");
@@ -79,6 +97,9 @@ fn completions(folder: &Path) -> io::Result<()> {
     for shell in shells.iter().filter(|shell| ["bash", "fish", "zsh"].contains(&shell.name())) {
         let mut file = File::create(folder.join(shell.name()))?;
         shell.write_registration("COMPLETE", name, name, name, &mut file)?;
+        if shell.name() == "bash" {
+            file.write_all(COLONS.as_bytes())?;
+        }
     }
     Ok(())
 }
