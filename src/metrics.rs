@@ -130,8 +130,8 @@ const ZEROES: &[(&str, &str, &[&str])] = &[
             "log_queue_full",
         ],
     ),
-    ("banstream_unbans_total", "reason", &["expired", "lifted"]),
-    ("banstream_reloads_total", "result", &["done", "refused"]),
+    ("banstream_unbans_total", "reason", &["expired", "lifted", "widened"]),
+    ("banstream_reloads_total", "result", &["done", "refused", "rolled_back"]),
 ];
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
@@ -169,7 +169,9 @@ impl Metrics {
         for (name, label, values) in ZEROES {
             values.iter().for_each(|value| metrics.counter(name, &[(label, value)]).increment(0));
         }
-        metrics.counter("banstream_entries_known_total", &[]).increment(0);
+        for name in ["banstream_entries_known_total", "banstream_clock_jumps_total"] {
+            metrics.counter(name, &[]).increment(0);
+        }
         metrics.gauge("banstream_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         Ok(metrics)
     }

@@ -459,6 +459,7 @@ impl Hub {
             self.metrics
                 .counter("banstream_bans_total", &[("jail", &jail.name), ("kind", "auto")])
                 .increment(0);
+            self.metrics.counter("banstream_ineffective_bans_total", &[("jail", &jail.name)]).increment(0);
         }
         self.metrics.dropped("log_queue_full", logging::take_lost());
         // That this is sent from here says that decisions are still made.
