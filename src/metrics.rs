@@ -120,15 +120,12 @@ const ZEROES: &[(&str, &str, &[&str])] = &[
     (
         "banstream_drops_total",
         "reason",
-        &[
-            "json",
-            "journal",
-            "overlong",
-            "offender_table_full",
-            "kernel_refused",
-            "ledger_behind",
-            "log_queue_full",
-        ],
+        &["json", "journal", "overlong", "offender_table_full", "ledger_behind", "log_queue_full"],
+    ),
+    (
+        "banstream_enforce_repairs_total",
+        "kind",
+        &["set", "member", "rule", "order", "missing", "timeout", "foreign"],
     ),
     ("banstream_unbans_total", "reason", &["expired", "lifted", "widened"]),
     ("banstream_reloads_total", "result", &["done", "refused", "rolled_back"]),
