@@ -36,7 +36,7 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// How much the ledger keeps.
     pub ledger: Retention,
-    /// Who is never banned by any jail; trusted proxies are among them.
+    /// Who is never banned by any jail, besides trusted proxies.
     pub ignore: Vec<Offender>,
     /// Files that list who else is not banned, by the jail that named it or by all.
     pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
@@ -193,7 +193,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
         grammar_directory: grammar_directory?,
         state_directory: state_directory?,
         ledger: ledger?,
-        ignore: [ignore, trusted_proxies.clone()?].concat(),
+        ignore,
         jails: jails.collect(),
         ignore_files,
         protect_logins: protect_logins?,
@@ -588,17 +588,6 @@ mod tests {
         };
         check(&["jail.ftp.ports = [21]"], ports, "21/tcp".into());
         check(&["jail.ftp.ports = ['990, 21', '53/udp', 21]"], ports, "21/tcp 990/tcp 53/udp".into());
-    }
-
-    #[test]
-    fn trusted_proxies_are_never_banned() {
-        let who = |config: &Config| {
-            let show =
-                |members: &[Offender]| members.iter().map(Offender::to_string).collect::<Vec<_>>().join(" ");
-            (show(&config.ignore), show(&config.trusted_proxies))
-        };
-        let text = "ignoreip = ['::1']\ntrusted-proxies = ['10.0.0.0/8']";
-        check(&[text], who, ("::1 10.0.0.0/8".into(), "10.0.0.0/8".into()));
     }
 
     #[test]

@@ -47,9 +47,10 @@ impl Loaded {
             let list = jail.map_or(&mut ignore, |jail| &mut jail.ignore);
             list.extend_from_slice(self.allow_files.members(file));
         }
+        let proxies = config.trusted_proxies.iter().map(|who| (*who, List::Proxy));
         Settings {
             jails,
-            ignore: ignore.into_iter().map(|who| (who, List::Ignored)).collect(),
+            ignore: ignore.into_iter().map(|who| (who, List::Ignored)).chain(proxies).collect(),
             protect_logins: config.protect_logins,
             widths: config.widths,
             max_offenders: config.max_offenders,

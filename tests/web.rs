@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use banstream::detect::List;
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
@@ -137,6 +138,12 @@ fn a_proxy_is_never_blamed() {
         blamed("nginx", "10.0.0.1", tail, "-");
         blamed("apache2", "10.0.0.1", tail, "-");
     }
+}
+
+#[test]
+fn a_proxy_is_protected() {
+    let ignore = load("trusted-proxies = ['10.0.0.0/8']", "'probe'").settings().ignore;
+    assert!(ignore.contains(&("10.0.0.0/8".parse().unwrap(), List::Proxy)), "{ignore:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who is never banned: addresses and prefixes.
+//! Who is never banned, and why: by what list, or because somebody logged in from there.
 //!
 //! A ban is withheld from whoever overlaps the list: an address inside one of its prefixes, and also a prefix
 //! that holds one of its addresses, for banning the prefix would shut that address out.
@@ -29,6 +29,8 @@ pub enum List {
     Gateway,
     /// An operator said so (`banstream allow`).
     Allowed,
+    /// It is a trusted proxy.
+    Proxy,
 }
 
 impl Guard {
@@ -39,6 +41,7 @@ impl Guard {
             Self::Listed(_, List::Own) => "own",
             Self::Listed(_, List::Gateway) => "gateway",
             Self::Listed(_, List::Allowed) => "allow",
+            Self::Listed(_, List::Proxy) => "proxy",
             Self::Login(_) => "login",
         }
     }
@@ -52,6 +55,7 @@ impl fmt::Display for Guard {
             Self::Listed(who, List::Own) => write!(f, "{who} is this host's own address"),
             Self::Listed(who, List::Gateway) => write!(f, "{who} is this host's gateway"),
             Self::Listed(who, List::Allowed) => write!(f, "{who} is allowed by hand"),
+            Self::Listed(who, List::Proxy) => write!(f, "{who} is a trusted proxy"),
             Self::Login(at) => write!(f, "somebody logged in from there at {at}"),
         }
     }

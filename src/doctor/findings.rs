@@ -495,7 +495,7 @@ mod tests {
         check(|facts| daemon(facts).sources[0].1 = Err("x".to_owned()), &["SOURCE-FAILED"]);
         check(|facts| daemon(facts).sources.clear(), &["NO-SOURCE"]);
         check(sample("banstream_ineffective_bans_total{jail=\"sshd\"} 3"), &["INEFFECTIVE-BANS"]);
-        check(sample("banstream_drops_total{reason=\"kernel_refused\"} 1"), &["drops"]);
+        check(sample("banstream_drops_total{reason=\"overlong\"} 1"), &["drops"]);
         check(sample("banstream_ledger_errors_total 1"), &["LEDGER-ERRORS"]);
         check(sample("banstream_clock_jumps_total 1"), &["clock-jumps"]);
         check(sample("banstream_entries_unattested_total{source=\"socket\"} 1"), &["unattested"]);
