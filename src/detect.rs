@@ -33,6 +33,7 @@ use bans::Bans;
 use curve::Past;
 pub use curve::Reckoning;
 use login::Logins;
+pub use login::{LOGINS, Login};
 use recent::Recent;
 use session::Sessions;
 use widen::Neighbours;
@@ -487,6 +488,21 @@ impl Detector {
         // An IPv4 prefix may be shared by many; only the one address has proved anything.
         let widths = Widths { v4: 32, ..self.settings.widths };
         self.logins.note(Offender::behind(login.address, widths), login.time.min(now));
+    }
+
+    /// Puts back what was known of logins before a restart.
+    pub fn restore_login(&mut self, login: Login) {
+        self.logins.restore(login);
+    }
+
+    /// What is known of logins.
+    pub fn logins(&self) -> impl Iterator<Item = Login> {
+        self.logins.iter()
+    }
+
+    /// What has changed of that since it was last asked for.
+    pub fn take_changed_logins(&mut self) -> Vec<Login> {
+        self.logins.take_changed()
     }
 
     /// What list protects the offender from this jail. A prefix is protected by those of all jails.

@@ -1,5 +1,5 @@
-//! The durable book: bans and past bans, whom operators allow, what each offence left behind and the line that told of it, and how far
-//! each source has been read.
+//! The durable book: bans and past bans, whom operators allow, who logged in, what each offence left
+//! behind and the line that told of it, and how far each source has been read.
 //!
 //! It is an SQLite database, so that a crash at any moment leaves a whole one. It stands apart because it is the
 //! only thing that touches the disk; one task writes it, a transaction for all that came together, and nothing on
@@ -18,7 +18,7 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
 
 use crate::config::Retention;
-use crate::detect::{Left, Session, Trace};
+use crate::detect::{LOGINS, Left, Login, Session, Trace};
 use crate::grammar::Grammars;
 use crate::model::{self, Allowance, Ban, Decision, GrammarId, Offender, Span, Timestamp};
 
@@ -99,7 +99,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -142,6 +142,12 @@ const MIGRATIONS: [&str; 3] = [
         since    INTEGER NOT NULL, -- microseconds
         until    INTEGER, -- for ever if NULL
         comment  TEXT NOT NULL
+    ) WITHOUT ROWID;",
+    "CREATE TABLE login (
+        offender TEXT PRIMARY KEY,
+        at       INTEGER NOT NULL, -- microseconds; the last
+        forgiven INTEGER NOT NULL, -- bans withheld
+        since    INTEGER NOT NULL -- microseconds; from when on those are counted
     ) WITHOUT ROWID;",
 ];
 
@@ -278,7 +284,9 @@ impl Ledger {
         let clients = self.connection.prepare(sql)?.query_map([], client)?.collect::<Result<_, _>>()?;
         let sql = "SELECT offender, since, until, comment FROM allowance";
         let allowances = self.connection.prepare(sql)?.query_map([], allowance)?.collect::<Result<_, _>>()?;
-        Ok(Memory { bans, traces, journal: self.position("journald")?, clients, allowances })
+        let sql = "SELECT offender, at, forgiven, since FROM login";
+        let logins = self.connection.prepare(sql)?.query_map([], login)?.collect::<Result<_, _>>()?;
+        Ok(Memory { bans, traces, journal: self.position("journald")?, clients, allowances, logins })
     }
 
     /// How far a source has been read.
@@ -359,6 +367,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
         transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
         transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;
         transaction.execute("DELETE FROM allowance", [])?;
+        transaction.execute("DELETE FROM login", [])?;
     }
     for trace in &page.traces {
         write_trace(transaction, trace, page)?;
@@ -378,6 +387,15 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
     }
     for (offender, allowance) in &page.allowances {
         write_allowance(transaction, *offender, allowance.as_ref())?;
+    }
+    for login in &page.logins {
+        let sql = "INSERT OR REPLACE INTO login VALUES (?1, ?2, ?3, ?4)";
+        transaction.prepare_cached(sql)?.execute(params![
+            login.offender.to_string(),
+            login.at.as_micros(),
+            login.forgiven.0,
+            login.forgiven.1.as_micros(),
+        ])?;
     }
     for client in &page.clients {
         let sql = "INSERT OR REPLACE INTO client
@@ -474,6 +492,8 @@ fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> ru
     let sql = "DELETE FROM client WHERE heard <= (
                    SELECT heard FROM client ORDER BY heard DESC LIMIT 1 OFFSET ?1)";
     transaction.execute(sql, [CLIENTS as i64])?;
+    let sql = "DELETE FROM login WHERE at <= (SELECT at FROM login ORDER BY at DESC LIMIT 1 OFFSET ?1)";
+    transaction.execute(sql, [LOGINS as i64])?;
     Ok(())
 }
 
@@ -503,6 +523,11 @@ fn allowance(row: &Row<'_>) -> rusqlite::Result<Allowance> {
         until: row.get::<_, Option<i64>>(2)?.map(Timestamp::from_micros),
         comment: row.get::<_, String>(3)?.into(),
     })
+}
+
+fn login(row: &Row<'_>) -> rusqlite::Result<Login> {
+    let forgiven = (row.get(2)?, Timestamp::from_micros(row.get(3)?));
+    Ok(Login { offender: offender(row, 0)?, at: Timestamp::from_micros(row.get(1)?), forgiven })
 }
 
 fn offender(row: &Row<'_>, column: usize) -> rusqlite::Result<Offender> {

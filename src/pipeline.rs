@@ -134,6 +134,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         Engine::new(settings(&loaded, &around, &allowances), Arc::clone(&loaded.grammars), decoder);
     memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
     memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
+    memory.logins.into_iter().for_each(|login| engine.detector().restore_login(login));
     if unclean || engine.detector().banned() == 0 {
         adopt(&mut engine, firewall.as_mut(), &mut book);
     }

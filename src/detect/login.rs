@@ -5,7 +5,7 @@
 //!
 //! It does not know whose log told of a login, and it reads no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Offender, Span, Timestamp};
 
@@ -13,19 +13,24 @@ use crate::model::{Offender, Span, Timestamp};
 #[derive(Debug)]
 pub(super) struct Logins {
     lately: BTreeMap<Offender, Login>,
+    /// Those of whom something is new since that was last asked for.
+    changed: BTreeSet<Offender>,
     limit: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Login {
+/// The logins from one place, and what was forgiven for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Where from.
+    pub offender: Offender,
     /// The last.
-    at: Timestamp,
+    pub at: Timestamp,
     /// Bans that were earned and withheld, and since when these are counted.
-    forgiven: (u8, Timestamp),
+    pub forgiven: (u8, Timestamp),
 }
 
-/// How many places people log in from; the one longest unused makes room. 64 bytes each.
-const LIMIT: usize = 10_000;
+/// How many places people log in from; the one longest unused makes room. 128 bytes each.
+pub const LOGINS: usize = 10_000;
 /// The ban that is imposed all the same is the tenth that is earned within a day: then an account is worth at most
 /// 10 x `maxretry` guesses a day, and whoever mistypes a password never comes near it.
 const ENOUGH: u8 = 10;
@@ -33,22 +38,40 @@ const DAY: Span = Span::from_secs(24 * 60 * 60);
 
 impl Default for Logins {
     fn default() -> Self {
-        Self { lately: BTreeMap::new(), limit: LIMIT }
+        Self { lately: BTreeMap::new(), changed: BTreeSet::new(), limit: LOGINS }
     }
 }
 
 impl Logins {
     /// Somebody logged in. What they were forgiven stays counted.
     pub(super) fn note(&mut self, offender: Offender, at: Timestamp) {
-        if let Some(login) = self.lately.get_mut(&offender) {
-            login.at = login.at.max(at);
-            return;
+        let known = self.lately.get(&offender).copied();
+        let login = known.unwrap_or(Login { offender, at, forgiven: (0, at) });
+        self.restore(Login { at: login.at.max(at), ..login });
+        self.changed.insert(offender);
+    }
+
+    /// Puts back what was known before a restart.
+    pub(super) fn restore(&mut self, login: Login) {
+        if self.lately.len() >= self.limit && !self.lately.contains_key(&login.offender) {
+            let oldest = self.lately.values().min_by_key(|login| login.at).map(|login| login.offender);
+            oldest.inspect(|offender| {
+                self.lately.remove(offender);
+                self.changed.remove(offender);
+            });
         }
-        if self.lately.len() >= self.limit {
-            let oldest = self.lately.iter().min_by_key(|(_, login)| login.at).map(|(offender, _)| *offender);
-            oldest.inspect(|offender| _ = self.lately.remove(offender));
-        }
-        self.lately.insert(offender, Login { at, forgiven: (0, at) });
+        self.lately.insert(login.offender, login);
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Login> {
+        self.lately.values().copied()
+    }
+
+    /// Those that have changed since this was last asked.
+    pub(super) fn take_changed(&mut self) -> Vec<Login> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.iter().filter_map(|offender| self.lately.get(offender).copied()).collect()
     }
 
     /// The last login from within `offender`, or from the prefix around it, if that is no longer ago than `span`.
@@ -65,6 +88,7 @@ impl Logins {
             login.forgiven = (0, at);
         }
         login.forgiven.0 = login.forgiven.0.saturating_add(1);
+        self.changed.insert(key);
         (login.forgiven.0 < ENOUGH).then_some(login.at)
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::detect::Trace;
+use crate::detect::{Login, Trace};
 use crate::engine::Evidence;
 use crate::grammar::Grammars;
 use crate::model::{Allowance, Decision, Offender};
@@ -29,6 +29,8 @@ pub struct Page {
     pub decisions: Vec<Decision>,
     /// Whom an operator has said not to ban; `None` where that is over.
     pub allowances: Vec<(Offender, Option<Allowance>)>,
+    /// What has changed of who logged in lately, and what was forgiven them.
+    pub logins: Vec<Login>,
     /// How far sources were read.
     pub positions: Vec<(&'static str, String)>,
     /// How far a client that numbers its lines was read.
@@ -50,6 +52,7 @@ impl Page {
             && self.traces.is_empty()
             && self.decisions.is_empty()
             && self.allowances.is_empty()
+            && self.logins.is_empty()
             && self.positions.is_empty()
             && self.clients.is_empty()
     }
@@ -79,4 +82,6 @@ pub struct Memory {
     pub clients: Vec<Client>,
     /// Whom operators have said not to ban, those that are over by now among them.
     pub allowances: Vec<Allowance>,
+    /// Who logged in lately.
+    pub logins: Vec<Login>,
 }

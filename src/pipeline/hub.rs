@@ -169,6 +169,7 @@ impl Hub {
         // The kernel knows by now; from here on nobody is in a hurry.
         (page.traces, page.evidence) = self.engine.traces();
         page.grammars = grammars;
+        page.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
             self.position = Some(position.clone());
             page.positions.push((batch.source, position));
@@ -266,6 +267,7 @@ impl Hub {
             positions: self.position.iter().map(|position| ("journald", position.clone())).collect(),
             clients: self.clients.all(),
             allowances: self.allowances.all(),
+            logins: detector.logins().collect(),
             ..Page::default()
         }
     }
