@@ -13,6 +13,8 @@ use crate::model::{Offender, Span, Timestamp};
 #[derive(Debug)]
 pub(super) struct Logins {
     lately: BTreeMap<Offender, Login>,
+    /// The same by time: a search for the oldest among all would cost more than all else about a line.
+    by_time: BTreeSet<(Timestamp, Offender)>,
     /// Those of whom something is new since that was last asked for.
     changed: BTreeSet<Offender>,
     limit: usize,
@@ -38,7 +40,7 @@ const DAY: Span = Span::from_secs(24 * 60 * 60);
 
 impl Default for Logins {
     fn default() -> Self {
-        Self { lately: BTreeMap::new(), changed: BTreeSet::new(), limit: LOGINS }
+        Self { lately: BTreeMap::new(), by_time: BTreeSet::new(), changed: BTreeSet::new(), limit: LOGINS }
     }
 }
 
@@ -53,14 +55,15 @@ impl Logins {
 
     /// Puts back what was known before a restart.
     pub(super) fn restore(&mut self, login: Login) {
-        if self.lately.len() >= self.limit && !self.lately.contains_key(&login.offender) {
-            let oldest = self.lately.values().min_by_key(|login| login.at).map(|login| login.offender);
-            oldest.inspect(|offender| {
-                self.lately.remove(offender);
-                self.changed.remove(offender);
-            });
+        if let Some(before) = self.lately.insert(login.offender, login) {
+            self.by_time.remove(&(before.at, before.offender));
+        } else if self.lately.len() > self.limit
+            && let Some((_, oldest)) = self.by_time.pop_first()
+        {
+            self.lately.remove(&oldest);
+            self.changed.remove(&oldest);
         }
-        self.lately.insert(login.offender, login);
+        self.by_time.insert((login.at, login.offender));
     }
 
     /// All of them.
