@@ -1,7 +1,8 @@
 //! The daemon: which tasks there are, how they are joined, and how they end.
 //!
 //! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
-//! tells the kernel, the watcher looks after what is there, the bookkeeper writes the ledger. Every queue between them is bounded.
+//! tells the kernel, the watcher looks after what is there, the bookkeeper writes the ledger. Every queue between them
+//! is bounded.
 //!
 //! ```text
 //!     journald thread ─┐                  ┌─> enforcer thread ─> kernel <─ watcher thread
