@@ -1,0 +1,430 @@
+//! What a running daemon is asked, and how its answers are printed.
+//!
+//! It is separate from the command line so that what may be asked and what is printed can be read apart.
+//!
+//! What it prints about bans the daemon has said.
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context;
+use comfy_table::{Table, presets};
+use serde::Deserialize;
+
+use super::{Ask, REFUSED, Remote};
+use crate::control::client::{self, Answer};
+use crate::control::{
+    AllowLine, BanLine, BanWhy, Command, JailWhy, SourceState, Status, Target, TemplateStatus, Why,
+};
+use crate::model::Span;
+
+/// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
+///
+/// # Errors
+///
+/// No daemon answers, or its answer cannot be understood or printed.
+pub fn ask(ask: &Ask) -> anyhow::Result<ExitCode> {
+    let (remote, command) = command(ask);
+    let Answer { done, body } = client::send(&remote.socket, &command)?;
+    if remote.json {
+        print(&format!("{body}\n"))?;
+    } else if done {
+        print(&text(&command, &body).context("cannot understand the daemon; is it of another version?")?)?;
+    } else {
+        let error = serde_json::from_str(&body).map_or(body, |Refused { error }| error);
+        eprintln!("error: {error}");
+    }
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+fn command(ask: &Ask) -> (&Remote, Command) {
+    match ask {
+        Ask::Status { remote } => (remote, Command::Status),
+        Ask::Bans { remote } => (remote, Command::Bans),
+        Ask::Ban { remote, offender, span, reason } => {
+            (remote, Command::Ban { offender: *offender, span: *span, reason: reason.clone() })
+        }
+        Ask::Unban { remote, offender, .. } => {
+            (remote, Command::Unban(offender.map_or(Target::All, Target::One)))
+        }
+        Ask::Why { remote, offender } => (remote, Command::Why(*offender)),
+        Ask::Allow { remote, remove: Some(offender), .. } => (remote, Command::Disallow(*offender)),
+        Ask::Allow { remote, offender: None, .. } => (remote, Command::Allowances),
+        Ask::Allow { remote, offender: Some(offender), span, comment, .. } => {
+            (remote, Command::Allow { offender: *offender, span: *span, comment: comment.clone() })
+        }
+        Ask::Reload { remote, keep: true, .. } => (remote, Command::Keep),
+        Ask::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
+    }
+}
+
+/// Prints to stdout, with colours only on a terminal and not against `NO_COLOR`; that nobody reads it any more is no
+/// error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match anstream::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    changed: u64,
+}
+
+/// A good answer to `command`, for people.
+fn text(command: &Command, body: &str) -> serde_json::Result<String> {
+    let changed = || serde_json::from_str(body).map(|Done { changed }| changed);
+    Ok(match command {
+        Command::Status => status(&serde_json::from_str(body)?),
+        Command::Bans => bans(&serde_json::from_str::<Vec<BanLine>>(body)?),
+        Command::Ban { offender, span: Some(span), .. } => format!("banned {offender} for {span}\n"),
+        Command::Ban { offender, span: None, .. } => format!("banned {offender} until it is unbanned\n"),
+        Command::Unban(Target::One(offender)) if changed()? == 0 => format!("{offender} was not banned\n"),
+        Command::Unban(Target::One(offender)) => format!("unbanned {offender}\n"),
+        Command::Unban(Target::All) => format!("bans lifted: {}\n", changed()?),
+        Command::Why(_) => why(&serde_json::from_str(body)?),
+        Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
+        Command::Allow { offender, span, .. } => {
+            let until = span.map_or("until it is removed".to_owned(), |span| format!("for {span}"));
+            format!("allowed {offender} {until}; bans lifted: {}\n", changed()?)
+        }
+        Command::Disallow(offender) if changed()? == 0 => format!("{offender} was not allowed\n"),
+        Command::Disallow(offender) => format!("{offender} is no longer allowed\n"),
+        Command::Reload { confirm: None } => "reloaded\n".to_owned(),
+        Command::Reload { confirm: Some(span) } => {
+            format!("reloaded; confirm with `banstream reload --keep` within {span}\n")
+        }
+        Command::Keep => "kept\n".to_owned(),
+    })
+}
+
+fn status(status: &Status) -> String {
+    let mut text = format!("banstream {}, up {}\n", status.version, short(status.uptime));
+    if status.enforcement.mode == "none" {
+        text += "bans are decided and logged, not enforced\n";
+    }
+    if let Some(error) = &status.enforcement.error {
+        text += &format!("{}\n", painted(BAD, &format!("enforcement: {}", plain(error))));
+    }
+    if let Some(error) = &status.ledger.error {
+        text += &format!("ledger: {} (bans and counts are in memory only)\n", plain(error));
+    }
+    if status.enforcement.pending > 0 {
+        text += &format!("decided but not enforced: {}\n", status.enforcement.pending);
+    }
+    if let Some(repaired) = &status.enforcement.repaired {
+        text += &format!("put right in the kernel: {}\n", plain(repaired));
+    }
+    let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
+    text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
+    if status.refused > 0 {
+        text += &format!("\noffences refused, for nobody knows who wrote the line: {}\n", status.refused);
+    }
+    let sources = status.sources.iter().map(|source| {
+        let state = if source.state == SourceState::Running { "running" } else { "failed" };
+        let error = source.error.clone().unwrap_or_default();
+        let [entries, unattested] = [source.entries, source.unattested].map(|total| total.to_string());
+        [source.name.clone(), state.to_owned(), entries, unattested, error]
+    });
+    text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
+    let jails = status.jails.iter();
+    let jails = jails.map(|jail| [jail.name.clone(), jail.tracked.to_string(), jail.banned.to_string()]);
+    text += &table(["JAIL", "TRACKED", "BANNED"], jails);
+    let sets = status.enforcement.sets.iter();
+    let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
+    text += &table(["SET", "ELEMENTS", "CAPACITY"], sets);
+    let forged = status.forged.iter().map(|forged| {
+        let uid = forged.uid.map_or("other".to_owned(), |uid| uid.to_string());
+        [forged.grammar.clone(), uid, forged.lines.to_string()]
+    });
+    text += &table(["FORGED", "UID", "LINES"], forged);
+    let unmatched = status.unmatched.iter().flat_map(|unmatched| {
+        let row = |template: &TemplateStatus| {
+            [
+                unmatched.grammar.clone(),
+                template.lines.to_string(),
+                template.last.clone(),
+                template.template.clone(),
+            ]
+        };
+        unmatched.templates.iter().map(row)
+    });
+    text + &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched)
+}
+
+fn bans(bans: &[BanLine]) -> String {
+    let rows = bans.iter().map(|ban| {
+        let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
+        let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
+        let (address, times) = (ban.address.to_string(), ban.times.to_string());
+        [address, ban.jail.clone(), ends, times, ports, ban.reason.clone()]
+    });
+    let table = table(["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"], rows);
+    if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
+}
+
+fn why(why: &Why) -> String {
+    let mut text = String::new();
+    let verdict = if why.banned { "banned" } else { "not banned" };
+    text += &format!("{} is {verdict}\n", why.address);
+    if why.offender != why.address {
+        text += &format!("the jails hold {} to account for it\n", why.offender);
+    }
+    for BanWhy { ban, reckoning } in &why.bans {
+        let BanLine { address, jail, since, times, .. } = ban;
+        let ports =
+            if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
+        let until = ban.until.as_deref().unwrap_or("it is lifted");
+        text += &format!("\n{address} is banned{ports} by {jail}, since {since}, until {until}\n");
+        if !ban.reason.is_empty() {
+            text += &format!("  for: {}\n", plain(&ban.reason));
+        }
+        let reckoning = reckoning.iter().map(|reckoning| format!("  ban number {times}: {reckoning}\n"));
+        text.extend(reckoning);
+    }
+    for jail in
+        why.jails.iter().filter(|jail| jail.counted > 0 || jail.earlier > 0 || jail.protected.is_some())
+    {
+        let JailWhy { name, counted, maxretry, findtime, earlier, next, .. } = jail;
+        let last = jail.last.as_ref().map_or(String::new(), |last| format!(", the last at {last}"));
+        text += &format!("\n{name} counts {counted} of {maxretry} offences within {findtime}{last}\n");
+        text += &format!("  earlier bans that count: {earlier}; the next would last {next}\n");
+        text.extend(jail.protected.iter().map(|by| format!("  it bans it in no case: {by}\n")));
+    }
+    if why.bans.is_empty() && why.jails.iter().all(|jail| jail.counted == 0) {
+        text += "no jail counts an offence of it\n";
+    }
+    text.extend(why.protected.iter().map(|by| format!("\nprotected: {by}\n")));
+    text
+}
+
+fn allowances(allowances: &[AllowLine]) -> String {
+    let rows = allowances.iter().map(|allowance| {
+        let ends = allowance.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
+        [allowance.address.to_string(), ends, allowance.comment.clone()]
+    });
+    let table = table(["ADDRESS", "ENDS", "COMMENT"], rows);
+    if allowances.is_empty() {
+        "nobody is allowed by hand\n".to_owned()
+    } else {
+        table.trim_start().to_owned()
+    }
+}
+
+/// A table after an empty line, or nothing where it has no rows.
+fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table.add_rows(rows.map(|row| row.map(|cell| plain(&cell))));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.trim_fmt();
+    let (head, rows) = text.split_once('\n').unwrap_or((&text, ""));
+    if table.row_count() == 0 { String::new() } else { format!("\n{}\n{rows}\n", painted(HEAD, head)) }
+}
+
+/// The head of a table, and what is not as it should be.
+const HEAD: Style = Style::new().bold();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// The text in that style, which [`print()`] takes off again where there is no terminal.
+fn painted(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// The text without anything that a terminal would obey: a reason may hold what a stranger wrote.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// A number of seconds in its two greatest units.
+fn short(seconds: u64) -> String {
+    let exact = Span::from_secs(seconds).to_string();
+    exact.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Offender;
+
+    fn remote() -> Remote {
+        Remote { socket: "/run/banstream/control.sock".into(), json: false }
+    }
+
+    /// What is printed for this answer to a command.
+    #[track_caller]
+    fn prints(ask: &Ask, body: &str, want: &str) {
+        let text = text(&command(ask).1, body).unwrap();
+        assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
+    }
+
+    #[test]
+    fn a_change_is_printed_in_a_line() {
+        let offender: Offender = "192.0.2.1".parse().unwrap();
+        let ban = |span| Ask::Ban { remote: remote(), offender, span, reason: String::new() };
+        let unban = |offender| Ask::Unban { remote: remote(), offender, all: false };
+        prints(&ban(Some(Span::from_secs(5400))), "{\"changed\":1}", "banned 192.0.2.1 for 1h 30m\n");
+        prints(&ban(None), "{\"changed\":1}", "banned 192.0.2.1 until it is unbanned\n");
+        prints(&unban(Some(offender)), "{\"changed\":1}", "unbanned 192.0.2.1\n");
+        prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
+        prints(&unban(None), "{\"changed\":12}", "bans lifted: 12\n");
+        let reload = |confirm, keep| Ask::Reload { remote: remote(), confirm, keep };
+        prints(&reload(None, false), "{\"changed\":0}", "reloaded\n");
+        let confirm = "reloaded; confirm with `banstream reload --keep` within 1m\n";
+        prints(&reload(Some(Span::from_secs(60)), false), "{\"changed\":0}", confirm);
+        prints(&reload(None, true), "{\"changed\":0}", "kept\n");
+    }
+
+    #[test]
+    fn why_is_told_in_sentences() {
+        let ask = Ask::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
+        let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
+            "jails": [{"name": "sshd", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
+                       "next": "1h", "protected": null}]}"#;
+        prints(&ask, free, "192.0.2.1 is not banned\nno jail counts an offence of it\n");
+        let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
+            "bans": [{"address": "2001:db8::/64", "jail": "sshd", "kind": "auto", "ports": ["22/tcp"], "since": "S",
+                      "until": "U", "left": 552, "times": 2, "reason": "5 offences within 10m",
+                      "reckoning": "1h x 2^1 = 2h"},
+                     {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
+                      "until": null, "left": null, "times": 1, "reason": "", "reckoning": null}],
+            "jails": [{"name": "http", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
+                       "next": "1h x 2^1 = 2h", "protected": "`ignoreip` has ::/0"}],
+            "protected": ["somebody logged in from there at T"]}"#;
+        prints(
+            &ask,
+            body,
+            "
+2001:db8::1 is banned
+the jails hold 2001:db8::/64 to account for it
+
+2001:db8::/64 is banned from 22/tcp by sshd, since S, until U
+  for: 5 offences within 10m
+  ban number 2: 1h x 2^1 = 2h
+
+2001:db8::/32 is banned by manual, since T, until it is lifted
+
+http counts 3 of 5 offences within 10m, the last at L
+  earlier bans that count: 1; the next would last 1h x 2^1 = 2h
+  it bans it in no case: `ignoreip` has ::/0
+
+protected: somebody logged in from there at T
+",
+        );
+    }
+
+    #[test]
+    fn allowances_are_printed_as_a_table() {
+        let ask = |offender, remove| Ask::Allow {
+            remote: remote(),
+            offender,
+            span: Some(Span::from_secs(60)),
+            comment: String::new(),
+            remove,
+        };
+        prints(&ask(None, None), "[]", "nobody is allowed by hand\n");
+        let body = r#"[{"address": "192.0.2.1", "since": "x", "until": "y", "left": 552, "comment": "on call"},
+                       {"address": "::/32", "since": "x", "until": null, "left": null, "comment": ""}]"#;
+        prints(
+            &ask(None, None),
+            body,
+            "
+ADDRESS    ENDS       COMMENT
+192.0.2.1  in 9m 12s  on call
+::/32      never
+",
+        );
+        let who = Some("::1".parse().unwrap());
+        prints(&ask(who, None), r#"{"changed":2}"#, "allowed ::1 for 1m; bans lifted: 2\n");
+        prints(&ask(None, who), r#"{"changed":0}"#, "::1 was not allowed\n");
+        prints(&ask(None, who), r#"{"changed":1}"#, "::1 is no longer allowed\n");
+    }
+
+    #[test]
+    fn bans_are_printed_as_a_table() {
+        let ask = Ask::Bans { remote: remote() };
+        prints(&ask, "[]", "nobody is banned\n");
+        let body = r#"[
+            {"address": "192.0.2.1", "jail": "sshd", "kind": "auto", "ports": ["22/tcp", "2222/tcp"],
+             "since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z", "left": 552, "times": 2,
+             "reason": "5 auth-failure"},
+            {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [],
+             "since": "2023-11-14T22:13:20Z", "until": null, "left": null, "times": 1,
+             "reason": "\u001b[2J"}
+        ]"#;
+        prints(
+            &ask,
+            body,
+            "
+ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
+192.0.2.1      sshd    in 9m 12s  2      22/tcp 2222/tcp  5 auth-failure
+2001:db8::/32  manual  never      1      all              \u{fffd}[2J
+",
+        );
+    }
+
+    #[test]
+    fn the_status_is_printed_as_tables() {
+        let body = r#"{
+            "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
+            "entries": 12345, "offences": 310, "refused": 3, "bans": 17, "banned": 12,
+            "jails": [{"name": "http-auth", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
+            "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
+                        {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
+                         "error": "permission denied"}],
+            "forged": [{"grammar": "sshd", "uid": 1000, "lines": 4}, {"grammar": "sshd", "uid": null, "lines": 1}],
+            "unmatched": [{"grammar": "sshd", "lines": 70, "templates": [
+                {"lines": 60, "last": "2023-11-14T22:13:20Z", "template": "Login of <user> from <ip>"},
+                {"lines": 2, "last": "2023-11-14T22:13:21Z", "template": "\u001b[2J <ip>"}]}],
+            "enforcement": {"mode": "kernel", "error": "set is full", "pending": 7,
+                            "repaired": "2023-11-14T22:13:20Z rules made again: 1",
+                            "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]},
+            "ledger": {"path": "/var/lib/banstream", "error": "disk is full", "bytes": 4096, "offences": 0, "bans": 0,
+                       "waiting": 99}
+        }"#;
+        prints(
+            &Ask::Status { remote: remote() },
+            body,
+            "
+banstream 0.1.0, up 3days 4h
+enforcement: set is full
+ledger: disk is full (bans and counts are in memory only)
+decided but not enforced: 7
+put right in the kernel: 2023-11-14T22:13:20Z rules made again: 1
+
+ENTRIES  OFFENCES  BANS  IN FORCE
+12345    310       17    12
+
+offences refused, for nobody knows who wrote the line: 3
+
+SOURCE    STATE    ENTRIES  UNATTESTED
+journald  running  12345    0
+socket    failed   20       9           permission denied
+
+JAIL       TRACKED  BANNED
+http-auth  0        0
+sshd       40       12
+
+SET         ELEMENTS  CAPACITY
+banstream4  12        1048576
+
+FORGED  UID    LINES
+sshd    1000   4
+sshd    other  1
+
+UNMATCHED  LINES  LAST                  LOOKS LIKE
+sshd       60     2023-11-14T22:13:20Z  Login of <user> from <ip>
+sshd       2      2023-11-14T22:13:21Z  \u{fffd}[2J <ip>
+",
+        );
+    }
+}
