@@ -159,7 +159,7 @@ pub enum Action {
         /// Where the configuration is.
         #[command(flatten)]
         files: Files,
-        /// Decide and log, but leave the kernel alone
+        /// Only observe, whatever the configuration says, and write no ledger
         #[arg(long)]
         dry_run: bool,
         /// Read lines from standard input as well

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::detect::{Growth, Jail, MANUAL, WIDE, Watch, Widen};
 use crate::engine::Unattested;
-use crate::model::{Offender, Span, Widths};
+use crate::model::{Mode, Offender, Span, Widths};
 
 pub use fault::Faults;
 use value::Ignored;
@@ -52,6 +52,8 @@ pub struct Config {
     pub growth: Growth,
     /// When a whole prefix is banned, if ever.
     pub widen: Option<Widen>,
+    /// Whether bans are carried out, where a jail does not say otherwise.
+    pub mode: Mode,
     /// The enabled jails, in the order of their names.
     pub jails: Vec<Jail>,
     /// Which journal to read, if any.
@@ -62,7 +64,7 @@ pub struct Config {
     pub control: Socket,
     /// Where to serve metrics besides the control socket, if anywhere.
     pub metrics: Option<SocketAddr>,
-    /// What to put bans into; `None` only decides and logs.
+    /// What to put bans into; `None` where all are only observed.
     pub enforce: Option<Enforce>,
 }
 
@@ -123,6 +125,15 @@ pub struct Enforce {
     pub ip6tables: String,
 }
 
+impl Config {
+    /// Only observes from here on, whatever the operator chose.
+    pub fn observe(&mut self) {
+        self.mode = Mode::Observe;
+        self.jails.iter_mut().for_each(|jail| jail.mode = Mode::Observe);
+        self.enforce = None;
+    }
+}
+
 impl Written<'_> {
     /// Where the grammars lie, which must be read before the rest can be checked.
     ///
@@ -166,6 +177,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let v6 = top.value("ipv6-prefix", value::whole(16..=128));
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
     let sentence = Sentence::read(top, Sentence::default());
+    let mode = top.value("mode", value::mode);
     let growth = top.table("growth", growth);
     let ledger = top.table("ledger", ledger);
     let widen = top.table("widen", |t| widen(t, v4, v6));
@@ -182,19 +194,22 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let control = top.table("control", listen);
     let metrics = top.table("metrics", |t| t.value("listen", value::unless_empty(value::socket_address)));
     let enforce = top.table("enforce", enforce);
-    let jails = top.tables("jail", |name, t| jail(name, t, sentence, grammars));
+    let jails = top.tables("jail", |name, t| jail(name, t, (sentence, mode), grammars));
     let (ignore, files) = split(ignore?);
     let mut ignore_files: Vec<_> = files.into_iter().map(|file| (None, file)).collect();
     let jails = jails?.into_iter().flatten().map(|(jail, files)| {
         ignore_files.extend(files.into_iter().map(|file| (Some(Arc::clone(&jail.name)), file)));
         jail
     });
+    let (jails, mode) = (jails.collect::<Vec<_>>(), mode?);
+    let enforces = mode == Mode::Enforce || jails.iter().any(|jail| jail.mode == Mode::Enforce);
     Some(Config {
         grammar_directory: grammar_directory?,
         state_directory: state_directory?,
         ledger: ledger?,
         ignore,
-        jails: jails.collect(),
+        mode,
+        jails,
         ignore_files,
         protect_logins: protect_logins?,
         trusted_proxies: trusted_proxies?,
@@ -206,7 +221,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
         socket: socket?,
         control: control?,
         metrics: metrics?,
-        enforce: enforce?,
+        enforce: enforce.filter(|_| enforces),
     })
 }
 
@@ -244,7 +259,7 @@ fn split(ignored: Vec<Ignored>) -> (Vec<Offender>, Vec<PathBuf>) {
 fn jail(
     name: &str,
     t: &mut Reader<'_, '_>,
-    inherited: Sentence,
+    (inherited, mode): (Sentence, Option<Mode>),
     grammars: &BTreeMap<String, Vec<String>>,
 ) -> Option<Option<(Jail, Vec<PathBuf>)>> {
     if !value::is_name(name) || name == MANUAL || name == WIDE {
@@ -260,6 +275,7 @@ fn jail(
     let known: Vec<&str> = watching.iter().flat_map(|grammar| headings(grammar)).collect();
     let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
     let sentence = Sentence::read(t, inherited);
+    let mode = t.value_or("mode", mode, value::mode);
     let ports = t.list("ports", value::ports);
     let ignore = t.list("ignoreip", value::ignored);
 
@@ -287,6 +303,7 @@ fn jail(
     let (ignore, files) = split(ignore?);
     let jail = Jail {
         name: name.into(),
+        mode: mode?,
         watches,
         max_retry: NonZeroU8::new(sentence.max_retry?)?,
         find_time: sentence.find_time?,
@@ -352,8 +369,7 @@ fn listen(t: &mut Reader<'_, '_>) -> Option<Socket> {
     Some(Socket { path: path?, group: group? })
 }
 
-fn enforce(t: &mut Reader<'_, '_>) -> Option<Option<Enforce>> {
-    let mode = t.value("mode", |v| value::one_of("`kernel` or `none`", &["kernel", "none"], v));
+fn enforce(t: &mut Reader<'_, '_>) -> Option<Enforce> {
     let set = t.value("set", value::name(24));
     let max_elements = t.value("max-elements", value::whole(1..=i64::from(u32::MAX)));
     let tables = ["raw", "mangle", "nat", "filter", "security"];
@@ -373,7 +389,7 @@ fn enforce(t: &mut Reader<'_, '_>) -> Option<Option<Enforce>> {
             "`REJECT` works in the table `filter` only (iptables-extensions(8))".to_owned(),
         );
     }
-    let enforce = Enforce {
+    Some(Enforce {
         set: set?,
         max_elements: NonZeroU32::new(max_elements?)?,
         table: table?.to_owned(),
@@ -381,8 +397,7 @@ fn enforce(t: &mut Reader<'_, '_>) -> Option<Option<Enforce>> {
         target: target?,
         iptables: iptables?,
         ip6tables: ip6tables?,
-    };
-    Some((mode? == "kernel").then_some(enforce))
+    })
 }
 
 #[cfg(test)]
@@ -450,6 +465,7 @@ mod tests {
         assert_eq!(names, ["ftp", "http-auth", "http-flood", "http-probe", "portscan", "sshd"]);
         let sshd = Jail {
             name: "sshd".into(),
+            mode: Mode::Enforce,
             watches: vec![
                 Watch { grammar: "dropbear".into(), headings: vec!["auth-failure".into()] },
                 Watch { grammar: "endlessh".into(), headings: vec!["preauth-abuse".into()] },
@@ -526,6 +542,21 @@ mod tests {
     }
 
     #[test]
+    fn a_jail_observes_where_it_or_all_do() {
+        let modes = |config: &Config| {
+            let of = |name| jail(config, name).mode.name();
+            format!("{} {} {} {}", config.mode.name(), of("sshd"), of("ftp"), config.enforce.is_some())
+        };
+        check(&["mode = 'observe'"], modes, "observe observe observe false".into());
+        check(&["jail.sshd.mode = 'observe'"], modes, "enforce observe enforce true".into());
+        check(
+            &["mode = 'observe'\njail.sshd.mode = 'enforce'"],
+            modes,
+            "observe enforce observe true".into(),
+        );
+    }
+
+    #[test]
     fn a_time_is_written_in_many_ways() {
         let ban = |config: &Config| jail(config, "sshd").ban_time.map(Span::as_secs_ceil);
         check(&["bantime = '10m'"], ban, Some(600));
@@ -594,8 +625,7 @@ mod tests {
     fn parts_can_be_turned_off() {
         let parts =
             |c: &Config| (c.journald.is_some(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some());
-        let off =
-            "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nenforce.mode = 'none'";
+        let off = "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nmode = 'observe'";
         check(&[], parts, (true, true, true, true));
         check(&[off], parts, (false, false, false, false));
     }
@@ -670,7 +700,7 @@ ban-time = '1h'
         wrong("findtme = 3", &["1:1: no key is called `findtme` here; did you mean `findtime`?"]);
         wrong("[jial.x]", &["1:2: no key is called `jial` here; did you mean `jail`?"]);
         wrong("growth.caps = '1w'", &["1:8: no key is called `caps` here; did you mean `cap`?"]);
-        let keys = "bantime enabled findtime grammars ignoreip maxretry offences ports";
+        let keys = "bantime enabled findtime grammars ignoreip maxretry mode offences ports";
         wrong(
             "jail.sshd.filter = 'x'",
             &[&format!("1:11: no key is called `filter` here; there are {keys}")],
@@ -773,8 +803,8 @@ ban-time = '1h'
     #[test]
     fn a_rule_that_iptables_would_not_take_is_refused() {
         wrong(
-            "enforce.mode = 'kernal'",
-            &["1:16: `mode` wants `kernel` or `none`, not `kernal`; did you mean `kernel`?"],
+            "mode = 'enforced'",
+            &["1:8: `mode` wants `enforce` or `observe`, not `enforced`; did you mean `enforce`?"],
         );
         wrong(
             "enforce.set = '-x'",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use why::{BanWhy, JailWhy, Why};
 
-use crate::model::{Allowance, Ban, Kind, Offender, Port, Span, Timestamp};
+use crate::model::{Allowance, Ban, Kind, Mode, Offender, Port, Span, Timestamp};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,9 @@ pub struct Status {
     pub bans: u64,
     /// Bans in force now, those of earlier runs included.
     pub banned: u64,
+    /// How many of these are only observed.
+    #[serde(default)]
+    pub observed: u64,
     /// The enabled jails.
     pub jails: Vec<JailStatus>,
     /// The sources that are configured.
@@ -128,6 +131,9 @@ pub struct Status {
 pub struct JailStatus {
     /// Its name.
     pub name: String,
+    /// Whether its bans are carried out.
+    #[serde(default)]
+    pub mode: Mode,
     /// How many offenders it watches at the moment.
     pub tracked: u64,
     /// How many offences stand in their windows.
@@ -197,7 +203,7 @@ pub enum SourceState {
 /// How enforcement is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnforcementStatus {
-    /// `kernel`, or `none` where bans are only decided and logged.
+    /// `kernel`, or `none` where all bans are only observed.
     pub mode: String,
     /// The kernel's sets.
     pub sets: Vec<SetStatus>,
@@ -248,6 +254,9 @@ pub struct BanLine {
     pub jail: String,
     /// Threshold, command or prefix.
     pub kind: Kind,
+    /// Whether it is carried out.
+    #[serde(default)]
+    pub mode: Mode,
     /// The ports it is limited to, such as `22/tcp`; all where empty.
     pub ports: Vec<String>,
     /// Since when, as RFC 3339 writes it.
@@ -269,6 +278,7 @@ impl BanLine {
             address: ban.offender,
             jail: ban.jail.to_string(),
             kind: ban.kind,
+            mode: ban.mode,
             ports: ban.ports.iter().map(Port::to_string).collect(),
             since: rfc3339(ban.since),
             until: ban.until.map(rfc3339),
@@ -327,6 +337,7 @@ mod tests {
             offender: "2001:db8::/64".parse().unwrap(),
             jail: "sshd".into(),
             kind: Kind::Auto,
+            mode: Mode::Observe,
             ports: [Port { protocol: crate::model::Protocol::Tcp, number: 22 }].into(),
             since: Timestamp::from_secs(1_700_000_000),
             until: Some(Timestamp::from_secs(1_700_003_600)),
@@ -334,7 +345,7 @@ mod tests {
             reason: "5 auth-failure".into(),
         };
         let line = BanLine::new(&ban, Timestamp::from_micros(1_700_000_000_500_000));
-        let head = r#""address":"2001:db8::/64","jail":"sshd","kind":"auto","ports":["22/tcp"],"since":"2023-11-14T22:13:20Z""#;
+        let head = r#""address":"2001:db8::/64","jail":"sshd","kind":"auto","mode":"observe","ports":["22/tcp"],"since":"2023-11-14T22:13:20Z""#;
         let ends = r#""until":"2023-11-14T23:13:20Z","left":3600,"times":2,"reason":"5 auth-failure""#;
         check(Reply::Bans(vec![line]), &format!("[{{{head},{ends}}}]"));
         let line = BanLine::new(&Ban { until: None, ..ban }, Timestamp::default());

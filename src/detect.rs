@@ -25,7 +25,8 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
 use crate::model::{
-    Ban, Decision, GrammarId, HeadingId, Kind, Offence, Offender, Port, Prefixes, Span, Timestamp, Widths,
+    Ban, Decision, GrammarId, HeadingId, Kind, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
+    Widths,
 };
 pub use account::{Account, MOST, Standing};
 pub use allow::{Guard, List};
@@ -48,6 +49,8 @@ pub use trace::{Left, Trace};
 pub struct Jail {
     /// Its name: letters, digits, `-`, `_` and `.`, so it can stand in a metric's label.
     pub name: Arc<str>,
+    /// Whether its bans are carried out. Where they are not, they change nothing for other jails.
+    pub mode: Mode,
     /// Which offences it counts; at least one, no grammar twice.
     pub watches: Vec<Watch>,
     /// How many offences earn a ban.
@@ -87,6 +90,8 @@ pub struct Growth {
 /// What a detector is told by its operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// Whether bans on prefixes are carried out. They come of jails of the same mode.
+    pub mode: Mode,
     /// The jails, no two of one name.
     pub jails: Vec<Jail>,
     /// Who is never banned by any jail, and why.
@@ -201,23 +206,43 @@ impl Detector {
     }
 
     /// Goes on under other settings: bans stay, and so do the counts of jails that are still there by name.
-    /// What comes back are the bans lifted because a list now protects their offender.
+    /// What comes back is what [`review`](Self::review) found.
     pub fn reconfigure(&mut self, settings: Settings, grammars: &Grammars) -> Vec<Decision> {
         self.settings = settings;
         let before = std::mem::take(&mut self.cells);
         self.settle(before, grammars);
-        self.lift_protected()
+        self.review()
     }
 
-    /// Lifts the jails' bans on those whom a list protects, and forgets that they had any.
-    pub fn lift_protected(&mut self) -> Vec<Decision> {
+    /// Lifts the jails' bans on those whom a list protects, and forgets that they had any; and lays the others anew
+    /// whose jail has another mode by now.
+    pub fn review(&mut self) -> Vec<Decision> {
         let protected =
             |ban: &&Ban| ban.kind != Kind::Manual && self.protector(ban.offender, &ban.jail).is_some();
         let lifted: Vec<_> =
             self.bans.iter().filter(protected).map(|ban| (ban.offender, Arc::clone(&ban.jail))).collect();
         let lifted = lifted.into_iter().filter_map(|(offender, jail)| self.bans.remove(offender, &jail));
         let lifted = lifted.collect();
-        self.pardon(lifted)
+        let mut decisions = self.pardon(lifted);
+        let others: Vec<Ban> = self.bans.iter().filter(|ban| self.mode(ban) != ban.mode).cloned().collect();
+        for ban in others {
+            let anew = self.bans.insert(Ban { mode: self.mode(&ban), ..ban.clone() });
+            decisions.extend([Decision::Unban(ban), Decision::Ban(anew)]);
+        }
+        decisions
+    }
+
+    /// Whether a ban is to be carried out: as its jail says, and an operator's where any are. That of a jail which is
+    /// gone stays what it was.
+    fn mode(&self, ban: &Ban) -> Mode {
+        let enforces = |cell: &Cell| cell.jail.mode == Mode::Enforce;
+        match self.cells.iter().find(|cell| cell.jail.name == ban.jail) {
+            Some(cell) => cell.jail.mode,
+            None if ban.kind == Kind::Wide => self.settings.mode,
+            None if self.settings.mode == Mode::Observe && !self.cells.iter().any(enforces) => Mode::Observe,
+            None if ban.kind == Kind::Manual && *ban.jail == *MANUAL => Mode::Enforce,
+            None => ban.mode,
+        }
     }
 
     fn settle(&mut self, before: Vec<Cell>, grammars: &Grammars) {
@@ -296,12 +321,13 @@ impl Detector {
     fn count(&mut self, number: usize, offence: &Offence, offender: Offender, seen: &mut Seen) -> bool {
         let Some(cell) = self.cells.get_mut(number) else { return false };
         let wide = self.settings.widen.map(|rule| Offender::behind(offender.address(), rule.widths));
+        let wide = wide.filter(|_| cell.jail.mode == self.settings.mode);
         if self.bans.holds(offender, &cell.jail.name)
             || wide.is_some_and(|wide| self.bans.shuts(wide, WIDE, &cell.jail.ports))
         {
             seen.banned_already += 1;
             let jail = &cell.jail.name;
-            if self.bans.is_in_vain(offender, jail, offence.time) {
+            if cell.jail.mode == Mode::Enforce && self.bans.is_in_vain(offender, jail, offence.time) {
                 seen.ineffective.push((offender, Arc::clone(jail)));
             }
             return false;
@@ -378,7 +404,12 @@ impl Detector {
         let Some(cell) = self.cells.get_mut(number) else { return };
         cell.windows.forget(offender);
         let jail = cell.jail.clone();
-        let login = |logins: &mut Logins| logins.forgive(offender, at, self.settings.protect_logins);
+        let span = self.settings.protect_logins;
+        let login = |logins: &mut Logins| match jail.mode {
+            Mode::Enforce => logins.forgive(offender, at, span),
+            // What is forgiven here is not to be used up there.
+            Mode::Observe => logins.last(offender, at, span),
+        };
         let by = self.protector(offender, &jail.name);
         if let Some(by) = by.or_else(|| login(&mut self.logins).map(Guard::Login)) {
             seen.spared.push(Spared { offender, jail: jail.name, by });
@@ -390,6 +421,7 @@ impl Detector {
             offender,
             jail: jail.name,
             kind: Kind::Auto,
+            mode: jail.mode,
             ports: jail.ports,
             since: at,
             until,
@@ -402,7 +434,7 @@ impl Detector {
         }
         let ban = self.impose(ban);
         seen.decisions.push(Decision::Ban(ban));
-        let rule = self.settings.widen;
+        let rule = self.settings.widen.filter(|_| jail.mode == self.settings.mode);
         let neighbours = rule.and_then(|rule| Some((rule, self.neighbours.count(offender, at, &rule)?)));
         if let Some((rule, banned)) = neighbours {
             self.widen(&rule, &banned, at, seen);
@@ -421,7 +453,8 @@ impl Detector {
             seen.spared.push(Spared { offender: wide, jail: WIDE.into(), by });
             return;
         }
-        let folded: Vec<Ban> = banned.iter().flat_map(|offender| self.bans.fold(*offender)).collect();
+        let folded: Vec<Ban> =
+            banned.iter().flat_map(|offender| self.bans.fold(*offender, self.settings.mode)).collect();
         if folded.is_empty() {
             return;
         }
@@ -436,8 +469,9 @@ impl Detector {
         ports.dedup();
         let (times, until) = self.sentence(wide, WIDE, longest, at);
         let reason = format!("{} offenders banned within {}", banned.len(), rule.within).into();
-        let (jail, ports) = (WIDE.into(), ports.into());
-        let ban = Ban { offender: wide, jail, kind: Kind::Wide, ports, since: at, until, times, reason };
+        let (jail, mode, ports) = (WIDE.into(), self.settings.mode, ports.into());
+        let ban =
+            Ban { offender: wide, jail, kind: Kind::Wide, mode, ports, since: at, until, times, reason };
         let ban = self.impose(ban);
         seen.decisions.push(Decision::Ban(ban));
         seen.decisions.extend(folded.into_iter().map(Decision::Unban));
@@ -527,7 +561,7 @@ impl Detector {
             return Err(by);
         }
         let ban = manual(offender, now, span.map(|span| now + span), reason);
-        Ok(Decision::Ban(self.bans.insert(ban)))
+        Ok(Decision::Ban(self.bans.insert(Ban { mode: self.mode(&ban), ..ban })))
     }
 
     /// Lifts the bans on all offenders inside `target`, and forgets that they had any.
@@ -573,6 +607,11 @@ impl Detector {
         self.bans.iter()
     }
 
+    /// Those of them that are carried out.
+    pub fn enforced(&self) -> impl Iterator<Item = &Ban> {
+        self.bans().filter(|ban| ban.mode == Mode::Enforce)
+    }
+
     /// How many offenders are banned, by whatever jails.
     pub fn offenders(&self) -> usize {
         self.bans.offenders()
@@ -581,6 +620,11 @@ impl Detector {
     /// How many bans are in force.
     pub fn banned(&self) -> usize {
         self.bans.len()
+    }
+
+    /// How many of them are only observed.
+    pub fn observed(&self) -> usize {
+        self.bans.observed()
     }
 
     /// How many offenders are watched.
@@ -602,8 +646,8 @@ impl Detector {
 
 /// A ban by hand, on all ports.
 pub fn manual(offender: Offender, since: Timestamp, until: Option<Timestamp>, reason: &str) -> Ban {
-    let (jail, ports) = (MANUAL.into(), [].into());
-    Ban { offender, jail, kind: Kind::Manual, ports, since, until, times: 1, reason: reason.into() }
+    let (jail, mode, ports) = (MANUAL.into(), Mode::Enforce, [].into());
+    Ban { offender, jail, kind: Kind::Manual, mode, ports, since, until, times: 1, reason: reason.into() }
 }
 
 #[cfg(test)]

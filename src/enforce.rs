@@ -1,7 +1,7 @@
 //! Carries decisions out: a few kernel sets hold who is banned, and one firewall rule refers to them all.
 //!
 //! It stands apart so that the rest of the program deals in values ([`Change`]) and never sees netlink or
-//! iptables, and so that `--dry-run` and tests can put another [`Firewall`] in the kernel's place.
+//! iptables, and so that a dry run and tests can put another [`Firewall`] in the kernel's place.
 //!
 //! Nothing here knows jails, grammars or the ledger, how long a ban ought to last, or why there is one.
 
@@ -203,7 +203,7 @@ pub struct SetSize {
     pub configured: u32,
 }
 
-/// A firewall that does nothing, for `--dry-run` and `enforce = "none"`.
+/// A firewall that does nothing, for where bans are only observed.
 #[derive(Debug)]
 pub struct DryRun;
 

@@ -392,13 +392,14 @@ mod tests {
     use crate::detect::Growth;
     use crate::entry::Format;
     use crate::grammar::Lists;
-    use crate::model::{Span, Widths};
+    use crate::model::{Mode, Span, Widths};
 
     const GRAMMAR: &str =
         "program: app\nx:\n    failed <user> from <ip>\ntest:\n    - welcome bob from 192.0.2.1\n";
 
     fn settings() -> Settings {
         Settings {
+            mode: Mode::Enforce,
             jails: Vec::new(),
             ignore: Vec::new(),
             protect_logins: Span::ZERO,

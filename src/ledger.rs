@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 use crate::config::Retention;
 use crate::detect::{LOGINS, Left, Login, Session, Trace};
 use crate::grammar::Grammars;
-use crate::model::{self, Allowance, Ban, Decision, GrammarId, Offender, Span, Timestamp};
+use crate::model::{self, Allowance, Ban, Decision, GrammarId, Mode, Offender, Span, Timestamp};
 
 pub use page::{Client, Memory, Page};
 
@@ -99,7 +99,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -149,6 +149,7 @@ const MIGRATIONS: [&str; 4] = [
         forgiven INTEGER NOT NULL, -- bans withheld
         since    INTEGER NOT NULL -- microseconds; from when on those are counted
     ) WITHOUT ROWID;",
+    "ALTER TABLE ban ADD COLUMN mode TEXT NOT NULL DEFAULT 'enforce';",
 ];
 
 /// How many clients are remembered.
@@ -250,7 +251,8 @@ impl Ledger {
     ///
     /// The file cannot be read.
     pub fn memory(&self, grammars: &Grammars) -> Result<Memory, LedgerError> {
-        let sql = "SELECT offender, jail, kind, ports, since, until, times, reason FROM ban ORDER BY since";
+        let sql =
+            "SELECT offender, jail, kind, ports, since, until, times, reason, mode FROM ban ORDER BY since";
         let bans = self.connection.prepare(sql)?.query_map([], ban)?.collect::<Result<_, _>>()?;
         let sql = "SELECT offender, jail, time, grammar, pid, window, session FROM offence
                    WHERE window <> 'past' ORDER BY id";
@@ -437,7 +439,7 @@ fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Res
 }
 
 fn write_ban(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError> {
-    let sql = "INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let sql = "INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     transaction.prepare_cached(sql)?.execute(params![
         ban.offender.to_string(),
         &*ban.jail,
@@ -446,7 +448,8 @@ fn write_ban(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError
         ban.since.as_micros(),
         ban.until.map(Timestamp::as_micros),
         ban.times,
-        &*ban.reason
+        &*ban.reason,
+        ban.mode.name(),
     ])?;
     Ok(())
 }
@@ -508,6 +511,7 @@ fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
             "wide" => model::Kind::Wide,
             _ => model::Kind::Auto,
         },
+        mode: if row.get_ref(8)?.as_str()? == "observe" { Mode::Observe } else { Mode::Enforce },
         ports,
         since: Timestamp::from_micros(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),

@@ -49,6 +49,7 @@ impl Loaded {
         }
         let proxies = config.trusted_proxies.iter().map(|who| (*who, List::Proxy));
         Settings {
+            mode: config.mode,
             jails,
             ignore: ignore.into_iter().map(|who| (who, List::Ignored)).chain(proxies).collect(),
             protect_logins: config.protect_logins,

@@ -70,11 +70,11 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         None,
         "Times that the clock jumped by 5 s or more, or the machine slept.",
     ),
-    ("banstream_bans_total", None, "Bans decided, by jail and kind."),
+    ("banstream_bans_total", None, "Bans decided, by jail, kind and mode."),
     ("banstream_bans_spared_total", None, "Bans that were earned and withheld, by jail and what protects."),
     ("banstream_logins_total", None, "Logins that went well, by grammar."),
     ("banstream_unbans_total", None, "Bans that ended, by reason."),
-    ("banstream_bans_active", None, "Bans in force."),
+    ("banstream_bans_active", None, "Bans in force, and those that are only observed, by mode."),
     ("banstream_offenders_tracked", None, "Offenders that a jail watches."),
     (
         "banstream_enforce_seconds",

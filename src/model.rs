@@ -432,6 +432,27 @@ impl Kind {
     }
 }
 
+/// Whether bans are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are decided, counted, logged and listed, and keep nobody out.
+    Observe,
+}
+
+impl Mode {
+    /// Its name, in the configuration, in metrics and in the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// A ban: who, where, how long, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ban {
@@ -441,6 +462,8 @@ pub struct Ban {
     pub jail: Arc<str>,
     /// Threshold, command or prefix.
     pub kind: Kind,
+    /// Whether it is carried out.
+    pub mode: Mode,
     /// The ports it is limited to; all where empty.
     pub ports: Arc<[Port]>,
     /// Since when.
@@ -480,6 +503,15 @@ pub enum Decision {
     Ban(Ban),
     /// Let this ban's offender in again.
     Unban(Ban),
+}
+
+impl Decision {
+    /// The ban that it is about.
+    pub fn ban(&self) -> &Ban {
+        match self {
+            Self::Ban(ban) | Self::Unban(ban) => ban,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ use crate::enforce::{
 use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::ledger::Page;
-use crate::load::{self, Loaded};
+use crate::load::{self, LoadError, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Ban, Decision, Offender, Span, Timestamp};
 use crate::socket;
@@ -68,10 +68,21 @@ use surroundings::Surroundings;
 pub struct Options {
     /// The configuration; the usual place if `None`.
     pub config: Option<PathBuf>,
-    /// Decide and log, but leave the kernel alone.
+    /// Only observe, whatever the configuration says, and leave no trace.
     pub dry_run: bool,
     /// Read lines from standard input as well.
     pub stdin: bool,
+}
+
+impl Options {
+    /// What is in force, as far as it is sound.
+    fn load(&self) -> Result<Loaded, LoadError> {
+        let mut loaded = load::load(self.config.as_deref())?;
+        if self.dry_run {
+            loaded.config.observe();
+        }
+        Ok(loaded)
+    }
 }
 
 /// Batches and commands that wait to be handled; whoever has more waits.
@@ -89,7 +100,7 @@ const RUNNING: &str = "running";
 /// It cannot begin: the configuration is wrong, the kernel refuses, or another daemon has the control socket.
 /// Nothing that happens later ends it.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let loaded = load::load(options.config.as_deref())?;
+    let loaded = options.load()?;
     std::thread::Builder::new().name("log".to_owned()).spawn(logging::start(log::LevelFilter::Info))?;
     loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -106,12 +117,12 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
-    let make_firewall = || firewall(options, config.enforce.as_ref());
+    let make_firewall = || firewall(config.enforce.as_ref());
     let mut firewall = make_firewall()?;
     let prepared = firewall.prepare(Displaced::Move);
-    let prepared = prepared.context("no ban can be enforced (try --dry-run to only decide and log)")?;
+    let prepared = prepared.context("no ban can be enforced (`mode = \"observe\"` only decides and logs)")?;
     prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
-    let health = Health::new(mode(options, config.enforce.as_ref()));
+    let health = Health::new(mode(config.enforce.as_ref()));
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
 
@@ -142,7 +153,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
 
     // Whoever was banned is kept out before anybody is told that we run, and before anything is read.
     let mut enforcer = Enforcer::new(firewall, Voice::new(&metrics, &health, Keeper::Enforcer));
-    enforcer.begin(engine.detector().bans());
+    enforcer.begin(engine.detector().enforced());
     let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
     let watcher = Watcher::new(make_firewall()?, Voice::new(&metrics, &health, Keeper::Watcher));
     let (firewalls, renewed) = threads::channel();
@@ -276,12 +287,12 @@ fn spawn<T: Send + 'static>(
 }
 
 /// What `status` calls the way bans are enforced.
-fn mode(options: &Options, enforce: Option<&Enforce>) -> &'static str {
-    if options.dry_run || enforce.is_none() { "none" } else { "kernel" }
+fn mode(enforce: Option<&Enforce>) -> &'static str {
+    if enforce.is_some() { "kernel" } else { "none" }
 }
 
-fn firewall(options: &Options, enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
-    let Some(enforce) = enforce.filter(|_| !options.dry_run) else { return Ok(Box::new(DryRun)) };
+fn firewall(enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
+    let Some(enforce) = enforce else { return Ok(Box::new(DryRun)) };
     Ok(Box::new(Kernel::open(Settings::of(enforce))?))
 }
 

@@ -428,7 +428,7 @@ impl Lab {
             socket.path = 'DIR/ingest.sock'
             control.path = 'DIR/control.sock'
             metrics.listen = ''
-            enforce.mode = 'none'";
+            mode = 'observe'";
         let text = text.replace("DIR", lab.path("").display().to_string().trim_end_matches('/'));
         fs::write(lab.path("config.toml"), format!("{config}\n{text}")).unwrap();
         lab

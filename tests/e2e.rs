@@ -89,7 +89,7 @@ fn as_many_attempts_as_were_made(log: &str, ks: &[usize], more: &[&str]) {
     let _daemon = lab.start("");
     for &k in ks {
         lab.write_config(&format!(
-            "maxretry = {k}\njail.http-probe.maxretry = {k}\njail.http-flood.maxretry = {k}\nenforce.mode = 'none'\n"
+            "maxretry = {k}\njail.http-probe.maxretry = {k}\njail.http-flood.maxretry = {k}\nmode = 'observe'\n"
         ));
         lab.sh("banstream reload");
         // Each way has a source of its own, called so in a list of bans.
@@ -488,7 +488,7 @@ fn the_doctor_finds_each_fault_by_name() {
     lab.sh("ipset destroy banstream6");
     finds(&["set-missing", "rule-missing", "no-daemon"]);
     lab.sh("printf '[Journal]\\nRateLimitIntervalSec=30s\\nRateLimitBurst=5\\n' >/etc/systemd/journald.conf.d/z.conf");
-    let _daemon = lab.start("[enforce]\nmode = 'none'\n");
+    let _daemon = lab.start("mode = 'observe'\n");
     lab.wait_until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
     finds(&["not-enforced", "journald-rate-limit"]);
 }
@@ -497,7 +497,7 @@ fn the_doctor_finds_each_fault_by_name() {
 #[ignore = "needs root and servers: contrib/test"]
 fn a_dry_run_leaves_the_kernel_alone() {
     let lab = Lab::up("journald");
-    let _daemon = lab.start("[enforce]\nmode = 'none'\n");
+    let _daemon = lab.start("mode = 'observe'\n");
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
     lab.wait_until("the ban is decided", || lab.sh("banstream bans --json").contains("198.51.100.1"));
     assert_eq!(lab.sh("ipset list -n; iptables -t raw -S | grep -c set || true"), "0\n");

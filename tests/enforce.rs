@@ -22,7 +22,7 @@ use banstream::enforce::{
 };
 use banstream::grammar::Grammars;
 use banstream::ledger::{Ledger, Page};
-use banstream::model::{Ban, Decision, Kind, Port, Protocol, Span, Timestamp};
+use banstream::model::{Ban, Decision, Kind, Mode, Port, Protocol, Span, Timestamp};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
@@ -75,6 +75,7 @@ fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
         offender: offender.parse().unwrap(),
         jail: Arc::from("ssh"),
         kind: Kind::Auto,
+        mode: Mode::Enforce,
         ports: ports.into(),
         since: Timestamp::default(),
         until: seconds.map(|seconds| Timestamp::default() + Span::from_secs(seconds)),
@@ -821,6 +822,43 @@ fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
         }
         flood.check("the rule was moved");
         assert_eq!(sh("ipset list -t other4 | grep entries"), "Number of entries: 20002\n");
+    });
+}
+
+#[test]
+fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
+    in_namespace(|| {
+        let observe = "\n[jail.sshd]\nmode = 'observe'";
+        let of =
+            |jail: &str, offender| Ban { jail: jail.into(), kind: Kind::Auto, ..lasting(offender, 3600) };
+        let bans = [
+            of("sshd", "192.0.2.1"),
+            of("ftp", "192.0.2.2"),
+            of("sshd", "192.0.2.3"),
+            of("ftp", "192.0.2.3"),
+        ];
+        let mut daemon = Daemon::new(observe).with_ledger(bans);
+        let to = UdpSocket::bind("192.0.2.200:0").unwrap();
+        let pass = || [1, 2, 3].map(|n| passes(&format!("192.0.2.{n}"), &to));
+        daemon.start();
+        soon("the jail observes", || pass() == [true, false, false]);
+        let bans = daemon.tell("bans");
+        assert_eq!((bans.matches("sshd (observed)").count(), bans.lines().count()), (2, 5), "{bans}");
+        assert!(
+            daemon.tell("why 192.0.2.1").starts_with("192.0.2.1 is not banned\n\n192.0.2.1 would be banned")
+        );
+        daemon.reload("");
+        soon("the jail enforces", || pass() == [false; 3]);
+        let flood = Flood::from(&["192.0.2.2", "192.0.2.3"]);
+        daemon.reload(observe);
+        soon("the jail observes again", || pass() == [true, false, false]);
+        flood.check("another jail bans them");
+        daemon.end("KILL");
+        daemon.start();
+        soon("it still does", || pass() == [true, false, false]);
+        daemon.tell("unban 192.0.2.3");
+        daemon.tell("ban 192.0.2.1");
+        assert_eq!(pass(), [false, false, true]);
     });
 }
 

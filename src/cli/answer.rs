@@ -17,7 +17,7 @@ use crate::control::client::{self, Answer};
 use crate::control::{
     AllowLine, BanLine, BanWhy, Command, JailWhy, SourceState, Status, Target, TemplateStatus, Why,
 };
-use crate::model::Span;
+use crate::model::{Mode, Span};
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -109,6 +109,8 @@ fn status(status: &Status) -> String {
     let mut text = format!("banstream {}, up {}\n", status.version, short(status.uptime));
     if status.enforcement.mode == "none" {
         text += "bans are decided and logged, not enforced\n";
+    } else if status.observed > 0 {
+        text += &format!("bans that are only observed: {}\n", status.observed);
     }
     if let Some(error) = &status.enforcement.error {
         text += &format!("{}\n", painted(BAD, &format!("enforcement: {}", plain(error))));
@@ -135,8 +137,11 @@ fn status(status: &Status) -> String {
     });
     text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
     let jails = status.jails.iter();
-    let jails = jails.map(|jail| [jail.name.clone(), jail.tracked.to_string(), jail.banned.to_string()]);
-    text += &table(["JAIL", "TRACKED", "BANNED"], jails);
+    let jails = jails.map(|jail| {
+        let mode = if jail.mode == Mode::Observe { "only observes" } else { "" };
+        [jail.name.clone(), jail.tracked.to_string(), jail.banned.to_string(), mode.to_owned()]
+    });
+    text += &table(["JAIL", "TRACKED", "BANNED", ""], jails);
     let sets = status.enforcement.sets.iter();
     let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
     text += &table(["SET", "ELEMENTS", "CAPACITY"], sets);
@@ -164,7 +169,8 @@ fn bans(bans: &[BanLine]) -> String {
         let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
         let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
         let (address, times) = (ban.address.to_string(), ban.times.to_string());
-        [address, ban.jail.clone(), ends, times, ports, ban.reason.clone()]
+        let observed = if ban.mode == Mode::Observe { " (observed)" } else { "" };
+        [address, format!("{}{observed}", ban.jail), ends, times, ports, ban.reason.clone()]
     });
     let table = table(["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"], rows);
     if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
@@ -182,7 +188,8 @@ fn why(why: &Why) -> String {
         let ports =
             if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
         let until = ban.until.as_deref().unwrap_or("it is lifted");
-        text += &format!("\n{address} is banned{ports} by {jail}, since {since}, until {until}\n");
+        let is = if ban.mode == Mode::Observe { "would be" } else { "is" };
+        text += &format!("\n{address} {is} banned{ports} by {jail}, since {since}, until {until}\n");
         if !ban.reason.is_empty() {
             text += &format!("  for: {}\n", plain(&ban.reason));
         }
@@ -357,6 +364,9 @@ ADDRESS    ENDS       COMMENT
             {"address": "192.0.2.1", "jail": "sshd", "kind": "auto", "ports": ["22/tcp", "2222/tcp"],
              "since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z", "left": 552, "times": 2,
              "reason": "5 auth-failure"},
+            {"address": "192.0.2.1", "jail": "ftp", "kind": "auto", "mode": "observe", "ports": [],
+             "since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z", "left": 552, "times": 1,
+             "reason": "5 auth-failure"},
             {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [],
              "since": "2023-11-14T22:13:20Z", "until": null, "left": null, "times": 1,
              "reason": "\u001b[2J"}
@@ -365,9 +375,10 @@ ADDRESS    ENDS       COMMENT
             &ask,
             body,
             "
-ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
-192.0.2.1      sshd    in 9m 12s  2      22/tcp 2222/tcp  5 auth-failure
-2001:db8::/32  manual  never      1      all              \u{fffd}[2J
+ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
+192.0.2.1      sshd            in 9m 12s  2      22/tcp 2222/tcp  5 auth-failure
+192.0.2.1      ftp (observed)  in 9m 12s  1      all              5 auth-failure
+2001:db8::/32  manual          never      1      all              \u{fffd}[2J
 ",
         );
     }
@@ -377,7 +388,7 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
         let body = r#"{
             "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
             "entries": 12345, "offences": 310, "refused": 3, "bans": 17, "banned": 12,
-            "jails": [{"name": "http-auth", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
+            "observed": 4, "jails": [{"name": "http-auth", "mode": "observe", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
             "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
                         {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
                          "error": "permission denied"}],
@@ -396,6 +407,7 @@ ADDRESS        JAIL    ENDS       TIMES  PORTS            REASON
             body,
             "
 banstream 0.1.0, up 3days 4h
+bans that are only observed: 4
 enforcement: set is full
 ledger: disk is full (bans and counts are in memory only)
 decided but not enforced: 7
@@ -411,7 +423,7 @@ journald  running  12345    0
 socket    failed   20       9           permission denied
 
 JAIL       TRACKED  BANNED
-http-auth  0        0
+http-auth  0        0       only observes
 sshd       40       12
 
 SET         ELEMENTS  CAPACITY

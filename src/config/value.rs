@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::written::{Unwanted, nearest};
-use crate::model::{Offender, Port, Protocol, Span};
+use crate::model::{Mode, Offender, Port, Protocol, Span};
 
 /// What is wanted, and what stands there instead.
 fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
@@ -32,6 +32,13 @@ fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
 /// `true` or `false`.
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Unwanted> {
     value.as_bool().ok_or_else(|| wants("`true` or `false`", value))
+}
+
+/// Whether bans are carried out.
+pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, Unwanted> {
+    let modes = [Mode::Enforce, Mode::Observe];
+    let name = one_of("`enforce` or `observe`", &modes.map(Mode::name), value)?;
+    Ok(modes.into_iter().find(|mode| mode.name() == name).unwrap_or_default())
 }
 
 /// A whole number within these bounds.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{BanLine, rfc3339};
 use crate::detect::{Account, Guard, Standing};
-use crate::model::{Offender, Timestamp};
+use crate::model::{Mode, Offender, Timestamp};
 
 /// Why an address is banned, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Why {
     pub address: Offender,
     /// Whom the jails hold to account for it.
     pub offender: Offender,
-    /// Whether a ban covers it.
+    /// Whether a ban covers it that is carried out.
     pub banned: bool,
     /// The bans on it, on what lies around it, and on what lies in it; at most 100.
     pub bans: Vec<BanWhy>,
@@ -75,7 +75,7 @@ impl Why {
         Self {
             address,
             offender: account.offender,
-            banned: bans.clone().any(|(ban, _)| ban.offender.contains(address)),
+            banned: bans.clone().any(|(ban, _)| ban.mode == Mode::Enforce && ban.offender.contains(address)),
             bans: bans
                 .map(|(ban, reckoning)| BanWhy {
                     ban: BanLine::new(ban, now),

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use hashbrown::HashMap;
 
-use crate::model::{Ban, Kind, Offender, Port, Span, Timestamp};
+use crate::model::{Ban, Kind, Mode, Offender, Port, Span, Timestamp};
 
 /// Who is banned. An offender has at most one ban from each jail.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ pub(super) struct Bans {
     /// When to look whose ban has ended; a ban that was lifted or replaced leaves its entry behind.
     ends: BinaryHeap<Reverse<(Timestamp, Offender)>>,
     count: usize,
+    /// How many of these are only observed.
+    observed: usize,
     /// Bans that were found to be in vain, by offender, with since when they are in force.
     in_vain: BTreeSet<(Timestamp, Offender)>,
 }
@@ -32,6 +34,16 @@ const MOST_IN_VAIN: usize = 10_000;
 impl Bans {
     pub(super) fn len(&self) -> usize {
         self.count
+    }
+
+    pub(super) fn observed(&self) -> usize {
+        self.observed
+    }
+
+    /// No longer counts these.
+    fn uncount(&mut self, gone: &[Ban]) {
+        self.count -= gone.len();
+        self.observed -= gone.iter().filter(|ban| ban.mode == Mode::Observe).count();
     }
 
     /// All bans, in no particular order.
@@ -66,26 +78,33 @@ impl Bans {
         true
     }
 
-    /// Takes out all bans on this offender; none where one is an operator's, which shares its elements with the others.
-    pub(super) fn fold(&mut self, offender: Offender) -> Vec<Ban> {
-        let manual = |bans: &Vec<Ban>| bans.iter().any(|ban| ban.kind == Kind::Manual);
-        if self.by_offender.get(&offender).is_none_or(manual) {
+    /// Takes out all bans of this mode on this offender; none where one is an operator's, which shares its elements with
+    /// the others.
+    pub(super) fn fold(&mut self, offender: Offender, mode: Mode) -> Vec<Ban> {
+        let Some(bans) = self.by_offender.get_mut(&offender) else { return Vec::new() };
+        if bans.iter().any(|ban| ban.kind == Kind::Manual) {
             return Vec::new();
         }
-        let folded = self.by_offender.remove(&offender).unwrap_or_default();
-        self.count -= folded.len();
+        let folded: Vec<Ban> = bans.extract_if(.., |ban| ban.mode == mode).collect();
+        if bans.is_empty() {
+            self.by_offender.remove(&offender);
+        }
+        self.uncount(&folded);
         folded
     }
 
     /// Puts a ban in force, in place of an earlier one of the same jail.
     ///
     /// A ban never shortens one of another jail on a port that both shut, for in the kernel they are one element: it
-    /// lasts at least as long as that. What comes back is the ban as it is in force.
+    /// lasts at least as long as that. One that is only observed is not in the kernel, and has nothing to do with others.
+    /// What comes back is the ban as it is in force.
     pub(super) fn insert(&mut self, mut ban: Ban) -> Ban {
         // Most have one. Room for four, as `push` makes it, would be 260 bytes more for each.
         let bans = self.by_offender.entry(ban.offender).or_insert_with(|| Vec::with_capacity(1));
-        let shares =
-            |other: &Ban| other.ports == ban.ports || other.ports.iter().any(|port| ban.ports.contains(port));
+        let shares = |other: &Ban| {
+            [ban.mode, other.mode] == [Mode::Enforce; 2]
+                && (other.ports == ban.ports || other.ports.iter().any(|port| ban.ports.contains(port)))
+        };
         let others: Vec<Option<Timestamp>> = bans
             .iter()
             .filter(|other| other.jail != ban.jail && shares(other))
@@ -97,10 +116,11 @@ impl Bans {
                 _ => None,
             };
         }
-        let before = bans.len();
-        bans.retain(|other| other.jail != ban.jail);
+        let replaced: Vec<Ban> = bans.extract_if(.., |other| other.jail == ban.jail).collect();
         bans.push(ban.clone());
-        self.count = self.count + bans.len() - before;
+        self.count += 1;
+        self.observed += usize::from(ban.mode == Mode::Observe);
+        self.uncount(&replaced);
         if let Some(until) = ban.until {
             self.ends.push(Reverse((until, ban.offender)));
         }
@@ -111,7 +131,7 @@ impl Bans {
     pub(super) fn lift(&mut self, target: Offender) -> Vec<Ban> {
         let inside = self.by_offender.extract_if(|offender, _| target.contains(*offender));
         let lifted: Vec<Ban> = inside.flat_map(|(_, bans)| bans).collect();
-        self.count -= lifted.len();
+        self.uncount(&lifted);
         lifted
     }
 
@@ -122,7 +142,7 @@ impl Bans {
         if bans.is_empty() {
             self.by_offender.remove(&offender);
         }
-        self.count -= usize::from(ban.is_some());
+        self.uncount(ban.as_slice());
         ban
     }
 
@@ -134,7 +154,7 @@ impl Bans {
     /// Lifts all bans.
     pub(super) fn lift_all(&mut self) -> Vec<Ban> {
         self.ends.clear();
-        self.count = 0;
+        (self.count, self.observed) = (0, 0);
         self.by_offender.drain().flat_map(|(_, bans)| bans).collect()
     }
 
@@ -155,7 +175,7 @@ impl Bans {
                 }
             }
         }
-        self.count -= ended.len();
+        self.uncount(&ended);
         ended
     }
 }

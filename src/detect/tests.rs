@@ -12,6 +12,7 @@ const GROWTH: Growth =
 fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
     Jail {
         name: name.into(),
+        mode: Mode::Enforce,
         watches: vec![Watch { grammar: "g".into(), headings: vec![heading.into()] }],
         max_retry: NonZeroU8::new(max_retry).unwrap(),
         find_time: Span::from_secs(60),
@@ -23,6 +24,7 @@ fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
 
 fn settings(jails: &[Jail]) -> Settings {
     Settings {
+        mode: Mode::Enforce,
         jails: jails.to_vec(),
         ignore: vec![("198.51.100.0/24".parse().unwrap(), List::Ignored)],
         protect_logins: Span::from_secs(1000),
@@ -470,4 +472,125 @@ fn a_ban_that_keeps_nobody_out_is_told_of_once() {
     };
     assert_eq!(in_vain(&[1, 2, 301]), (2, 0));
     assert_eq!(in_vain(&[1, 2, 302, 303]), (3, 1));
+}
+
+/// Settings with two jails that count the same, of which this one, if any, only observes.
+fn observing(who: &str) -> Settings {
+    let (mut short, mut long) = (jail("short", "a", 2), jail("long", "a", 2));
+    (short.ports, long.ports) = (["22".parse().unwrap()].into(), ["22".parse().unwrap()].into());
+    long.ban_time = Some(Span::from_secs(500));
+    let mut settings = settings(&[long, short]);
+    let observer = settings.jails.iter_mut().find(|jail| *jail.name == *who);
+    observer.into_iter().for_each(|jail| jail.mode = Mode::Observe);
+    settings
+}
+
+/// The bans in force: jail, offender, end and mode.
+fn in_force(detector: &Detector) -> Vec<String> {
+    let ends = |ban: &Ban| ban.until.map_or(0, Timestamp::as_secs);
+    let shown = |ban: &Ban| format!("{} {} {} {}", ban.jail, ban.offender, ends(ban), ban.mode.name());
+    let mut shown: Vec<String> = detector.bans().map(shown).collect();
+    shown.sort();
+    shown
+}
+
+#[test]
+fn a_jail_that_observes_changes_nothing_for_another() {
+    let check = |observer, want: &[&str]| {
+        let (detector, seen) =
+            after(observing(observer), &[(1, "192.0.2.1"), (2, "192.0.2.1"), (600, "192.0.2.1")]);
+        let ineffective: Vec<_> = seen.ineffective.iter().map(|(_, jail)| &**jail).collect();
+        let mut bans = Vec::new();
+        for decision in &seen.decisions {
+            let ban = decision.ban();
+            bans.push(format!("{} {} {}", ban.jail, ban.until.unwrap().as_secs(), ban.mode.name()));
+        }
+        assert_eq!(
+            (bans, ineffective, detector.banned()),
+            (want.iter().map(|w| (*w).to_owned()).collect(), vec![], 0)
+        );
+    };
+    // In the kernel both are one element, so the shorter lasts as long as the longer.
+    check("", &["long 502 enforce", "short 502 enforce"]);
+    check("short", &["long 502 enforce", "short 102 observe"]);
+    check("long", &["long 502 observe", "short 102 enforce"]);
+}
+
+#[test]
+fn what_a_jail_that_observes_forgives_is_not_used_up() {
+    let logins = |mode| {
+        let mut settings = settings(&[jail("j", "a", 1)]);
+        settings.jails[0].mode = mode;
+        let mut detector = Detector::new(settings, &grammars());
+        detector.logged_in(&offence(0, "192.0.2.1", u16::MAX), Timestamp::default());
+        detector.take_changed_logins();
+        let mut seen = Seen::default();
+        detector.observe(&offence(1, "192.0.2.1", 0), Timestamp::from_secs(1), &mut seen);
+        (seen.spared.len(), detector.take_changed_logins().len())
+    };
+    assert_eq!(logins(Mode::Enforce), (1, 1));
+    assert_eq!(logins(Mode::Observe), (1, 0));
+}
+
+#[test]
+fn a_prefix_is_banned_for_bans_of_its_own_mode() {
+    let check = |wide, of_jail, want: &[&str]| {
+        let (mut short, mut long) = (jail("short", "a", 1), jail("long", "b", 1));
+        (short.mode, long.ban_time) = (of_jail, Some(Span::from_secs(500)));
+        let widths = Widths { v4: 24, v6: 48 };
+        let (offenders, within) = (NonZeroU8::new(2).unwrap(), Span::from_secs(1000));
+        let widen = Some(Widen { widths, offenders, within });
+        let mut detector =
+            Detector::new(Settings { mode: wide, widen, ..settings(&[short, long]) }, &grammars());
+        let mut seen = Seen::default();
+        for (second, address, heading) in
+            [(1, "192.0.2.1", 1), (2, "192.0.2.1", 0), (3, "192.0.2.2", 0), (4, "192.0.2.3", 1)]
+        {
+            detector.observe(&offence(second, address, heading), Timestamp::from_secs(second), &mut seen);
+        }
+        assert_eq!(in_force(&detector), want);
+        let observed = want.iter().filter(|ban| ban.ends_with("observe")).count();
+        assert_eq!((detector.banned(), detector.observed()), (want.len(), observed));
+    };
+    use Mode::{Enforce, Observe};
+    check(Enforce, Enforce, &["wide 192.0.2.0/24 501 enforce"]);
+    let single = ["short 192.0.2.1 102 observe", "short 192.0.2.2 103 observe"];
+    check(Enforce, Observe, &[&[][..], &single, &["wide 192.0.2.0/24 504 enforce"]].concat());
+    check(
+        Observe,
+        Observe,
+        &["long 192.0.2.1 501 enforce", "long 192.0.2.3 504 enforce", "wide 192.0.2.0/24 103 observe"],
+    );
+}
+
+#[test]
+fn another_mode_lifts_and_imposes() {
+    let (mut detector, _) = after(observing("short"), &[(1, "192.0.2.1"), (2, "192.0.2.1")]);
+    let now = Timestamp::from_secs(3);
+    detector.ban("192.0.2.9".parse().unwrap(), None, "", now).unwrap();
+    let mut change = |settings: Settings, want: &[&str]| {
+        let told: Vec<String> = detector
+            .reconfigure(settings, &grammars())
+            .iter()
+            .map(|decision| match decision {
+                Decision::Ban(ban) => format!("+{} {}", ban.jail, ban.mode.name()),
+                Decision::Unban(ban) => format!("-{} {}", ban.jail, ban.mode.name()),
+            })
+            .collect();
+        assert_eq!(in_force(&detector), want);
+        told
+    };
+    let manual = "manual 192.0.2.9 0 enforce";
+    // What is imposed shares its element with the other, and so its end.
+    let told = change(observing(""), &["long 192.0.2.1 502 enforce", manual, "short 192.0.2.1 502 enforce"]);
+    assert_eq!(told, ["-short observe", "+short enforce"]);
+    let told =
+        change(observing("long"), &["long 192.0.2.1 502 observe", manual, "short 192.0.2.1 502 enforce"]);
+    assert_eq!(told, ["-long enforce", "+long observe"]);
+    let mut none = observing("long");
+    none.jails.remove(1);
+    none.mode = Mode::Observe;
+    let [long, short] = ["long 192.0.2.1 502 observe", "short 192.0.2.1 502 observe"];
+    assert_eq!(change(none, &[long, "manual 192.0.2.9 0 observe", short]).len(), 4);
+    assert_eq!(change(observing("long"), &[long, manual, "short 192.0.2.1 502 enforce"]).len(), 4);
 }

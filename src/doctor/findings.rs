@@ -84,6 +84,8 @@ pub struct Daemon {
     pub mode: String,
     /// What keeps it from enforcing bans, if anything does.
     pub fault: Option<String>,
+    /// The jails that only observe.
+    pub observing: Vec<String>,
     /// Its sources, and why they are not read where they are not.
     pub sources: Vec<(String, Result<(), String>)>,
     /// Its metrics.
@@ -287,10 +289,13 @@ impl Findings {
     }
 
     fn daemon(&mut self, daemon: &Daemon) {
-        let Daemon { mode, fault, sources, samples } = daemon;
+        let Daemon { mode, fault, observing, sources, samples } = daemon;
         if mode == "none" {
             let what = "bans are decided and logged, but not enforced".to_owned();
-            self.wrong("not-enforced", what, "set mode = \"kernel\" in [enforce], and run without --dry-run");
+            self.wrong("not-enforced", what, "set mode = \"enforce\", and run without --dry-run");
+        } else if !observing.is_empty() {
+            let what = format!("some jails only observe, and ban nobody: {}", observing.join(" "));
+            self.doubtful("observing", what, "once they name the right ones, take `mode = \"observe\"` out");
         }
         if let Some(error) = fault {
             self.wrong(
@@ -419,6 +424,7 @@ mod tests {
             daemon: Ok(Daemon {
                 mode: "kernel".to_owned(),
                 fault: None,
+                observing: Vec::new(),
                 sources: vec![("journald".to_owned(), Ok(()))],
                 samples: Samples(samples.to_owned()),
             }),
@@ -491,6 +497,7 @@ mod tests {
     fn a_fault_of_the_daemon_is_found() {
         check(|facts| facts.daemon = Err("x".to_owned()), &["NO-DAEMON"]);
         check(|facts| daemon(facts).mode = "none".to_owned(), &["NOT-ENFORCED"]);
+        check(|facts| daemon(facts).observing = vec!["sshd".to_owned()], &["observing"]);
         check(|facts| daemon(facts).fault = Some("x".to_owned()), &["ENFORCEMENT-FAILED"]);
         check(|facts| daemon(facts).sources[0].1 = Err("x".to_owned()), &["SOURCE-FAILED"]);
         check(|facts| daemon(facts).sources.clear(), &["NO-SOURCE"]);

@@ -12,10 +12,10 @@ use std::process::{Command, Stdio};
 use super::findings::{Chain, Daemon, Enforcement, Facts, Journald, Listing, Samples, SetFacts, Suspect};
 use crate::config::{self, Config, parse_span};
 use crate::control::client;
-use crate::control::{self, SourceState, SourceStatus, Status};
+use crate::control::{self, JailStatus, SourceState, SourceStatus, Status};
 use crate::enforce::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Settings, Timeout};
 use crate::load;
-use crate::model::{Offender, Port, Protocol};
+use crate::model::{Mode, Offender, Port, Protocol};
 
 /// Looks at everything.
 pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
@@ -48,9 +48,15 @@ fn daemon(config: &Config) -> anyhow::Result<Daemon> {
     Ok(Daemon {
         mode: status.enforcement.mode,
         fault: status.enforcement.error,
+        observing: observing(&status.jails),
         sources: status.sources.into_iter().map(source).collect(),
         samples: Samples(client::metrics(socket)?),
     })
+}
+
+fn observing(jails: &[JailStatus]) -> Vec<String> {
+    let observing = jails.iter().filter(|jail| jail.mode == Mode::Observe);
+    observing.map(|jail| jail.name.clone()).collect()
 }
 
 /// Whether the effective capabilities hold CAP_NET_ADMIN (12; capabilities(7)).

@@ -229,7 +229,7 @@ impl PartialOrd for Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
+    use crate::model::{Kind, Mode};
 
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -239,6 +239,7 @@ mod tests {
             offender: format!("192.0.2.{last}").parse().unwrap(),
             jail: "ssh".into(),
             kind: Kind::Auto,
+            mode: Mode::Enforce,
             ports: [].into(),
             since: Timestamp::from_secs(0),
             until: secs.map(|secs| Timestamp::from_secs(1_000_000 + secs)),

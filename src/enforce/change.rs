@@ -208,7 +208,7 @@ fn halves(offender: Offender) -> [Option<Offender>; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, Protocol};
+    use crate::model::{Kind, Mode, Protocol};
 
     /// Renders a ban of `offender` on `ports` until `until`, decided at second 1,000, and its end.
     #[track_caller]
@@ -217,6 +217,7 @@ mod tests {
             offender: offender.parse().unwrap(),
             jail: "ssh".into(),
             kind: Kind::Auto,
+            mode: Mode::Enforce,
             ports: ports.into(),
             since: Timestamp::from_secs(1000),
             until: until.map(Timestamp::from_micros),

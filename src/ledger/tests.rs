@@ -39,6 +39,7 @@ fn ban(offender: &str, until: Option<i64>) -> Ban {
         offender: offender.parse().unwrap(),
         jail: "sshd".into(),
         kind: model::Kind::Auto,
+        mode: Mode::Enforce,
         ports: [Port { protocol: Protocol::Tcp, number: 22 }].into(),
         since: Timestamp::from_secs(1),
         until: until.map(Timestamp::from_secs),
@@ -74,6 +75,7 @@ fn what_is_written_is_there_after_a_restart() {
     let directory = Directory::new("restart");
     let (lasting, over, lifted) =
         (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(900)));
+    let lasting = Ban { mode: Mode::Observe, ..lasting };
     let traces = [Left::Counted, Left::Nothing].map(|left| trace(5, "192.0.2.3", left));
     let client = Client { instance: u64::MAX, taken: 3, tail: vec![1, u64::MAX] };
     let other = Client { instance: 1, ..Client::default() };
@@ -207,7 +209,7 @@ fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check("later", later, "its version is 99, and this banstream knows 4", false);
+    check("later", later, "its version is 99, and this banstream knows 5", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();
@@ -273,6 +275,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     let grammar = Grammar::load("g", "g.grammar", text, &crate::grammar::Lists::shipped()).unwrap().0;
     let jail = Jail {
         name: "j".into(),
+        mode: Mode::Enforce,
         watches: vec![Watch { grammar: "g".into(), headings: vec!["a".into()] }],
         max_retry: 9.try_into().unwrap(),
         find_time: Span::from_secs(60),
@@ -283,8 +286,8 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     let growth = Growth { factor: 1.0, cap: Span::ZERO, decay: Span::ZERO, jitter: 0.0 };
     let (ignore, widths, max_offenders) = (Vec::new(), model::Widths::default(), 9.try_into().unwrap());
     let protect_logins = Span::ZERO;
-    let settings =
-        Settings { jails: vec![jail], ignore, protect_logins, widths, max_offenders, growth, widen: None };
+    let (mode, jails, widen) = (Mode::Enforce, vec![jail], None);
+    let settings = Settings { mode, jails, ignore, protect_logins, widths, max_offenders, growth, widen };
     let grammars = std::sync::Arc::new(Grammars::new(vec![grammar]).unwrap());
     let mut engine = Engine::new(settings, grammars.clone(), Decoder::new(jiff::tz::TimeZone::UTC));
     let mut records = Records::new(Format::Line);

@@ -28,7 +28,7 @@ use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
-use crate::model::{Ban, Decision, Kind, Offender, Span, Timestamp};
+use crate::model::{Ban, Decision, Kind, Mode, Offender, Span, Timestamp};
 use crate::source::Batch;
 
 /// All that can happen to the engine.
@@ -95,7 +95,7 @@ pub(super) struct Totals {
 impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
-        let lifted = self.engine.detector().lift_protected();
+        let lifted = self.engine.detector().review();
         self.lifted(lifted);
         while let Some(input) = inbox.blocking_recv() {
             // Under load no tick finds room in the inbox, so the hub looks at the clock itself.
@@ -151,9 +151,7 @@ impl Hub {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
             log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
         }
-        // Where nothing is enforced, none can be effective.
-        let enforced = |_: &&(Offender, Arc<str>)| self.health.read().1.mode != "none";
-        for (who, jail) in report.seen.ineffective.iter().filter(enforced) {
+        for (who, jail) in &report.seen.ineffective {
             self.metrics.counter("banstream_ineffective_bans_total", &[("jail", jail)]).increment(1);
             log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through: does it come \
                 by a proxy or another path? `banstream doctor` looks into it");
@@ -184,16 +182,19 @@ impl Hub {
         self.write(page, None);
     }
 
-    /// Hands decisions to the enforcer, and tells of them.
-    fn carry_out(&mut self, decisions: Vec<Decision>) {
+    /// Tells of decisions, and hands those to the enforcer that are not only observed.
+    fn carry_out(&mut self, mut decisions: Vec<Decision>) {
+        let at = Instant::now();
         if !decisions.is_empty() {
-            let at = Instant::now();
             self.record(&decisions);
+        }
+        decisions.retain(|decision| decision.ban().mode == Mode::Enforce);
+        if !decisions.is_empty() {
             self.order(Order::Do(decisions, at));
         }
     }
 
-    /// Likewise, for bans that were lifted for one jail: where another keeps the same offender out, that one is not to
+    /// Likewise, for what a review came to: where another jail keeps the same offender out, that one is not to
     /// be let in for a moment.
     fn lifted(&mut self, lifted: Vec<Decision>) {
         if !lifted.is_empty() {
@@ -209,10 +210,15 @@ impl Hub {
             match decision {
                 Decision::Ban(ban) => {
                     self.totals.bans += 1;
-                    let labels = [("jail", &*ban.jail), ("kind", ban.kind.name())];
+                    let labels = [("jail", &*ban.jail), ("kind", ban.kind.name()), ("mode", ban.mode.name())];
                     self.metrics.counter("banstream_bans_total", &labels).increment(1);
-                    let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
-                    log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{}", sentence(ban));
+                    let (who, jail, times, said) = (ban.offender, &ban.jail, ban.times, sentence(ban));
+                    match ban.mode {
+                        Mode::Enforce => {
+                            log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{said}")
+                        }
+                        Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{said}"),
+                    }
                 }
                 Decision::Unban(ban) => {
                     let wide = widened(decisions, ban);
@@ -223,6 +229,9 @@ impl Hub {
                         Some(wide) => {
                             log::info!(address:% = who; "the ban on {who} ({jail}) is now that on {wide}")
                         }
+                        None if ban.mode == Mode::Observe => {
+                            log::info!(address:% = who, jail:% = jail; "{who} ({jail}) is observed no longer")
+                        }
                         None => {
                             log::info!(message_id = logging::UNBANNED, address:% = who, jail:% = jail; "unbanned {who} ({jail})")
                         }
@@ -230,7 +239,16 @@ impl Hub {
                 }
             }
         }
-        self.metrics.gauge("banstream_bans_active", &[]).set(self.engine.detector().banned() as f64);
+        self.show_active();
+    }
+
+    /// Counts the bans in force, by whether they are carried out.
+    fn show_active(&mut self) {
+        let detector = self.engine.detector();
+        let observed = detector.observed();
+        for (mode, bans) in [(Mode::Enforce, detector.banned() - observed), (Mode::Observe, observed)] {
+            self.metrics.gauge("banstream_bans_active", &[("mode", mode.name())]).set(bans as f64);
+        }
     }
 
     fn ended(&mut self, ended: Vec<Ban>) {
@@ -326,21 +344,27 @@ impl Hub {
         }
         let (now, unmatched) = (now(), self.unmatched());
         let detector = self.engine.detector();
-        let mut banned: BTreeMap<&str, u64> = BTreeMap::new();
-        detector.bans().for_each(|ban| *banned.entry(&ban.jail).or_default() += 1);
+        let mut banned: BTreeMap<&str, (u64, Mode)> = BTreeMap::new();
+        detector.bans().for_each(|ban| banned.entry(&ban.jail).or_insert((0, ban.mode)).0 += 1);
         let mut jails: Vec<JailStatus> = detector
             .jails()
             .zip(detector.counts())
             .map(|((jail, tracked), counted)| JailStatus {
                 name: jail.name.to_string(),
+                mode: jail.mode,
                 tracked: tracked as u64,
                 counted,
-                banned: banned.get(&*jail.name).copied().unwrap_or(0),
+                banned: banned.get(&*jail.name).map_or(0, |(banned, _)| *banned),
             })
             .collect();
         for name in [MANUAL, WIDE] {
-            let status =
-                |banned: &u64| JailStatus { name: name.to_owned(), tracked: 0, counted: 0, banned: *banned };
+            let status = |&(banned, mode): &(u64, Mode)| JailStatus {
+                name: name.to_owned(),
+                mode,
+                tracked: 0,
+                counted: 0,
+                banned,
+            };
             jails.extend(banned.get(name).map(status));
         }
         Status {
@@ -352,6 +376,7 @@ impl Hub {
             refused: self.totals.refused,
             bans: self.totals.bans,
             banned: detector.banned() as u64,
+            observed: detector.observed() as u64,
             jails,
             sources,
             forged: self.forged(),
@@ -418,7 +443,7 @@ impl Hub {
     /// Tells the enforcer all bans in force.
     fn tell_all(&mut self) {
         self.told = Instant::now();
-        let bans = self.engine.detector().bans().cloned().collect();
+        let bans = self.engine.detector().enforced().cloned().collect();
         self.order(Order::All(bans));
     }
 
@@ -454,13 +479,12 @@ impl Hub {
             self.write(page, None);
         }
         self.metrics.gauge("banstream_queue_depth", &[("queue", "engine")]).set(waiting as f64);
+        self.show_active();
         let detector = self.engine.detector();
-        self.metrics.gauge("banstream_bans_active", &[]).set(detector.banned() as f64);
         for (jail, tracked) in detector.jails() {
             self.metrics.gauge("banstream_offenders_tracked", &[("jail", &jail.name)]).set(tracked as f64);
-            self.metrics
-                .counter("banstream_bans_total", &[("jail", &jail.name), ("kind", "auto")])
-                .increment(0);
+            let labels = [("jail", &*jail.name), ("kind", "auto"), ("mode", jail.mode.name())];
+            self.metrics.counter("banstream_bans_total", &labels).increment(0);
             self.metrics.counter("banstream_ineffective_bans_total", &[("jail", &jail.name)]).increment(0);
         }
         self.metrics.dropped("log_queue_full", logging::take_lost());
@@ -486,7 +510,7 @@ pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allo
 fn widened(decisions: &[Decision], lifted: &Ban) -> Option<Offender> {
     decisions.iter().find_map(|decision| match decision {
         Decision::Ban(ban) if ban.kind == Kind::Wide => {
-            Some(ban.offender).filter(|wide| wide.contains(lifted.offender))
+            Some(ban.offender).filter(|wide| *wide != lifted.offender && wide.contains(lifted.offender))
         }
         _ => None,
     })
@@ -497,5 +521,6 @@ fn sentence(ban: &Ban) -> String {
     let ports: Vec<String> = ban.ports.iter().map(ToString::to_string).collect();
     let ports = if ports.is_empty() { String::new() } else { format!(" from ports {}", ports.join(" ")) };
     let reason = if ban.reason.is_empty() { String::new() } else { format!(": {}", ban.reason) };
-    format!("banned {}{ports} {until} ({}, time {}){reason}", ban.offender, ban.jail, ban.times)
+    let verb = if ban.mode == Mode::Enforce { "banned" } else { "would ban" };
+    format!("{verb} {}{ports} {until} ({}, time {}){reason}", ban.offender, ban.jail, ban.times)
 }

@@ -20,7 +20,7 @@ use super::{Options, firewall, mode};
 use crate::config::Config;
 use crate::control::{Command, Reply};
 use crate::enforce::{Displaced, Firewall};
-use crate::load::{self, AllowFiles, Loaded};
+use crate::load::{AllowFiles, Loaded};
 use crate::metrics::Metrics;
 use crate::model::Span;
 
@@ -61,8 +61,8 @@ impl Reloader {
             NotifyState::Reloading,
             NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
         ]);
-        let path = self.options.config.clone();
-        let loaded = tokio::task::spawn_blocking(move || load::load(path.as_deref())).await;
+        let options = self.options.clone();
+        let loaded = tokio::task::spawn_blocking(move || options.load()).await;
         let result = match loaded {
             Ok(Ok(loaded)) => self.put_in_force(loaded).await,
             Ok(Err(error)) => Err(error.into()),
@@ -112,7 +112,7 @@ impl Reloader {
         loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
         let (old, new) = (&self.loaded.config, &loaded.config);
         if old.enforce != new.enforce {
-            let make = |config: &Config| firewall(&self.options, config.enforce.as_ref());
+            let make = |config: &Config| firewall(config.enforce.as_ref());
             let (mut enforcing, watching) = (make(new)?, make(new)?);
             let faults = enforcing.prepare(Displaced::Move).map(|prepared| prepared.faults);
             if let Some(error) = faults.map_or_else(Some, |mut faults| faults.pop()) {
@@ -125,7 +125,7 @@ impl Reloader {
             let (firewalls, moved) = (self.firewalls.clone(), rule(old) != rule(new));
             let then = Box::new(move || drop(firewalls.send((watching, moved))));
             self.orders.send(Order::Use(enforcing, then)).ok().context("the enforcer is gone")?;
-            let mode = mode(&self.options, new.enforce.as_ref());
+            let mode = mode(new.enforce.as_ref());
             self.health.enforcement(|status| status.mode = mode.to_owned());
         }
         if fixed(old) != fixed(new) {
