@@ -37,8 +37,8 @@ fn main() {
         assert!(status.expect("unshare, from util-linux, as root").success());
         return;
     }
-    let dir = std::env::temp_dir().join(format!("banstream-latency-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = dir.path();
     let config = dir.join("banstream.toml");
     std::fs::write(&config, CONFIG.replace("DIR", &dir.display().to_string())).expect("a configuration");
 
@@ -60,8 +60,6 @@ fn main() {
         times.get((times.len() as f64 * share) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
     };
     println!("from line to kernel, {BANS} lone lines: p50 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.99));
-
-    let _ = std::fs::remove_dir_all(dir);
 }
 
 /// Ends the daemon whatever happens.

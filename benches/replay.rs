@@ -13,11 +13,10 @@ use std::time::Instant;
 const LINES: usize = 1_000_000;
 
 fn main() {
-    let dir = std::env::temp_dir().join(format!("banstream-replay-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a temporary folder");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let dir = dir.path();
     measure(&dir.join("auth"), "sshd", auth);
     measure(&dir.join("access"), "nginx", access);
-    let _ = std::fs::remove_dir_all(dir);
 }
 
 fn measure(log: &Path, program: &str, line: fn(&mut Dice, usize) -> String) {

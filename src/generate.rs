@@ -110,8 +110,9 @@ mod tests {
 
     #[test]
     fn every_command_has_a_page_with_what_help_says() {
-        let folder = std::env::temp_dir().join(format!("banstream-generate-{}", std::process::id()));
-        write(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        write(folder).unwrap();
         let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
         let page = read("man/banstream-unban.1");
         for part in ["banstream\\-unban", "EXAMPLES", "banstream unban \\-\\-all", "as part of a prefix"] {
@@ -124,6 +125,5 @@ mod tests {
         for shell in ["bash", "zsh", "fish"] {
             assert!(read(&format!("completions/{shell}")).contains("COMPLETE"));
         }
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

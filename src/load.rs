@@ -209,12 +209,11 @@ mod tests {
 
     #[test]
     fn lists_of_the_folder_add_to_those_shipped() {
-        let folder = std::env::temp_dir().join(format!("banstream-{}-lists", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         std::fs::write(folder.join("probes.list"), "/our-trap/\nnot /.env\nnot /nothing\n").unwrap();
         std::fs::write(folder.join("prob.list"), "/x\n").unwrap();
-        let (grammars, warnings) = grammars(&folder).unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
+        let (grammars, warnings) = grammars(folder).unwrap();
         let nginx = grammars.get(grammars.of_program(b"nginx").unwrap()).unwrap();
         let probes = ["/our-trap/", "/.git/", "/.env"].map(|path| {
             let line = format!(
@@ -240,7 +239,8 @@ mod tests {
 
     #[test]
     fn drop_ins_are_read_after_the_file_they_add_to() {
-        let folder = std::env::temp_dir().join(format!("banstream-{}-files", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
         let write = |name: &str| {
             std::fs::create_dir_all(folder.join("b.d")).unwrap();
             std::fs::write(folder.join(name), name).unwrap();
@@ -254,7 +254,6 @@ mod tests {
         let alone = read().unwrap();
         ["b.d/20-x.toml", "b.d/10-y.toml", "b.d/30.toml~"].into_iter().for_each(write);
         let together = read().unwrap();
-        std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(missing, format!("cannot read `{}`", folder.join("b.toml").display()));
         assert_eq!(alone, "b.toml");
         assert_eq!(together, "b.toml b.d/10-y.toml b.d/20-x.toml");

@@ -125,7 +125,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_is_replaced_only_when_nobody_answers() {
-        let path = std::env::temp_dir().join(format!("banstream-socket-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
         let first = bind(&path, None).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
         refused(&path, None, "another process answers at the socket `PATH`");
@@ -140,6 +141,5 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let inside = path.join("socket");
         refused(&inside, None, "cannot listen at the socket `PATH`: File exists (os error 17)");
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -203,10 +204,9 @@ fn what_others_call_an_offence_is_one_and_nobody_else_is_blamed() {
         println!("left out: there are no corpora in `{}`", folder.display());
         return;
     }
-    let config = std::env::temp_dir().join(format!("banstream-corpora-{}.toml", std::process::id()));
-    std::fs::write(&config, "grammar-directory = \"/nonexistent\"\n").unwrap();
-    let loaded = load::load(Some(&config)).unwrap();
-    std::fs::remove_file(&config).unwrap();
+    let mut config = tempfile::NamedTempFile::new().unwrap();
+    config.write_all(b"grammar-directory = \"/nonexistent\"\n").unwrap();
+    let loaded = load::load(Some(config.path())).unwrap();
 
     let rows = rows(&folder);
     let (mut right, mut missed, mut blamed, mut others) = (0, BTreeSet::new(), BTreeSet::new(), Vec::new());

@@ -27,6 +27,7 @@ use banstream::entry::{Decoder, Format};
 use banstream::load;
 use banstream::model::{Ban, Timestamp};
 use serde::Deserialize;
+use tempfile::{TempDir, tempdir};
 
 /// How long anything may take here. Nothing comes near it unless it never comes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,7 +38,7 @@ const LAST: &str = "203.0.113.254";
 #[test]
 fn a_journal_counts_once_however_often_the_daemon_is_killed() {
     let (kills, entries) = size();
-    let lab = Lab::new("journal", "socket.enabled = false");
+    let lab = Lab::new("socket.enabled = false");
     let stream = stream(entries);
     let want = lab.undisturbed(&stream);
     let mut dice = Dice(7);
@@ -83,7 +84,7 @@ fn a_journal_counts_once_however_often_the_daemon_is_killed() {
 #[test]
 fn rsyslog_counts_once_however_often_daemon_and_child_are_killed() {
     let (kills, entries) = size();
-    let lab = Lab::new("omprog", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     let stream = stream(entries);
     let want = lab.undisturbed(&stream);
     let mut dice = Dice(11);
@@ -119,7 +120,7 @@ fn rsyslog_counts_once_however_often_daemon_and_child_are_killed() {
 #[test]
 fn without_confirmation_a_line_counts_once_however_often_the_daemon_is_killed() {
     let (kills, entries) = size();
-    let lab = Lab::new("plain", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     let stream = stream(entries);
     let want = lab.undisturbed(&stream);
     let mut dice = Dice(13);
@@ -140,7 +141,7 @@ fn without_confirmation_a_line_counts_once_however_often_the_daemon_is_killed() 
 
 #[test]
 fn a_real_rsyslogd_counts_once_however_often_daemon_and_child_are_killed() {
-    let lab = Lab::new("rsyslogd", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     let daemon = lab.start();
     let rsyslogd = Rsyslogd::start(&lab, r#"queue.type="LinkedList""#);
     let mut dice = Dice(5);
@@ -164,7 +165,7 @@ fn a_real_rsyslogd_counts_once_however_often_daemon_and_child_are_killed() {
 
 #[test]
 fn what_rsyslogd_has_on_disk_counts_once_though_it_is_killed_too() {
-    let lab = Lab::new("disk-queue", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     let queue = r#"queue.type="Disk" queue.filename="banstream" queue.checkpointInterval="1""#;
     // While the daemon is away.
     let rsyslogd = Rsyslogd::start(&lab, queue);
@@ -187,7 +188,7 @@ fn what_rsyslogd_has_on_disk_counts_once_though_it_is_killed_too() {
 
 #[test]
 fn a_damaged_ledger_is_set_aside_and_protection_goes_on() {
-    let lab = Lab::new("damaged", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     for damage in [&b"something else entirely"[..], &[0x55; 40_000]] {
         fs::create_dir_all(lab.path("state")).unwrap();
         fs::write(lab.path("state/ledger.db"), damage).unwrap();
@@ -211,7 +212,7 @@ fn a_damaged_ledger_is_set_aside_and_protection_goes_on() {
 
 #[test]
 fn a_ledger_that_is_taken_away_is_written_anew_from_memory() {
-    let lab = Lab::new("taken", "journald.enabled = false\nmaxretry = 3");
+    let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
     let daemon = lab.start();
     lab.ban("198.19.0.1");
     let offences = |count| lab.send(&vec!["198.19.0.2"; count]);
@@ -234,7 +235,7 @@ fn a_ledger_that_is_taken_away_is_written_anew_from_memory() {
 
 #[test]
 fn somebody_who_holds_the_ledger_stops_nothing() {
-    let lab = Lab::new("held", "journald.enabled = false\nmaxretry = 3");
+    let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
     let daemon = lab.start();
     lab.ban("198.19.0.1");
     lab.wait("it is written", |status| status.ledger.waiting == 0);
@@ -262,7 +263,7 @@ fn somebody_who_holds_the_ledger_stops_nothing() {
 
 #[test]
 fn two_daemons_do_not_write_one_ledger() {
-    let lab = Lab::new("two", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     let first = lab.start();
     lab.ban("198.19.0.1");
     lab.wait("it is written", |status| status.ledger.waiting == 0);
@@ -284,7 +285,7 @@ fn two_daemons_do_not_write_one_ledger() {
 #[test]
 #[ignore = "needs root, to mount a file system: contrib/test"]
 fn a_full_disk_is_caught_up_with_when_there_is_room() {
-    let lab = Lab::new("full", "journald.enabled = false\nmaxretry = 3");
+    let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
     let disk = Disk::new(&lab, "size=1m");
     let daemon = disk.start();
     lab.ban("198.19.0.1");
@@ -306,7 +307,7 @@ fn a_full_disk_is_caught_up_with_when_there_is_room() {
 #[test]
 #[ignore = "needs root, to mount a file system: contrib/test"]
 fn a_disk_that_cannot_be_written_still_tells_who_was_banned() {
-    let lab = Lab::new("read-only", "journald.enabled = false");
+    let lab = Lab::new("journald.enabled = false");
     let disk = Disk::new(&lab, "size=50m");
     let daemon = disk.start();
     lab.ban("198.19.0.1");
@@ -392,16 +393,8 @@ type Outcome = (BTreeMap<String, (String, u32)>, BTreeMap<String, (u64, u64)>);
 /// A folder for a daemon, which goes with the last to use it.
 #[derive(Clone)]
 struct Lab {
-    directory: Arc<Directory>,
+    directory: Arc<TempDir>,
     control: PathBuf,
-}
-
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
 }
 
 /// What is said of a ban.
@@ -413,12 +406,11 @@ struct Banned {
 }
 
 impl Lab {
-    fn new(name: &str, config: &str) -> Self {
+    fn new(config: &str) -> Self {
         // A path of a socket has at most 107 bytes, so not below the target directory.
-        let path = std::env::temp_dir().join(format!("banstream-crash-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(path.join("journal")).unwrap();
-        let lab = Self { control: path.join("control.sock"), directory: Arc::new(Directory(path)) };
+        let directory = tempdir().unwrap();
+        fs::create_dir(directory.path().join("journal")).unwrap();
+        let lab = Self { control: directory.path().join("control.sock"), directory: Arc::new(directory) };
         let text = "
             bantime = '1d'
             findtime = '30s'
@@ -435,7 +427,7 @@ impl Lab {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.0.join(name)
+        self.directory.path().join(name)
     }
 
     fn spawn(&self, config: &str) -> Killed {

@@ -423,7 +423,8 @@ fn a_scan_of_ports_ends_in_a_ban(log: &str) {
 #[ignore = "needs root and servers: contrib/test"]
 fn systemd_is_told_how_things_stand() {
     let lab = Lab::up("journald");
-    let path = std::env::temp_dir().join(format!("banstream-notify-{}", std::process::id()));
+    let directory = tempfile::tempdir().expect("a folder");
+    let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
     let hear = |wanted: &str| {
@@ -446,7 +447,6 @@ fn systemd_is_told_how_things_stand() {
     hear("READY=1");
     daemon.stop();
     hear("STOPPING=1");
-    std::fs::remove_file(path).expect("the socket is ours");
 }
 
 #[test]

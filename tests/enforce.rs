@@ -8,7 +8,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::process::{Child, Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -23,6 +22,7 @@ use banstream::enforce::{
 use banstream::grammar::Grammars;
 use banstream::ledger::{Ledger, Page};
 use banstream::model::{Ban, Decision, Kind, Mode, Port, Protocol, Span, Timestamp};
+use tempfile::{TempDir, tempdir};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
@@ -407,8 +407,8 @@ fn what_cannot_work_at_all_is_an_error() {
              timeouts; destroy it or choose another name",
         );
         // A stand-in, since what the real one says varies with its version.
-        let program =
-            std::env::temp_dir().join(format!("iptables-{}", std::process::id())).display().to_string();
+        let folder = tempdir().unwrap();
+        let program = folder.path().join("iptables").display().to_string();
         std::fs::write(&program, "#!/bin/sh\necho 'it is broken' >&2\nexit 4\n").unwrap();
         sh(&format!("chmod +x {program}"));
         check_error(
@@ -417,7 +417,6 @@ fn what_cannot_work_at_all_is_an_error() {
                 "IPv4 is not enforced: `{program} -w 5 -t raw -S PREROUTING` failed (exit status: 4): it is broken"
             ),
         );
-        std::fs::remove_file(program).unwrap();
     });
 }
 
@@ -520,7 +519,7 @@ const RETENTION: Retention =
 
 /// The daemon, asked and configured as an operator would. It dies with this.
 struct Daemon {
-    dir: PathBuf,
+    dir: TempDir,
     enforce: String,
     child: Option<Child>,
 }
@@ -531,43 +530,44 @@ impl Daemon {
     fn new(enforce: &str) -> Self {
         sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
              ip route add local 192.0.2.0/24 dev lo; ip -6 route add local 2001:db8::/32 dev lo");
-        let dir = std::env::temp_dir().join(format!("banstream-enforce-{}", std::process::id()));
-        std::fs::create_dir_all(dir.join("state")).unwrap();
+        let dir = tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("state")).unwrap();
         Self { dir, enforce: enforce.to_owned(), child: None }
     }
 
     /// Starts it with these bans in its ledger besides.
     fn with_ledger(self, bans: impl IntoIterator<Item = Ban>) -> Self {
         let decisions = bans.into_iter().map(Decision::Ban).collect();
-        let mut ledger = Ledger::open(&self.dir.join("state"), RETENTION).unwrap();
+        let mut ledger = Ledger::open(&self.dir.path().join("state"), RETENTION).unwrap();
         ledger.write(&[Page { decisions, ..Page::default() }], Timestamp::default()).unwrap();
         self
     }
 
     fn write_config(&self) {
-        let dir = self.dir.display();
+        let dir = self.dir.path().display();
         let config = format!(
             "state-directory = '{dir}/state'\njournald.enabled = false\nsocket.path = '{dir}/ingest.sock'\n\
              control.path = '{dir}/control.sock'\n[enforce]\n{}\n",
             self.enforce
         );
-        std::fs::write(self.dir.join("config.toml"), config).unwrap();
+        std::fs::write(self.dir.path().join("config.toml"), config).unwrap();
     }
 
     /// Starts it and waits until it answers, which is before systemd is told that it is ready.
     #[track_caller]
     fn start(&mut self) {
         self.write_config();
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut run = Command::new(env!("CARGO_BIN_EXE_banstream"));
-        run.arg("run").arg("--config").arg(self.dir.join("config.toml"));
+        run.arg("run").arg("--config").arg(self.dir.path().join("config.toml"));
         self.child = Some(run.stderr(log).spawn().unwrap());
         soon("the daemon answers", || self.ask("status").status.success());
     }
 
     fn ask(&self, what: &str) -> Output {
         let program = env!("CARGO_BIN_EXE_banstream");
-        let socket = self.dir.join("control.sock");
+        let socket = self.dir.path().join("control.sock");
         sh_output(&format!("{program} {what} --socket {}", socket.display()))
     }
 
@@ -603,7 +603,7 @@ impl Daemon {
     }
 
     fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap()
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 }
 
@@ -613,7 +613,6 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
-        std::fs::remove_dir_all(&self.dir).unwrap();
     }
 }
 
@@ -909,7 +908,7 @@ fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
         daemon.tell("ban 192.0.2.1 --for 1h");
         daemon.tell("ban 2001:db8::/64");
         daemon.end("TERM");
-        std::fs::remove_dir_all(daemon.dir.join("state")).unwrap();
+        std::fs::remove_dir_all(daemon.dir.path().join("state")).unwrap();
         daemon.start();
         let server = UdpSocket::bind("192.0.2.200:0").unwrap();
         assert!(!passes("192.0.2.1", &server));
@@ -970,7 +969,7 @@ fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
         daemon.start();
         daemon.tell("ban 192.0.2.1 --for 1h");
         soon("it is in the ledger", || {
-            let ledger = Ledger::open_to_read(&daemon.dir.join("state"), RETENTION).unwrap();
+            let ledger = Ledger::open_to_read(&daemon.dir.path().join("state"), RETENTION).unwrap();
             !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
         });
         daemon.tell("ban 192.0.2.2 --for 1h");
@@ -1024,8 +1023,8 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
 #[test]
 fn a_rule_that_could_not_be_taken_out_is_tried_again() {
     in_namespace(|| {
-        let program =
-            std::env::temp_dir().join(format!("iptables-{}", std::process::id())).display().to_string();
+        let folder = tempdir().unwrap();
+        let program = folder.path().join("iptables").display().to_string();
         let script = |refuses: &str| {
             let script =
                 format!("#!/bin/sh\ncase \"$*\" in {refuses}) exit 4;; esac\nexec iptables \"$@\"\n");
@@ -1043,6 +1042,5 @@ fn a_rule_that_could_not_be_taken_out_is_tried_again() {
         soon("it is taken out", || !sh("iptables -t raw -S").contains("banstream"));
         soon("nothing is said any more", || !daemon.tell("status").contains("could not"));
         assert!(sh("iptables -t mangle -S").contains("banstream"));
-        std::fs::remove_file(program).unwrap();
     });
 }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use std::path::Path;
+use std::io::Write;
 use std::sync::Arc;
 
 use banstream::engine::{Clock, Engine, Tally, Unattested};
@@ -17,9 +17,9 @@ use banstream::model::{Decision, Timestamp};
 const ATTACKER: &str = "192.0.2.7";
 
 fn engine() -> Engine<'static> {
-    let config = std::env::temp_dir().join(format!("banstream-hostile-{}.toml", std::process::id()));
-    std::fs::write(&config, "grammar-directory = \"/nonexistent\"\n").unwrap();
-    let loaded = load::load(Some(Path::new(&config))).unwrap();
+    let mut config = tempfile::NamedTempFile::new().unwrap();
+    config.write_all(b"grammar-directory = \"/nonexistent\"\n").unwrap();
+    let loaded = load::load(Some(config.path())).unwrap();
     Engine::new(loaded.settings(), Arc::clone(&loaded.grammars), Decoder::new(jiff::tz::TimeZone::UTC))
 }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use banstream::source::Batch;
 use banstream::source::journald::{Follower, Journal, Place};
+use tempfile::TempDir;
 
 /// How long anything may take here. Nothing comes near it unless it never comes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,7 +29,7 @@ const BEGINNING: &str =
 
 #[test]
 fn without_a_cursor_only_new_entries_come() {
-    let directory = Directory::new("tail");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write(1..=10);
     let mut follower = directory.follow(None);
@@ -38,7 +39,7 @@ fn without_a_cursor_only_new_entries_come() {
 
 #[test]
 fn the_first_burst_comes_whole_where_nothing_matched_before() {
-    let directory = Directory::new("burst");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write_as("cron", "cron", 1..=10);
     let mut follower = directory.follow(None);
@@ -48,7 +49,7 @@ fn the_first_burst_comes_whole_where_nothing_matched_before() {
 
 #[test]
 fn a_journal_that_was_not_there_is_read_from_its_first_entry() {
-    let directory = Directory::new("late");
+    let directory = Directory::new();
     directory.file("one").write(1..=100);
     let (_stop, stopped) = channel();
     let mut read = Vec::new();
@@ -61,7 +62,7 @@ fn a_journal_that_was_not_there_is_read_from_its_first_entry() {
 
 #[test]
 fn with_a_cursor_the_entry_after_it_is_next() {
-    let directory = Directory::new("resume");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write(1..=300);
     let mut first = directory.follow(Some(BEGINNING));
@@ -80,7 +81,7 @@ fn with_a_cursor_the_entry_after_it_is_next() {
 
 #[test]
 fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
-    let directory = Directory::new("vacuumed");
+    let directory = Directory::new();
     let mut one = directory.file("one");
     one.write(1..=100);
     let mut first = directory.follow(Some(BEGINNING));
@@ -95,7 +96,7 @@ fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
 
 #[test]
 fn the_place_is_known_before_anything_was_read() {
-    let directory = Directory::new("place");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write_as("cron", "cron", 1..=10);
     let first = Follower::open(directory.journal(), None).unwrap();
@@ -111,7 +112,7 @@ fn the_place_is_known_before_anything_was_read() {
 
 #[test]
 fn what_is_no_cursor_leads_to_the_tail() {
-    let directory = Directory::new("nonsense");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write(1..=10);
     for nonsense in ["", "nonsense", "s=1;i=x", "with\0NUL"] {
@@ -123,7 +124,7 @@ fn what_is_no_cursor_leads_to_the_tail() {
 
 #[test]
 fn files_may_come_and_go_while_they_are_read() {
-    let directory = Directory::new("rotation");
+    let directory = Directory::new();
     let mut old = directory.file("file-0");
     old.write(1..=100);
     let mut follower = directory.follow(Some(BEGINNING));
@@ -149,7 +150,7 @@ fn files_may_come_and_go_while_they_are_read() {
 
 #[test]
 fn of_a_hundred_thousand_none_is_lost_or_doubled_by_stops_and_starts() {
-    let directory = Directory::new("many");
+    let directory = Directory::new();
     let mut position = Some(BEGINNING.to_owned());
     let mut got = Vec::new();
     let mut file = directory.file("one");
@@ -167,7 +168,7 @@ fn of_a_hundred_thousand_none_is_lost_or_doubled_by_stops_and_starts() {
 
 #[test]
 fn a_sink_that_breaks_off_ends_it() {
-    let directory = Directory::new("break");
+    let directory = Directory::new();
     directory.file("one").write(1..=5000);
     let mut follower = Follower::open(directory.journal(), Some(BEGINNING.to_owned())).unwrap();
     let (_stop, stopped) = channel();
@@ -187,7 +188,7 @@ fn a_sink_that_breaks_off_ends_it() {
 
 #[test]
 fn it_ends_soon_after_it_is_told_to() {
-    let directory = Directory::new("stop");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write(1..=1);
     let mut follower = directory.follow(None);
@@ -198,7 +199,7 @@ fn it_ends_soon_after_it_is_told_to() {
 
 #[test]
 fn only_the_programs_asked_for_come() {
-    let directory = Directory::new("programs");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     file.write_as("cron", "cron", 1..=1);
     file.write_as("sshd", "other", 2..=2);
@@ -213,7 +214,7 @@ fn only_the_programs_asked_for_come() {
 
 #[test]
 fn bytes_come_as_they_were_written() {
-    let directory = Directory::new("bytes");
+    let directory = Directory::new();
     let mut file = directory.file("one");
     let large = "compressible ".repeat(80_000);
     let messages: [&[u8]; 6] =
@@ -246,9 +247,9 @@ fn bytes_come_as_they_were_written() {
 
 #[test]
 fn without_a_journal_it_says_so() {
-    let directory = Directory::new("none");
+    let directory = Directory::new();
     let refused = || Follower::open(directory.journal(), None).map(drop).unwrap_err().to_string();
-    let place = directory.0.display();
+    let place = directory.0.path().display();
     let want = "that we may read; is journald running, and are we in the group `systemd-journal`?";
     assert_eq!(refused(), format!("there is no journal in `{place}` {want}"));
     fs::remove_dir(&directory.0).unwrap();
@@ -286,29 +287,28 @@ fn time(number: u32) -> u64 {
 }
 
 /// A directory for journal files, which goes when the test is over.
-struct Directory(PathBuf);
+struct Directory(TempDir);
 
 impl Directory {
-    fn new(name: &str) -> Self {
-        let path =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("journal-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
     }
 
     /// A new journal file, and the process that writes it.
     fn file(&self, name: &str) -> File {
-        File::new(self.0.join(name).with_extension("journal"))
+        File::new(self.0.path().join(name).with_extension("journal"))
     }
 
     fn delete(&self, name: &str) {
-        fs::remove_file(self.0.join(name).with_extension("journal")).unwrap();
+        fs::remove_file(self.0.path().join(name).with_extension("journal")).unwrap();
     }
 
     fn journal(&self) -> Journal {
         let programs = ["sshd", "sshd-session", "a-name-too-long-for-the-kernel"];
-        Journal { place: Place::Directory(self.0.clone()), programs: programs.map(str::to_owned).to_vec() }
+        Journal {
+            place: Place::Directory(self.0.path().to_owned()),
+            programs: programs.map(str::to_owned).to_vec(),
+        }
     }
 
     /// Follows the files, from a thread of its own; returns when the place is found.
@@ -326,12 +326,6 @@ impl Directory {
         });
         ready.recv_timeout(LIMIT).unwrap();
         Following { batches, stop: Some(stop), thread: Some(thread), numbers: Vec::new(), position: None }
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
     }
 }
 

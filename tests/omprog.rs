@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -21,6 +21,7 @@ use banstream::socket;
 use banstream::source::{Batch, ingest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::{TempDir, tempdir};
 use tokio::sync::oneshot;
 
 /// How long anything may take here. Nothing comes near it unless it never comes.
@@ -33,7 +34,7 @@ const TRANSACTIONS: &str = "--confirm --transactions";
 #[test]
 fn every_message_arrives_once_and_in_order() {
     for mode in [PLAIN, CONFIRM, TRANSACTIONS] {
-        let mut lab = Lab::new("once", mode);
+        let mut lab = Lab::new(mode);
         lab.engine();
         lab.send(1..=2000);
         lab.until(2000);
@@ -44,7 +45,7 @@ fn every_message_arrives_once_and_in_order() {
 #[test]
 fn an_engine_that_comes_late_gets_everything() {
     for mode in [PLAIN, CONFIRM, TRANSACTIONS] {
-        let mut lab = Lab::new("late", mode);
+        let mut lab = Lab::new(mode);
         lab.send(1..=50);
         lab.shim();
         lab.engine();
@@ -56,7 +57,7 @@ fn an_engine_that_comes_late_gets_everything() {
 #[test]
 fn an_engine_that_stops_and_starts_again_gets_everything_once() {
     for mode in [PLAIN, CONFIRM, TRANSACTIONS] {
-        let mut lab = Lab::new("restart", mode);
+        let mut lab = Lab::new(mode);
         for round in 0..4 {
             lab.engine();
             let first = round * 500 + 1;
@@ -73,7 +74,7 @@ fn an_engine_that_stops_and_starts_again_gets_everything_once() {
 #[test]
 fn an_engine_that_is_killed_loses_nothing() {
     for mode in [PLAIN, CONFIRM, TRANSACTIONS] {
-        let mut lab = Lab::new("killed", mode);
+        let mut lab = Lab::new(mode);
         for round in 0..4 {
             lab.engine();
             let first = round * 500 + 1;
@@ -92,7 +93,7 @@ fn an_engine_that_is_killed_loses_nothing() {
 #[test]
 fn a_child_that_is_killed_loses_nothing_that_is_confirmed() {
     for mode in [CONFIRM, TRANSACTIONS] {
-        let mut lab = Lab::new("child", mode);
+        let mut lab = Lab::new(mode);
         lab.engine();
         for round in 0..3 {
             let first = round * 500 + 1;
@@ -112,7 +113,7 @@ fn a_child_that_is_killed_loses_nothing_that_is_confirmed() {
 
 #[test]
 fn a_hangup_changes_nothing() {
-    let mut lab = Lab::new("hangup", CONFIRM);
+    let mut lab = Lab::new(CONFIRM);
     lab.engine();
     lab.send(1..=10);
     lab.until(10);
@@ -139,7 +140,7 @@ fn hostile_messages_pass_and_stop_nothing() {
         long.as_bytes(),
     ];
     for mode in [PLAIN, CONFIRM, TRANSACTIONS] {
-        let mut lab = Lab::new("hostile", mode);
+        let mut lab = Lab::new(mode);
         lab.engine();
         messages.iter().for_each(|message| lab.write(message));
         lab.send(1..=3);
@@ -156,8 +157,8 @@ fn hostile_messages_pass_and_stop_nothing() {
 
 #[test]
 fn at_the_end_of_its_input_it_delivers_what_it_has() {
-    let (directory, mut engine, lines) = engine("flush");
-    let mut shim = Shim::start(&directory.0, PLAIN);
+    let (directory, mut engine, lines) = engine();
+    let mut shim = Shim::start(directory.path(), PLAIN);
     shim.input.as_mut().unwrap().write_all(b"one\n\ntwo\nthree without an end").unwrap();
     drop(shim.input.take());
     assert!(shim.child.wait().unwrap().success());
@@ -167,15 +168,15 @@ fn at_the_end_of_its_input_it_delivers_what_it_has() {
 
 #[test]
 fn without_an_engine_it_starts_refuses_and_ends_with_a_count() {
-    let directory = Directory::new("alone");
-    let mut shim = Shim::start(&directory.0, CONFIRM);
+    let directory = tempdir().unwrap();
+    let mut shim = Shim::start(directory.path(), CONFIRM);
     assert_eq!(shim.answer(), "OK\n");
     shim.input.as_mut().unwrap().write_all(b"one\n").unwrap();
     assert_eq!(shim.answer(), "Error: the engine of banstream takes no lines at present\n");
     drop(shim.input.take());
     assert!(shim.child.wait().unwrap().success(), "rsyslog still has the line");
 
-    let mut shim = Shim::start(&directory.0, PLAIN);
+    let mut shim = Shim::start(directory.path(), PLAIN);
     shim.input.take().unwrap().write_all(b"one\ntwo\n").unwrap();
     let mut said = String::new();
     shim.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -185,8 +186,8 @@ fn without_an_engine_it_starts_refuses_and_ends_with_a_count() {
 
 #[test]
 fn a_termination_leaves_time_for_the_rest_of_the_input() {
-    let (directory, mut engine, lines) = engine("terminated");
-    let mut shim = Shim::start(&directory.0, CONFIRM);
+    let (directory, mut engine, lines) = engine();
+    let mut shim = Shim::start(directory.path(), CONFIRM);
     assert_eq!(shim.answer(), "OK\n");
     kill(Pid::from_raw(shim.child.id() as i32), Signal::SIGTERM).unwrap();
     shim.input.as_mut().unwrap().write_all(b"one\n").unwrap();
@@ -199,8 +200,8 @@ fn a_termination_leaves_time_for_the_rest_of_the_input() {
 
 #[test]
 fn a_flood_passes_through_without_confirmation() {
-    let (directory, mut engine, lines) = engine("flood");
-    let mut shim = Shim::start(&directory.0, PLAIN);
+    let (directory, mut engine, lines) = engine();
+    let mut shim = Shim::start(directory.path(), PLAIN);
     let line = [b'x'; 99];
     let flood = [&line[..], b"\n"].concat().repeat(100_000);
     shim.input.take().unwrap().write_all(&flood).unwrap();
@@ -220,25 +221,6 @@ fn counts(numbers: &[u32]) -> BTreeMap<u32, u32> {
         *counts.entry(*number).or_default() += 1;
         counts
     })
-}
-
-/// A directory that goes when the test is over.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        // A path of a socket has at most 107 bytes, so not below the target directory.
-        let path = std::env::temp_dir().join(format!("banstream-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
 }
 
 /// The ingest socket, with an engine behind it that takes every line.
@@ -291,10 +273,10 @@ impl Engine {
     }
 }
 
-fn engine(name: &str) -> (Directory, Engine, Receiver<Vec<u8>>) {
-    let directory = Directory::new(name);
+fn engine() -> (TempDir, Engine, Receiver<Vec<u8>>) {
+    let directory = tempdir().unwrap();
     let (sender, lines) = channel();
-    let engine = Engine::start(&directory.0, sender);
+    let engine = Engine::start(directory.path(), sender);
     (directory, engine, lines)
 }
 
@@ -343,13 +325,14 @@ struct Lab {
     receiver: Receiver<Vec<u8>>,
     /// What the engines have got.
     lines: Vec<Vec<u8>>,
-    directory: Directory,
+    directory: TempDir,
 }
 
 impl Lab {
-    fn new(name: &str, mode: &str) -> Self {
-        let directory = Directory::new(name);
-        let path = |name: &str| directory.0.join(name);
+    fn new(mode: &str) -> Self {
+        // A path of a socket has at most 107 bytes, so not below the target directory.
+        let directory = tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
         let confirm = if mode.contains("--confirm") { r#"confirmMessages="on""# } else { "" };
         let transactions = if mode.contains("--transactions") { r#"useTransactions="on""# } else { "" };
         let configuration = format!(
@@ -370,7 +353,7 @@ impl Lab {
                 action.resumeRetryCount="-1" action.resumeInterval="1"
                 queue.type="LinkedList" queue.size="100000" queue.dequeueBatchSize="64"
                 queue.timeoutShutdown="10000" queue.timeoutActionCompletion="10000")"#,
-            directory = directory.0.display(),
+            directory = directory.path().display(),
             program = env!("CARGO_BIN_EXE_banstream"),
         );
         fs::write(path("conf"), configuration.replace(r#" ""#, r#"""#)).unwrap();
@@ -390,7 +373,7 @@ impl Lab {
     }
 
     fn engine(&mut self) {
-        self.engine = Some(Engine::start(&self.directory.0, self.sender.clone().unwrap()));
+        self.engine = Some(Engine::start(self.directory.path(), self.sender.clone().unwrap()));
     }
 
     fn stop_engine(&mut self) {
@@ -415,7 +398,7 @@ impl Lab {
         while counts(&self.numbers()).len() < count {
             let left = end.saturating_duration_since(Instant::now());
             let line = self.receiver.recv_timeout(left).unwrap_or_else(|_| {
-                let read = |name| fs::read_to_string(self.directory.0.join(name)).unwrap_or_default();
+                let read = |name| fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
                 let got = counts(&self.numbers()).len();
                 panic!("got {got} of {count}\nrsyslogd: {}{}{}", read("errors"), read("said"), read("child"))
             });

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a test may panic
 
-use std::path::Path;
+use std::io::Write;
 use std::sync::{Arc, LazyLock};
 
 use banstream::detect::List;
@@ -19,12 +19,9 @@ fn load(top: &str, offences: &str) -> Loaded {
          'nginx', 'lighttpd']\n{}",
         ["sshd", "ftp", "http-auth", "http-probe", "http-flood"].map(off).concat()
     );
-    let name = format!("banstream-web-{}-{:?}.toml", std::process::id(), std::thread::current().id());
-    let config = std::env::temp_dir().join(name);
-    std::fs::write(&config, text).unwrap();
-    let loaded = load::load(Some(Path::new(&config)));
-    std::fs::remove_file(&config).unwrap();
-    loaded.unwrap_or_else(|error| panic!("{error}"))
+    let mut config = tempfile::NamedTempFile::new().unwrap();
+    config.write_all(text.as_bytes()).unwrap();
+    load::load(Some(config.path())).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What comes of messages, each from a process of its own: how many count, and who is banned.

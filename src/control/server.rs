@@ -248,20 +248,21 @@ mod tests {
 
     use tokio::runtime::Runtime;
 
+    use tempfile::{TempDir, tempdir};
+
     use super::super::client::{self, Answer};
     use super::*;
 
     /// A server in a folder of its own, whose daemon answers as `reply` says and keeps what it was asked.
     struct Fixture {
-        folder: PathBuf,
+        folder: TempDir,
         runtime: Runtime,
         asked: Arc<Mutex<Vec<Command>>>,
     }
 
     impl Fixture {
-        fn new(name: &str, reply: fn(&Command) -> Option<Reply>) -> Self {
-            let folder = std::env::temp_dir().join(format!("banstream-{}-{name}", std::process::id()));
-            std::fs::create_dir_all(&folder).unwrap();
+        fn new(reply: fn(&Command) -> Option<Reply>) -> Self {
+            let folder = tempdir().unwrap();
             let runtime = Runtime::new().unwrap();
             let asked = Arc::new(Mutex::new(Vec::new()));
             let fixture = Self { folder, runtime, asked: Arc::clone(&asked) };
@@ -282,7 +283,7 @@ mod tests {
         }
 
         fn socket(&self) -> PathBuf {
-            self.folder.join("control.sock")
+            self.folder.path().join("control.sock")
         }
 
         fn raw(&self, request: &str) -> (String, String) {
@@ -300,19 +301,13 @@ mod tests {
         (status.to_owned(), body.to_owned())
     }
 
-    impl Drop for Fixture {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
-    }
-
     fn done(_: &Command) -> Option<Reply> {
         Some(Reply::Done { changed: 1 })
     }
 
     #[test]
     fn a_command_arrives_as_it_was_sent() {
-        let fixture = Fixture::new("commands", done);
+        let fixture = Fixture::new(done);
         let ban = |offender: &str, span, reason: &str| Command::Ban {
             offender: offender.parse().unwrap(),
             span,
@@ -342,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_an_answer() {
-        let fixture = Fixture::new("refusal", |_| Some(Reply::Refused { error: "it is ours".to_owned() }));
+        let fixture = Fixture::new(|_| Some(Reply::Refused { error: "it is ours".to_owned() }));
         let answer = client::send(&fixture.socket(), &Command::Keep).unwrap();
         assert_eq!(answer, Answer { done: false, body: r#"{"error":"it is ours"}"#.to_owned() });
         let (status, _) = fixture.raw("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n");
@@ -351,14 +346,14 @@ mod tests {
 
     #[test]
     fn a_daemon_that_stops_says_so() {
-        let fixture = Fixture::new("stopping", |_| None);
+        let fixture = Fixture::new(|_| None);
         let answer = client::send(&fixture.socket(), &Command::Status).unwrap();
         assert_eq!(answer, Answer { done: false, body: r#"{"error":"the daemon is stopping"}"#.to_owned() });
     }
 
     #[test]
     fn curl_is_a_client_too() {
-        let fixture = Fixture::new("curl", done);
+        let fixture = Fixture::new(done);
         let body = r#"{"address":"192.0.2.1","for":"1h 30m"}"#;
         let form = "content-type: application/x-www-form-urlencoded";
         let length = body.len();
@@ -380,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_request_that_is_wrong_is_told_what() {
-        let fixture = Fixture::new("wrong", done);
+        let fixture = Fixture::new(done);
         let check = |request: &str, body: &str, status: &str, error: &str| {
             let length = body.len();
             let request = format!("{request} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -435,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_client_says_when_no_daemon_answers() {
-        let mut fixture = Fixture::new("stale", done);
+        let mut fixture = Fixture::new(done);
         let shown = fixture.socket().display().to_string();
         // Dropping a runtime waits until its tasks, and with them the listener, are gone.
         drop(std::mem::replace(&mut fixture.runtime, Runtime::new().unwrap()));

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use tempfile::TempDir;
+
 use super::*;
 use crate::model::{Port, Protocol};
 
@@ -9,28 +11,19 @@ const LIMITS: Retention = Retention { keep: Span::from_secs(1000), max_rows: Non
 const NOW: Timestamp = Timestamp::from_secs(100);
 
 /// A directory that goes when the test is over.
-struct Directory(PathBuf);
+struct Directory(TempDir);
 
 impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("banstream-ledger-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&path));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
     }
 
     fn open(&self) -> Result<Ledger, LedgerError> {
-        Ledger::open(&self.0, LIMITS)
+        Ledger::open(self.0.path(), LIMITS)
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join(FILE)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
+        self.0.path().join(FILE)
     }
 }
 
@@ -72,7 +65,7 @@ fn decided(decisions: &[Decision]) -> Page {
 
 #[test]
 fn what_is_written_is_there_after_a_restart() {
-    let directory = Directory::new("restart");
+    let directory = Directory::new();
     let (lasting, over, lifted) =
         (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(900)));
     let lasting = Ban { mode: Mode::Observe, ..lasting };
@@ -101,7 +94,7 @@ fn what_is_written_is_there_after_a_restart() {
 
 #[test]
 fn a_page_that_says_all_ends_what_it_does_not_say() {
-    let directory = Directory::new("whole");
+    let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let (over, gone, new) = (ban("192.0.2.1", Some(10)), ban("192.0.2.2", None), ban("192.0.2.3", None));
     let before = Page {
@@ -119,7 +112,7 @@ fn a_page_that_says_all_ends_what_it_does_not_say() {
 
 #[test]
 fn the_lines_that_filled_a_window_are_its_evidence() {
-    let directory = Directory::new("evidence");
+    let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let lefts = [Left::Counted, Left::Counted, Left::Nothing, Left::Counted, Left::Filled(3)];
     let traces: Vec<Trace> =
@@ -135,7 +128,7 @@ fn the_lines_that_filled_a_window_are_its_evidence() {
 
 #[test]
 fn what_is_too_old_or_too_much_is_forgotten() {
-    let directory = Directory::new("prune");
+    let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let flood = |second, left| {
         let traces = (0..5000).map(|_| trace(second, "192.0.2.9", left)).collect();
@@ -161,7 +154,7 @@ fn what_is_too_old_or_too_much_is_forgotten() {
 
 #[test]
 fn a_ledger_of_the_first_version_is_brought_up_to_date() {
-    let directory = Directory::new("migration");
+    let directory = Directory::new();
     let old = Connection::open(directory.file()).unwrap();
     old.execute_batch(MIGRATIONS[0]).unwrap();
     old.execute_batch(
@@ -178,8 +171,8 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
 
 /// What is said of a ledger that this was done to, and whether it is damaged.
 #[track_caller]
-fn check(name: &str, damage: impl Fn(&Path), want: &str, corrupt: bool) {
-    let directory = Directory::new(name);
+fn check(damage: impl Fn(&Path), want: &str, corrupt: bool) {
+    let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let traces = (0..2000).map(|second| trace(second, "192.0.2.9", Left::Counted)).collect();
     ledger.write(&[Page { traces, ..Page::default() }], NOW).unwrap();
@@ -194,32 +187,32 @@ fn check(name: &str, damage: impl Fn(&Path), want: &str, corrupt: bool) {
 fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let garbage =
         |path: &Path| fs::write(path, "something else entirely, and long enough to look at").unwrap();
-    check("garbage", garbage, "file is not a database", true);
+    check(garbage, "file is not a database", true);
     let cut = |path: &Path| {
         let file = File::options().write(true).open(path).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     };
-    check("cut", cut, "malformed", true);
+    check(cut, "malformed", true);
     let overwrite = |path: &Path| {
         let mut bytes = fs::read(path).unwrap();
         bytes[8192..40_960].fill(0x55);
         fs::write(path, bytes).unwrap();
     };
-    check("overwritten", overwrite, "", true);
+    check(overwrite, "", true);
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check("later", later, "its version is 99, and this banstream knows 5", false);
+    check(later, "its version is 99, and this banstream knows 5", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();
     };
-    check("folder", folder, "unable to open", false);
+    check(folder, "unable to open", false);
 }
 
 #[test]
 fn a_ledger_has_one_daemon_at_a_time() {
-    let directory = Directory::new("lock");
+    let directory = Directory::new();
     let first = directory.open().unwrap();
     let error = directory.open().err().unwrap();
     assert!(error.is_locked() && !error.is_corrupt(), "{error}");
@@ -229,35 +222,37 @@ fn a_ledger_has_one_daemon_at_a_time() {
 
 #[test]
 fn what_is_set_aside_keeps_its_bytes_and_takes_no_other_s_name() {
-    let directory = Directory::new("aside");
+    let directory = Directory::new();
     for (text, want) in [("one", "ledger.db.now"), ("two", "ledger.db.now.1"), ("three", "ledger.db.now.2")] {
         fs::write(directory.file(), text).unwrap();
-        assert_eq!(Ledger::set_aside(&directory.0, "now").unwrap(), directory.0.join(want));
-        assert_eq!(fs::read_to_string(directory.0.join(want)).unwrap(), text);
+        assert_eq!(Ledger::set_aside(directory.0.path(), "now").unwrap(), directory.0.path().join(want));
+        assert_eq!(fs::read_to_string(directory.0.path().join(want)).unwrap(), text);
         assert!(!directory.file().exists());
     }
 }
 
 #[test]
 fn a_ledger_can_be_read_without_writing_anything() {
-    let directory = Directory::new("read");
+    let directory = Directory::new();
     let ban = ban("192.0.2.1", None);
     let mut writer = directory.open().unwrap();
     writer.write(&[decided(&[Decision::Ban(ban.clone())])], NOW).unwrap();
     // As after a crash: the file, and a log of what is not in it yet.
-    let copy = Directory::new("read-copy");
+    let copy = Directory::new();
     for name in [FILE, "ledger.db-wal"] {
-        fs::copy(directory.0.join(name), copy.0.join(name)).unwrap();
+        fs::copy(directory.0.path().join(name), copy.0.path().join(name)).unwrap();
     }
-    let before: Vec<_> = fs::read_dir(&copy.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(memory(&Ledger::open_to_read(&copy.0, LIMITS).unwrap()).bans, [ban]);
-    let after: Vec<_> = fs::read_dir(&copy.0).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    let before: Vec<_> =
+        fs::read_dir(copy.0.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(memory(&Ledger::open_to_read(copy.0.path(), LIMITS).unwrap()).bans, [ban]);
+    let after: Vec<_> =
+        fs::read_dir(copy.0.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(before, after);
 }
 
 #[test]
 fn a_file_that_was_taken_away_is_not_written_into() {
-    let directory = Directory::new("taken");
+    let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     fs::remove_file(directory.file()).unwrap();
     assert!(ledger.write(&[Page::default()], NOW).unwrap_err().is_corrupt());
@@ -300,7 +295,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     engine.take(&mut records, Clock::At(NOW), Unattested::Accept);
     let (traces, evidence) = engine.traces();
 
-    let directory = Directory::new("lines");
+    let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     ledger.write(&[Page { traces, evidence, grammars, ..Page::default() }], NOW).unwrap();
     let sql = "SELECT offender || ' ' || grammar || ' ' || heading || ' ' || rule, message FROM offence ORDER BY id";
@@ -314,7 +309,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
 
 #[test]
 fn an_allowance_is_kept_until_it_is_taken_back() {
-    let directory = Directory::new("allowances");
+    let directory = Directory::new();
     let allowance = |offender: &str, until: Option<i64>| Allowance {
         offender: offender.parse().unwrap(),
         since: Timestamp::from_secs(1),
@@ -339,7 +334,7 @@ fn an_allowance_is_kept_until_it_is_taken_back() {
 
 #[test]
 fn who_logged_in_is_known_after_a_restart() {
-    let directory = Directory::new("logins");
+    let directory = Directory::new();
     let login = |offender: &str, at: i64, forgiven| Login {
         offender: offender.parse().unwrap(),
         at: Timestamp::from_secs(at),

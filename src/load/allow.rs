@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_changed_file_is_read_again_and_a_lost_one_holds() {
-        let path = std::env::temp_dir().join(format!("banstream-{}-allow", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allow.list");
         let read = |files: &mut AllowFiles| {
             let warnings = files.renew();
             (warnings.map(|warnings| warnings.len()), files.members(&path).len())

@@ -227,7 +227,6 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use std::future::ready;
-    use std::path::PathBuf;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -382,14 +381,10 @@ mod tests {
         assert_eq!(receipts.lines().map(|line| line.parse::<u32>().unwrap()).sum::<u32>(), 20_000);
     }
 
-    /// A path for a socket.
-    fn path(name: &str) -> PathBuf {
-        std::env::temp_dir().join(format!("banstream-{name}-{}", std::process::id()))
-    }
-
     #[tokio::test]
     async fn the_65th_client_waits_for_another_to_leave() {
-        let path = path("crowd");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("crowd");
         let (sender, mut batches) = unbounded_channel();
         let sink =
             move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));

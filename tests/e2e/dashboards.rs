@@ -28,15 +28,14 @@ fn each_alert_fires_when_it_should_and_only_then() {
 #[test]
 #[ignore = "needs python3: contrib/test"]
 fn the_dashboards_are_as_their_source_says() {
-    let folder = std::env::temp_dir().join(format!("banstream-dashboards-{}", std::process::id()));
-    fs::create_dir(&folder).expect("a folder");
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
     fs::copy("dashboards/make", folder.join("make")).expect("a copy");
     super::text(Command::new(folder.join("make")).output());
     for name in DASHBOARDS {
         let read = |folder: &Path| fs::read_to_string(folder.join(format!("{name}.json"))).expect(name);
-        assert!(read(&folder) == read(Path::new("dashboards")), "{name}.json is old: run dashboards/make");
+        assert!(read(folder) == read(Path::new("dashboards")), "{name}.json is old: run dashboards/make");
     }
-    fs::remove_dir_all(folder).expect("ours");
 }
 
 #[test]
