@@ -7,6 +7,7 @@
 //!
 //! It does not decide anything, and knows neither jails' settings nor the kernel.
 
+mod history;
 mod page;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::detect::{LOGINS, Left, Login, Session, Trace};
 use crate::grammar::Grammars;
 use crate::model::{self, Allowance, Ban, Decision, GrammarId, Mode, Offender, Span, Timestamp};
 
+pub use history::{Ending, History, Line, Past, Rows, Tally};
 pub use page::{Client, Memory, Page};
 
 /// An open ledger, which no other process has.
@@ -44,8 +46,12 @@ pub struct Size {
     pub bytes: u64,
     /// Offences, with the lines that told of them.
     pub offences: u64,
-    /// Bans, in force and past.
+    /// Offenders' bans, in force and past.
     pub bans: u64,
+    /// All bans there were.
+    pub history: u64,
+    /// Sums of offences by the hour.
+    pub tallies: u64,
 }
 
 /// Why the ledger cannot be used. Print it for the operator.
@@ -99,7 +105,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -150,6 +156,31 @@ const MIGRATIONS: [&str; 5] = [
         since    INTEGER NOT NULL -- microseconds; from when on those are counted
     ) WITHOUT ROWID;",
     "ALTER TABLE ban ADD COLUMN mode TEXT NOT NULL DEFAULT 'enforce';",
+    "CREATE TABLE history (
+        since    INTEGER NOT NULL, -- microseconds
+        offender TEXT NOT NULL,
+        jail     TEXT NOT NULL,
+        kind     TEXT NOT NULL,
+        mode     TEXT NOT NULL,
+        until    INTEGER, -- for ever if NULL
+        times    INTEGER NOT NULL,
+        reason   TEXT NOT NULL,
+        ended    INTEGER, -- microseconds; if it was taken back before its time
+        ending   TEXT, -- how: lifted, widened
+        PRIMARY KEY (since, offender, jail)
+    ) WITHOUT ROWID;
+    INSERT INTO history SELECT since, offender, jail, kind, mode, until, times, reason, NULL, NULL FROM ban;
+    CREATE TABLE tally (
+        hour     INTEGER NOT NULL, -- since 1970
+        jail     TEXT NOT NULL,
+        grammar  TEXT NOT NULL,
+        heading  TEXT NOT NULL,
+        rule     INTEGER NOT NULL, -- the line in the grammar's file; 0 if that is not known
+        offences INTEGER NOT NULL,
+        PRIMARY KEY (hour, jail, grammar, heading, rule)
+    ) WITHOUT ROWID;
+    INSERT INTO tally SELECT time / 3600000000, jail, grammar, heading, coalesce(rule, 0), count(*)
+        FROM offence WHERE window <> 'nothing' GROUP BY 1, 2, 3, 4, 5;",
 ];
 
 /// How many clients are remembered.
@@ -211,16 +242,11 @@ impl Ledger {
     ///
     /// The file is not there, cannot be read, or is not of our version.
     pub fn open_to_read(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
-        let path = directory.join(FILE);
-        // Without locks and with the index of the log in memory, SQLite makes no file.
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags_and_vfs(&path, flags, c"unix-none")?;
-        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-        let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+        let (version, connection) = open_unlocked(directory)?;
         if version != VERSION as i64 {
             return Err(LedgerError::new(format!("its version is {version}")));
         }
-        let (unpruned, pruned) = (0, Timestamp::default());
+        let (unpruned, pruned, path) = (0, Timestamp::default(), directory.join(FILE));
         Ok(Self { connection, path, limits, unpruned, pruned, _lock: None })
     }
 
@@ -344,12 +370,27 @@ impl Ledger {
             path.push(suffix);
             fs::metadata(path).map_or(0, |file| file.len())
         };
-        Ok(Size { bytes: bytes("") + bytes("-wal"), offences: count("offence")?, bans: count("ban")? })
+        Ok(Size {
+            bytes: bytes("") + bytes("-wal"),
+            offences: count("offence")?,
+            bans: count("ban")?,
+            history: count("history")?,
+            tallies: count("tally")?,
+        })
     }
 }
 
 /// The ledger's name in its directory.
 const FILE: &str = "ledger.db";
+
+/// A connection that makes no file and takes no lock, and the version of what it reads.
+fn open_unlocked(directory: &Path) -> Result<(i64, Connection), LedgerError> {
+    // Without locks and with the index of the log in memory, SQLite makes no file.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(directory.join(FILE), flags, c"unix-none")?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    Ok((connection.pragma_query_value(None, "user_version", |row| row.get(0))?, connection))
+}
 
 /// Keeps other daemons from the ledger until it is dropped, or the process dies.
 fn lock(path: &Path) -> Result<File, LedgerError> {
@@ -374,10 +415,15 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
     for trace in &page.traces {
         write_trace(transaction, trace, page)?;
     }
+    history::count(transaction, page)?;
     for decision in &page.decisions {
         match decision {
-            Decision::Ban(ban) => write_ban(transaction, ban)?,
+            Decision::Ban(ban) => {
+                write_ban(transaction, ban)?;
+                history::begin(transaction, ban)?;
+            }
             Decision::Unban(ban) => {
+                history::end(transaction, ban, &page.decisions, now)?;
                 let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
                 transaction.prepare_cached(sql)?.execute(params![ban.offender.to_string(), &*ban.jail])?;
             }
@@ -412,8 +458,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
 }
 
 fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Result<(), LedgerError> {
-    let grammar = page.grammars.get(trace.grammar);
-    let heading = grammar.and_then(|grammar| grammar.headings().get(usize::from(trace.heading)));
+    let (grammar, heading) = page.names(trace.grammar, trace.heading);
     let (message, rule) = page.evidence.get(trace.nth).unzip();
     let offender = trace.offender.to_string();
     let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)";
@@ -421,8 +466,8 @@ fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Res
         trace.time.as_micros(),
         offender,
         &*trace.jail,
-        grammar.map_or("", |grammar| grammar.name()),
-        heading.map_or("", String::as_str),
+        grammar,
+        heading,
         rule,
         message,
         trace.pid,
@@ -492,6 +537,7 @@ fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> ru
     let sql = "DELETE FROM ban WHERE until <= ?1 AND until <= (
                    SELECT until FROM ban WHERE until <= ?1 ORDER BY until DESC LIMIT 1 OFFSET ?2)";
     transaction.execute(sql, params![now.as_micros(), rows])?;
+    history::prune(transaction, rows, before)?;
     let sql = "DELETE FROM client WHERE heard <= (
                    SELECT heard FROM client ORDER BY heard DESC LIMIT 1 OFFSET ?1)";
     transaction.execute(sql, [CLIENTS as i64])?;
@@ -506,18 +552,26 @@ fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
     Ok(Ban {
         offender: offender(row, 0)?,
         jail: row.get::<_, String>(1)?.into(),
-        kind: match row.get_ref(2)?.as_str()? {
-            "manual" => model::Kind::Manual,
-            "wide" => model::Kind::Wide,
-            _ => model::Kind::Auto,
-        },
-        mode: if row.get_ref(8)?.as_str()? == "observe" { Mode::Observe } else { Mode::Enforce },
+        kind: kind(row, 2)?,
+        mode: mode(row, 8)?,
         ports,
         since: Timestamp::from_micros(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
         times: row.get(6)?,
         reason: row.get::<_, String>(7)?.into(),
     })
+}
+
+fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<model::Kind> {
+    Ok(match row.get_ref(column)?.as_str()? {
+        "manual" => model::Kind::Manual,
+        "wide" => model::Kind::Wide,
+        _ => model::Kind::Auto,
+    })
+}
+
+fn mode(row: &Row<'_>, column: usize) -> rusqlite::Result<Mode> {
+    Ok(if row.get_ref(column)?.as_str()? == Mode::Observe.name() { Mode::Observe } else { Mode::Enforce })
 }
 
 fn allowance(row: &Row<'_>) -> rusqlite::Result<Allowance> {

@@ -301,8 +301,7 @@ impl EngineMetrics {
 pub struct LedgerMetrics {
     seconds: Histogram,
     bytes: Gauge,
-    offences: Gauge,
-    bans: Gauge,
+    rows: [Gauge; 4],
     /// Times that it could not be written.
     pub errors: Counter,
     /// Whether it is written.
@@ -318,8 +317,7 @@ impl LedgerMetrics {
         Self {
             seconds: metrics.histogram("banstream_ledger_write_seconds"),
             bytes: metrics.gauge("banstream_ledger_bytes", &[]),
-            offences: rows("offence"),
-            bans: rows("ban"),
+            rows: ["offence", "ban", "history", "tally"].map(rows),
             errors: metrics.counter("banstream_ledger_errors_total", &[]),
             up: metrics.gauge("banstream_ledger_up", &[]),
             waiting: metrics.gauge("banstream_ledger_waiting_bytes", &[]),
@@ -335,8 +333,8 @@ impl LedgerMetrics {
     pub fn size(&self, size: &Size) {
         self.up.set(1.0);
         self.bytes.set(size.bytes as f64);
-        self.offences.set(size.offences as f64);
-        self.bans.set(size.bans as f64);
+        let rows = [size.offences, size.bans, size.history, size.tallies];
+        self.rows.iter().zip(rows).for_each(|(gauge, rows)| gauge.set(rows as f64));
     }
 }
 

@@ -476,6 +476,18 @@ pub struct Ban {
     pub reason: Arc<str>,
 }
 
+impl Ban {
+    /// The prefix that is banned in place of this ban's offender by what was decided together, if one is.
+    pub fn widened(&self, together: &[Decision]) -> Option<Offender> {
+        together.iter().find_map(|decision| match decision {
+            Decision::Ban(ban) if ban.kind == Kind::Wide => {
+                Some(ban.offender).filter(|wide| *wide != self.offender && wide.contains(self.offender))
+            }
+            _ => None,
+        })
+    }
+}
+
 /// An operator's word that somebody is not to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance {

@@ -20,6 +20,8 @@ const LAYERS: &[(&str, bool)] = &[
     ("omprog", false),
     ("control", false),
     ("metrics", false),
+    ("terminal", true),
+    ("report", true),
     ("offline", false),
     ("doctor", false),
     ("pipeline", false),
@@ -67,7 +69,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("thread::spawn", &[]),
     ("Timestamp::now", &["pipeline.rs"]),
     ("SystemTime", &[]),
-    ("rusqlite", &["ledger.rs"]),
+    ("rusqlite", &["ledger.rs", "ledger/history.rs"]),
     ("netlink_sys", &["enforce/kernel.rs"]),
     ("systemd::Journal", &["source/journald.rs"]),
 ];

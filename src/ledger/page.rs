@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::detect::{Login, Trace};
 use crate::engine::Evidence;
 use crate::grammar::Grammars;
-use crate::model::{Allowance, Decision, Offender};
+use crate::model::{Allowance, Decision, GrammarId, Offender};
 
 /// All that came of one batch or one command: the ledger holds the whole of it or nothing.
 ///
@@ -44,6 +44,13 @@ impl Page {
             + self.evidence.size()
             + size_of_val(self.traces.as_slice())
             + size_of_val(self.decisions.as_slice())
+    }
+
+    /// What a grammar and one of its headings are called; nothing where it is gone.
+    pub(super) fn names(&self, grammar: GrammarId, heading: u16) -> (&str, &str) {
+        let grammar = self.grammars.get(grammar);
+        let heading = grammar.and_then(|grammar| grammar.headings().get(usize::from(heading)));
+        (grammar.map_or("", |grammar| grammar.name()), heading.map_or("", String::as_str))
     }
 
     /// Whether there is nothing to write.

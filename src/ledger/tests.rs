@@ -136,20 +136,24 @@ fn what_is_too_old_or_too_much_is_forgotten() {
     };
     let past = (1..=1500).map(|n: u32| {
         let offender = format!("10.0.{}.{}", n / 250, n % 250);
-        Decision::Ban(ban(&offender, Some(i64::from(n % 50) + 10)))
+        let since = Timestamp::from_secs(i64::from(n % 50));
+        Decision::Ban(Ban { since, ..ban(&offender, Some(i64::from(n % 50) + 10)) })
     });
     let bans = decided(&past.chain([Decision::Ban(ban("192.0.2.1", None))]).collect::<Vec<_>>());
     ledger.write(&[flood(50, Left::Filled(1)), bans, flood(60, Left::Counted)], NOW).unwrap();
-    let Size { bytes, offences, bans } = ledger.size().unwrap();
+    let Size { bytes, offences, bans, history, tallies } = ledger.size().unwrap();
     assert!(bytes > 0);
+    assert!((970..=1000).contains(&history), "{history}");
+    assert_eq!(tallies, 1, "the sum of a flood is one row");
     assert_eq!(offences, 2000, "half of them evidence");
     assert!((971..=1001).contains(&bans), "{bans}");
     let later = Timestamp::from_secs(1055);
     ledger.write(&[Page::default()], later).unwrap();
     assert_eq!(ledger.size().unwrap().offences, 1000);
     ledger.write(&[Page::default()], later + Span::from_secs(1000)).unwrap();
-    let Size { offences, bans, .. } = ledger.size().unwrap();
+    let Size { offences, bans, history, tallies, .. } = ledger.size().unwrap();
     assert_eq!((offences, bans), (0, 1), "who is banned for ever stays");
+    assert_eq!((history, tallies), (0, 1), "of the hour a part is still to be kept");
 }
 
 #[test]
@@ -167,6 +171,53 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
     let memory = memory(&directory.open().unwrap());
     assert_eq!(memory.bans, [ban("192.0.2.1", None)]);
     assert_eq!(memory.journal.as_deref(), Some("s=1"));
+    assert_eq!(history(&directory).bans.len(), 1);
+}
+
+/// What reports are made of, from the beginning to the end of time.
+fn history(directory: &Directory) -> Rows {
+    let ever = Timestamp::from_micros(i64::MAX);
+    History::open(directory.0.path(), LIMITS).unwrap().rows(Timestamp::default(), ever).unwrap()
+}
+
+#[test]
+fn every_ban_is_history_with_how_it_ended() {
+    let directory = Directory::new();
+    let mut ledger = directory.open().unwrap();
+    let again = |second, until| Ban { since: Timestamp::from_secs(second), ..ban("192.0.2.1", Some(until)) };
+    let wide = Ban { kind: model::Kind::Wide, jail: "wide".into(), ..again(9, 99) };
+    let wide = Ban { offender: "192.0.2.0/24".parse().unwrap(), ..wide };
+    let (first, second, third) = (again(1, 2), again(5, 6), again(7, 8));
+    let lifted = decided(&[Decision::Unban(first.clone())]);
+    let widened = decided(&[Decision::Unban(third.clone()), Decision::Ban(wide)]);
+    let [one, two, three] = [&first, &second, &third].map(|ban| decided(&[Decision::Ban(ban.clone())]));
+    // A page that says all tells of a ban once more, which is the same one.
+    let whole = Page { whole: true, ..decided(&[Decision::Ban(second)]) };
+    ledger.write(&[one, lifted, two, whole, three, widened], NOW).unwrap();
+    let told =
+        |rows: Rows| -> Vec<_> { rows.bans.iter().map(|ban| (ban.since.as_secs(), ban.ended)).collect() };
+    let want = [(1, Some((NOW, Ending::Lifted))), (5, None), (7, Some((NOW, Ending::Widened))), (9, None)];
+    assert_eq!(told(history(&directory)), want, "beside who writes it");
+    drop(ledger);
+    assert_eq!(told(history(&directory)), want, "and alone");
+    let rows = History::open(directory.0.path(), LIMITS).unwrap();
+    let rows = rows.rows(Timestamp::from_secs(5), Timestamp::from_secs(9)).unwrap();
+    assert_eq!(rows.bans.len(), 2, "the end is not in it");
+}
+
+#[test]
+fn offences_are_summed_up_by_the_hour_once() {
+    let directory = Directory::new();
+    let mut ledger = directory.open().unwrap();
+    let of = |second, left| trace(second, "192.0.2.9", left);
+    let traces =
+        vec![of(1, Left::Counted), of(2, Left::Nothing), of(3, Left::Filled(2)), of(3601, Left::Counted)];
+    let page = Page { traces: traces.clone(), ..Page::default() };
+    let whole = Page { whole: true, traces, ..Page::default() };
+    ledger.write(&[page.clone(), page, whole], NOW).unwrap();
+    let sums: Vec<_> =
+        history(&directory).tallies.iter().map(|tally| (tally.hour.as_secs(), tally.offences)).collect();
+    assert_eq!(sums, [(0, 4), (3600, 2)]);
 }
 
 /// What is said of a ledger that this was done to, and whether it is damaged.
@@ -202,7 +253,7 @@ fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check(later, "its version is 99, and this banstream knows 5", false);
+    check(later, "its version is 99, and this banstream knows 6", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();

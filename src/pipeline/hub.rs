@@ -28,7 +28,7 @@ use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
-use crate::model::{Ban, Decision, Kind, Mode, Offender, Span, Timestamp};
+use crate::model::{Ban, Decision, Mode, Offender, Span, Timestamp};
 use crate::source::Batch;
 
 /// All that can happen to the engine.
@@ -221,7 +221,7 @@ impl Hub {
                     }
                 }
                 Decision::Unban(ban) => {
-                    let wide = widened(decisions, ban);
+                    let wide = ban.widened(decisions);
                     let reason = if wide.is_some() { "widened" } else { "lifted" };
                     self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
@@ -504,16 +504,6 @@ pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allo
     settings.ignore.extend(around.members());
     settings.ignore.extend(allowances.members());
     settings
-}
-
-/// The prefix that was banned in place of this ban's offender, if one was.
-fn widened(decisions: &[Decision], lifted: &Ban) -> Option<Offender> {
-    decisions.iter().find_map(|decision| match decision {
-        Decision::Ban(ban) if ban.kind == Kind::Wide => {
-            Some(ban.offender).filter(|wide| *wide != lifted.offender && wide.contains(lifted.offender))
-        }
-        _ => None,
-    })
 }
 
 fn sentence(ban: &Ban) -> String {

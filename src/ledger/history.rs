@@ -1,0 +1,274 @@
+//! What happened, for reports: every ban there was and how it ended, and how many offences an hour had.
+//!
+//! It stands apart from what the daemon remembers, because no decision hangs on it. Sums keep what a flood pushes out
+//! of the table of offences, and their number is set by jails and rules, not by attackers.
+//!
+//! It does not know what a report looks like, nor which of this is worth showing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
+
+use super::{FILE, LedgerError, PATIENCE, Page, VERSION, allowance, kind, mode, offender, open_unlocked};
+use crate::config::Retention;
+use crate::detect::Left;
+use crate::model::{Allowance, Ban, Decision, Kind, Mode, Offender, Timestamp};
+
+/// A ban, in force or over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Whom.
+    pub offender: Offender,
+    /// The jail that decided it.
+    pub jail: String,
+    /// Threshold, command or prefix.
+    pub kind: Kind,
+    /// Whether it was carried out.
+    pub mode: Mode,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when it was meant to last; for ever if `None`.
+    pub until: Option<Timestamp>,
+    /// How many bans the offender had had from this jail, this one included.
+    pub times: u32,
+    /// The operator's words, or what was counted.
+    pub reason: String,
+    /// When it was taken back before its time, if it was, and how.
+    pub ended: Option<(Timestamp, Ending)>,
+}
+
+/// How a ban ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// An operator lifted it, by a command or by whom the configuration protects.
+    Lifted,
+    /// A ban of the whole prefix took its place.
+    Widened,
+}
+
+/// How many offences one rule found for one jail in one hour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// When the hour began.
+    pub hour: Timestamp,
+    /// The jail that counted them.
+    pub jail: String,
+    /// The rule's grammar.
+    pub grammar: String,
+    /// Its heading.
+    pub heading: String,
+    /// Its line in the grammar's file; 0 if that is not known.
+    pub rule: u32,
+    /// How many; an attempt that several lines tell of is one.
+    pub offences: u64,
+}
+
+/// A line that told of an offence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// When.
+    pub time: Timestamp,
+    /// The grammar that read it.
+    pub grammar: String,
+    /// The message, or its beginning. A stranger wrote it.
+    pub message: Vec<u8>,
+}
+
+/// What happened in a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The bans that began, in order.
+    pub bans: Vec<Past>,
+    /// The offences, by the hour; of the first and the last hour all of them.
+    pub tallies: Vec<Tally>,
+    /// How many offences of each offender are still on file.
+    pub offences: BTreeMap<Offender, u64>,
+    /// Whom operators allow.
+    pub allowances: Vec<Allowance>,
+    /// How many bans are carried out at the end.
+    pub in_force: u64,
+    /// When the oldest ban on file began, where older ones were forgotten because they were too many.
+    pub oldest: Option<Timestamp>,
+}
+
+/// A ledger open for reports only, beside the daemon that writes it or without one.
+pub struct History {
+    connection: Connection,
+    limits: Retention,
+}
+
+const HOUR: i64 = 3_600_000_000;
+
+impl History {
+    /// Opens the ledger in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// The file is not there, cannot be read, or is not of our version.
+    pub fn open(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let beside = || -> Result<_, LedgerError> {
+            let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
+            connection.busy_timeout(PATIENCE)?;
+            Ok((connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?, connection))
+        };
+        // Where nobody runs and we may write nothing, SQLite cannot make the files it needs beside a writer.
+        let (version, connection) = beside().or_else(|_| open_unlocked(directory))?;
+        if version != VERSION as i64 {
+            let what = format!("its version is {version}, and this banstream reads {VERSION}");
+            return Err(LedgerError::new(what));
+        }
+        // So that all that is read is of one moment.
+        connection.execute_batch("BEGIN")?;
+        Ok(Self { connection, limits })
+    }
+
+    /// What happened from `from` on, and before `to`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn rows(&self, from: Timestamp, to: Timestamp) -> Result<Rows, LedgerError> {
+        let (from, to) = (from.as_micros(), to.as_micros());
+        let sql = "SELECT offender, jail, kind, mode, since, until, times, reason, ended, ending FROM history
+                   WHERE since >= ?1 AND since < ?2 ORDER BY since";
+        let bans = self.connection.prepare(sql)?.query_map([from, to], past)?.collect::<Result<_, _>>()?;
+        let sql = "SELECT hour, jail, grammar, heading, rule, offences FROM tally
+                   WHERE hour >= ?1 AND hour < ?2 ORDER BY hour";
+        let hours = [from.div_euclid(HOUR), to.saturating_sub(1).div_euclid(HOUR) + 1];
+        let tallies = self.connection.prepare(sql)?.query_map(hours, tally)?.collect::<Result<_, _>>()?;
+        let sql = "SELECT offender, count(*) FROM offence
+                   WHERE time >= ?1 AND time < ?2 AND window <> 'nothing' GROUP BY offender";
+        let counted = |row: &Row<'_>| Ok((offender(row, 0)?, row.get::<_, i64>(1)?.cast_unsigned()));
+        let offences =
+            self.connection.prepare(sql)?.query_map([from, to], counted)?.collect::<Result<_, _>>()?;
+        let sql = "SELECT offender, since, until, comment FROM allowance WHERE until IS NULL OR until > ?1";
+        let allowances =
+            self.connection.prepare(sql)?.query_map([to], allowance)?.collect::<Result<_, _>>()?;
+        let sql = "SELECT count(*) FROM ban WHERE mode = 'enforce' AND since < ?1 AND (until IS NULL OR until > ?1)";
+        let in_force = self.connection.query_row(sql, [to], |row| row.get::<_, i64>(0))?.cast_unsigned();
+        let sql = "SELECT min(since) FROM history HAVING count(*) >= ?1";
+        let oldest =
+            self.connection.query_row(sql, [self.limits.max_rows.get()], |row| row.get(0)).optional()?;
+        let oldest = oldest.map(Timestamp::from_micros);
+        Ok(Rows { bans, tallies, offences, allowances, in_force, oldest })
+    }
+
+    /// The last lines, at most so many, that earned this offender a ban in that time; the last first.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn lines(
+        &self,
+        offender: Offender,
+        from: Timestamp,
+        to: Timestamp,
+        most: u32,
+    ) -> Result<Vec<Line>, LedgerError> {
+        let sql = "SELECT time, grammar, message FROM offence
+                   WHERE offender = ?1 AND time >= ?2 AND time < ?3 AND message IS NOT NULL
+                   ORDER BY evidence DESC, id DESC LIMIT ?4";
+        let line = |row: &Row<'_>| {
+            Ok(Line { time: Timestamp::from_micros(row.get(0)?), grammar: row.get(1)?, message: row.get(2)? })
+        };
+        let within = params![offender.to_string(), from.as_micros(), to.as_micros(), most];
+        Ok(self.connection.prepare(sql)?.query_map(within, line)?.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Adds the offences of a page to the sums. A page that says all tells of offences once more, which were counted.
+pub(super) fn count(transaction: &Transaction<'_>, page: &Page) -> Result<(), LedgerError> {
+    let mut sums: BTreeMap<_, u64> = BTreeMap::new();
+    for trace in page.traces.iter().filter(|trace| !page.whole && trace.left != Left::Nothing) {
+        let hour = trace.time.as_micros().div_euclid(HOUR);
+        let rule = page.evidence.get(trace.nth).map_or(0, |(_, rule)| rule);
+        *sums.entry((hour, &*trace.jail, trace.grammar, trace.heading, rule)).or_default() += 1;
+    }
+    let sql = "INSERT INTO tally VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET offences = offences + ?6";
+    for ((hour, jail, grammar, heading, rule), offences) in sums {
+        let (grammar, heading) = page.names(grammar, heading);
+        let offences = offences.cast_signed();
+        transaction.prepare_cached(sql)?.execute(params![hour, jail, grammar, heading, rule, offences])?;
+    }
+    Ok(())
+}
+
+/// Notes a ban; one that is known is the same ban once more.
+pub(super) fn begin(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError> {
+    let sql = "INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL)
+               ON CONFLICT DO UPDATE SET mode = ?5, until = ?6, ended = NULL, ending = NULL";
+    transaction.prepare_cached(sql)?.execute(params![
+        ban.since.as_micros(),
+        ban.offender.to_string(),
+        &*ban.jail,
+        ban.kind.name(),
+        ban.mode.name(),
+        ban.until.map(Timestamp::as_micros),
+        ban.times,
+        &*ban.reason,
+    ])?;
+    Ok(())
+}
+
+/// Notes that a ban was taken back, and whether for one among what was decided together.
+pub(super) fn end(
+    transaction: &Transaction<'_>,
+    ban: &Ban,
+    together: &[Decision],
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let ending = if ban.widened(together).is_some() { "widened" } else { "lifted" };
+    let sql = "UPDATE history SET ended = ?1, ending = ?2 WHERE since = ?3 AND offender = ?4 AND jail = ?5";
+    let (since, offender) = (ban.since.as_micros(), ban.offender.to_string());
+    transaction.prepare_cached(sql)?.execute(params![
+        now.as_micros(),
+        ending,
+        since,
+        offender,
+        &*ban.jail
+    ])?;
+    Ok(())
+}
+
+/// Forgets what began before `before`, and then the oldest of what is more than so many rows.
+pub(super) fn prune(transaction: &Transaction<'_>, rows: u32, before: i64) -> rusqlite::Result<()> {
+    for (table, column, before) in [("history", "since", before), ("tally", "hour", before.div_euclid(HOUR))]
+    {
+        transaction.execute(&format!("DELETE FROM {table} WHERE {column} < ?1"), [before])?;
+        let sql = format!(
+            "DELETE FROM {table} WHERE {column} <= (
+                 SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?1)"
+        );
+        transaction.execute(&sql, [rows])?;
+    }
+    Ok(())
+}
+
+fn past(row: &Row<'_>) -> rusqlite::Result<Past> {
+    let ending =
+        if row.get_ref(9)?.as_str_or_null()? == Some("widened") { Ending::Widened } else { Ending::Lifted };
+    Ok(Past {
+        offender: offender(row, 0)?,
+        jail: row.get(1)?,
+        kind: kind(row, 2)?,
+        mode: mode(row, 3)?,
+        since: Timestamp::from_micros(row.get(4)?),
+        until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
+        times: row.get(6)?,
+        reason: row.get(7)?,
+        ended: row.get::<_, Option<i64>>(8)?.map(|at| (Timestamp::from_micros(at), ending)),
+    })
+}
+
+fn tally(row: &Row<'_>) -> rusqlite::Result<Tally> {
+    Ok(Tally {
+        hour: Timestamp::from_micros(row.get::<_, i64>(0)?.saturating_mul(HOUR)),
+        jail: row.get(1)?,
+        grammar: row.get(2)?,
+        heading: row.get(3)?,
+        rule: row.get(4)?,
+        offences: row.get::<_, i64>(5)?.cast_unsigned(),
+    })
+}
