@@ -5,6 +5,7 @@
 //! It knows no log and no grammar.
 
 mod answer;
+mod report;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -13,11 +14,12 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 pub use self::answer::ask;
-use self::answer::plain;
+pub use self::report::{Format, When, report};
 use crate::config;
 use crate::control::client;
 use crate::control::{BanLine, Command};
 use crate::model::{Offender, Span};
+use crate::terminal::plain;
 
 /// The exit status where what was checked is wrong, or the daemon refuses.
 pub const REFUSED: u8 = 1;
@@ -35,6 +37,7 @@ Examples:
   banstream unban 192.0.2.1
   banstream allow 192.0.2.1 --for 8h     Ban it no more for so long
   banstream doctor                       Is protection real?
+  banstream report --since 7d            What happened?
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
   banstream grammar new --program myapp < failed-logins
@@ -114,6 +117,12 @@ Examples:
   banstream replay /var/log/auth.log
   zcat /var/log/auth.log.2.gz | banstream replay --json
   banstream replay --program nginx /var/log/nginx/access.log";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  banstream report                       The last seven days
+  banstream report --since 24h --json | jq .totals
+  banstream report --since 2026-11-01 --until 2026-12-01 --html > november.html";
 
 const BAN_EXAMPLES: &str = "\
 Examples:
@@ -229,6 +238,28 @@ pub enum Action {
         /// The log; `-` is stdin
         #[arg(value_name = "FILE", default_value = "-")]
         log: PathBuf,
+    },
+    /// Tell what happened: bans, offences, jails, rules, offenders and networks
+    ///
+    /// Reads the ledger, so it needs no daemon, but the permission to read it. It goes back as far as the ledger does:
+    /// see `[ledger]` in the configuration. Days are those of this host's time zone.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: Files,
+        /// From when on: a time ago, such as 12h or 7d, or a date such as 2026-11-01 or '2026-11-01 12:00'
+        #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "7d")]
+        since: When,
+        /// Until when, likewise
+        #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "0", hide_default_value = true)]
+        until: When,
+        /// Print JSON
+        #[arg(long, conflicts_with = "html")]
+        json: bool,
+        /// Print a page for a browser: one file, without scripts
+        #[arg(long)]
+        html: bool,
     },
     /// Tell whether protection is real, and what to do where it is not
     ///
@@ -445,6 +476,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::model::Timestamp;
 
     #[test]
     fn the_command_line_is_sound() {
@@ -487,6 +519,18 @@ mod tests {
             "banstream replay --config /c f",
             Action::Replay { files: config, json: false, program: None, log: "f".into() },
         );
+        let (since, until) = (When::Ago(Span::from_secs(7 * 86_400)), When::Ago(Span::ZERO));
+        let files = Files::default();
+        check(
+            "banstream report --html",
+            Action::Report { files: files.clone(), since, until, json: false, html: true },
+        );
+        let (since, until) =
+            (When::Ago(Span::from_secs(43_200)), When::At(Timestamp::from_secs(1_795_392_000)));
+        check(
+            "banstream report --since 12h --until 2026-11-23T00:00:00Z --json",
+            Action::Report { files, since, until, json: true, html: false },
+        );
         let program = "myapp".to_owned();
         check("banstream grammar new --program myapp", Action::Grammar(OfGrammar::New { program }));
         let asked = Remote { socket: "/s".into(), json: true };
@@ -519,6 +563,8 @@ mod tests {
         for line in [
             "",
             "reload --keep --confirm 1m",
+            "report --json --html",
+            "report --since yesterday",
             "allow --for 1h",
             "allow --remove ::1 ::1",
             "allow --comment x",

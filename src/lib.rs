@@ -17,6 +17,8 @@ pub mod source;
 pub mod omprog;
 pub mod control;
 pub mod metrics;
+pub mod terminal;
+pub mod report;
 pub mod offline;
 pub mod doctor;
 pub mod pipeline;

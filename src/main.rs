@@ -58,6 +58,14 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Doctor { files, json } if doctor::run(files.config.as_deref(), json)? => {}
         Action::Doctor { .. } => return Ok(ExitCode::from(cli::REFUSED)),
+        Action::Report { files, since, until, json, html } => {
+            let format = match (json, html) {
+                (_, true) => cli::Format::Html,
+                (true, _) => cli::Format::Json,
+                _ => cli::Format::Text,
+            };
+            cli::report(files.config.as_deref(), since, until, format, pipeline::now())?;
+        }
         Action::Generate { directory } => generate::write(&directory)?,
         Action::Ask(ask) => return cli::ask(&ask),
     }

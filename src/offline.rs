@@ -24,6 +24,7 @@ use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Held, Lists
 use crate::load::{LoadError, Loaded};
 use crate::model::{Ban, Decision, Entry, GrammarId, Timestamp};
 use crate::source::{Batch, stdin};
+use crate::terminal::plain;
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
 /// prints every fault. Whether there was none.
@@ -330,11 +331,6 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
         Some(why) if of.forged => writeln!(output, "        {why}"),
         _ => Ok(()),
     }
-}
-
-/// The text without anything that a terminal would obey.
-fn plain(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).replace(char::is_control, "\u{fffd}")
 }
 
 /// Whether somebody still reads what we write.

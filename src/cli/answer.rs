@@ -7,9 +7,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use anstyle::{AnsiColor, Style};
 use anyhow::Context;
-use comfy_table::{Table, presets};
 use serde::Deserialize;
 
 use super::{Ask, REFUSED, Remote};
@@ -18,6 +16,7 @@ use crate::control::{
     AllowLine, BanLine, BanWhy, Command, JailWhy, SourceState, Status, Target, TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
+use crate::terminal::{BAD, painted, plain, table};
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -61,7 +60,7 @@ fn command(ask: &Ask) -> (&Remote, Command) {
 
 /// Prints to stdout, with colours only on a terminal and not against `NO_COLOR`; that nobody reads it any more is no
 /// error.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
     match anstream::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
@@ -223,33 +222,6 @@ fn allowances(allowances: &[AllowLine]) -> String {
     } else {
         table.trim_start().to_owned()
     }
-}
-
-/// A table after an empty line, or nothing where it has no rows.
-fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(head);
-    table.add_rows(rows.map(|row| row.map(|cell| plain(&cell))));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    let text = table.trim_fmt();
-    let (head, rows) = text.split_once('\n').unwrap_or((&text, ""));
-    if table.row_count() == 0 { String::new() } else { format!("\n{}\n{rows}\n", painted(HEAD, head)) }
-}
-
-/// The head of a table, and what is not as it should be.
-const HEAD: Style = Style::new().bold();
-const BAD: Style = AnsiColor::Red.on_default();
-
-/// The text in that style, which [`print()`] takes off again where there is no terminal.
-fn painted(style: Style, text: &str) -> String {
-    format!("{style}{text}{style:#}")
-}
-
-/// The text without anything that a terminal would obey: a reason may hold what a stranger wrote.
-pub(super) fn plain(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// A number of seconds in its two greatest units.

@@ -1,0 +1,97 @@
+//! Draws a report from the ledger, and prints it.
+//!
+//! It stands apart from what a daemon is asked, since it works without one.
+//!
+//! What is in a report, [`report`](crate::report) decides.
+
+use std::path::Path;
+
+use anyhow::Context;
+use jiff::tz::TimeZone;
+
+use super::answer::print;
+use crate::config;
+use crate::ledger::History;
+use crate::load::load;
+use crate::model::{Span, Timestamp};
+use crate::report::{self, Report};
+
+/// A moment as an operator says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// So long ago.
+    Ago(Span),
+    /// At that time.
+    At(Timestamp),
+}
+
+impl When {
+    /// Reads a time such as `7d`, or a date such as `2026-11-01` or `2026-11-01 12:00` in the zone of this host.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if let Some(span) = config::parse_span(text) {
+            return Ok(Self::Ago(span));
+        }
+        let instant = text.parse::<jiff::Timestamp>().or_else(|_| {
+            let date: jiff::civil::DateTime = text.parse()?;
+            date.to_zoned_datetime(TimeZone::system()).map(|zoned| zoned.timestamp())
+        });
+        instant.map(|instant| Self::At(Timestamp::from_micros(instant.as_microsecond()))).map_err(
+            |_| "write a time such as `7d` or `12h`, or a date such as `2026-11-01` or `2026-11-01 12:00`",
+        )
+    }
+
+    fn instant(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(span) => now - span,
+            Self::At(at) => at,
+        }
+    }
+}
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For a terminal.
+    Text,
+    /// For programs.
+    Json,
+    /// As one page for a browser.
+    Html,
+}
+
+/// How many lines of each offender are shown.
+const LINES: u32 = 3;
+
+/// Prints the report of what happened between two moments, by the ledger of the daemon with this configuration.
+///
+/// # Errors
+///
+/// The configuration or the ledger cannot be read, or the report cannot be written.
+pub fn report(
+    config: Option<&Path>,
+    since: When,
+    until: When,
+    format: Format,
+    now: Timestamp,
+) -> anyhow::Result<()> {
+    let config = load(config)?.config;
+    let (from, to) = (since.instant(now), until.instant(now));
+    anyhow::ensure!(from < to, "`--since` has to be before `--until`");
+    let kept = now - config.ledger.keep;
+    if from < kept {
+        eprintln!("the ledger keeps {} (`[ledger] keep`), so the report begins then", config.ledger.keep);
+    }
+    let from = from.max(kept);
+    let place = config.state_directory.display();
+    let history = History::open(&config.state_directory, config.ledger)
+        .with_context(|| format!("cannot read the ledger in `{place}`"))?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let (rows, zone) = (history.rows(from, to)?, TimeZone::system());
+    let mut report = Report::new(host.trim(), from, to, &rows, &zone);
+    report.add_lines(&zone, |offender| history.lines(offender, from, to, LINES))?;
+    print(&match format {
+        Format::Text => report::text(&report),
+        Format::Json => format!("{}\n", serde_json::to_string(&report)?),
+        Format::Html => report::html(&report),
+    })
+}
