@@ -114,9 +114,13 @@ Examples:
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
-  banstream replay /var/log/auth.log
-  zcat /var/log/auth.log.2.gz | banstream replay --json
-  banstream replay --program nginx /var/log/nginx/access.log";
+  banstream replay /var/log/auth.log*    Rotated and packed ones too, the oldest first
+  banstream replay --journal --since 30d
+  banstream replay --program nginx --json /var/log/nginx/access.log
+
+Exit status:
+  0  all was read
+  2  a log could not be read to its end; what was read has been shown";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -223,7 +227,10 @@ pub enum Action {
     Grammar(OfGrammar),
     /// Show who would have been banned, had a log come in live
     ///
-    /// Runs the daemon's own detector over a log, by the log's own clock. Prints the bans and a summary.
+    /// Runs the daemon's own detector over logs, by their own clock. Prints the bans and a summary.
+    ///
+    /// What gzip and zstd have packed is read as it is. Of several files the one that begins first is read first, so the
+    /// rotated files of one log can be given in any order; logs of the same days are better replayed one by one.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay {
         /// Where the configuration is.
@@ -235,9 +242,12 @@ pub enum Action {
         /// Whose message a line without a syslog header is
         #[arg(long, value_name = "NAME")]
         program: Option<String>,
-        /// The log; `-` is stdin
+        /// The logs; `-` is stdin
         #[arg(value_name = "FILE", default_value = "-")]
-        log: PathBuf,
+        logs: Vec<PathBuf>,
+        /// Whether it is the journal.
+        #[command(flatten)]
+        journal: Journaled,
     },
     /// Tell what happened: bans, offences, jails, rules, offenders and networks
     ///
@@ -436,6 +446,23 @@ pub struct Remote {
     pub json: bool,
 }
 
+/// Which part of the journal to replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Journaled {
+    /// Replay the journal that the daemon reads, as it reads it
+    #[arg(long, conflicts_with = "logs")]
+    pub journal: bool,
+    /// The folder of another journal's files
+    #[arg(long, value_name = "DIR", requires = "journal")]
+    pub directory: Option<PathBuf>,
+    /// From when on: a time ago, such as 30d, or a date such as 2026-11-01 or '2026-11-01 12:00'
+    #[arg(long, value_name = "TIME", requires = "journal", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// Until when, likewise
+    #[arg(long, value_name = "TIME", requires = "journal", value_parser = When::parse)]
+    pub until: Option<When>,
+}
+
 /// Where the configuration is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Files {
@@ -514,10 +541,21 @@ mod tests {
             "banstream explain --json --program sshd",
             Action::Explain { files: files.clone(), json: true, program },
         );
-        check("banstream replay", Action::Replay { files, json: false, program: None, log: "-".into() });
+        let replay = |files, logs: &[&str], journal| {
+            let logs = logs.iter().map(PathBuf::from).collect();
+            Action::Replay { files, json: false, program: None, logs, journal }
+        };
+        check("banstream replay", replay(files.clone(), &["-"], Journaled::default()));
+        check("banstream replay --config /c f g", replay(config, &["f", "g"], Journaled::default()));
+        let journal = Journaled {
+            journal: true,
+            directory: Some("/j".into()),
+            since: Some(When::Ago(Span::from_secs(30 * 86_400))),
+            until: Some(When::At(Timestamp::from_secs(1_795_509_000))),
+        };
         check(
-            "banstream replay --config /c f",
-            Action::Replay { files: config, json: false, program: None, log: "f".into() },
+            "banstream replay --journal --directory /j --since 30d --until 2026-11-24T08:30:00Z",
+            replay(files, &["-"], journal),
         );
         let (since, until) = (When::Ago(Span::from_secs(7 * 86_400)), When::Ago(Span::ZERO));
         let files = Files::default();
@@ -572,6 +610,9 @@ mod tests {
             "grammar new",
             "unban",
             "unban --all ::1",
+            "replay --journal f",
+            "replay --since 1d",
+            "replay --journal --since yesterday",
             "ban",
             "ban x",
             "ban ::1 --for 0",

@@ -224,6 +224,11 @@ impl<'p> Engine<'p> {
         &self.grammars
     }
 
+    /// The latest instant so far: of the clock, or of the offences.
+    pub fn latest(&self) -> Timestamp {
+        self.clock
+    }
+
     /// What lines look like that name an address and that no rule knows, for each grammar that has met some.
     pub fn strangers(&self) -> impl Iterator<Item = (&Grammar, &Strangers)> {
         self.grammars.iter().zip(&self.strangers).filter(|(_, strangers)| strangers.lines > 0)

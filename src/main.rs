@@ -4,9 +4,10 @@ use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use banstream::cli::{self, Action, Cli, OfGrammar};
+use banstream::cli::{self, Action, Cli, Journaled, OfGrammar, When};
 use banstream::load::{LoadError, load};
-use banstream::{doctor, generate, offline, omprog, pipeline};
+use banstream::offline::{self, Logs};
+use banstream::{doctor, generate, omprog, pipeline};
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
@@ -47,9 +48,17 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 stdout().lock(),
             )?;
         }
-        Action::Replay { files, json, program, log } => {
-            let loaded = load(files.config.as_deref())?;
-            offline::replay(&loaded, program.as_deref(), json, pipeline::now(), &log, stdout().lock())?;
+        Action::Replay { files, json, program, logs, journal } => {
+            let (loaded, now) = (load(files.config.as_deref())?, pipeline::now());
+            let replay = offline::Replay { loaded: &loaded, program: program.as_deref(), json, now };
+            let at = |when: Option<When>| when.map(|when| when.instant(now));
+            let logs = match journal {
+                Journaled { journal: false, .. } => Logs::Files(logs),
+                Journaled { directory, since, until, .. } => {
+                    Logs::Journal { directory, since: at(since), until: at(until) }
+                }
+            };
+            replay.run(&logs, stdout().lock())?;
         }
         Action::Grammar(OfGrammar::New { program }) => {
             if !offline::propose(&program, pipeline::now(), stdin().lock(), stdout().lock())? {

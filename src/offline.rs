@@ -6,25 +6,25 @@
 //!
 //! It touches neither kernel nor ledger, and it bans nobody.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
+mod replay;
+
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::config::Written;
-use crate::control::{BanLine, rfc3339};
-use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::{Decoder, Format};
 use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Held, Lists, Silence};
 use crate::load::{LoadError, Loaded};
-use crate::model::{Ban, Decision, Entry, GrammarId, Timestamp};
+use crate::model::{Entry, GrammarId, Timestamp};
 use crate::source::{Batch, stdin};
 use crate::terminal::plain;
+
+pub use replay::{Logs, Replay};
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
 /// prints every fault. Whether there was none.
@@ -386,133 +386,6 @@ pub fn propose(
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(proposal.rules > 0)
-}
-
-/// A ban as `replay` prints it.
-#[derive(Serialize)]
-struct Decided {
-    time: String,
-    #[serde(flatten)]
-    ban: BanLine,
-}
-
-/// What a replay came to.
-#[derive(Serialize)]
-struct Summary {
-    lines: u64,
-    bytes: u64,
-    /// Lines of programs that no grammar reads.
-    foreign: u64,
-    malformed: u64,
-    /// By grammar and offence.
-    offences: BTreeMap<String, BTreeMap<String, u64>>,
-    bans: u64,
-    offenders: u64,
-}
-
-/// From this size on a log is worth a progress bar: a shorter one takes less than half a second.
-const LONG: u64 = 64 << 20;
-
-/// How far a log has been read: shown on stderr, if that is a terminal and the log is a long file.
-fn progress(log: &File) -> ProgressBar {
-    let length = log.metadata().map_or(0, |metadata| metadata.len());
-    if length < LONG {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:30} {percent}%  {bytes_per_sec}, {eta} left");
-    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Runs the whole detector over a log, by the log's own clock; prints who would have been banned, and a summary.
-///
-/// # Errors
-///
-/// The log cannot be read or the output not written.
-pub fn replay(
-    loaded: &Loaded,
-    program: Option<&str>,
-    json: bool,
-    now: Timestamp,
-    log: &Path,
-    output: impl Write,
-) -> anyhow::Result<()> {
-    warn_of(loaded, program);
-    let (input, progress): (Box<dyn Read>, _) = match log.to_str() {
-        Some("-") => (Box::new(io::stdin().lock()), ProgressBar::hidden()),
-        _ => {
-            let file = File::open(log).with_context(|| format!("cannot read `{}`", log.display()))?;
-            let progress = progress(&file);
-            (Box::new(progress.wrap_read(file)), progress)
-        }
-    };
-    let mut output = BufWriter::new(output);
-    let mut engine =
-        Engine::new(loaded.settings(), loaded.grammars.clone(), decoder(program).with_times_in_messages());
-    let clock = Clock::OfEntries(now);
-    let (mut total, mut bans, mut offenders) = (Tally::default(), 0, HashSet::new());
-    let mut written = Ok(());
-    stdin::read(input, |mut batch: Batch| {
-        let report = engine.take(&mut batch.records, clock, Unattested::Accept);
-        total.add(report.tally);
-        for decision in &report.seen.decisions {
-            let Decision::Ban(ban) = decision else { continue };
-            bans += 1;
-            offenders.insert(ban.offender);
-            written = progress.suspend(|| print_ban(ban, json, &mut output));
-            // What is still to be printed must not come in the midst of the bar.
-            if !progress.is_hidden() && written.is_ok() {
-                written = progress.suspend(|| output.flush());
-            }
-            if written.is_err() {
-                return ControlFlow::Break(());
-            }
-        }
-        ControlFlow::Continue(())
-    })
-    .with_context(|| format!("cannot read `{}`", log.display()))?;
-    progress.finish_and_clear();
-    if !ended_well(written)? {
-        return Ok(());
-    }
-    let of = |(grammar, tally): (&Grammar, &GrammarTally)| {
-        let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
-        let counted: BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
-        (!counted.is_empty()).then(|| (grammar.name().to_owned(), counted))
-    };
-    let summary = Summary {
-        lines: total.entries,
-        bytes: total.bytes,
-        foreign: total.foreign,
-        malformed: total.malformed.iter().map(|(_, times)| times).sum(),
-        offences: loaded.grammars.iter().zip(&total.grammars).filter_map(of).collect(),
-        bans,
-        offenders: offenders.len() as u64,
-    };
-    let written = if json {
-        to_json(&mut output, &serde_json::json!({ "summary": summary }))
-    } else {
-        print_summary(&summary, &mut output)
-    };
-    ended_well(written.and_then(|()| output.flush())).map(drop)
-}
-
-fn print_ban(ban: &Ban, json: bool, output: &mut impl Write) -> io::Result<()> {
-    let decided = Decided { time: rfc3339(ban.since), ban: BanLine::new(ban, ban.since) };
-    if json {
-        return to_json(output, &decided);
-    }
-    let until = ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
-    writeln!(output, "{} ban {} {until} ({}, time {})", decided.time, ban.offender, ban.jail, ban.times)
-}
-
-fn print_summary(summary: &Summary, output: &mut impl Write) -> io::Result<()> {
-    writeln!(output, "{} lines, {} bans of {} offenders", summary.lines, summary.bans, summary.offenders)?;
-    for (grammar, offences) in &summary.offences {
-        let offences: Vec<String> =
-            offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
-        writeln!(output, "{grammar}: {}", offences.join(", "))?;
-    }
-    Ok(())
 }
 
 fn decoder(program: Option<&str>) -> Decoder<'_> {

@@ -11,6 +11,7 @@ pub mod ingest;
 pub mod journald;
 pub mod lines;
 pub mod stdin;
+pub mod unpack;
 
 use std::fmt;
 use std::io;

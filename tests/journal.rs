@@ -257,6 +257,46 @@ fn without_a_journal_it_says_so() {
     assert_eq!(refused(), format!("cannot read the journal in `{place}`: {want}"));
 }
 
+#[test]
+fn a_replay_bans_for_the_entries_of_its_time_that_are_believed() {
+    let directory = Directory::new();
+    let begins = 1_700_000_000;
+    let mut file = directory.file("one");
+    // Who comes at which second, and as which user the sender runs: the second is forged.
+    for (address, second, uid) in [("192.0.2.1", 0, "0"), ("192.0.2.2", 100, "1000"), ("192.0.2.3", 200, "0")]
+    {
+        for nth in 0..5 {
+            let (message, pid) =
+                (format!("Invalid user x from {address} port 22"), (second + nth).to_string());
+            let fields: [(&str, &[u8]); 5] = [
+                ("SYSLOG_IDENTIFIER", b"sshd"),
+                ("_COMM", if uid == "0" { b"sshd" } else { b"logger" }),
+                ("_UID", uid.as_bytes()),
+                ("_PID", pid.as_bytes()),
+                ("MESSAGE", message.as_bytes()),
+            ];
+            file.entry_at((begins + second + nth) * 1_000_000, &fields);
+        }
+    }
+    file.flush();
+    let Place::Directory(folder) = directory.journal().place else { panic!("a directory") };
+    let check = |options: &[&str], want: &[&str]| {
+        let mut replay = Command::new(env!("CARGO_BIN_EXE_banstream"));
+        replay.args(["replay", "--journal", "--directory"]).arg(&folder).args(options).env("TZ", "UTC");
+        let output = replay.output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<&str> = shown.lines().filter(|line| !line.starts_with("sshd: ")).collect();
+        assert_eq!((lines, String::from_utf8(output.stderr).unwrap()), (want.to_vec(), String::new()));
+    };
+    let first = "2023-11-14T22:13:24Z ban 192.0.2.1 for 1h (sshd, time 1)";
+    let third = "2023-11-14T22:16:44Z ban 192.0.2.3 for 1h (sshd, time 1)";
+    check(&[], &[first, third, "15 lines, 2 bans of 2 offenders"]);
+    check(&["--until", "2023-11-14T22:13:24Z"], &[first, "5 lines, 1 bans of 1 offenders"]);
+    check(&["--since", "2023-11-14 22:16:40", "--until", "1d"], &[third, "5 lines, 1 bans of 1 offenders"]);
+    check(&["--since", "2023-11-14T22:13:21Z"], &[third, "14 lines, 1 bans of 1 offenders"]);
+    check(&["--since", "1h"], &["0 lines, 0 bans of 0 offenders"]);
+}
+
 /// The fields of a record, each `NAME=value`.
 fn fields(record: &[u8]) -> Vec<Vec<u8>> {
     let mut rest = &record[8..];

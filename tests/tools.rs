@@ -229,3 +229,88 @@ fn a_daemon_says_what_it_did_not_understand_and_whom_it_did_not_believe() {
     check("", 3, 0);
     check("socket.unattested = \"refuse\"", 2, 1);
 }
+
+/// Lines of sshd at these seconds of a day, from this address; each on a connection of its own.
+fn attempts(address: &str, seconds: impl IntoIterator<Item = u32>) -> String {
+    let line = |second: u32| {
+        let (pid, minute, rest) = (second + 100, second / 60, second % 60);
+        format!(
+            "2026-11-20T10:{minute:02}:{rest:02}+00:00 h sshd[{pid}]: Invalid user x from {address} port 22\n"
+        )
+    };
+    seconds.into_iter().map(line).collect()
+}
+
+#[test]
+fn rotated_logs_are_replayed_from_the_oldest_on() {
+    let directory = tempdir().unwrap();
+    fs::write(directory.path().join("c.toml"), "grammar-directory = \"/nonexistent\"\n").unwrap();
+    fs::write(directory.path().join("auth.log"), attempts("192.0.2.1", 4..6) + &attempts("192.0.2.2", 6..10))
+        .unwrap();
+    fs::write(directory.path().join("auth.log.1"), attempts("192.0.2.1", 2..4)).unwrap();
+    let oldest = "a line that does not say when\n".to_owned() + &attempts("192.0.2.1", 0..2);
+    fs::write(directory.path().join("auth.log.2"), oldest).unwrap();
+    shell(directory.path(), "gzip auth.log.2");
+    let ban = "2026-11-20T10:00:04Z ban 192.0.2.1 for 1h (sshd, time 1)\n";
+    let (ten, eleven) = ("sshd: 10 auth-failure\n", "11 lines, 1 bans of 1 offenders\n");
+    let replay =
+        |logs: &str| shell(directory.path(), &format!("banstream replay --config c.toml {logs}; echo $?"));
+    assert_eq!(replay("auth.log*"), format!("{ban}{eleven}{ten}0\n"));
+    assert_eq!(replay("auth.log auth.log.1 - <auth.log.2.gz"), format!("{ban}{eleven}{ten}0\n"));
+    shell(
+        directory.path(),
+        "zcat auth.log.2.gz | cat - auth.log.1 auth.log >one; printf 'x' >>auth.log.2.gz",
+    );
+    assert_eq!(replay("one"), format!("{ban}{eleven}{ten}0\n"));
+    // What can be read of the damaged one counts, and so do the others.
+    let damage = "error: cannot read `auth.log.2.gz`: ";
+    let said = replay("auth.log*");
+    assert!(said.starts_with(&format!("{ban}{eleven}{ten}{damage}")) && said.ends_with("\n2\n"), "{said}");
+    fs::write(directory.path().join("other"), attempts("192.0.2.9", 0..9)).unwrap();
+    assert!(replay("one other").contains("warning: `other` begins before the log before it ends"));
+    assert_eq!(
+        replay("one nothing"),
+        "error: cannot read `nothing`: No such file or directory (os error 2)\n2\n"
+    );
+}
+
+#[test]
+fn a_replay_comes_to_the_bans_of_the_daemon() {
+    let daemon = Daemon::start("mode = \"observe\"\nprotect-logins = \"0s\"\njail.ftp.maxretry = 2");
+    let begins = banstream::pipeline::now().as_secs() - 300;
+    let messages = [
+        ("sshd", "Invalid user x from ADDRESS port 22"),
+        ("sshd", "Failed password for invalid user x from ADDRESS port 22 ssh2"),
+        ("sshd", "Accepted password for alice from ADDRESS port 22 ssh2"),
+        ("vsftpd", "[x] FAIL LOGIN: Client \"ADDRESS\""),
+        ("nginx", "ADDRESS - - [24/Nov/2026:00:00:00 +0000] \"GET /.env HTTP/1.1\" 404 5 \"-\" \"-\""),
+        ("cron", "nothing of ADDRESS"),
+    ];
+    let line = |nth: i64| {
+        let (program, message) = messages[(nth * nth % 31) as usize % messages.len()];
+        let address = format!("198.18.7.{}", nth * 7 % 23);
+        let time = banstream::model::Timestamp::from_secs(begins + nth / 4).to_string();
+        let (tag, message) = (format!("{program}[{}]:", nth / 3), message.replace("ADDRESS", &address));
+        json!({"time": time, "tag": tag, "message": message}).to_string()
+    };
+    let lines: Vec<String> = (0..1000).map(line).collect();
+    fs::write(daemon.directory.path().join("log"), lines.join("\n") + "\n").unwrap();
+    daemon.write(&lines);
+    daemon.status(1000);
+    let part = |ban: &Value| {
+        ["address", "jail", "since", "until", "times", "kind", "mode"].map(|key| ban[key].clone())
+    };
+    let bans: Value =
+        serde_json::from_str(&shell(daemon.directory.path(), "banstream bans --socket ./control --json"))
+            .unwrap();
+    let mut live: Vec<_> = bans.as_array().unwrap().iter().map(part).collect();
+    let replayed = shell(daemon.directory.path(), "banstream replay --config c.toml --json log");
+    let replayed = replayed.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut replayed: Vec<_> =
+        replayed.filter(|line| line["summary"].is_null()).map(|ban| part(&ban)).collect();
+    for bans in [&mut live, &mut replayed] {
+        bans.sort_by_key(|ban| ban.iter().map(Value::to_string).collect::<String>());
+    }
+    assert!(live.len() > 30, "{live:?}");
+    assert_eq!(live, replayed);
+}

@@ -40,7 +40,8 @@ impl When {
         )
     }
 
-    fn instant(self, now: Timestamp) -> Timestamp {
+    /// When that is, where it is `now`.
+    pub fn instant(self, now: Timestamp) -> Timestamp {
         match self {
             Self::Ago(span) => now - span,
             Self::At(at) => at,

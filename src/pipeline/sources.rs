@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::health::Health;
 use super::hub::Input;
 use super::spawn;
-use crate::config::{Ingest, Journald};
+use crate::config::Ingest;
 use crate::entry::Format;
 use crate::load::Loaded;
 use crate::metrics::Metrics;
 use crate::socket;
-use crate::source::journald::{Follower, Journal, Place};
+use crate::source::journald::{Follower, Journal};
 use crate::source::{Batch, ingest, stdin};
 
 /// How soon to look again for a journal that is not there.
@@ -193,11 +193,5 @@ fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, 
 
 /// The journal to follow, and for which programs.
 fn journal(loaded: &Loaded) -> Option<Journal> {
-    let place = match loaded.config.journald.as_ref()? {
-        Journald::System => Place::Local,
-        Journald::Namespace(namespace) => Place::Namespace(namespace.clone()),
-        Journald::Directory(directory) => Place::Directory(directory.clone()),
-    };
-    let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
-    Some(Journal { place, programs })
+    loaded.config.journald.as_ref().map(|_| Journal::of(loaded))
 }

@@ -1,4 +1,4 @@
-//! Follows the journal: every entry of the programs asked for, from a known place on.
+//! Follows the journal, or reads what is in it: every entry of the programs asked for, from a known place on.
 //!
 //! It stands apart because libsystemd's reader may only be used by the thread that opened it, and because it
 //! is asked, not waited for. Journald holds back its notifications: whoever sleeps on its file descriptor
@@ -19,7 +19,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::{Batch, Kind, SourceError};
-use crate::entry;
+use crate::config::Journald;
+use crate::entry::{self, records::Records};
+use crate::load::Loaded;
 use crate::model::Timestamp;
 
 /// Entries and bytes after which a batch is handed over, though there is more.
@@ -233,18 +235,52 @@ impl Follower {
     }
 }
 
+/// Gives what the journal holds, from `since` on and no later than `until`, to `sink`; all of it where they do not say.
+///
+/// # Errors
+///
+/// There is no journal, or none that we may read; or it cannot be read on.
+pub fn read(
+    settings: &Journal,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    mut sink: impl FnMut(&mut Records),
+) -> Result<(), SourceError> {
+    let mut journal = settings.open()?;
+    let mut read = || {
+        settings.limit(&mut journal)?;
+        match since {
+            // Nothing is older than the epoch.
+            Some(since) => journal.seek_realtime_usec(since.as_micros().try_into().unwrap_or(0))?,
+            None => journal.seek_head()?,
+        }
+        loop {
+            let mut batch = Batch::new("journald", entry::Format::Journal);
+            while !is_full(&batch) && journal.next()? > 0 {
+                if until.is_some_and(|until| time(&journal).is_some_and(|time| time > until)) {
+                    break;
+                }
+                add_entry(&mut journal, &mut batch);
+            }
+            if batch.records.is_empty() {
+                return Ok(());
+            }
+            sink(&mut batch.records);
+        }
+    };
+    read().map_err(|error| settings.failed(error))
+}
+
 fn is_full(batch: &Batch) -> bool {
     batch.records.len() >= ENTRIES || batch.records.size() >= BYTES
 }
 
 /// Adds the current entry to the batch, unless it cannot be read.
 fn add_entry(journal: &mut systemd::Journal, batch: &mut Batch) {
-    let Some(time) = journal.timestamp_usec().ok().and_then(|micros| i64::try_from(micros).ok()) else {
-        return;
-    };
+    let Some(time) = time(journal) else { return };
     let mut overlong = 0;
     batch.records.push_with(|record| {
-        entry::journal::begin(record, Timestamp::from_micros(time));
+        entry::journal::begin(record, time);
         journal.restart_data();
         // Enumerated once: five look-ups by name cost twice that. An error ends the entry, as libsystemd
         // would give the same one again: it stays at a field that it cannot unpack.
@@ -259,7 +295,24 @@ fn add_entry(journal: &mut systemd::Journal, batch: &mut Batch) {
     batch.overlong += overlong;
 }
 
+/// When the current entry was written.
+fn time(journal: &systemd::Journal) -> Option<Timestamp> {
+    let micros = journal.timestamp_usec().ok()?;
+    i64::try_from(micros).ok().map(Timestamp::from_micros)
+}
+
 impl Journal {
+    /// That of a configuration, or this machine's where it reads none, with the programs of its grammars.
+    pub fn of(loaded: &Loaded) -> Self {
+        let place = match &loaded.config.journald {
+            None | Some(Journald::System) => Place::Local,
+            Some(Journald::Namespace(namespace)) => Place::Namespace(namespace.clone()),
+            Some(Journald::Directory(directory)) => Place::Directory(directory.clone()),
+        };
+        let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
+        Self { place, programs }
+    }
+
     /// Opens the journal, and has it watched for new and deleted files.
     fn open(&self) -> Result<systemd::Journal, SourceError> {
         let mut options = systemd::journal::OpenOptions::default();
