@@ -38,6 +38,7 @@ Examples:
   banstream allow 192.0.2.1 --for 8h     Ban it no more for so long
   banstream doctor                       Is protection real?
   banstream report --since 7d            What happened?
+  banstream notify ops                   Is `[notify.ops]` told?
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
   banstream grammar new --program myapp < failed-logins
@@ -149,6 +150,15 @@ Examples:
 Exit status:
   0  the new configuration is in force
   1  it is wrong, and the old one stays
+  2  no daemon answers";
+
+const NOTIFY_EXAMPLES: &str = "\
+Examples:
+  banstream notify ops                   Where the configuration has [notify.ops]
+
+Exit status:
+  0  the receiver has taken the message
+  1  it has not, or there is none of that name
   2  no daemon answers";
 
 /// Bans brute-force attackers: reads journald and rsyslog streams, bans in the kernel with one rule
@@ -428,6 +438,18 @@ pub enum Ask {
         #[arg(long, conflicts_with = "confirm")]
         keep: bool,
     },
+    /// Send a receiver of `[notify]` a test message, and tell what came of it
+    ///
+    /// The daemon sends it, once, as it would send news: with the rights it has and from where it runs.
+    #[command(after_help = NOTIFY_EXAMPLES)]
+    Notify {
+        /// Whom to ask.
+        #[command(flatten)]
+        remote: Remote,
+        /// The receiver's name in the configuration
+        #[arg(value_name = "NAME")]
+        receiver: String,
+    },
 }
 
 /// Which daemon to ask, and how to print its answer.
@@ -581,6 +603,8 @@ mod tests {
         };
         check("banstream ban 192.0.2.9/24 --for 1d --reason scan", Action::Ask(ban));
         let unban = |offender, all| Action::Ask(Ask::Unban { remote: remote(), offender, all });
+        let notify = Ask::Notify { remote: remote(), receiver: "ops".to_owned() };
+        check("banstream notify ops", Action::Ask(notify));
         check("banstream unban ::1", unban(Some("::1".parse().unwrap()), false));
         check("banstream unban --all", unban(None, true));
         let offender = "192.0.2.1".parse().unwrap();

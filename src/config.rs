@@ -9,6 +9,7 @@
 //! is used.
 
 mod fault;
+mod notify;
 mod value;
 mod written;
 
@@ -23,6 +24,7 @@ use crate::engine::Unattested;
 use crate::model::{Mode, Offender, Span, Widths};
 
 pub use fault::Faults;
+pub use notify::{Receiver, Topic, Way};
 use value::Ignored;
 use written::Reader;
 pub use written::Written;
@@ -66,6 +68,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// What to put bans into; `None` where all are only observed.
     pub enforce: Option<Enforce>,
+    /// Who is told of bans, in the order of their names.
+    pub receivers: Vec<Arc<Receiver>>,
 }
 
 /// How much the ledger keeps of what is no longer in force.
@@ -194,7 +198,12 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let control = top.table("control", listen);
     let metrics = top.table("metrics", |t| t.value("listen", value::unless_empty(value::socket_address)));
     let enforce = top.table("enforce", enforce);
-    let jails = top.tables("jail", |name, t| jail(name, t, (sentence, mode), grammars));
+    let mut names = vec![MANUAL.to_owned(), WIDE.to_owned()];
+    let jails = top.tables("jail", |name, t| {
+        names.push(name.to_owned());
+        jail(name, t, (sentence, mode), grammars)
+    });
+    let receivers = top.table("notify", |t| notify::receivers(t, &names));
     let (ignore, files) = split(ignore?);
     let mut ignore_files: Vec<_> = files.into_iter().map(|file| (None, file)).collect();
     let jails = jails?.into_iter().flatten().map(|(jail, files)| {
@@ -222,6 +231,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
         control: control?,
         metrics: metrics?,
         enforce: enforce.filter(|_| enforces),
+        receivers: receivers?,
     })
 }
 
@@ -635,6 +645,73 @@ mod tests {
         let unattested = |c: &Config| c.socket.as_ref().map(|ingest| ingest.unattested);
         check(&[], unattested, Some(Unattested::Accept));
         check(&["socket.unattested = 'refuse'"], unattested, Some(Unattested::Refuse));
+    }
+
+    #[test]
+    fn a_receiver_inherits_what_it_does_not_say() {
+        let receivers = |config: &Config| {
+            let show = |r: &Arc<Receiver>| {
+                let way = match &r.way {
+                    Way::Webhook { url, headers, token_file } => {
+                        format!("{url} {headers:?} {token_file:?}")
+                    }
+                    way => format!("{way:?}"),
+                };
+                let (name, topics, jails) = (&r.name, &r.topics, r.jails.join(" "));
+                format!(
+                    "{name}: {way} {topics:?} [{jails}] {} {} {} {}",
+                    r.delay, r.every, r.at_most, r.timeout
+                )
+            };
+            config.receivers.iter().map(show).collect::<Vec<_>>().join("\n")
+        };
+        check(&[], receivers, String::new());
+        let text = "[notify]\nevery = '1h'\nsendmail = '/s'\n[notify.b]\nmail = 'root'\nevery = 60\nevents = ['repair']\n\
+                    [notify.a]\ncommand = ['/bin/x', 'y z']\njails = ['sshd', 'manual']\n\
+                    [notify.c]\nwebhook = 'https://example.org/x'\nheaders = ['X-Key: 1']\ntoken-file = '/t'";
+        let want = "a: Command([\"/bin/x\", \"y z\"]) [Ban, Trouble] [sshd manual] 10s 1h 20 10s\n\
+                    b: Mail { to: \"root\", from: None, sendmail: \"/s\" } [Repair] [] 10s 1m 20 10s\n\
+                    c: https://example.org/x {\"x-key\": Sensitive} Some(\"/t\") [Ban, Trouble] [] 10s 1h 20 10s";
+        check(&[text], receivers, want.to_owned());
+    }
+
+    #[test]
+    fn a_receiver_that_cannot_be_told_is_refused() {
+        wrong("notify.evry = 1", &["1:8: no key is called `evry` here; did you mean `every`?"]);
+        wrong("[notify.a]", &["1:9: `a` wants one of `webhook`, `command` and `mail`"]);
+        wrong(
+            "[notify.a]\nmail = 'root'\ncommand = ['/x']",
+            &["1:9: `a` wants one of `webhook`, `command` and `mail`"],
+        );
+        let url = "wants an address such as `https://example.org/path`";
+        for (text, want) in [
+            ("notify.a.webhook = 'ftp://x'", format!("20: `webhook` {url}")),
+            ("notify.a.webhook = 'https://me:secret@x'", format!("20: `webhook` {url}")),
+            ("notify.a.webhook = '/x'", format!("20: `webhook` {url}")),
+            (
+                "notify.a.mail = 'root, eve'",
+                "17: `mail` wants one address such as `root@localhost`, not `root, eve`".to_owned(),
+            ),
+            (
+                "notify.a = {webhook = 'http://x', headers = [\"X: 1\\nY: 2\"]}",
+                "46: `headers` wants headers such as `X-Api-Key: 123`".to_owned(),
+            ),
+            ("notify.a.command = ['x']", "20: `command` begins with a path from the root".to_owned()),
+            (
+                "notify.a = {mail = 'root', jails = ['ssh']}",
+                "37: `jails` wants a jail, not `ssh`; did you mean `sshd`?".to_owned(),
+            ),
+            (
+                "notify.a = {mail = 'root', events = []}",
+                "37: `events` is empty: there would be nothing to tell".to_owned(),
+            ),
+            (
+                "notify.'a b'.mail = 'root'",
+                "8: a receiver's name has letters, digits, `-`, `_` and `.` only".to_owned(),
+            ),
+        ] {
+            wrong(text, &[&format!("1:{want}")]);
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub enum Command {
     },
     /// Keep what the last reload has put in force.
     Keep,
+    /// Tell the receiver of this name that this is a test.
+    Notify(String),
 }
 
 /// Whose bans to lift.
@@ -80,7 +82,7 @@ pub enum Reply {
     Allowances(Vec<AllowLine>),
     /// To the others, when they are carried out.
     Done {
-        /// How many bans, or for [`Command::Disallow`] allowances, came, changed or went; 0 for a reload.
+        /// How many bans, or for [`Command::Disallow`] allowances, came, changed or went; 0 where it was about neither.
         changed: u64,
     },
     /// To any that cannot be carried out.
@@ -124,6 +126,9 @@ pub struct Status {
     pub enforcement: EnforcementStatus,
     /// Where bans and counts are kept.
     pub ledger: LedgerStatus,
+    /// Who is told of bans.
+    #[serde(default)]
+    pub receivers: Vec<ReceiverStatus>,
 }
 
 /// How one jail is.
@@ -243,6 +248,21 @@ pub struct LedgerStatus {
     pub bans: u64,
     /// About how many bytes wait to be written.
     pub waiting: u64,
+}
+
+/// How it goes with telling one receiver.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiverStatus {
+    /// Its name.
+    pub name: String,
+    /// Messages that it has taken since the daemon's start.
+    pub delivered: u64,
+    /// Messages that it will never get.
+    pub dropped: u64,
+    /// Messages that wait for it, the one under way included.
+    pub waiting: u64,
+    /// Why it could not be told, if the last attempt failed.
+    pub error: Option<String>,
 }
 
 /// A ban as it is listed.

@@ -19,6 +19,7 @@ pub mod control;
 pub mod metrics;
 pub mod terminal;
 pub mod report;
+pub mod notify;
 pub mod offline;
 pub mod doctor;
 pub mod pipeline;

@@ -97,6 +97,8 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_enforcement_up", None, "1 if bans are enforced, 0 if anything is in the way of some."),
     ("banstream_set_entries", None, "Elements in a set."),
     ("banstream_set_capacity", None, "Elements that a set can hold."),
+    ("banstream_notifications_total", None, "Messages to receivers, by receiver and what came of them."),
+    ("banstream_notifications_waiting", None, "Messages that wait for a receiver."),
     ("banstream_queue_depth", None, "What waits in a queue."),
     ("banstream_source_up", None, "1 if a source is read, 0 if it failed."),
     ("banstream_reloads_total", None, "Reloads of the configuration, by result."),
@@ -120,7 +122,15 @@ const ZEROES: &[(&str, &str, &[&str])] = &[
     (
         "banstream_drops_total",
         "reason",
-        &["json", "journal", "overlong", "offender_table_full", "ledger_behind", "log_queue_full"],
+        &[
+            "json",
+            "journal",
+            "overlong",
+            "offender_table_full",
+            "ledger_behind",
+            "log_queue_full",
+            "notify_behind",
+        ],
     ),
     (
         "banstream_enforce_repairs_total",

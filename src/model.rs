@@ -488,6 +488,24 @@ impl Ban {
     }
 }
 
+impl fmt::Display for Ban {
+    /// A sentence for people: `banned 192.0.2.1 for 1h (sshd, time 1): 5 offences within 10m`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.mode == Mode::Enforce { "banned" } else { "would ban" };
+        write!(f, "{verb} {}", self.offender)?;
+        if !self.ports.is_empty() {
+            let ports: Vec<String> = self.ports.iter().map(Port::to_string).collect();
+            write!(f, " from ports {}", ports.join(" "))?;
+        }
+        match self.until {
+            Some(until) => write!(f, " for {}", until.since(self.since))?,
+            None => f.write_str(" for good")?,
+        }
+        write!(f, " ({}, time {})", self.jail, self.times)?;
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
+    }
+}
+
 /// An operator's word that somebody is not to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance {

@@ -1,15 +1,15 @@
 //! The daemon: which tasks there are, how they are joined, and how they end.
 //!
 //! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
-//! tells the kernel, the watcher looks after what is there, the bookkeeper writes the ledger. Every queue between them
-//! is bounded.
+//! tells the kernel, the watcher looks after what is there, the bookkeeper writes the ledger, a task for each receiver
+//! tells it the news. Every queue between them is bounded.
 //!
 //! ```text
 //!     journald thread ─┐                  ┌─> enforcer thread ─> kernel <─ watcher thread
 //!     ingest tasks ────┼─> inbox ─> hub ──┤
 //!     stdin thread ────┤                  └─> bookkeeper thread ─> ledger
 //!     control tasks ───┤
-//!     lookout thread ──┘
+//!     lookout thread ──┘                        (news of all) ─> notify tasks ─> receivers
 //! ```
 //!
 //! This is the only part that spawns threads and tasks, reads the clock and knows signals. An end goes the way of
@@ -23,6 +23,7 @@ mod enforcer;
 mod health;
 mod hub;
 mod logging;
+mod notifier;
 mod reload;
 mod sources;
 mod surroundings;
@@ -59,6 +60,7 @@ use clients::Clients;
 use enforcer::{Enforcer, Voice, Watcher};
 use health::{Health, Keeper};
 use hub::{Hub, Input, Totals, settings};
+use notifier::Notifier;
 use reload::Reloader;
 use sources::Sources;
 use surroundings::Surroundings;
@@ -123,6 +125,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let prepared = prepared.context("no ban can be enforced (`mode = \"observe\"` only decides and logs)")?;
     prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
     let health = Health::new(mode(config.enforce.as_ref()));
+    let notifier = Notifier::start(&config.receivers, &metrics, &health);
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
 
@@ -152,10 +155,11 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     }
 
     // Whoever was banned is kept out before anybody is told that we run, and before anything is read.
-    let mut enforcer = Enforcer::new(firewall, Voice::new(&metrics, &health, Keeper::Enforcer));
+    let voice = |keeper| Voice::new(&metrics, &health, notifier.herald(), keeper);
+    let mut enforcer = Enforcer::new(firewall, voice(Keeper::Enforcer));
     enforcer.begin(engine.detector().enforced());
     let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
-    let watcher = Watcher::new(make_firewall()?, Voice::new(&metrics, &health, Keeper::Watcher));
+    let watcher = Watcher::new(make_firewall()?, voice(Keeper::Watcher));
     let (firewalls, renewed) = threads::channel();
     let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
@@ -171,6 +175,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         counters,
         metrics: metrics.clone(),
         health: health.clone(),
+        herald: notifier.herald(),
         orders: orders.clone(),
         book,
         clients: Clients::new(memory.clients),
@@ -200,6 +205,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         files,
         loaded,
         sources,
+        notifier,
         health,
         metrics: metrics.clone(),
         unconfirmed: None,
@@ -226,7 +232,10 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hang_up.recv() => drop(reloader.reload(None).await),
-            Some((command, reply)) = wanted.recv() => drop(reply.send(reloader.carry_out(&command).await)),
+            Some((command, reply)) = wanted.recv() => match command {
+                Command::Notify(receiver) => reloader.notifier.test(&receiver, reply),
+                command => drop(reply.send(reloader.carry_out(&command).await)),
+            },
             () = reloader.overdue() => reloader.go_back().await,
             _ = second.tick() => {
                 metrics.upkeep();
@@ -240,7 +249,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     log::info!("stopping; bans stay in force");
     commands.abort();
     scrapes.inspect(tokio::task::JoinHandle::abort);
-    let Reloader { mut sources, orders, firewalls, files, .. } = reloader;
+    let Reloader { mut sources, notifier, orders, firewalls, files, .. } = reloader;
     sources.stop().await;
     // The enforcer ends when the last who can give it orders is gone, and that is to be the hub.
     drop((orders, firewalls, files));
@@ -256,6 +265,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
             log::error!("the {name} task had failed");
         }
     }
+    notifier.end().await;
     let _ = std::fs::remove_file(&config.control.path);
     Ok(())
 }
@@ -329,7 +339,7 @@ fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) 
     book.write(Page { decisions: found.into_values().map(Decision::Ban).collect(), ..Page::default() }, None);
 }
 
-/// Passes commands to the hub, and reloads to whoever reads files.
+/// Passes commands to the hub, and those about the configuration and receivers to whoever reads files.
 fn asker(
     inbox: mpsc::Sender<Input>,
     reloads: mpsc::Sender<(Command, oneshot::Sender<Reply>)>,
@@ -340,7 +350,9 @@ fn asker(
         // Where nobody takes it any more, the sender is dropped, and the client told that we stop.
         tokio::spawn(async move {
             match command {
-                Command::Reload { .. } | Command::Keep => drop(reloads.send((command, reply)).await),
+                Command::Reload { .. } | Command::Keep | Command::Notify(_) => {
+                    drop(reloads.send((command, reply)).await)
+                }
                 command => drop(inbox.send(Input::Command(command, reply)).await),
             }
         });

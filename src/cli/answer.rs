@@ -53,6 +53,7 @@ fn command(ask: &Ask) -> (&Remote, Command) {
         Ask::Allow { remote, offender: Some(offender), span, comment, .. } => {
             (remote, Command::Allow { offender: *offender, span: *span, comment: comment.clone() })
         }
+        Ask::Notify { remote, receiver } => (remote, Command::Notify(receiver.clone())),
         Ask::Reload { remote, keep: true, .. } => (remote, Command::Keep),
         Ask::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
     }
@@ -101,6 +102,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
             format!("reloaded; confirm with `banstream reload --keep` within {span}\n")
         }
         Command::Keep => "kept\n".to_owned(),
+        Command::Notify(receiver) => format!("{receiver} has taken the message\n"),
     })
 }
 
@@ -144,6 +146,12 @@ fn status(status: &Status) -> String {
     let sets = status.enforcement.sets.iter();
     let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
     text += &table(["SET", "ELEMENTS", "CAPACITY"], sets);
+    let receivers = status.receivers.iter().map(|receiver| {
+        let [delivered, waiting, dropped] =
+            [receiver.delivered, receiver.waiting, receiver.dropped].map(|total| total.to_string());
+        [receiver.name.clone(), delivered, waiting, dropped, receiver.error.clone().unwrap_or_default()]
+    });
+    text += &table(["RECEIVER", "DELIVERED", "WAITING", "DROPPED", ""], receivers);
     let forged = status.forged.iter().map(|forged| {
         let uid = forged.uid.map_or("other".to_owned(), |uid| uid.to_string());
         [forged.grammar.clone(), uid, forged.lines.to_string()]

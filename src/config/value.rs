@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use hyper::Uri;
+use hyper::header::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
 use super::written::{Unwanted, nearest};
@@ -183,6 +185,37 @@ pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, Unwanted> {
 pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, Unwanted> {
     let wanted = "an address with a port, such as `127.0.0.1:9634`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
+}
+
+/// Where to post something. What is secret in it is not shown.
+pub(super) fn url(value: &DeValue<'_>) -> Result<Uri, Unwanted> {
+    let url = value.as_str().and_then(|text| text.parse::<Uri>().ok()).filter(|url| {
+        let host =
+            url.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
+        host && matches!(url.scheme_str(), Some("http" | "https"))
+    });
+    url.ok_or_else(|| Unwanted("wants an address such as `https://example.org/path`".into()))
+}
+
+/// A header of HTTP: `Name: value`. What is secret in it is not shown.
+pub(super) fn header(value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), Unwanted> {
+    let read = |text: &str| {
+        let (name, value) = text.split_once(':')?;
+        let mut value = HeaderValue::from_str(value.trim()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
+    };
+    let wanted = "wants headers such as `X-Api-Key: 123`";
+    value.as_str().and_then(read).ok_or_else(|| Unwanted(wanted.into()))
+}
+
+/// One address of mail, of which nothing can be taken for a second one or for another header.
+pub(super) fn mailbox(value: &DeValue<'_>) -> Result<String, Unwanted> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@.-_+=".contains(&byte);
+    let mailbox = value.as_str().filter(|text| {
+        !text.is_empty() && !text.starts_with('-') && text.len() <= 254 && text.bytes().all(plain)
+    });
+    mailbox.map(str::to_owned).ok_or_else(|| wants("one address such as `root@localhost`", value))
 }
 
 /// Ports of one protocol, TCP if it does not say: `22`, `"22/tcp"`, `"80,443"`.

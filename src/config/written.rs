@@ -138,7 +138,7 @@ impl<'t> Table<'t> {
 pub(super) struct Reader<'w, 't> {
     table: &'w Table<'t>,
     place: Place,
-    known: Vec<&'static str>,
+    known: Vec<&'w str>,
     faults: &'w mut Vec<(Place, String)>,
 }
 
@@ -155,13 +155,18 @@ impl<'w, 't> Reader<'w, 't> {
         value
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.0.contains_key(key)
+    }
+
     /// The value of a key that must be there.
     pub(super) fn value<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
     ) -> Option<T> {
-        if !self.table.0.contains_key(key) {
+        if !self.has(key) {
             self.faults.push((self.place, format!("`{key}` is missing")));
         }
         self.value_or(key, None, read)
@@ -189,8 +194,18 @@ impl<'w, 't> Reader<'w, 't> {
         key: &'static str,
         read: impl Fn(&DeValue<'t>) -> Result<T, Unwanted>,
     ) -> Option<Vec<T>> {
+        self.list_or(key, Some(Vec::new()), read)
+    }
+
+    /// Likewise, or `default` where the key is not there.
+    pub(super) fn list_or<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<Vec<T>>,
+        read: impl Fn(&DeValue<'t>) -> Result<T, Unwanted>,
+    ) -> Option<Vec<T>> {
         self.known.push(key);
-        let Some(said) = self.table.0.get(key) else { return Some(Vec::new()) };
+        let Some(said) = self.table.0.get(key) else { return default };
         let Node::Value(DeValue::Array(items)) = &said.node else {
             self.note(said.value, key, Unwanted("wants a list, such as `[\"...\", \"...\"]`".into()));
             return None;
@@ -230,6 +245,23 @@ impl<'w, 't> Reader<'w, 't> {
         };
         let tables: Vec<Option<T>> = outer.0.iter().map(&mut inner).collect();
         tables.into_iter().collect()
+    }
+
+    /// What `read` makes of each table in this one that nobody has asked for, in the order of their names.
+    pub(super) fn others<T>(
+        &mut self,
+        mut read: impl FnMut(&str, &mut Reader<'_, 't>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut others = Vec::new();
+        for (name, said) in &self.table.0 {
+            if let Node::Table(table) = &said.node
+                && !self.known.contains(&name.as_ref())
+            {
+                self.known.push(name);
+                others.push(Reader::run(table, said.key, self.faults, |reader| read(name, reader)));
+            }
+        }
+        others.into_iter().collect()
     }
 
     fn inner(&mut self, key: &'static str) -> Option<(&'w Table<'t>, Place)> {

@@ -113,6 +113,9 @@ fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
             (Method::POST, format!("/reload?confirm={}", span.as_secs_ceil()), None)
         }
         Command::Keep => (Method::POST, "/reload/keep".to_owned(), None),
+        Command::Notify(receiver) => {
+            (Method::POST, "/notify".to_owned(), Some(json!({ "receiver": receiver })))
+        }
     };
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = Request::builder()

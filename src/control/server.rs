@@ -2,7 +2,8 @@
 //!
 //! It stands apart from what it serves: a [`Daemon`] is two functions, so the same routes answer for the real
 //! engine and for a test's. The routes are `GET /status`, `GET /bans`, `POST /bans`, `DELETE /bans`,
-//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload`, `POST /reload/keep` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
+//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload`, `POST /reload/keep`,
+//! `POST /notify` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
 //!
 //! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
 
@@ -56,6 +57,7 @@ pub fn routes(daemon: Daemon) -> Router {
         )
         .route("/reload", post(reload))
         .route("/reload/keep", post(async |daemon| ask(daemon, Command::Keep).await))
+        .route("/notify", post(notify))
         .route("/metrics", get(metrics));
     finish(routes, daemon)
 }
@@ -206,6 +208,19 @@ async fn reload(
     ask(daemon, Command::Reload { confirm: confirm.map(span).transpose()? }).await
 }
 
+/// The body of `POST /notify`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotifyRequest {
+    receiver: String,
+}
+
+async fn notify(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+    let request: NotifyRequest = serde_json::from_slice(&body?)
+        .map_err(|error| wrong(format!("the body names no receiver: {error}")))?;
+    ask(daemon, Command::Notify(request.receiver)).await
+}
+
 fn wrong(what: String) -> Problem {
     Problem(StatusCode::BAD_REQUEST, what)
 }
@@ -327,6 +342,7 @@ mod tests {
             Command::Reload { confirm: None },
             Command::Reload { confirm: Some(Span::from_secs(60)) },
             Command::Keep,
+            Command::Notify("ops".to_owned()),
         ];
         for command in &commands {
             let answer = client::send(&fixture.socket(), command).unwrap();

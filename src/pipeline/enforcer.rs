@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::health::{Health, Keeper};
+use super::notifier::Herald;
 use super::{logging, now};
 use crate::control::{SetStatus, rfc3339};
 use crate::enforce::{
@@ -20,6 +21,7 @@ use crate::enforce::{
 };
 use crate::metrics::{EnforceMetrics, Metrics};
 use crate::model::{Ban, Decision};
+use crate::notify::Event;
 
 /// What the enforcer is told.
 pub(super) enum Order {
@@ -37,6 +39,7 @@ pub(super) enum Order {
 pub(super) struct Voice {
     metrics: Metrics,
     health: Health,
+    herald: Herald,
     keeper: Keeper,
     /// What was last said to be wrong, and when.
     said: Option<(String, Instant)>,
@@ -403,8 +406,8 @@ impl Watcher {
 }
 
 impl Voice {
-    pub(super) fn new(metrics: &Metrics, health: &Health, keeper: Keeper) -> Self {
-        Self { metrics: metrics.clone(), health: health.clone(), keeper, said: None }
+    pub(super) fn new(metrics: &Metrics, health: &Health, herald: Herald, keeper: Keeper) -> Self {
+        Self { metrics: metrics.clone(), health: health.clone(), herald, keeper, said: None }
     }
 
     /// Says what is wrong, in the log when it is new and now and then after that.
@@ -413,13 +416,17 @@ impl Voice {
             None => {
                 if self.said.take().is_some() {
                     log::info!("what kept bans from being enforced is over");
+                    self.herald.tell(|| vec![Event::Over]);
                 }
             }
             Some(fault) => {
                 // Numbers in it change from second to second.
                 let kind = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-                let stale = self.said.as_ref();
-                if stale.is_none_or(|(said, at)| *said != kind(fault) || at.elapsed() >= REPEAT) {
+                let known = self.said.as_ref().filter(|(said, _)| *said == kind(fault));
+                if known.is_none() {
+                    self.herald.tell(|| vec![Event::Trouble(fault.clone())]);
+                }
+                if known.is_none_or(|(_, at)| at.elapsed() >= REPEAT) {
                     log::error!(message_id = logging::NOT_ENFORCED; "{fault}");
                     self.said = Some((kind(fault), Instant::now()));
                 }
@@ -443,6 +450,7 @@ impl Voice {
         let words = words.join(", ");
         log::warn!(message_id = logging::REPAIRED; "put right in the kernel: {words}");
         let repaired = format!("{} {words}", rfc3339(now()));
+        self.herald.tell(|| vec![Event::Repaired(words)]);
         self.health.enforcement(|status| status.repaired = Some(repaired));
     }
 

@@ -4,16 +4,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::control::{EnforcementStatus, LedgerStatus, SourceState, SourceStatus};
+use crate::control::{EnforcementStatus, LedgerStatus, ReceiverStatus, SourceState, SourceStatus};
 
 /// A handle to what all tasks know; clones share it.
 #[derive(Clone)]
 pub(super) struct Health(Arc<Mutex<State>>);
 
-struct State {
-    sources: Vec<SourceStatus>,
-    enforcement: EnforcementStatus,
-    ledger: LedgerStatus,
+/// What they know.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) sources: Vec<SourceStatus>,
+    pub(super) enforcement: EnforcementStatus,
+    pub(super) ledger: LedgerStatus,
+    pub(super) receivers: Vec<ReceiverStatus>,
     faults: [Option<String>; 2],
 }
 
@@ -33,6 +36,7 @@ impl Health {
             sources: Vec::new(),
             enforcement,
             ledger: LedgerStatus::default(),
+            receivers: Vec::new(),
             faults: [None, None],
         })))
     }
@@ -80,7 +84,25 @@ impl Health {
         self.with(|state| change(&mut state.ledger));
     }
 
-    pub(super) fn read(&self) -> (Vec<SourceStatus>, EnforcementStatus, LedgerStatus) {
-        self.with(|state| (state.sources.clone(), state.enforcement.clone(), state.ledger.clone()))
+    /// These are the receivers that the configuration wants.
+    pub(super) fn receivers<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let new = |name: &str| ReceiverStatus { name: name.to_owned(), ..ReceiverStatus::default() };
+        self.with(|state| {
+            let mut old = std::mem::take(&mut state.receivers);
+            let mut status = |name| {
+                let known = old.iter().position(|receiver| receiver.name == name);
+                known.map_or_else(|| new(name), |at| old.swap_remove(at))
+            };
+            state.receivers = names.map(&mut status).collect();
+        });
+    }
+
+    /// Says how it goes with a receiver, if it is still wanted.
+    pub(super) fn receiver(&self, name: &str, change: impl FnOnce(&mut ReceiverStatus)) {
+        self.with(|state| state.receivers.iter_mut().find(|receiver| receiver.name == name).map(change));
+    }
+
+    pub(super) fn read(&self) -> State {
+        self.with(|state| state.clone())
     }
 }

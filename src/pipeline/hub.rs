@@ -16,7 +16,8 @@ use super::allowances::Allowances;
 use super::bookkeeper::Book;
 use super::clients::Clients;
 use super::enforcer::Order;
-use super::health::Health;
+use super::health::{Health, State};
+use super::notifier::Herald;
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
@@ -29,6 +30,7 @@ use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Ban, Decision, Mode, Offender, Span, Timestamp};
+use crate::notify::Event;
 use crate::source::Batch;
 
 /// All that can happen to the engine.
@@ -52,6 +54,7 @@ pub(super) struct Hub {
     pub(super) counters: EngineMetrics,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
+    pub(super) herald: Herald,
     pub(super) orders: SyncSender<Order>,
     pub(super) book: Book,
     pub(super) clients: Clients,
@@ -69,6 +72,11 @@ pub(super) struct Hub {
     pub(super) clock: Timestamp,
     pub(super) told: Instant,
 }
+
+/// Why bans end, in metrics and in what receivers are told.
+const EXPIRED: &str = "expired";
+const LIFTED: &str = "lifted";
+const WIDENED: &str = "widened";
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
@@ -204,25 +212,32 @@ impl Hub {
         }
     }
 
-    /// Counts and logs decisions.
+    /// Counts, logs and tells decisions.
     fn record(&mut self, decisions: &[Decision]) {
+        let event = |decision: &Decision| match decision {
+            Decision::Ban(ban) => Event::Banned(ban.clone()),
+            Decision::Unban(ban) => {
+                Event::Unbanned(ban.clone(), if ban.widened(decisions).is_some() { WIDENED } else { LIFTED })
+            }
+        };
+        self.herald.tell(|| decisions.iter().map(event).collect());
         for decision in decisions {
             match decision {
                 Decision::Ban(ban) => {
                     self.totals.bans += 1;
                     let labels = [("jail", &*ban.jail), ("kind", ban.kind.name()), ("mode", ban.mode.name())];
                     self.metrics.counter("banstream_bans_total", &labels).increment(1);
-                    let (who, jail, times, said) = (ban.offender, &ban.jail, ban.times, sentence(ban));
+                    let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
                     match ban.mode {
                         Mode::Enforce => {
-                            log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{said}")
+                            log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{ban}")
                         }
-                        Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{said}"),
+                        Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{ban}"),
                     }
                 }
                 Decision::Unban(ban) => {
                     let wide = ban.widened(decisions);
-                    let reason = if wide.is_some() { "widened" } else { "lifted" };
+                    let reason = if wide.is_some() { WIDENED } else { LIFTED };
                     self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
                     match wide {
@@ -252,8 +267,11 @@ impl Hub {
     }
 
     fn ended(&mut self, ended: Vec<Ban>) {
+        if !ended.is_empty() {
+            self.herald.tell(|| ended.iter().map(|ban| Event::Unbanned(ban.clone(), EXPIRED)).collect());
+        }
         for ban in ended {
-            self.metrics.counter("banstream_unbans_total", &[("reason", "expired")]).increment(1);
+            self.metrics.counter("banstream_unbans_total", &[("reason", EXPIRED)]).increment(1);
             let (who, jail) = (ban.offender, &ban.jail);
             log::debug!(address:% = who, jail:% = jail; "the ban on {who} ({jail}) is over");
         }
@@ -328,15 +346,15 @@ impl Hub {
             Command::Allowances => self.allowances(),
             Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
             Command::Disallow(offender) => self.disallow(offender),
-            // Files are read elsewhere, and what is read comes as `Input::Reload`.
-            Command::Reload { .. } | Command::Keep => {
+            // Files are read and receivers told elsewhere; what is read comes as `Input::Reload`.
+            Command::Reload { .. } | Command::Keep | Command::Notify(_) => {
                 Reply::Refused { error: "the configuration has to be read first".to_owned() }
             }
         }
     }
 
     fn status(&mut self) -> Status {
-        let (mut sources, enforcement, mut ledger) = self.health.read();
+        let State { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
         ledger.waiting = self.book.waiting();
         for source in &mut sources {
             let counted = self.totals.entries.get(source.name.as_str()).copied();
@@ -383,6 +401,7 @@ impl Hub {
             unmatched,
             enforcement,
             ledger,
+            receivers,
         }
     }
 
@@ -504,13 +523,4 @@ pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allo
     settings.ignore.extend(around.members());
     settings.ignore.extend(allowances.members());
     settings
-}
-
-fn sentence(ban: &Ban) -> String {
-    let until = ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
-    let ports: Vec<String> = ban.ports.iter().map(ToString::to_string).collect();
-    let ports = if ports.is_empty() { String::new() } else { format!(" from ports {}", ports.join(" ")) };
-    let reason = if ban.reason.is_empty() { String::new() } else { format!(": {}", ban.reason) };
-    let verb = if ban.mode == Mode::Enforce { "banned" } else { "would ban" };
-    format!("{verb} {}{ports} {until} ({}, time {}){reason}", ban.offender, ban.jail, ban.times)
 }

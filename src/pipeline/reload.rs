@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::enforcer::Order;
 use super::health::Health;
 use super::hub::Input;
+use super::notifier::Notifier;
 use super::sources::Sources;
 use super::{Options, firewall, mode};
 use crate::config::Config;
@@ -33,6 +34,7 @@ pub(super) struct Reloader {
     pub(super) files: threads::Sender<AllowFiles>,
     pub(super) loaded: Loaded,
     pub(super) sources: Sources,
+    pub(super) notifier: Notifier,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     /// What comes back, and when, unless the operator confirms what is in force.
@@ -137,6 +139,7 @@ impl Reloader {
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
         let reply = replied.await?;
         self.files.send(loaded.allow_files.clone()).ok().context("the lookout is gone")?;
+        self.notifier.restart(&loaded.config.receivers);
         self.sources.restart(&loaded).await?;
         self.loaded = loaded;
         Ok(reply)

@@ -1,0 +1,158 @@
+//! Who is told of bans, how and how often.
+//!
+//! It stands apart because a receiver is read against two tables: what it does not say for itself it has from
+//! `[notify]`.
+//!
+//! It does not know how anybody is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hyper::Uri;
+use hyper::header::HeaderMap;
+
+use super::value;
+use super::written::Reader;
+use crate::model::Span;
+
+/// Somebody who is told of bans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiver {
+    /// Its name, in metrics and `status`.
+    pub name: Arc<str>,
+    /// How it is told.
+    pub way: Way,
+    /// Of what it is told; at least one.
+    pub topics: Vec<Topic>,
+    /// The jails of whose bans it is told; all where empty.
+    pub jails: Vec<String>,
+    /// How long the first news of a quiet time waits for more.
+    pub delay: Span,
+    /// The least time between two messages.
+    pub every: Span,
+    /// How many of each kind a message lists; it counts the rest.
+    pub at_most: usize,
+    /// How long telling may take.
+    pub timeout: Span,
+}
+
+/// How a receiver is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// JSON, posted to an address.
+    Webhook {
+        /// Where to.
+        url: Uri,
+        /// What stands in the request's head besides.
+        headers: HeaderMap,
+        /// The file with the token that goes along, if any.
+        token_file: Option<PathBuf>,
+    },
+    /// A program and its arguments; JSON on standard input.
+    Command(Vec<String>),
+    /// Mail.
+    Mail {
+        /// To whom.
+        to: String,
+        /// From whom; up to the mail system if `None`.
+        from: Option<String>,
+        /// The program that takes it.
+        sendmail: PathBuf,
+    },
+}
+
+/// What can be told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Bans.
+    Ban,
+    /// Their ends.
+    Unban,
+    /// What keeps bans from being enforced, and that it is over.
+    Trouble,
+    /// What was put right in the kernel.
+    Repair,
+}
+
+/// What receivers inherit, each part by itself.
+#[derive(Clone, Default)]
+struct Habits {
+    topics: Option<Vec<Topic>>,
+    jails: Option<Vec<String>>,
+    delay: Option<Span>,
+    every: Option<Span>,
+    at_most: Option<usize>,
+    timeout: Option<Span>,
+    sendmail: Option<PathBuf>,
+}
+
+impl Habits {
+    fn read(t: &mut Reader<'_, '_>, inherited: Self, jails: &[&str]) -> Self {
+        let topics = ["ban", "unban", "trouble", "repair"];
+        let topic = |value: &_| {
+            value::one_of("`ban`, `unban`, `trouble` or `repair`", &topics, value).map(|topic| match topic {
+                "ban" => Topic::Ban,
+                "unban" => Topic::Unban,
+                "trouble" => Topic::Trouble,
+                _ => Topic::Repair,
+            })
+        };
+        let jail = |value: &_| value::one_of("a jail", jails, value).map(str::to_owned);
+        let read = Self {
+            topics: t.list_or("events", inherited.topics, topic),
+            jails: t.list_or("jails", inherited.jails, jail),
+            delay: t.value_or("delay", inherited.delay, value::time_or_none),
+            every: t.value_or("every", inherited.every, value::time),
+            at_most: t.value_or("at-most", inherited.at_most, value::whole(1..=1000)),
+            timeout: t.value_or("timeout", inherited.timeout, value::time),
+            sendmail: t.value_or("sendmail", inherited.sendmail, value::path),
+        };
+        if read.topics.as_ref().is_some_and(Vec::is_empty) {
+            t.fault(Some("events"), "`events` is empty: there would be nothing to tell".to_owned());
+        }
+        read
+    }
+}
+
+/// The receivers in the table `[notify]`, given the names of the jails.
+pub(super) fn receivers(t: &mut Reader<'_, '_>, jails: &[String]) -> Option<Vec<Arc<Receiver>>> {
+    let jails: Vec<&str> = jails.iter().map(String::as_str).collect();
+    let habits = Habits::read(t, Habits::default(), &jails);
+    t.others(|name, t| receiver(name, t, habits.clone(), &jails).map(Arc::new))
+}
+
+fn receiver(name: &str, t: &mut Reader<'_, '_>, inherited: Habits, jails: &[&str]) -> Option<Receiver> {
+    if !value::is_name(name) {
+        t.fault(None, "a receiver's name has letters, digits, `-`, `_` and `.` only".to_owned());
+    }
+    let habits = Habits::read(t, inherited, jails);
+    let url = t.value_or("webhook", None, value::url);
+    let headers = t.list("headers", value::header);
+    let token_file = t.value_or("token-file", Some(None), |v| value::path(v).map(Some));
+    let command = t.list("command", value::text);
+    let to = t.value_or("mail", None, value::mailbox);
+    let from = t.value_or("from", Some(None), |v| value::mailbox(v).map(Some));
+    if command.iter().flatten().next().is_some_and(|program| !program.starts_with('/')) {
+        t.fault(Some("command"), "`command` begins with a path from the root".to_owned());
+    }
+    let (headers, token_file, command) = (headers?.into_iter().collect(), token_file?, command?);
+    let way = match (t.has("webhook"), !command.is_empty(), t.has("mail")) {
+        (true, false, false) => Way::Webhook { url: url?, headers, token_file },
+        (false, true, false) => Way::Command(command),
+        (false, false, true) => Way::Mail { to: to?, from: from?, sendmail: habits.sendmail? },
+        _ => {
+            t.fault(None, format!("`{name}` wants one of `webhook`, `command` and `mail`"));
+            return None;
+        }
+    };
+    Some(Receiver {
+        name: name.into(),
+        way,
+        topics: habits.topics?,
+        jails: habits.jails?,
+        delay: habits.delay?,
+        every: habits.every?,
+        at_most: habits.at_most?,
+        timeout: habits.timeout?,
+    })
+}
