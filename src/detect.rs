@@ -194,7 +194,7 @@ impl Detector {
             past: Recent::new(settings.max_offenders.get()),
             neighbours: Neighbours::new(settings.max_offenders.get()),
             allow: Prefixes::default(),
-            logins: Logins::default(),
+            logins: Logins::new(LOGINS),
             cells: Vec::new(),
             watchers: Vec::new(),
             bans: Bans::default(),

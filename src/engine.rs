@@ -10,7 +10,7 @@ mod strangers;
 
 use std::sync::Arc;
 
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
 
 use crate::detect::{Detector, Seen, Settings, Trace};
 use crate::entry::records::{Piece, Records};
@@ -27,6 +27,8 @@ pub struct Engine<'p> {
     decoder: Decoder<'p>,
     detector: Detector,
     scan: Scan,
+    /// Those of the cores that a batch is spread over, kept for their memory.
+    parts: Vec<Scan>,
     seen: Seen,
     /// What no rule knows, by [`GrammarId`].
     strangers: Vec<Strangers>,
@@ -201,8 +203,16 @@ impl<'p> Engine<'p> {
     /// An engine that has seen nothing yet.
     pub fn new(settings: Settings, grammars: Arc<Grammars>, decoder: Decoder<'p>) -> Self {
         let detector = Detector::new(settings, &grammars);
-        let (scan, seen, clock) = (Scan::default(), Seen::default(), Timestamp::from_micros(i64::MIN));
-        Self { grammars, decoder, detector, scan, seen, strangers: Vec::new(), clock }
+        Self {
+            grammars,
+            decoder,
+            detector,
+            scan: Scan::default(),
+            parts: Vec::new(),
+            seen: Seen::default(),
+            strangers: Vec::new(),
+            clock: Timestamp::from_micros(i64::MIN),
+        }
     }
 
     /// Goes on with other settings and grammars; bans and counts stay. The bans that these no longer allow.
@@ -253,31 +263,23 @@ impl<'p> Engine<'p> {
     /// Never fails: what cannot be read is counted. Linear in the bytes. Decodes in place, so that the records are
     /// not what they were afterwards.
     pub fn take(&mut self, records: &mut Records, clock: Clock, unattested: Unattested) -> Report<'_> {
-        let Self { grammars, decoder, detector, scan, seen, strangers, clock: latest } = self;
+        let Self { grammars, decoder, detector, scan, parts, seen, strangers, clock: latest } = self;
         let arrival = match clock {
             Clock::At(now) | Clock::OfEntries(now) => now,
         };
         let context = Context { grammars, arrival, unattested };
         scan.reset(grammars);
-        if records.len() < MANY {
+        let cores = rayon::current_num_threads();
+        if records.len() < MANY || cores == 1 {
             scan.read(records.whole(), decoder, context);
         } else {
-            let pieces = records.split(rayon::current_num_threads());
-            let scans: Vec<Scan> = pieces
-                .into_par_iter()
-                .map_with(decoder.clone(), |decoder, piece| {
-                    let mut scan = Scan::default();
-                    scan.reset(grammars);
-                    scan.read(piece, decoder, context);
-                    scan
-                })
-                .collect();
-            for part in scans {
-                scan.offences.extend(part.offences);
-                scan.strangers.extend(part.strangers);
-                scan.tally.add(&part.tally);
-                scan.evidence.append(&part.evidence);
-            }
+            let pieces = records.split(cores);
+            parts.resize_with(pieces.len(), Scan::default);
+            parts.par_iter_mut().zip(pieces).for_each_with(decoder.clone(), |decoder, (part, piece)| {
+                part.reset(grammars);
+                part.read(piece, decoder, context);
+            });
+            parts.iter_mut().for_each(|part| scan.append(part));
         }
         strangers.resize_with(grammars.iter().count(), Strangers::default);
         for (id, template, at) in scan.strangers.drain(..) {
@@ -333,6 +335,14 @@ impl Scan {
         self.tally.reset(grammars);
     }
 
+    /// Adds what was found in the records that follow.
+    fn append(&mut self, part: &mut Scan) {
+        self.offences.append(&mut part.offences);
+        self.evidence.append(&part.evidence);
+        self.strangers.append(&mut part.strangers);
+        self.tally.add(&part.tally);
+    }
+
     fn read(&mut self, piece: Piece<'_>, decoder: &mut Decoder<'_>, context: Context<'_>) {
         let Context { grammars, arrival, unattested } = context;
         let Self { offences, evidence, strangers, tally } = self;
@@ -349,8 +359,8 @@ impl Scan {
             let outcome = grammars.find(&entry);
             let id = match outcome {
                 Outcome::Foreign => return tally.foreign += 1,
-                Outcome::Harmless(id) | Outcome::Forged(id, _) => id,
-                Outcome::Offence(told, _) | Outcome::Login(told, _) => told.grammar,
+                Outcome::Harmless(id) | Outcome::Forged(id) => id,
+                Outcome::Offence(told, _) | Outcome::Login(told) => told.grammar,
             };
             let Some(tally) = tally.grammars.get_mut(usize::from(id.0)) else { return };
             match outcome {
@@ -371,17 +381,18 @@ impl Scan {
                 {
                     tally.refused += 1;
                 }
-                Outcome::Login(login, _) => {
+                Outcome::Login(login) => {
                     tally.logins += 1;
-                    offences.push(login);
+                    offences.push(Offence { time: decoder.time(&entry, arrival), ..login });
                 }
-                Outcome::Offence(offence, found) => {
+                Outcome::Offence(offence, rule) => {
                     let count = tally.offences.get_mut(usize::from(offence.heading.0));
                     count.into_iter().for_each(|count| *count += u64::from(entry.times));
+                    let offence = Offence { time: decoder.time(&entry, arrival), ..offence };
                     // No window holds more than 255.
                     for _ in 0..entry.times.min(u8::MAX.into()) {
                         offences.push(offence);
-                        evidence.push(entry.message, found.line());
+                        evidence.push(entry.message, rule);
                     }
                 }
             }

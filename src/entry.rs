@@ -72,8 +72,8 @@ impl<'p> Decoder<'p> {
         Decoder { program, ..self }
     }
 
-    /// The same decoder, which takes the time of a line without a header from the message, where a web server put
-    /// one. For replays only: what is read live has a time that no message can change.
+    /// The same decoder, for which [`time`](Self::time) of a line without a header is what the message says, where a web
+    /// server put one. For replays only: what is read live has a time that no message can change.
     pub fn with_times_in_messages(self) -> Self {
         Decoder { believes: true, ..self }
     }
@@ -99,14 +99,18 @@ impl<'p> Decoder<'p> {
         let entry = match (format, &*record) {
             (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
             (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
-            (Format::Line, _) => {
-                let entry = syslog::decode(record, self.program, &mut self.stamps, now);
-                let inside =
-                    (self.believes && entry.time == now).then(|| self.stamps.inside(entry.message, now));
-                Ok(Entry { time: inside.flatten().unwrap_or(entry.time), ..entry })
-            }
+            (Format::Line, _) => Ok(syslog::decode(record, self.program, &mut self.stamps, now)),
         }?;
         Ok(repeated(entry.message).map_or(entry, |(times, message)| Entry { times, message, ..entry }))
+    }
+}
+
+impl Decoder<'_> {
+    /// When an entry was written that [`decode`](Self::decode) made; `now` is what that was told. It is separate since
+    /// few entries need it, and looking for a time in a message costs as much as decoding a line.
+    pub fn time(&self, entry: &Entry<'_>, now: Timestamp) -> Timestamp {
+        let inside = (self.believes && entry.time == now).then(|| self.stamps.inside(entry.message, now));
+        inside.flatten().unwrap_or(entry.time)
     }
 }
 

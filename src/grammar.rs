@@ -29,7 +29,7 @@ pub use explain::{Closest, Held, Silence, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
 pub use list::Lists;
-use matcher::{Matcher, Reading};
+use matcher::{Matcher, Reading, Spans};
 pub use proposal::{Proposal, propose};
 use syntax::{Session, Verdict, Voice};
 use variant::Variant;
@@ -119,6 +119,7 @@ pub struct Found<'g> {
     grammar: &'g Grammar,
     heading: u16,
     reading: Reading,
+    spans: Spans,
 }
 
 impl Grammar {
@@ -169,8 +170,10 @@ impl Grammar {
                 faults.warn(rule.place, "no test uses this rule");
             }
         }
-        for (telling, voice) in grammar.voices.iter_mut().zip(&source.voices) {
-            telling.meaning = Meaning::of(voice, &telling.names, in_force, &mut faults);
+        if lists.are_changed() {
+            for (telling, voice) in grammar.voices.iter_mut().zip(&source.voices) {
+                telling.meaning = Meaning::of(voice, &telling.names, in_force, &mut faults);
+            }
         }
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
     }
@@ -196,22 +199,31 @@ impl Grammar {
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
+        self.judge(message, |heading, reading, spans| Found {
+            grammar: self,
+            heading,
+            reading,
+            spans: *spans,
+        })
+    }
+
+    /// As [`read`](Self::read), of which `keep` takes no more than is wanted: all of it is some 300 bytes.
+    fn judge<T>(&self, message: &[u8], keep: impl Fn(u16, Reading, &Spans) -> T) -> Option<T> {
         let message = message.trim_ascii_end();
         let mut login = None;
-        let offence = self.matcher.read(message, |reading| {
+        let offence = self.matcher.read(message, |reading, spans| {
             let heading = match &self.voices.get(usize::from(reading.voice))?.meaning {
                 Meaning::Always(heading) => *heading,
                 Meaning::First(conditions) => {
-                    conditions.iter().find(|condition| condition.holds(message, &reading.spans))?.heading
+                    conditions.iter().find(|condition| condition.holds(message, spans))?.heading
                 }
             };
-            let found = Some(Found { grammar: self, heading, reading: *reading });
             // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
             if heading == HeadingId::LOGIN.0 {
-                login = login.or(found);
+                login.get_or_insert_with(|| keep(heading, reading, spans));
                 return None;
             }
-            found
+            Some(keep(heading, reading, spans))
         });
         offence.or(login)
     }
@@ -221,7 +233,7 @@ impl Grammar {
     #[cfg(any(test, fuzzing))]
     pub fn readings(&self, message: &[u8]) -> Vec<(IpAddr, Option<(usize, usize)>)> {
         let mut addresses = Vec::new();
-        self.matcher.read(message.trim_ascii_end(), |reading| {
+        self.matcher.read(message.trim_ascii_end(), |reading, _| {
             addresses.push((reading.address, reading.forwarded.filter(|(from, to)| from < to)));
             None::<()>
         });
@@ -241,6 +253,11 @@ impl Grammar {
         let name = witness.exe.and_then(|path| path.rsplit(|b| *b == b'/').next()).or(witness.comm);
         let alien = name.is_some_and(|name| !self.programs.iter().any(|program| program.as_bytes() == name));
         uid >= FIRST_PERSON || (uid != 0 && alien)
+    }
+
+    /// The line of the file where the rule of a reading stands.
+    fn line(&self, reading: Reading) -> u32 {
+        self.variants.get(reading.pattern as usize).map_or(0, |variant| variant.place.line)
     }
 
     fn test(&self, tests: &[syntax::Test], faults: &mut Faults<'_>) {
@@ -303,14 +320,14 @@ impl<'g> Found<'g> {
 
     /// The line of the grammar file where the rule stands.
     pub fn line(&self) -> u32 {
-        self.grammar.variants.get(self.reading.pattern as usize).map_or(0, |variant| variant.place.line)
+        self.grammar.line(self.reading)
     }
 
     /// The names of the rule's holes and what they held in `message`, which must be the one it was found in.
     pub fn holes<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, &'m [u8])> {
         let names =
             self.grammar.voices.get(usize::from(self.reading.voice)).map_or(&[][..], |voice| &voice.names);
-        let spans = self.reading.spans;
+        let spans = self.spans;
         names.iter().enumerate().filter_map(move |(slot, name)| {
             let (from, to) = spans.get(slot)?;
             Some((name.as_deref()?, message.get(from as usize..to as usize)?))
@@ -334,17 +351,17 @@ pub struct Grammars {
 
 /// What became of an entry.
 #[derive(Clone, Copy, Debug)]
-pub enum Outcome<'g> {
+pub enum Outcome {
     /// No grammar reads its program's lines.
     Foreign,
     /// It tells of no offence.
     Harmless(GrammarId),
     /// It would tell of an offence or a login, but what is known of its sender contradicts it.
-    Forged(GrammarId, Found<'g>),
-    /// It tells of an offence.
-    Offence(Offence, Found<'g>),
+    Forged(GrammarId),
+    /// It tells of an offence; the line of the grammar's file where the rule stands that says so.
+    Offence(Offence, u32),
     /// It tells of a login that went well.
-    Login(Offence, Found<'g>),
+    Login(Offence),
 }
 
 impl Grammars {
@@ -396,36 +413,50 @@ impl Grammars {
     /// proxy, the offence is the client's; where the message does not say who that is, it is nobody's.
     pub fn read(&self, id: GrammarId, message: &[u8]) -> Option<Found<'_>> {
         let mut found = self.get(id)?.read(message)?;
-        let reading = &mut found.reading;
-        if self.proxies.contains(reading.address) {
-            let (from, to) = reading.forwarded?;
-            reading.address = forwarded::client(message.get(from..to)?, &self.proxies)?;
-        }
+        found.reading.address = self.accountable(&found.reading, message)?;
         Some(found)
+    }
+
+    /// Whom a reading of the message holds to account.
+    fn accountable(&self, reading: &Reading, message: &[u8]) -> Option<IpAddr> {
+        if !self.proxies.contains(reading.address) {
+            return Some(reading.address);
+        }
+        let (from, to) = reading.forwarded?;
+        forwarded::client(message.get(from..to)?, &self.proxies)
     }
 
     /// Finds the offence or the login that an entry tells of.
     ///
     /// Takes time linear in the message, however many grammars there are for other programs. Does not allocate.
-    pub fn find(&self, entry: &Entry<'_>) -> Outcome<'_> {
-        let Some(id) = self.of_program(entry.program) else { return Outcome::Foreign };
-        let Some(found) = self.read(id, entry.message) else { return Outcome::Harmless(id) };
-        let grammar = found.grammar();
+    pub fn find(&self, entry: &Entry<'_>) -> Outcome {
+        let Some((id, grammar)) = self.of_program(entry.program).and_then(|id| Some((id, self.get(id)?)))
+        else {
+            return Outcome::Foreign;
+        };
+        let found = grammar.judge(entry.message, |heading, reading, _| (heading, reading));
+        let found = found.and_then(|(heading, reading)| {
+            Some((heading, reading, self.accountable(&reading, entry.message)?))
+        });
+        let Some((heading, reading, address)) = found else { return Outcome::Harmless(id) };
         if grammar.contradicts(&entry.witness) {
-            return Outcome::Forged(id, found);
+            return Outcome::Forged(id);
         }
         let offence = Offence {
             time: entry.time,
-            address: found.address(),
+            address,
             grammar: id,
-            heading: HeadingId(found.heading),
-            voice: VoiceId(found.reading.voice),
+            heading: HeadingId(heading),
+            voice: VoiceId(reading.voice),
             pid: match grammar.session {
                 Session::Process => entry.pid,
-                Session::Address => found.heading.into(),
+                Session::Address => heading.into(),
             },
         };
-        if found.is_login() { Outcome::Login(offence, found) } else { Outcome::Offence(offence, found) }
+        match offence.heading {
+            HeadingId::LOGIN => Outcome::Login(offence),
+            _ => Outcome::Offence(offence, grammar.line(reading)),
+        }
     }
 }
 

@@ -5,19 +5,28 @@
 //!
 //! It does not know whose log told of a login, and it reads no clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::recent::Recent;
 use crate::model::{Offender, Span, Timestamp};
 
 /// The logins of each offender.
 #[derive(Debug)]
 pub(super) struct Logins {
-    lately: BTreeMap<Offender, Login>,
-    /// The same by time: a search for the oldest among all would cost more than all else about a line.
-    by_time: BTreeSet<(Timestamp, Offender)>,
-    /// Those of whom something is new since that was last asked for.
-    changed: BTreeSet<Offender>,
-    limit: usize,
+    /// In the order in which something was new about them.
+    lately: Recent<Offender, Noted>,
+    /// Families (whether it is IPv6) and lengths of the prefixes in it, past ones included.
+    lengths: BTreeSet<(bool, u8)>,
+    /// How often it was asked what has changed.
+    asked: u64,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
+    /// When the last login was, and what was forgiven: `None` before it is filled in.
+    login: Option<Login>,
+    /// What `asked` was when this changed last.
+    changed: Option<u64>,
 }
 
 /// The logins from one place, and what was forgiven for them.
@@ -31,75 +40,86 @@ pub struct Login {
     pub forgiven: (u8, Timestamp),
 }
 
-/// How many places people log in from; the one longest unused makes room. 128 bytes each.
+/// How many places people log in from; the one longest unused makes room. 112 bytes each.
 pub const LOGINS: usize = 10_000;
 /// The ban that is imposed all the same is the tenth that is earned within a day: then an account is worth at most
 /// 10 x `maxretry` guesses a day, and whoever mistypes a password never comes near it.
 const ENOUGH: u8 = 10;
 const DAY: Span = Span::from_secs(24 * 60 * 60);
 
-impl Default for Logins {
-    fn default() -> Self {
-        Self { lately: BTreeMap::new(), by_time: BTreeSet::new(), changed: BTreeSet::new(), limit: LOGINS }
-    }
-}
-
 impl Logins {
-    /// Somebody logged in. What they were forgiven stays counted.
+    /// Of at most this many offenders.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { lately: Recent::new(limit), lengths: BTreeSet::new(), asked: 0 }
+    }
+
+    /// Somebody logged in. What they were forgiven stays counted. Constant time.
     pub(super) fn note(&mut self, offender: Offender, at: Timestamp) {
-        let known = self.lately.get(&offender).copied();
-        let login = known.unwrap_or(Login { offender, at, forgiven: (0, at) });
-        self.restore(Login { at: login.at.max(at), ..login });
-        self.changed.insert(offender);
+        let login = self.get(offender).unwrap_or(Login { offender, at, forgiven: (0, at) });
+        self.put(Login { at: login.at.max(at), ..login }, Some(self.asked));
     }
 
     /// Puts back what was known before a restart.
     pub(super) fn restore(&mut self, login: Login) {
-        if let Some(before) = self.lately.insert(login.offender, login) {
-            self.by_time.remove(&(before.at, before.offender));
-        } else if self.lately.len() > self.limit
-            && let Some((_, oldest)) = self.by_time.pop_first()
-        {
-            self.lately.remove(&oldest);
-            self.changed.remove(&oldest);
+        self.put(login, None);
+    }
+
+    fn put(&mut self, login: Login, changed: Option<u64>) {
+        let (_, noted, _) = self.lately.touch(login.offender);
+        if noted.login.is_none() {
+            self.lengths.insert((login.offender.address().is_ipv6(), login.offender.prefix()));
         }
-        self.by_time.insert((login.at, login.offender));
+        *noted = Noted { login: Some(login), changed };
     }
 
-    /// All of them.
+    fn get(&self, offender: Offender) -> Option<Login> {
+        self.lately.slot(&offender).and_then(|(_, noted)| noted.login)
+    }
+
+    /// All of them, those of whom something is new first.
     pub(super) fn iter(&self) -> impl Iterator<Item = Login> {
-        self.lately.values().copied()
+        self.lately.newest_first().filter_map(|(_, noted)| noted.login)
     }
 
-    /// Those that have changed since this was last asked.
+    /// Those that have changed since this was last asked. Takes time for these only.
     pub(super) fn take_changed(&mut self) -> Vec<Login> {
-        let changed = std::mem::take(&mut self.changed);
-        changed.iter().filter_map(|offender| self.lately.get(offender).copied()).collect()
+        let newest = self.lately.newest_first().map(|(_, noted)| noted);
+        let changed = newest.take_while(|noted| noted.changed == Some(self.asked));
+        let changed = changed.filter_map(|noted| noted.login).collect();
+        self.asked += 1;
+        changed
     }
 
     /// The last login from within `offender`, or from the prefix around it, if that is no longer ago than `span`.
     pub(super) fn last(&self, offender: Offender, at: Timestamp, span: Span) -> Option<Timestamp> {
-        self.overlapping(offender).map(|(_, login)| login.at).filter(|last| recent(*last, at, span)).max()
+        self.overlapping(offender).map(|login| login.at).filter(|last| recent(*last, at, span)).max()
     }
 
     /// As [`last`](Self::last), for a ban that was earned at `at`: it is withheld, unless too many were.
     pub(super) fn forgive(&mut self, offender: Offender, at: Timestamp, span: Span) -> Option<Timestamp> {
-        let recent = |(_, login): &(Offender, Login)| recent(login.at, at, span);
-        let (key, _) = self.overlapping(offender).filter(recent).max_by_key(|(_, login)| login.at)?;
-        let login = self.lately.get_mut(&key)?;
+        let recent = |login: &Login| recent(login.at, at, span);
+        let mut login = self.overlapping(offender).filter(recent).max_by_key(|login| login.at)?;
         if at.since(login.forgiven.1) > DAY {
             login.forgiven = (0, at);
         }
         login.forgiven.0 = login.forgiven.0.saturating_add(1);
-        self.changed.insert(key);
+        self.put(login, Some(self.asked));
         (login.forgiven.0 < ENOUGH).then_some(login.at)
     }
 
-    /// Members sort by address, so those inside come right after the offender, and one around it right before.
-    fn overlapping(&self, offender: Offender) -> impl Iterator<Item = (Offender, Login)> {
-        let around = self.lately.range(..offender).next_back().filter(move |(who, _)| who.contains(offender));
-        let inside = self.lately.range(offender..).take_while(move |(who, _)| offender.contains(**who));
-        around.into_iter().chain(inside).map(|(who, login)| (*who, *login))
+    /// Constant time, unless prefixes of several lengths are asked about or known: then all are looked through, which
+    /// takes some 20 us.
+    fn overlapping(&self, offender: Offender) -> impl Iterator<Item = Login> {
+        let family = offender.address().is_ipv6();
+        let mut lengths = self.lengths.range((family, 0)..=(family, u8::MAX));
+        let alike = lengths.all(|(_, length)| *length == offender.prefix());
+        let (one, all) = match alike {
+            true => (self.get(offender), None),
+            false => (None, Some(self.iter())),
+        };
+        let overlaps =
+            move |login: &Login| login.offender.contains(offender) || offender.contains(login.offender);
+        one.into_iter().chain(all.into_iter().flatten().filter(overlaps))
     }
 }
 
@@ -114,7 +134,7 @@ mod tests {
     /// Whether somebody who logged in from these at these seconds is protected at a second, for 100 s.
     #[track_caller]
     fn check(logins: &[(&str, i64)], offender: &str, at: i64, want: Option<i64>) {
-        let mut table = Logins { limit: 2, ..Logins::default() };
+        let mut table = Logins::new(2);
         logins.iter().for_each(|(who, at)| table.note(who.parse().unwrap(), Timestamp::from_secs(*at)));
         let last = table.last(offender.parse().unwrap(), Timestamp::from_secs(at), Span::from_secs(100));
         assert_eq!(last.map(Timestamp::as_secs), want);
@@ -137,15 +157,33 @@ mod tests {
     }
 
     #[test]
-    fn the_login_longest_ago_makes_room() {
-        let three = [("192.0.2.1", 5), ("192.0.2.2", 4), ("192.0.2.3", 6)];
-        check(&three, "192.0.2.2", 6, None);
-        check(&three, "192.0.2.1", 6, Some(5));
+    fn the_login_longest_unused_makes_room() {
+        let three = [("192.0.2.1", 4), ("192.0.2.2", 5), ("192.0.2.1", 6), ("192.0.2.3", 7)];
+        check(&three, "192.0.2.2", 7, None);
+        check(&three, "192.0.2.1", 7, Some(6));
+    }
+
+    #[test]
+    fn what_has_changed_is_told_once() {
+        let (mut table, [a, b, c]) =
+            (Logins::new(9), ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|a| a.parse().unwrap()));
+        let at = Timestamp::from_secs;
+        let changed = |table: &mut Logins| -> Vec<Offender> {
+            table.take_changed().iter().map(|login| login.offender).collect()
+        };
+        table.restore(Login { offender: a, at: at(1), forgiven: (0, at(1)) });
+        table.note(b, at(2));
+        table.note(c, at(3));
+        table.note(b, at(4));
+        assert_eq!(changed(&mut table), [b, c]);
+        assert_eq!(changed(&mut table), []);
+        table.forgive(a, at(5), Span::from_secs(100));
+        assert_eq!(changed(&mut table), [a]);
     }
 
     #[test]
     fn the_tenth_ban_within_a_day_is_imposed() {
-        let (mut table, who) = (Logins::default(), "192.0.2.1".parse().unwrap());
+        let (mut table, who) = (Logins::new(LOGINS), "192.0.2.1".parse().unwrap());
         let mut forgives = |at| {
             table.note(who, Timestamp::from_secs(at));
             table.forgive(who, Timestamp::from_secs(at), Span::from_secs(100)).is_some()

@@ -93,6 +93,13 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
             .map_while(|at| self.slots.get(at as usize).map(|slot| (at, &slot.key, &slot.value)))
     }
 
+    /// The entries, the newest first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = (&K, &V)> {
+        let slot = |at: u32| self.slots.get(at as usize);
+        std::iter::successors(slot(self.newest), move |newer| slot(newer.older))
+            .map(|slot| (&slot.key, &slot.value))
+    }
+
     fn find(&self, key: &K) -> Option<u32> {
         let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
         self.index.find(self.hasher.hash_one(key), same).copied()

@@ -22,6 +22,12 @@ impl Records {
         Self { format, bytes: Vec::new(), ends: Vec::new() }
     }
 
+    /// Makes room for records of this many bytes in all, of some 64 each.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+        self.ends.reserve(bytes / 64);
+    }
+
     /// Adds one record, which may be empty.
     pub fn push(&mut self, record: &[u8]) {
         self.push_with(|bytes| bytes.extend_from_slice(record));

@@ -473,7 +473,8 @@ fn a_replay_believes_the_time_in_a_message() {
         let mut decoder = Decoder::new(TimeZone::UTC).with_times_in_messages();
         let mut record = line.as_bytes().to_vec();
         let now = Timestamp::from_secs(1_800_000_000);
-        decoder.decode(Format::Line, &mut record, now).unwrap().time.as_secs()
+        let entry = decoder.decode(Format::Line, &mut record, now).unwrap();
+        decoder.time(&entry, now).as_secs()
     };
     assert_eq!(
         time(r#"192.0.2.1 - a [x] [22/Nov/2026:05:40:46 +0100] "GET / HTTP/1.1" 200 9"#),

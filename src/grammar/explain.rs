@@ -80,7 +80,7 @@ impl<'g> Found<'g> {
         let held = |item: &Item| {
             let Item::Hole(hole) = item else { return None };
             let slot = usize::from(hole.slot);
-            let (from, to) = self.reading.spans.get(slot)?;
+            let (from, to) = self.spans.get(slot)?;
             let (from, to) = (from as usize, to as usize);
             let name = names.get(slot).and_then(Option::as_deref);
             Some(Held { name, kind: hole.kind.name(), from, to, text: message.get(from..to)? })
@@ -101,13 +101,13 @@ impl Grammar {
     pub fn silence(&self, message: &[u8]) -> Silence<'_> {
         let message = message.trim_ascii_end();
         let (mut read, mut unmet) = (false, Vec::new());
-        self.matcher.read(message, |reading| {
+        self.matcher.read(message, |reading, spans| {
             read = true;
             if let Some(Meaning::First(conditions)) =
                 self.voices.get(usize::from(reading.voice)).map(|voice| &voice.meaning)
             {
                 let names = self.voices.get(usize::from(reading.voice)).map_or(&[][..], |voice| &voice.names);
-                unmet.extend(conditions.iter().filter_map(|c| self.unmet(c, names, message, &reading.spans)));
+                unmet.extend(conditions.iter().filter_map(|c| self.unmet(c, names, message, spans)));
             }
             None::<()>
         });

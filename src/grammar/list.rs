@@ -71,4 +71,9 @@ impl Lists {
     pub(super) fn tested(&self, name: &str) -> Option<&[String]> {
         self.shipped.get(name).map(Vec::as_slice).or_else(|| self.get(name))
     }
+
+    /// Whether anybody has added to those that come with banstream.
+    pub(super) fn are_changed(&self) -> bool {
+        self.in_force != self.shipped
+    }
 }

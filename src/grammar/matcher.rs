@@ -99,7 +99,6 @@ pub(super) struct Reading {
     pub(super) address: IpAddr,
     /// Where the forwarded header stands, if it does.
     pub(super) forwarded: Option<(usize, usize)>,
-    pub(super) spans: Spans,
 }
 
 /// Texts that each begin with the one before, and that rules begin with: deeper ones are not looked at. Who writes
@@ -123,11 +122,15 @@ impl Matcher {
         matcher
     }
 
-    /// Hands readings of the message to `accept`, at most one for each voice, earlier voices first, until it takes
-    /// one.
+    /// Hands readings of the message, and what the holes held, to `accept`, at most one for each voice, earlier voices
+    /// first, until it takes one.
     ///
     /// Takes time linear in the message. Does not allocate.
-    pub(super) fn read<T>(&self, message: &[u8], mut accept: impl FnMut(&Reading) -> Option<T>) -> Option<T> {
+    pub(super) fn read<T>(
+        &self,
+        message: &[u8],
+        mut accept: impl FnMut(Reading, &Spans) -> Option<T>,
+    ) -> Option<T> {
         u32::try_from(message.len()).ok()?;
         // Each list is in file order, so the earliest is found by merging them.
         let mut lists: [&[u32]; DEEPEST + 1] = [&[]; DEEPEST + 1];
@@ -135,20 +138,21 @@ impl Matcher {
         let lists = lists.get_mut(..=depth)?;
         *lists.last_mut()? = &self.unfiled;
         let mut reader = Reader::new(message);
-        let mut refused = None;
         while let Some(list) =
             lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list.first())
         {
             let (&index, later) = list.split_first()?;
             *list = later;
             let pattern = self.patterns.get(index as usize)?;
-            if refused == Some(pattern.voice) {
-                continue;
-            }
             if let Some(reading) = pattern.read(&mut reader, index) {
-                match accept(&reading) {
-                    None => refused = Some(pattern.voice),
-                    taken => return taken,
+                if let taken @ Some(_) = accept(reading, &reader.spans) {
+                    return taken;
+                }
+                for list in lists.iter_mut() {
+                    let is_same = |index: &u32| {
+                        self.patterns.get(*index as usize).is_some_and(|other| other.voice <= pattern.voice)
+                    };
+                    *list = list.get(list.partition_point(is_same)..)?;
                 }
             }
         }
@@ -293,8 +297,7 @@ impl Pattern {
         }
         let (from, to) = reader.address?;
         let address = address(message.get(from..to)?)?;
-        let Reader { forwarded, spans, .. } = *reader;
-        Some(Reading { voice: self.voice, pattern: index, address, forwarded, spans })
+        Some(Reading { voice: self.voice, pattern: index, address, forwarded: reader.forwarded })
     }
 }
 
@@ -413,6 +416,17 @@ fn run(text: &[u8], holds: impl Fn(u8) -> bool) -> usize {
     text.iter().position(|byte| !holds(*byte)).unwrap_or(text.len())
 }
 
+/// What addresses are made of, by byte: a look-up takes a third of the time of the comparisons.
+#[allow(clippy::indexing_slicing)] // while it is compiled
+const IN_ADDRESSES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0_u8);
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_hexdigit() || byte == b':' || byte == b'.';
+        byte += 1;
+    }
+    table
+};
+
 /// How many bytes of `rest` the hole takes; `None` if what stands there does not fit.
 pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
     let length = match hole.kind {
@@ -430,7 +444,7 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
             _ => rest.len(),
         },
         Kind::Ip => {
-            let end = run(rest, |b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
+            let end = run(rest, |b| IN_ADDRESSES.get(usize::from(b)) == Some(&true));
             match hole.stop {
                 // `192.0.2.1:80` and `192.0.2.1.`: what follows could stand in an address, so it is the last.
                 Some(stop @ (b':' | b'.')) => memrchr(stop, rest.get(..end)?)?,
@@ -476,17 +490,20 @@ pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
 
 /// As `Ipv4Addr::from_str` (no leading zeros, four parts), at a third of its 28 ns.
 fn v4(text: &[u8]) -> Option<Ipv4Addr> {
-    let (mut bits, mut parts) = (0_u32, 0);
-    for part in text.split(|b| *b == b'.') {
-        if part.len() > 3 || parts == 4 || (part.len() > 1 && part.first() == Some(&b'0')) {
-            return None;
+    let (mut bits, mut parts, mut part, mut digits) = (0_u32, 1, 0_u32, 0);
+    for byte in text {
+        match byte {
+            // A zero before other digits leaves `part` at 0.
+            b'0'..=b'9' if digits == 0 || (digits < 3 && part > 0) => {
+                part = part * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 && part < 256 && parts < 4 => {
+                bits = bits << 8 | part;
+                (parts, part, digits) = (parts + 1, 0, 0);
+            }
+            _ => return None,
         }
-        let mut value = if part.is_empty() { 256 } else { 0 };
-        for byte in part {
-            value = value * 10 + u32::from(byte.is_ascii_digit().then(|| byte - b'0')?);
-        }
-        bits = bits << 8 | u8::try_from(value).map(u32::from).ok()?;
-        parts += 1;
     }
-    (parts == 4).then(|| Ipv4Addr::from_bits(bits))
+    (parts == 4 && digits > 0 && part < 256).then(|| Ipv4Addr::from_bits(bits << 8 | part))
 }

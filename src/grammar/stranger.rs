@@ -22,7 +22,7 @@ impl Grammar {
     /// address and no rule reads it.
     pub fn stranger(&self, message: &[u8]) -> Option<String> {
         let message = message.trim_ascii_end();
-        if self.matcher.read(message, |_| Some(())).is_some() {
+        if self.matcher.read(message, |_, _| Some(())).is_some() {
             return None;
         }
         let text = String::from_utf8_lossy(message.get(..LOOKED_AT).unwrap_or(message));

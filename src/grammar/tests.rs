@@ -299,7 +299,7 @@ fn spoofed(text: &str, times: usize) -> Vec<String> {
             .items
             .iter()
             .any(|item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::Kind::Forwarded));
-        matcher.read(&message, |reading| {
+        matcher.read(&message, |reading, _| {
             let forwarded = reading.forwarded.map(|(from, to)| &message[from..to]);
             if reading.address != Ipv4Addr::new(192, 0, 2, 1)
                 || forwarded != forwards.then_some(b"by 192.0.2.1".as_slice())

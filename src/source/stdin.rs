@@ -28,6 +28,7 @@ pub fn read(mut input: impl Read, mut sink: impl FnMut(Batch) -> ControlFlow<()>
             read => read?,
         };
         lines.feed(piece.get(..read).unwrap_or_default());
+        batch.records.reserve(read);
         while let Some(line) = lines.line() {
             batch.records.push(line);
         }
