@@ -117,6 +117,7 @@ const REPLAY_EXAMPLES: &str = "\
 Examples:
   banstream replay /var/log/auth.log*    Rotated and packed ones too, the oldest first
   banstream replay --journal --since 30d
+  banstream replay --against ./stricter.toml /var/log/auth.log*
   banstream replay --program nginx --json /var/log/nginx/access.log
 
 Exit status:
@@ -239,8 +240,11 @@ pub enum Action {
     ///
     /// Runs the daemon's own detector over logs, by their own clock. Prints the bans and a summary.
     ///
-    /// What gzip and zstd have packed is read as it is. Of several files the one that begins first is read first, so the
-    /// rotated files of one log can be given in any order; logs of the same days are better replayed one by one.
+    /// An offender from where somebody also logged in is marked: perhaps it should not be banned. With --against, it
+    /// prints instead whom the two configurations do not treat alike: the installed one (here) and the other (there).
+    ///
+    /// What gzip and zstd have packed is read as it is. Of several files the one that begins first is read first, so
+    /// the rotated files of one log can be given in any order; logs of the same days are better replayed one by one.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay {
         /// Where the configuration is.
@@ -252,6 +256,9 @@ pub enum Action {
         /// Whose message a line without a syslog header is
         #[arg(long, value_name = "NAME")]
         program: Option<String>,
+        /// Compare with another configuration, and the drop-ins beside it
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
         /// The logs; `-` is stdin
         #[arg(value_name = "FILE", default_value = "-")]
         logs: Vec<PathBuf>,
@@ -565,7 +572,7 @@ mod tests {
         );
         let replay = |files, logs: &[&str], journal| {
             let logs = logs.iter().map(PathBuf::from).collect();
-            Action::Replay { files, json: false, program: None, logs, journal }
+            Action::Replay { files, json: false, program: None, against: None, logs, journal }
         };
         check("banstream replay", replay(files.clone(), &["-"], Journaled::default()));
         check("banstream replay --config /c f g", replay(config, &["f", "g"], Journaled::default()));

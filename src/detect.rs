@@ -534,6 +534,11 @@ impl Detector {
         self.logins.iter()
     }
 
+    /// When somebody logged in from there last, as far as that is known.
+    pub fn login_from(&self, offender: Offender) -> Option<Timestamp> {
+        self.logins.last(offender, Timestamp::from_micros(i64::MAX), Span::from_micros(u64::MAX))
+    }
+
     /// What has changed of that since it was last asked for.
     pub fn take_changed_logins(&mut self) -> Vec<Login> {
         self.logins.take_changed()

@@ -48,9 +48,11 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 stdout().lock(),
             )?;
         }
-        Action::Replay { files, json, program, logs, journal } => {
+        Action::Replay { files, json, program, against, logs, journal } => {
             let (loaded, now) = (load(files.config.as_deref())?, pipeline::now());
-            let replay = offline::Replay { loaded: &loaded, program: program.as_deref(), json, now };
+            let other = against.map(|against| load(Some(&against))).transpose()?;
+            let (against, program) = (other.as_ref(), program.as_deref());
+            let replay = offline::Replay { loaded: &loaded, against, program, json, now };
             let at = |when: Option<When>| when.map(|when| when.instant(now));
             let logs = match journal {
                 Journaled { journal: false, .. } => Logs::Files(logs),

@@ -6,6 +6,7 @@
 //!
 //! It touches neither kernel nor ledger, and it bans nobody.
 
+mod compare;
 mod replay;
 
 use std::collections::BTreeSet;

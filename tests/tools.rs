@@ -275,6 +275,50 @@ fn rotated_logs_are_replayed_from_the_oldest_on() {
 }
 
 #[test]
+fn a_replay_marks_who_logged_in_and_compares_two_configurations() {
+    let directory = tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("here.toml", "grammar-directory = \"/nonexistent\"\n");
+    write("there.toml", "grammar-directory = \"/nonexistent\"\nmaxretry = 3\nignoreip = [\"192.0.2.4\"]\n");
+    let login = attempts("192.0.2.1", [70])
+        .replace("Invalid user x", "Accepted password for x")
+        .replace('\n', " ssh2\n");
+    let failures = ["192.0.2.1", "192.0.2.4"].map(|who| attempts(who, 0..5));
+    write("log", &(failures.concat() + &attempts("192.0.2.3", 10..13) + &login));
+    let replay = |options: &str| {
+        let command = format!("banstream replay --config here.toml {options} log; echo $?");
+        shell(directory.path(), &command)
+    };
+    let logged_in =
+        "2026-11-20T10:00:04Z ban 192.0.2.1 for 1h (sshd, time 1); logged in at 2026-11-20T10:01:10Z\n";
+    let other = "2026-11-20T10:00:04Z ban 192.0.2.4 for 1h (sshd, time 1)\n";
+    let summary = "14 lines, 2 bans of 2 offenders; 1 of them also logged in\nsshd: 13 auth-failure\n";
+    assert_eq!(replay(""), format!("{logged_in}{other}{summary}0\n"));
+    let json: Vec<Value> = replay("--json").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&json[0]["login"], &json[1]["login"]), (&json!("2026-11-20T10:01:10Z"), &Value::Null));
+    assert_eq!((&json[2]["summary"]["logged_in"], &json[2]["summary"]["there"]), (&json!(1), &Value::Null));
+    let differences = "\
+192.0.2.1 earlier there; here since 2026-11-20T10:00:04Z for 1h; there since 2026-11-20T10:00:02Z for 1h
+192.0.2.3 only there; there since 2026-11-20T10:00:12Z for 1h
+192.0.2.4 only here; here since 2026-11-20T10:00:04Z for 1h
+";
+    let there = "there: 2 bans of 2 offenders; 1 of them also logged in\n1 only here\n1 only there\n1 earlier there\n";
+    assert_eq!(replay("--against there.toml"), format!("{differences}{summary}{there}0\n"));
+    let json: Vec<Value> = replay("--against there.toml --json")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of_one = json!({"since": "2026-11-20T10:00:12Z", "seconds": 3600});
+    let only = json!({"address": "192.0.2.3", "changes": ["only-there"], "here": null, "there": of_one});
+    assert_eq!(json[1], only);
+    let changes = json!({"only-here": 1, "only-there": 1, "earlier": 1});
+    assert_eq!(json[3]["summary"]["there"]["changes"], changes);
+    let alike = "14 lines, 2 bans of 2 offenders; 1 of them also logged in\nsshd: 13 auth-failure\n\
+                 there: 2 bans of 2 offenders; 1 of them also logged in\n0\n";
+    assert_eq!(replay("--against here.toml"), alike);
+}
+
+#[test]
 fn a_replay_comes_to_the_bans_of_the_daemon() {
     let daemon = Daemon::start("mode = \"observe\"\nprotect-logins = \"0s\"\njail.ftp.maxretry = 2");
     let begins = banstream::pipeline::now().as_secs() - 300;

@@ -1,11 +1,11 @@
 //! `replay`: who would have been banned, had a log come in live.
 //!
-//! It stands apart from the other tools because it alone runs the whole engine, over logs of any size: files, rotated and
-//! packed ones among them, a pipe, or the journal.
+//! It stands apart from the other tools because it alone runs the whole engine, over logs of any size: files, rotated
+//! and packed ones among them, a pipe, or the journal.
 //!
 //! It touches neither kernel nor ledger, and it knows nothing of what a line means.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Cursor, Read, Write};
 use std::ops::ControlFlow;
@@ -15,6 +15,7 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::compare::{Change, compare};
 use super::{decoder, ended_well, to_json, warn_of};
 use crate::control::{BanLine, rfc3339};
 use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
@@ -22,7 +23,7 @@ use crate::entry::records::Records;
 use crate::entry::{Decoder, Format};
 use crate::grammar::Grammar;
 use crate::load::Loaded;
-use crate::model::{Ban, Decision, Mode, Timestamp};
+use crate::model::{Ban, Decision, Mode, Offender, Timestamp};
 use crate::source::journald::{self, Journal, Place};
 use crate::source::stdin;
 use crate::source::unpack::unpack;
@@ -48,6 +49,8 @@ pub enum Logs {
 pub struct Replay<'l> {
     /// What is in force.
     pub loaded: &'l Loaded,
+    /// What to compare it with, if anything.
+    pub against: Option<&'l Loaded>,
     /// Whose message a line is that does not say.
     pub program: Option<&'l str>,
     /// Whether to print JSON.
@@ -62,6 +65,8 @@ struct Decided {
     time: String,
     #[serde(flatten)]
     ban: BanLine,
+    /// When somebody logged in from there last, before or after: then the ban may be wrong.
+    login: Option<String>,
 }
 
 /// What a replay came to.
@@ -76,10 +81,26 @@ struct Summary {
     offences: BTreeMap<String, BTreeMap<String, u64>>,
     bans: u64,
     offenders: u64,
+    /// Of these, those from where somebody also logged in.
+    logged_in: u64,
+    /// What another configuration comes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    there: Option<Other>,
+}
+
+/// What another configuration comes to.
+#[derive(Serialize)]
+struct Other {
+    bans: u64,
+    offenders: u64,
+    logged_in: u64,
+    /// Offenders whom it does not treat alike, by in what.
+    changes: BTreeMap<Change, u64>,
 }
 
 impl Replay<'_> {
     /// Runs the whole detector over logs, by the logs' own clock; prints who would have been banned, and a summary.
+    /// Where there is another configuration, it is run as well, and what is printed is whom the two do not treat alike.
     ///
     /// What can be read of a log that is damaged counts, and so do the logs after it.
     ///
@@ -93,21 +114,30 @@ impl Replay<'_> {
             Logs::Journal { .. } => decoder(self.program),
         };
         let mut run = Run::new(self.loaded, decoder.clone());
+        let mut other = self.against.map(|against| Run::new(against, decoder.clone()));
+        let mut sink = |records: &mut Records| {
+            if let Some(other) = &mut other {
+                // Decoding leaves nothing of them.
+                other.take(&mut records.clone(), self.now);
+            }
+            run.take(records, self.now)
+        };
         let failures = match logs {
-            Logs::Files(paths) => self.read_files(paths, decoder, &mut run)?,
+            Logs::Files(paths) => self.read_files(paths, decoder, sink)?,
             Logs::Journal { directory, since, until } => {
-                let journal = Journal::of(self.loaded);
-                let place = directory.clone().map(Place::Directory).unwrap_or(journal.place);
-                let sink = |records: &mut Records| run.take(records, self.now);
-                journald::read(&Journal { place, ..journal }, *since, *until, sink)
-                    .err()
-                    .map(anyhow::Error::from)
-                    .into_iter()
-                    .collect()
+                let mut journal = Journal::of(self.loaded);
+                journal
+                    .programs
+                    .extend(self.against.into_iter().flat_map(|other| Journal::of(other).programs));
+                if let Some(directory) = directory {
+                    journal.place = Place::Directory(directory.clone());
+                }
+                let read = journald::read(&journal, *since, *until, |records| _ = sink(records));
+                read.err().into_iter().map(anyhow::Error::from).collect()
             }
         };
         let mut output = BufWriter::new(output);
-        let written = self.print(&run, &mut output).and_then(|()| output.flush());
+        let written = self.print(&mut run, other.as_mut(), &mut output).and_then(|()| output.flush());
         ended_well(written)?;
         match failures.into_iter().reduce(|one, other| anyhow::anyhow!("{one:#}\nerror: {other:#}")) {
             Some(failure) => Err(failure),
@@ -115,12 +145,13 @@ impl Replay<'_> {
         }
     }
 
-    /// Reads the files into the run, the one that begins first first; what could not be read to its end.
+    /// Reads the files, the one that begins first first, into `sink`, which tells of the latest time so far; what could
+    /// not be read to its end.
     fn read_files(
         &self,
         paths: &[PathBuf],
         decoder: Decoder<'_>,
-        run: &mut Run<'_>,
+        mut sink: impl FnMut(&mut Records) -> Timestamp,
     ) -> anyhow::Result<Vec<anyhow::Error>> {
         let files = paths.iter().filter(|path| !is_stdin(path)).map(File::open);
         let progress =
@@ -131,14 +162,20 @@ impl Replay<'_> {
             logs.iter_mut().for_each(|log| log.look(decoder.clone(), self.now));
             logs.sort_by_key(|log| log.begins);
         }
-        let mut failures = Vec::new();
+        let (mut failures, mut latest) = (Vec::new(), Timestamp::from_micros(i64::MIN));
         for log in logs {
-            if log.begins < run.engine.latest() {
-                progress.suspend(|| eprintln!("warning: {} begins before the log before it ends; bans that are over by then are not shown, so replay it by itself", log.name()));
+            if log.begins < latest {
+                progress.suspend(|| {
+                    eprintln!(
+                        "warning: {} begins before the log before it ends; bans that are over by then are not \
+                         shown, so replay it by itself",
+                        log.name()
+                    );
+                });
             }
             let name = log.name();
             let read = stdin::read(log.input, |mut batch| {
-                run.take(&mut batch.records, self.now);
+                latest = sink(&mut batch.records);
                 ControlFlow::Continue(())
             });
             failures.extend(read.with_context(|| format!("cannot read {name}")).err());
@@ -147,35 +184,78 @@ impl Replay<'_> {
         Ok(failures)
     }
 
-    fn print(&self, run: &Run<'_>, output: &mut impl Write) -> io::Result<()> {
-        run.bans.iter().try_for_each(|ban| self.print_ban(ban, output))?;
-        let summary = run.summary();
+    fn print(
+        &self,
+        run: &mut Run<'_>,
+        other: Option<&mut Run<'_>>,
+        output: &mut impl Write,
+    ) -> io::Result<()> {
+        let there = match other {
+            Some(other) => Some(self.print_differences(run, other, output)?),
+            None => None,
+        };
+        if there.is_none() {
+            let detector = &*run.engine.detector();
+            run.bans
+                .iter()
+                .try_for_each(|ban| self.print_ban(ban, detector.login_from(ban.offender), output))?;
+        }
+        let summary = run.summary(there);
         if self.json {
             return to_json(output, &serde_json::json!({ "summary": summary }));
         }
+        let count = |bans, offenders, logged_in| {
+            let doubt =
+                if logged_in > 0 { format!("; {logged_in} of them also logged in") } else { String::new() };
+            format!("{bans} bans of {offenders} offenders{doubt}")
+        };
         writeln!(
             output,
-            "{} lines, {} bans of {} offenders",
-            summary.lines, summary.bans, summary.offenders
+            "{} lines, {}",
+            summary.lines,
+            count(summary.bans, summary.offenders, summary.logged_in)
         )?;
         for (grammar, offences) in &summary.offences {
             let offences: Vec<String> =
                 offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
             writeln!(output, "{grammar}: {}", offences.join(", "))?;
         }
-        Ok(())
+        let Some(there) = summary.there else { return Ok(()) };
+        writeln!(output, "there: {}", count(there.bans, there.offenders, there.logged_in))?;
+        there.changes.iter().try_for_each(|(change, offenders)| writeln!(output, "{offenders} {change}"))
     }
 
-    fn print_ban(&self, ban: &Ban, output: &mut impl Write) -> io::Result<()> {
-        let decided = Decided { time: rfc3339(ban.since), ban: BanLine::new(ban, ban.since) };
+    /// Prints whom the two do not treat alike; what the other comes to.
+    fn print_differences(
+        &self,
+        run: &Run<'_>,
+        other: &mut Run<'_>,
+        output: &mut impl Write,
+    ) -> io::Result<Other> {
+        let mut changes = BTreeMap::new();
+        for difference in compare(&run.bans, &other.bans) {
+            difference.changes.iter().for_each(|change| *changes.entry(*change).or_default() += 1);
+            match self.json {
+                true => to_json(output, &difference)?,
+                false => writeln!(output, "{difference}")?,
+            }
+        }
+        let (offenders, logged_in) = other.offenders();
+        Ok(Other { bans: other.bans.len() as u64, offenders, logged_in, changes })
+    }
+
+    fn print_ban(&self, ban: &Ban, login: Option<Timestamp>, output: &mut impl Write) -> io::Result<()> {
+        let login = login.map(rfc3339);
         if self.json {
-            return to_json(output, &decided);
+            let (time, ban) = (rfc3339(ban.since), BanLine::new(ban, ban.since));
+            return to_json(output, &Decided { time, ban, login });
         }
         let until =
             ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
         let observed = if ban.mode == Mode::Observe { ", observed" } else { "" };
-        let (time, who, jail, times) = (decided.time, ban.offender, &ban.jail, ban.times);
-        writeln!(output, "{time} ban {who} {until} ({jail}, time {times}{observed})")
+        let login = login.map_or_else(String::new, |at| format!("; logged in at {at}"));
+        let Ban { since, offender, jail, times, .. } = ban;
+        writeln!(output, "{since} ban {offender} {until} ({jail}, time {times}{observed}){login}")
     }
 }
 
@@ -262,22 +342,32 @@ impl<'l> Run<'l> {
         Self { loaded, engine, total: Tally::default(), bans: Vec::new() }
     }
 
-    fn take(&mut self, records: &mut Records, now: Timestamp) {
+    /// Takes what was read, and tells of the latest time so far.
+    fn take(&mut self, records: &mut Records, now: Timestamp) -> Timestamp {
         let report = self.engine.take(records, Clock::OfEntries(now), Unattested::Accept);
         self.total.add(report.tally);
         self.bans.extend(report.seen.decisions.iter().filter_map(|decision| match decision {
             Decision::Ban(ban) => Some(ban.clone()),
             Decision::Unban(_) => None,
         }));
+        self.engine.latest()
     }
 
-    fn summary(&self) -> Summary {
+    /// Who is banned, and how many of them are such from where somebody logged in.
+    fn offenders(&mut self) -> (u64, u64) {
+        let offenders: BTreeSet<Offender> = self.bans.iter().map(|ban| ban.offender).collect();
+        let detector = self.engine.detector();
+        let logged_in = offenders.iter().filter(|offender| detector.login_from(**offender).is_some()).count();
+        (offenders.len() as u64, logged_in as u64)
+    }
+
+    fn summary(&mut self, there: Option<Other>) -> Summary {
         let of = |(grammar, tally): (&Grammar, &GrammarTally)| {
             let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
             let counted: BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
             (!counted.is_empty()).then(|| (grammar.name().to_owned(), counted))
         };
-        let offenders: HashSet<_> = self.bans.iter().map(|ban| ban.offender).collect();
+        let (offenders, logged_in) = self.offenders();
         Summary {
             lines: self.total.entries,
             bytes: self.total.bytes,
@@ -285,7 +375,9 @@ impl<'l> Run<'l> {
             malformed: self.total.malformed.iter().map(|(_, times)| times).sum(),
             offences: self.loaded.grammars.iter().zip(&self.total.grammars).filter_map(of).collect(),
             bans: self.bans.len() as u64,
-            offenders: offenders.len() as u64,
+            offenders,
+            logged_in,
+            there,
         }
     }
 }
