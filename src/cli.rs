@@ -13,8 +13,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-pub use self::answer::ask;
+pub use self::answer::{ask, fail2ban_client};
 pub use self::report::{Format, When, report};
+use crate::compat;
 use crate::config;
 use crate::control::client;
 use crate::control::{BanLine, Command};
@@ -304,6 +305,9 @@ pub enum Action {
     /// What a running daemon is asked.
     #[command(flatten)]
     Ask(Ask),
+    /// Speak the language of another program, for hands and scripts that know it
+    #[command(subcommand)]
+    Compat(Compat),
     /// Write manual pages and completions into a folder, for packages
     #[command(hide = true)]
     Generate {
@@ -329,6 +333,21 @@ pub enum OfGrammar {
         /// The program whose lines these are; lines of others are left out
         #[arg(long, value_name = "NAME", value_parser = program)]
         program: String,
+    },
+}
+
+/// Whose language to speak.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Compat {
+    /// Do what fail2ban-client would do with these words, and answer as it would
+    ///
+    /// Called as `fail2ban-client`, by a symbolic link, banstream does the same. What has no counterpart is refused in a
+    /// line that says what to do instead.
+    #[command(disable_help_flag = true, after_help = compat::USAGE)]
+    Fail2banClient {
+        /// What fail2ban-client is given
+        #[arg(value_name = "WORD", trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
 }
 
@@ -597,6 +616,11 @@ mod tests {
         check(
             "banstream report --since 12h --until 2026-11-23T00:00:00Z --json",
             Action::Report { files, since, until, json: true, html: false },
+        );
+        let words = ["-s", "/s", "set", "sshd", "unbanip", "--report-absent", "::1"].map(str::to_owned);
+        check(
+            "banstream compat fail2ban-client -s /s set sshd unbanip --report-absent ::1",
+            Action::Compat(Compat::Fail2banClient { words: words.into() }),
         );
         let program = "myapp".to_owned();
         check("banstream grammar new --program myapp", Action::Grammar(OfGrammar::New { program }));

@@ -132,19 +132,31 @@ pub struct Status {
 }
 
 /// How one jail is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JailStatus {
     /// Its name.
     pub name: String,
     /// Whether its bans are carried out.
-    #[serde(default)]
     pub mode: Mode,
+    /// Whose lines it watches, by the names of their grammars; nobody's for `manual` and `wide`.
+    pub grammars: Vec<String>,
+    /// How many offences earn a ban.
+    pub maxretry: u8,
+    /// Within how many seconds.
+    pub findtime: u64,
+    /// How many seconds the first ban lasts; for ever if `None`.
+    pub bantime: Option<u64>,
     /// How many offenders it watches at the moment.
     pub tracked: u64,
     /// How many offences stand in their windows.
     pub counted: u64,
     /// How many of its bans are in force.
     pub banned: u64,
+    /// How many offences it has counted since the start.
+    pub offences: u64,
+    /// How many bans it has decided since then.
+    pub bans: u64,
 }
 
 /// How one source is.

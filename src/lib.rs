@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod terminal;
 pub mod report;
 pub mod notify;
+pub mod compat;
 pub mod offline;
 pub mod doctor;
 pub mod pipeline;

@@ -2,9 +2,10 @@
 
 use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 
-use banstream::cli::{self, Action, Cli, Journaled, OfGrammar, When};
+use banstream::cli::{self, Action, Cli, Compat, Journaled, OfGrammar, When};
 use banstream::load::{LoadError, load};
 use banstream::offline::{self, Logs};
 use banstream::{doctor, generate, omprog, pipeline};
@@ -15,7 +16,16 @@ use clap_complete::CompleteEnv;
 fn main() -> ExitCode {
     // Where a shell asks what could come next in a command line, this answers it and ends.
     CompleteEnv::with_factory(Cli::command).complete();
-    run(Cli::parse().action).unwrap_or_else(|error| {
+    // Under that name, by a symbolic link, this is that program.
+    let mut words = std::env::args_os();
+    let action = match words.next().as_deref().map(Path::new).and_then(Path::file_name) {
+        Some(name) if name == "fail2ban-client" => {
+            let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
+            Action::Compat(Compat::Fail2banClient { words })
+        }
+        _ => Cli::parse().action,
+    };
+    run(action).unwrap_or_else(|error| {
         match error.downcast_ref::<LoadError>() {
             // Faults bring their own places, and there may be many.
             Some(LoadError::Faulty(faults)) => eprintln!("{faults}"),
@@ -77,6 +87,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             };
             cli::report(files.config.as_deref(), since, until, format, pipeline::now())?;
         }
+        Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
         Action::Generate { directory } => generate::write(&directory)?,
         Action::Ask(ask) => return cli::ask(&ask),
     }

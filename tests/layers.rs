@@ -23,6 +23,7 @@ const LAYERS: &[(&str, bool)] = &[
     ("terminal", true),
     ("report", true),
     ("notify", false),
+    ("compat", false),
     ("offline", false),
     ("doctor", false),
     ("pipeline", false),

@@ -8,10 +8,10 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use serde::Deserialize;
 
 use super::{Ask, REFUSED, Remote};
-use crate::control::client::{self, Answer};
+use crate::compat::{self, Refusal};
+use crate::control::client::{self, Done};
 use crate::control::{
     AllowLine, BanLine, BanWhy, Command, JailWhy, SourceState, Status, Target, TemplateStatus, Why,
 };
@@ -25,16 +25,31 @@ use crate::terminal::{BAD, painted, plain, table};
 /// No daemon answers, or its answer cannot be understood or printed.
 pub fn ask(ask: &Ask) -> anyhow::Result<ExitCode> {
     let (remote, command) = command(ask);
-    let Answer { done, body } = client::send(&remote.socket, &command)?;
-    if remote.json {
-        print(&format!("{body}\n"))?;
-    } else if done {
-        print(&text(&command, &body).context("cannot understand the daemon; is it of another version?")?)?;
-    } else {
-        let error = serde_json::from_str(&body).map_or(body, |Refused { error }| error);
-        eprintln!("error: {error}");
+    let answer = client::send(&remote.socket, &command)?;
+    let body = &answer.body;
+    match answer.refusal() {
+        _ if remote.json => print(&format!("{body}\n"))?,
+        None => {
+            print(&text(&command, body).context("cannot understand the daemon; is it of another version?")?)?
+        }
+        Some(error) => eprintln!("error: {error}"),
     }
-    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    Ok(if answer.done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+/// Does what fail2ban-client would do when called with these words, and prints what it would print.
+///
+/// # Errors
+///
+/// It cannot be printed.
+pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
+    let said = compat::fail2ban_client(words);
+    let done = said.is_ok();
+    match said {
+        Ok(text) | Err(Refusal::Said(text)) => print(&format!("{text}\n"))?,
+        Err(Refusal::Told(error)) => eprintln!("ERROR   {error}"),
+    }
+    Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(compat::FAILED) })
 }
 
 fn command(ask: &Ask) -> (&Remote, Command) {
@@ -66,16 +81,6 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
     }
-}
-
-#[derive(Deserialize)]
-struct Refused {
-    error: String,
-}
-
-#[derive(Deserialize)]
-struct Done {
-    changed: u64,
 }
 
 /// A good answer to `command`, for people.

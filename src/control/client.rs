@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::UnixStream;
 
@@ -32,6 +33,25 @@ pub struct Answer {
     pub done: bool,
     /// The reply, as JSON.
     pub body: String,
+}
+
+impl Answer {
+    /// Why the daemon refuses, if it does.
+    pub fn refusal(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Refused {
+            error: String,
+        }
+        let error = || serde_json::from_str(&self.body).map_or(self.body.clone(), |Refused { error }| error);
+        (!self.done).then(error)
+    }
+}
+
+/// What a good answer to a change says.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Done {
+    /// How much it changed.
+    pub changed: u64,
 }
 
 /// Puts `command` to the daemon that listens at `socket`, and waits for its answer.

@@ -24,7 +24,7 @@ use crate::control::{
     BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus, Why,
     rfc3339,
 };
-use crate::detect::{MANUAL, Settings, WIDE, manual};
+use crate::detect::{Left, MANUAL, Settings, WIDE, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
@@ -95,6 +95,8 @@ pub(super) struct Totals {
     entries: BTreeMap<&'static str, (u64, u64)>,
     /// By grammar.
     forged: BTreeMap<String, Forgers>,
+    /// By jail: offences it has counted, and bans.
+    jails: BTreeMap<Arc<str>, (u64, u64)>,
     refused: u64,
     offences: u64,
     bans: u64,
@@ -174,6 +176,9 @@ impl Hub {
         self.carry_out(decisions);
         // The kernel knows by now; from here on nobody is in a hurry.
         (page.traces, page.evidence) = self.engine.traces();
+        for trace in page.traces.iter().filter(|trace| trace.left != Left::Nothing) {
+            self.totals.jails.entry(Arc::clone(&trace.jail)).or_default().0 += 1;
+        }
         page.grammars = grammars;
         page.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
@@ -225,6 +230,7 @@ impl Hub {
             match decision {
                 Decision::Ban(ban) => {
                     self.totals.bans += 1;
+                    self.totals.jails.entry(Arc::clone(&ban.jail)).or_default().1 += 1;
                     let labels = [("jail", &*ban.jail), ("kind", ban.kind.name()), ("mode", ban.mode.name())];
                     self.metrics.counter("banstream_bans_total", &labels).increment(1);
                     let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
@@ -370,20 +376,28 @@ impl Hub {
             .map(|((jail, tracked), counted)| JailStatus {
                 name: jail.name.to_string(),
                 mode: jail.mode,
+                grammars: jail.watches.iter().map(|watch| watch.grammar.clone()).collect(),
+                maxretry: jail.max_retry.get(),
+                findtime: jail.find_time.as_secs_ceil(),
+                bantime: jail.ban_time.map(Span::as_secs_ceil),
                 tracked: tracked as u64,
                 counted,
                 banned: banned.get(&*jail.name).map_or(0, |(banned, _)| *banned),
+                ..JailStatus::default()
             })
             .collect();
         for name in [MANUAL, WIDE] {
             let status = |&(banned, mode): &(u64, Mode)| JailStatus {
                 name: name.to_owned(),
                 mode,
-                tracked: 0,
-                counted: 0,
                 banned,
+                ..JailStatus::default()
             };
             jails.extend(banned.get(name).map(status));
+        }
+        for jail in &mut jails {
+            let totals = self.totals.jails.get(jail.name.as_str()).copied();
+            (jail.offences, jail.bans) = totals.unwrap_or_default();
         }
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
