@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -64,7 +64,7 @@ impl Daemon {
     fn stop(&mut self) {
         let mut process = self.process.take().unwrap();
         kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
-        assert!(process.wait().unwrap().success());
+        assert!(until("the daemon ends", || process.try_wait().unwrap()).success());
     }
 
     /// A failed login for each of these addresses, by a user of this name.
@@ -144,6 +144,12 @@ fn until<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether the process of this status is no more. Where nobody reaps orphans, a zombie is as dead as they get.
+fn gone(status: &Path) -> Option<()> {
+    let status = fs::read_to_string(status).unwrap_or_default();
+    (status.is_empty() || status.contains("State:\tZ")).then_some(())
 }
 
 /// How a listener answers.
@@ -369,14 +375,22 @@ fn a_program_has_an_end() {
     ));
     assert_eq!(daemon.ask(&["reload"]), (true, "reloaded\n".to_owned()));
     assert_eq!(daemon.ask(&["notify", "ops"]), (false, "error: it took longer than 1s\n".to_owned()));
-    let child = PathBuf::from(format!("/proc/{}", daemon.file("pid").trim()));
-    until("what it started is killed too", || {
-        // Where nobody reaps orphans, a zombie is as dead as they get.
-        let status = fs::read_to_string(child.join("status")).unwrap_or_default();
-        (status.is_empty() || status.contains("State:\tZ")).then_some(())
-    });
+    let child = PathBuf::from(format!("/proc/{}/status", daemon.file("pid").trim()));
+    until("what it started is killed too", || gone(&child));
     let refused = format!("error: `{fails}` ended with exit status: 3\n");
     assert_eq!(daemon.ask(&["notify", "fails"]), (false, refused));
+}
+
+#[test]
+fn a_receiver_that_hangs_does_not_keep_the_daemon_from_ending() {
+    let mut daemon = Daemon::start("");
+    let slow = daemon.script("slow", "echo $$ >pid.new; mv pid.new pid; exec sleep 1000");
+    daemon.configure(&format!("[notify.ops]\ncommand = ['{slow}']\ntimeout = '1h'\ndelay = 0"));
+    assert_eq!(daemon.ask(&["reload"]), (true, "reloaded\n".to_owned()));
+    daemon.attack("x", std::iter::once("203.0.113.1".to_owned()));
+    let child = PathBuf::from(format!("/proc/{}/status", daemon.file("pid").trim()));
+    daemon.stop();
+    until("the program is killed", || gone(&child));
 }
 
 #[test]
