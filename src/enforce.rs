@@ -199,8 +199,39 @@ pub struct SetSize {
     pub elements: u32,
     /// The most elements it may hold, as it was made.
     pub capacity: u32,
-    /// The most that it is to hold by the settings; where that differs, [`Firewall::replace`] it.
+    /// The most that it is to hold by the settings.
     pub configured: u32,
+    /// Whether its elements count what they keep out.
+    pub counts: bool,
+}
+
+impl SetSize {
+    /// Whether the set is as it would be made today; if not, [`Firewall::replace`] it.
+    pub fn is_as_configured(&self) -> bool {
+        self.capacity == self.configured && self.counts
+    }
+}
+
+/// An element as the kernel holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The name of the set that it is in.
+    pub set: String,
+    /// Who is kept out, and from where.
+    pub element: Element,
+    /// For how many seconds; for ever if `None`.
+    pub left: Option<u32>,
+    /// What the rule has met of it; `None` where the set does not count that.
+    pub met: Option<Met>,
+}
+
+/// What the rule has met of one element since that was put in or renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// A firewall that does nothing, for where bans are only observed.

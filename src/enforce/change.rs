@@ -66,6 +66,13 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// That of this offender.
+    pub fn of(offender: Offender) -> Self {
+        if offender.address().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

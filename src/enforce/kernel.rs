@@ -11,12 +11,14 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
-use super::change::{Change, Element, Family, Set};
+use super::change::{Change, Element, Family, Set, Timeout};
 use super::rule::{Done, Rule};
-use super::wire::{self, Fault, Header, Reply, Request, SetType};
+use super::wire::{self, Counters, Fault, Header, Reply, Request, SetType};
 use super::{
-    Applied, Displaced, EnforceError, Firewall, Kind, Listing, Prepared, Refusal, Refused, SetSize, Settings,
+    Applied, Displaced, EnforceError, Firewall, Held, Kind, Listing, Prepared, Refusal, Refused, SetSize,
+    Settings,
 };
+use crate::model::Offender;
 
 /// Room for the longest answer: an error brings back the whole request, listings come in 32 KiB and less.
 const ANSWER: usize = 256 << 10;
@@ -69,6 +71,29 @@ impl Kernel {
             Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
             Err(Fault { code, .. }) => Err(refusal("look into", &self.settings.set, code)),
         }
+    }
+
+    /// What the sets hold of `who`, around it and in it, of each set at most 100 elements.
+    ///
+    /// The kernel finds no single element, so it lists the sets of the family: 0.5 µs an element. A set that is being
+    /// listed cannot be replaced.
+    pub fn held(&mut self, who: Offender) -> Result<Vec<Held>, EnforceError> {
+        let mut all = Vec::new();
+        for set in Set::ALL.into_iter().filter(|set| set.family() == Family::of(who)) {
+            let name = set.name(&self.settings.set);
+            self.request.list(&name);
+            match self.exchange_about(Some(who))? {
+                (reply, Ok(())) => all.extend(reply.held.into_iter().map(|(element, timeout, met)| Held {
+                    set: name.clone(),
+                    element,
+                    left: (timeout != Timeout::FOREVER).then(|| timeout.as_secs()),
+                    met,
+                })),
+                (_, Err(Fault { code: wire::ENOENT, .. })) => (),
+                (_, Err(Fault { code, .. })) => return Err(refusal("list", &name, code)),
+            }
+        }
+        Ok(all)
     }
 
     /// Makes those of the family's sets that are missing, and members of the list those that are none.
@@ -151,14 +176,14 @@ impl Kernel {
         let ours = changes.iter().copied().enumerate().filter(|(_, change)| change.element().set() == set);
         let ours: Vec<(usize, Change)> = ours.collect();
         let mut left = ours.as_slice();
-        let mut most = usize::MAX;
+        let (mut most, mut counters) = (usize::MAX, Counters::Zeroed);
         while !left.is_empty() {
             if self.lacking.contains(&set.family()) {
                 let why = Refusal::NoSet(set.family());
                 applied.refused.extend(left.iter().map(|(index, _)| Refused { index: *index, why }));
                 break;
             }
-            let sent = self.request.change(name, left.iter().map(|(_, change)| *change).take(most));
+            let sent = self.request.change(name, counters, left.iter().map(|(_, change)| *change).take(most));
             let done = match self.exchange()?.1 {
                 Ok(()) => {
                     most = most.saturating_mul(2);
@@ -166,6 +191,10 @@ impl Kernel {
                 }
                 Err(Fault { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
                     applied.repaired = Some(self.prepare(Displaced::Report)?);
+                    0
+                }
+                Err(Fault { code: wire::NO_COUNTERS, .. }) if counters == Counters::Zeroed => {
+                    counters = Counters::None;
                     0
                 }
                 Err(Fault { code, line }) => {
@@ -208,10 +237,18 @@ impl Kernel {
     /// waits. Where it finds nothing, or no room was found for the answer (ENOBUFS), the request is made
     /// again: all of ours can be made twice.
     fn exchange(&mut self) -> Result<(Reply, Result<(), Fault>), EnforceError> {
+        self.exchange_about(None)
+    }
+
+    /// Likewise, for a listing of which only what concerns this offender is wanted.
+    fn exchange_about(
+        &mut self,
+        about: Option<Offender>,
+    ) -> Result<(Reply, Result<(), Fault>), EnforceError> {
         for _ in 0..3 {
             self.sequence = self.sequence.wrapping_add(1);
             self.socket.send(self.request.finish(self.sequence), 0).map_err(Kind::Socket)?;
-            let mut reply = Reply::default();
+            let mut reply = Reply { about, ..Reply::default() };
             loop {
                 self.answer.clear();
                 match self.socket.recv(&mut self.answer, 0) {
@@ -285,9 +322,9 @@ impl Firewall for Kernel {
         let mut sizes = Vec::new();
         for set in Set::ALL {
             let name = set.name(&self.settings.set);
-            if let Some(Header { elements, capacity, .. }) = self.header(&name)? {
+            if let Some(Header { elements, capacity, counts, .. }) = self.header(&name)? {
                 let configured = self.settings.max_elements;
-                sizes.push(SetSize { set, name, elements, capacity, configured });
+                sizes.push(SetSize { set, name, elements, capacity, configured, counts });
             }
         }
         Ok(sizes)

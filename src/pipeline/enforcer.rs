@@ -272,7 +272,7 @@ impl Enforcer {
             return Ok(None);
         }
         let mut faults = Vec::new();
-        let misfits: Vec<SetSize> = sizes.extract_if(.., |size| size.capacity != size.configured).collect();
+        let misfits: Vec<SetSize> = sizes.extract_if(.., |size| !size.is_as_configured()).collect();
         if !misfits.is_empty() {
             // What cannot be replaced serves as it is.
             let replaced = misfits.iter().map(|size| self.replace(size));
