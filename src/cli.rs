@@ -377,8 +377,9 @@ pub enum Ask {
     },
     /// Tell why an address is banned, or why it is not
     ///
-    /// Shows its bans with the arithmetic of their length, how many offences each jail counts and how many are missing,
-    /// and what protects it.
+    /// Shows its bans with the arithmetic of their length and the lines that earned them, how many offences each jail
+    /// counts and which lines told of them, what protects it, and what the kernel holds of it: in which set, for how much
+    /// longer, and how much has been kept out since.
     Why {
         /// Whom to ask.
         #[command(flatten)]

@@ -11,7 +11,7 @@ mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use why::{BanWhy, JailWhy, Why};
+pub use why::{BanWhy, HeldWhy, Hole, JailWhy, LineWhy, Why};
 
 use crate::model::{Allowance, Ban, Kind, Mode, Offender, Port, Span, Timestamp};
 

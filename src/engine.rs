@@ -89,7 +89,8 @@ impl Evidence {
         self.bytes.len() + self.found.len() * size_of::<(usize, u32)>()
     }
 
-    fn push(&mut self, message: &[u8], rule: u32) {
+    /// Notes the message of one more offence and the line of its rule.
+    pub fn push(&mut self, message: &[u8], rule: u32) {
         self.bytes.extend_from_slice(message.get(..LONGEST).unwrap_or(message));
         self.found.push((self.bytes.len(), rule));
     }

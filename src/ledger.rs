@@ -23,7 +23,7 @@ use crate::detect::{LOGINS, Left, Login, Session, Trace};
 use crate::grammar::Grammars;
 use crate::model::{self, Allowance, Ban, Decision, GrammarId, Mode, Offender, Span, Timestamp};
 
-pub use history::{Ending, History, Line, Past, Rows, Tally};
+pub use history::{Ending, History, Line, Past, Role, Rows, Tally};
 pub use page::{Client, Memory, Page};
 
 /// An open ledger, which no other process has.

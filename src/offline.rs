@@ -18,8 +18,9 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::config::Written;
+use crate::control::Hole;
 use crate::entry::{Decoder, Format};
-use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Held, Lists, Silence};
+use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, Silence};
 use crate::load::{LoadError, Loaded};
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::source::{Batch, stdin};
@@ -110,7 +111,7 @@ struct Explanation<'a> {
     rule: Option<u32>,
     written: Option<&'a str>,
     /// What the rule's holes held: names or kinds, byte offsets in the message, and text.
-    holes: Vec<Hole<'a>>,
+    holes: Vec<Hole>,
     /// Whether the daemon would not believe the line, because of who wrote it.
     forged: bool,
     /// Why this is no offence.
@@ -119,16 +120,6 @@ struct Explanation<'a> {
     closest: Option<Nearest<'a>>,
     /// The conditions of a shape that do not hold.
     unmet: Vec<Condition<'a>>,
-}
-
-/// A hole, as `explain` says it.
-#[derive(Serialize)]
-struct Hole<'a> {
-    name: Option<&'a str>,
-    kind: &'a str,
-    from: usize,
-    to: usize,
-    text: String,
 }
 
 /// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
@@ -241,10 +232,6 @@ fn explanation<'g>(
 
 fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<'_>, found: &Found<'g>) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let hole = |held: Held<'g, '_>| {
-        let Held { name, kind, from, to, text: held } = held;
-        Hole { name, kind, from, to, text: text(held) }
-    };
     let address = found.address().to_string();
     if found.is_login() {
         of.why = Some(format!("somebody logged in, which protects {address} for a while"));
@@ -257,7 +244,7 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
     of.user = found.user(entry.message).map(text);
     of.rule = Some(found.line());
     of.written = Some(found.written());
-    of.holes = found.held(entry.message).into_iter().map(hole).collect();
+    of.holes = found.held(entry.message).into_iter().map(Hole::from).collect();
     of.forged = grammar.contradicts(&entry.witness);
     if of.forged {
         let who = entry
@@ -315,9 +302,8 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
         }
         (None, why) => writeln!(output, "    no offence: {}", why.as_deref().unwrap_or_default())?,
     }
-    for Hole { name, kind, from, to, text } in &of.holes {
-        let name = name.unwrap_or(kind);
-        writeln!(output, "        {name:<8} {:<9} `{}`", format!("{from}..{to}"), plain(text.as_bytes()))?;
+    for hole in &of.holes {
+        writeln!(output, "        {hole}")?;
     }
     for Condition { offence, rule: line, written, hole, holds } in &of.unmet {
         let holds = holds

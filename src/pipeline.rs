@@ -22,6 +22,7 @@ mod clients;
 mod enforcer;
 mod health;
 mod hub;
+mod inquiry;
 mod logging;
 mod notifier;
 mod reload;
@@ -188,6 +189,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         ticked: Instant::now(),
         clock: started,
         told: Instant::now(),
+        runtime: tokio::runtime::Handle::current(),
     };
     let hub = spawn("engine", move || hub.run(inputs))?;
 

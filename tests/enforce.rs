@@ -1067,3 +1067,50 @@ fn an_element_counts_from_nothing_where_another_was() {
         assert_eq!([met(&mut kernel, "192.0.2.1"), met(&mut kernel, "198.51.100.0/24")], [1, 0]);
     });
 }
+
+#[test]
+fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
+    in_namespace(|| {
+        // Sets of an earlier version, which count nothing, are replaced while they hold.
+        sh(
+            "ipset create banstream4 hash:net timeout 0 maxelem 1048576; ipset add banstream4 192.0.2.9 timeout 600",
+        );
+        let mut daemon = Daemon::new("").with_ledger([lasting("192.0.2.9", 600)]);
+        daemon.start();
+        soon("the set counts", || sh("ipset list -t banstream4").contains(" counters"));
+        let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(!passes("192.0.2.9", &to) && passes("192.0.2.1", &to));
+        let program = env!("CARGO_BIN_EXE_banstream");
+        let attempt = |pid: u32| {
+            let line = format!("sshd[{pid}]: Invalid user \\033[2J{pid} from 192.0.2.1 port 5");
+            let socket = daemon.dir.path().join("ingest.sock").display().to_string();
+            sh(&format!("printf \"$(date +%FT%T%:z) host {line}\\n\" | {program} omprog --socket {socket}"));
+        };
+        let tells = |what: &str| soon(what, || daemon.tell("why 192.0.2.1").contains(what));
+        attempt(1);
+        tells("sshd counts 1 of 5");
+        tells(" Invalid user \u{fffd}[2J1 from 192.0.2.1 port 5\n");
+        (2..=5).for_each(attempt);
+        tells("192.0.2.1 is banned by sshd");
+        tells("      user     13..18    `\u{fffd}[2J5`\n");
+        tells("kept out: 0 packets, 0 bytes");
+        assert!(!passes("192.0.2.1", &to));
+        tells("kept out: 1 packets, ");
+        let why = daemon.tell("why 192.0.2.1");
+        assert_eq!(why.matches("Invalid user \u{fffd}").count(), 5, "{why}");
+        assert!(
+            !why.contains('\u{1b}') && why.contains("the kernel holds 192.0.2.1 in `banstream4` for 59m "),
+            "{why}"
+        );
+        let json = daemon.tell("why 192.0.2.1 --json");
+        assert!(
+            json.contains(r#""message":"Invalid user \u001b[2J5 from"#) && json.contains(r#""packets":1,"#),
+            "{json}"
+        );
+
+        // What cannot be found out is said, and the rest shown.
+        sh(&format!("rm {}/state/ledger.db*", daemon.dir.path().display()));
+        tells("the ledger cannot be asked: ");
+        tells("kept out: 1 packets, ");
+    });
+}

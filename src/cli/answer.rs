@@ -13,7 +13,8 @@ use super::{Ask, REFUSED, Remote};
 use crate::compat::{self, Refusal};
 use crate::control::client::{self, Done};
 use crate::control::{
-    AllowLine, BanLine, BanWhy, Command, JailWhy, SourceState, Status, Target, TemplateStatus, Why,
+    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, SourceState, Status, Target,
+    TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
 use crate::terminal::{BAD, painted, plain, table};
@@ -195,7 +196,7 @@ fn why(why: &Why) -> String {
     if why.offender != why.address {
         text += &format!("the jails hold {} to account for it\n", why.offender);
     }
-    for BanWhy { ban, reckoning } in &why.bans {
+    for BanWhy { ban, reckoning, lines } in &why.bans {
         let BanLine { address, jail, since, times, .. } = ban;
         let ports =
             if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
@@ -207,6 +208,7 @@ fn why(why: &Why) -> String {
         }
         let reckoning = reckoning.iter().map(|reckoning| format!("  ban number {times}: {reckoning}\n"));
         text.extend(reckoning);
+        text.extend(lines.iter().map(line));
     }
     for jail in
         why.jails.iter().filter(|jail| jail.counted > 0 || jail.earlier > 0 || jail.protected.is_some())
@@ -216,12 +218,39 @@ fn why(why: &Why) -> String {
         text += &format!("\n{name} counts {counted} of {maxretry} offences within {findtime}{last}\n");
         text += &format!("  earlier bans that count: {earlier}; the next would last {next}\n");
         text.extend(jail.protected.iter().map(|by| format!("  it bans it in no case: {by}\n")));
+        text.extend(jail.lines.iter().map(line));
     }
     if why.bans.is_empty() && why.jails.iter().all(|jail| jail.counted == 0) {
         text += "no jail counts an offence of it\n";
     }
     text.extend(why.protected.iter().map(|by| format!("\nprotected: {by}\n")));
+    if let Some(kernel) = &why.kernel {
+        text += &kernel.iter().map(held).collect::<String>();
+        if why.banned && kernel.is_empty() {
+            text += "\nthe kernel holds nothing of it\n";
+        }
+    }
+    text.extend(why.unknown.iter().map(|what| format!("\n{}\n", plain(what))));
     text
+}
+
+/// A line that was counted, as `explain` would show it.
+fn line(line: &LineWhy) -> String {
+    let LineWhy { time, offence, grammar, rule, written, message, holes } = line;
+    let mut text = format!("  {time} {}\n", plain(message));
+    text += &format!("      {offence} ({grammar}.grammar:{rule})\n");
+    text.extend(written.iter().map(|written| format!("      {}\n", plain(written))));
+    text.extend(holes.iter().map(|hole| format!("      {hole}\n")));
+    text
+}
+
+fn held(held: &HeldWhy) -> String {
+    let HeldWhy { set, element, left, packets, bytes } = held;
+    let left = left.map_or("for good".to_owned(), |left| format!("for {} more", short(left.into())));
+    let kept = packets.zip(*bytes);
+    let kept = kept
+        .map_or(String::new(), |(packets, bytes)| format!("; kept out: {packets} packets, {bytes} bytes"));
+    format!("\nthe kernel holds {element} in `{set}` {left}{kept}\n")
 }
 
 fn allowances(allowances: &[AllowLine]) -> String {
@@ -280,18 +309,26 @@ mod tests {
     fn why_is_told_in_sentences() {
         let ask = Ask::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
         let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
-            "jails": [{"name": "sshd", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
-                       "next": "1h", "protected": null}]}"#;
+            "kernel": [], "unknown": [], "jails": [{"name": "sshd", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
+                       "next": "1h", "protected": null, "lines": []}]}"#;
         prints(&ask, free, "192.0.2.1 is not banned\nno jail counts an offence of it\n");
         let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
             "bans": [{"address": "2001:db8::/64", "jail": "sshd", "kind": "auto", "ports": ["22/tcp"], "since": "S",
                       "until": "U", "left": 552, "times": 2, "reason": "5 offences within 10m",
-                      "reckoning": "1h x 2^1 = 2h"},
+                      "reckoning": "1h x 2^1 = 2h", "lines": [
+                        {"time": "R", "offence": "auth-failure", "grammar": "sshd", "rule": 9, "written": "No <user>",
+                         "message": "No \u001b[2J", "holes":
+                         [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
-                      "until": null, "left": null, "times": 1, "reason": "", "reckoning": null}],
+                      "until": null, "left": null, "times": 1, "reason": "", "reckoning": null, "lines": []}],
             "jails": [{"name": "http", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
-                       "next": "1h x 2^1 = 2h", "protected": "`ignoreip` has ::/0"}],
-            "protected": ["somebody logged in from there at T"]}"#;
+                       "next": "1h x 2^1 = 2h", "protected": "`ignoreip` has ::/0", "lines": [
+                        {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",
+                         "holes": []}]}],
+            "protected": ["somebody logged in from there at T"],
+            "kernel": [{"set": "banstream6p", "element": "2001:db8::/64 22/tcp", "left": 552, "packets": 12, "bytes": 720},
+                       {"set": "banstream6", "element": "2001:db8::/32", "left": null, "packets": null, "bytes": null}],
+            "unknown": ["the ledger cannot be asked: it hangs"]}"#;
         prints(
             &ask,
             body,
@@ -302,14 +339,26 @@ the jails hold 2001:db8::/64 to account for it
 2001:db8::/64 is banned from 22/tcp by sshd, since S, until U
   for: 5 offences within 10m
   ban number 2: 1h x 2^1 = 2h
+  R No \u{fffd}[2J
+      auth-failure (sshd.grammar:9)
+      No <user>
+      user     3..7      `\u{fffd}[2J`
 
 2001:db8::/32 is banned by manual, since T, until it is lifted
 
 http counts 3 of 5 offences within 10m, the last at L
   earlier bans that count: 1; the next would last 1h x 2^1 = 2h
   it bans it in no case: `ignoreip` has ::/0
+  L M
+      probe (old.grammar:7)
 
 protected: somebody logged in from there at T
+
+the kernel holds 2001:db8::/64 22/tcp in `banstream6p` for 9m 12s more; kept out: 12 packets, 720 bytes
+
+the kernel holds 2001:db8::/32 in `banstream6` for good
+
+the ledger cannot be asked: it hangs
 ",
         );
     }

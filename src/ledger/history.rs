@@ -69,10 +69,23 @@ pub struct Tally {
 pub struct Line {
     /// When.
     pub time: Timestamp,
-    /// The grammar that read it.
+    /// The grammar that read it; it may be gone.
     pub grammar: String,
+    /// What the offence is called.
+    pub heading: String,
+    /// The rule's line in the grammar's file, which may be another by now.
+    pub rule: u32,
     /// The message, or its beginning. A stranger wrote it.
     pub message: Vec<u8>,
+}
+
+/// What became of lines that were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// They count still, or did until they were too old.
+    Counted,
+    /// They filled a window, the last that was.
+    Evidence,
 }
 
 /// What happened in a time.
@@ -92,7 +105,7 @@ pub struct Rows {
     pub oldest: Option<Timestamp>,
 }
 
-/// A ledger open for reports only, beside the daemon that writes it or without one.
+/// A ledger open for reading only, beside the daemon that writes it or without one.
 pub struct History {
     connection: Connection,
     limits: Retention,
@@ -167,15 +180,54 @@ impl History {
         to: Timestamp,
         most: u32,
     ) -> Result<Vec<Line>, LedgerError> {
-        let sql = "SELECT time, grammar, message FROM offence
+        let sql = "SELECT time, grammar, heading, rule, message FROM offence
                    WHERE offender = ?1 AND time >= ?2 AND time < ?3 AND message IS NOT NULL
                    ORDER BY evidence DESC, id DESC LIMIT ?4";
-        let line = |row: &Row<'_>| {
-            Ok(Line { time: Timestamp::from_micros(row.get(0)?), grammar: row.get(1)?, message: row.get(2)? })
-        };
         let within = params![offender.to_string(), from.as_micros(), to.as_micros(), most];
         Ok(self.connection.prepare(sql)?.query_map(within, line)?.collect::<Result<_, _>>()?)
     }
+
+    /// The last lines that this jail counted of the offender, in their order: `most` at the most, or of evidence those
+    /// of the last window that it filled. A line that told of an attempt already counted is none.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn counted(
+        &self,
+        offender: Offender,
+        jail: &str,
+        role: Role,
+        most: u8,
+    ) -> Result<Vec<Line>, LedgerError> {
+        // What was written anew for a ledger that had missed something has no message, and stands beside the old rows,
+        // of which nobody knows any more which were none; `most` leaves few of them.
+        let sql = "SELECT time, grammar, heading, rule, message, window FROM offence
+                   WHERE offender = ?1 AND jail = ?2 AND evidence = ?3 AND window <> 'nothing'
+                       AND message IS NOT NULL
+                   ORDER BY id DESC LIMIT ?4";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(params![offender.to_string(), jail, role == Role::Evidence, most])?;
+        let mut lines = Vec::new();
+        while let Some(row) = rows.next()? {
+            if !lines.is_empty() && row.get::<_, String>(5)? == Left::Filled(0).name() {
+                break;
+            }
+            lines.push(line(row)?);
+        }
+        lines.reverse();
+        Ok(lines)
+    }
+}
+
+fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
+    Ok(Line {
+        time: Timestamp::from_micros(row.get(0)?),
+        grammar: row.get(1)?,
+        heading: row.get(2)?,
+        rule: row.get(3)?,
+        message: row.get(4)?,
+    })
 }
 
 /// Adds the offences of a page to the sums. A page that says all tells of offences once more, which were counted.

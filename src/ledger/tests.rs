@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use tempfile::TempDir;
 
 use super::*;
+use crate::engine::Evidence;
 use crate::model::{Port, Protocol};
 
 const LIMITS: Retention = Retention { keep: Span::from_secs(1000), max_rows: NonZeroU32::new(1000).unwrap() };
@@ -124,6 +125,39 @@ fn the_lines_that_filled_a_window_are_its_evidence() {
     let mut statement = ledger.connection.prepare(sql).unwrap();
     let times = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>();
     assert_eq!(times.unwrap(), [2, 4, 5]);
+}
+
+#[test]
+fn lines_are_read_beside_the_writer_by_what_became_of_them() {
+    let directory = Directory::new();
+    let mut ledger = directory.open().unwrap();
+    let (fill, counted) = ([Left::Counted, Left::Nothing, Left::Filled(2)], [Left::Counted]);
+    let lefts = [&fill[..], &fill, &counted].concat();
+    let page = |lines: &[&str], lefts: &[Left]| {
+        let traces =
+            (0..).zip(lefts).map(|(nth, left)| Trace { nth, ..trace(nth as i64, "192.0.2.9", *left) });
+        let evidence = lines.iter().fold(Evidence::default(), |mut evidence, line| {
+            evidence.push(line.as_bytes(), 7);
+            evidence
+        });
+        Page { traces: traces.collect(), evidence, ..Page::default() }
+    };
+    ledger.write(&[page(&["a", "b", "c", "d", "e", "f", "g"], &lefts)], NOW).unwrap();
+    let check = |who: &str, role, most, want: &[&str]| {
+        let reader = History::open(directory.0.path(), LIMITS).unwrap();
+        let lines = reader.counted(who.parse().unwrap(), "sshd", role, most).unwrap();
+        let messages: Vec<_> = lines.iter().map(|line| str::from_utf8(&line.message).unwrap()).collect();
+        assert_eq!(messages, want);
+    };
+    check("192.0.2.9", Role::Evidence, 20, &["d", "f"]);
+    check("192.0.2.9", Role::Evidence, 1, &["f"]);
+    check("192.0.2.9", Role::Counted, 20, &["g"]);
+    check("192.0.2.9", Role::Counted, 0, &[]);
+    check("192.0.2.8", Role::Evidence, 20, &[]);
+
+    // A ledger that missed something is told all there is, without messages.
+    ledger.write(&[Page { whole: true, ..page(&[], &counted) }, page(&["h"], &counted)], NOW).unwrap();
+    check("192.0.2.9", Role::Counted, 2, &["g", "h"]);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::allowances::Allowances;
@@ -17,6 +18,7 @@ use super::bookkeeper::Book;
 use super::clients::Clients;
 use super::enforcer::Order;
 use super::health::{Health, State};
+use super::inquiry::Inquiry;
 use super::notifier::Herald;
 use super::surroundings::Surroundings;
 use super::{logging, now};
@@ -71,6 +73,8 @@ pub(super) struct Hub {
     /// What the clock said then.
     pub(super) clock: Timestamp,
     pub(super) told: Instant,
+    /// Where what takes a while is done.
+    pub(super) runtime: Handle,
 }
 
 /// Why bans end, in metrics and in what receivers are told.
@@ -114,6 +118,10 @@ impl Hub {
             }
             match input {
                 Input::Batch(batch) => self.batch(batch),
+                Input::Command(Command::Why(who), reply) => {
+                    let inquiry = self.inquiry(who);
+                    self.runtime.spawn(async move { reply.send(Reply::Why(inquiry.finish().await)) });
+                }
                 Input::Command(command, reply) => {
                     // The client may have hung up; that is its business.
                     let _ = reply.send(self.command(command));
@@ -344,18 +352,27 @@ impl Hub {
                     _ => Reply::Done { changed },
                 }
             }
-            Command::Why(who) => {
-                let now = now();
-                // The lines that were counted are the ledger's to tell.
-                Reply::Why(Why::new(who, &self.engine.detector().account(who, now), now))
-            }
             Command::Allowances => self.allowances(),
             Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
             Command::Disallow(offender) => self.disallow(offender),
-            // Files are read and receivers told elsewhere; what is read comes as `Input::Reload`.
-            Command::Reload { .. } | Command::Keep | Command::Notify(_) => {
-                Reply::Refused { error: "the configuration has to be read first".to_owned() }
+            // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of an inquiry only
+            // the beginning is ours.
+            Command::Reload { .. } | Command::Keep | Command::Notify(_) | Command::Why(_) => {
+                Reply::Refused { error: "this is answered elsewhere".to_owned() }
             }
+        }
+    }
+
+    /// What we know of `who`, for somebody to find out the rest.
+    fn inquiry(&mut self, who: Offender) -> Inquiry {
+        let now = now();
+        let State { enforcement, ledger, .. } = self.health.read();
+        Inquiry {
+            why: Why::new(who, &self.engine.detector().account(who, now), now),
+            config: self.loaded.config.clone(),
+            grammars: Arc::clone(self.engine.grammars()),
+            is_enforced: enforcement.mode != "none",
+            ledger: ledger.path,
         }
     }
 
