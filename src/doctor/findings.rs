@@ -33,6 +33,9 @@ pub struct Enforcement {
     pub sets: Result<Vec<SetFacts>, String>,
     /// The chains that there ought to be a rule in.
     pub chains: Vec<Chain>,
+    /// The kernel's modules that it takes, and that are neither loaded nor on disk. A kernel may have them built in
+    /// and not say so: they are the reason only where something does not work.
+    pub modules: Vec<&'static str>,
 }
 
 /// One set.
@@ -179,6 +182,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     if let Some(enforcement) = &facts.enforcement {
         findings.sets(enforcement);
         enforcement.chains.iter().for_each(|chain| findings.chain(chain));
+        findings.modules(enforcement);
     }
     match &facts.daemon {
         Ok(daemon) => findings.daemon(daemon),
@@ -211,8 +215,7 @@ impl Findings {
             Ok(sets) => sets,
             Err(why) => {
                 let what = format!("the kernel's sets cannot be looked at: {why}");
-                let fix = "load the modules: modprobe -a ip_set ip_set_hash_net ip_set_hash_netport ip_set_list_set xt_set";
-                return self.wrong("no-ipset", what, fix);
+                return self.wrong("no-ipset", what, "give the kernel ipset, or the right to use it");
             }
         };
         for SetFacts { name, filled, linked, found } in sets {
@@ -285,6 +288,23 @@ impl Findings {
                 }
                 self.wrong("rule-displaced", what, "have the program that puts them there start before banstream, or put its own rules behind");
             }
+        }
+    }
+
+    /// Says which modules are missing, where sets or rules do not work.
+    fn modules(&mut self, enforcement: &Enforcement) {
+        let may_lack_one = ["no-ipset", "set-missing", "probe-refused", "rules-unknown", "rule-missing"];
+        let fails = self.0.iter().any(|finding| may_lack_one.contains(&finding.name));
+        if fails && !enforcement.modules.is_empty() {
+            let modules = enforcement.modules.join(" ");
+            self.wrong(
+                "module-missing",
+                format!("modules of the kernel are neither loaded nor to be found: {modules}"),
+                &format!(
+                    "modprobe -a {modules}; where they are not found, install the kernel's modules, and after an update \
+                     of the kernel reboot. A container takes those of its host: load them there"
+                ),
+            );
         }
     }
 
@@ -420,6 +440,7 @@ mod tests {
             enforcement: Some(Enforcement {
                 sets: Ok(vec![set("banstream4"), set("banstream6")]),
                 chains: vec![chain(Family::V4, "iptables"), chain(Family::V6, "ip6tables")],
+                modules: Vec::new(),
             }),
             daemon: Ok(Daemon {
                 mode: "kernel".to_owned(),
@@ -491,6 +512,22 @@ mod tests {
             chain(facts).others[0].rules = Ok(vec![ours()]);
         };
         check(moved, &["RULE-IN-OTHER-VARIANT"]);
+    }
+
+    #[test]
+    fn a_missing_module_is_named_where_something_does_not_work() {
+        let harm = |sets| {
+            move |facts: &mut Facts| {
+                let enforcement = facts.enforcement.as_mut().unwrap();
+                enforcement.modules = vec!["ip_set", "xt_set"];
+                enforcement.sets = sets;
+            }
+        };
+        check(harm(Ok(Vec::new())), &[]);
+        check(harm(Err("x".to_owned())), &["NO-IPSET", "MODULE-MISSING"]);
+        let mut facts = sound();
+        harm(Err("x".to_owned()))(&mut facts);
+        assert!(examine(&facts)[1].fix.starts_with("modprobe -a ip_set xt_set; "));
     }
 
     #[test]

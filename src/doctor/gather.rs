@@ -30,6 +30,7 @@ pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
         enforcement: enforce.map(|enforce| Enforcement {
             sets: sets(enforce).map_err(|error| error.to_string()),
             chains: chains(enforce),
+            modules: missing_modules(enforce),
         }),
         daemon: daemon(&config).map_err(|error| format!("{error:#}")),
         journald: config.journald.as_ref().map(|journal| journald(&journald_files(journal))),
@@ -102,6 +103,29 @@ fn probe(kernel: &mut Kernel, set: Set) -> Result<bool, String> {
         Some(refused) => Err(refused.why.to_string()),
         None => kernel.holds(&element).map_err(failed),
     }
+}
+
+/// The modules for sets, and for rules by the variant of iptables, that are neither loaded nor on disk.
+fn missing_modules(enforce: &config::Enforce) -> Vec<&'static str> {
+    let mut wanted = vec!["ip_set", "ip_set_hash_net", "ip_set_hash_netport", "ip_set_list_set", "xt_set"];
+    let version = output(&enforce.iptables, &["-V"]).unwrap_or_default();
+    if version.contains("nf_tables") {
+        wanted.extend(["nf_tables", "nft_compat"]);
+    } else if enforce.table == "raw" {
+        wanted.extend(["iptable_raw", "ip6table_raw"]);
+    }
+    let folder = format!("/lib/modules/{}", read("/proc/sys/kernel/osrelease").trim());
+    let known = ["builtin", "dep"].map(|list| read(format!("{folder}/modules.{list}"))).concat();
+    let is_there =
+        |module: &&str| Path::new("/sys/module").join(module).exists() || is_listed(module, &known);
+    wanted.retain(|module| !is_there(module));
+    wanted
+}
+
+/// Whether a module stands in these lines of `modules.builtin` or `modules.dep`, such as `kernel/net/x_y.ko.xz: kernel/z.ko`.
+fn is_listed(module: &str, lines: &str) -> bool {
+    let files = lines.lines().filter_map(|line| line.split(':').next()?.rsplit('/').next());
+    files.filter_map(|file| file.split(".ko").next()).any(|name| name.replace('-', "_") == module)
 }
 
 fn chains(enforce: &config::Enforce) -> Vec<Chain> {
@@ -239,6 +263,13 @@ mod tests {
         assert!(capable("CapEff:\t0000000000001000\n"));
         assert!(!capable("CapEff:\t0000000000000fff\nCapBnd:\t000001ffffffffff\n"));
         assert!(!capable(""));
+    }
+
+    #[test]
+    fn a_module_is_known_by_its_file() {
+        let lines = "kernel/net/netfilter/xt_set.ko.xz: kernel/net/netfilter/ip_set.ko.xz\nkernel/lib/nft-compat.ko\n";
+        assert!(is_listed("xt_set", lines) && is_listed("nft_compat", lines));
+        assert!(!is_listed("ip_set", lines) && !is_listed("set", lines) && !is_listed("xt_set", ""));
     }
 
     #[test]
