@@ -16,7 +16,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 
 use crate::config::Retention;
 use crate::detect::{LOGINS, Left, Login, Session, Trace};
@@ -314,17 +314,10 @@ impl Ledger {
         let allowances = self.connection.prepare(sql)?.query_map([], allowance)?.collect::<Result<_, _>>()?;
         let sql = "SELECT offender, at, forgiven, since FROM login";
         let logins = self.connection.prepare(sql)?.query_map([], login)?.collect::<Result<_, _>>()?;
-        Ok(Memory { bans, traces, journal: self.position("journald")?, clients, allowances, logins })
-    }
-
-    /// How far a source has been read.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read.
-    pub fn position(&self, source: &str) -> Result<Option<String>, LedgerError> {
-        let sql = "SELECT cursor FROM position WHERE source = ?1";
-        Ok(self.connection.query_row(sql, [source], |row| row.get(0)).optional()?)
+        let sql = "SELECT source, cursor FROM position";
+        let position = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.into(), row.get(1)?));
+        let positions = self.connection.prepare(sql)?.query_map([], position)?.collect::<Result<_, _>>()?;
+        Ok(Memory { bans, traces, positions, clients, allowances, logins })
     }
 
     /// Writes all these pages or none. Now and then it also forgets what is too old or too much at `now`.
@@ -431,7 +424,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
     }
     for (source, cursor) in &page.positions {
         let sql = "INSERT OR REPLACE INTO position VALUES (?1, ?2)";
-        transaction.prepare_cached(sql)?.execute(params![source, cursor])?;
+        transaction.prepare_cached(sql)?.execute(params![&**source, cursor])?;
     }
     for (offender, allowance) in &page.allowances {
         write_allowance(transaction, *offender, allowance.as_ref())?;

@@ -180,7 +180,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         orders: orders.clone(),
         book,
         clients: Clients::new(memory.clients),
-        position: memory.journal.clone(),
+        positions: memory.positions.clone(),
         started,
         totals,
         loaded: loaded.clone(),
@@ -193,7 +193,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     };
     let hub = spawn("engine", move || hub.run(inputs))?;
 
-    let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.journal);
+    let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.positions);
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;

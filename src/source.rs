@@ -15,6 +15,7 @@ pub mod unpack;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -30,6 +31,8 @@ pub struct Batch {
     pub records: Records,
     /// Where in the source reading can go on after this batch: journald's cursor of the last record.
     pub position: Option<String>,
+    /// Under which name that is kept; the source's if `None`.
+    pub place: Option<Arc<str>>,
     /// Which of its sender's lines these are, where the sender numbers them.
     pub numbered: Option<Numbered>,
     /// Told once what came of the batch is in the ledger; dropped untold, the sender keeps the records and sends
@@ -43,7 +46,7 @@ impl Batch {
     /// A batch without records.
     pub fn new(source: &'static str, format: Format) -> Self {
         let records = Records::new(format);
-        Self { source, records, position: None, numbered: None, receipt: None, overlong: 0 }
+        Self { source, records, position: None, place: None, numbered: None, receipt: None, overlong: 0 }
     }
 }
 

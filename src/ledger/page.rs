@@ -4,6 +4,7 @@
 //!
 //! Nothing here knows SQL.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::detect::{Login, Trace};
@@ -32,7 +33,7 @@ pub struct Page {
     /// What has changed of who logged in lately, and what was forgiven them.
     pub logins: Vec<Login>,
     /// How far sources were read.
-    pub positions: Vec<(&'static str, String)>,
+    pub positions: Vec<(Arc<str>, String)>,
     /// How far a client that numbers its lines was read.
     pub clients: Vec<Client>,
 }
@@ -83,8 +84,8 @@ pub struct Memory {
     pub bans: Vec<crate::model::Ban>,
     /// What offences left behind, in their order.
     pub traces: Vec<Trace>,
-    /// How far the journal was read.
-    pub journal: Option<String>,
+    /// How far sources were read.
+    pub positions: BTreeMap<Arc<str>, String>,
     /// How far clients were read, the one heard last at the end.
     pub clients: Vec<Client>,
     /// Whom operators have said not to ban, those that are over by now among them.

@@ -79,7 +79,7 @@ fn what_is_written_is_there_after_a_restart() {
         let second = Page {
             traces: traces.to_vec(),
             decisions: vec![Decision::Unban(lifted)],
-            positions: vec![("journald", "s=1;i=2".to_owned())],
+            positions: vec![("journald".into(), "s=1;i=2".to_owned()), ("journald@x".into(), "y".to_owned())],
             clients: vec![client.clone(), other.clone()],
             ..Page::default()
         };
@@ -89,7 +89,8 @@ fn what_is_written_is_there_after_a_restart() {
     let memory = memory(&directory.open().unwrap());
     assert_eq!(memory.bans, [over, lasting]);
     assert_eq!(memory.traces, traces);
-    assert_eq!(memory.journal.as_deref(), Some("s=1;i=2"));
+    let places = [("journald".into(), "s=1;i=2".to_owned()), ("journald@x".into(), "y".to_owned())];
+    assert_eq!(memory.positions, places.into());
     assert_eq!(memory.clients, [other, client]);
 }
 
@@ -204,7 +205,7 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
     drop(old);
     let memory = memory(&directory.open().unwrap());
     assert_eq!(memory.bans, [ban("192.0.2.1", None)]);
-    assert_eq!(memory.journal.as_deref(), Some("s=1"));
+    assert_eq!(memory.positions["journald"], "s=1");
     assert_eq!(history(&directory).bans.len(), 1);
 }
 

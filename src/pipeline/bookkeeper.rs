@@ -351,7 +351,7 @@ mod tests {
         let (entries, received) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::default());
         let mut book = Book { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
-        let page = || Page { positions: vec![("journald", String::new())], ..Page::default() };
+        let page = || Page { positions: vec![("journald".into(), String::new())], ..Page::default() };
         let sent = || received.try_iter().count();
         assert!(!book.write(page(), None) && sent() == 1 && book.waiting() > 0);
 

@@ -60,8 +60,8 @@ pub(super) struct Hub {
     pub(super) orders: SyncSender<Order>,
     pub(super) book: Book,
     pub(super) clients: Clients,
-    /// How far the journal was read.
-    pub(super) position: Option<String>,
+    /// How far sources were read.
+    pub(super) positions: BTreeMap<Arc<str>, String>,
     pub(super) started: Timestamp,
     pub(super) totals: Totals,
     /// What the operator chose.
@@ -190,8 +190,9 @@ impl Hub {
         page.grammars = grammars;
         page.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
-            self.position = Some(position.clone());
-            page.positions.push((batch.source, position));
+            let place = batch.place.unwrap_or_else(|| batch.source.into());
+            self.positions.insert(Arc::clone(&place), position.clone());
+            page.positions.push((place, position));
         }
         self.write(page, batch.receipt);
     }
@@ -314,7 +315,7 @@ impl Hub {
             traces: detector.traces().skip(detector.traces().count().saturating_sub(WHOLE)).collect(),
             grammars,
             decisions: detector.bans().cloned().map(Decision::Ban).collect(),
-            positions: self.position.iter().map(|position| ("journald", position.clone())).collect(),
+            positions: self.positions.clone().into_iter().collect(),
             clients: self.clients.all(),
             allowances: self.allowances.all(),
             logins: detector.logins().collect(),

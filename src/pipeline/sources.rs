@@ -4,10 +4,11 @@
 //!
 //! Nothing here looks into what is read.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::mpsc as threads;
+use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub(super) struct Sources {
     health: Health,
     metrics: Metrics,
     journal: Option<RunningJournal>,
-    /// How far the journal had been read when it was last looked into.
-    position: Option<String>,
+    /// How far each journal had been read when it was last looked into.
+    positions: BTreeMap<Arc<str>, String>,
     ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
@@ -45,14 +46,14 @@ struct RunningJournal {
 }
 
 impl Sources {
-    /// Nothing is read yet; the journal will be from after `position` on.
+    /// Nothing is read yet; a journal will be from after its position on.
     pub(super) fn new(
         inbox: mpsc::Sender<Input>,
         health: Health,
         metrics: Metrics,
-        position: Option<String>,
+        positions: BTreeMap<Arc<str>, String>,
     ) -> Self {
-        Self { inbox, health, metrics, journal: None, position, ingest: None }
+        Self { inbox, health, metrics, journal: None, positions, ingest: None }
     }
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
@@ -85,7 +86,8 @@ impl Sources {
         let (stop, stopped) = threads::channel::<Infallible>();
         let (opening, tried) = threads::channel::<Infallible>();
         let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        let (following, position) = (settings.clone(), self.position.take());
+        let place = settings.place.name();
+        let (following, position) = (settings.clone(), self.positions.remove(&place));
         let thread = spawn("journald", move || {
             let mut opening = Some(opening);
             loop {
@@ -99,11 +101,14 @@ impl Sources {
                     Ok(follower) => {
                         reads("journald", &health, &metrics);
                         drop(opening.take());
-                        let sink = |batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
+                        let sink = |batch| {
+                            let batch = Batch { place: Some(Arc::clone(&place)), ..batch };
+                            flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+                        };
                         // Where the tail is when we first come is to be known to whoever comes after us.
-                        let place = follower.position().map(str::to_owned);
-                        if place.is_some() && place != position {
-                            let batch = Batch { position: place, ..Batch::new("journald", Format::Journal) };
+                        let tail = follower.position().map(str::to_owned);
+                        if tail.is_some() && tail != position {
+                            let batch = Batch { position: tail, ..Batch::new("journald", Format::Journal) };
                             if sink(batch).is_break() {
                                 return position;
                             }
@@ -166,11 +171,12 @@ impl Sources {
     }
 
     async fn stop_journal(&mut self) {
-        if let Some(RunningJournal { stop, thread, .. }) = self.journal.take() {
+        if let Some(RunningJournal { stop, thread, settings }) = self.journal.take() {
             drop(stop);
             // It may be waiting for room in the inbox, which the hub makes.
-            self.position =
-                tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await.ok().flatten();
+            let position = tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await;
+            let position = position.ok().flatten();
+            self.positions.extend(position.map(|position| (settings.place.name(), position)));
         }
     }
 }

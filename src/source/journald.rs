@@ -15,6 +15,7 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -58,6 +59,17 @@ pub enum Place {
     Namespace(String),
     /// The files in this directory, and one level below it.
     Directory(PathBuf),
+}
+
+impl Place {
+    /// Under which name it is kept how far this journal was read, for each has cursors of its own.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            Self::Local => "journald".into(),
+            Self::Namespace(namespace) => format!("journald@{namespace}").into(),
+            Self::Directory(directory) => format!("journald:{}", directory.display()).into(),
+        }
+    }
 }
 
 /// An open journal, and the place in it where reading goes on.
