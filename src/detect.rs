@@ -458,6 +458,10 @@ impl Detector {
         if folded.is_empty() {
             return;
         }
+        for ban in &folded {
+            let key = self.key(ban.offender, &ban.jail);
+            self.past.touch(key).1.ended = at;
+        }
         let length = |ban: &Ban| ban.until.map(|until| until.since(at));
         let longest = folded.iter().map(length).collect::<Option<Vec<_>>>();
         let longest = longest.map(|lengths| lengths.into_iter().max().unwrap_or_default());
@@ -588,8 +592,16 @@ impl Detector {
         lifted.into_iter().map(Decision::Unban).collect()
     }
 
-    /// Puts a ban in force again that was decided before a restart. One that is over by `now` is only remembered.
+    /// Puts a ban in force again that was decided before a restart, in the order in which they were. One that is over
+    /// by `now` is only remembered.
     pub fn restore(&mut self, ban: Ban, now: Timestamp) {
+        if ban.kind == Kind::Auto
+            && ban.mode == self.settings.mode
+            && let Some(rule) = self.settings.widen
+        {
+            // Where it makes enough of them, the prefix was banned then.
+            self.neighbours.count(ban.offender, ban.since, &rule);
+        }
         let key = (ban.offender, self.hasher.hash_one(&ban.jail));
         *self.past.touch(key).1 = Past { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
         if ban.until.is_none_or(|until| until > now) {

@@ -417,8 +417,15 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
             }
             Decision::Unban(ban) => {
                 history::end(transaction, ban, &page.decisions, now)?;
-                let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
-                transaction.prepare_cached(sql)?.execute(params![ban.offender.to_string(), &*ban.jail])?;
+                match ban.widened(&page.decisions) {
+                    // It is over, and the next one counts it.
+                    Some(wide) => write_ban(transaction, &Ban { until: Some(wide.since), ..ban.clone() })?,
+                    None => {
+                        let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
+                        let of = params![ban.offender.to_string(), &*ban.jail];
+                        transaction.prepare_cached(sql)?.execute(of)?;
+                    }
+                }
             }
         }
     }

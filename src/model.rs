@@ -477,12 +477,11 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// The prefix that is banned in place of this ban's offender by what was decided together, if one is.
-    pub fn widened(&self, together: &[Decision]) -> Option<Offender> {
+    /// The ban of a prefix that takes the place of this one by what was decided together, if one does.
+    pub fn widened<'d>(&self, together: &'d [Decision]) -> Option<&'d Ban> {
         together.iter().find_map(|decision| match decision {
-            Decision::Ban(ban) if ban.kind == Kind::Wide => {
-                Some(ban.offender).filter(|wide| *wide != self.offender && wide.contains(self.offender))
-            }
+            Decision::Ban(ban) if ban.kind == Kind::Wide => Some(ban)
+                .filter(|wide| wide.offender != self.offender && wide.offender.contains(self.offender)),
             _ => None,
         })
     }

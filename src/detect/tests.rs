@@ -412,6 +412,27 @@ fn the_third_banned_neighbour_gets_the_prefix_banned() {
 }
 
 #[test]
+fn neighbours_are_counted_over_a_restart_and_their_past_with_them() {
+    let (before, seen) =
+        widens(&[(1, "192.0.2.1"), (2, "192.0.2.2")], &["j 192.0.2.1 1-101 1", "j 192.0.2.2 2-102 1"]);
+    let mut detector = Detector::new(before.settings.clone(), &grammars());
+    let mut bans: Vec<Ban> = before.bans().cloned().collect();
+    bans.sort_by_key(|ban| ban.since);
+    let now = Timestamp::from_secs(3);
+    bans.into_iter().for_each(|ban| detector.restore(ban, now));
+    let mut later = Seen::default();
+    detector.observe(&offence(3, "192.0.2.3", 0), now, &mut later);
+    assert_eq!((seen.decisions.len(), later.decisions.len()), (2, 5), "{later:?}");
+    // Whoever of them comes back after the ban of the prefix is known.
+    let back = Timestamp::from_secs(104);
+    detector.expire(back);
+    let mut again = Seen::default();
+    detector.observe(&offence(104, "192.0.2.1", 0), back, &mut again);
+    let [Decision::Ban(ban)] = &*again.decisions else { panic!("{again:?}") };
+    assert_eq!((&*ban.jail, ban.times), ("j", 2));
+}
+
+#[test]
 fn a_prefix_that_holds_somebody_of_ours_is_not_banned() {
     let offences = [(1, "198.51.101.1"), (2, "198.51.101.2"), (3, "198.51.101.3")];
     let by = |mut settings: Settings| {

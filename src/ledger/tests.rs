@@ -229,6 +229,9 @@ fn every_ban_is_history_with_how_it_ended() {
     // A page that says all tells of a ban once more, which is the same one.
     let whole = Page { whole: true, ..decided(&[Decision::Ban(second)]) };
     ledger.write(&[one, lifted, two, whole, three, widened], NOW).unwrap();
+    let known = memory(&ledger).bans;
+    let known: Vec<_> = known.iter().map(|ban| (ban.since.as_secs(), ban.until.unwrap().as_secs())).collect();
+    assert_eq!(known, [(7, 9), (9, 99)], "the next ban of who is in the prefix is not to count as a first");
     let told =
         |rows: Rows| -> Vec<_> { rows.bans.iter().map(|ban| (ban.since.as_secs(), ban.ended)).collect() };
     let want = [(1, Some((NOW, Ending::Lifted))), (5, None), (7, Some((NOW, Ending::Widened))), (9, None)];

@@ -257,6 +257,7 @@ impl Hub {
                     let (who, jail) = (ban.offender, &ban.jail);
                     match wide {
                         Some(wide) => {
+                            let wide = wide.offender;
                             log::info!(address:% = who; "the ban on {who} ({jail}) is now that on {wide}")
                         }
                         None if ban.mode == Mode::Observe => {
