@@ -8,6 +8,8 @@
 
 #[path = "e2e/dashboards.rs"]
 mod dashboards;
+#[path = "e2e/documents.rs"]
+mod documents;
 #[path = "e2e/own_log.rs"]
 mod own_log;
 

@@ -64,6 +64,7 @@ END
     for (server, source) in [("ssh", "198.51.100.1"), ("http", "198.51.100.2"), ("ssh", "198.51.100.66")] {
         lab.attack(server, source, MAX_RETRY);
     }
+    lab.log_in("ssh", "198.51.100.99", "sesame");
     lab.sh("banstream ban 192.0.2.1; banstream unban 192.0.2.1");
     lab.wait_until("the rule is back", || lab.sh("iptables -t raw -S").contains("banstream"));
     for (what, query) in [
