@@ -86,6 +86,7 @@ const HOST: &str = r#"
     cd /run/documents
     ln -s "$REPOSITORY"/* .
     cp grammars/sshd.grammar contrib/banstream.toml /etc/banstream/banstream.d/notify.toml .
+    touch b.toml stricter.toml
     printf 'program: it\nit:\n    it was <ip>\n' >FILE.grammar
     echo 'Nov 23 21:04:11 host sshd[1]: Invalid user x from 192.0.2.1 port 22' | tee LOG >/var/log/auth.log
     sed 's/^Nov .*1.: /myapp: login failed: /' LOG | tee failed-logins >/var/log/myapp.log
@@ -96,7 +97,7 @@ const HOST: &str = r#"
     logger -t myapp 'login failed: user=eve ip=192.0.2.1'"#;
 
 /// What changes the daemon, ...
-const CHANGING: [&str; 3] = ["banstream allow", "banstream ban ", "banstream reload"];
+const CHANGING: [&str; 4] = ["banstream allow", "banstream ban ", "banstream compat", "banstream reload"];
 /// ... and what each of them finds: nobody banned or allowed, and a reload on trial to be kept.
 const BEFORE: &str =
     "banstream unban --all && banstream allow --remove 192.0.2.1 && banstream reload --confirm 60s";
@@ -129,7 +130,8 @@ fn every_command_runs_as_written() {
             lab.output(&format!("cd /run/documents; set -o pipefail; exec <failed-logins; {script}"));
         let said = String::from_utf8_lossy(&output.stderr);
         // The name of a command alone is no call of it.
-        if !output.status.success() && !said.contains("required arguments were not provided") {
+        let named = said.contains("required arguments were not provided") || said.contains(" <COMMAND>\n");
+        if !output.status.success() && !named {
             wrong.push(format!("{command}\n{}{said}", String::from_utf8_lossy(&output.stdout)));
         }
     }
@@ -149,7 +151,8 @@ fn commands() -> Vec<String> {
             let first = code.split(' ').next().unwrap_or_default();
             let ours = first.contains('/') && Path::new(first).is_file() && first.split('.').count() == 1;
             let theirs = PROGRAMS.contains(&first) && code.len() > first.len() && !code.contains(" = ");
-            if (ours || theirs || first == ".ci/run") && !commands.contains(&code) {
+            let whole = !code.contains('…') && !commands.contains(&code);
+            if (ours || theirs || first == ".ci/run") && whole {
                 commands.push(code);
             }
         }
