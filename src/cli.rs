@@ -18,7 +18,7 @@ pub use self::report::{Format, When, report};
 use crate::compat;
 use crate::config;
 use crate::control::client;
-use crate::control::{BanLine, Command};
+use crate::control::{BanLine, Command, Pick};
 use crate::model::{Offender, Span};
 use crate::terminal::plain;
 
@@ -96,6 +96,7 @@ Examples:
 const BANS_EXAMPLES: &str = "\
 Examples:
   banstream bans
+  banstream bans --last 20
   banstream bans --json | jq -r '.[] | select(.jail == \"sshd\").address'";
 
 const UNBAN_EXAMPLES: &str = "\
@@ -374,6 +375,9 @@ pub enum Ask {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
+        /// Only so many of the latest, the latest first
+        #[arg(long, value_name = "NUMBER")]
+        last: Option<usize>,
     },
     /// Tell why an address is banned, or why it is not
     ///
@@ -536,7 +540,9 @@ fn span(text: &str) -> Result<Span, &'static str> {
 /// Who is banned, for the shell to choose from; nobody where no daemon answers us.
 fn banned(begun: &OsStr) -> Vec<CompletionCandidate> {
     let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
-    let answer = client::send(socket.as_ref(), &Command::Bans).map(|answer| answer.body).unwrap_or_default();
+    let answer = client::send(socket.as_ref(), &Command::Bans(Pick::default()))
+        .map(|answer| answer.body)
+        .unwrap_or_default();
     let bans: Vec<BanLine> = serde_json::from_str(&answer).unwrap_or_default();
     let begun = begun.to_string_lossy();
     let candidate = |ban: BanLine| {
@@ -669,6 +675,7 @@ mod tests {
             "replay --journal f",
             "replay --since 1d",
             "replay --journal --since yesterday",
+            "bans --last -1",
             "ban",
             "ban x",
             "ban ::1 --for 0",

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use serde::de::DeserializeOwned;
 
 use crate::control::client::{self, Done};
-use crate::control::{AllowLine, BanLine, Command, JailStatus, Status, Target};
+use crate::control::{AllowLine, BanLine, Command, JailStatus, Pick, Status, Target};
 use crate::load::load;
 use crate::model::{Kind, NotAnOffender, Offender, Span};
 
@@ -221,7 +221,7 @@ impl Client {
 
     fn jails(&self) -> Result<Jails, Refusal> {
         let Status { mut jails, .. } = self.ask(&Command::Status)?;
-        let bans: Vec<BanLine> = self.ask(&Command::Bans)?;
+        let bans: Vec<BanLine> = self.ask(&Command::Bans(Pick::default()))?;
         // `manual` and `wide` are jails here as long as they ban somebody.
         jails.retain(|jail| !jail.grammars.is_empty() || held(&bans, &jail.name).next().is_some());
         Ok(Jails { jails, bans })

@@ -21,7 +21,7 @@ pub enum Command {
     /// How the daemon is.
     Status,
     /// The bans in force.
-    Bans,
+    Bans(Pick),
     /// Why somebody is banned, or why not.
     Why(Offender),
     /// Keep somebody out, on all ports.
@@ -57,6 +57,15 @@ pub enum Command {
     Keep,
     /// Tell the receiver of this name that this is a test.
     Notify(String),
+}
+
+/// Which of the bans in force to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pick {
+    /// So many of the latest, the latest first; all, by address, if `None`.
+    pub last: Option<usize>,
+    /// Those only that have this in address or jail; letters, digits and `-_.:/`, may be empty.
+    pub text: String,
 }
 
 /// Whose bans to lift.
@@ -116,6 +125,9 @@ pub struct Status {
     pub observed: u64,
     /// The enabled jails.
     pub jails: Vec<JailStatus>,
+    /// The grammars that have told of anything.
+    #[serde(default)]
+    pub grammars: Vec<GrammarStatus>,
     /// The sources that are configured.
     pub sources: Vec<SourceStatus>,
     /// Who wrote lines in the name of a grammar's program.
@@ -159,6 +171,17 @@ pub struct JailStatus {
     pub bans: u64,
 }
 
+/// What one grammar has found since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrammarStatus {
+    /// Its name.
+    pub name: String,
+    /// Offences.
+    pub offences: u64,
+    /// Logins that went well.
+    pub logins: u64,
+}
+
 /// How one source is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
@@ -170,6 +193,12 @@ pub struct SourceStatus {
     pub entries: u64,
     /// Those of them of which it cannot tell who wrote them.
     pub unattested: u64,
+    /// For how many whole seconds nothing has come; since the start if `None`.
+    #[serde(default)]
+    pub silent: Option<u64>,
+    /// How many milliseconds after it was written the last entry was judged.
+    #[serde(default)]
+    pub lag: Option<u64>,
     /// What went wrong last, if anything has.
     pub error: Option<String>,
 }

@@ -120,6 +120,8 @@ pub struct Tally {
     pub foreign: u64,
     /// Entries of which the source cannot tell who wrote them.
     pub unattested: u64,
+    /// When the latest entry was written; 0 where there is none.
+    pub latest: Timestamp,
     /// What the entries of each grammar came to, by [`crate::model::GrammarId`].
     pub grammars: Vec<GrammarTally>,
 }
@@ -153,6 +155,7 @@ impl Tally {
         self.bytes += other.bytes;
         self.foreign += other.foreign;
         self.unattested += other.unattested;
+        self.latest = self.latest.max(other.latest);
         for (why, times) in &other.malformed {
             self.malformed(*why, *times);
         }
@@ -181,6 +184,7 @@ impl Tally {
 
     fn reset(&mut self, grammars: &Grammars) {
         (self.entries, self.bytes, self.foreign, self.unattested) = (0, 0, 0, 0);
+        self.latest = Timestamp::default();
         self.malformed.clear();
         self.grammars.resize_with(grammars.iter().count(), GrammarTally::default);
         for (tally, grammar) in self.grammars.iter_mut().zip(grammars.iter()) {
@@ -355,6 +359,7 @@ impl Scan {
                 Ok(entry) => entry,
                 Err(why) => return tally.malformed(why, 1),
             };
+            tally.latest = tally.latest.max(entry.time);
             let attested = entry.witness.attests();
             tally.unattested += u64::from(!attested);
             let outcome = grammars.find(&entry);

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use banstream::control::client;
-use banstream::control::{Command as Ask, JailStatus, Status};
+use banstream::control::{Command as Ask, JailStatus, Pick, Status};
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
@@ -479,7 +479,7 @@ impl Lab {
     }
 
     fn bans(&self) -> Vec<Banned> {
-        serde_json::from_str(&self.ask(&Ask::Bans).unwrap()).unwrap()
+        serde_json::from_str(&self.ask(&Ask::Bans(Pick::default())).unwrap()).unwrap()
     }
 
     fn banned(&self) -> Vec<String> {
@@ -503,7 +503,7 @@ impl Lab {
 
     fn wait_for_the_last(&self) {
         let end = Instant::now() + LIMIT;
-        while !self.ask(&Ask::Bans).is_some_and(|body| body.contains(LAST)) {
+        while !self.ask(&Ask::Bans(Pick::default())).is_some_and(|body| body.contains(LAST)) {
             assert!(Instant::now() < end, "the end of the stream never came");
             std::thread::sleep(Duration::from_millis(10));
         }

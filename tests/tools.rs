@@ -358,3 +358,33 @@ fn a_replay_comes_to_the_bans_of_the_daemon() {
     assert!(live.len() > 30, "{live:?}");
     assert_eq!(live, replayed);
 }
+
+#[test]
+fn a_daemon_lists_the_latest_bans_first_and_says_where_all_came_from() {
+    let daemon = Daemon::start("");
+    let now = jiff::Timestamp::now();
+    // Each address a second after the one before, and all of them half a minute ago.
+    let offence = |host: u8| {
+        let at = now - jiff::SignedDuration::from_secs(40 - i64::from(host));
+        let message = format!("Failed password for root from 198.51.100.{host} port 22 ssh2");
+        (0..5).map(move |pid| json!({"time": at.to_string(), "tag": format!("sshd[{pid}]:"), "uid": "0", "message": message}).to_string())
+    };
+    daemon.write(&[3, 1, 2].into_iter().flat_map(offence).collect::<Vec<_>>());
+    let status = daemon.status(15);
+    assert_eq!(status["grammars"], json!([{"name": "sshd", "offences": 15, "logins": 0}]));
+    let sshd = status["jails"].as_array().unwrap().iter().find(|jail| jail["name"] == "sshd").unwrap();
+    assert_eq!((&sshd["bans"], &sshd["banned"]), (&json!(3), &json!(3)));
+    let lag = status["sources"][0]["lag"].as_u64().unwrap();
+    assert!((36_000..60_000).contains(&lag), "{lag} ms");
+    assert!(status["sources"][0]["silent"].as_u64().unwrap() < 20);
+    let addresses = |options: &str| {
+        let bans =
+            shell(daemon.directory.path(), &format!("banstream bans --socket ./control --json {options}"));
+        let bans: Vec<Value> = serde_json::from_str(&bans).unwrap();
+        bans.iter().map(|ban| ban["address"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(""), ["198.51.100.1", "198.51.100.2", "198.51.100.3"]);
+    assert_eq!(addresses("--last 9"), ["198.51.100.3", "198.51.100.2", "198.51.100.1"]);
+    assert_eq!(addresses("--last 2"), ["198.51.100.3", "198.51.100.2"]);
+    assert_eq!(addresses("--last 0"), Vec::<String>::new());
+}

@@ -13,7 +13,7 @@ use super::{Ask, REFUSED, Remote};
 use crate::compat::{self, Refusal};
 use crate::control::client::{self, Done};
 use crate::control::{
-    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, SourceState, Status, Target,
+    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, Pick, SourceState, Status, Target,
     TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
@@ -56,7 +56,7 @@ pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
 fn command(ask: &Ask) -> (&Remote, Command) {
     match ask {
         Ask::Status { remote } => (remote, Command::Status),
-        Ask::Bans { remote } => (remote, Command::Bans),
+        Ask::Bans { remote, last } => (remote, Command::Bans(Pick { last: *last, ..Pick::default() })),
         Ask::Ban { remote, offender, span, reason } => {
             (remote, Command::Ban { offender: *offender, span: *span, reason: reason.clone() })
         }
@@ -89,7 +89,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
     let changed = || serde_json::from_str(body).map(|Done { changed }| changed);
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
-        Command::Bans => bans(&serde_json::from_str::<Vec<BanLine>>(body)?),
+        Command::Bans(_) => bans(&serde_json::from_str::<Vec<BanLine>>(body)?),
         Command::Ban { offender, span: Some(span), .. } => format!("banned {offender} for {span}\n"),
         Command::Ban { offender, span: None, .. } => format!("banned {offender} until it is unbanned\n"),
         Command::Unban(Target::One(offender)) if changed()? == 0 => format!("{offender} was not banned\n"),
@@ -392,7 +392,7 @@ ADDRESS    ENDS       COMMENT
 
     #[test]
     fn bans_are_printed_as_a_table() {
-        let ask = Ask::Bans { remote: remote() };
+        let ask = Ask::Bans { remote: remote(), last: None };
         prints(&ask, "[]", "nobody is banned\n");
         let body = r#"[
             {"address": "192.0.2.1", "jail": "sshd", "kind": "auto", "ports": ["22/tcp", "2222/tcp"],

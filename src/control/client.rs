@@ -1,7 +1,7 @@
 //! Asks a running daemon over its control socket.
 //!
 //! It stands apart from the command line because it knows how a command becomes an HTTP request, and nothing
-//! else does. It runs on a small runtime of its own, so its caller need not be async.
+//! else does. [`send`] runs on a small runtime of its own, so its caller need not be async.
 //!
 //! It does not look into a good answer, and prints nothing.
 
@@ -17,8 +17,9 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 
-use super::{Command, Target};
+use super::{Command, Pick, Target};
 
 /// Where the daemon listens, unless its configuration says otherwise.
 pub const SOCKET: &str = "/run/banstream/control.sock";
@@ -63,7 +64,16 @@ pub struct Done {
 /// Nobody listens there, we may not connect, or what comes back in 30 s is no answer. That the daemon
 /// refuses is an answer.
 pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
-    talk(socket, request(command)?)
+    runtime()?.block_on(ask(socket, command))
+}
+
+/// [`send`], for async code.
+///
+/// # Errors
+///
+/// As [`send`].
+pub async fn ask(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
+    talk(socket, request(command)?).await
 }
 
 /// The metrics of the daemon that listens at `socket`, in Prometheus' text format.
@@ -75,27 +85,28 @@ pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
 /// As [`send`].
 pub fn metrics(socket: &Path) -> anyhow::Result<String> {
     let request = Request::get("/metrics").header("host", "localhost").body(Full::default())?;
-    Ok(talk(socket, request)?.body)
+    Ok(runtime()?.block_on(talk(socket, request))?.body)
 }
 
-fn talk(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+async fn talk(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
     let shown = socket.display();
-    runtime.block_on(async {
-        let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                anyhow!("no daemon answers at `{shown}`; is it running?")
-            }
-            ErrorKind::PermissionDenied => {
-                anyhow!("no permission to use `{shown}`; try as root, or as a member of its group")
-            }
-            _ => anyhow!(error).context(format!("cannot connect to `{shown}`")),
-        })?;
-        tokio::time::timeout(PATIENCE, exchange(stream, request))
-            .await
-            .map_err(|_| anyhow!("the daemon at `{shown}` does not answer"))?
-            .with_context(|| format!("the daemon at `{shown}` broke off"))
-    })
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            anyhow!("no daemon answers at `{shown}`; is it running?")
+        }
+        ErrorKind::PermissionDenied => {
+            anyhow!("no permission to use `{shown}`; try as root, or as a member of its group")
+        }
+        _ => anyhow!(error).context(format!("cannot connect to `{shown}`")),
+    })?;
+    tokio::time::timeout(PATIENCE, exchange(stream, request))
+        .await
+        .map_err(|_| anyhow!("the daemon at `{shown}` does not answer"))?
+        .with_context(|| format!("the daemon at `{shown}` broke off"))
 }
 
 async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
@@ -111,14 +122,17 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::
 fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
     let (method, path, body) = match command {
         Command::Status => (Method::GET, "/status".to_owned(), None),
-        Command::Bans => (Method::GET, "/bans".to_owned(), None),
+        Command::Bans(Pick { last, text }) => {
+            let last = last.map_or(String::new(), |last| format!("&last={last}"));
+            (Method::GET, format!("/bans?text={text}{last}"), None)
+        }
         Command::Why(offender) => (Method::GET, format!("/why?address={offender}"), None),
         Command::Ban { offender, span, reason } => {
             let seconds = span.map(|span| span.as_secs_ceil().to_string());
             let body = json!({ "address": offender, "for": seconds, "reason": reason });
             (Method::POST, "/bans".to_owned(), Some(body))
         }
-        // An address has no character that would have to be escaped in a query (RFC 3986, 3.4).
+        // Neither an address nor a jail's name has a character that would have to be escaped in a query (RFC 3986, 3.4).
         Command::Unban(Target::One(offender)) => (Method::DELETE, format!("/bans?address={offender}"), None),
         Command::Unban(Target::All) => (Method::DELETE, "/bans?all=true".to_owned(), None),
         Command::Allowances => (Method::GET, "/allow".to_owned(), None),

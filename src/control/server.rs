@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Command, Reply, Target};
+use super::{Command, Pick, Reply, Target};
 use crate::config;
 use crate::model::{Offender, Span};
 
@@ -49,7 +49,7 @@ pub struct Daemon {
 pub fn routes(daemon: Daemon) -> Router {
     let routes = Router::new()
         .route("/status", get(async |daemon| ask(daemon, Command::Status).await))
-        .route("/bans", get(async |daemon| ask(daemon, Command::Bans).await).post(ban).delete(unban))
+        .route("/bans", get(bans).post(ban).delete(unban))
         .route("/why", get(why))
         .route(
             "/allow",
@@ -128,6 +128,24 @@ async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response,
 
 async fn metrics(State(daemon): State<Daemon>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (daemon.metrics)())
+}
+
+/// The query of `GET /bans`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BansQuery {
+    last: Option<usize>,
+    #[serde(default)]
+    text: String,
+}
+
+async fn bans(
+    daemon: State<Daemon>,
+    query: Result<Query<BansQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(BansQuery { last, text }) =
+        query.map_err(|_| wrong("say nothing, or which bans: `?last=20`, `?text=sshd`".to_owned()))?;
+    ask(daemon, Command::Bans(Pick { last, text })).await
 }
 
 /// The body of `POST /bans`.
@@ -330,7 +348,8 @@ mod tests {
         };
         let commands = [
             Command::Status,
-            Command::Bans,
+            Command::Bans(Pick::default()),
+            Command::Bans(Pick { last: Some(20), text: "2001:db8::/64".to_owned() }),
             ban("192.0.2.0/24", Some(Span::from_secs(90)), ""),
             ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}"),
             Command::Unban(Target::One("2001:db8::/32".parse().unwrap())),
@@ -412,6 +431,7 @@ mod tests {
         check("DELETE /bans", "", bad, whom);
         check("DELETE /bans?all=true&address=::1", "", bad, whom);
         check("DELETE /bans?all=maybe", "", bad, whom);
+        check("GET /bans?last=x", "", bad, "say nothing, or which bans: `?last=20`, `?text=sshd`");
         check("DELETE /allow", "", bad, "say whom: `?address=192.0.2.1`");
         check("POST /reload?confirm=0", "", bad, time);
         check("GET /why?address=x", "", bad, address);

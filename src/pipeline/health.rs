@@ -56,6 +56,8 @@ impl Health {
                 state: status,
                 entries: 0,
                 unattested: 0,
+                silent: None,
+                lag: None,
                 error,
             }),
         });

@@ -5,6 +5,7 @@
 //!
 //! It does not read sources and does not speak to the kernel.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -23,8 +24,8 @@ use super::notifier::Herald;
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
-    BanLine, Command, ForgedStatus, JailStatus, Reply, Status, Target, TemplateStatus, UnmatchedStatus, Why,
-    rfc3339,
+    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Pick, Reply, Status, Target, TemplateStatus,
+    UnmatchedStatus, Why, rfc3339,
 };
 use crate::detect::{Left, MANUAL, Settings, WIDE, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
@@ -95,15 +96,27 @@ const WHOLE: usize = 200_000;
 /// What has happened since the start.
 #[derive(Default)]
 pub(super) struct Totals {
-    /// By source: entries, and those unattested.
-    entries: BTreeMap<&'static str, (u64, u64)>,
+    sources: BTreeMap<&'static str, Read>,
     /// By grammar.
     forged: BTreeMap<String, Forgers>,
     /// By jail: offences it has counted, and bans.
     jails: BTreeMap<Arc<str>, (u64, u64)>,
+    /// By grammar: offences and logins.
+    found: BTreeMap<String, (u64, u64)>,
     refused: u64,
     offences: u64,
     bans: u64,
+}
+
+/// What has come from one source.
+#[derive(Default)]
+struct Read {
+    entries: u64,
+    unattested: u64,
+    /// When something came last.
+    last: Timestamp,
+    /// How much earlier the latest entry of it had been written.
+    lag: Span,
 }
 
 impl Hub {
@@ -151,13 +164,22 @@ impl Hub {
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
         let unattested = if batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
         let grammars = Arc::clone(self.engine.grammars());
-        let report = self.engine.take(&mut batch.records, Clock::At(now()), unattested);
+        let now = now();
+        let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
         self.counters.add(batch.source, report.tally, report.seen);
-        let (entries, unattested) = self.totals.entries.entry(batch.source).or_default();
-        *entries += report.tally.entries;
-        *unattested += report.tally.unattested;
+        let read = self.totals.sources.entry(batch.source).or_default();
+        read.entries += report.tally.entries;
+        read.unattested += report.tally.unattested;
+        if report.tally.latest > Timestamp::default() {
+            (read.last, read.lag) = (now, now.since(report.tally.latest));
+        }
         for (grammar, tally) in grammars.iter().zip(&report.tally.grammars) {
             self.totals.refused += tally.refused;
+            let offences: u64 = tally.offences.iter().sum();
+            if offences + tally.logins > 0 {
+                let found = self.totals.found.entry(grammar.name().to_owned()).or_default();
+                *found = (found.0 + offences, found.1 + tally.logins);
+            }
             if tally.forged.iter().next().is_some() {
                 let forgers = self.totals.forged.entry(grammar.name().to_owned()).or_default();
                 forgers.add(&tally.forged);
@@ -327,12 +349,7 @@ impl Hub {
     fn command(&mut self, command: Command) -> Reply {
         match command {
             Command::Status => Reply::Status(Box::new(self.status())),
-            Command::Bans => {
-                let now = now();
-                let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
-                bans.sort_by_key(|ban| (ban.offender, &ban.jail));
-                Reply::Bans(bans.into_iter().map(|ban| BanLine::new(ban, now)).collect())
-            }
+            Command::Bans(pick) => Reply::Bans(self.bans(&pick)),
             Command::Ban { offender, span, reason } => {
                 match self.engine.detector().ban(offender, span, &reason, now()) {
                     Ok(decision) => {
@@ -378,14 +395,39 @@ impl Hub {
         }
     }
 
+    /// The bans in force, or some of them. Of the latest it sorts only those that it lists.
+    fn bans(&mut self, Pick { last, text }: &Pick) -> Vec<BanLine> {
+        let now = now();
+        let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
+        if !text.is_empty() {
+            bans.retain(|ban| ban.jail.contains(text) || ban.offender.to_string().contains(text));
+        }
+        if let Some(last) = *last {
+            fn order<'b>(ban: &&'b Ban) -> (Reverse<Timestamp>, Offender, &'b str) {
+                (Reverse(ban.since), ban.offender, &ban.jail)
+            }
+            if (1..bans.len()).contains(&last) {
+                bans.select_nth_unstable_by_key(last, order);
+            }
+            bans.truncate(last);
+            bans.sort_by_key(order);
+        } else {
+            bans.sort_by_key(|ban| (ban.offender, &ban.jail));
+        }
+        bans.into_iter().map(|ban| BanLine::new(ban, now)).collect()
+    }
+
     fn status(&mut self) -> Status {
         let State { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
         ledger.waiting = self.book.waiting();
-        for source in &mut sources {
-            let counted = self.totals.entries.get(source.name.as_str()).copied();
-            (source.entries, source.unattested) = counted.unwrap_or_default();
-        }
         let (now, unmatched) = (now(), self.unmatched());
+        for source in &mut sources {
+            if let Some(read) = self.totals.sources.get(source.name.as_str()) {
+                (source.entries, source.unattested) = (read.entries, read.unattested);
+                source.silent = Some(now.since(read.last).as_micros() / 1_000_000);
+                source.lag = Some(read.lag.as_micros() / 1000);
+            }
+        }
         let detector = self.engine.detector();
         let mut banned: BTreeMap<&str, (u64, Mode)> = BTreeMap::new();
         detector.bans().for_each(|ban| banned.entry(&ban.jail).or_insert((0, ban.mode)).0 += 1);
@@ -418,16 +460,21 @@ impl Hub {
             let totals = self.totals.jails.get(jail.name.as_str()).copied();
             (jail.offences, jail.bans) = totals.unwrap_or_default();
         }
+        let found = self.totals.found.iter();
+        let grammars = found
+            .map(|(name, &(offences, logins))| GrammarStatus { name: name.clone(), offences, logins })
+            .collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: rfc3339(self.started),
             uptime: now.since(self.started).as_micros() / 1_000_000,
-            entries: self.totals.entries.values().map(|(entries, _)| entries).sum(),
+            entries: self.totals.sources.values().map(|read| read.entries).sum(),
             offences: self.totals.offences,
             refused: self.totals.refused,
             bans: self.totals.bans,
             banned: detector.banned() as u64,
             observed: detector.observed() as u64,
+            grammars,
             jails,
             sources,
             forged: self.forged(),
