@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 pub use self::answer::{ask, fail2ban_client};
+pub(crate) use self::answer::{short, why};
 pub use self::report::{Format, When, report};
 use crate::compat;
 use crate::config;
@@ -33,6 +34,7 @@ Examples:
   banstream run --dry-run                Decide and log, but ban nobody
   banstream status                       How is the daemon?
   banstream bans                         Who is banned, why, and until when?
+  banstream top                          Watch it all
   banstream why 192.0.2.1                Why is it banned, or why not?
   banstream ban 192.0.2.1 --for 1d --reason 'port scan'
   banstream unban 192.0.2.1
@@ -98,6 +100,20 @@ Examples:
   banstream bans
   banstream bans --last 20
   banstream bans --json | jq -r '.[] | select(.jail == \"sshd\").address'";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  banstream top
+  banstream top --interval 10s           Over a slow line
+
+Keys:
+  up, down, j, k   choose a ban; PgUp, PgDn by ten, g back to the latest
+  w, Enter         why is it banned? Esc closes that again
+  u                lift it, once you have said y
+  /                only bans with this in address or jail; Enter keeps it, Esc ends it
+  p                pause
+  ?                these keys
+  q                quit";
 
 const UNBAN_EXAMPLES: &str = "\
 Examples:
@@ -309,6 +325,19 @@ pub enum Action {
     /// Speak the language of another program, for hands and scripts that know it
     #[command(subcommand)]
     Compat(Compat),
+    /// Watch a running daemon in the terminal
+    ///
+    /// Shows live what is read, found and banned, by jail and by grammar, the latest bans, and how sources, enforcement
+    /// and ledger are. A ban can be chosen, explained and lifted. `?` shows the keys.
+    #[command(after_help = TOP_EXAMPLES)]
+    Top {
+        /// The daemon's control socket
+        #[arg(long, value_name = "PATH", env = "BANSTREAM_SOCKET", default_value = client::SOCKET)]
+        socket: PathBuf,
+        /// How often to ask the daemon; a second at least
+        #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
+        interval: Span,
+    },
     /// Write manual pages and completions into a folder, for packages
     #[command(hide = true)]
     Generate {
@@ -537,6 +566,10 @@ fn span(text: &str) -> Result<Span, &'static str> {
     span.ok_or("write a time such as `10m`, `1h 30m`, `2d` or a number of seconds")
 }
 
+fn interval(text: &str) -> Result<Span, &'static str> {
+    span(text).and_then(|span| if span < Span::from_secs(1) { Err("a second at least") } else { Ok(span) })
+}
+
 /// Who is banned, for the shell to choose from; nobody where no daemon answers us.
 fn banned(begun: &OsStr) -> Vec<CompletionCandidate> {
     let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
@@ -675,6 +708,8 @@ mod tests {
             "replay --journal f",
             "replay --since 1d",
             "replay --journal --since yesterday",
+            "top --interval 0.5s",
+            "top --interval 1ms",
             "bans --last -1",
             "ban",
             "ban x",

@@ -25,6 +25,7 @@ pub mod offline;
 pub mod doctor;
 pub mod pipeline;
 pub mod cli;
+pub mod top;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod generate;

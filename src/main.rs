@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use banstream::cli::{self, Action, Cli, Compat, Journaled, OfGrammar, When};
 use banstream::load::{LoadError, load};
 use banstream::offline::{self, Logs};
-use banstream::{doctor, generate, omprog, pipeline};
+use banstream::{doctor, generate, omprog, pipeline, top};
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
@@ -89,6 +89,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
         Action::Generate { directory } => generate::write(&directory)?,
+        Action::Top { socket, interval } => top::run(socket, interval)?,
         Action::Ask(ask) => return cli::ask(&ask),
     }
     Ok(ExitCode::SUCCESS)

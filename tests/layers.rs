@@ -28,6 +28,7 @@ const LAYERS: &[(&str, bool)] = &[
     ("doctor", false),
     ("pipeline", false),
     ("cli", false),
+    ("top", false),
     ("fuzz", false),
     ("generate", false),
 ];
@@ -42,6 +43,8 @@ const PURE: &[&str] = &[
     "doctor/findings.rs",
     "notify/digest.rs",
     "notify/mail.rs",
+    "top/state.rs",
+    "top/view.rs",
 ];
 
 /// What a pure module does not name.

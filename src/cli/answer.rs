@@ -189,7 +189,8 @@ fn bans(bans: &[BanLine]) -> String {
     if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
 }
 
-fn why(why: &Why) -> String {
+/// What is known of an address, in sentences.
+pub(crate) fn why(why: &Why) -> String {
     let mut text = String::new();
     let verdict = if why.banned { "banned" } else { "not banned" };
     text += &format!("{} is {verdict}\n", why.address);
@@ -267,7 +268,7 @@ fn allowances(allowances: &[AllowLine]) -> String {
 }
 
 /// A number of seconds in its two greatest units.
-fn short(seconds: u64) -> String {
+pub(crate) fn short(seconds: u64) -> String {
     let exact = Span::from_secs(seconds).to_string();
     exact.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

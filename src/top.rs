@@ -1,0 +1,149 @@
+//! `top`: what the daemon does, live in the terminal.
+//!
+//! It stands apart from the commands that ask once and print. What is known ([`state`]) and how it looks ([`view`])
+//! are pure; here is the loop that asks the daemon, hears keys and signals, and gives the terminal back.
+//!
+//! It knows nothing but what the control socket says, and asks at most once a second: the daemon has other things to do.
+
+mod state;
+mod view;
+
+use std::io::{IsTerminal, stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use crossterm::event::{Event, EventStream, KeyEventKind};
+use futures_util::StreamExt;
+use ratatui::DefaultTerminal;
+use serde::de::DeserializeOwned;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::cli::why;
+use crate::control::client::{self, Done};
+use crate::control::{Command, Pick, Target};
+use crate::model::{Offender, Span};
+use state::{LATEST, Sample, State, Wish};
+use view::Theme;
+
+/// Shows the daemon that listens at `socket` until the operator has seen enough, and asks it this often.
+///
+/// The terminal is given back however this ends. That no daemon answers is shown, and does not end it.
+///
+/// # Errors
+///
+/// There is no terminal, or it cannot be drawn on.
+pub fn run(socket: PathBuf, interval: Span) -> anyhow::Result<()> {
+    if !stdin().is_terminal() || !stdout().is_terminal() {
+        bail!("this needs a terminal; `banstream status` does not");
+    }
+    let theme = match std::env::var_os("NO_COLOR") {
+        Some(set) if !set.is_empty() => Theme::plain(),
+        _ => Theme::coloured(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut terminal = ratatui::try_init().context("cannot use the terminal")?;
+    let interval = Duration::from_micros(interval.as_micros());
+    let ended = runtime.block_on(watch(&mut terminal, &theme, socket.into(), interval));
+    ratatui::restore();
+    // An answer that is still awaited holds up nobody.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What comes back from the daemon.
+enum News {
+    Sample(anyhow::Result<Sample>),
+    Why(Offender, anyhow::Result<String>),
+    Unbanned(Offender, anyhow::Result<u64>),
+}
+
+async fn watch(
+    terminal: &mut DefaultTerminal,
+    theme: &Theme,
+    socket: Arc<Path>,
+    interval: Duration,
+) -> anyhow::Result<()> {
+    let (mut hang_up, mut terminate, mut interrupt) =
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (news, mut arriving) = mpsc::channel(8);
+    let mut keys = EventStream::new();
+    let mut round = tokio::time::interval(interval);
+    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut state = State::new();
+    let (mut asking, mut sampled) = (false, Instant::now());
+    loop {
+        terminal.draw(|frame| view::draw(frame, &state, theme)).context("cannot draw on the terminal")?;
+        tokio::select! {
+            _ = hang_up.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = round.tick(), if !state.paused => {
+                if asking {
+                    state.away("the daemon takes its time".to_owned());
+                    continue;
+                }
+                asking = true;
+                let (socket, news, text) = (Arc::clone(&socket), news.clone(), state.filter.clone());
+                tokio::spawn(async move { news.send(News::Sample(sample(&socket, text).await)).await });
+            }
+            event = keys.next() => match event {
+                Some(Ok(Event::Key(key))) if key.kind == KeyEventKind::Press => match state.key(key) {
+                    Some(Wish::Quit) => return Ok(()),
+                    Some(Wish::Why(who)) => {
+                        let (socket, news) = (Arc::clone(&socket), news.clone());
+                        tokio::spawn(async move {
+                            let answer = ask(&socket, Command::Why(who)).await;
+                            news.send(News::Why(who, answer.map(|answer| why(&answer)))).await
+                        });
+                    }
+                    Some(Wish::Unban(who)) => {
+                        let (socket, news) = (Arc::clone(&socket), news.clone());
+                        tokio::spawn(async move {
+                            let answer = ask(&socket, Command::Unban(Target::One(who))).await;
+                            news.send(News::Unbanned(who, answer.map(|Done { changed }| changed))).await
+                        });
+                    }
+                    None => {}
+                },
+                // Another size, mostly: all is drawn anew.
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Ok(()),
+            },
+            Some(news) = arriving.recv() => match news {
+                News::Sample(sample) => {
+                    asking = false;
+                    match sample {
+                        Ok(sample) => {
+                            state.sample(sample, sampled.elapsed());
+                            sampled = Instant::now();
+                        }
+                        Err(error) => state.away(format!("{error:#}")),
+                    }
+                }
+                News::Why(who, Ok(text)) => state.explain(who, &text),
+                News::Unbanned(who, Ok(0)) => state.notice(format!("{who} was not banned")),
+                News::Unbanned(who, Ok(_)) => state.notice(format!("unbanned {who}")),
+                News::Why(_, Err(error)) | News::Unbanned(_, Err(error)) => state.notice(format!("{error:#}")),
+            },
+        }
+    }
+}
+
+async fn sample(socket: &Path, text: String) -> anyhow::Result<Sample> {
+    let status = ask(socket, Command::Status).await?;
+    let bans = ask(socket, Command::Bans(Pick { last: Some(LATEST), text })).await?;
+    Ok(Sample { status, bans })
+}
+
+/// What the daemon answers where it does as it was asked; an error where it does not.
+async fn ask<T: DeserializeOwned>(socket: &Path, command: Command) -> anyhow::Result<T> {
+    let answer = client::ask(socket, &command).await?;
+    if let Some(error) = answer.refusal() {
+        bail!(error);
+    }
+    serde_json::from_str(&answer.body).context("cannot understand the daemon; is it of another version?")
+}
