@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
+pub(crate) use self::answer::{COLUMNS, cells, short, why};
 pub use self::answer::{ask, fail2ban_client};
-pub(crate) use self::answer::{short, why};
 pub use self::report::{Format, When, report};
 use crate::compat;
 use crate::config;

@@ -56,7 +56,7 @@ pub fn run(socket: PathBuf, interval: Span) -> anyhow::Result<()> {
 
 /// What comes back from the daemon.
 enum News {
-    Sample(anyhow::Result<Sample>),
+    Sample(anyhow::Result<Box<Sample>>),
     Why(Offender, anyhow::Result<String>),
     Unbanned(Offender, anyhow::Result<u64>),
 }
@@ -118,7 +118,7 @@ async fn watch(
                     asking = false;
                     match sample {
                         Ok(sample) => {
-                            state.sample(sample, sampled.elapsed());
+                            state.sample(*sample, sampled.elapsed());
                             sampled = Instant::now();
                         }
                         Err(error) => state.away(format!("{error:#}")),
@@ -133,10 +133,10 @@ async fn watch(
     }
 }
 
-async fn sample(socket: &Path, text: String) -> anyhow::Result<Sample> {
+async fn sample(socket: &Path, text: String) -> anyhow::Result<Box<Sample>> {
     let status = ask(socket, Command::Status).await?;
     let bans = ask(socket, Command::Bans(Pick { last: Some(LATEST), text })).await?;
-    Ok(Sample { status, bans })
+    Ok(Box::new(Sample { status, bans }))
 }
 
 /// What the daemon answers where it does as it was asked; an error where it does not.

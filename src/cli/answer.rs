@@ -178,15 +178,20 @@ fn status(status: &Status) -> String {
 }
 
 fn bans(bans: &[BanLine]) -> String {
-    let rows = bans.iter().map(|ban| {
-        let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
-        let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
-        let (address, times) = (ban.address.to_string(), ban.times.to_string());
-        let observed = if ban.mode == Mode::Observe { " (observed)" } else { "" };
-        [address, format!("{}{observed}", ban.jail), ends, times, ports, ban.reason.clone()]
-    });
-    let table = table(["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"], rows);
+    let table = table(COLUMNS, bans.iter().map(cells));
     if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
+}
+
+/// What a list of bans tells of each.
+pub(crate) const COLUMNS: [&str; 6] = ["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"];
+
+/// A ban, told in [`COLUMNS`].
+pub(crate) fn cells(ban: &BanLine) -> [String; 6] {
+    let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
+    let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
+    let (address, times) = (ban.address.to_string(), ban.times.to_string());
+    let observed = if ban.mode == Mode::Observe { " (observed)" } else { "" };
+    [address, format!("{}{observed}", ban.jail), ends, times, ports, ban.reason.clone()]
 }
 
 /// What is known of an address, in sentences.

@@ -189,6 +189,10 @@ impl State {
             ));
         }
         alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
+        for receiver in &status.receivers {
+            let error = receiver.error.iter();
+            alarms.extend(error.map(|error| format!("{} is not told: {error}", receiver.name)));
+        }
         alarms
     }
 
@@ -289,6 +293,7 @@ fn count<'s>(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::control::ReceiverStatus;
 
     /// What a daemon says that has banned 192.0.2.`host` for each of these hosts, the latest first.
     pub(in super::super) fn sample(offences: u64, hosts: &[u8]) -> Sample {
@@ -497,6 +502,8 @@ pub(super) mod tests {
         status.sources[0].state = SourceState::Failed;
         status.sources[0].error = Some("it is not there".to_owned());
         status.ledger.error = Some("disk is full".to_owned());
+        let error = Some("it hangs".to_owned());
+        status.receivers = vec![ReceiverStatus { name: "chat".to_owned(), error, ..Default::default() }];
         state.sample(sample, Duration::from_secs(1));
         state.away("no daemon answers".to_owned());
         let want = [
@@ -506,6 +513,7 @@ pub(super) mod tests {
             "the set banstream4 is nearly full",
             "journald is not read: it is not there",
             "ledger: disk is full",
+            "chat is not told: it hangs",
         ];
         assert_eq!(state.alarms(), want);
         state.sample(self::sample(0, &[1]), Duration::from_secs(1));

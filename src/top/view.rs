@@ -17,8 +17,8 @@ use ratatui::widgets::{
 };
 
 use super::state::{LATEST, Mode, Rate, Sample, State};
-use crate::cli::short;
-use crate::control::{BanLine, SourceState, SourceStatus, TemplateStatus};
+use crate::cli::{COLUMNS, cells, short};
+use crate::control::{SourceState, SourceStatus, TemplateStatus};
 use crate::model::Offender;
 use crate::terminal::plain;
 
@@ -26,6 +26,10 @@ use crate::terminal::plain;
 const WIDE: (u16, u16) = (120, 30);
 /// The columns that it takes there.
 const SIDE: u16 = 50;
+/// From how many bytes that wait on the ledger's disk is behind.
+const BEHIND: u64 = 1 << 20;
+/// From which width on the list of bans has all columns.
+const ALL_COLUMNS: u16 = 100;
 /// From which width on a table of counts is whole.
 const ROOMY: u16 = 44;
 /// The rows of what is below the bans otherwise.
@@ -220,30 +224,26 @@ fn bar(rate: f64) -> u64 {
 
 fn bans(frame: &mut Frame<'_>, state: &State, theme: &Theme, area: Rect) {
     let listed = state.listed();
-    let in_force = state.last.as_ref().map_or(0, |sample| sample.status.banned);
-    let mut title = format!("Bans {} in force", amount(in_force));
+    let last = state.last.as_ref().map(|sample| &sample.status);
+    let (banned, observed) = last.map_or((0, 0), |status| (status.banned, status.observed));
+    let mut title = format!("Bans {} in force", amount(banned - observed.min(banned)));
+    if observed > 0 {
+        title += &format!(", {} observed", amount(observed));
+    }
     if !state.filter.is_empty() {
         title += &format!(", /{}", state.filter);
     }
     let right = if listed.len() >= LATEST { format!("the latest {LATEST}") } else { String::new() };
-    let cells = |ban: &&BanLine| {
-        let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
-        let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
-        [ban.address.to_string(), ban.jail.clone(), ends, ban.times.to_string(), ports, ban.reason.clone()]
-            .map(|cell| plain(&cell))
+    let columns: &[usize] = if area.width >= ALL_COLUMNS { &[0, 1, 2, 3, 4, 5] } else { &[0, 1, 2, 5] };
+    let pick = |cells: [String; 6]| columns.iter().filter_map(|&column| cells.get(column).cloned()).collect();
+    let head: Vec<String> = pick(COLUMNS.map(str::to_owned));
+    let rows: Vec<Vec<String>> = listed.iter().map(|ban| pick(cells(ban).map(plain))).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0) as u16
     };
-    let rows: Vec<[String; 6]> = listed.iter().map(cells).collect();
-    let head = ["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"];
-    let mut widths = head.map(|head| head.len() as u16);
-    for row in &rows {
-        widths
-            .iter_mut()
-            .zip(row)
-            .for_each(|(width, cell)| *width = (*width).max(cell.chars().count() as u16));
-    }
-    let [address, jail, ends, times, ports, _] = widths;
-    let widths = [address, jail.min(16), ends, times, ports.min(16)].map(Constraint::Length);
-    let widths = widths.into_iter().chain([Constraint::Fill(1)]);
+    let widths = (0..columns.len() - 1).map(|column| Constraint::Length(width(column)));
+    let widths: Vec<Constraint> = widths.chain([Constraint::Fill(1)]).collect();
     let row = state.row(&listed);
     let inside = usize::from(area.height.saturating_sub(3));
     // The chosen one in the middle, so that one sees what is around it.
@@ -256,7 +256,7 @@ fn bans(frame: &mut Frame<'_>, state: &State, theme: &Theme, area: Rect) {
         .block(theme.frame(&title, &right));
     frame.render_stateful_widget(table, area, &mut place);
     if listed.is_empty() && area.height > 3 {
-        let text = if in_force == 0 { "nobody is banned" } else { "no ban has this in address or jail" };
+        let text = if banned == 0 { "nobody is banned" } else { "no ban has this in address or jail" };
         let area = Rect { y: area.y + 2, height: 1, ..area };
         frame.render_widget(Line::styled(text, theme.dim).centered(), area);
     }
@@ -343,21 +343,27 @@ fn health(frame: &mut Frame<'_>, sample: &Sample, theme: &Theme, area: Rect) {
     }
     let forged: u64 = status.forged.iter().map(|forged| forged.lines).sum();
     let unmatched: u64 = status.unmatched.iter().map(|unmatched| unmatched.lines).sum();
-    for (name, lines) in [("unknown", unmatched), ("forged", forged), ("refused", status.refused)] {
+    for (name, lines) in [("unknown", unmatched), ("forged", forged)] {
         let style = if lines > 0 { theme.warn } else { theme.dim };
         rows.push((name.to_owned(), amount(lines), style));
+    }
+    if status.refused > 0 {
+        rows.push(("refused".to_owned(), amount(status.refused), theme.warn));
     }
     let ledger = &status.ledger;
     let (told, style) = match (&ledger.error, &ledger.path) {
         (Some(_), _) => ("fails".to_owned(), theme.bad),
         (None, None) => ("none".to_owned(), theme.dim),
-        (None, Some(_)) if ledger.waiting > 0 => {
+        (None, Some(_)) if ledger.waiting >= BEHIND => {
             (format!("{}, {} wait", bytes(ledger.bytes), bytes(ledger.waiting)), theme.good)
         }
         (None, Some(_)) => (bytes(ledger.bytes), theme.good),
     };
     rows.push(("ledger".to_owned(), told, style));
-    for set in &status.enforcement.sets {
+    // The fullest first, for there may be no room for all of them.
+    let mut sets: Vec<_> = status.enforcement.sets.iter().collect();
+    sets.sort_by_key(|set| Reverse(set.elements * 1_000_000 / set.capacity.max(1)));
+    for set in sets {
         let full = format!("{} of {}", amount(set.elements), amount(set.capacity));
         rows.push((set.name.clone(), full, theme.good));
     }
@@ -511,10 +517,10 @@ mod tests {
 │                        █││                       █││                        █│
 ╰─────────────────────────╯╰────────────────────────╯╰─────────────────────────╯
 ╭ Bans 3 in force ─────────────────────────────────────────────────────────────╮
-│ ADDRESS    JAIL  ENDS       TIMES  PORTS  REASON                             │
-│ 192.0.2.3  sshd  in 9m 12s  1      all    5 offences within 10m              │
-│ 192.0.2.2  sshd  in 9m 12s  1      all    5 offences within 10m              │
-│ 192.0.2.1  sshd  in 9m 12s  1      all    5 offences within 10m              │
+│ ADDRESS    JAIL  ENDS       REASON                                           │
+│ 192.0.2.3  sshd  in 9m 12s  5 offences within 10m                            │
+│ 192.0.2.2  sshd  in 9m 12s  5 offences within 10m                            │
+│ 192.0.2.1  sshd  in 9m 12s  5 offences within 10m                            │
 │                                                                              │
 │                                                                              │
 │                                                                              │
@@ -523,9 +529,9 @@ mod tests {
 │ JAIL         BANNED  BANS ││ GRAMMAR    OFFENCES ││ journald    lag 8 ms     │
 │ sshd              3     3 ││ sshd             13 ││ unknown     70           │
 │ http-auth         0     0 ││                     ││ forged      4            │
-│                           ││                     ││ refused     0            │
 │                           ││                     ││ ledger      4.0 KiB      │
 │                           ││                     ││ banstream4  3 of 1.0M    │
+│                           ││                     ││                          │
 ╰───────────────────────────╯╰─────────────────────╯╰──────────────────────────╯
   ↑↓ choose  why  unban  / filter  pause  ? help  quit
 ",
@@ -542,10 +548,10 @@ mod tests {
 │                                      █││                                       █││                                      █│
 ╰───────────────────────────────────────╯╰────────────────────────────────────────╯╰───────────────────────────────────────╯
 ╭ Bans 3 in force ───────────────────────────────────────────────────────╮╭ Jails ─────────────────────────────────────────╮
-│ ADDRESS    JAIL  ENDS       TIMES  PORTS  REASON                       ││ JAIL         BANNED  BANS TRACKED              │
-│ 192.0.2.3  sshd  in 9m 12s  1      all    5 offences within 10m        ││ sshd              3     3      40            █ │
-│ 192.0.2.2  sshd  in 9m 12s  1      all    5 offences within 10m        ││ http-auth         0     0       0              │
-│ 192.0.2.1  sshd  in 9m 12s  1      all    5 offences within 10m        │╰────────────────────────────────────────────────╯
+│ ADDRESS    JAIL  ENDS       REASON                                     ││ JAIL         BANNED  BANS TRACKED              │
+│ 192.0.2.3  sshd  in 9m 12s  5 offences within 10m                      ││ sshd              3     3      40            █ │
+│ 192.0.2.2  sshd  in 9m 12s  5 offences within 10m                      ││ http-auth         0     0       0              │
+│ 192.0.2.1  sshd  in 9m 12s  5 offences within 10m                      │╰────────────────────────────────────────────────╯
 │                                                                        │╭ Grammars ──────────────────────────────────────╮
 │                                                                        ││ GRAMMAR           OFFENCES LOGINS              │
 │                                                                        ││ sshd                    13      1            █ │
@@ -554,9 +560,9 @@ mod tests {
 │                                                                        ││ journald    lag 8 ms                           │
 │                                                                        ││ unknown     70                                 │
 │                                                                        ││ forged      4                                  │
-│                                                                        ││ refused     0                                  │
 │                                                                        ││ ledger      4.0 KiB                            │
 │                                                                        ││ banstream4  3 of 1.0M                          │
+│                                                                        ││                                                │
 │                                                                        ││                                                │
 │                                                                        ││                                                │
 ╰────────────────────────────────────────────────────────────────────────╯│                                                │

@@ -59,6 +59,7 @@ const PROGRAMS: [&str; 20] = [
 const NOT_RUN: &[(&str, &str)] = &[
     (".ci/run", "runs this test"),
     ("apt ", "tests/package installs, upgrades, removes and purges"),
+    ("banstream top", "takes a terminal; tests/top.rs has one"),
     ("cargo ", "takes minutes; that benches and tests have these names is tested below"),
     ("contrib/fuzz", "takes minutes; CI runs it"),
     ("contrib/package", "tests/package runs it"),

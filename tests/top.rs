@@ -1,0 +1,287 @@
+//! `banstream top` in a terminal: tmux is the terminal, keys go in, the screen is compared.
+//!
+//! The daemon only decides, and reads what the test writes. It needs Debian's package `tmux`, and no privilege.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::tempdir;
+
+const BANSTREAM: &str = env!("CARGO_BIN_EXE_banstream");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until what `found` gives is as wanted.
+#[track_caller]
+fn until(what: &str, found: impl Fn() -> String, wanted: impl Fn(&str) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let last = found();
+        if wanted(&last) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}, but there is\n{last}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A daemon in the folder, which reads standard input.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(folder: &Path) -> Self {
+        let shown = folder.display();
+        let config = format!(
+            "grammar-directory = \"/nonexistent\"\nstate-directory = \"{shown}\"\njournald.enabled = false\n\
+             socket.enabled = false\ncontrol.path = \"{shown}/control\"\nmetrics.listen = \"\"\nbantime = \"forever\"\n"
+        );
+        fs::write(folder.join("c.toml"), config).unwrap();
+        let daemon = Command::new(BANSTREAM)
+            .args(["run", "--dry-run", "--stdin", "--config", "c.toml"])
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(daemon)
+    }
+
+    /// Has these addresses banned, the last as the latest, by lines that will only be written in a minute: so they come without delay.
+    fn ban(&mut self, addresses: &[&str]) {
+        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+        let mut lines = String::new();
+        for address in addresses {
+            for pid in 0..5 {
+                writeln!(lines, "{soon} h sshd[{pid}]: Failed password for root from {address} port 22 ssh2")
+                    .unwrap();
+            }
+        }
+        self.write(&lines);
+    }
+
+    fn write(&mut self, lines: &str) {
+        self.0.stdin.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A terminal in which `top` runs.
+struct Screen<'f>(&'f Path);
+
+impl<'f> Screen<'f> {
+    /// Of 80 columns and 24 rows. What the shell says after `top` has ended stands in it, too.
+    fn open(folder: &'f Path, environment: &str) -> Self {
+        let screen = Self(folder);
+        let shown = folder.display();
+        let script = format!(
+            "{environment} {BANSTREAM} top --socket {shown}/control\n\
+             echo \"ended with $?,$(stty -a | grep -o ' icanon'),\"\nexec cat\n"
+        );
+        fs::write(folder.join("script"), script).unwrap();
+        let script = format!("sh {shown}/script");
+        screen.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "top", "-x", "80", "-y", "24", &script]);
+        screen
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .arg("-u")
+            .arg("-S")
+            .arg(self.0.join("tmux"))
+            .args(arguments)
+            .env("LC_ALL", "C.UTF-8")
+            .env("TERM", "xterm-256color")
+            .env_remove("TMUX")
+            .env_remove("NO_COLOR")
+            .output()
+            .expect("`tmux` is needed");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys", "-t", "top"], keys].concat());
+    }
+
+    /// What is on it, without what changes by itself: the time that the daemon is up, rates and their bars.
+    fn text(&self) -> String {
+        let text = self.tmux(&["capture-pane", "-p", "-t", "top"]);
+        let steady = text.lines().map(|line| {
+            let line = line.replace(|c| ('\u{2581}'..='\u{2588}').contains(&c), " ");
+            match line.split_once("  up ") {
+                Some((head, rest)) => {
+                    format!("{head}  up T  {}", rest.split_once("  ").map_or("", |(_, rest)| rest))
+                }
+                None => line,
+            }
+        });
+        steady.fold(String::new(), |text, line| text + line.trim_end() + "\n")
+    }
+
+    /// Waits until it shows this.
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        until(&format!("it shows `{text}`"), || self.text(), |screen| screen.contains(text));
+    }
+
+    /// Waits until nothing of it is this any more.
+    #[track_caller]
+    fn hides(&self, text: &str) {
+        until(&format!("it hides `{text}`"), || self.text(), |screen| !screen.contains(text));
+    }
+
+    /// Waits until `top` has ended and given the terminal back: the shell's own screen, with a cursor, and lines that
+    /// the terminal edits.
+    #[track_caller]
+    fn has_ended(&self) {
+        self.shows("ended with 0, icanon,");
+        let given_back = self.tmux(&["display", "-p", "-t", "top", "#{alternate_on} #{cursor_flag}"]);
+        assert_eq!(given_back, "0 1\n");
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        self.tmux(&["kill-server"]);
+    }
+}
+
+/// The screen when all has come that the first test writes, and nothing more comes.
+const LIVE: &str = "
+ banstream VERSION  up T  decides only
+╭ Entries 0/s ──────── 16 ╮╭ Offences 0/s ────── 15 ╮╭ Bans 0/s ──────────── 3 ╮
+│                         ││                        ││                         │
+│                         ││                        ││                         │
+│                         ││                        ││                         │
+╰─────────────────────────╯╰────────────────────────╯╰─────────────────────────╯
+╭ Bans 0 in force, 3 observed ─────────────────────────────────────────────────╮
+│ ADDRESS            JAIL             ENDS   REASON                            │
+│ 2001:db8:0:3::/64  sshd (observed)  never  5 offences within 10m             │
+│ 198.51.100.2       sshd (observed)  never  5 offences within 10m             │
+│ 198.51.100.1       sshd (observed)  never  5 offences within 10m             │
+│                                                                              │
+│                                                                              │
+│                                                                              │
+╰──────────────────────────────────────────────────────────────────────────────╯
+╭ Jails ──────────── 1 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
+│ JAIL         BANNED  BANS ││ GRAMMAR    OFFENCES ││ stdin       lag 0 ms     │
+│ sshd              3     3 ││ sshd             15 ││ unknown     1            │
+│ ftp               0     0 ││                     ││ forged      0            │
+│ http-auth         0     0 ││                     ││ ledger      none         │
+│ http-flood        0     0 ││                     ││                          │
+│ http-probe        0     0 ││                     ││                          │
+╰───────────────────────────╯╰─────────────────────╯╰──────────────────────────╯
+  ↑↓ choose  why  unban  / filter  pause  ? help  quit
+";
+
+#[test]
+#[ignore = "needs tmux"]
+fn an_operator_watches_asks_why_unbans_and_leaves() {
+    let folder = tempdir().unwrap();
+    let mut daemon = Daemon::start(folder.path());
+    let screen = Screen::open(folder.path(), "");
+    daemon.ban(&["198.51.100.1"]);
+    screen.shows("198.51.100.1 ");
+    daemon.ban(&["198.51.100.2"]);
+    screen.shows("198.51.100.2 ");
+    daemon.write("2026-11-24T00:00:00+00:00 h sshd[1]: Login rejected for \u{1b}[2J from 198.51.100.3\n");
+    daemon.ban(&["2001:db8:0:3::1"]);
+    let live = LIVE.trim_start_matches('\n').replace("VERSION", env!("CARGO_PKG_VERSION"));
+    until(&format!("it shows\n{live}"), || screen.text(), |screen| screen == live);
+
+    // The latest is chosen until another one is.
+    screen.keys(&["j", "w"]);
+    screen.shows("198.51.100.2 would be banned by sshd, since");
+    screen.keys(&["Escape"]);
+    screen.hides("banned by sshd");
+    screen.keys(&["u"]);
+    screen.shows(" unban 198.51.100.2? y/n");
+    screen.keys(&["n"]);
+    screen.shows(" 198.51.100.2 stays banned");
+    screen.keys(&["u", "y"]);
+    screen.shows(" unbanned 198.51.100.2");
+    screen.shows("Bans 0 in force, 2 observed");
+    screen.keys(&["/"]);
+    screen.keys(&["2001"]);
+    screen.hides("198.51.100.1");
+    screen.keys(&["Enter"]);
+    screen.shows("Bans 0 in force, 2 observed, /2001");
+    screen.keys(&["Escape"]);
+    screen.shows("198.51.100.1 ");
+    screen.keys(&["?"]);
+    screen.shows("back to the latest");
+    screen.keys(&["?", "p"]);
+    screen.shows("decides only  paused");
+    daemon.ban(&["198.51.100.4"]);
+    screen.keys(&["p"]);
+    screen.shows("198.51.100.4 ");
+
+    // A larger terminal has room for what lines look like; what strangers wrote in them is harmless.
+    screen.tmux(&["resize-window", "-t", "top", "-x", "160", "-y", "50"]);
+    screen.shows("Login rejected for \u{fffd}[<user> from <ip>");
+
+    daemon.kill();
+    screen.shows("no daemon answers at");
+    let mut daemon = Daemon::start(folder.path());
+    screen.hides("no daemon answers");
+    screen.shows("nobody is banned");
+    daemon.ban(&["198.51.100.5"]);
+    screen.shows("198.51.100.5 ");
+    screen.keys(&["q"]);
+    screen.has_ended();
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn a_terminal_is_given_back_after_a_signal() {
+    for signal in ["TERM", "HUP", "INT"] {
+        let folder = tempdir().unwrap();
+        let screen = Screen::open(folder.path(), "");
+        screen.shows("no daemon answers at");
+        let shell = screen.tmux(&["display", "-p", "-t", "top", "#{pane_pid}"]);
+        let shell = shell.trim();
+        let top = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+        assert!(Command::new("kill").args([&format!("-{signal}"), top.trim()]).status().unwrap().success());
+        screen.has_ended();
+    }
+}
+
+#[test]
+#[ignore = "needs tmux"]
+fn no_color_is_honoured() {
+    let colours = |environment: &str| {
+        let folder = tempdir().unwrap();
+        let mut daemon = Daemon::start(folder.path());
+        let screen = Screen::open(folder.path(), environment);
+        daemon.ban(&["198.51.100.1"]);
+        screen.shows("198.51.100.1 ");
+        screen.tmux(&["capture-pane", "-p", "-e", "-t", "top"]).matches("38;5;").count()
+    };
+    assert!(colours("") > 0);
+    assert!(colours("NO_COLOR=") > 0);
+    assert_eq!(colours("NO_COLOR=1"), 0);
+}
+
+#[test]
+fn without_a_terminal_it_says_what_needs_none() {
+    let output = Command::new(BANSTREAM).arg("top").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said, "error: this needs a terminal; `banstream status` does not\n");
+}
