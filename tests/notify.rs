@@ -62,9 +62,10 @@ impl Daemon {
 
     /// Lets it end as systemd would.
     fn stop(&mut self) {
-        let mut process = self.process.take().unwrap();
+        let process = self.process.as_mut().unwrap();
         kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
         assert!(until("the daemon ends", || process.try_wait().unwrap()).success());
+        self.process = None;
     }
 
     /// A failed login for each of these addresses, by a user of this name.
