@@ -16,6 +16,8 @@ use crate::model::Offender;
 pub(super) const LATEST: usize = 200;
 /// How many rates are kept: as many as the widest terminal has columns for.
 const KEPT: usize = 512;
+/// The columns in which a long line has to be read to its end; a wider terminal can be scrolled past it.
+const NARROW: usize = 60;
 /// From which part of its capacity on a set is said to be nearly full, in per cent.
 const NEARLY_FULL: u64 = 90;
 
@@ -48,7 +50,7 @@ pub(super) enum Mode {
     Why {
         who: Offender,
         lines: Vec<String>,
-        /// How many lines are above the upper edge.
+        /// How many rows are above the upper edge.
         above: usize,
     },
     /// The keys.
@@ -224,7 +226,8 @@ impl State {
                 }
             }
             Mode::Why { lines, above, .. } => {
-                let last = lines.len().saturating_sub(1);
+                let rows = lines.iter().map(|line| line.chars().count().div_ceil(NARROW).max(1));
+                let last = rows.sum::<usize>().saturating_sub(1);
                 match key.code {
                     KeyCode::Down | KeyCode::Char('j') => *above += 1,
                     KeyCode::Up | KeyCode::Char('k') => *above = above.saturating_sub(1),
@@ -478,15 +481,15 @@ pub(super) mod tests {
         state.explain(host(1), "x");
         assert_eq!(state.mode, Mode::Unban(host(1)));
         press(&mut state, &typed("n"));
-        state.explain(host(1), "a\nb\nc");
+        state.explain(host(1), &format!("a\nb\n{}", "c".repeat(2 * NARROW)));
         let above = |state: &State| match &state.mode {
             Mode::Why { above, .. } => Some(*above),
             _ => None,
         };
         press(&mut state, &[KeyCode::PageDown]);
-        assert_eq!(above(&state), Some(2), "no further than the last line");
+        assert_eq!(above(&state), Some(3), "no further than the last row of a line that is broken");
         press(&mut state, &typed("k"));
-        assert_eq!(above(&state), Some(1));
+        assert_eq!(above(&state), Some(2));
         press(&mut state, &[ESC]);
         assert_eq!(above(&state), None);
     }
