@@ -1,17 +1,21 @@
-//! How long it takes from a line on the ingest socket until its sender is in the kernel's set, and from the start of
-//! the daemon until it can ban: `cargo bench --bench latency`, as root.
+//! How long it takes from a line on the ingest socket until its sender is in the kernel's set, alone and under a flood
+//! of other offences, and from the start of the daemon until it can ban; and how long a million bans take, to make, to
+//! list, to find again after a restart, and to lift: `cargo bench --bench latency`, as root.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
 //! address is in the set, as often as it answers.
 
 #![allow(missing_docs)]
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use banstream::control::{Command, Pick, Target, client};
 use banstream::enforce::{Element, Firewall, Kernel, Settings};
 
 const BANS: usize = 1000;
@@ -26,14 +30,22 @@ path = "DIR/ingest.sock"
 path = "DIR/control.sock"
 [metrics]
 listen = ""
+[enforce]
+max-elements = 2000000
 [jail.sshd]
 maxretry = 1
+[jail.ftp]
+maxretry = 5
 "#;
+/// Offences a second of the flood, and how many addresses they come from.
+const FLOOD: usize = 50_000;
+const FLOODERS: usize = 20_000;
 
 fn main() {
     if std::env::var_os("IN_NAMESPACE").is_none() {
         let this = std::env::current_exe().expect("our own path");
-        let status = Command::new("unshare").arg("--net").arg(this).env("IN_NAMESPACE", "1").status();
+        let status =
+            process::Command::new("unshare").arg("--net").arg(this).env("IN_NAMESPACE", "1").status();
         assert!(status.expect("unshare, from util-linux, as root").success());
         return;
     }
@@ -43,27 +55,115 @@ fn main() {
     std::fs::write(&config, CONFIG.replace("DIR", &dir.display().to_string())).expect("a configuration");
 
     let begun = Instant::now();
-    let _daemon = start(&config);
+    let daemon = start(&config);
     let mut socket = connect(&dir.join("ingest.sock"));
     let mut kernel = Kernel::open(Settings::default()).expect("netlink, as root");
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 
-    let mut times: Vec<Duration> = (1..=BANS)
+    println!("{}", lone_bans(&mut socket, &mut kernel, "alone", 1));
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| send_flood(connect(&dir.join("ingest.sock")), &over));
+        std::thread::sleep(Duration::from_secs(1));
+        println!("{}", lone_bans(&mut socket, &mut kernel, "in the flood", 1 + BANS));
+        over.store(true, Ordering::Relaxed);
+        println!("the flood: {:.0} offences a second", flooding.join().expect("the flood is sent"));
+    });
+    a_million(daemon, socket, kernel, &config, &dir.join("control.sock"));
+}
+
+/// A million bans, what they take, and how long the daemon needs to know them again.
+fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Kernel, config: &Path, control: &Path) {
+    let begun = Instant::now();
+    let mut send = BufWriter::with_capacity(1 << 20, &mut socket);
+    for number in 0..1_000_000_u32 {
+        let address = Ipv4Addr::from_bits(0x0a00_0000 + number);
+        let message = format!("Failed password for root from {address} port 2 ssh2");
+        writeln!(send, "{{\"tag\":\"sshd[1]:\", \"message\":\" {message}\"}}").expect("the daemon listens");
+    }
+    drop(send);
+    ban(&mut socket, &mut kernel, 3 * BANS);
+    let ask = |command| client::send(control, &command).expect("the daemon answers").body;
+    let shown = |what: &str, begun: Instant, daemon: &Daemon| {
+        println!("a million bans: {what} {:.2} s, {} MB", begun.elapsed().as_secs_f64(), daemon.megabytes());
+    };
+    shown("added in", begun, &daemon);
+
+    let begun = Instant::now();
+    let listed = ask(Command::Bans(Pick::default())).matches("\"address\"").count();
+    shown(&format!("{listed} listed in"), begun, &daemon);
+
+    let begun = Instant::now();
+    daemon.stop();
+    let daemon = start(config);
+    connect(control);
+    ask(Command::Status);
+    shown("stopped and known again in", begun, &daemon);
+
+    let begun = Instant::now();
+    ask(Command::Unban(Target::All));
+    shown("lifted in", begun, &daemon);
+    while kernel.holds(&element("10.0.0.1")).unwrap_or(true)
+        || kernel.holds(&element("10.15.66.63")).unwrap_or(true)
+    {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    shown("gone from the kernel in", begun, &daemon);
+}
+
+/// How long the bans of lone lines take.
+fn lone_bans(socket: &mut UnixStream, kernel: &mut Kernel, how: &str, first: usize) -> String {
+    let mut times: Vec<Duration> = (first..first + BANS)
         .map(|number| {
             std::thread::sleep(Duration::from_millis(3));
-            ban(&mut socket, &mut kernel, number)
+            ban(socket, kernel, number)
         })
         .collect();
     times.sort_unstable();
     let at = |share: f64| {
         times.get((times.len() as f64 * share) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
     };
-    println!("from line to kernel, {BANS} lone lines: p50 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.99));
+    format!("from line to kernel, {BANS} lines {how}: p50 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.99))
+}
+
+/// Sends failed logins until it is over; how many a second. Every fifth of an address bans it.
+fn send_flood(mut socket: UnixStream, over: &AtomicBool) -> f64 {
+    const AT_ONCE: usize = FLOOD / 200;
+    let (begun, mut sent) = (Instant::now(), 0);
+    while !over.load(Ordering::Relaxed) {
+        let line = |number: usize| {
+            let who = number % FLOODERS;
+            let address = format!("203.{}.{}.1", who / 250, who % 250);
+            let message = format!("[root] FAIL LOGIN: Client \\\"{address}\\\"");
+            format!("{{\"tag\":\"vsftpd[{number}]:\", \"message\":\" {message}\"}}\n")
+        };
+        let lines: String = (sent..sent + AT_ONCE).map(line).collect();
+        socket.write_all(lines.as_bytes()).expect("the daemon listens");
+        sent += AT_ONCE;
+        let due = Duration::from_secs_f64(sent as f64 / FLOOD as f64);
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+    }
+    sent as f64 / begun.elapsed().as_secs_f64()
 }
 
 /// Ends the daemon whatever happens.
 struct Daemon(Child);
+
+impl Daemon {
+    /// Its memory.
+    fn megabytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let (_, size) = status.split_once("VmRSS:").expect("proc(5)");
+        size.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("kilobytes") / 1000
+    }
+
+    /// Has it end as a service manager does.
+    fn stop(&mut self) {
+        let asked = process::Command::new("kill").arg(self.0.id().to_string()).status();
+        assert!(asked.expect("kill").success() && self.0.wait().expect("it ends").success());
+    }
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -73,13 +173,13 @@ impl Drop for Daemon {
 }
 
 fn start(config: &Path) -> Daemon {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_banstream"));
+    let mut command = process::Command::new(env!("CARGO_BIN_EXE_banstream"));
     command.arg("run").arg("--config").arg(config).stderr(Stdio::null());
     Daemon(command.spawn().expect("the daemon"))
 }
 
 fn connect(path: &Path) -> UnixStream {
-    let given_up = Instant::now() + Duration::from_secs(10);
+    let given_up = Instant::now() + Duration::from_secs(60);
     loop {
         match UnixStream::connect(path) {
             Ok(socket) => return socket,
@@ -94,13 +194,17 @@ fn ban(socket: &mut UnixStream, kernel: &mut Kernel, number: usize) -> Duration 
     // As rsyslog's template renders it, but without a time, which then is that of arrival.
     let message = format!("Failed password for root from {address} port 2 ssh2");
     let line = format!("{{\"tag\":\"sshd[{number}]:\", \"message\":\" {message}\"}}\n");
-    let element = Element { offender: address.parse().expect("an address"), port: None };
+    let element = element(&address);
     let sent = Instant::now();
     socket.write_all(line.as_bytes()).expect("the daemon listens");
     while !kernel.holds(&element).unwrap_or(false) {
-        assert!(sent.elapsed() < Duration::from_secs(10), "{address} was never banned");
+        assert!(sent.elapsed() < Duration::from_secs(60), "{address} was never banned");
         // There may be but two cores, and the daemon wants one.
         std::thread::yield_now();
     }
     sent.elapsed()
+}
+
+fn element(address: &str) -> Element {
+    Element { offender: address.parse().expect("an address"), port: None }
 }
