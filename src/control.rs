@@ -9,6 +9,7 @@ pub mod client;
 pub mod server;
 mod why;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use why::{BanWhy, HeldWhy, Hole, JailWhy, LineWhy, Why};
@@ -102,11 +103,11 @@ pub enum Reply {
 }
 
 /// How the daemon is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
-    /// Since when it runs, as RFC 3339 writes it ([`rfc3339`]).
+    /// Since when it runs, as RFC 3339 writes it.
     pub started: String,
     /// For how many seconds it has been running.
     pub uptime: u64,
@@ -144,7 +145,7 @@ pub struct Status {
 }
 
 /// How one jail is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct JailStatus {
     /// Its name.
@@ -172,7 +173,7 @@ pub struct JailStatus {
 }
 
 /// What one grammar has found since the start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct GrammarStatus {
     /// Its name.
     pub name: String,
@@ -183,7 +184,7 @@ pub struct GrammarStatus {
 }
 
 /// How one source is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
@@ -204,7 +205,7 @@ pub struct SourceStatus {
 }
 
 /// What one local user forged since the start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct ForgedStatus {
     /// The grammar that would have read it.
     pub grammar: String,
@@ -215,7 +216,7 @@ pub struct ForgedStatus {
 }
 
 /// What no rule of one grammar knows, since the start or the last reload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct UnmatchedStatus {
     /// The grammar.
     pub grammar: String,
@@ -226,7 +227,7 @@ pub struct UnmatchedStatus {
 }
 
 /// Lines that look alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct TemplateStatus {
     /// How many.
     pub lines: u64,
@@ -237,7 +238,7 @@ pub struct TemplateStatus {
 }
 
 /// Whether a source reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
     /// It does.
@@ -247,7 +248,7 @@ pub enum SourceState {
 }
 
 /// How enforcement is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct EnforcementStatus {
     /// `kernel`, or `none` where all bans are only observed.
     pub mode: String,
@@ -264,7 +265,7 @@ pub struct EnforcementStatus {
 }
 
 /// How full one of the kernel's sets is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct SetStatus {
     /// Its name.
     pub name: String,
@@ -275,7 +276,7 @@ pub struct SetStatus {
 }
 
 /// How the ledger is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct LedgerStatus {
     /// Its directory; `None` where there is to be no ledger.
     pub path: Option<String>,
@@ -292,7 +293,7 @@ pub struct LedgerStatus {
 }
 
 /// How it goes with telling one receiver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct ReceiverStatus {
     /// Its name.
     pub name: String,
@@ -307,7 +308,7 @@ pub struct ReceiverStatus {
 }
 
 /// A ban as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct BanLine {
     /// Whom.
     pub address: Offender,
@@ -351,7 +352,7 @@ impl BanLine {
 }
 
 /// An allowance as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct AllowLine {
     /// Whom it protects.
     pub address: Offender,

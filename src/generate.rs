@@ -1,9 +1,12 @@
-//! What a package carries besides the program: a manual page for each command, and completions for shells.
+//! What a package carries besides the program: a manual page for each command, completions for shells, and what
+//! `--json` prints.
 //!
-//! It stands apart because only who makes a package runs it. Everything comes from the command line's own
-//! definition; completions ask the program itself at every keystroke, so they know who is banned just now.
+//! It stands apart because only who makes a package runs it. Everything comes from the program's own
+//! definitions; completions ask the program itself at every keystroke, so they know who is banned just now.
 //!
 //! It does not know where a distribution puts these files.
+
+mod json;
 
 use std::fs::{File, create_dir_all};
 use std::io::{self, Write};
@@ -17,7 +20,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::cli::Cli;
 
-/// Writes `man/*.1` and `completions/SHELL` into the folder, for bash, zsh and fish.
+/// Writes `man/*.1`, `completions/SHELL` for bash, zsh and fish, and `json.md` into the folder.
 ///
 /// # Errors
 ///
@@ -27,6 +30,7 @@ pub fn write(directory: &Path) -> anyhow::Result<()> {
     command.build();
     pages(&command, &directory.join("man"), env!("CARGO_PKG_NAME"))
         .and_then(|()| completions(&directory.join("completions")))
+        .and_then(|()| std::fs::write(directory.join("json.md"), json::document()))
         .with_context(|| format!("cannot write below `{}`", directory.display()))
 }
 

@@ -15,6 +15,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Written;
@@ -26,6 +27,8 @@ use crate::model::{Entry, GrammarId, Timestamp};
 use crate::source::{Batch, stdin};
 use crate::terminal::plain;
 
+pub(crate) use compare::Difference;
+pub(crate) use replay::{Decided, Summary};
 pub use replay::{Logs, Replay};
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
@@ -96,19 +99,26 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// What `explain` says of a line.
-#[derive(Default, Serialize)]
-struct Explanation<'a> {
+#[derive(Default, JsonSchema, Serialize)]
+pub(crate) struct Explanation<'a> {
+    /// Its number, from 1 on.
     line: u64,
+    /// Whether it tells of an offence.
     #[serde(rename = "match")]
     matches: bool,
+    /// Whose offence it is.
     ip: Option<String>,
+    /// The grammar that reads the program's lines.
     grammar: Option<&'a str>,
+    /// What the offence is called.
     offence: Option<&'a str>,
+    /// The user name in it.
     user: Option<String>,
     /// From where somebody logged in, which is no offence.
     login: Option<String>,
-    /// The line of the grammar's file where the rule stands, and that line.
+    /// The line of the grammar's file where the rule stands.
     rule: Option<u32>,
+    /// That line.
     written: Option<&'a str>,
     /// What the rule's holes held: names or kinds, byte offsets in the message, and text.
     holes: Vec<Hole>,
@@ -123,21 +133,30 @@ struct Explanation<'a> {
 }
 
 /// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Nearest<'a> {
+    /// The line of the grammar's file where it stands.
     rule: u32,
+    /// That line.
     written: &'a str,
+    /// Where in the message it stops, in bytes.
     stopped: usize,
+    /// What it wants there.
     expected: Vec<String>,
 }
 
 /// A condition that does not hold, as `explain` says it.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Condition<'a> {
+    /// The offence that it would be.
     offence: &'a str,
+    /// The line of the grammar's file where it stands.
     rule: u32,
+    /// That line.
     written: &'a str,
+    /// The hole that speaks against it.
     hole: &'a str,
+    /// What that held.
     holds: Option<String>,
 }
 

@@ -8,12 +8,14 @@
 mod html;
 mod text;
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, ZonedDateTime};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 pub use html::html;
@@ -49,8 +51,18 @@ impl Serialize for Moment {
     }
 }
 
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
+    }
+}
+
 /// What happened in a time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Report {
     /// Whose report this is: the host's name.
     pub host: String,
@@ -81,7 +93,7 @@ pub struct Report {
 }
 
 /// All in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Totals {
     /// Bans decided.
     pub bans: u64,
@@ -104,7 +116,7 @@ pub struct Totals {
 }
 
 /// One part of the timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Step {
     /// When it begins.
     pub since: Moment,
@@ -118,7 +130,7 @@ pub struct Step {
 }
 
 /// What a jail did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct JailSum {
     /// Its name.
     pub name: String,
@@ -131,7 +143,7 @@ pub struct JailSum {
 }
 
 /// What a rule found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct RuleSum {
     /// Its grammar.
     pub grammar: String,
@@ -144,7 +156,7 @@ pub struct RuleSum {
 }
 
 /// What an offender did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct OffenderSum {
     /// Who.
     pub address: Offender,
@@ -163,7 +175,7 @@ pub struct OffenderSum {
 }
 
 /// A line of evidence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct LineSum {
     /// When.
     pub time: Moment,
@@ -174,7 +186,7 @@ pub struct LineSum {
 }
 
 /// What came from a network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct NetworkSum {
     /// The network.
     pub network: Offender,
@@ -185,7 +197,7 @@ pub struct NetworkSum {
 }
 
 /// A ban that was lifted before its time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Lifted {
     /// Whose.
     pub address: Offender,

@@ -1,6 +1,6 @@
 //! `top`: what the daemon does, live in the terminal.
 //!
-//! It stands apart from the commands that ask once and print. What is known ([`state`]) and how it looks ([`view`])
+//! It stands apart from the commands that ask once and print. What is known (`state`) and how it looks (`view`)
 //! are pure; here is the loop that asks the daemon, hears keys and signals, and gives the terminal back.
 //!
 //! It knows nothing but what the control socket says, and asks at most once a second: the daemon has other things to do.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BanLine, rfc3339};
@@ -18,7 +19,7 @@ use crate::model::{Mode, Offender, Timestamp};
 use crate::terminal::plain;
 
 /// Why an address is banned, or why not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Why {
     /// What was asked for.
     pub address: Offender,
@@ -40,7 +41,7 @@ pub struct Why {
 }
 
 /// A ban, and how its length came about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct BanWhy {
     /// The ban.
     #[serde(flatten)]
@@ -52,7 +53,7 @@ pub struct BanWhy {
 }
 
 /// What one jail has against an offender.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct JailWhy {
     /// The jail.
     pub name: String,
@@ -75,7 +76,7 @@ pub struct JailWhy {
 }
 
 /// A line that was counted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct LineWhy {
     /// When, as RFC 3339 writes it.
     pub time: String,
@@ -94,7 +95,7 @@ pub struct LineWhy {
 }
 
 /// A hole of a rule and what it held in a message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Hole {
     /// What the rule calls it.
     pub name: Option<String>,
@@ -109,7 +110,7 @@ pub struct Hole {
 }
 
 /// An element as the kernel holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct HeldWhy {
     /// The name of the set.
     pub set: String,

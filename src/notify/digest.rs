@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::{Receiver, Topic};
@@ -46,14 +47,17 @@ impl Event {
 const LONGEST: usize = 240;
 
 /// What has happened and not been told yet.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
 pub struct Digest {
+    /// Bans that are carried out.
     bans: Group<BanLine>,
     /// Bans that are not carried out.
     observed: Group<BanLine>,
     /// Ends of those that are.
     unbans: Group<UnbanLine>,
+    /// What keeps bans from being enforced.
     troubles: Group<Note>,
+    /// What was put right in the kernel.
     repairs: Group<Note>,
     /// Messages to whoever makes the digest that were lost on the way, with news in them.
     missed: u64,
@@ -66,11 +70,14 @@ pub struct Digest {
 }
 
 /// News of one kind.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 struct Group<T> {
+    /// How many.
     total: u64,
+    /// How many of each jail.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     jails: BTreeMap<Arc<str>, u64>,
+    /// The first of them.
     listed: Vec<T>,
 }
 
@@ -80,16 +87,21 @@ impl<T> Default for Group<T> {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 struct UnbanLine {
+    /// Whom.
     address: Offender,
+    /// Whose ban it was.
     jail: Arc<str>,
+    /// Why it ended: `expired`, `lifted` or `widened`.
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 struct Note {
+    /// When.
     at: String,
+    /// What.
     what: String,
 }
 
@@ -253,11 +265,15 @@ pub fn host(name: &str) -> String {
 }
 
 /// A digest, addressed and worded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct Message {
+    /// The receiver's name.
     receiver: Arc<str>,
+    /// The daemon's version.
     version: &'static str,
+    /// This host's name.
     host: String,
+    /// When the message was made.
     at: String,
     /// One short line of text, made of numbers and of names that are checked.
     pub subject: String,

@@ -7,22 +7,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::model::{Ban, Offender, Span, Timestamp};
 
 /// An offender whom the two do not treat alike: the configuration that is in force (here) and the other (there).
-#[derive(Debug, Serialize)]
-pub(super) struct Difference {
+#[derive(Debug, JsonSchema, Serialize)]
+pub(crate) struct Difference {
+    /// Who.
     address: Offender,
     /// In what; at least one.
     pub(super) changes: Vec<Change>,
+    /// What the one in force comes to.
     here: Option<Sentence>,
+    /// What the other comes to.
     there: Option<Sentence>,
 }
 
 /// What the other configuration does otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Change {
     OnlyHere,
@@ -36,12 +40,15 @@ pub(super) enum Change {
 }
 
 /// All the bans of one offender, taken together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 struct Sentence {
+    /// When the first begins.
     #[serde(serialize_with = "instant")]
+    #[schemars(with = "String")]
     since: Timestamp,
     /// For how many seconds, without the times between bans; for good if `None`.
     #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[schemars(with = "Option<u64>")]
     lasts: Option<Span>,
     /// When the last ban ends, as far as it does.
     #[serde(skip)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::compare::{Change, compare};
@@ -60,8 +61,9 @@ pub struct Replay<'l> {
 }
 
 /// A ban as `replay` prints it.
-#[derive(Serialize)]
-struct Decided {
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Decided {
+    /// When it was decided, by the log's clock.
     time: String,
     #[serde(flatten)]
     ban: BanLine,
@@ -70,16 +72,21 @@ struct Decided {
 }
 
 /// What a replay came to.
-#[derive(Serialize)]
-struct Summary {
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Summary {
+    /// Lines read.
     lines: u64,
+    /// Their bytes.
     bytes: u64,
     /// Lines of programs that no grammar reads.
     foreign: u64,
+    /// Lines that no message could be read from.
     malformed: u64,
     /// By grammar and offence.
     offences: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Bans decided.
     bans: u64,
+    /// How many offenders were banned.
     offenders: u64,
     /// Of these, those from where somebody also logged in.
     logged_in: u64,
@@ -89,10 +96,13 @@ struct Summary {
 }
 
 /// What another configuration comes to.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Other {
+    /// Bans that it decides.
     bans: u64,
+    /// How many offenders it bans.
     offenders: u64,
+    /// Of these, those from where somebody also logged in.
     logged_in: u64,
     /// Offenders whom it does not treat alike, by in what.
     changes: BTreeMap<Change, u64>,

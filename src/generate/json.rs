@@ -1,0 +1,132 @@
+//! What `--json` prints, as tables for people: made of the very types that are printed, and of their comments.
+//!
+//! It stands apart because it knows about schemas and nothing about commands.
+
+use std::fmt::Write;
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema};
+use serde_json::Value;
+
+use crate::control::{AllowLine, BanLine, Status, Why};
+use crate::doctor::Finding;
+use crate::notify::Message;
+use crate::offline::{Decided, Difference, Explanation, Summary};
+use crate::report::Report;
+
+const HEAD: &str = "\
+# What `--json` prints
+
+Keys stay what they are from version to version, and new ones may come: ignore what you do not know. Instants are written
+as RFC 3339 does, addresses and prefixes as `192.0.2.1` and `2001:db8::/64`. `[]` stands for each element of an array, `*`
+for each key of an object; what may be `null` has a `?`. The control socket answers with the same:
+`curl --unix-socket /run/banstream/control.sock http://localhost/status`.
+
+`ban`, `unban`, `allow` with an address and `reload` print `{\"changed\": N}`, how many bans or allowances came, changed or went.
+What the daemon refuses is `{\"error\": \"...\"}`, with exit status 1.
+
+This file is made by `banstream generate`, of what the program itself goes by.
+";
+
+/// The whole document, in Markdown.
+pub(super) fn document() -> String {
+    let mut text = HEAD.to_owned();
+    section::<Status>(&mut text, "status", "An object.");
+    section::<Vec<BanLine>>(&mut text, "bans", "An array.");
+    section::<Why>(&mut text, "why", "An object.");
+    section::<Vec<AllowLine>>(&mut text, "allow", "Without an address: an array.");
+    section::<Vec<Finding>>(&mut text, "doctor", "An array.");
+    section::<Report>(&mut text, "report", "An object.");
+    section::<Explanation<'_>>(&mut text, "explain", "A line for each line that is read: an object.");
+    section::<Decided>(&mut text, "replay", "A line for each ban: an object. The last line is as below.");
+    section::<Difference>(
+        &mut text,
+        "replay --against",
+        "A line for each offender who is not treated alike.",
+    );
+    section::<Summary>(&mut text, "replay, the last line", "The only key is `summary`; in it:");
+    section::<Message>(&mut text, "What receivers are told", "The JSON of `[notify]`: an object.");
+    text
+}
+
+/// A heading, and a row for each key.
+fn section<T: JsonSchema>(text: &mut String, heading: &str, form: &str) {
+    let settings = SchemaSettings::default().with(|settings| settings.inline_subschemas = true);
+    let schema: Schema = settings.into_generator().into_root_schema_for::<T>();
+    // Nothing fails to be written to a `String`.
+    let _ = write!(text, "\n## {heading}\n\n{form}\n\n| key | type | meaning |\n|---|---|---|\n");
+    rows(schema.as_value(), "", text);
+}
+
+/// The rows of what lies in a value, `path` being where that is.
+fn rows(schema: &Value, path: &str, text: &mut String) {
+    let schema = some(schema);
+    if let Some(items) = schema.get("items") {
+        return rows(items, &format!("{path}[]"), text);
+    }
+    if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
+        return rows(values, &format!("{path}.*"), text);
+    }
+    for (key, value) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let meaning = value.get("description").and_then(Value::as_str).unwrap_or_default();
+        let meaning = meaning.replace('\n', " ").replace("`None`", "`null`");
+        let _ = writeln!(text, "| `{path}` | {} | {meaning} |", kind(value));
+        rows(value, &path, text);
+    }
+}
+
+/// What an optional value is when it is there.
+fn some(schema: &Value) -> &Value {
+    let choices = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    choices.into_iter().find(|choice| !is_null(choice)).unwrap_or(schema)
+}
+
+fn is_null(schema: &Value) -> bool {
+    schema.get("type").is_some_and(|kind| kind == "null")
+}
+
+/// The type of a value, for people.
+fn kind(schema: &Value) -> String {
+    let inner = some(schema);
+    let types: Vec<&str> = match inner.get("type") {
+        Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
+        Some(one) => one.as_str().into_iter().collect(),
+        None => Vec::new(),
+    };
+    let words = |value: &Value| {
+        value
+            .as_array()
+            .map(|words| words.iter().map(|word| format!("`{}`", word.as_str().unwrap_or("null"))).collect())
+    };
+    let variants = |value: &Value| -> Option<Vec<String>> {
+        value.as_array()?.iter().map(|one| Some(format!("`{}`", one.get("const")?.as_str()?))).collect()
+    };
+    let one_of: Option<Vec<String>> =
+        inner.get("enum").and_then(words).or_else(|| inner.get("oneOf").and_then(variants));
+    let name = match one_of {
+        Some(words) => words.join(" "),
+        None => types.iter().find(|kind| **kind != "null").copied().unwrap_or("any").to_owned(),
+    };
+    let optional = types.contains(&"null") || !std::ptr::eq(inner, schema);
+    if optional { format!("{name}?") } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_that_of_this_version() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/json.md");
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(kept == document(), "make it anew: `banstream generate target/generated`, and copy json.md");
+    }
+
+    #[test]
+    fn every_key_has_a_meaning() {
+        let document = document();
+        let without: Vec<&str> = document.lines().filter(|line| line.ends_with("|  |")).collect();
+        assert!(without.is_empty(), "{without:#?}");
+    }
+}
