@@ -409,6 +409,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
         write_trace(transaction, trace, page)?;
     }
     history::count(transaction, page)?;
+    let wide = Decision::wide(&page.decisions);
     for decision in &page.decisions {
         match decision {
             Decision::Ban(ban) => {
@@ -416,8 +417,10 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
                 history::begin(transaction, ban)?;
             }
             Decision::Unban(ban) => {
-                history::end(transaction, ban, &page.decisions, now)?;
-                match ban.widened(&page.decisions) {
+                let wide = ban.widened(&wide);
+                let ending = if wide.is_some() { Ending::Widened } else { Ending::Lifted };
+                history::end(transaction, ban, ending, now)?;
+                match wide {
                     // It is over, and the next one counts it.
                     Some(wide) => write_ban(transaction, &Ban { until: Some(wide.since), ..ban.clone() })?,
                     None => {

@@ -489,13 +489,10 @@ pub struct Ban {
 }
 
 impl Ban {
-    /// The ban of a prefix that takes the place of this one by what was decided together, if one does.
-    pub fn widened<'d>(&self, together: &'d [Decision]) -> Option<&'d Ban> {
-        together.iter().find_map(|decision| match decision {
-            Decision::Ban(ban) if ban.kind == Kind::Wide => Some(ban)
-                .filter(|wide| wide.offender != self.offender && wide.offender.contains(self.offender)),
-            _ => None,
-        })
+    /// Which of these [bans of prefixes](Decision::wide) takes the place of this one, if one does.
+    pub fn widened<'d>(&self, wide: &[&'d Ban]) -> Option<&'d Ban> {
+        let takes = |wide: &&&Ban| wide.offender != self.offender && wide.offender.contains(self.offender);
+        wide.iter().find(takes).copied()
     }
 }
 
@@ -547,6 +544,15 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The bans of prefixes among what was decided together.
+    pub fn wide(together: &[Decision]) -> Vec<&Ban> {
+        let wide = together.iter().filter_map(|decision| match decision {
+            Self::Ban(ban) if ban.kind == Kind::Wide => Some(ban),
+            _ => None,
+        });
+        wide.collect()
+    }
+
     /// The ban that it is about.
     pub fn ban(&self) -> &Ban {
         match self {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use super::{FILE, LedgerError, PATIENCE, Page, VERSION, allowance, kind, mode, offender, open_unlocked};
 use crate::config::Retention;
 use crate::detect::Left;
-use crate::model::{Allowance, Ban, Decision, Kind, Mode, Offender, Timestamp};
+use crate::model::{Allowance, Ban, Kind, Mode, Offender, Timestamp};
 
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +112,8 @@ pub struct History {
 }
 
 const HOUR: i64 = 3_600_000_000;
+/// [`Ending::Widened`], as the ledger has it.
+const WIDENED: &str = "widened";
 
 impl History {
     /// Opens the ledger in `directory`.
@@ -264,14 +266,17 @@ pub(super) fn begin(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), Ledg
     Ok(())
 }
 
-/// Notes that a ban was taken back, and whether for one among what was decided together.
+/// Notes that a ban was taken back, and how.
 pub(super) fn end(
     transaction: &Transaction<'_>,
     ban: &Ban,
-    together: &[Decision],
+    ending: Ending,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    let ending = if ban.widened(together).is_some() { "widened" } else { "lifted" };
+    let ending = match ending {
+        Ending::Lifted => "lifted",
+        Ending::Widened => WIDENED,
+    };
     let sql = "UPDATE history SET ended = ?1, ending = ?2 WHERE since = ?3 AND offender = ?4 AND jail = ?5";
     let (since, offender) = (ban.since.as_micros(), ban.offender.to_string());
     transaction.prepare_cached(sql)?.execute(params![
@@ -300,7 +305,7 @@ pub(super) fn prune(transaction: &Transaction<'_>, rows: u32, before: i64) -> ru
 
 fn past(row: &Row<'_>) -> rusqlite::Result<Past> {
     let ending =
-        if row.get_ref(9)?.as_str_or_null()? == Some("widened") { Ending::Widened } else { Ending::Lifted };
+        if row.get_ref(9)?.as_str_or_null()? == Some(WIDENED) { Ending::Widened } else { Ending::Lifted };
     Ok(Past {
         offender: offender(row, 0)?,
         jail: row.get(1)?,

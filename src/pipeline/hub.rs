@@ -250,10 +250,11 @@ impl Hub {
 
     /// Counts, logs and tells decisions.
     fn record(&mut self, decisions: &[Decision]) {
+        let wide = Decision::wide(decisions);
         let event = |decision: &Decision| match decision {
             Decision::Ban(ban) => Event::Banned(ban.clone()),
             Decision::Unban(ban) => {
-                Event::Unbanned(ban.clone(), if ban.widened(decisions).is_some() { WIDENED } else { LIFTED })
+                Event::Unbanned(ban.clone(), if ban.widened(&wide).is_some() { WIDENED } else { LIFTED })
             }
         };
         self.herald.tell(|| decisions.iter().map(event).collect());
@@ -273,7 +274,7 @@ impl Hub {
                     }
                 }
                 Decision::Unban(ban) => {
-                    let wide = ban.widened(decisions);
+                    let wide = ban.widened(&wide);
                     let reason = if wide.is_some() { WIDENED } else { LIFTED };
                     self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
