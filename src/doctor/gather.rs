@@ -107,6 +107,10 @@ fn probe(kernel: &mut Kernel, set: Set) -> Result<bool, String> {
 
 /// The modules for sets, and for rules by the variant of iptables, that are neither loaded nor on disk.
 fn missing_modules(enforce: &config::Enforce) -> Vec<&'static str> {
+    // Where no kernel has modules on disk they are built in, or those of a container's host: nothing is known of them.
+    if !Path::new("/lib/modules").is_dir() {
+        return Vec::new();
+    }
     let mut wanted = vec!["ip_set", "ip_set_hash_net", "ip_set_hash_netport", "ip_set_list_set", "xt_set"];
     let version = output(&enforce.iptables, &["-V"]).unwrap_or_default();
     if version.contains("nf_tables") {
