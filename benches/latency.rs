@@ -91,7 +91,8 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Kernel, con
     shown("added in", begun, &daemon);
 
     let begun = Instant::now();
-    let listed = ask(Command::Bans(Pick::default())).matches("\"address\"").count();
+    let count = || ask(Command::Bans(Pick::default())).matches("\"address\"").count();
+    let listed = count();
     shown(&format!("{listed} listed in"), begun, &daemon);
 
     let begun = Instant::now();
@@ -100,6 +101,7 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Kernel, con
     connect(control);
     ask(Command::Status);
     shown("stopped and known again in", begun, &daemon);
+    assert_eq!(count(), listed, "some were lost");
 
     let begun = Instant::now();
     ask(Command::Unban(Target::All));

@@ -101,6 +101,22 @@ impl Book {
         if page.is_empty() && receipt.is_none() {
             return false;
         }
+        self.hand_over(page, receipt);
+        false
+    }
+
+    /// Whether a page that says all is still owed when the end has come, however much waits: without it the ledger
+    /// would lack what was left out, and nobody would know.
+    pub(super) fn owes_whole(&self) -> bool {
+        self.has_gap || self.shared.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Hands over that page.
+    pub(super) fn close(&mut self, whole: Page) {
+        self.hand_over(whole, None);
+    }
+
+    fn hand_over(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
         self.count += 1;
         let (number, since) = (self.count, Instant::now());
         let is_waited_for = receipt.is_some();
@@ -115,7 +131,6 @@ impl Book {
         if self.shared.hangs.load(Ordering::Relaxed) {
             self.shared.give(|_| true);
         }
-        false
     }
 
     /// Gives the receipts that have waited for too long at `now`, and until something is written those to come at once,
@@ -369,6 +384,12 @@ mod tests {
         shared.waiting.store(0, Ordering::Relaxed);
         assert!(book.wants_whole() && !book.wants_whole());
         assert!(!book.write(page(), None) && sent() == 1);
+        assert!(!book.owes_whole());
+
+        shared.waiting.store(MOST + 1, Ordering::Relaxed);
+        assert!(book.write(page(), None) && book.owes_whole(), "at the end it does not wait for room");
+        book.close(page());
+        assert_eq!(sent(), 1);
     }
 
     #[test]

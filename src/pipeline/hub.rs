@@ -149,8 +149,12 @@ impl Hub {
                     self.settle();
                 }
                 Input::Tick => self.tick(inbox.len()),
-                Input::Stop => return,
+                Input::Stop => break,
             }
+        }
+        if self.book.owes_whole() {
+            let page = self.whole();
+            self.book.close(page);
         }
     }
 
