@@ -58,9 +58,11 @@ fn among(bencher: Bencher<'_, '_>, others: usize) {
     bencher.counter(ItemsCount::new(messages.len())).bench_local(|| {
         let entry = |message| Entry {
             time: Timestamp::from_secs(0),
+            host: b"",
             program: b"sshd",
             pid: 1,
             message,
+            cut: false,
             times: 1,
             witness: Witness::default(),
         };

@@ -119,12 +119,16 @@ impl fmt::Display for Span {
 pub struct Entry<'a> {
     /// When the transport (journald, rsyslog) says that it was written; never parsed from the message.
     pub time: Timestamp,
+    /// The host that wrote it, as the transport names it; empty where the log does not say.
+    pub host: &'a [u8],
     /// The program it claims to come from (`sshd`), without path, process id or colon; may be empty.
     pub program: &'a [u8],
     /// The process that wrote it; 0 where the log does not say.
     pub pid: u32,
     /// The text, without header, leading space or line end.
     pub message: &'a [u8],
+    /// Whether its end may be missing, because a transport has cut it.
+    pub cut: bool,
     /// How often it was said, 1 or more: syslog daemons write `message repeated 5 times: [ ... ]`.
     pub times: u32,
     /// Who vouches for it.

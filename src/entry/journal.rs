@@ -71,9 +71,11 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
     }
     Some(Entry {
         time,
+        host: b"",
         program: program(identifier.or(witness.comm).unwrap_or(unnamed)),
         pid: pid.or(claimed_pid).unwrap_or(0),
         message: text.unwrap_or(b""),
+        cut: false,
         times: 1,
         witness,
     })

@@ -45,9 +45,11 @@ pub(super) fn decode<'a>(
     let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
     Ok(Entry {
         time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
+        host: b"",
         program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(text(fields.message).unwrap_or(b"")),
+        cut: false,
         times: 1,
         witness: Witness {
             uid: text(fields.uid).and_then(number),

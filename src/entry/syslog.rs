@@ -50,7 +50,16 @@ pub(super) fn decode<'a>(
 pub(super) fn bare<'a>(line: &'a [u8], unnamed: &'a [u8], now: Timestamp) -> Entry<'a> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let message = line.strip_suffix(b"\r").unwrap_or(line);
-    Entry { time: now, program: unnamed, pid: 0, message, times: 1, witness: Witness::default() }
+    Entry {
+        time: now,
+        host: b"",
+        program: unnamed,
+        pid: 0,
+        message,
+        cut: false,
+        times: 1,
+        witness: Witness::default(),
+    }
 }
 
 /// What stands before a message, and the message.

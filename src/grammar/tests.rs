@@ -518,7 +518,16 @@ fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
     let outcome = |uid| {
         let witness = Witness { uid, ..Witness::default() };
         let time = crate::model::Timestamp::default();
-        let entry = Entry { time, program: b"p", pid: 1, message: message.as_bytes(), times: 1, witness };
+        let entry = Entry {
+            time,
+            host: b"",
+            program: b"p",
+            pid: 1,
+            message: message.as_bytes(),
+            cut: false,
+            times: 1,
+            witness,
+        };
         match grammars.find(&entry) {
             Outcome::Foreign | Outcome::Harmless(_) => "nothing",
             Outcome::Forged(..) => "forged",
