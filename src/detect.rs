@@ -39,7 +39,7 @@ use recent::Recent;
 use session::Sessions;
 use widen::Neighbours;
 pub use widen::Widen;
-use window::Windows;
+use window::{Size, Windows};
 
 pub use session::Session;
 pub use trace::{Left, Trace};
@@ -57,6 +57,8 @@ pub struct Jail {
     pub max_retry: NonZeroU8,
     /// Within how long; more than zero.
     pub find_time: Span,
+    /// Whether offences with the same [value](Offence::value) count as one, at the time of the last.
+    pub distinct: bool,
     /// How long the first ban lasts; for ever if `None`.
     pub ban_time: Option<Span>,
     /// The ports that a ban shuts, in order; all where empty.
@@ -256,13 +258,13 @@ impl Detector {
             .jails
             .iter()
             .map(|jail| {
-                let (full, span) = (jail.max_retry.get(), jail.find_time);
+                let size = Size { full: jail.max_retry.get(), span: jail.find_time, distinct: jail.distinct };
                 let known = before
                     .iter_mut()
                     .find(|cell| cell.as_ref().is_some_and(|cell| cell.jail.name == jail.name));
                 let (windows, sessions) = match known.and_then(Option::take) {
-                    Some(cell) => (cell.windows.resized(full, span, limit), cell.sessions),
-                    None => (Windows::new(full, span, limit), Sessions::new(span)),
+                    Some(cell) => (cell.windows.resized(size, limit), cell.sessions),
+                    None => (Windows::new(size, limit), Sessions::new(jail.find_time)),
                 };
                 let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, List::Ignored)));
                 Cell { jail: jail.clone(), allow, windows, sessions }
@@ -334,15 +336,16 @@ impl Detector {
         }
         let (is_new, session) = cell.sessions.hear(offence, offender);
         let mut left = Left::Nothing;
+        let value = if cell.jail.distinct { offence.value } else { 0 };
         if is_new {
-            let (standing, evicted) = cell.windows.count(offender, offence.time);
+            let (standing, evicted) = cell.windows.count(offender, offence.time, value);
             left = if standing >= cell.jail.max_retry.get() { Left::Filled(standing) } else { Left::Counted };
             seen.counted += 1;
             seen.forgotten += u64::from(evicted);
         } else {
             seen.repeated += 1;
         }
-        let Offence { time, grammar, heading: HeadingId(heading), pid, .. } = *offence;
+        let Offence { time, grammar, heading: HeadingId(heading), pid, host, .. } = *offence;
         let (nth, jail) = (seen.observed, Arc::clone(&cell.jail.name));
         seen.traces.push(Trace {
             nth,
@@ -352,6 +355,8 @@ impl Detector {
             grammar,
             heading,
             pid,
+            host,
+            value,
             left,
             session: Some(session),
         });
@@ -363,11 +368,11 @@ impl Detector {
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.jail.name == trace.jail) else { return };
         match trace.left {
             Left::Nothing => {}
-            Left::Counted => drop(cell.windows.count(trace.offender, trace.time)),
+            Left::Counted => drop(cell.windows.count(trace.offender, trace.time, trace.value)),
             Left::Filled(_) => cell.windows.forget(trace.offender),
         }
         if let Some(session) = trace.session {
-            cell.sessions.recall(trace.offender, trace.pid, trace.grammar, session);
+            cell.sessions.recall(trace, session);
         }
         self.make_room(&mut Seen::default());
     }
@@ -375,7 +380,7 @@ impl Detector {
     /// Traces that [`recall`](Self::recall) would bring all counts about from.
     pub fn traces(&self) -> impl Iterator<Item = Trace> {
         self.cells.iter().flat_map(|cell| {
-            let trace = |offender, time, left| Trace {
+            let trace = |offender, time, value, left| Trace {
                 nth: 0,
                 jail: Arc::clone(&cell.jail.name),
                 offender,
@@ -383,17 +388,20 @@ impl Detector {
                 grammar: GrammarId(u16::MAX),
                 heading: u16::MAX,
                 pid: 0,
+                host: 0,
+                value,
                 left,
                 session: None,
             };
             let windows = cell.windows.iter().flat_map(move |(offender, times)| {
-                times.map(move |time| trace(offender, time, Left::Counted))
+                times.map(move |(time, value)| trace(offender, time, value, Left::Counted))
             });
-            let sessions = cell.sessions.iter().map(move |(offender, pid, grammar, session)| Trace {
-                pid,
-                grammar,
+            let sessions = cell.sessions.iter().map(move |(key, session)| Trace {
+                pid: key.pid,
+                host: key.host,
+                grammar: key.grammar,
                 session: Some(session),
-                ..trace(offender, session.last(), Left::Nothing)
+                ..trace(key.offender, session.last(), 0, Left::Nothing)
             });
             windows.chain(sessions)
         })

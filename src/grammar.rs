@@ -452,6 +452,8 @@ impl Grammars {
                 Session::Process => entry.pid,
                 Session::Address => heading.into(),
             },
+            host: entry.host_hash(),
+            value: 0,
         };
         match offence.heading {
             HeadingId::LOGIN => Outcome::Login(offence),

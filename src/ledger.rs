@@ -105,7 +105,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -181,6 +181,8 @@ const MIGRATIONS: [&str; 6] = [
     ) WITHOUT ROWID;
     INSERT INTO tally SELECT time / 3600000000, jail, grammar, heading, coalesce(rule, 0), count(*)
         FROM offence WHERE window <> 'nothing' GROUP BY 1, 2, 3, 4, 5;",
+    "ALTER TABLE offence ADD COLUMN host INTEGER NOT NULL DEFAULT 0; -- a hash
+    ALTER TABLE offence ADD COLUMN value INTEGER NOT NULL DEFAULT 0; -- a hash",
 ];
 
 /// How many clients are remembered.
@@ -280,7 +282,7 @@ impl Ledger {
         let sql =
             "SELECT offender, jail, kind, ports, since, until, times, reason, mode FROM ban ORDER BY since";
         let bans = self.connection.prepare(sql)?.query_map([], ban)?.collect::<Result<_, _>>()?;
-        let sql = "SELECT offender, jail, time, grammar, pid, window, session FROM offence
+        let sql = "SELECT offender, jail, time, grammar, pid, window, session, host, value FROM offence
                    WHERE window <> 'past' ORDER BY id";
         let number = |name: &str| (0..).zip(grammars.iter()).find(|(_, grammar)| grammar.name() == name);
         let trace = |row: &Row<'_>| -> rusqlite::Result<Trace> {
@@ -296,6 +298,8 @@ impl Ledger {
                 grammar: GrammarId(grammar.map_or(u16::MAX, |(number, _)| number)),
                 heading: u16::MAX,
                 pid: row.get(4)?,
+                host: row.get(7)?,
+                value: row.get::<_, i64>(8)?.cast_unsigned(),
                 left: Left::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
                 session,
             })
@@ -464,7 +468,7 @@ fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Res
     let (grammar, heading) = page.names(trace.grammar, trace.heading);
     let (message, rule) = page.evidence.get(trace.nth).unzip();
     let offender = trace.offender.to_string();
-    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0)";
+    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)";
     transaction.prepare_cached(sql)?.execute(params![
         trace.time.as_micros(),
         offender,
@@ -476,11 +480,15 @@ fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Res
         trace.pid,
         trace.session.map(|session| session.bytes()),
         trace.left.name(),
+        trace.host,
+        trace.value.cast_signed(),
     ])?;
     if let Left::Filled(retries) = trace.left {
         let sql = "UPDATE offence SET evidence = 1 WHERE id IN (
-                       SELECT id FROM offence WHERE offender = ?1 AND jail = ?2 AND window <> 'nothing'
-                       ORDER BY id DESC LIMIT ?3)";
+                       SELECT max(id) FROM (
+                           SELECT id, value FROM offence
+                           WHERE offender = ?1 AND jail = ?2 AND window <> 'nothing' ORDER BY id DESC LIMIT 1000)
+                       GROUP BY value, iif(value = 0, id, 0) ORDER BY 1 DESC LIMIT ?3)";
         transaction.prepare_cached(sql)?.execute(params![offender, &*trace.jail, retries])?;
     }
     Ok(())

@@ -135,6 +135,14 @@ pub struct Entry<'a> {
     pub witness: Witness<'a>,
 }
 
+impl Entry<'_> {
+    /// A hash of the host, the same at all times; 0 where the log does not say. A host's name has 255 bytes at most.
+    pub fn host_hash(&self) -> u32 {
+        // FNV-0. Whoever can choose a name that collides could also choose the other host's name itself.
+        self.host.iter().take(255).fold(0, |hash: u32, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193))
+    }
+}
+
 /// What the transport itself knows about the sender of an entry, as opposed to what the sender claims.
 ///
 /// Journald takes it from the socket's credentials (`_UID`, `_EXE`, ...; systemd.journal-fields(7)), rsyslog
@@ -355,6 +363,10 @@ pub struct Offence {
     /// The process that served the offender, 0 where unknown; the heading where a server's processes tell no attempts
     /// apart.
     pub pid: u32,
+    /// A hash of the host whose process that is; 0 where unknown.
+    pub host: u32,
+    /// A hash of what it was about, such as the path that was asked for; 0 where that says nothing.
+    pub value: u64,
 }
 
 /// A transport protocol with ports, by its number in the IP header.

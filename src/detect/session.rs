@@ -1,9 +1,9 @@
 //! Counts one attempt once, though a server may write several lines for it.
 //!
 //! OpenSSH writes `Invalid user`, `error: PAM`, `Failed password` and `Connection closed` for one wrong password.
-//! Each is a voice of its own. Within one session (the lines of one process about one address) each voice says
-//! one thing once, so the voice that spoke most often says how many attempts there were, and a line counts only
-//! if it raises that number.
+//! Each is a voice of its own. Within one session (the lines of one process of one host about one address) each
+//! voice says one thing once, so the voice that spoke most often says how many attempts there were, and a line
+//! counts only if it raises that number.
 //!
 //! Web servers tell of a request in the access log and perhaps in the error log, and the process ids say nothing.
 //! There an offence has the heading's number for a process id, so that a session is all lines below one heading
@@ -15,6 +15,7 @@
 use crate::model::{GrammarId, Offence, Offender, Span, Timestamp, VoiceId};
 
 use super::recent::Recent;
+use super::trace::Trace;
 
 /// The sessions of one jail.
 #[derive(Debug)]
@@ -24,10 +25,11 @@ pub(super) struct Sessions {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    offender: Offender,
-    pid: u32,
-    grammar: GrammarId,
+pub(super) struct Key {
+    pub(super) offender: Offender,
+    pub(super) host: u32,
+    pub(super) pid: u32,
+    pub(super) grammar: GrammarId,
 }
 
 /// How often each voice spoke; voices beyond the fourth in one session add nothing.
@@ -54,8 +56,8 @@ impl Sessions {
     ///
     /// Constant time; allocates only as the number of sessions grows.
     pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
-        let key = Key { offender, pid: offence.pid, grammar: offence.grammar };
-        let (_, session, _) = self.table.touch(key);
+        let Offence { host, pid, grammar, .. } = *offence;
+        let (_, session, _) = self.table.touch(Key { offender, host, pid, grammar });
         if offence.time.since(session.last) > self.forget_after {
             *session = Session::default();
         }
@@ -76,13 +78,14 @@ impl Sessions {
     }
 
     /// Puts back what was heard of a session.
-    pub(super) fn recall(&mut self, offender: Offender, pid: u32, grammar: GrammarId, session: Session) {
-        *self.table.touch(Key { offender, pid, grammar }).1 = session;
+    pub(super) fn recall(&mut self, trace: &Trace, session: Session) {
+        let Trace { offender, host, pid, grammar, .. } = *trace;
+        *self.table.touch(Key { offender, host, pid, grammar }).1 = session;
     }
 
     /// What is known of each session, the one longest unheard first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Offender, u32, GrammarId, Session)> {
-        self.table.iter().map(|(_, key, session)| (key.offender, key.pid, key.grammar, *session))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Session)> {
+        self.table.iter().map(|(_, key, session)| (*key, *session))
     }
 }
 
@@ -116,12 +119,19 @@ mod tests {
     use super::*;
     use crate::model::HeadingId;
 
-    /// Which of these (second, pid, voice) count.
+    /// Which of these (second, pid, voice), all of one host, count.
     #[track_caller]
     fn check(lines: &[(i64, u32, u16)], want: &[usize]) {
+        let of_one: Vec<_> = lines.iter().map(|(second, pid, voice)| (1, *second, *pid, *voice)).collect();
+        check_hosts(&of_one, want);
+    }
+
+    /// Which of these (host, second, pid, voice) count.
+    #[track_caller]
+    fn check_hosts(lines: &[(u32, i64, u32, u16)], want: &[usize]) {
         let mut sessions = Sessions::new(Span::from_secs(60));
         let mut counted = Vec::new();
-        for (number, (second, pid, voice)) in lines.iter().enumerate() {
+        for (number, (host, second, pid, voice)) in lines.iter().enumerate() {
             let offence = Offence {
                 time: Timestamp::from_secs(*second),
                 address: "192.0.2.1".parse().unwrap(),
@@ -129,6 +139,8 @@ mod tests {
                 heading: HeadingId(0),
                 voice: VoiceId(*voice),
                 pid: *pid,
+                host: *host,
+                value: 0,
             };
             if sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0 {
                 counted.push(number);
@@ -160,6 +172,11 @@ mod tests {
     #[test]
     fn each_session_counts_for_itself() {
         check(&[(100, 7, 0), (100, 8, 0), (101, 8, 1)], &[0, 1]);
+    }
+
+    #[test]
+    fn a_process_of_another_host_is_another() {
+        check_hosts(&[(1, 100, 7, 0), (2, 100, 7, 1), (3, 100, 7, 2), (2, 101, 7, 2)], &[0, 1, 2]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
         watches: vec![Watch { grammar: "g".into(), headings: vec![heading.into()] }],
         max_retry: NonZeroU8::new(max_retry).unwrap(),
         find_time: Span::from_secs(60),
+        distinct: false,
         ban_time: Some(Span::from_secs(100)),
         ports: [].into(),
         ignore: Vec::new(),
@@ -49,6 +50,8 @@ fn offence(second: i64, address: &str, heading: u16) -> Offence {
         heading: HeadingId(heading),
         voice: VoiceId(0),
         pid: second as u32,
+        host: 0,
+        value: 0,
     }
 }
 
@@ -157,6 +160,18 @@ fn a_time_in_the_future_counts_as_now() {
 }
 
 #[test]
+fn a_jail_of_distinct_values_counts_each_once() {
+    let jails = [Jail { distinct: true, ..jail("j", "a", 3) }, jail("k", "a", 4)];
+    let (mut detector, mut seen) = (Detector::new(settings(&jails), &grammars()), Seen::default());
+    for (second, value) in [(1, 7), (2, 7), (3, 8), (4, 7), (5, 9)] {
+        let offence = Offence { value, ..offence(second, "192.0.2.1", 0) };
+        detector.observe(&offence, Timestamp::from_secs(second), &mut seen);
+    }
+    let bans: Vec<_> = seen.decisions.iter().map(|made| (&*made.ban().jail, made.ban().since)).collect();
+    assert_eq!(bans, [("k", Timestamp::from_secs(4)), ("j", Timestamp::from_secs(5))]);
+}
+
+#[test]
 fn the_bound_on_offenders_holds_over_all_jails() {
     let mut settings = settings(&[jail("j", "a", 3), jail("k", "a", 3)]);
     settings.max_offenders = NonZeroUsize::new(10).unwrap();
@@ -248,8 +263,8 @@ fn an_operator_can_shorten_a_ban() {
 /// What happens in a life of the detector.
 #[derive(Clone, Debug)]
 enum Event {
-    /// An offence, so many seconds after the one before: whose, heading, voice, process.
-    Offence(i64, u8, u16, u16, u32),
+    /// An offence, so many seconds after the one before: whose, heading, voice, process (and host), value.
+    Offence(i64, u8, u16, u16, u32, u64),
     /// An operator lifts the bans of this one.
     Unban(u8),
     /// A crash, after which there is only what was written down.
@@ -260,13 +275,14 @@ enum Event {
 
 /// The decisions in a life with these events, crashes or no crashes.
 fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
-    let chosen = settings(&[jail("one", "a", 3), jail("two", "a", 5), jail("three", "b", 2)]);
+    let distinct = Jail { distinct: true, ..jail("four", "a", 4) };
+    let chosen = settings(&[jail("one", "a", 3), jail("two", "a", 5), jail("three", "b", 2), distinct]);
     let mut detector = Detector::new(chosen.clone(), &grammars());
     let (mut now, mut traces, mut bans, mut all) = (1_000, Vec::new(), Vec::<Ban>::new(), Vec::new());
     for event in events {
         let at = Timestamp::from_secs(now);
         match event {
-            Event::Offence(gap, who, heading, voice, pid) => {
+            Event::Offence(gap, who, heading, voice, process, value) => {
                 now += gap;
                 let at = Timestamp::from_secs(now);
                 // Some come late, and some of their bans are over by then.
@@ -274,7 +290,8 @@ fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
                 let address = format!("192.0.2.{who}").parse().unwrap();
                 let (heading, voice) = (HeadingId(*heading), VoiceId(*voice));
                 let time = Timestamp::from_secs(now - late);
-                let offence = Offence { time, address, heading, voice, pid: *pid, grammar: GrammarId(0) };
+                let (grammar, pid, host, value) = (GrammarId(0), process / 2, process % 2, *value);
+                let offence = Offence { time, address, grammar, heading, voice, pid, host, value };
                 detector.expire(at);
                 let mut seen = Seen::default();
                 detector.observe(&offence, at, &mut seen);
@@ -323,8 +340,9 @@ proptest::proptest! {
     #[test]
     fn a_life_with_crashes_is_one_without(events in proptest::collection::vec(
         proptest::prop_oneof![
-            20 => (0_i64..8, 1_u8..4, 0_u16..2, 0_u16..3, 0_u32..3)
-                .prop_map(|(gap, who, heading, voice, pid)| Event::Offence(gap, who, heading, voice, pid)),
+            20 => (0_i64..8, 1_u8..4, 0_u16..2, 0_u16..3, 0_u32..6, 0_u64..5).prop_map(
+                |(gap, who, heading, voice, process, value)| Event::Offence(gap, who, heading, voice, process, value),
+            ),
             1 => (1_u8..4).prop_map(Event::Unban),
             2 => Just(Event::Crash),
             1 => Just(Event::Loss),

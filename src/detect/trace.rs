@@ -28,6 +28,10 @@ pub struct Trace {
     pub heading: u16,
     /// The process that served the offender; 0 where unknown.
     pub pid: u32,
+    /// A hash of the host that it ran on; 0 where unknown.
+    pub host: u32,
+    /// A hash of what the offence was about; 0 where the jail does not go by it.
+    pub value: u64,
     /// What became of the offender's window.
     pub left: Left,
     /// The session of this offender and process after it; `None` where only the window is told of.

@@ -3,6 +3,8 @@
 //! A window keeps the times of the last `full` offences only: an older one could not change the verdict any
 //! more. So its size is set by the operator, never by an attacker, and the number of windows is bounded.
 //!
+//! Where only distinct values count, it keeps the last `full` of these, each with its last time.
+//!
 //! This file knows nothing of rules or bans, and it reads no clock.
 
 use crate::model::{Offender, Span, Timestamp};
@@ -12,11 +14,23 @@ use super::recent::Recent;
 /// The windows of one jail: 72 bytes an offender at five retries, and 10 for the index.
 #[derive(Debug)]
 pub(super) struct Windows {
-    full: u8,
-    span: Span,
+    size: Size,
     table: Recent<Offender, Ring>,
     /// The times of the offender in slot n, from n * full on, as a ring.
     times: Vec<Timestamp>,
+    /// The values of these offences, in the same places; empty where all offences count.
+    values: Vec<u64>,
+}
+
+/// What fills a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// This many offences; at least 1.
+    pub(super) full: u8,
+    /// Within this time.
+    pub(super) span: Span,
+    /// Whether offences of one value count as one.
+    pub(super) distinct: bool,
 }
 
 /// How much of an offender's times is in use, and where the next goes.
@@ -27,9 +41,10 @@ struct Ring {
 }
 
 impl Windows {
-    /// Windows that are full at `full` offences (at least 1) within `span`, for at most `limit` offenders.
-    pub(super) fn new(full: u8, span: Span, limit: usize) -> Self {
-        Self { full: full.max(1), span, table: Recent::new(limit), times: Vec::new() }
+    /// Windows of this size, for at most `limit` offenders.
+    pub(super) fn new(size: Size, limit: usize) -> Self {
+        let size = Size { full: size.full.max(1), ..size };
+        Self { size, table: Recent::new(limit), times: Vec::new(), values: Vec::new() }
     }
 
     /// How many offenders are watched.
@@ -40,32 +55,57 @@ impl Windows {
     /// Counts an offence at `at`; how many now stand within the span, and whether another offender was
     /// forgotten for lack of room.
     ///
+    /// Where only distinct values count, an offence of a value that stands already takes the place of that one. The
+    /// value 0 says nothing: each offence that has it counts.
+    ///
     /// The window is closed at both ends: offences exactly the span apart still count together. A clock
     /// stepped back makes the window look short, never long, so it can bring a ban forward but not put one off.
     ///
     /// Linear in `full`; allocates only as the number of offenders grows.
-    pub(super) fn count(&mut self, offender: Offender, at: Timestamp) -> (u8, bool) {
+    pub(super) fn count(&mut self, offender: Offender, at: Timestamp, value: u64) -> (u8, bool) {
         let (slot, ring, evicted) = self.table.touch(offender);
-        let (full, start) = (usize::from(self.full), slot as usize * usize::from(self.full));
-        if self.times.len() < start + full {
-            self.times.resize(start + full, Timestamp::default());
+        let Size { full, span, distinct } = self.size;
+        let (capacity, start) = (usize::from(full), slot as usize * usize::from(full));
+        let mine = start..start + capacity;
+        if self.times.len() < mine.end {
+            self.times.resize(mine.end, Timestamp::default());
         }
-        let Some(times) = self.times.get_mut(start..start + full) else { return (0, evicted) };
-        if let Some(next) = times.get_mut(usize::from(ring.next)) {
-            *next = at;
+        if distinct && self.values.len() < mine.end {
+            self.values.resize(mine.end, 0);
         }
-        ring.next = (ring.next + 1) % self.full;
-        ring.used = (ring.used + 1).min(self.full);
-        let standing = times.iter().take(usize::from(ring.used)).filter(|time| at.since(**time) <= self.span);
+        let Some(times) = self.times.get_mut(mine.clone()) else { return (0, evicted) };
+        let values = self.values.get_mut(mine).unwrap_or_default();
+        let used = usize::from(ring.used);
+        let next = usize::from(ring.next);
+        let place = match values.iter().take(used).position(|known| value != 0 && *known == value) {
+            // It becomes the last of all, and those behind it move up by one place each.
+            Some(mut place) => loop {
+                let after = (place + 1) % capacity;
+                if after == next {
+                    break place;
+                }
+                times.swap(place, after);
+                values.swap(place, after);
+                place = after;
+            },
+            None => {
+                ring.next = (ring.next + 1) % full;
+                ring.used = (ring.used + 1).min(full);
+                next
+            }
+        };
+        times.get_mut(place).into_iter().for_each(|time| *time = at);
+        values.get_mut(place).into_iter().for_each(|known| *known = value);
+        let standing = times.iter().take(usize::from(ring.used)).filter(|time| at.since(**time) <= span);
         (standing.count() as u8, evicted)
     }
 
     /// How many offences of an offender count at `at`, and when the last of them was. Changes nothing.
     pub(super) fn of(&self, offender: Offender, at: Timestamp) -> (u8, Option<Timestamp>) {
         let Some((slot, ring)) = self.table.slot(&offender) else { return (0, None) };
-        let start = slot as usize * usize::from(self.full);
+        let start = slot as usize * usize::from(self.size.full);
         let times = self.times.iter().skip(start).take(usize::from(ring.used));
-        let standing = times.filter(|time| at.since(**time) <= self.span);
+        let standing = times.filter(|time| at.since(**time) <= self.size.span);
         standing.fold((0, None), |(count, last), time| (count + 1, last.max(Some(*time))))
     }
 
@@ -80,14 +120,16 @@ impl Windows {
         oldest.inspect(|offender| self.table.remove(offender));
     }
 
-    /// The offenders, the one longest unseen first, each with its times in the order in which they came.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Offender, impl Iterator<Item = Timestamp>)> {
-        self.table.iter().map(|(slot, offender, ring)| {
-            let start = slot as usize * usize::from(self.full);
-            let times = self.times.get(start..start + usize::from(self.full)).unwrap_or(&[]);
+    /// The offenders, the one longest unseen first, each with its times and values in the order in which they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Offender, impl Iterator<Item = (Timestamp, u64)>)> {
+        let full = usize::from(self.size.full);
+        self.table.iter().map(move |(slot, offender, ring)| {
+            let start = slot as usize * full;
             // The oldest is the next to be overwritten, once all are in use.
-            let first = if ring.used == self.full { usize::from(ring.next) } else { 0 };
-            (*offender, times.iter().cycle().skip(first).take(usize::from(ring.used)).copied())
+            let first = if ring.used == self.size.full { usize::from(ring.next) } else { 0 };
+            let places = (first..first + usize::from(ring.used)).map(move |place| start + place % full);
+            let value = |place: usize| self.values.get(place).copied().unwrap_or(0);
+            (*offender, places.filter_map(move |place| Some((*self.times.get(place)?, value(place)))))
         })
     }
 
@@ -97,15 +139,15 @@ impl Windows {
     }
 
     /// The same counts in windows of another size: what happened stays, what it amounts to is new.
-    pub(super) fn resized(mut self, full: u8, span: Span, limit: usize) -> Self {
-        if (self.full, self.span) == (full.max(1), span) {
+    pub(super) fn resized(mut self, size: Size, limit: usize) -> Self {
+        let mut resized = Self::new(size, limit);
+        if self.size == resized.size {
             self.table.set_limit(limit);
             return self;
         }
-        let mut resized = Self::new(full, span, limit);
-        for (offender, times) in self.iter() {
-            for time in times {
-                resized.count(offender, time);
+        for (offender, offences) in self.iter() {
+            for (time, value) in offences {
+                resized.count(offender, time, value);
             }
         }
         resized
@@ -117,13 +159,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn size(full: u8, seconds: u64) -> Size {
+        Size { full, span: Span::from_secs(seconds), distinct: false }
+    }
+
+    fn distinct(full: u8, seconds: u64) -> Size {
+        Size { distinct: true, ..size(full, seconds) }
+    }
+
     /// Feeds offences at these seconds to a window of 3 in 10 s; those that filled it.
     #[track_caller]
     fn check(seconds: &[i64], want: &[i64]) {
-        let mut windows = Windows::new(3, Span::from_secs(10), 9);
+        let mut windows = Windows::new(size(3, 10), 9);
         let offender = "192.0.2.1".parse().unwrap();
-        let filled = |at: &&i64| windows.count(offender, Timestamp::from_secs(**at)).0 == 3;
+        let filled = |at: &&i64| windows.count(offender, Timestamp::from_secs(**at), 0).0 == 3;
         assert_eq!(seconds.iter().filter(filled).copied().collect::<Vec<_>>(), want);
+    }
+
+    /// How many distinct values stand after each of these (second, value), in a window of 3 in 10 s.
+    #[track_caller]
+    fn check_distinct(offences: &[(i64, u64)], want: &[u8]) {
+        let mut windows = Windows::new(distinct(3, 10), 9);
+        let offender = "192.0.2.1".parse().unwrap();
+        let count = |(at, value): &(i64, u64)| windows.count(offender, Timestamp::from_secs(*at), *value).0;
+        assert_eq!(offences.iter().map(count).collect::<Vec<_>>(), want);
     }
 
     #[test]
@@ -150,27 +209,89 @@ mod tests {
     #[test]
     fn a_new_size_keeps_what_happened() {
         let offender = "192.0.2.1".parse().unwrap();
-        let mut windows = Windows::new(3, Span::from_secs(10), 9);
+        let mut windows = Windows::new(size(3, 10), 9);
         for at in [1, 2, 3, 4] {
-            windows.count(offender, Timestamp::from_secs(at));
+            windows.count(offender, Timestamp::from_secs(at), 0);
         }
-        let mut windows = windows.resized(5, Span::from_secs(100), 9);
-        assert_eq!(windows.count(offender, Timestamp::from_secs(50)).0, 4);
-        let mut windows = windows.resized(2, Span::from_secs(100), 9);
-        assert_eq!(windows.count(offender, Timestamp::from_secs(51)).0, 2);
+        let mut windows = windows.resized(size(5, 100), 9);
+        assert_eq!(windows.count(offender, Timestamp::from_secs(50), 0).0, 4);
+        let mut windows = windows.resized(size(2, 100), 9);
+        assert_eq!(windows.count(offender, Timestamp::from_secs(51), 0).0, 2);
+        assert!(windows.values.is_empty(), "values cost nothing where they do not count");
+        // Of what was counted before, nobody knows the values: each counts.
+        let mut windows = windows.resized(distinct(4, 100), 9);
+        assert_eq!(windows.count(offender, Timestamp::from_secs(52), 7).0, 3);
+        let mut windows = windows.resized(distinct(5, 100), 9);
+        assert_eq!(windows.count(offender, Timestamp::from_secs(53), 7).0, 3);
+    }
+
+    #[test]
+    fn a_value_that_stands_is_no_other_one() {
+        check_distinct(&[(0, 1), (1, 1), (2, 1), (3, 2), (4, 1), (5, 3)], &[1, 1, 1, 2, 2, 3]);
+        check_distinct(&[(0, 1), (1, 0), (2, 0)], &[1, 2, 3]);
+    }
+
+    #[test]
+    fn a_value_stands_as_long_as_it_was_seen_last() {
+        check_distinct(&[(0, 1), (1, 2), (9, 1), (12, 3)], &[1, 2, 2, 2]);
+        check_distinct(&[(0, 1), (1, 2), (11, 3), (12, 1)], &[1, 2, 2, 2]);
+    }
+
+    /// How many of these (second, value) stand in the last 10 s, those of one value as one.
+    fn naive(all: &[(i64, u64)], now: i64) -> usize {
+        let recent = || all.iter().filter(|(at, _)| now - *at <= 10).map(|(_, value)| *value);
+        let values: std::collections::BTreeSet<u64> = recent().filter(|value| *value != 0).collect();
+        values.len() + recent().filter(|value| *value == 0).count()
     }
 
     proptest! {
         #[test]
         fn is_a_naive_count(gaps in proptest::collection::vec(0_i64..8, 1..60), full in 1_u8..6) {
-            let mut windows = Windows::new(full, Span::from_secs(10), 2);
+            let mut windows = Windows::new(size(full, 10), 2);
             let (offender, mut now, mut all) = ("192.0.2.1".parse().unwrap(), 0, Vec::new());
             for gap in gaps {
                 now += gap;
                 all.push(now);
                 let naive = all.iter().filter(|at| now - **at <= 10).count().min(usize::from(full));
-                prop_assert_eq!(usize::from(windows.count(offender, Timestamp::from_secs(now)).0), naive);
+                prop_assert_eq!(usize::from(windows.count(offender, Timestamp::from_secs(now), 0).0), naive);
             }
+        }
+
+        #[test]
+        fn is_a_naive_count_of_distinct_values(
+            offences in proptest::collection::vec((0_i64..5, 0_u64..7, 1_u8..3), 1..90),
+            full in 1_u8..6,
+            again in 1_u8..6,
+        ) {
+            let mut windows = Windows::new(distinct(full, 10), 2);
+            let (mut now, mut all) = (0, [Vec::new(), Vec::new()]);
+            for (nth, (gap, value, who)) in offences.iter().enumerate() {
+                now += gap;
+                // Written down and put back, as after a restart.
+                if nth % 7 == 6 {
+                    let mut anew = Windows::new(distinct(full, 10), 2);
+                    for (offender, offences) in windows.iter() {
+                        for (time, value) in offences {
+                            anew.count(offender, time, value);
+                        }
+                    }
+                    windows = anew;
+                }
+                let all = &mut all[usize::from(who - 1)];
+                all.push((now, *value));
+                let naive = naive(all, now);
+                let offender = format!("192.0.2.{who}").parse().unwrap();
+                let count = windows.count(offender, Timestamp::from_secs(now), *value).0;
+                prop_assert_eq!(usize::from(count), naive.min(usize::from(full)));
+            }
+            // A smaller size keeps those that came last.
+            let full = again.min(full);
+            let mut windows = windows.resized(distinct(full, 10), 2);
+            let (_, value, who) = offences[offences.len() - 1];
+            let naive = naive(&all[usize::from(who - 1)], now) + usize::from(value == 0);
+            let offender = format!("192.0.2.{who}").parse().unwrap();
+            let count = windows.count(offender, Timestamp::from_secs(now), value).0;
+            prop_assert_eq!(usize::from(count), naive.min(usize::from(full)));
         }
     }
 }

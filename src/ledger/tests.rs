@@ -51,6 +51,8 @@ fn trace(second: i64, offender: &str, left: Left) -> Trace {
         grammar: GrammarId(u16::MAX),
         heading: u16::MAX,
         pid: 7,
+        host: u32::MAX,
+        value: 0,
         left,
         session: Some(Session::read(&[1, 0, 9, 0, 1, 0], Timestamp::from_secs(second))),
     }
@@ -126,6 +128,24 @@ fn the_lines_that_filled_a_window_are_its_evidence() {
     let mut statement = ledger.connection.prepare(sql).unwrap();
     let times = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>();
     assert_eq!(times.unwrap(), [2, 4, 5]);
+}
+
+#[test]
+fn of_a_value_that_stood_twice_the_last_line_is_evidence() {
+    let directory = Directory::new();
+    let mut ledger = directory.open().unwrap();
+    let values = [u64::MAX, 5, u64::MAX, 5, 0, 9];
+    let lefts = [[Left::Counted; 5].as_slice(), &[Left::Filled(4)]].concat();
+    let traces = (1..).zip(values.into_iter().zip(lefts));
+    let traces: Vec<Trace> =
+        traces.map(|(second, (value, left))| Trace { value, ..trace(second, "192.0.2.9", left) }).collect();
+    ledger.write(&[Page { traces: traces.clone(), ..Page::default() }], NOW).unwrap();
+    let sql = "SELECT time / 1000000 FROM offence WHERE evidence = 1 ORDER BY id";
+    let mut statement = ledger.connection.prepare(sql).unwrap();
+    let times = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>();
+    assert_eq!(times.unwrap(), [3, 4, 5, 6]);
+    let values: Vec<u64> = memory(&ledger).traces.iter().map(|trace| trace.value).collect();
+    assert_eq!(values, traces.iter().map(|trace| trace.value).collect::<Vec<_>>());
 }
 
 #[test]
@@ -291,7 +311,7 @@ fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check(later, "its version is 99, and this banstream knows 6", false);
+    check(later, "its version is 99, and this banstream knows 7", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();
@@ -363,6 +383,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
         watches: vec![Watch { grammar: "g".into(), headings: vec!["a".into()] }],
         max_retry: 9.try_into().unwrap(),
         find_time: Span::from_secs(60),
+        distinct: false,
         ban_time: None,
         ports: [].into(),
         ignore: Vec::new(),
