@@ -49,7 +49,7 @@ pub(super) fn decode<'a>(
         program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(text(fields.message).unwrap_or(b"")),
-        cut: false,
+        cut: text(fields.size).and_then(number).is_some_and(is_a_limit),
         times: 1,
         witness: Witness {
             uid: text(fields.uid).and_then(number),
@@ -71,7 +71,14 @@ struct Fields {
     exe: Option<Place>,
     comm: Option<Place>,
     unit: Option<Place>,
+    size: Option<Place>,
     message: Option<Place>,
+}
+
+/// Whether messages are cut at this many bytes: at rsyslog's default (8 KiB, less 96), or at a limit that somebody wrote
+/// in KiB, which nobody tells us. What happens to be as long is taken for cut.
+fn is_a_limit(size: u32) -> bool {
+    size == 8096 || (size > 0 && size.is_multiple_of(1024))
 }
 
 /// Where a [`Text`] stands.
@@ -106,6 +113,7 @@ impl Fields {
             b"exe" => Some(&mut self.exe),
             b"comm" => Some(&mut self.comm),
             b"unit" => Some(&mut self.unit),
+            b"size" => Some(&mut self.size),
             b"message" => Some(&mut self.message),
             _ => None,
         }
@@ -118,8 +126,8 @@ impl Fields {
     }
 
     fn places(&mut self) -> impl Iterator<Item = &mut Place> {
-        let Self { time, tag, program, pid, uid, exe, comm, unit, message } = self;
-        [time, tag, program, pid, uid, exe, comm, unit, message].into_iter().flatten()
+        let Self { time, tag, program, pid, uid, exe, comm, unit, size, message } = self;
+        [time, tag, program, pid, uid, exe, comm, unit, size, message].into_iter().flatten()
     }
 }
 

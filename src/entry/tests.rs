@@ -393,6 +393,20 @@ fn the_reader_need_not_push_what_no_entry_is_made_of() {
 }
 
 #[test]
+fn a_message_as_long_as_a_limit_of_rsyslogs_may_be_cut() {
+    let cut = |size: &str| {
+        let mut record = format!(r#"{{"tag":"a:","message":"x","size":"{size}"}}"#).into_bytes();
+        Decoder::new(TimeZone::UTC).decode(Format::Line, &mut record, NOW).unwrap().cut
+    };
+    for limit in ["8096", "1024", "2048", "8192", "65536", "131072"] {
+        assert!(cut(limit), "{limit}");
+    }
+    for other in ["", "0", "8095", "8097", "131071", "x"] {
+        assert!(!cut(other), "{other}");
+    }
+}
+
+#[test]
 fn who_vouches() {
     let mut record = Vec::new();
     journal::begin(&mut record, NOW);
