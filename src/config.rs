@@ -418,8 +418,8 @@ mod tests {
     /// What files called `1.toml`, `2.toml`, ... mean together, or what is wrong with them.
     fn read(texts: &[&str]) -> Result<Config, String> {
         let grammars = [
-            ("sshd", &["auth-failure", "preauth-abuse"][..]),
-            ("dropbear", &["auth-failure"]),
+            ("sshd", &["auth-failure", "preauth-abuse", "bad-request"][..]),
+            ("dropbear", &["auth-failure", "preauth-abuse", "bad-request"]),
             ("vsftpd", &["auth-failure"]),
             ("proftpd", &["auth-failure", "abuse"]),
             ("pure-ftpd", &["auth-failure"]),
@@ -473,17 +473,15 @@ mod tests {
     fn an_empty_configuration_protects_ssh_ftp_and_http() {
         let config = read(&[]).unwrap();
         let names: Vec<&str> = config.jails.iter().map(|jail| &*jail.name).collect();
-        assert_eq!(names, ["ftp", "http-auth", "http-flood", "http-probe", "portscan", "sshd"]);
+        let want =
+            "ftp http-auth http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit".split(' ');
+        assert_eq!(names, want.collect::<Vec<_>>());
         let sshd = Jail {
             name: "sshd".into(),
             mode: Mode::Enforce,
             watches: vec![
                 Watch { grammar: "dropbear".into(), headings: vec!["auth-failure".into()] },
-                Watch { grammar: "endlessh".into(), headings: vec!["preauth-abuse".into()] },
-                Watch {
-                    grammar: "sshd".into(),
-                    headings: vec!["auth-failure".into(), "preauth-abuse".into()],
-                },
+                Watch { grammar: "sshd".into(), headings: vec!["auth-failure".into()] },
             ],
             max_retry: NonZeroU8::new(5).unwrap(),
             find_time: Span::from_secs(600),
@@ -544,12 +542,12 @@ mod tests {
         check(
             &["[jail.http-flood]\nenabled = false"],
             names,
-            "ftp http-auth http-probe portscan sshd".into(),
+            "ftp http-auth http-probe portscan ssh-abuse ssh-connect sshd tarpit".into(),
         );
         check(
             &["[jail.b]\ngrammars = ['sshd']"],
             names,
-            "b ftp http-auth http-flood http-probe portscan sshd".into(),
+            "b ftp http-auth http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit".into(),
         );
     }
 
@@ -929,12 +927,12 @@ ban-time = '1h'
         wrong(
             "jail.sshd.offences = ['login']",
             &[
-                "1:23: `offences` wants a heading of its grammars, not `login`; there are auth-failure preauth-abuse",
+                "1:23: `offences` wants a heading of its grammars, not `login`; there are auth-failure bad-request preauth-abuse",
             ],
         );
         wrong(
-            "jail.sshd.offences = ['preauth-abuse']",
-            &["1:22: `dropbear` has none of the `offences` of the jail `sshd`"],
+            "[jail.ftp]\ngrammars = ['ftpd', 'sftpgo']\noffences = ['preauth-abuse']",
+            &["3:12: `ftpd` has none of the `offences` of the jail `ftp`"],
         );
         let ports = "`ports` wants ports such as `22`, `22/tcp` or `80,443`";
         wrong(

@@ -53,17 +53,20 @@ const MISSED: &[(&str, &[&str])] = &[
 /// What we call an offence and others do not.
 const BLAMED: &[(&str, &[&str])] = &[
     (
-        "`preauth-abuse`: left before a login; fail2ban counts it in other modes, or with what the process said \
-         before",
-        &["fail2ban/sshd/0067", "fail2ban/sshd/0137", "fail2ban/sshd-journal/0066"],
+        "`bad-request`: connections that ask for nothing, which fail2ban counts in other modes, or with what the \
+         process said before, and sshguard in other words; the jail for them wants 200 in a minute",
+        &[
+            "fail2ban/sshd/0067",
+            "fail2ban/sshd/0137",
+            "fail2ban/sshd-journal/0066",
+            "sshguard/sshd/0038",
+            "sshguard/sshd/0039",
+            "sshguard/sshd/0040",
+        ],
     ),
     (
-        "`preauth-abuse`: farewells, which sshguard leaves out; fail2ban counts such lines",
-        &["sshguard/sshd/0038", "sshguard/sshd/0039", "sshguard/sshd/0040", "sshguard/sshd/0044"],
-    ),
-    (
-        "`auth-failure`: JSch says that it was refused, which sshguard leaves out; fail2ban counts such lines",
-        &["sshguard/sshd/0035", "sshguard/sshd/0036"],
+        "`preauth-abuse`: clients that say they were refused, which sshguard leaves out; fail2ban counts such lines",
+        &["sshguard/sshd/0035", "sshguard/sshd/0036", "sshguard/sshd/0044"],
     ),
     (
         "`preauth-abuse`: scanners, for detectors that report such abuse, and the right address",
