@@ -14,7 +14,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelI
 
 use crate::detect::{Detector, Seen, Settings, Trace};
 use crate::entry::records::{Piece, Records};
-use crate::entry::{Decoder, Malformed};
+use crate::entry::{Decoder, Format, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
 use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
 pub use forgers::Forgers;
@@ -24,6 +24,8 @@ pub use strangers::{Kind, Strangers};
 #[derive(Debug)]
 pub struct Engine<'p> {
     grammars: Arc<Grammars>,
+    /// The name of this host; empty where every line is taken to be of this one.
+    host: Box<[u8]>,
     decoder: Decoder<'p>,
     detector: Detector,
     scan: Scan,
@@ -210,6 +212,7 @@ impl<'p> Engine<'p> {
         let detector = Detector::new(settings, &grammars);
         Self {
             grammars,
+            host: [].into(),
             decoder,
             detector,
             scan: Scan::default(),
@@ -232,6 +235,13 @@ impl<'p> Engine<'p> {
     /// Goes on with other settings and the same grammars.
     pub fn reconfigure_settings(&mut self, settings: Settings) -> Vec<Decision> {
         self.detector.reconfigure(settings, &self.grammars)
+    }
+
+    /// What this host is called from here on. What is written elsewhere is attested by what is known there only.
+    pub fn name_host(&mut self, host: &[u8]) {
+        if *self.host != *host {
+            self.host = host.into();
+        }
     }
 
     /// The grammars in force.
@@ -268,11 +278,11 @@ impl<'p> Engine<'p> {
     /// Never fails: what cannot be read is counted. Linear in the bytes. Decodes in place, so that the records are
     /// not what they were afterwards.
     pub fn take(&mut self, records: &mut Records, clock: Clock, unattested: Unattested) -> Report<'_> {
-        let Self { grammars, decoder, detector, scan, parts, seen, strangers, clock: latest } = self;
+        let Self { grammars, host, decoder, detector, scan, parts, seen, strangers, clock: latest } = self;
         let arrival = match clock {
             Clock::At(now) | Clock::OfEntries(now) => now,
         };
-        let context = Context { grammars, arrival, unattested };
+        let context = Context { grammars, host, arrival, unattested };
         scan.reset(grammars);
         let cores = rayon::current_num_threads();
         if records.len() < MANY || cores == 1 {
@@ -317,6 +327,7 @@ impl<'p> Engine<'p> {
 #[derive(Clone, Copy)]
 struct Context<'g> {
     grammars: &'g Grammars,
+    host: &'g [u8],
     arrival: Timestamp,
     unattested: Unattested,
 }
@@ -349,18 +360,20 @@ impl Scan {
     }
 
     fn read(&mut self, piece: Piece<'_>, decoder: &mut Decoder<'_>, context: Context<'_>) {
-        let Context { grammars, arrival, unattested } = context;
+        let Context { grammars, host, arrival, unattested } = context;
         let Self { offences, evidence, strangers, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
             tally.entries += 1;
             tally.bytes += record.len() as u64;
-            let entry = match decoder.decode(format, record, arrival) {
+            let mut entry = match decoder.decode(format, record, arrival) {
                 Ok(entry) => entry,
                 Err(why) => return tally.malformed(why, 1),
             };
             tally.latest = tally.latest.max(entry.time);
-            let attested = entry.witness.attests();
+            // Journald vouches for what it wrote on any host; the syslog daemon here has only heard what others say.
+            entry.witness.foreign = entry.is_foreign(host);
+            let attested = entry.witness.attests() && (format == Format::Journal || !entry.witness.foreign);
             tally.unattested += u64::from(!attested);
             let outcome = grammars.find(&entry);
             let id = match outcome {
@@ -412,7 +425,6 @@ mod tests {
 
     use super::*;
     use crate::detect::Growth;
-    use crate::entry::Format;
     use crate::grammar::Lists;
     use crate::model::{Mode, Span, Widths};
 
@@ -473,6 +485,35 @@ mod tests {
         };
         check(Unattested::Accept, (3, 0, 4));
         check(Unattested::Refuse, (1, 2, 4));
+    }
+
+    #[test]
+    fn nobody_here_attests_a_line_of_another_host() {
+        let from = |host: &str, uid: &str| json(uid).replacen('{', &format!(r#"{{"host":"{host}","#), 1);
+        let refused = |here: &str, line: &str| {
+            let mut engine = engine();
+            engine.name_host(here.as_bytes());
+            let tally = take(&mut engine, &[line], Unattested::Refuse);
+            (app(&tally).refused, tally.unattested, app(&tally).forged.iter().count(), tally.offences())
+        };
+        assert_eq!(refused("web1", &from("web1.example.org", "0")), (0, 0, 0, 1));
+        assert_eq!(refused("web1", &from("web2", "0")), (1, 1, 0, 0));
+        assert_eq!(refused("", &from("web2", "0")), (0, 0, 0, 1));
+        // What speaks against a sender does so wherever that is.
+        assert_eq!(refused("web1", &from("web2", "1000")), (0, 1, 1, 0));
+
+        // A journal vouches for the host that wrote it.
+        let mut records = Records::new(Format::Journal);
+        records.push_with(|out| {
+            crate::entry::journal::begin(out, Timestamp::default());
+            let fields =
+                ["MESSAGE=failed bob from 192.0.2.1", "SYSLOG_IDENTIFIER=app", "_UID=0", "_HOSTNAME=web2"];
+            fields.iter().for_each(|field| crate::entry::journal::push(out, field.as_bytes()));
+        });
+        let mut engine = engine();
+        engine.name_host(b"web1");
+        let report = engine.take(&mut records, Clock::At(Timestamp::default()), Unattested::Refuse);
+        assert_eq!((report.tally.offences(), report.tally.unattested), (1, 0));
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct Grammar {
     name: String,
     programs: Vec<String>,
     units: Vec<String>,
+    users: Vec<String>,
+    /// The user ids of these, as far as this host has them.
+    uids: Vec<u32>,
     session: Session,
     headings: Vec<String>,
     voices: Vec<Telling>,
@@ -152,6 +155,8 @@ impl Grammar {
             name: name.to_owned(),
             programs: source.programs,
             units: source.units,
+            users: source.users,
+            uids: Vec::new(),
             session: source.session,
             headings: source.headings,
             voices,
@@ -240,19 +245,17 @@ impl Grammar {
         addresses
     }
 
-    /// Whether what is known of the sender speaks against its being one of this grammar's programs.
+    /// Whether the sender's user id is known and is not one that may write for this grammar's programs.
     ///
-    /// A sender in a unit that the grammar names is genuine. Otherwise people (user ids from 1000 on) are not,
-    /// nor is a system user whose executable has another name. Root, who could write anything anywhere, and
-    /// senders of whom nothing is known are believed.
+    /// Believed are root, who could write anything anywhere, the users that the grammar names, and who is in a unit
+    /// that it names; people in such a unit only if the grammar names users, for then its servers need not be root.
+    /// What a process calls itself and where its executable lies prove nothing: any user can copy a program.
     pub fn contradicts(&self, witness: &Witness<'_>) -> bool {
-        if witness.unit.is_some_and(|unit| self.units.iter().any(|pattern| glob(pattern.as_bytes(), unit))) {
-            return false;
-        }
         let Some(uid) = witness.uid else { return false };
-        let name = witness.exe.and_then(|path| path.rsplit(|b| *b == b'/').next()).or(witness.comm);
-        let alien = name.is_some_and(|name| !self.programs.iter().any(|program| program.as_bytes() == name));
-        uid >= FIRST_PERSON || (uid != 0 && alien)
+        let named = || self.uids.contains(&uid) && !witness.foreign;
+        let vouched = |unit| self.units.iter().any(|pattern| glob(pattern.as_bytes(), unit));
+        let in_unit = || witness.unit.is_some_and(vouched) && !(is_person(uid) && self.users.is_empty());
+        uid != 0 && !named() && !in_unit()
     }
 
     /// The line of the file where the rule of a reading stands.
@@ -280,8 +283,11 @@ impl Grammar {
     }
 }
 
-/// User ids below this one belong to services (login.defs(5), `UID_MIN`).
-const FIRST_PERSON: u32 = 1000;
+/// Whether a user id is one that people get (login.defs(5), `UID_MIN` and `UID_MAX`; those of directories lie above).
+/// systemd takes those between for its services, and `nobody` is 65534.
+fn is_person(uid: u32) -> bool {
+    matches!(uid, 1000..=60_000 | 65_536..)
+}
 
 /// Whether `*` in the pattern can stand for something that makes it the text.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
@@ -392,6 +398,15 @@ impl Grammars {
     /// The same, with these proxies to be believed when they say whom they speak for; at first none is.
     pub fn trusting(self, proxies: impl IntoIterator<Item = Offender>) -> Self {
         Self { proxies: Prefixes::new(proxies.into_iter().map(|proxy| (proxy, ()))), ..self }
+    }
+
+    /// The same on a host that has these users, by name and id: those that the grammars name may write for them.
+    pub fn with_users(mut self, users: &[(String, u32)]) -> Self {
+        for grammar in &mut self.all {
+            let named = users.iter().filter(|(name, _)| grammar.users.contains(name));
+            grammar.uids = named.map(|(_, uid)| *uid).collect();
+        }
+        self
     }
 
     /// All of them; a [`GrammarId`] is a place in this order.

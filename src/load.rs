@@ -99,7 +99,8 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&headings(&grammars)).map_err(faulty)?;
-    let grammars = Arc::new(grammars.trusting(config.trusted_proxies.iter().copied()));
+    let grammars = grammars.with_users(&users()).trusting(config.trusted_proxies.iter().copied());
+    let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
     Ok(Loaded { config, grammars, allow_files, warnings })
@@ -114,6 +115,24 @@ fn configuration(main: Option<&Path>) -> anyhow::Result<Vec<(PathBuf, String)>> 
         paths.insert(0, path.to_owned());
     }
     paths.into_iter().map(|path| read(&path).map(|text| (path, text))).collect()
+}
+
+/// The users that the files of this host list, by name and id. Directories are not asked: that may take minutes where
+/// the network is not up yet, and servers run as users of the host.
+fn users() -> Vec<(String, u32)> {
+    // Where /etc belongs to the administrator alone, the system's own users are in the other.
+    let read = |path| std::fs::read(path).unwrap_or_default();
+    ["/etc/passwd", "/usr/lib/passwd"].map(read).iter().flat_map(|text| users_in(text)).collect()
+}
+
+/// The users in a file as passwd(5) describes it; a line that is none is skipped.
+fn users_in(text: &[u8]) -> Vec<(String, u32)> {
+    let text = String::from_utf8_lossy(text);
+    let user = |line: &str| {
+        let mut fields = line.split(':');
+        Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
+    };
+    text.lines().filter_map(user).collect()
 }
 
 /// The headings of each grammar, by its name.
@@ -206,6 +225,15 @@ fn read(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn users_are_read_by_name_and_id() {
+        let text =
+            b"root:x:0:0::/root:/bin/sh\n+::::::\n\nwww-data:x:33:33:\xff:/var/www:\nx:y:z\nlast:x:7:7::/:/";
+        let want = [("root", 0), ("www-data", 33), ("last", 7)];
+        assert_eq!(users_in(text), want.map(|(name, uid)| (name.to_owned(), uid)));
+        assert!(users().contains(&("root".to_owned(), 0)));
+    }
 
     #[test]
     fn lists_of_the_folder_add_to_those_shipped() {

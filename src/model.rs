@@ -136,6 +136,15 @@ pub struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// Whether another host than this one wrote it. Names are compared up to the first dot, since some write the domain
+    /// and some do not; `localhost` is what a host is called before it has a name. Not so where either is empty.
+    pub fn is_foreign(&self, here: &[u8]) -> bool {
+        let [host, here] =
+            [self.host, here].map(|name| name.split(|b| *b == b'.').next().unwrap_or_default());
+        let other = |name: &[u8]| !host.eq_ignore_ascii_case(name);
+        !host.is_empty() && !here.is_empty() && other(here) && other(b"localhost")
+    }
+
     /// A hash of the host, the same at all times; 0 where the log does not say. A host's name has 255 bytes at most.
     pub fn host_hash(&self) -> u32 {
         // FNV-0. Whoever can choose a name that collides could also choose the other host's name itself.
@@ -151,18 +160,20 @@ impl Entry<'_> {
 pub struct Witness<'a> {
     /// The user the sender ran as.
     pub uid: Option<u32>,
-    /// The path of the executable; missing for senders that exit at once.
+    /// The path of the executable; missing for senders that exit at once. Its name is the sender's choice.
     pub exe: Option<&'a [u8]>,
     /// The name of the process, which the process itself can change.
     pub comm: Option<&'a [u8]>,
     /// The systemd unit it ran in.
     pub unit: Option<&'a [u8]>,
+    /// Whether this was on another host, so that users' ids may mean others than here.
+    pub foreign: bool,
 }
 
 impl Witness<'_> {
-    /// Whether anything is known of the sender.
+    /// Whether it is known who the sender is, whatever that one calls itself.
     pub fn attests(&self) -> bool {
-        self.uid.is_some() || self.exe.is_some() || self.comm.is_some() || self.unit.is_some()
+        self.uid.is_some()
     }
 }
 
@@ -584,6 +595,27 @@ mod tests {
     #[track_caller]
     fn check(text: &str, want: &str) {
         assert_eq!(text.parse::<Offender>().map_or_else(|e| e.to_string(), |o| o.to_string()), want);
+    }
+
+    #[test]
+    fn a_host_is_another_by_its_own_name() {
+        let check = |host: &str, here: &str, want| {
+            let witness = Witness::default();
+            let (time, host) = (Timestamp::default(), host.as_bytes());
+            let entry =
+                Entry { time, host, program: b"", pid: 0, message: b"", cut: false, times: 1, witness };
+            assert_eq!(entry.is_foreign(here.as_bytes()), want, "{entry:?}");
+        };
+        check("web1", "web2", true);
+        check("web10", "web1", true);
+        check("web1.example.org", "web2.example.org", true);
+        check("192.0.2.1", "web1", true);
+        check("web1", "web1", false);
+        check("WEB1.example.org", "web1", false);
+        check("web1", "web1.example.org", false);
+        check("", "web1", false);
+        check("web1", "", false);
+        check("localhost", "web1", false);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub fn wanted(field: &[u8]) -> bool {
             | b"SYSLOG_PID"
             | b"_COMM"
             | b"_EXE"
+            | b"_HOSTNAME"
             | b"_PID"
             | b"_SYSTEMD_UNIT"
             | b"_UID"
@@ -52,7 +53,7 @@ pub fn push(out: &mut Vec<u8>, field: &[u8]) {
 pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a>> {
     let (mut rest, time) = time(record).ok()?;
     let mut witness = Witness::default();
-    let (mut text, mut identifier, mut pid, mut claimed_pid) = (None, None, None, None);
+    let (mut text, mut host, mut identifier, mut pid, mut claimed_pid) = (None, None, None, None, None);
     while !rest.is_empty() {
         let (after, field) = field(rest).ok()?;
         rest = after;
@@ -63,6 +64,7 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
             b"SYSLOG_PID" => claimed_pid = claimed_pid.or(number(value)),
             b"_COMM" => witness.comm = witness.comm.or(Some(value)),
             b"_EXE" => witness.exe = witness.exe.or(Some(value)),
+            b"_HOSTNAME" => host = host.or(Some(value)),
             b"_PID" => pid = pid.or(number(value)),
             b"_SYSTEMD_UNIT" => witness.unit = witness.unit.or(Some(value)),
             b"_UID" => witness.uid = witness.uid.or(number(value)),
@@ -71,7 +73,7 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
     }
     Some(Entry {
         time,
-        host: b"",
+        host: host.unwrap_or(b""),
         program: program(identifier.or(witness.comm).unwrap_or(unnamed)),
         pid: pid.or(claimed_pid).unwrap_or(0),
         message: text.unwrap_or(b""),

@@ -45,7 +45,7 @@ pub(super) fn decode<'a>(
     let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
     Ok(Entry {
         time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
-        host: b"",
+        host: text(fields.host).unwrap_or(b""),
         program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(text(fields.message).unwrap_or(b"")),
@@ -56,6 +56,7 @@ pub(super) fn decode<'a>(
             exe: text(fields.exe),
             comm: text(fields.comm),
             unit: text(fields.unit),
+            foreign: false,
         },
     })
 }
@@ -64,6 +65,7 @@ pub(super) fn decode<'a>(
 #[derive(Default)]
 struct Fields {
     time: Option<Place>,
+    host: Option<Place>,
     tag: Option<Place>,
     program: Option<Place>,
     pid: Option<Place>,
@@ -106,6 +108,7 @@ impl Fields {
     fn slot(&mut self, key: &[u8]) -> Option<&mut Option<Place>> {
         match key {
             b"time" => Some(&mut self.time),
+            b"host" => Some(&mut self.host),
             b"tag" => Some(&mut self.tag),
             b"program" => Some(&mut self.program),
             b"pid" => Some(&mut self.pid),
@@ -126,8 +129,8 @@ impl Fields {
     }
 
     fn places(&mut self) -> impl Iterator<Item = &mut Place> {
-        let Self { time, tag, program, pid, uid, exe, comm, unit, size, message } = self;
-        [time, tag, program, pid, uid, exe, comm, unit, size, message].into_iter().flatten()
+        let Self { time, host, tag, program, pid, uid, exe, comm, unit, size, message } = self;
+        [time, host, tag, program, pid, uid, exe, comm, unit, size, message].into_iter().flatten()
     }
 }
 

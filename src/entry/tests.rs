@@ -49,9 +49,51 @@ fn check_journal(fields: &[&str], want: &str) {
     assert_eq!(print(&entry, NOW), want);
 }
 
+/// The host that a line names, before `sshd[1]`.
+#[track_caller]
+fn check_host(line: &str, want: &str) {
+    let mut line = line.as_bytes().to_vec();
+    let entry = Decoder::new(berlin()).decode(Format::Line, &mut line, NOW).unwrap();
+    assert_eq!((entry.host.escape_ascii().to_string(), entry.pid), (want.to_owned(), 1));
+}
+
+#[test]
+fn hosts() {
+    check_host("Nov 22 05:42:09 web01 sshd[1]: x", "web01");
+    check_host("<38>Nov 22 05:42:09 web01.example.org sshd[1]: x", "web01.example.org");
+    check_host("Nov 22 05:42:09 2001:db8::1 sshd[1]: x", "2001:db8::1");
+    check_host("Nov 22 05:42:09 <4.6> web01 sshd[1]: x", "web01");
+    check_host("Nov 22 05:42:09 web01 auth.info sshd[1]: x", "web01");
+    check_host("Nov 22 05:42:09 sshd[1]: x", "");
+    check_host("2026-11-22T05:42:09+01:00 web01 sshd[1]: x web02 sshd[2]: y", "web01");
+    check_host("2026-11-22T05:42:09+01:00 web01 sshd 1 - - x", "web01");
+    check_host("2026-11-22T05:42:09+01:00 sshd[1]: web01 x", "");
+    check_host("2026-11-22T04:42:09.579216Z auth.info: Nov 22 05:42:09 web01 sshd[1]: x", "web01");
+    check_host("web01 sshd[1]: x", "web01");
+    check_host("sshd[1]: x", "");
+    check_host("<38>1 2026-11-22T05:42:09+01:00 web01 sshd 1 - - x", "web01");
+    check_host("<38>1 - - sshd 1 - - x", "");
+    check_host(r#"{"host":"web\u00301","program":"sshd","pid":"1","message":"x"}"#, "web01");
+    check_host(r#"{"host":"","program":"sshd","pid":"1","message":"x"}"#, "");
+    check_host(r#"{"program":"sshd","pid":"1","message":"x","host":"a","host":"b"}"#, "a");
+}
+
+#[test]
+fn the_journal_says_which_host_wrote() {
+    let mut record = Vec::new();
+    journal::begin(&mut record, NOW);
+    let fields = ["HOSTNAME=claimed", "_HOSTNAME=web01", "SYSLOG_IDENTIFIER=sshd", "MESSAGE=x"];
+    for field in fields {
+        assert_eq!(journal::wanted(field.as_bytes()), !field.starts_with('H'));
+        journal::push(&mut record, field.as_bytes());
+    }
+    let mut decoder = Decoder::new(TimeZone::UTC);
+    assert_eq!(decoder.decode(Format::Journal, &mut record, NOW).unwrap().host, b"web01");
+}
+
 /// What the decoder says of the sender.
 fn witness(format: Format, mut record: Vec<u8>) -> String {
-    let Witness { uid, exe, comm, unit } =
+    let Witness { uid, exe, comm, unit, .. } =
         Decoder::new(TimeZone::UTC).decode(format, &mut record, NOW).unwrap().witness;
     let text = |text: Option<&[u8]>| text.map_or("-".to_owned(), |text| text.escape_ascii().to_string());
     let uid = uid.map_or("-".to_owned(), |uid| uid.to_string());

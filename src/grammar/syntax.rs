@@ -26,6 +26,7 @@ use crate::model::HeadingId;
 pub(super) struct Source {
     pub(super) programs: Vec<String>,
     pub(super) units: Vec<String>,
+    pub(super) users: Vec<String>,
     pub(super) session: Session,
     pub(super) voices: Vec<Voice>,
     pub(super) headings: Vec<String>,
@@ -224,7 +225,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     };
     let words: Vec<&str> = head.split_whitespace().collect();
     let rest_words = || rest.split_whitespace().map(str::to_owned);
-    if !matches!(*words, ["program" | "unit" | "session"]) && !rest.trim().is_empty() {
+    if !matches!(*words, ["program" | "unit" | "user" | "session"]) && !rest.trim().is_empty() {
         return Err(Problem::new(
             rest.trim_start(),
             format!("nothing may follow `{head}:`; what belongs to it stands indented below"),
@@ -245,6 +246,10 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         ["unit"] => {
             source.units.extend(rest_words());
+            Ok(Section::None)
+        }
+        ["user"] => {
+            source.users.extend(rest_words());
             Ok(Section::None)
         }
         ["session"] => {
@@ -281,7 +286,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         _ => Err(Problem::new(
             line,
-            "a section is `program:`, `unit:`, `session:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
+            "a section is `program:`, `unit:`, `user:`, `session:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
         )),
     }
 }

@@ -259,26 +259,54 @@ fn two_grammars_cannot_read_one_program() {
     assert_eq!(error, "both `p` and `p` read the lines of `p`");
 }
 
-/// Whether a sender with these speaks for sshd.
+/// Whether a sender with these may write for a server of which the grammar says this, where www-data has the id 33.
 #[track_caller]
-fn speaks(uid: Option<u32>, exe: Option<&str>, unit: Option<&str>, want: bool) {
-    let text = "program: sshd\nunit: ssh.service ssh@*.service\nx:\n    a <ip>\n";
-    let grammar = load(text).unwrap_or_else(|faults| panic!("{faults}"));
-    let witness = Witness { uid, exe: exe.map(str::as_bytes), comm: None, unit: unit.map(str::as_bytes) };
-    assert_eq!(!grammar.contradicts(&witness), want);
+fn speaks(server: &str, witness: Witness<'_>, want: bool) {
+    let text = format!("program: sshd\n{server}\nx:\n    a <ip>\n");
+    let grammars = Grammars::new(vec![load(&text).unwrap_or_else(|faults| panic!("{faults}"))]).unwrap();
+    let grammars = grammars.with_users(&[("root".to_owned(), 0), ("www-data".to_owned(), 33)]);
+    assert_eq!(!grammars.get(GrammarId(0)).unwrap().contradicts(&witness), want, "{witness:?}");
 }
 
 #[test]
-fn who_is_known_to_be_somebody_else_is_not_believed() {
-    speaks(None, None, None, true);
-    speaks(Some(0), Some("/usr/sbin/sshd"), Some("ssh.service"), true);
-    speaks(Some(0), None, Some("ssh@7-192.0.2.1:22.service"), true);
-    speaks(Some(0), Some("/usr/bin/logger"), None, true);
-    speaks(Some(1000), Some("/usr/bin/logger"), Some("session-1.scope"), false);
-    speaks(Some(1000), Some("/home/eve/sshd"), None, false);
-    speaks(Some(1000), None, None, false);
-    speaks(Some(33), Some("/usr/sbin/nginx"), Some("nginx.service"), false);
-    speaks(Some(33), None, None, true);
+fn root_and_the_grammars_units_and_users_are_believed() {
+    const SSHD: &str = "unit: ssh.service ssh@*.service";
+    const NGINX: &str = "unit: nginx.service\nuser: nginx www-data http";
+    let uid = |uid| Witness { uid: Some(uid), ..Witness::default() };
+    let inside = |witness, unit: &'static str| Witness { unit: Some(unit.as_bytes()), ..witness };
+    let called = |witness, exe: &'static str| Witness {
+        exe: Some(exe.as_bytes()),
+        comm: exe.rsplit('/').next().map(str::as_bytes),
+        ..witness
+    };
+    speaks(SSHD, Witness::default(), true);
+    speaks(SSHD, called(uid(0), "/usr/bin/logger"), true);
+    speaks(SSHD, inside(uid(0), "cron.service"), true);
+    speaks(SSHD, inside(uid(101), "ssh.service"), true);
+    speaks(SSHD, inside(uid(101), "ssh@7-192.0.2.1:22.service"), true);
+    // No name of a process or file is proof, and none is no proof either.
+    for uid in [uid(1), uid(33), uid(999), uid(1000), uid(60_001), uid(65_534), uid(100_000)] {
+        for server in [SSHD, "", "user: nobody-here"] {
+            speaks(server, uid, false);
+            speaks(server, called(uid, "/usr/sbin/sshd"), false);
+            speaks(server, called(uid, "/tmp/sshd"), false);
+            speaks(server, inside(uid, "session-1.scope"), false);
+        }
+    }
+    speaks(NGINX, uid(33), true);
+    speaks(NGINX, called(uid(33), "/tmp/nginx"), true);
+    speaks(NGINX, uid(34), false);
+    speaks(NGINX, inside(uid(34), "nginx.service"), true);
+    // The id says nothing of whoever has it on another host; the unit does.
+    let foreign = Witness { foreign: true, ..uid(33) };
+    speaks(NGINX, foreign, false);
+    speaks(NGINX, inside(foreign, "nginx.service"), true);
+    // Where sessions have no scope of their own, people are in the unit of a server that is root itself.
+    for person in [uid(1000), uid(60_000), uid(65_536), uid(u32::MAX)] {
+        speaks(SSHD, inside(person, "ssh.service"), false);
+        speaks(NGINX, inside(person, "nginx.service"), true);
+    }
+    speaks(SSHD, inside(uid(61_184), "ssh.service"), true);
 }
 
 /// Fills the rules of a grammar in turn with what an attacker would type, so many times, and reads the result by the

@@ -168,6 +168,10 @@ impl Hub {
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
         let unattested = if batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
         let grammars = Arc::clone(self.engine.grammars());
+        // It may get another name while we run, when DHCP or cloud-init gives it one.
+        if let Ok(host) = nix::sys::utsname::uname() {
+            self.engine.name_host(host.nodename().as_encoded_bytes());
+        }
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
         self.counters.add(batch.source, report.tally, report.seen);
