@@ -135,6 +135,9 @@ pub struct Status {
     pub forged: Vec<ForgedStatus>,
     /// Lines that name an address and that no rule knows, by grammar.
     pub unmatched: Vec<UnmatchedStatus>,
+    /// Clients that make nearly all requests of a web server, by grammar: they are proxies, most likely.
+    #[serde(default)]
+    pub sole_clients: Vec<SoleClient>,
     /// Where bans go.
     pub enforcement: EnforcementStatus,
     /// Where bans and counts are kept.
@@ -181,6 +184,15 @@ pub struct GrammarStatus {
     pub offences: u64,
     /// Logins that went well.
     pub logins: u64,
+}
+
+/// A client that makes nearly all requests of a web server.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct SoleClient {
+    /// The grammar that reads the server's lines.
+    pub grammar: String,
+    /// The client's address.
+    pub address: String,
 }
 
 /// How one source is.

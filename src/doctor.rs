@@ -7,12 +7,13 @@
 
 mod findings;
 mod gather;
+mod others;
 
 use std::path::Path;
 
 pub use findings::{
-    Chain, Daemon, Enforcement, Facts, Finding, Journald, Listing, Samples, SetFacts, Severity, Suspect,
-    examine,
+    Chain, Daemon, Enforcement, Facts, Finding, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts,
+    Severity, Suspect, examine,
 };
 
 /// Looks at this host, and prints what is wrong and what to do about it. Whether nothing is.

@@ -432,6 +432,14 @@ impl Grammars {
         Some(found)
     }
 
+    /// The peer of a web server's message, where it is no proxy that is trusted; what it asked for does not matter.
+    ///
+    /// Takes as long as [`find`](Self::find).
+    pub fn peer(&self, id: GrammarId, message: &[u8]) -> Option<IpAddr> {
+        let peer = self.get(id)?.peer(message)?;
+        (!self.proxies.contains(peer)).then_some(peer)
+    }
+
     /// Whom a reading of the message holds to account.
     fn accountable(&self, reading: &Reading, message: &[u8]) -> Option<IpAddr> {
         if !self.proxies.contains(reading.address) {

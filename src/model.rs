@@ -263,6 +263,17 @@ impl Offender {
         self.prefix == if self.address.is_ipv4() { 32 } else { 128 }
     }
 
+    /// Whether no packet from the internet has such an address: private, of a provider's NAT, or this host itself.
+    pub fn is_private(self) -> bool {
+        match self.address {
+            IpAddr::V4(v4) => {
+                let [first, second, ..] = v4.octets();
+                v4.is_private() || v4.is_loopback() || (first == 100 && second & 0xc0 == 64)
+            }
+            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
+        }
+    }
+
     /// Whether `other` lies wholly inside this prefix.
     pub fn contains(self, other: Offender) -> bool {
         self.prefix <= other.prefix
@@ -616,6 +627,26 @@ mod tests {
         check("", "web1", false);
         check("web1", "", false);
         check("localhost", "web1", false);
+    }
+
+    #[test]
+    fn what_no_packet_from_the_internet_has_is_private() {
+        let private = |text: &str| text.parse::<Offender>().unwrap().is_private();
+        for yes in [
+            "10.1.2.3",
+            "172.31.0.1",
+            "192.168.0.0/24",
+            "127.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "::1",
+            "fd00::1",
+        ] {
+            assert!(private(yes), "{yes}");
+        }
+        for no in ["192.0.2.1", "172.32.0.1", "100.63.255.255", "100.128.0.1", "2001:db8::1", "fe80::1"] {
+            assert!(!private(no), "{no}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 mod dashboards;
 #[path = "e2e/documents.rs"]
 mod documents;
+#[path = "e2e/inputs.rs"]
+mod inputs;
 #[path = "e2e/own_log.rs"]
 mod own_log;
 

@@ -4,6 +4,7 @@
 //!
 //! What it prints about bans the daemon has said.
 
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -13,8 +14,8 @@ use super::{Ask, REFUSED, Remote};
 use crate::compat::{self, Refusal};
 use crate::control::client::{self, Done};
 use crate::control::{
-    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, Pick, SourceState, Status, Target,
-    TemplateStatus, Why,
+    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, Pick, SoleClient, SourceState, Status,
+    Target, TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
 use crate::terminal::{BAD, painted, plain, table};
@@ -174,7 +175,14 @@ fn status(status: &Status) -> String {
         };
         unmatched.templates.iter().map(row)
     });
-    text + &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched)
+    text += &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched);
+    for SoleClient { grammar, address } in &status.sole_clients {
+        let _ = writeln!(
+            text,
+            "\nnearly all requests of {grammar} come from {address}: a proxy? See `banstream doctor`"
+        );
+    }
+    text
 }
 
 fn bans(bans: &[BanLine]) -> String {

@@ -23,8 +23,30 @@ pub struct Facts {
     pub daemon: Result<Daemon, String>,
     /// How journald is set; `None` where it is not read.
     pub journald: Option<Journald>,
-    /// Settings of rsyslog that make it drop messages.
-    pub rsyslog: Vec<Suspect>,
+    /// How rsyslog is set; `None` where it hands us nothing.
+    pub rsyslog: Option<Rsyslog>,
+    /// Lines of servers' configurations with which no offence can be found, or the wrong one.
+    pub servers: Vec<(ServerFault, Suspect)>,
+}
+
+/// How rsyslog is set.
+#[derive(Clone, Debug, Default)]
+pub struct Rsyslog {
+    /// Settings that make it drop messages.
+    pub limits: Vec<Suspect>,
+    /// Where it is said at how many bytes messages are cut, and at how many.
+    pub sizes: Vec<(Suspect, u64)>,
+}
+
+/// What is wrong with a line of a server's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerFault {
+    /// Its log goes through `logger`, which splits lines.
+    Logger,
+    /// It logs the names of clients instead of their addresses; and what to set.
+    Names(&'static str),
+    /// So does PAM for it.
+    PamNames(&'static str),
 }
 
 /// What is in the kernel.
@@ -92,6 +114,14 @@ pub struct Daemon {
     pub observing: Vec<String>,
     /// Its sources, and why they are not read where they are not.
     pub sources: Vec<(String, Result<(), String>)>,
+    /// For how many seconds nothing came from any of them; since the start if `None`.
+    pub silent: Option<u64>,
+    /// For how many seconds it runs.
+    pub uptime: u64,
+    /// Bans of addresses that no packet from the internet has, with their jails.
+    pub private_bans: Vec<(String, String)>,
+    /// Grammars most of whose requests come from one address, and that.
+    pub crowds: Vec<(String, String)>,
     /// Its metrics.
     pub samples: Samples,
 }
@@ -198,6 +228,18 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
 }
 
 struct Findings(Vec<Finding>);
+
+/// Seconds in which something comes from rsyslog, if only from cron.
+const SILENT: u64 = 70 * 60;
+
+/// Seconds in which it comes for the first time.
+const NEVER: u64 = 10 * 60;
+
+/// Bytes: nginx and Apache write a header of 8 KiB as 32 KiB of `\xHH`, and a line has two.
+pub(super) const LONG_ENOUGH: u64 = 64 << 10;
+
+const PROXY: &str = "let the server log the client's address (nginx: real_ip; Apache: mod_remoteip), or name the proxy in \
+     `trusted-proxies`; see grammars/README.md, `Behind a proxy`";
 
 const RESTART: &str =
     "a running daemon puts this right within seconds; otherwise start it, or look at its log";
@@ -310,7 +352,8 @@ impl Findings {
     }
 
     fn daemon(&mut self, daemon: &Daemon) {
-        let Daemon { mode, fault, observing, sources, samples } = daemon;
+        let Daemon { mode, fault, observing, sources, silent, uptime, private_bans, crowds, samples } =
+            daemon;
         if mode == "none" {
             let what = "bans are decided and logged, but not enforced".to_owned();
             self.wrong("not-enforced", what, "set mode = \"enforce\", and run without --dry-run");
@@ -334,6 +377,37 @@ impl Findings {
         if sources.is_empty() {
             let what = "the daemon reads no log at all".to_owned();
             self.wrong("no-source", what, "enable [journald] or [socket]");
+        }
+        if !sources.is_empty()
+            && sources.iter().all(|(name, read)| name == "socket" && read.is_ok())
+            && silent.map_or(*uptime >= NEVER, |silent| silent >= SILENT)
+        {
+            let what = format!(
+                "nothing has come from rsyslog for {}, and nothing else is read",
+                Span::from_secs(silent.unwrap_or(*uptime))
+            );
+            self.wrong(
+                "socket-silent",
+                what,
+                "copy contrib/rsyslog/10-banstream.conf to /etc/rsyslog.d, and look at `rsyslogd -N1` and rsyslog's log; \
+                 or read the journal: set enabled = true in [journald]",
+            );
+        }
+        for (grammar, address) in crowds {
+            self.doubtful(
+                "one-client",
+                format!("nearly all requests that `{grammar}` reads come from {address}, which is probably a proxy"),
+                PROXY,
+            );
+        }
+        for (address, jail) in private_bans {
+            self.doubtful(
+                "private-ban",
+                format!(
+                    "{jail} banned the private address {address}, which may be a proxy with all its clients"
+                ),
+                PROXY,
+            );
         }
         if let Some(jails) = samples.told("banstream_ineffective_bans_total") {
             self.wrong(
@@ -402,9 +476,51 @@ impl Findings {
                 }
             }
         }
-        for Suspect { place, text } in &facts.rsyslog {
+        if let Some(rsyslog) = &facts.rsyslog {
+            self.rsyslog(rsyslog);
+        }
+        for (fault, Suspect { place, text }) in &facts.servers {
+            match fault {
+                ServerFault::Logger => self.wrong(
+                    "logger-pipe",
+                    format!("`logger` splits lines over 1 KiB, and a client chooses how the rest begins: {place}: `{text}`"),
+                    "log to a file that rsyslog reads (contrib/rsyslog/20-banstream-files.conf), or give `logger` --size 128KiB",
+                ),
+                ServerFault::Names(fix) => self.wrong(
+                    "names-logged",
+                    format!("a server logs names instead of addresses, so nobody can be banned: {place}: `{text}`"),
+                    fix,
+                ),
+                ServerFault::PamNames(fix) => self.doubtful(
+                    "names-in-pam",
+                    format!("PAM logs the names of a server's clients instead of addresses: {place}: `{text}`"),
+                    fix,
+                ),
+            }
+        }
+    }
+
+    fn rsyslog(&mut self, Rsyslog { limits, sizes }: &Rsyslog) {
+        for Suspect { place, text } in limits {
             let what = format!("rsyslog drops messages when many come: {place}: `{text}`");
             self.doubtful("rsyslog-rate-limit", what, "set the interval of that rate limit to 0");
+        }
+        let small = sizes.iter().filter(|(_, size)| *size < LONG_ENOUGH);
+        let mut told: Vec<String> =
+            small.map(|(Suspect { place, text }, _)| format!("{place}: `{text}`")).collect();
+        if sizes.is_empty() {
+            told.push("no file sets a limit, and the default is 8096 bytes".to_owned());
+        }
+        if !told.is_empty() {
+            let what = format!(
+                "rsyslog cuts long messages, so a client can hide what its request came to: {}",
+                told.join("; ")
+            );
+            self.wrong(
+                "rsyslog-cuts",
+                what,
+                "set global(maxMessageSize=\"128k\") in /etc/rsyslog.conf, and nothing smaller elsewhere",
+            );
         }
     }
 }
@@ -448,11 +564,20 @@ mod tests {
                 fault: None,
                 observing: Vec::new(),
                 sources: vec![("journald".to_owned(), Ok(()))],
+                silent: Some(9),
+                uptime: 99,
+                private_bans: Vec::new(),
+                crowds: Vec::new(),
                 samples: Samples(samples.to_owned()),
             }),
             journald: Some(Journald { burst: 0, ..Journald::default() }),
-            rsyslog: Vec::new(),
+            rsyslog: None,
+            servers: Vec::new(),
         }
+    }
+
+    fn suspect() -> Suspect {
+        Suspect { place: "/etc/x.conf:3".to_owned(), text: "x".to_owned() }
     }
 
     /// The names of what is found once this was done to a sound host; those in capitals are wrong, not doubtful.
@@ -558,8 +683,39 @@ mod tests {
         );
         check(journald(Journald { interval: Span::ZERO, ..Journald::default() }), &[]);
         check(journald(Journald { keeps_none: true, ..Journald::default() }), &["JOURNALD-KEEPS-NONE"]);
-        let suspect = Suspect { place: "/etc/rsyslog.conf:3".to_owned(), text: "x".to_owned() };
-        check(|facts| facts.rsyslog.push(suspect), &["rsyslog-rate-limit"]);
+        let rsyslog =
+            |limits, sizes| move |facts: &mut Facts| facts.rsyslog = Some(Rsyslog { limits, sizes });
+        check(rsyslog(vec![], vec![(suspect(), LONG_ENOUGH)]), &[]);
+        check(rsyslog(vec![suspect()], vec![(suspect(), LONG_ENOUGH)]), &["rsyslog-rate-limit"]);
+        check(rsyslog(vec![], vec![]), &["RSYSLOG-CUTS"]);
+        check(rsyslog(vec![], vec![(suspect(), LONG_ENOUGH), (suspect(), 8192)]), &["RSYSLOG-CUTS"]);
+    }
+
+    #[test]
+    fn a_source_that_says_nothing_is_wrong_only_where_it_is_the_only_one() {
+        let silent = |sources: &[&str], silent, uptime| {
+            let sources = sources.iter().map(|name| ((*name).to_owned(), Ok(()))).collect();
+            move |facts: &mut Facts| {
+                let daemon = daemon(facts);
+                (daemon.sources, daemon.silent, daemon.uptime) = (sources, silent, uptime);
+            }
+        };
+        check(silent(&["socket"], Some(SILENT), SILENT), &["SOCKET-SILENT"]);
+        check(silent(&["socket"], None, NEVER), &["SOCKET-SILENT"]);
+        check(silent(&["socket"], None, NEVER - 1), &[]);
+        check(silent(&["socket"], Some(SILENT - 1), 2 * SILENT), &[]);
+        check(silent(&["socket", "journald"], None, SILENT), &[]);
+    }
+
+    #[test]
+    fn a_server_that_hides_its_clients_is_found() {
+        let server = |fault| move |facts: &mut Facts| facts.servers.push((fault, suspect()));
+        check(server(ServerFault::Logger), &["LOGGER-PIPE"]);
+        check(server(ServerFault::Names("x")), &["NAMES-LOGGED"]);
+        check(server(ServerFault::PamNames("x")), &["names-in-pam"]);
+        let pair = || vec![("x".to_owned(), "10.0.0.5".to_owned())];
+        check(|facts| daemon(facts).crowds = pair(), &["one-client"]);
+        check(|facts| daemon(facts).private_bans = pair(), &["private-ban"]);
     }
 
     #[test]

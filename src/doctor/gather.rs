@@ -9,10 +9,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::findings::{Chain, Daemon, Enforcement, Facts, Journald, Listing, Samples, SetFacts, Suspect};
+use super::findings::{
+    Chain, Daemon, Enforcement, Facts, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts, Suspect,
+};
+use super::others;
 use crate::config::{self, Config, parse_span};
 use crate::control::client;
-use crate::control::{self, JailStatus, SourceState, SourceStatus, Status};
+use crate::control::{self, BanLine, JailStatus, Pick, SourceState, SourceStatus, Status};
 use crate::enforce::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Settings, Timeout};
 use crate::load;
 use crate::model::{Mode, Offender, Port, Protocol};
@@ -22,9 +25,9 @@ pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
     let config = load::load(config)?.config;
     let capable = capable(&read("/proc/self/status"));
     let enforce = config.enforce.as_ref().filter(|_| capable);
-    let rsyslog = rsyslog_files();
+    let files = rsyslog_files();
     // Where rsyslog hands us nothing, what it drops is not ours to judge.
-    let reads = rsyslog.iter().any(|(_, text)| text.contains("banstream"));
+    let reads = config.socket.is_some() && files.iter().any(|(_, text)| text.contains("banstream"));
     Ok(Facts {
         capable,
         enforcement: enforce.map(|enforce| Enforcement {
@@ -34,7 +37,11 @@ pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
         }),
         daemon: daemon(&config).map_err(|error| format!("{error:#}")),
         journald: config.journald.as_ref().map(|journal| journald(&journald_files(journal))),
-        rsyslog: rsyslog.iter().filter(|_| reads).flat_map(|(path, text)| rate_limits(path, text)).collect(),
+        rsyslog: reads.then(|| Rsyslog {
+            limits: files.iter().flat_map(|(path, text)| rate_limits(path, text)).collect(),
+            sizes: files.iter().flat_map(|(path, text)| others::message_sizes(path, text)).collect(),
+        }),
+        servers: servers(),
     })
 }
 
@@ -46,7 +53,14 @@ fn daemon(config: &Config) -> anyhow::Result<Daemon> {
         let why = || source.error.unwrap_or("it does not say why".to_owned());
         (source.name, if source.state == SourceState::Running { Ok(()) } else { Err(why()) })
     };
+    let bans: Vec<BanLine> =
+        serde_json::from_str(&client::send(socket, &control::Command::Bans(Pick::default()))?.body)?;
+    let private = bans.into_iter().filter(|ban| ban.mode == Mode::Enforce && ban.address.is_private());
     Ok(Daemon {
+        silent: status.sources.iter().filter_map(|source| source.silent).min(),
+        uptime: status.uptime,
+        private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
+        crowds: status.sole_clients.into_iter().map(|sole| (sole.grammar, sole.address)).collect(),
         mode: status.enforcement.mode,
         fault: status.enforcement.error,
         observing: observing(&status.jails),
@@ -232,6 +246,38 @@ fn journald(text: &str) -> Journald {
 fn rsyslog_files() -> Vec<(PathBuf, String)> {
     let paths = std::iter::once(PathBuf::from("/etc/rsyslog.conf")).chain(list("/etc/rsyslog.d"));
     paths.map(|path| (path.clone(), read(path))).collect()
+}
+
+/// What is wrong with how servers log.
+fn servers() -> Vec<(ServerFault, Suspect)> {
+    let read_all = |files: &[&str], folders: &[&str]| -> Vec<(PathBuf, String)> {
+        let paths = files.iter().map(PathBuf::from).chain(folders.iter().flat_map(|folder| list(folder)));
+        paths.map(|path| (path.clone(), read(path))).collect()
+    };
+    let web = read_all(
+        &["/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf", "/etc/lighttpd/lighttpd.conf"],
+        &[
+            "/etc/apache2/conf-enabled",
+            "/etc/apache2/mods-enabled",
+            "/etc/apache2/sites-enabled",
+            "/etc/httpd/conf.d",
+            "/etc/lighttpd/conf-enabled",
+        ],
+    );
+    let login = read_all(
+        &["/etc/ssh/sshd_config", "/etc/proftpd.conf", "/etc/proftpd/proftpd.conf"],
+        &["/etc/ssh/sshd_config.d", "/etc/proftpd/conf.d"],
+    );
+    let mut faults: Vec<_> = web.iter().flat_map(|(path, text)| others::web_server(path, text)).collect();
+    faults.extend(login.iter().flat_map(|(path, text)| others::login_server(path, text)));
+    // Debian keeps a file for each setting, others one for all.
+    let settings =
+        ["/etc/pure-ftpd/conf/DontResolve", "/etc/pure-ftpd/pure-ftpd.conf", "/etc/pure-ftpd.conf"];
+    if Path::new("/usr/sbin/pure-ftpd").exists() {
+        let text: String = settings.iter().map(|path| read(path) + "\n").collect();
+        faults.extend(others::pure_ftpd(&text));
+    }
+    faults
 }
 
 /// The lines that turn on a rate limit, in either style (rsyslog's imuxsock, imjournal, imklog); and the one that leaves

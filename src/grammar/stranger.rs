@@ -5,10 +5,13 @@
 //!
 //! It keeps no count and remembers nothing.
 
+use std::net::IpAddr;
+use std::ops::Range;
+
 use hashbrown::HashSet;
 
 use super::Grammar;
-use super::syntax::Test;
+use super::syntax::{Kind, Test};
 use super::template::{addresses, join, template};
 use super::variant::{Item, Variant};
 
@@ -26,10 +29,31 @@ impl Grammar {
             return None;
         }
         let text = String::from_utf8_lossy(message.get(..LOOKED_AT).unwrap_or(message));
-        addresses(&text).next()?;
+        if addresses(&text).next().is_none() {
+            return self.named(&text);
+        }
         let template = template(&text);
         let meant = self.quiet.iter().any(|quiet| self.join(quiet, &template).is_some());
         (!meant).then_some(template)
+    }
+
+    /// The template of a message that a rule would read, named it an address where it names a host.
+    fn named(&self, text: &str) -> Option<String> {
+        hosts(text).take(HOSTS).find_map(|host| {
+            let (before, after) = (text.get(..host.start)?, text.get(host.end..)?);
+            let addressed = format!("{before}192.0.2.1{after}");
+            let peer = self.matcher.read(addressed.as_bytes(), |reading, _| Some(reading.address))?;
+            (peer == IpAddr::from([192, 0, 2, 1])).then(|| template(&addressed).replacen("<ip>", "<host>", 1))
+        })
+    }
+
+    /// The peer that the message of a web server names: one that may stand behind a proxy, as the grammar knows.
+    pub(super) fn peer(&self, message: &[u8]) -> Option<IpAddr> {
+        let forwards = |variant: &Variant| {
+            variant.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == Kind::Forwarded))
+        };
+        let web = self.variants.iter().any(forwards);
+        web.then(|| self.matcher.read(message.trim_ascii_end(), |reading, _| Some(reading.address)))?
     }
 
     /// The template that covers both, where they are of a kind. They are not where they differ in a word that this
@@ -37,6 +61,26 @@ impl Grammar {
     pub fn join(&self, one: &str, other: &str) -> Option<String> {
         join(one, other, |word| self.words.contains(word))
     }
+}
+
+/// Names of hosts in a message that are tried.
+const HOSTS: usize = 8;
+
+/// What may be the name of a host: letters, digits, dashes and dots, with a letter and a dot inside.
+fn hosts(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let of_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(at..)?;
+        let from = at + rest.find(of_name)?;
+        let run = text.get(from..)?;
+        let length = run.find(|c| !of_name(c)).unwrap_or(run.len());
+        at = from + length;
+        let name = run.get(..length)?.trim_end_matches('.');
+        Some((from..from + name.len(), name))
+    })
+    .filter(|(_, name)| name.contains('.') && name.contains(|c: char| c.is_ascii_alphabetic()))
+    .map(|(place, _)| place)
 }
 
 /// The templates of messages that are meant to match nothing.

@@ -146,6 +146,7 @@ impl Replay<'_> {
                 read.err().into_iter().map(anyhow::Error::from).collect()
             }
         };
+        run.warn_of_proxies();
         let mut output = BufWriter::new(output);
         let written = self.print(&mut run, other.as_mut(), &mut output).and_then(|()| output.flush());
         ended_well(written)?;
@@ -369,6 +370,25 @@ impl<'l> Run<'l> {
         let detector = self.engine.detector();
         let logged_in = offenders.iter().filter(|offender| detector.login_from(**offender).is_some()).count();
         (offenders.len() as u64, logged_in as u64)
+    }
+
+    /// Tells of who is probably a proxy: of whom it shields the log says nothing.
+    fn warn_of_proxies(&self) {
+        const FIX: &str = "let the server log the client's address (nginx: real_ip; Apache: mod_remoteip), or name the \
+                           proxy in `trusted-proxies`";
+        for (grammar, address) in self.engine.sole_clients() {
+            let grammar = grammar.name();
+            eprintln!(
+                "warning: nearly all requests of {grammar} come from {address}, probably a proxy; {FIX}"
+            );
+        }
+        let private: BTreeSet<_> =
+            self.bans.iter().map(|ban| ban.offender).filter(|it| it.is_private()).collect();
+        if let Some(first) = private.first() {
+            let more =
+                if private.len() > 1 { format!(" and {} more", private.len() - 1) } else { String::new() };
+            eprintln!("warning: private addresses are banned, probably proxies: {first}{more}; {FIX}");
+        }
     }
 
     fn summary(&mut self, there: Option<Other>) -> Summary {

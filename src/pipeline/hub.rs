@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -24,11 +25,12 @@ use super::notifier::Herald;
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
-    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Pick, Reply, Status, Target, TemplateStatus,
-    UnmatchedStatus, Why, rfc3339,
+    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Pick, Reply, SoleClient, Status, Target,
+    TemplateStatus, UnmatchedStatus, Why, rfc3339,
 };
 use crate::detect::{Left, MANUAL, Settings, WIDE, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
+use crate::grammar::Grammar;
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
@@ -429,7 +431,12 @@ impl Hub {
     fn status(&mut self) -> Status {
         let State { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
         ledger.waiting = self.book.waiting();
+        let sole_client = |(grammar, address): (&Grammar, IpAddr)| SoleClient {
+            grammar: grammar.name().to_owned(),
+            address: address.to_string(),
+        };
         let (now, unmatched) = (now(), self.unmatched());
+        let sole_clients = self.engine.sole_clients().map(sole_client).collect();
         for source in &mut sources {
             if let Some(read) = self.totals.sources.get(source.name.as_str()) {
                 (source.entries, source.unattested) = (read.entries, read.unattested);
@@ -488,6 +495,7 @@ impl Hub {
             sources,
             forged: self.forged(),
             unmatched,
+            sole_clients,
             enforcement,
             ledger,
             receivers,
