@@ -14,6 +14,8 @@ mod documents;
 mod inputs;
 #[path = "e2e/own_log.rs"]
 mod own_log;
+#[path = "e2e/transports.rs"]
+mod transports;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
@@ -470,6 +472,16 @@ fn the_doctor_finds_each_fault_by_name() {
     lab.wait_until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
     finds(&[]);
     finds_by("setpriv --bounding-set -net_admin", &["no-privilege"]);
+    lab.sh("mkdir -p /etc/ssh/sshd_config.d
+            echo 'CustomLog \"|/usr/bin/logger -t apache2\" combined' >/etc/apache2/conf-enabled/z.conf
+            echo 'HostnameLookups On' >>/etc/apache2/conf-enabled/z.conf
+            echo 'UseDNS yes' >/etc/ssh/sshd_config.d/z.conf
+            echo '# for banstream' >/etc/rsyslog.d/z.conf");
+    finds(&["rsyslog-cuts", "logger-pipe", "names-logged", "names-in-pam"]);
+    lab.sh("echo 'global(maxMessageSize=\"128k\")' >>/etc/rsyslog.d/z.conf
+            rm /etc/apache2/conf-enabled/z.conf /etc/ssh/sshd_config.d/z.conf");
+    finds(&[]);
+    lab.sh("rm /etc/rsyslog.d/z.conf");
     let forged = "Failed password for root from 198.51.100.77 port 22 ssh2";
     lab.sh(&format!("runuser -u alice -- logger -p auth.info -t sshd '{forged}'"));
     lab.wait_until("the forged line is read", || {

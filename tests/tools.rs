@@ -275,6 +275,41 @@ fn rotated_logs_are_replayed_from_the_oldest_on() {
 }
 
 #[test]
+fn a_replay_says_who_is_probably_a_proxy() {
+    let directory = tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("c.toml", "grammar-directory = \"/nonexistent\"\n");
+    write("trusting.toml", "grammar-directory = \"/nonexistent\"\ntrusted-proxies = [\"198.51.100.7\"]\n");
+    let request = |n: usize, peer: String| {
+        let (minute, second) = (n / 60, n % 60);
+        format!(
+            "{peer} - - [20/Nov/2026:10:{minute:02}:{second:02} +0000] \"GET /{n} HTTP/1.1\" 200 9 \"-\" \"x\"\n"
+        )
+    };
+    let log = |peer: &dyn Fn(usize) -> String| (0..1000).map(|n| request(n, peer(n))).collect::<String>();
+    write("proxied", &log(&|_| "198.51.100.7".to_owned()));
+    write("direct", &log(&|n| format!("192.0.2.{}", n % 100)));
+    write("private", &attempts("10.0.0.5", 0..5));
+    let said = |config: &str, program: &str, log: &str| {
+        let command = format!("banstream replay --config {config} {program} {log} 2>&1 >/dev/null");
+        shell(directory.path(), &command)
+    };
+    let nginx = "--program nginx";
+    let warning = said("c.toml", nginx, "proxied");
+    assert!(
+        warning.starts_with("warning: nearly all requests of nginx come from 198.51.100.7,"),
+        "{warning}"
+    );
+    assert_eq!(said("trusting.toml", nginx, "proxied"), "");
+    assert_eq!(said("c.toml", nginx, "direct"), "");
+    let warning = said("c.toml", "", "private");
+    assert!(
+        warning.starts_with("warning: private addresses are banned, probably proxies: 10.0.0.5;"),
+        "{warning}"
+    );
+}
+
+#[test]
 fn a_replay_marks_who_logged_in_and_compares_two_configurations() {
     let directory = tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();

@@ -18,7 +18,7 @@ use crate::control::client;
 use crate::control::{self, BanLine, JailStatus, Pick, SourceState, SourceStatus, Status};
 use crate::enforce::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Settings, Timeout};
 use crate::load;
-use crate::model::{Mode, Offender, Port, Protocol};
+use crate::model::{Kind, Mode, Offender, Port, Protocol};
 
 /// Looks at everything.
 pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
@@ -55,7 +55,9 @@ fn daemon(config: &Config) -> anyhow::Result<Daemon> {
     };
     let bans: Vec<BanLine> =
         serde_json::from_str(&client::send(socket, &control::Command::Bans(Pick::default()))?.body)?;
-    let private = bans.into_iter().filter(|ban| ban.mode == Mode::Enforce && ban.address.is_private());
+    let private = bans
+        .into_iter()
+        .filter(|ban| ban.mode == Mode::Enforce && ban.kind == Kind::Auto && ban.address.is_private());
     Ok(Daemon {
         silent: status.sources.iter().filter_map(|source| source.silent).min(),
         uptime: status.uptime,
