@@ -48,6 +48,8 @@ pub struct Config {
     pub trusted_proxies: Vec<Offender>,
     /// What one offender is.
     pub widths: Widths,
+    /// Prefixes behind which there are hosts on IPv4, each of them an offender of its own.
+    pub nat64: Vec<Offender>,
     /// How many offenders are watched at once.
     pub max_offenders: NonZeroUsize,
     /// How the bans of one offender grow.
@@ -179,6 +181,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
     let trusted_proxies = top.list("trusted-proxies", value::offender);
     let v4 = top.value("ipv4-prefix", value::whole(8..=32));
     let v6 = top.value("ipv6-prefix", value::whole(16..=128));
+    let nat64 = top.list("nat64-prefixes", value::nat64);
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
     let sentence = Sentence::read(top, Sentence::default());
     let mode = top.value("mode", value::mode);
@@ -223,6 +226,7 @@ fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) ->
         protect_logins: protect_logins?,
         trusted_proxies: trusted_proxies?,
         widths: Widths { v4: v4?, v6: v6? },
+        nat64: nat64?,
         max_offenders: NonZeroUsize::new(max_offenders?)?,
         growth: growth?,
         widen: widen?,
@@ -620,6 +624,17 @@ mod tests {
                 "2:57: `ipv6-prefix` has to be shorter than that of one offender",
             ],
         );
+    }
+
+    #[test]
+    fn a_prefix_of_nat64_has_room_for_an_address() {
+        check(&["nat64-prefixes = ['2001:db8:64::/96']"], |config| config.nat64.len(), 1);
+        let wanted = "`nat64-prefixes` wants an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`, not";
+        for (value, shown) in
+            [("'192.0.2.0/24'", "`192.0.2.0/24`"), ("'2001:db8::1'", "`2001:db8::1`"), ("64", "`64`")]
+        {
+            wrong(&format!("nat64-prefixes = [{value}]"), &[&format!("1:19: {wanted} {shown}")]);
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod widen;
 mod window;
 
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
 
@@ -102,6 +103,8 @@ pub struct Settings {
     pub protect_logins: Span,
     /// What one offender is.
     pub widths: Widths,
+    /// Prefixes behind which there are hosts on IPv4, each of them an offender of its own.
+    pub nat64: Vec<Offender>,
     /// How many offenders all jails together watch at once; the one longest unseen makes room.
     pub max_offenders: NonZeroUsize,
     /// How the bans of one offender grow.
@@ -115,6 +118,7 @@ pub struct Settings {
 pub struct Detector {
     settings: Settings,
     allow: Prefixes<List>,
+    nat64: Prefixes<()>,
     cells: Vec<Cell>,
     /// For each grammar and heading the cells that count it.
     watchers: Vec<Vec<Vec<u16>>>,
@@ -196,6 +200,7 @@ impl Detector {
             past: Recent::new(settings.max_offenders.get()),
             neighbours: Neighbours::new(settings.max_offenders.get()),
             allow: Prefixes::default(),
+            nat64: Prefixes::default(),
             logins: Logins::new(LOGINS),
             cells: Vec::new(),
             watchers: Vec::new(),
@@ -251,6 +256,7 @@ impl Detector {
         let limit = self.settings.max_offenders.get();
         let mut before: Vec<Option<Cell>> = before.into_iter().map(Some).collect();
         self.allow = Prefixes::new(self.settings.ignore.iter().copied());
+        self.nat64 = Prefixes::new(self.settings.nat64.iter().map(|prefix| (*prefix, ())));
         self.past.set_limit(limit);
         self.neighbours.set_limit(limit);
         self.cells = self
@@ -303,7 +309,6 @@ impl Detector {
     /// what it remembers grows.
     pub fn observe(&mut self, offence: &Offence, now: Timestamp, seen: &mut Seen) {
         let offence = Offence { time: offence.time.min(now), ..*offence };
-        let offender = Offender::behind(offence.address, self.settings.widths);
         let (grammar, heading) = (usize::from(offence.grammar.0), usize::from(offence.heading.0));
         for nth in 0.. {
             let watchers = self.watchers.get(grammar).and_then(|headings| headings.get(heading));
@@ -311,6 +316,7 @@ impl Detector {
             else {
                 break;
             };
+            let offender = self.offender(offence.address, self.settings.widths, self.cells.get(number));
             if self.count(number, &offence, offender, seen) {
                 self.earned(number, offender, offence.time, now, seen);
             }
@@ -319,13 +325,32 @@ impl Detector {
         seen.observed += 1;
     }
 
+    /// Whoever is behind an address, at these widths.
+    fn behind(&self, address: IpAddr, widths: Widths) -> Offender {
+        match self.nat64.contains(address) {
+            true => Offender::single(address),
+            false => Offender::behind(address, widths),
+        }
+    }
+
+    /// Whom a jail, if one is named, holds to account for what came from an address. Where a list protects somebody
+    /// behind the same prefix that is the address alone, which can be banned without the other.
+    fn offender(&self, address: IpAddr, widths: Widths, cell: Option<&Cell>) -> Offender {
+        let wide = self.behind(address, widths);
+        let lists = std::iter::once(&self.allow).chain(cell.map(|cell| &cell.allow));
+        let is_shared =
+            |list: &Prefixes<List>| list.overlapping(wide).is_some_and(|(who, _)| !who.contains(wide));
+        match !wide.is_single() && lists.into_iter().any(is_shared) {
+            true => Offender::single(address),
+            false => wide,
+        }
+    }
+
     /// Counts an offence in one jail; whether that fills the offender's window.
     fn count(&mut self, number: usize, offence: &Offence, offender: Offender, seen: &mut Seen) -> bool {
         let Some(cell) = self.cells.get_mut(number) else { return false };
-        let wide = self.settings.widen.map(|rule| Offender::behind(offender.address(), rule.widths));
-        let wide = wide.filter(|_| cell.jail.mode == self.settings.mode);
         if self.bans.holds(offender, &cell.jail.name)
-            || wide.is_some_and(|wide| self.bans.shuts(wide, WIDE, &cell.jail.ports))
+            || (cell.jail.mode == self.settings.mode && self.bans.shuts_around(offender, &cell.jail.ports))
         {
             seen.banned_already += 1;
             let jail = &cell.jail.name;
@@ -443,26 +468,45 @@ impl Detector {
         let ban = self.impose(ban);
         seen.decisions.push(Decision::Ban(ban));
         let rule = self.settings.widen.filter(|_| jail.mode == self.settings.mode);
-        let neighbours = rule.and_then(|rule| Some((rule, self.neighbours.count(offender, at, &rule)?)));
-        if let Some((rule, banned)) = neighbours {
-            self.widen(&rule, &banned, at, seen);
+        let Some(rule) = rule else { return };
+        let wide = self.behind(offender.address(), rule.widths);
+        if let Some(banned) = self.neighbours.count(wide, offender, at, &rule) {
+            self.widen(&rule, wide, &banned, at, seen);
         }
     }
 
-    /// Enough offenders of one prefix are banned. The ban on the prefix takes the place of theirs, and lasts at least
-    /// as long: so none of them comes back where it ends.
-    fn widen(&mut self, rule: &Widen, banned: &[Offender], at: Timestamp, seen: &mut Seen) {
-        let Some(wide) = banned.last().map(|offender| Offender::behind(offender.address(), rule.widths))
-        else {
-            return;
+    /// Enough offenders of one prefix are banned. The prefix is, or where somebody in it is protected, the largest parts
+    /// of it that hold such offenders and nobody protected.
+    fn widen(&mut self, rule: &Widen, wide: Offender, banned: &[Offender], at: Timestamp, seen: &mut Seen) {
+        let span = self.settings.protect_logins;
+        let logins =
+            Prefixes::new(self.logins.within(wide, at, span).map(|login| (login.offender, login.at)));
+        let guard = |part: Offender| {
+            let login = || logins.overlapping(part).map(|(_, at)| Guard::Login(at));
+            self.protector(part, WIDE).or_else(login)
         };
-        let login = || self.logins.last(wide, at, self.settings.protect_logins).map(Guard::Login);
-        if let Some(by) = self.protector(wide, WIDE).or_else(login) {
+        let part = |offender: &Offender| {
+            let around = |length| Offender::new(offender.address(), length);
+            let parts: Vec<_> = (wide.prefix()..offender.prefix()).filter_map(around).collect();
+            // Who is protected in a part is so in all that lie around it.
+            parts.get(parts.partition_point(|part| guard(*part).is_some())).copied()
+        };
+        let mut parts: Vec<Offender> = banned.iter().filter_map(part).collect();
+        parts.sort_unstable();
+        parts.dedup();
+        if let (true, Some(by)) = (parts.is_empty(), guard(wide)) {
             seen.spared.push(Spared { offender: wide, jail: WIDE.into(), by });
-            return;
         }
-        let folded: Vec<Ban> =
-            banned.iter().flat_map(|offender| self.bans.fold(*offender, self.settings.mode)).collect();
+        let reason = format!("{} offenders banned within {}", banned.len(), rule.within);
+        for part in parts {
+            let inside = banned.iter().filter(|offender| part.contains(**offender));
+            let folded = inside.flat_map(|offender| self.bans.fold(*offender, self.settings.mode)).collect();
+            self.replace(part, folded, &reason, at, seen);
+        }
+    }
+
+    /// Bans a prefix in place of these inside it, for at least as long: so none of them comes back where it ends.
+    fn replace(&mut self, wide: Offender, folded: Vec<Ban>, reason: &str, at: Timestamp, seen: &mut Seen) {
         if folded.is_empty() {
             return;
         }
@@ -480,8 +524,7 @@ impl Detector {
         ports.sort_unstable();
         ports.dedup();
         let (times, until) = self.sentence(wide, WIDE, longest, at);
-        let reason = format!("{} offenders banned within {}", banned.len(), rule.within).into();
-        let (jail, mode, ports) = (WIDE.into(), self.settings.mode, ports.into());
+        let (jail, mode, ports, reason) = (WIDE.into(), self.settings.mode, ports.into(), reason.into());
         let ban =
             Ban { offender: wide, jail, kind: Kind::Wide, mode, ports, since: at, until, times, reason };
         let ban = self.impose(ban);
@@ -533,7 +576,7 @@ impl Detector {
     pub fn logged_in(&mut self, login: &Offence, now: Timestamp) {
         // An IPv4 prefix may be shared by many; only the one address has proved anything.
         let widths = Widths { v4: 32, ..self.settings.widths };
-        self.logins.note(Offender::behind(login.address, widths), login.time.min(now));
+        self.logins.note(self.offender(login.address, widths, None), login.time.min(now));
     }
 
     /// Puts back what was known of logins before a restart.
@@ -608,7 +651,8 @@ impl Detector {
             && let Some(rule) = self.settings.widen
         {
             // Where it makes enough of them, the prefix was banned then.
-            self.neighbours.count(ban.offender, ban.since, &rule);
+            let wide = self.behind(ban.offender.address(), rule.widths);
+            self.neighbours.count(wide, ban.offender, ban.since, &rule);
         }
         let key = (ban.offender, self.hasher.hash_one(&ban.jail));
         *self.past.touch(key).1 = Past { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };

@@ -480,6 +480,7 @@ mod tests {
             ignore: Vec::new(),
             protect_logins: Span::ZERO,
             widths: Widths::default(),
+            nat64: Vec::new(),
             max_offenders: NonZeroUsize::MIN,
             growth: Growth { factor: 1.0, cap: Span::from_secs(1), decay: Span::from_secs(1), jitter: 0.0 },
             widen: None,

@@ -54,6 +54,7 @@ impl Loaded {
             ignore: ignore.into_iter().map(|who| (who, List::Ignored)).chain(proxies).collect(),
             protect_logins: config.protect_logins,
             widths: config.widths,
+            nat64: config.nat64.clone(),
             max_offenders: config.max_offenders,
             growth: config.growth,
             widen: config.widen,

@@ -217,11 +217,20 @@ impl Hash for Offender {
 }
 
 impl Offender {
-    /// Whoever is behind `address`, at these widths.
+    /// Whoever is behind `address`, at these widths; nobody but the address itself where an IPv6 prefix is
+    /// [shared](is_shared).
     pub fn behind(address: IpAddr, widths: Widths) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::v4(v4, widths.v4),
-            IpAddr::V6(v6) => Self::v6(v6, widths.v6),
+            IpAddr::V6(v6) => Self::v6(v6, if is_shared(v6) { 128 } else { widths.v6 }),
+        }
+    }
+
+    /// This one address.
+    pub fn single(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self::v4(v4, 32),
+            IpAddr::V6(v6) => Self::v6(v6, 128),
         }
     }
 
@@ -279,6 +288,16 @@ impl Offender {
         self.prefix <= other.prefix
             && self.address.is_ipv4() == other.address.is_ipv4()
             && Self::new(other.address, self.prefix) == Some(self)
+    }
+}
+
+/// Whether the neighbours of an address are strangers to it, since its last bits and not its first say whose it is: an
+/// IPv4 address in IPv6 (RFC 4291, RFC 2765), NAT64 (RFC 6052, RFC 8215), Teredo (RFC 4380), and what is on one link
+/// (fe80::/10). Not so 6to4, where a /48 belongs to one IPv4 address, nor ISATAP, where the first bits are a site's own.
+fn is_shared(address: Ipv6Addr) -> bool {
+    match address.segments() {
+        [0, 0, 0, 0, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..] => true,
+        [first, ..] => first & 0xffc0 == 0xfe80,
     }
 }
 
@@ -675,6 +694,45 @@ mod tests {
         assert_eq!(behind("2001:db8::1"), behind("2001:db8::ffff:1"));
         assert_ne!(behind("2001:db8::1"), behind("2001:db8:0:1::1"));
         assert_eq!(behind("::ffff:192.0.2.1"), behind("192.0.2.1"));
+    }
+
+    #[test]
+    fn where_a_prefix_is_shared_the_offender_is_one_address() {
+        let check = |text: &str, want: &str| {
+            for v6 in [64, 48, 128] {
+                let behind = Offender::behind(text.parse().unwrap(), Widths { v6, ..Widths::default() });
+                let want = if want.is_empty() {
+                    Offender::new(text.parse().unwrap(), v6).unwrap()
+                } else {
+                    want.parse().unwrap()
+                };
+                assert_eq!(behind, want, "{text} at {v6}");
+            }
+        };
+        for single in [
+            "64:ff9b::c000:201",
+            "64:ff9b:1::c000:201",
+            "64:ff9b:1:ffff:ffff:ffff:c000:201",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "fe80::1",
+            "febf:ffff::1",
+            "::c000:201",
+            "::ffff:0:c000:201",
+            "::1",
+        ] {
+            check(single, single);
+        }
+        check("::ffff:192.0.2.1", "192.0.2.1");
+        for wide in [
+            "64:ff9b:0:0:0:1:c000:201",
+            "64:ff9b:2::1",
+            "2001:1::1",
+            "2002:c000:201::1",
+            "fec0::1",
+            "2001:db8::5efe:c000:201",
+        ] {
+            check(wide, "");
+        }
     }
 
     #[test]

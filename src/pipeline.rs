@@ -143,7 +143,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
             drop(std::fs::remove_file(&running));
         }
     })?;
-    let around = Surroundings::look();
+    let around = Surroundings::look(&Surroundings::default());
     let allowances = Allowances::new(memory.allowances);
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine =

@@ -323,7 +323,7 @@ mod tests {
     fn why_is_told_in_sentences() {
         let ask = Ask::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
         let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
-            "kernel": [], "unknown": [], "jails": [{"name": "sshd", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
+            "kernel": [], "unknown": [], "jails": [{"name": "sshd", "offender": "192.0.2.1", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
                        "next": "1h", "protected": null, "lines": []}]}"#;
         prints(&ask, free, "192.0.2.1 is not banned\nno jail counts an offence of it\n");
         let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
@@ -335,7 +335,7 @@ mod tests {
                          [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
                       "until": null, "left": null, "times": 1, "reason": "", "reckoning": null, "lines": []}],
-            "jails": [{"name": "http", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
+            "jails": [{"name": "http", "offender": "2001:db8::/64", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
                        "next": "1h x 2^1 = 2h", "protected": "`ignoreip` has ::/0", "lines": [
                         {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",
                          "holes": []}]}],

@@ -168,6 +168,13 @@ pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
 }
 
+/// An IPv6 prefix that has room for an IPv4 address behind it (RFC 6052, 2.2).
+pub(super) fn nat64(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
+    let read = value.as_str().and_then(|text| text.parse::<Offender>().ok());
+    let fits = |prefix: &Offender| prefix.address().is_ipv6() && (32..=96).contains(&prefix.prefix());
+    read.filter(fits).ok_or_else(|| wants("an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`", value))
+}
+
 /// An address, a prefix, or `file:` with a path from the root.
 pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, Unwanted> {
     let read = |text: &str| match text.strip_prefix("file:") {

@@ -57,6 +57,8 @@ pub struct BanWhy {
 pub struct JailWhy {
     /// The jail.
     pub name: String,
+    /// Whom it holds to account for the address.
+    pub offender: Offender,
     /// Offences that count now.
     pub counted: u8,
     /// How many earn a ban.
@@ -130,6 +132,7 @@ impl Why {
         let bans = account.bans.iter();
         let jail = |standing: &Standing| JailWhy {
             name: standing.jail.to_string(),
+            offender: standing.offender,
             counted: standing.counted,
             maxretry: standing.max_retry.get(),
             findtime: standing.find_time.to_string(),

@@ -30,6 +30,8 @@ pub struct Account<'d> {
 pub struct Standing {
     /// The jail's name.
     pub jail: Arc<str>,
+    /// Whom it holds to account for the address: that alone where the jail has somebody else there in its `ignoreip`.
+    pub offender: Offender,
     /// Offences that count now.
     pub counted: u8,
     /// How many earn a ban.
@@ -52,8 +54,11 @@ pub const MOST: usize = 100;
 impl Detector {
     /// What is known of `who` at `now`. Looks at every ban.
     pub fn account(&self, who: Offender, now: Timestamp) -> Account<'_> {
-        let offender =
-            if who.is_single() { Offender::behind(who.address(), self.settings.widths) } else { who };
+        let accountable = |cell| match who.is_single() {
+            true => self.offender(who.address(), self.settings.widths, cell),
+            false => who,
+        };
+        let offender = accountable(None);
         let concerns = |ban: &&Ban| ban.offender.contains(who) || who.contains(ban.offender);
         let mut bans: Vec<&Ban> = self.bans.iter().filter(concerns).collect();
         bans.sort_by_key(|ban| (ban.offender, &ban.jail));
@@ -66,12 +71,13 @@ impl Detector {
         let listed = self.allow.protects(offender);
         let login = self.logins.last(offender, now, self.settings.protect_logins).map(Guard::Login);
         let jails = self.cells.iter().map(|cell| {
-            let jail = &cell.jail;
+            let (jail, offender) = (&cell.jail, accountable(Some(cell)));
             let (counted, last) = cell.windows.of(offender, now);
             let past = self.past.slot(&self.key(offender, &jail.name));
             let earlier = past.map_or(0, |(_, past)| past.remembered(&growth, now));
             Standing {
                 jail: Arc::clone(&jail.name),
+                offender,
                 counted,
                 max_retry: jail.max_retry,
                 find_time: jail.find_time,

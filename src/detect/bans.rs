@@ -21,6 +21,8 @@ pub(super) struct Bans {
     count: usize,
     /// How many of these are only observed.
     observed: usize,
+    /// Families (whether it is IPv6) and lengths of the prefixes that were banned as such.
+    wide: BTreeSet<(bool, u8)>,
     /// Bans that were found to be in vain, by offender, with since when they are in force.
     in_vain: BTreeSet<(Timestamp, Offender)>,
 }
@@ -56,13 +58,20 @@ impl Bans {
         self.by_offender.get(&offender).is_some_and(|bans| bans.iter().any(|ban| *ban.jail == *jail))
     }
 
-    /// Whether this jail bans the offender from all these ports; none are all.
-    pub(super) fn shuts(&self, offender: Offender, jail: &str, ports: &[Port]) -> bool {
+    /// Whether a ban of a prefix shuts the offender out of all these ports; none are all. Looks once for each length that
+    /// such prefixes had.
+    pub(super) fn shuts_around(&self, offender: Offender, ports: &[Port]) -> bool {
+        let family = offender.address().is_ipv6();
         let shuts = |ban: &Ban| {
-            ban.ports.is_empty() || (!ports.is_empty() && ports.iter().all(|port| ban.ports.contains(port)))
+            ban.kind == Kind::Wide
+                && (ban.ports.is_empty()
+                    || (!ports.is_empty() && ports.iter().all(|port| ban.ports.contains(port))))
         };
-        let bans = self.by_offender.get(&offender).into_iter().flatten();
-        bans.filter(|ban| *ban.jail == *jail).any(shuts)
+        let lengths = self.wide.range((family, 0)..=(family, offender.prefix()));
+        lengths
+            .filter_map(|(_, length)| self.by_offender.get(&Offender::new(offender.address(), *length)?))
+            .flatten()
+            .any(shuts)
     }
 
     /// Whether an offence at `at` says that this jail's ban does not keep the offender out; true but once for each ban.
@@ -115,6 +124,9 @@ impl Bans {
                 (Some(mine), Some(others)) => Some(mine.max(others)),
                 _ => None,
             };
+        }
+        if ban.kind == Kind::Wide {
+            self.wide.insert((ban.offender.address().is_ipv6(), ban.offender.prefix()));
         }
         let replaced: Vec<Ban> = bans.extract_if(.., |other| other.jail == ban.jail).collect();
         bans.push(ban.clone());

@@ -92,7 +92,12 @@ impl Logins {
 
     /// The last login from within `offender`, or from the prefix around it, if that is no longer ago than `span`.
     pub(super) fn last(&self, offender: Offender, at: Timestamp, span: Span) -> Option<Timestamp> {
-        self.overlapping(offender).map(|login| login.at).filter(|last| recent(*last, at, span)).max()
+        self.within(offender, at, span).map(|login| login.at).max()
+    }
+
+    /// Where somebody logged in from lately within `wide`, or the prefix around it.
+    pub(super) fn within(&self, wide: Offender, at: Timestamp, span: Span) -> impl Iterator<Item = Login> {
+        self.overlapping(wide).filter(move |login| recent(login.at, at, span))
     }
 
     /// As [`last`](Self::last), for a ban that was earned at `at`: it is withheld, unless too many were.

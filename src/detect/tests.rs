@@ -30,6 +30,7 @@ fn settings(jails: &[Jail]) -> Settings {
         ignore: vec![("198.51.100.0/24".parse().unwrap(), List::Ignored)],
         protect_logins: Span::from_secs(1000),
         widths: Widths::default(),
+        nat64: Vec::new(),
         max_offenders: NonZeroUsize::new(100).unwrap(),
         growth: GROWTH,
         widen: None,
@@ -451,30 +452,186 @@ fn neighbours_are_counted_over_a_restart_and_their_past_with_them() {
 }
 
 #[test]
-fn a_prefix_that_holds_somebody_of_ours_is_not_banned() {
-    let offences = [(1, "198.51.101.1"), (2, "198.51.101.2"), (3, "198.51.101.3")];
-    let by = |mut settings: Settings| {
+fn a_prefix_is_banned_but_for_those_of_ours_in_it() {
+    /// Who is banned after three neighbours in 198.51.0.0/16 were, and who was spared.
+    #[track_caller]
+    fn check(ignored: &str, ignored_by_one: &str, login: &str, want: &[&str], spared: Option<Guard>) {
+        let mut one = jail("j", "a", 1);
+        one.ignore.extend(ignored_by_one.parse::<Offender>());
+        let ignore = ignored.parse().map(|who| (who, List::Ignored)).into_iter().collect();
+        let mut settings = Settings { ignore, ..settings(&[one]) };
         let widths = Widths { v4: 16, v6: 48 };
         let (offenders, within) = (NonZeroU8::new(3).unwrap(), Span::from_secs(1000));
         settings.widen = Some(Widen { widths, offenders, within });
         let mut detector = Detector::new(settings, &grammars());
         let mut seen = Seen::default();
-        detector.logged_in(&offence(0, "198.51.7.7", u16::MAX), Timestamp::default());
-        for (second, address) in offences {
-            detector.observe(&offence(second, address, 0), Timestamp::from_secs(second), &mut seen);
+        if !login.is_empty() {
+            detector.logged_in(&offence(0, login, u16::MAX), Timestamp::default());
         }
-        assert_eq!((seen.decisions.len(), detector.banned()), (3, 3));
-        let [Spared { by, .. }] = &*seen.spared else { panic!("{seen:?}") };
-        *by
+        let mut observe = |second, address| {
+            detector.observe(&offence(second, address, 0), Timestamp::from_secs(second), &mut seen);
+        };
+        // Who is in a banned part of a prefix is banned already.
+        for (second, who) in (1..).zip(["198.51.1.1", "198.51.1.2", "198.51.129.1", "198.51.1.3"]) {
+            observe(second, who);
+        }
+        let mut bans: Vec<_> = detector.bans().map(|ban| format!("{} {}", ban.jail, ban.offender)).collect();
+        bans.sort();
+        assert_eq!(bans, want);
+        assert_eq!(seen.spared.iter().map(|spared| spared.by).next(), spared);
+    }
+    let listed = |who: &str| Some(Guard::Listed(who.parse().unwrap(), List::Ignored));
+    check("", "", "", &["wide 198.51.0.0/16"], None);
+    check("198.51.128.1", "", "", &["wide 198.51.0.0/17", "wide 198.51.129.0/24"], None);
+    check("", "198.51.0.1", "", &["wide 198.51.1.0/24", "wide 198.51.128.0/17"], None);
+    check("", "", "198.51.192.0", &["wide 198.51.0.0/17", "wide 198.51.128.0/18"], None);
+    // Where no part is left, each keeps the ban of its own.
+    check("198.51.1.0", "", "198.51.129.0", &["j 198.51.1.1", "j 198.51.129.1", "wide 198.51.1.2/31"], None);
+    check("198.50.0.0/15", "", "", &[], listed("198.50.0.0/15"));
+}
+
+/// Who is banned after an address has come twice to a jail that allows one offence and no second.
+#[track_caller]
+fn bans(settings: Settings, address: &str, want: &[&str]) {
+    let (detector, _) = after(settings, &[(1, address), (2, address)]);
+    assert_eq!(detector.bans().map(|ban| ban.offender.to_string()).collect::<Vec<_>>(), want, "{address}");
+}
+
+#[test]
+fn the_neighbour_of_somebody_protected_is_banned_alone() {
+    let lists = |all: &[&str], one: &[&str]| {
+        let mut jail = jail("j", "a", 2);
+        jail.ignore = one.iter().map(|who| who.parse().unwrap()).collect();
+        let own = |who: &&str| (who.parse().unwrap(), List::Own);
+        Settings { ignore: all.iter().map(own).collect(), ..settings(&[jail]) }
     };
-    let mut one = jail("j", "a", 1);
-    let listed = settings(&[one.clone()]);
-    one.ignore = vec!["198.51.8.8".parse().unwrap()];
-    let for_one = Settings { ignore: vec![], ..settings(&[one]) };
-    assert_eq!(by(for_one), Guard::Listed("198.51.8.8".parse().unwrap(), List::Ignored));
-    let free = Settings { ignore: vec![], ..listed.clone() };
-    assert_eq!(by(listed), Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored));
-    assert_eq!(by(free), Guard::Login(Timestamp::default()));
+    bans(lists(&["2001:db8:1::1"], &[]), "2001:db8:1::bad", &["2001:db8:1::bad"]);
+    bans(lists(&["2001:db8:1::1"], &[]), "2001:db8:1::1", &[]);
+    bans(lists(&["2001:db8:1::1"], &[]), "2001:db8:2::bad", &["2001:db8:2::/64"]);
+    bans(lists(&[], &["2001:db8:5::7"]), "2001:db8:5::bad", &["2001:db8:5::bad"]);
+    bans(lists(&["2001:db8:5::/96"], &[]), "2001:db8:5::bad", &[]);
+    bans(lists(&["2001:db8:5::/96"], &[]), "2001:db8:5::1:0:bad", &["2001:db8:5::1:0:bad"]);
+    bans(lists(&["2001:db8::/32"], &["2001:db8:5::7"]), "2001:db8:5::bad", &[]);
+    bans(lists(&["fe80::1"], &[]), "fe80::bad", &["fe80::bad"]);
+    let wide = |all: &[&str]| Settings { widths: Widths { v4: 24, v6: 56 }, ..lists(all, &[]) };
+    bans(wide(&["192.0.2.1"]), "192.0.2.9", &["192.0.2.9"]);
+    bans(wide(&["192.0.3.1"]), "192.0.2.9", &["192.0.2.0/24"]);
+    bans(wide(&["2001:db8:0:1::1"]), "2001:db8::bad", &["2001:db8::bad"]);
+    // Another address of the neighbour's prefix is another offender.
+    let (detector, _) =
+        after(lists(&["2001:db8:1::1"], &[]), &[(1, "2001:db8:1::bad"), (2, "2001:db8:1::bed")]);
+    assert_eq!((detector.banned(), detector.tracked()), (0, 2));
+}
+
+#[test]
+fn each_address_of_nat64_is_an_offender() {
+    let nat64 = vec!["2001:db8:64::/96".parse().unwrap()];
+    let settings = || Settings { nat64: nat64.clone(), ..settings(&[jail("j", "a", 2)]) };
+    bans(settings(), "64:ff9b::c000:201", &["64:ff9b::c000:201"]);
+    bans(settings(), "2001:db8:64::c000:201", &["2001:db8:64::c000:201"]);
+    bans(settings(), "2001:db8:64:0:1::", &["2001:db8:64::/64"]);
+    // Nor is the whole of it ever banned, or protected by one login.
+    let (offenders, within) = (NonZeroU8::new(2).unwrap(), Span::from_secs(1000));
+    let widen = Some(Widen { widths: Widths { v4: 24, v6: 48 }, offenders, within });
+    let mut detector = Detector::new(Settings { widen, ..settings() }, &grammars());
+    let mut seen = Seen::default();
+    detector.logged_in(&offence(0, "2001:db8:64::9", u16::MAX), Timestamp::default());
+    for second in 0..8 {
+        let address = format!("2001:db8:64::{}", second / 2);
+        detector.observe(&offence(second, &address, 0), Timestamp::from_secs(second), &mut seen);
+    }
+    assert_eq!((seen.decisions.len(), seen.spared.len()), (4, 0), "{seen:?}");
+    assert!(seen.decisions.iter().all(|made| made.ban().offender.is_single()), "{seen:?}");
+}
+
+#[test]
+fn a_neighbours_login_protects_nobody_else() {
+    let own = ("2001:db8:1::1".parse().unwrap(), List::Own);
+    let mut detector =
+        Detector::new(Settings { ignore: vec![own], ..settings(&[jail("j", "a", 1)]) }, &grammars());
+    let mut seen = Seen::default();
+    detector.logged_in(&offence(0, "2001:db8:1::5", u16::MAX), Timestamp::default());
+    for address in ["2001:db8:1::5", "2001:db8:1::bad"] {
+        detector.observe(&offence(1, address, 0), Timestamp::from_secs(1), &mut seen);
+    }
+    let banned: Vec<_> = seen.decisions.iter().map(|made| made.ban().offender.to_string()).collect();
+    assert_eq!((banned, seen.spared.len()), (vec!["2001:db8:1::bad".to_owned()], 1));
+}
+
+#[test]
+fn who_becomes_protected_is_let_in_and_the_neighbour_is_banned_again_alone() {
+    let jails = [jail("j", "a", 2)];
+    let offences = [(1, "2001:db8:1::bad"), (2, "2001:db8:1::bad")];
+    let (mut detector, mut seen) = after(settings(&jails), &offences);
+    let before: Vec<_> = detector.bans().map(|ban| ban.offender.to_string()).collect();
+    assert_eq!(before, ["2001:db8:1::/64"]);
+    let own = ("2001:db8:1::1".parse().unwrap(), List::Own);
+    let lifted = detector.reconfigure(Settings { ignore: vec![own], ..settings(&jails) }, &grammars());
+    assert_eq!((lifted.len(), detector.banned()), (1, 0));
+    for second in [3, 4] {
+        detector.observe(&offence(second, "2001:db8:1::bad", 0), Timestamp::from_secs(second), &mut seen);
+    }
+    let after: Vec<_> = detector.bans().map(|ban| ban.offender.to_string()).collect();
+    assert_eq!(after, ["2001:db8:1::bad"]);
+    let account = detector.account("2001:db8:1::bad".parse().unwrap(), Timestamp::from_secs(5));
+    assert_eq!((account.offender.to_string(), account.bans.len()), ("2001:db8:1::bad".to_owned(), 1));
+}
+
+proptest::proptest! {
+    /// In a small world: who is protected is never banned, whoever is not can be, and a restart changes neither.
+    #[test]
+    fn nobody_protected_is_banned_and_everybody_else_is(
+        lists in proptest::collection::vec(proptest::collection::vec((0_usize..16, 118_u8..=128), 0..3), 2..4),
+        for_one in proptest::collection::vec((0_usize..16, 118_u8..=128), 0..2),
+        offences in proptest::collection::vec(0_usize..16, 1..40),
+    ) {
+        // In two /64s and one /24, some side by side.
+        let address = |nth: usize| -> IpAddr {
+            let host = [1, 2, 3, 0x81, 0xff][nth % 5];
+            match nth / 5 {
+                0 => IpAddr::from([192, 0, 2, host as u8]),
+                net => format!("2001:db8:0:{net:x}::{host:x}").parse().unwrap(),
+            }
+        };
+        let member = |(nth, length): &(usize, u8)| {
+            let length = if address(*nth).is_ipv4() { length - 96 } else { *length };
+            Offender::new(address(*nth), length).unwrap()
+        };
+        let ignore = for_one.iter().map(member).collect();
+        let one = Jail { ignore, ban_time: None, ..jail("j", "a", 2) };
+        let settings = |list: &[(usize, u8)]| {
+            let (offenders, within) = (NonZeroU8::new(2).unwrap(), Span::from_secs(1000));
+            let widen = Some(Widen { widths: Widths { v4: 16, v6: 48 }, offenders, within });
+            let ignore = list.iter().map(|who| (member(who), List::Own)).collect();
+            Settings { ignore, widths: Widths { v4: 24, v6: 64 }, widen, ..settings(std::slice::from_ref(&one)) }
+        };
+        let mut detector = Detector::new(settings(&lists[0]), &grammars());
+        let mut second = 0;
+        for list in &lists {
+            detector.reconfigure(settings(list), &grammars());
+            let guards: Vec<Offender> = list.iter().chain(&for_one).map(member).collect();
+            let overlaps = |one: Offender, other: Offender| one.contains(other) || other.contains(one);
+            for nth in &offences {
+                let who = Offender::single(address(*nth));
+                let mut seen = Seen::default();
+                for _ in 0..2 {
+                    second += 1;
+                    let offence = offence(second, &address(*nth).to_string(), 0);
+                    detector.observe(&offence, Timestamp::from_secs(second), &mut seen);
+                }
+                let is_banned = detector.bans().any(|ban| ban.offender.contains(who));
+                let is_protected = guards.iter().any(|guard| guard.contains(who));
+                proptest::prop_assert_eq!(is_banned, !is_protected, "{} under {:?}", who, guards);
+                let wrong = detector.bans().find(|ban| guards.iter().any(|guard| overlaps(*guard, ban.offender)));
+                proptest::prop_assert!(wrong.is_none(), "{:?} under {:?}", wrong, guards);
+            }
+            let bans: Vec<Ban> = detector.bans().cloned().collect();
+            let traces: Vec<Trace> = detector.traces().collect();
+            detector = Detector::new(settings(list), &grammars());
+            bans.into_iter().for_each(|ban| detector.restore(ban, Timestamp::from_secs(second)));
+            traces.iter().for_each(|trace| detector.recall(trace));
+        }
+    }
 }
 
 #[test]

@@ -36,9 +36,14 @@ impl Neighbours {
         self.0.set_limit(limit);
     }
 
-    /// An offender was banned at `at`. If enough were, all of them; and the count begins anew.
-    pub(super) fn count(&mut self, offender: Offender, at: Timestamp, rule: &Widen) -> Option<Vec<Offender>> {
-        let wide = Offender::behind(offender.address(), rule.widths);
+    /// An offender in `wide` was banned at `at`. If enough were, all of them; and the count begins anew.
+    pub(super) fn count(
+        &mut self,
+        wide: Offender,
+        offender: Offender,
+        at: Timestamp,
+        rule: &Widen,
+    ) -> Option<Vec<Offender>> {
         if wide == offender || !wide.contains(offender) {
             return None;
         }
@@ -61,7 +66,9 @@ mod tests {
         let rule = Widen { widths, offenders: NonZeroU8::new(3).unwrap(), within: Span::from_secs(10) };
         let mut neighbours = Neighbours::new(9);
         let mut enough = |(who, at): &(&str, i64)| {
-            neighbours.count(who.parse().unwrap(), Timestamp::from_secs(*at), &rule).is_some()
+            let who: Offender = who.parse().unwrap();
+            let wide = Offender::behind(who.address(), widths);
+            neighbours.count(wide, who, Timestamp::from_secs(*at), &rule).is_some()
         };
         let got: Vec<usize> = (0..).zip(bans).filter(|(_, ban)| enough(ban)).map(|(nth, _)| nth).collect();
         assert_eq!(got, want);

@@ -392,7 +392,9 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     let (ignore, widths, max_offenders) = (Vec::new(), model::Widths::default(), 9.try_into().unwrap());
     let protect_logins = Span::ZERO;
     let (mode, jails, widen) = (Mode::Enforce, vec![jail], None);
-    let settings = Settings { mode, jails, ignore, protect_logins, widths, max_offenders, growth, widen };
+    let nat64 = Vec::new();
+    let settings =
+        Settings { mode, jails, ignore, protect_logins, widths, nat64, max_offenders, growth, widen };
     let grammars = std::sync::Arc::new(Grammars::new(vec![grammar]).unwrap());
     let mut engine = Engine::new(settings, grammars.clone(), Decoder::new(jiff::tz::TimeZone::UTC));
     let mut records = Records::new(Format::Line);

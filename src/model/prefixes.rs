@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Offender, Widths};
+use super::Offender;
 
 /// Prefixes with something known of each, filed by length, so that a look-up costs one search for each length in use.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl<T: Copy> Prefixes<T> {
 
     /// Whether the address is in it. Does not allocate.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.overlapping(Offender::behind(address, Widths { v4: 32, v6: 128 })).is_some()
+        self.overlapping(Offender::single(address)).is_some()
     }
 
     /// A member that holds the offender, or lies inside it: who bans a prefix bans all addresses in it.

@@ -83,8 +83,8 @@ fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why
         let most = why.jails.iter().find(|jail| jail.name == ban.jail).map_or(LINES, |jail| jail.maxretry);
         *told = lines(ban.address, &ban.jail, Role::Evidence, most)?;
     }
-    for JailWhy { name, counted, lines: told, .. } in &mut why.jails {
-        *told = lines(why.offender, name, Role::Counted, *counted)?;
+    for JailWhy { name, offender, counted, lines: told, .. } in &mut why.jails {
+        *told = lines(*offender, name, Role::Counted, *counted)?;
     }
     Ok(why)
 }

@@ -5,6 +5,7 @@
 //!
 //! It does not know who is banned.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -24,17 +25,21 @@ const LOOK: Duration = Duration::from_secs(3);
 pub(super) struct Surroundings(Vec<(Offender, List)>);
 
 impl Surroundings {
-    /// What they are now; where something cannot be known, it is logged and left out.
-    pub(super) fn look() -> Self {
-        let own = own_addresses().into_iter().map(|address| (address, List::Own));
-        let read = |path: &str| {
-            // There is no such file where the kernel was built without that family.
-            std::fs::read_to_string(path).unwrap_or_default()
-        };
-        let (v4, v6) = (read("/proc/net/route"), read("/proc/net/ipv6_route"));
-        let gateways = gateways_v4(&v4).chain(gateways_v6(&v6)).filter_map(single);
-        let gateways = gateways.map(|gateway| (gateway, List::Gateway));
-        let mut all: Vec<_> = own.chain(gateways).collect();
+    /// What they are now. Where something cannot be known, that is logged, and what was known of it before holds.
+    pub(super) fn look(known: &Self) -> Self {
+        known.renewed(own_addresses(), gateways())
+    }
+
+    fn renewed(&self, own: io::Result<Vec<Offender>>, gateways: io::Result<Vec<Offender>>) -> Self {
+        let found = [(List::Own, "addresses", own), (List::Gateway, "gateways", gateways)];
+        let found = found.into_iter().flat_map(|(list, what, found)| match found {
+            Ok(found) => found.into_iter().map(|offender| (offender, list)).collect(),
+            Err(error) => {
+                log::warn!("our own {what} cannot be listed, so those known before stay protected: {error}");
+                self.0.iter().filter(|(_, kept)| *kept == list).copied().collect::<Vec<_>>()
+            }
+        });
+        let mut all: Vec<_> = found.collect();
         all.sort_by_key(|(offender, _)| *offender);
         all.dedup();
         Self(all)
@@ -59,7 +64,7 @@ pub(super) fn watch(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let (around, warnings) = (Surroundings::look(), files.renew());
+        let (around, warnings) = (Surroundings::look(&known), files.renew());
         warnings.iter().flatten().for_each(|warning| log::error!("{warning}"));
         if around != known || warnings.is_some() {
             known = around.clone();
@@ -69,24 +74,23 @@ pub(super) fn watch(
     }
 }
 
-fn own_addresses() -> Vec<Offender> {
-    let interfaces = match nix::ifaddrs::getifaddrs() {
-        Ok(interfaces) => interfaces,
-        Err(error) => {
-            log::warn!("our own addresses are not known, and so not protected: {error}");
-            return Vec::new();
-        }
-    };
+fn own_addresses() -> io::Result<Vec<Offender>> {
     let address = |interface: nix::ifaddrs::InterfaceAddress| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
-        single(v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))?)
+        Some(Offender::single(v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))?))
     };
-    interfaces.filter_map(address).collect()
+    Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
-fn single(address: IpAddr) -> Option<Offender> {
-    Offender::new(address, if address.is_ipv4() { 32 } else { 128 })
+fn gateways() -> io::Result<Vec<Offender>> {
+    let read = |path: &str| match std::fs::read_to_string(path) {
+        // There is no such file where the kernel was built without that family.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    };
+    let (v4, v6) = (read("/proc/net/route")?, read("/proc/net/ipv6_route")?);
+    Ok(gateways_v4(&v4).chain(gateways_v6(&v6)).map(Offender::single).collect())
 }
 
 /// The next hops of the default routes in `/proc/net/route` (proc(5)): interface, destination, gateway, flags, three
@@ -120,6 +124,21 @@ mod tests {
     #[track_caller]
     fn check(found: impl Iterator<Item = IpAddr>, want: &[&str]) {
         assert_eq!(found.map(|address| address.to_string()).collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn what_cannot_be_listed_stays_as_it_was() {
+        let one = |text: &str| vec![text.parse().unwrap()];
+        let full = || Err(io::Error::from(nix::errno::Errno::EMFILE));
+        let shown = |around: &Surroundings| {
+            let members = around.members().iter();
+            members.map(|(who, list)| format!("{who} {list:?}")).collect::<Vec<_>>()
+        };
+        let known = Surroundings::default().renewed(Ok(one("192.0.2.1")), Ok(one("192.0.2.254")));
+        assert_eq!(shown(&known.renewed(full(), full())), ["192.0.2.1 Own", "192.0.2.254 Gateway"]);
+        let moved = known.renewed(full(), Ok(one("192.0.2.7")));
+        assert_eq!(shown(&moved), ["192.0.2.1 Own", "192.0.2.7 Gateway"]);
+        assert_eq!(shown(&moved.renewed(Ok(Vec::new()), full())), ["192.0.2.7 Gateway"]);
     }
 
     #[test]
