@@ -138,16 +138,19 @@ impl Grammar {
         let own = |name: &str| source.lists.iter().find(|list| list.name == name).map(|list| &*list.words);
         let tested = |name: &str| own(name).or_else(|| lists.tested(name));
         let in_force = |name: &str| own(name).or_else(|| lists.get(name));
-        let mut variants = Vec::new();
-        let mut voices: Vec<Telling> = Vec::new();
+        let (mut variants, mut voices, mut without) = (Vec::new(), Vec::<Telling>::new(), Vec::new());
         for (number, voice) in (0..).zip(&source.voices) {
+            let first = variants.len();
             let names = variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
+            condition::narrow(voice, &names, variants.get_mut(first..).unwrap_or_default(), &mut without);
             let meaning = Meaning::of(voice, &names, tested, &mut faults);
             voices.push(Telling { names, meaning });
         }
-        if !faults.has_errors() {
-            proof::prove(&variants, &mut faults);
-        }
+        let rules = variants.len();
+        variant::spell_out(&source.others, variant::OTHER, &mut variants, &mut faults);
+        let safe =
+            if faults.has_errors() { Vec::new() } else { proof::prove(&variants, &without, &mut faults) };
+        variants.truncate(rules);
         if faults.has_errors() {
             return Err(faults.into_sorted());
         }
@@ -160,7 +163,7 @@ impl Grammar {
             session: source.session,
             headings: source.headings,
             voices,
-            matcher: Matcher::new(&variants),
+            matcher: Matcher::new(&variants, &safe),
             quiet: stranger::quiet(&source.tests),
             words: stranger::words(&variants),
             variants,
@@ -204,7 +207,7 @@ impl Grammar {
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
-        self.judge(message, |heading, reading, spans| Found {
+        self.judge(message, false, |heading, reading, spans| Found {
             grammar: self,
             heading,
             reading,
@@ -213,14 +216,16 @@ impl Grammar {
     }
 
     /// As [`read`](Self::read), of which `keep` takes no more than is wanted: all of it is some 300 bytes.
-    fn judge<T>(&self, message: &[u8], keep: impl Fn(u16, Reading, &Spans) -> T) -> Option<T> {
+    ///
+    /// Of a message that is `cut`, its end missing, only what that end could not have changed.
+    fn judge<T>(&self, message: &[u8], cut: bool, keep: impl Fn(u16, Reading, &Spans) -> T) -> Option<T> {
         let message = message.trim_ascii_end();
         let mut login = None;
-        let offence = self.matcher.read(message, |reading, spans| {
+        let offence = self.matcher.read(message, cut, |reading, spans| {
             let heading = match &self.voices.get(usize::from(reading.voice))?.meaning {
                 Meaning::Always(heading) => *heading,
                 Meaning::First(conditions) => {
-                    conditions.iter().find(|condition| condition.holds(message, spans))?.heading
+                    conditions.iter().find(|condition| condition.holds(message, spans, cut))?.heading
                 }
             };
             // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
@@ -238,7 +243,7 @@ impl Grammar {
     #[cfg(any(test, fuzzing))]
     pub fn readings(&self, message: &[u8]) -> Vec<(IpAddr, Option<(usize, usize)>)> {
         let mut addresses = Vec::new();
-        self.matcher.read(message.trim_ascii_end(), |reading, _| {
+        self.matcher.read(message.trim_ascii_end(), false, |reading, _| {
             addresses.push((reading.address, reading.forwarded.filter(|(from, to)| from < to)));
             None::<()>
         });
@@ -457,7 +462,7 @@ impl Grammars {
         else {
             return Outcome::Foreign;
         };
-        let found = grammar.judge(entry.message, |heading, reading, _| (heading, reading));
+        let found = grammar.judge(entry.message, entry.cut, |heading, reading, _| (heading, reading));
         let found = found.and_then(|(heading, reading)| {
             Some((heading, reading, self.accountable(&reading, entry.message)?))
         });

@@ -1,16 +1,18 @@
 //! What makes a line of a shape an offence: comparisons of its named holes with lists of words.
 //!
-//! They stand apart from shapes because they can only make a rule match less. The proof need not look at
-//! them, and adding a path to a list proves nothing anew.
+//! They stand apart from shapes because they can only make a rule match less. So adding a path to a list needs no other
+//! proof; what every case excludes from a hole the proof is told.
 //!
 //! Text is compared without regard to ASCII upper and lower case. For `has` and `starts`, a thousand words
 //! cost as much as one.
 
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
+use hashbrown::HashSet;
 
 use super::fault::Faults;
 use super::matcher::Spans;
-use super::syntax::{Case, How, Word};
+use super::syntax::{Case, How, Verdict, View, Voice, Word};
+use super::variant::{Item, Variant};
 
 /// Comparisons that must all hold.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(super) struct Condition {
 #[derive(Debug)]
 struct Term {
     slot: usize,
+    part: View,
     not: bool,
     test: Test,
 }
@@ -36,6 +39,7 @@ enum Test {
     Ends(Vec<Box<[u8]>>),
     Starts(AhoCorasick),
     Has(AhoCorasick),
+    Names(AhoCorasick),
 }
 
 impl Condition {
@@ -72,7 +76,7 @@ impl Condition {
                 }
             }
             match Test::new(comparison.how, &words) {
-                Ok(test) => terms.push(Term { slot, not: comparison.not, test }),
+                Ok(test) => terms.push(Term { slot, part: comparison.part, not: comparison.not, test }),
                 Err(error) => {
                     faults.error(case.place, format!("the words cannot be compared with: {error}"));
                     return None;
@@ -80,22 +84,66 @@ impl Condition {
             }
         }
         // What is cheap is asked first; all have to hold anyway.
-        terms.sort_by_key(|term| matches!(term.test, Test::Has(_)));
+        terms.sort_by_key(|term| matches!(term.test, Test::Has(_) | Test::Names(_)));
         Some(Self { heading: u16::try_from(case.heading).ok()?, line: case.place.line, terms })
     }
 
     /// Whether a message with these spans meets it. Linear in the holes it names.
-    pub(super) fn holds(&self, message: &[u8], spans: &Spans) -> bool {
-        self.failing(message, spans).is_none()
+    ///
+    /// What is not part of the message counts as the `-` that servers write for what is not there; of a message that is
+    /// `cut` nobody knows what it was, and it meets nothing.
+    pub(super) fn holds(&self, message: &[u8], spans: &Spans, cut: bool) -> bool {
+        self.failing(message, spans, cut).is_none()
     }
 
     /// The slot of a hole that speaks against it, if there is one.
-    pub(super) fn failing(&self, message: &[u8], spans: &Spans) -> Option<usize> {
+    pub(super) fn failing(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<usize> {
         let fails = |term: &&Term| {
             let text = spans.get(term.slot).and_then(|(from, to)| message.get(from as usize..to as usize));
-            text.is_none_or(|text| term.test.holds(text) == term.not)
+            match text {
+                // Where the message was cut, what it ends in may be a part of a word.
+                None if cut => true,
+                text => term.test.holds(term.part.of(text.unwrap_or(b"-"))) == term.not,
+            }
         };
         self.terms.iter().find(fails).map(|term| term.slot)
+    }
+}
+
+/// Notes for the proof which texts free holes never hold: those that each case of the voice says are not in them.
+pub(super) fn narrow(
+    voice: &Voice,
+    names: &[Option<String>],
+    variants: &mut [Variant],
+    without: &mut Vec<Vec<String>>,
+) {
+    let Verdict::Shape { cases, .. } = &voice.verdict else { return };
+    for (slot, name) in (0..).zip(names) {
+        // Lists are an operator's to change, so their words prove nothing.
+        let excluded = |case: &Case| -> HashSet<String> {
+            let comparisons = case.comparisons.iter().filter(|comparison| {
+                comparison.not
+                    && (comparison.how, comparison.part) == (How::Has, View::Whole)
+                    && Some(&comparison.hole) == name.as_ref()
+            });
+            let words = comparisons.flat_map(|comparison| &comparison.words);
+            words
+                .filter_map(|word| if let Word::Plain(word) = word { Some(word.clone()) } else { None })
+                .collect()
+        };
+        let words =
+            cases.iter().map(excluded).reduce(|some, more| some.intersection(&more).cloned().collect());
+        let Some(words) = words.filter(|words| !words.is_empty()) else { continue };
+        without.push(words.into_iter().collect());
+        let Ok(place) = u8::try_from(without.len()) else { return };
+        let holes = variants.iter_mut().flat_map(|variant| &mut variant.items);
+        for item in holes {
+            if let Item::Hole(hole) = item
+                && hole.slot == slot
+            {
+                hole.without = place;
+            }
+        }
     }
 }
 
@@ -112,6 +160,7 @@ impl Test {
             How::Ends => Test::Ends(bytes()),
             How::Starts => Test::Starts(search(StartKind::Anchored)?),
             How::Has => Test::Has(search(StartKind::Unanchored)?),
+            How::Names => Test::Names(search(StartKind::Unanchored)?),
         })
     }
 
@@ -121,6 +170,13 @@ impl Test {
             Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
             Test::Starts(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
             Test::Has(words) => words.is_match(text),
+            Test::Names(words) => words.find_overlapping_iter(text).any(|word| {
+                let behind = text.get(word.end()..).and_then(<[u8]>::first);
+                let at_root = text.get(word.start()) == Some(&b'/');
+                let before = word.start().checked_sub(1).and_then(|at| text.get(at));
+                matches!(behind, None | Some(b'/'))
+                    && if at_root { before.is_none() } else { before == Some(&b'/') }
+            }),
             Test::Ends(words) => words.iter().any(|word| {
                 text.len()
                     .checked_sub(word.len())

@@ -6,9 +6,9 @@
 //! It decides nothing: whether there is an offence the matcher has said before.
 
 use super::condition::Condition;
-use super::matcher::{Spans, address, extent};
+use super::matcher::{Spans, addresses, extent};
 use super::syntax::Kind;
-use super::variant::{Item, Variant};
+use super::variant::{Hole, Item, Variant};
 use super::{Found, Grammar, Meaning};
 
 /// A hole of a rule, and what it held.
@@ -101,7 +101,7 @@ impl Grammar {
     pub fn silence(&self, message: &[u8]) -> Silence<'_> {
         let message = message.trim_ascii_end();
         let (mut read, mut unmet) = (false, Vec::new());
-        self.matcher.read(message, |reading, spans| {
+        self.matcher.read(message, false, |reading, spans| {
             read = true;
             if let Some(Meaning::First(conditions)) =
                 self.voices.get(usize::from(reading.voice)).map(|voice| &voice.meaning)
@@ -146,7 +146,7 @@ impl Grammar {
         message: &[u8],
         spans: &Spans,
     ) -> Option<Unmet<'g>> {
-        let slot = condition.failing(message, spans)?;
+        let slot = condition.failing(message, spans, false)?;
         let holds = spans.get(slot).and_then(|(from, to)| message.get(from as usize..to as usize));
         Some(Unmet {
             heading: self.headings.get(usize::from(condition.heading))?,
@@ -215,15 +215,20 @@ impl Try {
                 }
                 best
             }
-            Some((Item::Hole(hole), items)) => {
-                let length = extent(*hole, rest).filter(|length| {
-                    hole.kind != Kind::Ip || rest.get(..*length).and_then(address).is_some()
-                });
-                match length {
-                    Some(length) => Self::from(items, message, at + length, read + length, patience),
-                    None => stop(at, read, 0, &hole.kind),
-                }
+            Some((Item::Hole(hole), items)) if hole.kind.is_address() => {
+                // An address is one too where what follows it is not what should.
+                let end = rest.iter().find(|b| !b.is_ascii_hexdigit() && !matches!(b, b':' | b'.')).copied();
+                [hole.stop, end]
+                    .iter()
+                    .flat_map(|stop| addresses(Hole { stop: *stop, ..*hole }, rest))
+                    .map(|(length, _)| Self::from(items, message, at + length, read + length, patience))
+                    .max()
+                    .unwrap_or_else(|| stop(at, read, 0, &hole.kind))
             }
+            Some((Item::Hole(hole), items)) => match extent(*hole, rest) {
+                Some(length) => Self::from(items, message, at + length, read + length, patience),
+                None => stop(at, read, 0, &hole.kind),
+            },
         }
     }
 }

@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use memchr::{memchr, memchr2, memrchr};
 
-use super::proof::is_zone;
+use super::proof::{is_letter, is_zone};
 use super::syntax::Kind;
-use super::variant::{Hole, Item, SLOTS, Variant};
+use super::variant::{Hole, Item, SLOTS, Variant, is_name};
 
 /// What each hole of a rule held, by slot, as byte offsets into the message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,6 +65,8 @@ struct Pattern {
     /// The hole that it ends with instead; its last character is looked at first, for it tells most variants apart.
     last: Option<Kind>,
     shortest: usize,
+    /// Whether it reads no beginning of a message with another address than the whole has.
+    safe_where_cut: bool,
 }
 
 /// Texts and holes whose ends are plain, behind a free hole.
@@ -106,10 +108,13 @@ pub(super) struct Reading {
 const DEEPEST: usize = 12;
 
 impl Matcher {
-    pub(super) fn new(variants: &[Variant]) -> Self {
+    /// `safe_where_cut` says for each variant whether a message whose end is missing cannot mislead it; where it does not
+    /// say, one can.
+    pub(super) fn new(variants: &[Variant], safe_where_cut: &[bool]) -> Self {
         let mut matcher = Self { patterns: Vec::new(), unfiled: Vec::new(), nodes: vec![Node::default()] };
         for (index, variant) in (0..).zip(variants) {
             let mut pattern = Pattern::of(variant);
+            pattern.safe_where_cut = safe_where_cut.get(index as usize) == Some(&true);
             match variant.items.first() {
                 Some(Item::Text(text)) => {
                     pattern.filed = text.len();
@@ -123,12 +128,13 @@ impl Matcher {
     }
 
     /// Hands readings of the message, and what the holes held, to `accept`, at most one for each voice, earlier voices
-    /// first, until it takes one.
+    /// first, until it takes one. Of a message that is `cut` only those that its missing end cannot change.
     ///
     /// Takes time linear in the message. Does not allocate.
     pub(super) fn read<T>(
         &self,
         message: &[u8],
+        cut: bool,
         mut accept: impl FnMut(Reading, &Spans) -> Option<T>,
     ) -> Option<T> {
         u32::try_from(message.len()).ok()?;
@@ -144,6 +150,9 @@ impl Matcher {
             let (&index, later) = list.split_first()?;
             *list = later;
             let pattern = self.patterns.get(index as usize)?;
+            if cut && !pattern.safe_where_cut {
+                continue;
+            }
             if let Some(reading) = pattern.read(&mut reader, index) {
                 if let taken @ Some(_) = accept(reading, &reader.spans) {
                     return taken;
@@ -244,8 +253,9 @@ impl Pattern {
             Item::Text(text) => text.len(),
             Item::Hole(hole) => match hole.kind {
                 Kind::Free | Kind::Quoted | Kind::Unquoted | Kind::Forwarded => 0,
-                Kind::Word | Kind::Num | Kind::Rest => 1,
+                Kind::Word | Kind::Num | Kind::Rest | Kind::Host => 1,
                 Kind::Ip => 2,
+                Kind::Ipv4 => 7,
             },
         });
         Self {
@@ -260,6 +270,7 @@ impl Pattern {
             tail,
             last,
             shortest: shortest.sum(),
+            safe_where_cut: false,
         }
     }
 
@@ -267,17 +278,15 @@ impl Pattern {
         let message = reader.message;
         let can_end = match (self.last, message.last()) {
             (Some(Kind::Num), Some(last)) => last.is_ascii_digit(),
-            (Some(Kind::Ip), Some(last)) => *last == b':' || is_zone(*last),
+            (Some(Kind::Ip | Kind::Ipv4), Some(last)) => *last == b':' || is_zone(*last),
             _ => ends(message, &self.tail),
         };
         if !can_end || message.len() < self.shortest {
             return None;
         }
         reader.begin();
-        let start = match self.filed {
-            0 => reader.forward(&self.head, 0, message.len())?,
-            filed => reader.forward(self.head.get(1..).unwrap_or(&[]), filed, message.len())?,
-        };
+        let head = if self.filed == 0 { &*self.head } else { self.head.get(1..).unwrap_or(&[]) };
+        let start = reader.forward(head, self.filed, message.len(), self.rest.is_empty())?;
         // Where the run found last, to the right of the one that is looked for, begins.
         let mut limit = message.len();
         let mut behind = None;
@@ -290,13 +299,10 @@ impl Pattern {
             }
             limit = from;
         }
-        match behind {
-            Some((slot, end)) => reader.spans.set(slot, start, end),
-            None if start == message.len() => {}
-            None => return None,
+        if let Some((slot, end)) = behind {
+            reader.spans.set(slot, start, end);
         }
-        let (from, to) = reader.address?;
-        let address = address(message.get(from..to)?)?;
+        let address = reader.address?;
         Some(Reading { voice: self.voice, pattern: index, address, forwarded: reader.forwarded })
     }
 }
@@ -325,7 +331,7 @@ impl Run {
 struct Reader<'m> {
     message: &'m [u8],
     spans: Spans,
-    address: Option<(usize, usize)>,
+    address: Option<IpAddr>,
     forwarded: Option<(usize, usize)>,
     /// Bytes that may still be looked at. A run may be tried at many places and look at the same bytes each
     /// time; this keeps the sum linear whatever the message. Shipped grammars never come near it.
@@ -344,27 +350,35 @@ impl<'m> Reader<'m> {
         self.fuel = 32 * (self.message.len() + 64);
     }
 
-    /// Reads the steps from `at` on, no further than `limit`; where they end.
-    fn forward(&mut self, steps: &[Step], mut at: usize, limit: usize) -> Option<usize> {
-        for step in steps {
+    /// Reads the steps from `at` on, no further than `limit`, and all of it if they are the `last`; where they end.
+    fn forward(&mut self, steps: &[Step], mut at: usize, limit: usize, last: bool) -> Option<usize> {
+        for (nth, step) in steps.iter().enumerate() {
             let rest = self.message.get(at..limit)?;
             let length = match step {
                 Step::Text(text) => begins(rest, text).then_some(text.len())?,
+                Step::Hole(hole) if hole.kind.is_address() => {
+                    let behind = steps.get(nth + 1..)?;
+                    return addresses(*hole, rest).find_map(|(length, address)| {
+                        self.fuel = self.fuel.checked_sub(length)?;
+                        self.spans.set(hole.slot, at, at + length);
+                        self.address = Some(address);
+                        // A rule has one address, so this goes no deeper.
+                        self.forward(behind, at + length, limit, last)
+                    });
+                }
                 Step::Hole(hole) => {
                     let length = extent(*hole, rest)?;
                     self.fuel = self.fuel.checked_sub(length)?;
                     self.spans.set(hole.slot, at, at + length);
-                    match hole.kind {
-                        Kind::Ip => self.address = Some((at, at + length)),
-                        Kind::Forwarded => self.forwarded = Some((at, at + length)),
-                        _ => {}
+                    if hole.kind == Kind::Forwarded {
+                        self.forwarded = Some((at, at + length));
                     }
                     length
                 }
             };
             at += length;
         }
-        Some(at)
+        (!last || at == limit).then_some(at)
     }
 
     /// The rightmost place from `start` to `latest` where the run fits, and where it ends there: not after `limit`, and
@@ -388,8 +402,7 @@ impl<'m> Reader<'m> {
             before = from + offset;
             self.fuel = self.fuel.checked_sub(1)?;
             if begins(self.message.get(from..limit)?, text)
-                && let Some(to) = self.forward(steps, from + text.len(), limit)
-                && (!last || to == limit)
+                && let Some(to) = self.forward(steps, from + text.len(), limit, last)
             {
                 return Some((from, to));
             }
@@ -443,23 +456,47 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
             Some(b'"') => 0,
             _ => rest.len(),
         },
-        Kind::Ip => {
-            let end = run(rest, |b| IN_ADDRESSES.get(usize::from(b)) == Some(&true));
-            match hole.stop {
-                // `192.0.2.1:80` and `192.0.2.1.`: what follows could stand in an address, so it is the last.
-                Some(stop @ (b':' | b'.')) => memrchr(stop, rest.get(..end)?)?,
-                _ if rest.get(end) == Some(&b'%') => {
-                    let zone =
-                        rest.get(end + 1..)?.iter().position(|b| !is_zone(*b) || Some(*b) == hole.stop);
-                    zone.map_or(rest.len(), |length| end + 1 + length)
-                }
-                _ => end,
+        Kind::Host => {
+            let name = run(rest, is_name);
+            if !rest.get(..name)?.iter().copied().any(is_letter) {
+                return None;
+            }
+            match rest.get(name..)? {
+                [b':', port @ ..] => match run(port, |b| b.is_ascii_digit()) {
+                    0 => name,
+                    digits => name + 1 + digits,
+                },
+                _ => name,
             }
         }
-        Kind::Free | Kind::Unquoted => return None,
+        Kind::Free | Kind::Unquoted | Kind::Ip | Kind::Ipv4 => return None,
     };
     (length > 0).then_some(length)
 }
+
+/// The addresses that `rest` may begin with and their lengths, the longest first. There is more than one only where the
+/// character behind the hole could stand in an address too, as in `192.0.2.1:80` and `192.0.2.1.`.
+pub(super) fn addresses(hole: Hole, rest: &[u8]) -> impl Iterator<Item = (usize, IpAddr)> {
+    let text = rest.get(..LONGEST).unwrap_or(rest);
+    let end = run(text, |b| IN_ADDRESSES.get(usize::from(b)) == Some(&true));
+    let mut longest = match text.get(end..) {
+        Some([b'%', zone @ ..]) => Some(end + 1 + run(zone, is_zone)),
+        _ => Some(end),
+    };
+    let lengths = std::iter::from_fn(move || {
+        let length = longest?;
+        longest = hole.stop.and_then(|stop| memrchr(stop, text.get(..length)?));
+        Some(length)
+    });
+    lengths
+        .filter(move |length| rest.get(*length).copied() == hole.stop)
+        .filter_map(move |length| Some((length, address(text.get(..length)?)?)))
+        .filter(move |(_, address)| hole.kind == Kind::Ip || address.is_ipv4())
+}
+
+/// The longest address, with `%` and a zone as long as interface names are (`INET6_ADDRSTRLEN` and `IFNAMSIZ`, without
+/// their NULs).
+const LONGEST: usize = 45 + 1 + 15;
 
 /// Up to the next quotation mark that no backslash makes plain.
 fn quoted(rest: &[u8]) -> Option<usize> {

@@ -25,7 +25,7 @@ impl Grammar {
     /// address and no rule reads it.
     pub fn stranger(&self, message: &[u8]) -> Option<String> {
         let message = message.trim_ascii_end();
-        if self.matcher.read(message, |_, _| Some(())).is_some() {
+        if self.matcher.read(message, false, |_, _| Some(())).is_some() {
             return None;
         }
         let text = String::from_utf8_lossy(message.get(..LOOKED_AT).unwrap_or(message));
@@ -42,7 +42,7 @@ impl Grammar {
         hosts(text).take(HOSTS).find_map(|host| {
             let (before, after) = (text.get(..host.start)?, text.get(host.end..)?);
             let addressed = format!("{before}192.0.2.1{after}");
-            let peer = self.matcher.read(addressed.as_bytes(), |reading, _| Some(reading.address))?;
+            let peer = self.matcher.read(addressed.as_bytes(), false, |reading, _| Some(reading.address))?;
             (peer == IpAddr::from([192, 0, 2, 1])).then(|| template(&addressed).replacen("<ip>", "<host>", 1))
         })
     }
@@ -53,7 +53,7 @@ impl Grammar {
             variant.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == Kind::Forwarded))
         };
         let web = self.variants.iter().any(forwards);
-        web.then(|| self.matcher.read(message.trim_ascii_end(), |reading, _| Some(reading.address)))?
+        web.then(|| self.matcher.read(message.trim_ascii_end(), false, |reading, _| Some(reading.address)))?
     }
 
     /// The template that covers both, where they are of a kind. They are not where they differ in a word that this

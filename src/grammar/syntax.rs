@@ -29,6 +29,8 @@ pub(super) struct Source {
     pub(super) users: Vec<String>,
     pub(super) session: Session,
     pub(super) voices: Vec<Voice>,
+    /// Further message forms of the program in which strangers' text stands.
+    pub(super) others: Vec<Rule>,
     pub(super) headings: Vec<String>,
     pub(super) lists: Vec<List>,
     pub(super) tests: Vec<Test>,
@@ -70,6 +72,8 @@ pub(super) struct Case {
 #[derive(Debug)]
 pub(super) struct Comparison {
     pub(super) hole: String,
+    /// The part of what the hole held that is compared.
+    pub(super) part: View,
     pub(super) not: bool,
     pub(super) how: How,
     pub(super) words: Vec<Word>,
@@ -81,6 +85,43 @@ pub(super) enum How {
     Starts,
     Ends,
     Has,
+    /// As whole segments of a path.
+    Names,
+}
+
+/// What of a hole is looked at: all of it, or a part of the request line that it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum View {
+    #[default]
+    Whole,
+    /// `GET`, up to the first space.
+    Method,
+    /// From the first space to the next space, `?` or `#`; all of it up to there where there is no space.
+    Path,
+}
+
+impl View {
+    /// The view of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            "method" => Some(Self::Method),
+            "path" => Some(Self::Path),
+            _ => None,
+        }
+    }
+
+    /// The part of `text`. Linear; does not allocate.
+    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+        let space = memchr::memchr(b' ', text);
+        match self {
+            Self::Whole => text,
+            Self::Method => text.get(..space.unwrap_or(text.len())).unwrap_or(text),
+            Self::Path => {
+                let path = space.and_then(|space| text.get(space + 1..)).unwrap_or(text);
+                path.get(..memchr::memchr3(b' ', b'?', b'#', path).unwrap_or(path.len())).unwrap_or(path)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -112,6 +153,10 @@ pub(super) enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Ip,
+    /// An IPv4 address, which a port may follow.
+    Ipv4,
+    /// A host name, perhaps with a port; never an address.
+    Host,
     /// Anything: `<user>` and `<text>`.
     Free,
     Word,
@@ -129,7 +174,8 @@ impl Kind {
     /// What it is called.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::Ip => "ip",
+            Kind::Ip | Kind::Ipv4 => "ip",
+            Kind::Host => "host",
             Kind::Free => "text",
             Kind::Word => "word",
             Kind::Num => "num",
@@ -212,6 +258,7 @@ enum Section {
     Heading(usize),
     Cases { heading: usize, voice: usize },
     Shape(usize),
+    Others,
     List(usize),
     Tests,
 }
@@ -264,6 +311,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
             Ok(Section::None)
         }
         ["test"] => Ok(Section::Tests),
+        ["other"] => Ok(Section::Others),
         ["list", name] => {
             source.lists.push(List { name: name.to_owned(), words: Vec::new() });
             Ok(Section::List(source.lists.len() - 1))
@@ -286,7 +334,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         _ => Err(Problem::new(
             line,
-            "a section is `program:`, `unit:`, `user:`, `session:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
+            "a section is `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
         )),
     }
 }
@@ -313,6 +361,7 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
             let rules = vec![Rule { place, parts: rule(line, place)? }];
             source.voices.push(Voice { rules, verdict: Verdict::Always(heading) });
         }
+        Section::Others => source.others.push(Rule { place, parts: rule(line, place)? }),
         Section::Shape(voice) => {
             let rule = Rule { place, parts: rule(line, place)? };
             if let Some(voice) = source.voices.get_mut(voice) {
@@ -408,6 +457,8 @@ impl Reader {
         };
         let kind = match kind {
             "ip" => Kind::Ip,
+            "peer" => return Ok((after, peer(self.end - input.len() as u32))),
+            "host" => Kind::Host,
             "user" | "text" => Kind::Free,
             "word" => Kind::Word,
             "num" => Kind::Num,
@@ -419,7 +470,7 @@ impl Reader {
                 return Err(stop(
                     rest,
                     format!(
-                        "no hole is called `{kind}`; there are ip user text word num quoted unquoted rest forwarded"
+                        "no hole is called `{kind}`; there are ip peer user text word num host quoted unquoted rest forwarded"
                     ),
                 ));
             }
@@ -443,27 +494,50 @@ impl Reader {
     }
 }
 
+/// `<peer>`: an address, perhaps with its port, as `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or
+/// `[2001:db8::1]:80`.
+fn peer(column: u32) -> Part {
+    let hole = |kind| Part::Hole { name: None, kind, column };
+    let text = |text: &str| Part::Text(text.to_owned());
+    let options = vec![
+        vec![hole(Kind::Ip)],
+        vec![hole(Kind::Ipv4), text(":"), hole(Kind::Num)],
+        vec![text("["), hole(Kind::Ip), text("]")],
+        vec![text("["), hole(Kind::Ip), text("]:"), hole(Kind::Num)],
+    ];
+    Part::Choice { options, optional: false }
+}
+
 fn comparison(input: &str) -> IResult<&str, Comparison, Problem> {
     let (rest, hole) = take_while1(|c: char| c.is_ascii_alphanumeric() || c == '-').parse(input)?;
+    let (rest, part) =
+        opt(preceded(char('.'), take_while1(|c: char| c.is_ascii_alphanumeric()))).parse(rest)?;
+    let part = match part {
+        None => View::Whole,
+        Some(name) => View::named(name).ok_or_else(|| {
+            stop(input, format!("`{name}` is not a part of a request; its parts are `method` and `path`"))
+        })?,
+    };
     let (rest, _) = space1(rest)?;
     let how = alt((
         value(How::Is, tag::<_, _, Problem>("is")),
         value(How::Starts, tag("starts")),
         value(How::Ends, tag("ends")),
         value(How::Has, tag("has")),
+        value(How::Names, tag("names")),
     ))
     .parse(rest);
     let Ok((rest, how)) = how else {
         return Err(stop(
             rest,
-            "a comparison is written `HOLE is|starts|ends|has WORD...`, with `not` before the words to turn it around",
+            "a comparison is written `HOLE is|starts|ends|has|names WORD...`, with `not` before the words to turn it around",
         ));
     };
     let (rest, not) = opt(preceded(space1, tag("not"))).parse(rest)?;
     let (rest, words) = many1(preceded(space1, word)).parse(rest).map_err(|_: nom::Err<Problem>| {
         nom::Err::Failure(Problem::new(rest, "one or more words to compare with must follow"))
     })?;
-    Ok((rest, Comparison { hole: hole.to_owned(), not: not.is_some(), how, words }))
+    Ok((rest, Comparison { hole: hole.to_owned(), part, not: not.is_some(), how, words }))
 }
 
 fn word(input: &str) -> IResult<&str, Word, Problem> {

@@ -235,7 +235,7 @@ fn what_is_unquoted_ends_before_a_quote() {
 fn faults_point_at_the_place() {
     refused(
         "program: p\nx:\n    Login of <user> from <iq>\n",
-        "p.grammar:3:27: no hole is called `iq`; there are ip user text word num quoted unquoted rest forwarded\n\
+        "p.grammar:3:27: no hole is called `iq`; there are ip peer user text word num host quoted unquoted rest forwarded\n\
          \x20       Login of <user> from <iq>\n\
          \x20                             ^",
     );
@@ -309,28 +309,32 @@ fn root_and_the_grammars_units_and_users_are_believed() {
     speaks(SSHD, inside(uid(61_184), "ssh.service"), true);
 }
 
-/// Fills the rules of a grammar in turn with what an attacker would type, so many times, and reads the result by the
-/// same rules with no proof in between; the messages in which another address was found than the true one.
+/// Fills the rules and other forms of a grammar in turn with what an attacker would type, so many times, and reads the
+/// result by the same rules with no proof in between; the messages in which another address was found than the true one.
 fn spoofed(text: &str, times: usize) -> Vec<String> {
-    let mut faults = Faults::new("", text);
-    let source = syntax::parse(text, &mut faults);
-    let mut variants = Vec::new();
-    for (number, voice) in (0..).zip(&source.voices) {
-        variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
-    }
-    assert!(!faults.has_errors());
-    let (matcher, mut dice) = (Matcher::new(&variants), Dice(2_026));
+    let (rules, forms, without) = spelt(text);
+    let (matcher, mut dice) = (Matcher::new(&rules, &[]), Dice(2_026));
     let mut spoofed = Vec::new();
-    for variant in variants.iter().cycle().take(times.max(variants.len())) {
-        let message = fill(variant, "192.0.2.1", &variants, &mut dice, 2);
-        let forwards = variant
-            .items
-            .iter()
-            .any(|item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::Kind::Forwarded));
-        matcher.read(&message, |reading, _| {
+    for variant in forms.iter().cycle().take(times.max(forms.len())) {
+        let message = fill(variant, "192.0.2.1", &forms, &mut dice, 2);
+        let has = |kind| {
+            variant.items.iter().any(|item| matches!(item, variant::Item::Hole(hole) if hole.kind == kind))
+        };
+        let forwards = has(syntax::Kind::Forwarded);
+        matcher.read(&message, false, |reading, spans| {
             let forwarded = reading.forwarded.map(|(from, to)| &message[from..to]);
-            if reading.address != Ipv4Addr::new(192, 0, 2, 1)
-                || forwarded != forwards.then_some(b"by 192.0.2.1".as_slice())
+            let excludes = |item: &variant::Item| {
+                let variant::Item::Hole(hole) = item else { return false };
+                let (words, span) =
+                    (without.get(usize::from(hole.without).wrapping_sub(1)), spans.get(hole.slot.into()));
+                let (Some(words), Some((from, to))) = (words, span) else { return false };
+                let held = String::from_utf8_lossy(&message[from as usize..to as usize]).to_ascii_lowercase();
+                words.iter().any(|word| held.contains(&word.to_ascii_lowercase()))
+            };
+            let excluded = rules[reading.pattern as usize].items.iter().any(excludes);
+            if !excluded
+                && (reading.address != Ipv4Addr::new(192, 0, 2, 1)
+                    || forwarded != forwards.then_some(b"by 192.0.2.1".as_slice()))
             {
                 spoofed.push(String::from_utf8_lossy(&message).into_owned());
             }
@@ -338,6 +342,22 @@ fn spoofed(text: &str, times: usize) -> Vec<String> {
         });
     }
     spoofed
+}
+
+/// The rules of a grammar, spelt out; these with its other forms behind; and what holes never hold.
+fn spelt(text: &str) -> (Vec<Variant>, Vec<Variant>, Vec<Vec<String>>) {
+    let mut faults = Faults::new("", text);
+    let source = syntax::parse(text, &mut faults);
+    let (mut rules, mut without) = (Vec::new(), Vec::new());
+    for (number, voice) in (0..).zip(&source.voices) {
+        let first = rules.len();
+        let names = variant::spell_out(&voice.rules, number, &mut rules, &mut faults);
+        condition::narrow(voice, &names, &mut rules[first..], &mut without);
+    }
+    let mut forms = rules.clone();
+    variant::spell_out(&source.others, variant::OTHER, &mut forms, &mut faults);
+    assert!(!faults.has_errors());
+    (rules, forms, without)
 }
 
 /// A linear congruential generator (Knuth's MMIX): the same throws every time.
@@ -365,7 +385,8 @@ fn fill(
             variant::Item::Text(text) => message.extend(text),
             variant::Item::Hole(hole) => {
                 let mut typed = match hole.kind {
-                    syntax::Kind::Ip => address.as_bytes().to_vec(),
+                    syntax::Kind::Ip | syntax::Kind::Ipv4 => address.as_bytes().to_vec(),
+                    syntax::Kind::Host => b"www.example".to_vec(),
                     syntax::Kind::Forwarded => format!("by {address}").into_bytes(),
                     syntax::Kind::Num => dice.throw(100_000).to_string().into_bytes(),
                     _ if depth > 0 && dice.throw(3) > 0 => {
@@ -392,6 +413,8 @@ fn fill(
                         typed.push(if hole.stop == Some(b'x') { b'y' } else { b'x' });
                     }
                     syntax::Kind::Rest => typed.insert(0, b'x'),
+                    // Spaces at the end of a message do not count, so it does not end in one.
+                    syntax::Kind::Free if hole.stop.is_none() => typed.push(b'x'),
                     syntax::Kind::Quoted | syntax::Kind::Unquoted => {
                         let escape = |byte: u8| {
                             if byte == b'"' || byte == b'\\' { vec![b'\\', byte] } else { vec![byte] }
@@ -429,6 +452,70 @@ fn no_filling_of_a_shipped_rule_moves_the_address() {
         let spoofed = spoofed(text, FILLINGS);
         assert!(spoofed.is_empty(), "{name}: {} messages, the first is `{}`", spoofed.len(), spoofed[0]);
     });
+}
+
+/// Fills each rule by itself; the first message that it does not find.
+fn unfound(rules: &[Variant], times: usize) -> Option<String> {
+    let (mut dice, addresses) =
+        (Dice(28), ["192.0.2.1", "2001:db8::1", "::", "1:2:3:4:5:6:7:8", "fe80::1%eth0.1"]);
+    rules.iter().find_map(|rule| {
+        let matcher = Matcher::new(std::slice::from_ref(rule), &[]);
+        (0..times).find_map(|_| {
+            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::Kind::Ipv4);
+            let address = addresses[if rule.items.iter().any(is_v4) { 0 } else { dice.throw(addresses.len()) }];
+            let message = fill(rule, address, rules, &mut dice, 1);
+            let found = matcher.read(&message, false, |reading, _| Some(reading.address));
+            (found != matcher::address(address.as_bytes()))
+                .then(|| format!("{:?} in `{}`: {found:?}", rule.items, String::from_utf8_lossy(&message)))
+        })
+    })
+}
+
+#[test]
+fn every_filling_of_a_shipped_rule_is_found() {
+    SHIPPED.par_iter().for_each(|(name, text)| {
+        let (rules, ..) = spelt(text);
+        assert_eq!(unfound(&rules, 1 + FILLINGS / 100), None, "{name}");
+    });
+}
+
+/// What the proof accepts, the matcher finds: of any rule, not only of those that somebody wrote.
+#[test]
+fn every_filling_of_a_sound_rule_is_found() {
+    const PIECES: &[&str] = &[
+        "<ip>",
+        "<peer>",
+        "<host>",
+        "<num>",
+        "<word>",
+        "<text>",
+        "<quoted>",
+        "<unquoted>",
+        "<rest>",
+        " ",
+        ":",
+        ": ",
+        ".",
+        "[",
+        "]",
+        "]:",
+        "\"",
+        "a",
+        "-",
+        " from ",
+        "%",
+        ",",
+    ];
+    let (mut dice, mut sound) = (Dice(11), 0);
+    for _ in 0..FILLINGS {
+        let rule: String = (0..2 + dice.throw(6)).map(|_| PIECES[dice.throw(PIECES.len())]).collect();
+        if grammar(&rule).is_ok() {
+            sound += 1;
+            let (rules, ..) = spelt(&format!("program: p\nx:\n    {rule}\n"));
+            assert_eq!(unfound(&rules, 20), None, "{rule}");
+        }
+    }
+    assert!(sound > FILLINGS / 50, "{sound} sound rules");
 }
 
 #[test]
@@ -587,4 +674,133 @@ fn what_could_be_a_failure_is_no_login() {
     let shape = "program: p\nshape s:\n    <what:text> from <ip>\nlogin in s:\n    what has accepted\nx in s:\n    what has failed\n";
     login(shape, "accepted from 192.0.2.1", 0, ["login", "login"]);
     login(shape, "failed for accepted from 192.0.2.1", 0, ["offence", "offence"]);
+}
+
+#[test]
+fn an_address_may_have_a_port() {
+    for (message, want) in [
+        ("from 192.0.2.1: EOF", "192.0.2.1"),
+        ("from 192.0.2.1:4711: EOF", "192.0.2.1"),
+        ("from 2001:db8::1:4711: EOF", "2001:db8::1:4711"),
+        ("from [2001:db8::1]:4711: EOF", "2001:db8::1"),
+        ("from [2001:db8::1]: EOF", "2001:db8::1"),
+        ("from 192.0.2.1:4711:1: EOF", "-"),
+    ] {
+        check("from <peer>: EOF", message, want);
+    }
+    check("from <ip>:<num>: EOF", "from 192.0.2.1:4711: EOF", "192.0.2.1");
+    check("from <ip>:<num>: EOF", "from 2001:db8::1:4711: EOF", "2001:db8::1");
+    check("from <ip>:<num>:<num>", "from 192.0.2.1:1:2", "192.0.2.1");
+    check("gone: <ip>.", "gone: fe80::1%eth0.100.", "fe80::1");
+}
+
+#[test]
+fn a_host_is_a_name_and_no_address() {
+    for (host, want) in [
+        ("www.example", "192.0.2.1"),
+        ("www.example:443", "192.0.2.1"),
+        ("_", "192.0.2.1"),
+        ("abc.de", "192.0.2.1"),
+        ("203.0.113.9", "-"),
+        ("203.0.113.9:80", "-"),
+        ("2001:db8::1", "-"),
+        ("fe80::a", "-"),
+        ("", "-"),
+    ] {
+        check("<host> <ip> x", &format!("{host} 192.0.2.1 x"), want);
+    }
+}
+
+#[test]
+fn a_rule_that_reads_another_form_of_message_is_refused() {
+    let text = |rule: &str| {
+        format!(
+            "program: p\nother:\n    [<user>] OK DELETE: Client \"<ip>\", \"<text>\"\n    hello <text>\n{rule}"
+        )
+    };
+    let refusal = load(&text("x:\n    [<user>] FAIL LOGIN: Client \"<ip>\"\n")).unwrap_err();
+    assert!(
+        refusal.contains("an attacker can choose the address") && refusal.contains("in line 3"),
+        "{refusal}"
+    );
+    let refusal = load(&text("x:\n    {hello|bye} <text> at <ip>\n")).unwrap_err();
+    assert!(refusal.contains("but in line 4 as none"), "{refusal}");
+    // A word that every case excludes counts in the proof.
+    let shape = "shape attempt:\n    [<user>] FAIL LOGIN: Client \"<ip>\"\n";
+    let cases = |more: &str| {
+        text(&format!(
+            "{shape}x in attempt:\n    user has not \"DELETE: Client \" and user is not a\n    user {more}\n"
+        ))
+    };
+    assert!(load(&cases("has not \"DELETE: Client \" \"Y\"")).is_ok());
+    assert!(load(&cases("has not Y")).is_err());
+    assert!(load(&cases("is z")).is_err());
+}
+
+/// The address that a rule finds in a message whose end is missing.
+#[track_caller]
+fn cut(rules: &str, message: &str, want: &str) {
+    let grammar = grammar(rules).unwrap_or_else(|faults| panic!("{faults}"));
+    let found = grammar.judge(message.as_bytes(), true, |_, reading, _| reading.address);
+    assert_eq!(found.map_or("-".to_owned(), |address| address.to_string()), want);
+}
+
+#[test]
+fn a_message_that_is_cut_is_read_only_where_its_end_cannot_change_it() {
+    cut("for <user> from <ip> port <num>", "for a from 203.0.113.9 port 22", "-");
+    cut("for <user:word> from <ip> port <num>", "for a from 192.0.2.1 port 22", "192.0.2.1");
+    // The rest of the address may be missing.
+    cut("for <user:word> from <ip>", "for a from 192.0.2.1", "-");
+    cut("<ip> - <text>", "192.0.2.1 - a from", "192.0.2.1");
+    // What another rule, or another form of message, would read with its end.
+    cut("a <word> <ip>{ <word>}?\na <word> <ip> <word> at <word>", "a b 192.0.2.1 c", "192.0.2.1");
+    let other = "program: p\nother:\n    a <word> <word> at <ip>\nx:\n    a <ip> <word>\n";
+    let grammar = load(other).unwrap();
+    assert!(grammar.judge(b"a 203.0.113.9 c", true, |_, reading, _| reading.address).is_none());
+    assert!(grammar.judge(b"a 203.0.113.9 c", false, |_, reading, _| reading.address).is_some());
+}
+
+/// No cut of any message that strangers fill yields an address that the whole message does not.
+#[test]
+fn no_cut_of_a_filling_moves_the_address() {
+    SHIPPED.par_iter().for_each(|(name, text)| {
+        let (grammar, _) = Grammar::load(name, name, text, &Lists::shipped()).unwrap();
+        let (_, forms, _) = spelt(text);
+        let mut dice = Dice(5);
+        for variant in forms.iter().cycle().take(FILLINGS / 4) {
+            let message = fill(variant, "192.0.2.1", &forms, &mut dice, 2);
+            let end = dice.throw(message.len() + 1);
+            let found = grammar.judge(&message[..end], true, |_, reading, _| reading.address);
+            let found = found.filter(|address| *address != Ipv4Addr::new(192, 0, 2, 1));
+            assert_eq!(found, None, "{name}: {}", String::from_utf8_lossy(&message[..end]));
+        }
+    });
+}
+
+#[test]
+fn a_path_names_whole_segments() {
+    let text = concat!(
+        "program: p\nshape access:\n    <ip> \"<request:quoted>\" <num>{ \"<referer:quoted>\"}?\n",
+        "x in access:\n    request.path names .git /admin b/c and request.method is GET and referer is -\n"
+    );
+    let grammar = load(text).unwrap();
+    let check = |request: &str, rest: &str, want: bool| {
+        let message = format!("192.0.2.1 \"{request}\" 404{rest}");
+        assert_eq!(grammar.read(message.as_bytes()).is_some(), want, "{message}");
+    };
+    for request in
+        ["GET /.git HTTP/1.1", "GET /a/.GIT/config?x", "GET /admin HTTP/1.1", "GET /admin/x", "GET /a/b/c#d"]
+    {
+        check(request, "", true);
+    }
+    for request in
+        ["GET /.gitignore", "GET /a.git", "GET /x/admin", "GET /?/.git", "GET /administrator", "PUT /.git"]
+    {
+        check(request, "", false);
+    }
+    check("GET /.git", " \"-\"", true);
+    check("GET /.git", " \"https://a.example/\"", false);
+    assert!(load(&text.replace(".path", ".port")).unwrap_err().contains("`port` is not a part of a request"));
+    // Of what was cut off nobody knows whether it was there.
+    assert!(grammar.judge(b"192.0.2.1 \"GET /.git\" 404", true, |_, _, _| ()).is_none());
 }

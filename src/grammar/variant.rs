@@ -29,16 +29,30 @@ pub(super) struct Hole {
     pub(super) kind: Kind,
     /// The character that follows; `None` at the end of the message.
     pub(super) stop: Option<u8>,
+    /// Which texts it never holds, as the conditions of its shape say: a place among those that
+    /// [`narrow`](super::proof) was given; 0 for none.
+    pub(super) without: u8,
+}
+
+impl Kind {
+    /// Whether this is the address to hold to account.
+    pub(super) fn is_address(self) -> bool {
+        matches!(self, Kind::Ip | Kind::Ipv4)
+    }
 }
 
 /// Slots in a voice. The spans of a match are an array of this size, so that none is allocated.
 pub(super) const SLOTS: usize = 24;
 
+/// The voice of the forms below `other:`, which tell of no offence and may name no address.
+pub(super) const OTHER: u16 = u16::MAX;
+
 /// Variants in a grammar; the choices of one rule multiply.
 const LIMIT: usize = 4096;
 
 /// Spells out the rules of one voice. Slots are shared by name, so that a shape's lines agree on them, and the n-th
-/// holes without a name share one; the names come back in slot order, `None` for a hole without one.
+/// holes without a name share one, as all addresses do; the names come back in slot order, `None` for a hole without
+/// one.
 pub(super) fn spell_out(
     rules: &[Rule],
     voice: u16,
@@ -66,7 +80,7 @@ pub(super) fn spell_out(
         }
         for sequence in sequences {
             let items = join(sequence);
-            if let Err((place, what)) = settle(&items, rule.place) {
+            if let Err((place, what)) = settle(&items, rule.place, voice == OTHER) {
                 faults.error(place, what);
                 break;
             }
@@ -77,7 +91,7 @@ pub(super) fn spell_out(
             }
         }
     }
-    slots.names
+    slots.names.into_iter().map(|name| name.filter(|name| !name.is_empty())).collect()
 }
 
 #[derive(Default)]
@@ -87,10 +101,19 @@ struct Slots {
     nameless: usize,
     /// Names used so far in this rule.
     seen: Vec<String>,
+    /// That of addresses without a name, of which a message has one.
+    address: Option<u8>,
 }
 
 impl Slots {
-    fn slot(&mut self, name: Option<&String>) -> u8 {
+    fn slot(&mut self, name: Option<&String>, kind: Kind) -> u8 {
+        if name.is_none() && kind.is_address() {
+            return *self.address.get_or_insert_with(|| {
+                // Named apart, so that no other nameless hole takes this slot.
+                self.names.push(Some(String::new()));
+                u8::try_from(self.names.len() - 1).unwrap_or(u8::MAX)
+            });
+        }
         let mut alike = self.names.iter().zip(0..).filter(|(known, _)| known.as_ref() == name);
         let known = match name {
             Some(_) => alike.next(),
@@ -139,7 +162,8 @@ fn expand(
                     }
                     slots.seen.push(name.clone());
                 }
-                let hole = Flat::Hole { slot: slots.slot(name.as_ref()), kind: *kind, column: *column };
+                let hole =
+                    Flat::Hole { slot: slots.slot(name.as_ref(), *kind), kind: *kind, column: *column };
                 sequences.iter_mut().for_each(|sequence| sequence.push(hole.clone()));
             }
             Part::Choice { options, optional } => {
@@ -179,12 +203,12 @@ fn join(sequence: Vec<Flat>) -> Vec<Flat> {
     joined
 }
 
-/// Whether the end of every hole is plain from what follows it, and there is one address.
-fn settle(items: &[Flat], place: Place) -> Result<(), (Place, String)> {
+/// Whether the end of every hole is plain from what follows it, and there is one address, or none in an `other` form.
+fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, String)> {
     let (mut addresses, mut forwarded, mut free) = (0, 0, 0);
     for (item, next) in items.iter().zip(items.iter().skip(1).map(Some).chain([None])) {
         let Flat::Hole { kind, column, .. } = item else { continue };
-        addresses += usize::from(*kind == Kind::Ip);
+        addresses += usize::from(kind.is_address());
         forwarded += usize::from(*kind == Kind::Forwarded);
         free += usize::from(matches!(kind, Kind::Free | Kind::Unquoted));
         let stop = match next {
@@ -198,7 +222,8 @@ fn settle(items: &[Flat], place: Place) -> Result<(), (Place, String)> {
         };
         let unclear = match (kind, stop) {
             (Kind::Num, Some(b'0'..=b'9')) => true,
-            (Kind::Ip, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
+            (Kind::Ip | Kind::Ipv4, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
+            (Kind::Host, Some(stop)) => is_name(stop) || stop == b':',
             (Kind::Quoted, Some(stop)) => stop != b'"',
             (Kind::Rest, stop) => stop.is_some(),
             (Kind::Forwarded, stop) => stop.is_none(),
@@ -221,9 +246,15 @@ fn settle(items: &[Flat], place: Place) -> Result<(), (Place, String)> {
     match addresses {
         _ if forwarded > 1 => Err((place, "a rule has at most one `<forwarded>`".to_owned())),
         1 => Ok(()),
+        0 if other => Ok(()),
         0 => Err((place, "no `<ip>` says whom to hold to account".to_owned())),
         _ => Err((place, "a rule has exactly one `<ip>`".to_owned())),
     }
+}
+
+/// Whether this may stand in a host name (RFC 952, and `_` as many use it).
+pub(super) fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
 fn with_stops(items: Vec<Flat>) -> Vec<Item> {
@@ -234,7 +265,7 @@ fn with_stops(items: Vec<Flat>) -> Vec<Item> {
     let stops: Vec<Option<u8>> = (1..=items.len()).map(|next| first(items.get(next))).collect();
     let item = |(flat, stop)| match flat {
         Flat::Text(text) => Item::Text(text),
-        Flat::Hole { slot, kind, .. } => Item::Hole(Hole { slot, kind, stop }),
+        Flat::Hole { slot, kind, .. } => Item::Hole(Hole { slot, kind, stop, without: 0 }),
     };
     items.into_iter().zip(stops).map(item).collect()
 }
