@@ -10,6 +10,8 @@
 mod dashboards;
 #[path = "e2e/documents.rs"]
 mod documents;
+#[path = "e2e/identity.rs"]
+mod identity;
 #[path = "e2e/inputs.rs"]
 mod inputs;
 #[path = "e2e/own_log.rs"]
@@ -360,6 +362,24 @@ fn enough_banned_neighbours_shut_their_prefix_out() {
     assert!(bans.contains(r#""address":"198.51.100.0/24","jail":"wide","kind":"wide""#), "{bans}");
     lab.sh("banstream unban 198.51.100.0/24");
     lab.wait_until("nobody is banned", || lab.reaches("198.51.100.1"));
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn the_neighbour_in_our_own_prefix_is_banned_alone() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("ignoreip = ['2001:db8:bad:5::7']\n");
+    for (neighbour, spared) in
+        [("2001:db8:bad:5::bad", "2001:db8:bad:5::7"), ("2001:db8:1::2", "2001:db8:1::1")]
+    {
+        lab.attack("ssh", neighbour, MAX_RETRY);
+        lab.wait_until(&format!("{neighbour} is banned"), || lab.is_banned(neighbour));
+        assert!(!lab.reaches(neighbour) && !lab.is_banned(spared));
+        let why = lab.sh(&format!("banstream why {neighbour} || true"));
+        assert!(why.contains(&format!("{neighbour} is banned")), "{why}");
+    }
+    lab.sh("banstream unban 2001:db8:1::2");
+    lab.wait_until("it is let in", || lab.reaches("2001:db8:1::2"));
 }
 
 #[test]
