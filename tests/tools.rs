@@ -230,6 +230,33 @@ fn a_daemon_says_what_it_did_not_understand_and_whom_it_did_not_believe() {
     check("socket.unattested = \"refuse\"", 2, 1);
 }
 
+#[test]
+fn a_daemon_says_where_a_server_logs_names_instead_of_addresses() {
+    let daemon = Daemon::start("");
+    let from = |tag: &str, message: &str| json!({"tag": tag, "uid": "0", "message": message}).to_string();
+    daemon.write(&[
+        from("pure-ftpd:", "(?@host.example) [WARNING] Authentication failed for user [alice]"),
+        from("apache2:", "host-9.example - alice [22/Nov/2026:05:40:38 +0000] \"GET /a HTTP/1.1\" 401 9 \"-\" \"-\""),
+        from(
+            "sshd[4]:",
+            "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=a.host.example  user=x",
+        ),
+        from("sshd[4]:", "Server listening on socket.example port 22."),
+    ]);
+    let status = daemon.status(4);
+    let shown = |grammar: &str| {
+        let all = status["unmatched"].as_array().unwrap().iter();
+        let of = all.filter(|unmatched| unmatched["grammar"] == grammar);
+        of.flat_map(|unmatched| unmatched["templates"].as_array().unwrap())
+            .map(|template| template["template"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shown("pure-ftpd"), ["(?@<host>) [WARNING] Authentication failed for user [<user>]"]);
+    assert!(shown("apache")[0].starts_with("<host> - alice ["), "{:?}", shown("apache"));
+    assert_eq!(shown("sshd").len(), 1);
+    assert!(shown("sshd")[0].contains(" rhost=<host> "), "{:?}", shown("sshd"));
+}
+
 /// Lines of sshd at these seconds of a day, from this address; each on a connection of its own.
 fn attempts(address: &str, seconds: impl IntoIterator<Item = u32>) -> String {
     let line = |second: u32| {
