@@ -162,7 +162,8 @@ time.sleep(1)
 #[ignore = "needs root and servers: contrib/test"]
 fn a_sender_that_ends_at_once_is_not_taken_for_journald() {
     let lab = Lab::up("journald");
-    lab.sh("sed -i 's/^Audit=no/&\\nForwardToSyslog=yes/' /etc/systemd/journald.conf.d/test.conf
+    lab.sh("sysctl -qw net.unix.max_dgram_qlen=512 # as systemd has it
+            sed -i 's/^Audit=no/&\\nForwardToSyslog=yes/' /etc/systemd/journald.conf.d/test.conf
             kill $(pidof systemd-journald); while pidof systemd-journald; do sleep 0.05; done
             /lib/systemd/systemd-journald >/dev/null 2>&1 &");
     // As on Debian, where the system's log socket is the one that journald forwards to.
