@@ -63,6 +63,7 @@ fn among(bencher: Bencher<'_, '_>, others: usize) {
             pid: 1,
             message,
             cut: false,
+            goes_on: false,
             times: 1,
             witness: Witness::default(),
         };

@@ -117,6 +117,9 @@ pub struct Status {
     pub offences: u64,
     /// Offences that were not counted, because nobody knows who wrote the line.
     pub refused: u64,
+    /// Messages that did not come in one piece.
+    #[serde(default)]
+    pub messages: MessagesStatus,
     /// Bans decided.
     pub bans: u64,
     /// Bans in force now, those of earlier runs included.
@@ -173,6 +176,19 @@ pub struct JailStatus {
     pub offences: u64,
     /// How many bans it has decided since then.
     pub bans: u64,
+}
+
+/// How many messages of the grammars' programs did not come in one piece since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct MessagesStatus {
+    /// Messages whose end may be missing, because a transport has cut them. Some rules do not read them.
+    pub cut: u64,
+    /// Pieces into which journald or a container engine has split long lines.
+    pub split: u64,
+    /// Messages that were put together of such pieces.
+    pub joined: u64,
+    /// Pieces that nobody judges, because the beginning of their message is not known.
+    pub unjudged: u64,
 }
 
 /// What one grammar has found since the start.

@@ -7,6 +7,7 @@
 
 mod forgers;
 mod majority;
+mod senders;
 mod strangers;
 
 use std::net::IpAddr;
@@ -16,11 +17,13 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelI
 
 use crate::detect::{Detector, Seen, Settings, Trace};
 use crate::entry::records::{Piece, Records};
+use crate::entry::whole::Messages;
 use crate::entry::{Decoder, Format, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
 use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
 pub use forgers::Forgers;
 use majority::Majority;
+use senders::Senders;
 pub use strangers::{Kind, Strangers};
 
 /// Decides who is banned.
@@ -32,6 +35,7 @@ pub struct Engine<'p> {
     decoder: Decoder<'p>,
     detector: Detector,
     scan: Scan,
+    senders: Senders,
     /// Those of the cores that a batch is spread over, kept for their memory.
     parts: Vec<Scan>,
     seen: Seen,
@@ -127,6 +131,8 @@ pub struct Tally {
     pub foreign: u64,
     /// Entries of which the source cannot tell who wrote them.
     pub unattested: u64,
+    /// Messages that did not come in one piece, of the programs of our grammars.
+    pub messages: Messages,
     /// When the latest entry was written; 0 where there is none.
     pub latest: Timestamp,
     /// What the entries of each grammar came to, by [`crate::model::GrammarId`].
@@ -162,6 +168,7 @@ impl Tally {
         self.bytes += other.bytes;
         self.foreign += other.foreign;
         self.unattested += other.unattested;
+        self.messages.add(&other.messages);
         self.latest = self.latest.max(other.latest);
         for (why, times) in &other.malformed {
             self.malformed(*why, *times);
@@ -191,6 +198,7 @@ impl Tally {
 
     fn reset(&mut self, grammars: &Grammars) {
         (self.entries, self.bytes, self.foreign, self.unattested) = (0, 0, 0, 0);
+        self.messages = Messages::default();
         self.latest = Timestamp::default();
         self.malformed.clear();
         self.grammars.resize_with(grammars.iter().count(), GrammarTally::default);
@@ -205,6 +213,9 @@ impl Tally {
 
 /// Records from which on a batch is spread over all cores: below it, what rayon costs (10 us) is not won back.
 const MANY: usize = 1024;
+
+/// No transport splits shorter messages without saying so.
+const SPLIT: usize = 1024;
 
 /// Harmless lines of a batch (where it is spread, of a core's share) and grammar that are looked at for what no rule
 /// knows. So such counts are exact where lines come singly and samples under a flood, which that hardly slows: a look
@@ -224,6 +235,7 @@ impl<'p> Engine<'p> {
             decoder,
             detector,
             scan: Scan::default(),
+            senders: Senders::default(),
             parts: Vec::new(),
             seen: Seen::default(),
             strangers: Vec::new(),
@@ -300,6 +312,7 @@ impl<'p> Engine<'p> {
             decoder,
             detector,
             scan,
+            senders,
             parts,
             seen,
             strangers,
@@ -312,14 +325,15 @@ impl<'p> Engine<'p> {
         let context = Context { grammars, host, arrival, unattested };
         scan.reset(grammars);
         let cores = rayon::current_num_threads();
-        if records.len() < MANY || cores == 1 {
-            scan.read(records.whole(), decoder, context);
+        scan.tally.messages.add(&records.messages);
+        if records.len() < MANY || cores == 1 || !senders.is_empty() || go_on(records, decoder, arrival) {
+            scan.read(records.whole(), decoder, context, senders);
         } else {
             let pieces = records.split(cores);
             parts.resize_with(pieces.len(), Scan::default);
             parts.par_iter_mut().zip(pieces).for_each_with(decoder.clone(), |decoder, (part, piece)| {
                 part.reset(grammars);
-                part.read(piece, decoder, context);
+                part.read(piece, decoder, context, &mut Senders::default());
             });
             parts.iter_mut().for_each(|part| scan.append(part));
         }
@@ -355,6 +369,16 @@ impl<'p> Engine<'p> {
         }
         Report { tally: &scan.tally, seen, ended }
     }
+}
+
+/// Whether of some of these records the next may be the rest. Only long ones are decoded for that.
+fn go_on(records: &Records, decoder: &mut Decoder<'_>, arrival: Timestamp) -> bool {
+    let mut copy = Vec::new();
+    records.iter().filter(|record| record.len() >= SPLIT).any(|record| {
+        copy.clear();
+        copy.extend_from_slice(record);
+        decoder.decode(records.format(), &mut copy, arrival).is_ok_and(|entry| entry.goes_on)
+    })
 }
 
 /// What records are read by.
@@ -397,7 +421,13 @@ impl Scan {
         self.tally.add(&part.tally);
     }
 
-    fn read(&mut self, piece: Piece<'_>, decoder: &mut Decoder<'_>, context: Context<'_>) {
+    fn read(
+        &mut self,
+        piece: Piece<'_>,
+        decoder: &mut Decoder<'_>,
+        context: Context<'_>,
+        senders: &mut Senders,
+    ) {
         let Context { grammars, host, arrival, unattested } = context;
         let Self { offences, evidence, strangers, clients, tally } = self;
         let format = piece.format();
@@ -420,6 +450,10 @@ impl Scan {
                 Outcome::Harmless(id) | Outcome::Forged(id) => id,
                 Outcome::Offence(told, _) | Outcome::Login(told) => told.grammar,
             };
+            if (entry.goes_on || !senders.is_empty()) && senders.takes_as_rest(&entry) {
+                return tally.messages.unjudged += 1;
+            }
+            tally.messages.cut += u64::from(entry.cut);
             let Some(tally) = tally.grammars.get_mut(usize::from(id.0)) else { return };
             if sampled && let Outcome::Harmless(_) | Outcome::Offence(..) = outcome {
                 clients.extend(grammars.peer(id, entry.message).map(|client| (id, client)));
@@ -467,6 +501,8 @@ mod tests {
 
     use super::*;
     use crate::detect::Growth;
+    use crate::entry::journal;
+    use crate::entry::whole::Part;
     use crate::grammar::Lists;
     use crate::model::{Mode, Offender, Span, Widths};
 
@@ -625,5 +661,99 @@ mod tests {
         let grammars = Arc::clone(engine.grammars());
         engine.reconfigure(settings(), grammars);
         assert_eq!(engine.strangers().count(), 0);
+    }
+
+    /// How many offences, cut and unjudged messages these lines of one batch each, and of one batch together, come to.
+    #[track_caller]
+    fn pieces(lines: &[&str], want: (u64, u64, u64)) {
+        let figures = |tally: &Tally| (tally.offences(), tally.messages.cut, tally.messages.unjudged);
+        let mut engine = engine();
+        let mut total = Tally::default();
+        lines.iter().for_each(|line| total.add(&take(&mut engine, &[line], Unattested::Accept)));
+        assert_eq!(figures(&total), want);
+        // Enough of others that they are spread over the cores.
+        let others = ["other: line"; MANY];
+        let together: Vec<&str> = lines.iter().flat_map(|line| [&others[..], &[line]].concat()).collect();
+        assert_eq!(figures(&take(&mut self::engine(), &together, Unattested::Accept)), want);
+    }
+
+    const ATTACK: &str = "failed bob from 192.0.2.1";
+
+    #[test]
+    fn what_follows_a_message_of_the_greatest_length_is_judged_by_nobody() {
+        let (full, less) = (format!("app: {}", "x".repeat(1024)), format!("app: {}", "x".repeat(990)));
+        let attack = format!("app: {ATTACK}");
+        pieces(&[&less, &attack], (1, 0, 0));
+        pieces(&[&full, &attack], (0, 1, 1));
+        pieces(&[&full, &attack, &attack], (1, 1, 1));
+        pieces(&[&full, &full, &attack, &attack], (1, 1, 2));
+        // Whoever writes meanwhile.
+        pieces(&[&full, "app[7]: x", "other: x", &format!("app[8]: {ATTACK}"), &attack], (1, 1, 1));
+        // The spaces before a piece are part of it.
+        let spaces = format!("app:{}{}", " ".repeat(25), "x".repeat(1000));
+        pieces(&[&spaces, &attack], (0, 1, 1));
+    }
+
+    #[test]
+    fn rsyslog_and_syslog_cut_by_their_header_too() {
+        let of_length = |length: usize| format!("app: {}", "x".repeat(length - "app: ".len()));
+        let attack = format!("app: {ATTACK}");
+        pieces(&[&of_length(8096 - 20), &attack], (0, 1, 1));
+        pieces(&[&of_length((8 << 10) - 25), &attack], (0, 1, 1));
+        pieces(&[&of_length(1023 - 20), &attack], (1, 1, 0));
+        pieces(&[&of_length(5000), &attack], (1, 0, 0));
+    }
+
+    #[test]
+    fn json_says_who_sent_a_message_and_how_long_it_was() {
+        let line = |comm: &str, size: usize, text: &str| {
+            format!(r#"{{"tag":"app:","comm":"{comm}","size":"{size}","message":" {text}"}}"#)
+        };
+        let full = "x".repeat(1024);
+        let attack = line("app", 60, ATTACK);
+        pieces(&[&line("logger", 1050, &full), &attack], (0, 1, 1));
+        pieces(&[&line("", 1050, &full), &attack], (0, 1, 1));
+        pieces(&[&line("app", 1050, &full), &attack], (1, 0, 0));
+        pieces(&[&line("app", 8096, "x"), &attack], (1, 1, 0));
+        let escaped = line("logger", 1050, &r"\u0041".repeat(1024));
+        pieces(&[&escaped.replace("\\\\", "\\"), &attack], (0, 1, 1));
+    }
+
+    #[test]
+    fn a_sender_is_waited_for_no_longer_than_a_minute() {
+        let mut engine = engine();
+        let mut records = Records::new(Format::Line);
+        records.push(format!("<38>Nov 22 05:39:38 app: {}", "x".repeat(1024)).as_bytes());
+        records.push(format!("<38>Nov 22 05:40:39 app: {ATTACK}").as_bytes());
+        let now = Timestamp::from_secs(1_800_000_000);
+        assert_eq!(engine.take(&mut records, Clock::At(now), Unattested::Accept).tally.offences(), 1);
+    }
+
+    #[test]
+    fn a_journal_tells_how_much_of_a_piece_it_left_out() {
+        let entry = |comm: &str, text: &str, raw: &str| {
+            let mut part = Part::default();
+            journal::begin(&mut part.record, Timestamp::default());
+            for field in ["SYSLOG_IDENTIFIER=app", &format!("_COMM={comm}"), &format!("MESSAGE={text}"), raw]
+            {
+                part.take(field.as_bytes());
+            }
+            part.record
+        };
+        let check = |entries: [Vec<u8>; 2], want| {
+            let mut records = Records::new(Format::Journal);
+            entries.iter().for_each(|entry| records.push(entry));
+            let tally = engine()
+                .take(&mut records, Clock::At(Timestamp::default()), Unattested::Accept)
+                .tally
+                .clone();
+            assert_eq!((tally.offences(), tally.messages.cut, tally.messages.unjudged), want);
+        };
+        let attack = || entry("logger", ATTACK, "");
+        check([entry("logger", &"x".repeat(1024), ""), attack()], (0, 1, 1));
+        check([entry("app", &"x".repeat(1024), ""), attack()], (1, 0, 0));
+        let raw = format!("SYSLOG_RAW=<13>app: {}    ", "x".repeat(1020));
+        check([entry("logger", &"x".repeat(1020), &raw), attack()], (0, 1, 1));
+        check([entry("logger", &"x".repeat(1020), ""), attack()], (1, 0, 0));
     }
 }

@@ -10,6 +10,8 @@
 
 pub mod journal;
 pub mod records;
+pub mod whole;
+mod cut;
 mod json;
 mod stamp;
 mod syslog;
@@ -101,6 +103,7 @@ impl<'p> Decoder<'p> {
             (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
             (Format::Line, _) => Ok(syslog::decode(record, self.program, &mut self.stamps, now)),
         }?;
+        let entry = Entry { cut: entry.cut || cut::is_said(entry.message), ..entry };
         Ok(repeated(entry.message).map_or(entry, |(times, message)| Entry { times, message, ..entry }))
     }
 }

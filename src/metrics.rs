@@ -17,6 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::detect::Seen;
 use crate::engine::{Forgers, Tally};
+use crate::entry::whole::Messages;
 use crate::grammar::Grammars;
 use crate::ledger::Size;
 
@@ -50,6 +51,22 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         "banstream_entries_refused_total",
         None,
         "Entries that would tell of an offence or a login, but are unattested, which the configuration refuses.",
+    ),
+    (
+        "banstream_messages_cut_total",
+        None,
+        "Messages whose end may be missing, because a transport has cut them.",
+    ),
+    (
+        "banstream_messages_split_total",
+        None,
+        "Pieces into which journald or a container engine has split long lines.",
+    ),
+    ("banstream_messages_joined_total", None, "Messages that were put together of such pieces."),
+    (
+        "banstream_messages_unjudged_total",
+        None,
+        "Pieces that nobody judges, because the beginning of their message is not known.",
     ),
     ("banstream_drops_total", None, "What was lost or left out, by reason."),
     ("banstream_offences_total", None, "Offences found, by grammar and heading."),
@@ -232,6 +249,8 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 pub struct EngineMetrics {
     metrics: Metrics,
     foreign: Counter,
+    /// Messages that were cut, split, joined, or not judged.
+    messages: [Counter; 4],
     grammars: Vec<GrammarCounters>,
     attempts: Counter,
     repeated: Counter,
@@ -266,6 +285,13 @@ impl EngineMetrics {
         Self {
             metrics: metrics.clone(),
             foreign: metrics.counter("banstream_entries_foreign_total", &[]),
+            messages: [
+                "banstream_messages_cut_total",
+                "banstream_messages_split_total",
+                "banstream_messages_joined_total",
+                "banstream_messages_unjudged_total",
+            ]
+            .map(|name| metrics.counter(name, &[])),
             grammars: grammars.iter().map(of).collect(),
             attempts: metrics.counter("banstream_attempts_total", &[]),
             repeated: metrics.counter("banstream_attempts_repeated_total", &[]),
@@ -280,6 +306,11 @@ impl EngineMetrics {
         self.metrics.counter("banstream_entry_bytes_total", &source).increment(tally.bytes);
         self.metrics.counter("banstream_entries_unattested_total", &source).increment(tally.unattested);
         self.foreign.increment(tally.foreign);
+        let Messages { cut, split, joined, unjudged } = tally.messages;
+        self.messages
+            .iter()
+            .zip([cut, split, joined, unjudged])
+            .for_each(|(counter, n)| counter.increment(n));
         for (counters, tally) in self.grammars.iter().zip(&tally.grammars) {
             counters.harmless.increment(tally.harmless);
             counters.unmatched.increment(tally.unmatched);

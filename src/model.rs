@@ -129,6 +129,8 @@ pub struct Entry<'a> {
     pub message: &'a [u8],
     /// Whether its end may be missing, because a transport has cut it.
     pub cut: bool,
+    /// Whether the next entry of the same sender may be the rest of it.
+    pub goes_on: bool,
     /// How often it was said, 1 or more: syslog daemons write `message repeated 5 times: [ ... ]`.
     pub times: u32,
     /// Who vouches for it.
@@ -632,8 +634,17 @@ mod tests {
         let check = |host: &str, here: &str, want| {
             let witness = Witness::default();
             let (time, host) = (Timestamp::default(), host.as_bytes());
-            let entry =
-                Entry { time, host, program: b"", pid: 0, message: b"", cut: false, times: 1, witness };
+            let entry = Entry {
+                time,
+                host,
+                program: b"",
+                pid: 0,
+                message: b"",
+                cut: false,
+                goes_on: false,
+                times: 1,
+                witness,
+            };
             assert_eq!(entry.is_foreign(here.as_bytes()), want, "{entry:?}");
         };
         check("web1", "web2", true);

@@ -78,7 +78,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("SystemTime", &[]),
     ("rusqlite", &["ledger.rs", "ledger/history.rs"]),
     ("netlink_sys", &["enforce/kernel.rs"]),
-    ("systemd::Journal", &["source/journald.rs"]),
+    ("systemd::Journal", &["source/journald.rs", "source/journald/streams.rs"]),
     ("hyper_rustls", &["notify/webhook.rs"]),
 ];
 

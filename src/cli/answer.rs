@@ -14,8 +14,8 @@ use super::{Ask, REFUSED, Remote};
 use crate::compat::{self, Refusal};
 use crate::control::client::{self, Done};
 use crate::control::{
-    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, Pick, SoleClient, SourceState, Status,
-    Target, TemplateStatus, Why,
+    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, MessagesStatus, Pick, SoleClient,
+    SourceState, Status, Target, TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
 use crate::terminal::{BAD, painted, plain, table};
@@ -136,6 +136,22 @@ fn status(status: &Status) -> String {
     text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
     if status.refused > 0 {
         text += &format!("\noffences refused, for nobody knows who wrote the line: {}\n", status.refused);
+    }
+    let MessagesStatus { cut, split, joined, unjudged } = &status.messages;
+    if *cut > 0 {
+        text += &format!(
+            "\nmessages cut by a transport: {cut}; only some rules read them. Raise its limit: rsyslog's \
+             maxMessageSize, `logger --size`\n"
+        );
+    }
+    if *split > 0 {
+        text += &format!("\nlines split into pieces: {split} pieces, joined to {joined} messages\n");
+    }
+    if *unjudged > 0 {
+        text += &format!(
+            "\npieces not judged: {unjudged}; the beginning of their message is not known. Let servers log to the \
+             journal directly instead of through `logger`, and raise journald's LineMax=\n"
+        );
     }
     let sources = status.sources.iter().map(|source| {
         let state = if source.state == SourceState::Running { "running" } else { "failed" };
@@ -436,6 +452,7 @@ ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
         let body = r#"{
             "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
             "entries": 12345, "offences": 310, "refused": 3, "bans": 17, "banned": 12,
+            "messages": {"cut": 5, "split": 9, "joined": 4, "unjudged": 2},
             "observed": 4, "jails": [{"name": "http-auth", "mode": "observe", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
             "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
                         {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
@@ -465,6 +482,12 @@ ENTRIES  OFFENCES  BANS  IN FORCE
 12345    310       17    12
 
 offences refused, for nobody knows who wrote the line: 3
+
+messages cut by a transport: 5; only some rules read them. Raise its limit: rsyslog's maxMessageSize, `logger --size`
+
+lines split into pieces: 9 pieces, joined to 4 messages
+
+pieces not judged: 2; the beginning of their message is not known. Let servers log to the journal directly instead of through `logger`, and raise journald's LineMax=
 
 SOURCE    STATE    ENTRIES  UNATTESTED
 journald  running  12345    0

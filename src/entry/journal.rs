@@ -11,24 +11,29 @@ use nom::multi::length_data;
 use nom::number::complete::{le_i64, le_u32};
 use nom::{IResult, Parser};
 
-use super::{number, program};
+use super::{cut, number, program};
 use crate::model::{Entry, Timestamp, Witness};
 
 /// Whether an entry is made of this field (`NAME=value`). The others need not be pushed.
 pub fn wanted(field: &[u8]) -> bool {
+    place(name_and_value(field).0).is_some()
+}
+
+/// Which of the fields that an entry is made of has this name.
+pub(super) fn place(name: &[u8]) -> Option<u32> {
     // Most of the 23 fields of an entry differ from these in their first byte or their length.
-    matches!(
-        name_and_value(field).0,
-        b"MESSAGE"
-            | b"SYSLOG_IDENTIFIER"
-            | b"SYSLOG_PID"
-            | b"_COMM"
-            | b"_EXE"
-            | b"_HOSTNAME"
-            | b"_PID"
-            | b"_SYSTEMD_UNIT"
-            | b"_UID"
-    )
+    Some(match name {
+        b"MESSAGE" => 0,
+        b"SYSLOG_IDENTIFIER" => 1,
+        b"SYSLOG_PID" => 2,
+        b"_COMM" => 3,
+        b"_EXE" => 4,
+        b"_PID" => 5,
+        b"_SYSTEMD_UNIT" => 6,
+        b"_UID" => 7,
+        b"_HOSTNAME" => 8,
+        _ => return None,
+    })
 }
 
 /// Begins a record at the end of `out`: journald's realtime in microseconds, a little-endian `i64`.
@@ -46,6 +51,32 @@ pub fn push(out: &mut Vec<u8>, field: &[u8]) {
     }
 }
 
+/// Adds how much white space journald left out at the end of the message, which stands in the `SYSLOG_RAW` that it
+/// keeps then.
+pub(super) fn push_trimmed(out: &mut Vec<u8>, raw: &[u8]) {
+    match raw.len() - raw.trim_ascii_end().len() {
+        0 => {}
+        trimmed => push(out, format!("TRIMMED={trimmed}").as_bytes()),
+    }
+}
+
+/// Marks the record begun last as one whose end may be missing.
+pub fn cut(out: &mut Vec<u8>) {
+    push(out, b"CUT=");
+}
+
+/// The value of a field of a record; empty where it has none.
+pub fn field_of<'r>(record: &'r [u8], name: &[u8]) -> &'r [u8] {
+    let mut rest = record.get(8..).unwrap_or_default();
+    while let Ok((after, field)) = field(rest) {
+        match name_and_value(field) {
+            (found, value) if found == name => return value,
+            _ => rest = after,
+        }
+    }
+    b""
+}
+
 /// The entry in a record; `None` if it is cut short.
 ///
 /// Of a field that occurs twice the first counts. What journald knows of the sender goes before what the
@@ -53,7 +84,8 @@ pub fn push(out: &mut Vec<u8>, field: &[u8]) {
 pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a>> {
     let (mut rest, time) = time(record).ok()?;
     let mut witness = Witness::default();
-    let (mut text, mut host, mut identifier, mut pid, mut claimed_pid) = (None, None, None, None, None);
+    let (mut text, mut identifier, mut pid, mut claimed_pid, mut host) = (None, None, None, None, None);
+    let (mut is_cut, mut trimmed) = (false, 0u32);
     while !rest.is_empty() {
         let (after, field) = field(rest).ok()?;
         rest = after;
@@ -68,16 +100,22 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
             b"_PID" => pid = pid.or(number(value)),
             b"_SYSTEMD_UNIT" => witness.unit = witness.unit.or(Some(value)),
             b"_UID" => witness.uid = witness.uid.or(number(value)),
+            b"CUT" => is_cut = true,
+            b"TRIMMED" => trimmed = number(value).unwrap_or(0),
             _ => {}
         }
     }
+    let message = text.unwrap_or(b"");
+    let length = message.len().saturating_add(trimmed as usize);
+    let goes_on = cut::is_loggers(length, witness.comm);
     Some(Entry {
         time,
         host: host.unwrap_or(b""),
         program: program(identifier.or(witness.comm).unwrap_or(unnamed)),
         pid: pid.or(claimed_pid).unwrap_or(0),
-        message: text.unwrap_or(b""),
-        cut: false,
+        message,
+        cut: is_cut || goes_on,
+        goes_on,
         times: 1,
         witness,
     })
@@ -92,7 +130,7 @@ fn field(input: &[u8]) -> IResult<&[u8], &[u8]> {
 }
 
 /// What stands before and after the first `=`; all of it is the name where there is none.
-fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
     let mut halves = field.splitn(2, |&b| b == b'=');
     (halves.next().unwrap_or(b""), halves.next().unwrap_or(b""))
 }

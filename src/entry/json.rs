@@ -20,7 +20,7 @@ use nom::{IResult, Offset, Parser};
 
 use super::stamp::Stamps;
 use super::syslog::{self, Tag};
-use super::{Malformed, message, number, program};
+use super::{Malformed, cut, message, number, program};
 use crate::model::{Entry, Timestamp, Witness};
 
 /// The entry of an object that has a `message`, and a `program` or a `tag` with a colon or pid; any other
@@ -41,20 +41,30 @@ pub(super) fn decode<'a>(
         place.unescape(record);
     }
     let text = |place: Option<Place>| record.get(place?.at).filter(|text| !text.is_empty());
-    let tag = text(fields.tag).and_then(Tag::read);
+    let tag = text(fields.tag);
+    let tag_length = tag.map_or(0, <[u8]>::len);
+    let tag = tag.and_then(Tag::read);
     let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
+    let said = text(fields.message).unwrap_or(b"");
+    // One space is the header's.
+    let length = said.strip_prefix(b" ").unwrap_or(said).len();
+    let comm = text(fields.comm);
+    let is_loggers = cut::is_loggers(length, comm);
+    let size = text(fields.size).and_then(number);
     Ok(Entry {
         time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
         host: text(fields.host).unwrap_or(b""),
         program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
-        message: message(text(fields.message).unwrap_or(b"")),
-        cut: text(fields.size).and_then(number).is_some_and(is_a_limit),
+        message: message(said),
+        cut: is_loggers || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
+        // Where the size is told, nothing comes over TCP.
+        goes_on: is_loggers || size.is_none() && cut::by_rsyslog(tag_length + 1, length),
         times: 1,
         witness: Witness {
             uid: text(fields.uid).and_then(number),
             exe: text(fields.exe),
-            comm: text(fields.comm),
+            comm,
             unit: text(fields.unit),
             foreign: false,
         },
@@ -75,12 +85,6 @@ struct Fields {
     unit: Option<Place>,
     size: Option<Place>,
     message: Option<Place>,
-}
-
-/// Whether messages are cut at this many bytes: at rsyslog's default (8 KiB, less 96), or at a limit that somebody wrote
-/// in KiB, which nobody tells us. What happens to be as long is taken for cut.
-fn is_a_limit(size: u32) -> bool {
-    size == 8096 || (size > 0 && size.is_multiple_of(1024))
 }
 
 /// Where a [`Text`] stands.

@@ -6,6 +6,7 @@
 //! It does not know what a record is.
 
 use super::Format;
+use super::whole::Messages;
 
 /// Records of one format, in the order in which they came.
 #[derive(Clone, Debug)]
@@ -14,12 +15,19 @@ pub struct Records {
     bytes: Vec<u8>,
     /// Where each record ends.
     ends: Vec<usize>,
+    /// What became of messages before they were records.
+    pub messages: Messages,
 }
 
 impl Records {
     /// No records yet.
     pub fn new(format: Format) -> Self {
-        Self { format, bytes: Vec::new(), ends: Vec::new() }
+        Self { format, bytes: Vec::new(), ends: Vec::new(), messages: Messages::default() }
+    }
+
+    /// How each record is laid out.
+    pub fn format(&self) -> Format {
+        self.format
     }
 
     /// Makes room for records of this many bytes in all, of some 64 each.
@@ -43,6 +51,7 @@ impl Records {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
+        self.messages = Messages::default();
     }
 
     /// Removes the records of which `is_out` holds, by their place.
@@ -50,6 +59,7 @@ impl Records {
         let mut rest = Self::new(self.format);
         let records = self.iter().enumerate().filter(|(nth, _)| !is_out(*nth));
         records.for_each(|(_, record)| rest.push(record));
+        rest.messages = self.messages;
         *self = rest;
     }
 

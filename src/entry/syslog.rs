@@ -16,7 +16,7 @@ use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
 
 use super::stamp::Stamps;
-use super::{message, number, program};
+use super::{cut, message, number, program};
 use crate::model::{Entry, Timestamp, Witness};
 
 /// The entry of a line. Without a header that is known the line is the message, and the program `unnamed`.
@@ -43,6 +43,10 @@ pub(super) fn decode<'a>(
         program: program(claimed),
         pid: header.tag.pid.unwrap_or(0),
         message: said(message(header.message)),
+        cut: cut::is_loggers(header.message.len(), None)
+            || cut::by_syslog(header.tag.length(), header.message.len()),
+        goes_on: cut::is_loggers(header.message.len(), None)
+            || cut::by_rsyslog(header.tag.length(), header.message.len()),
         ..bare
     }
 }
@@ -58,6 +62,7 @@ pub(super) fn bare<'a>(line: &'a [u8], unnamed: &'a [u8], now: Timestamp) -> Ent
         pid: 0,
         message,
         cut: false,
+        goes_on: false,
         times: 1,
         witness: Witness::default(),
     }
@@ -79,6 +84,12 @@ pub(super) struct Tag<'a> {
 }
 
 impl<'a> Tag<'a> {
+    /// How long it was, up to the message.
+    fn length(&self) -> usize {
+        let pid = self.pid.map_or(0, |pid| pid.checked_ilog10().unwrap_or(0) as usize + 3);
+        self.program.len() + pid + ": ".len()
+    }
+
     /// The tag that a word is: `sshd[208]:`, `sshd:` or `sshd[208]`.
     pub(super) fn read(word: &'a [u8]) -> Option<Self> {
         let (name, colon) = word.strip_suffix(b":").map_or((word, false), |name| (name, true));

@@ -640,6 +640,7 @@ fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
             pid: 1,
             message: message.as_bytes(),
             cut: false,
+            goes_on: false,
             times: 1,
             witness,
         };

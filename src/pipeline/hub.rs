@@ -25,11 +25,12 @@ use super::notifier::Herald;
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
-    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Pick, Reply, SoleClient, Status, Target,
-    TemplateStatus, UnmatchedStatus, Why, rfc3339,
+    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Pick, Reply, SoleClient,
+    Status, Target, TemplateStatus, UnmatchedStatus, Why, rfc3339,
 };
 use crate::detect::{Left, MANUAL, Settings, WIDE, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
+use crate::entry::whole::Messages;
 use crate::grammar::Grammar;
 use crate::ledger::Page;
 use crate::load::{AllowFiles, Loaded};
@@ -106,6 +107,7 @@ pub(super) struct Totals {
     /// By grammar: offences and logins.
     found: BTreeMap<String, (u64, u64)>,
     refused: u64,
+    messages: Messages,
     offences: u64,
     bans: u64,
 }
@@ -196,6 +198,7 @@ impl Hub {
                 self.metrics.forged(grammar.name(), forgers);
             }
         }
+        self.totals.messages.add(&report.tally.messages);
         self.totals.offences += report.tally.offences();
         for spared in &report.seen.spared {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
@@ -487,6 +490,10 @@ impl Hub {
             entries: self.totals.sources.values().map(|read| read.entries).sum(),
             offences: self.totals.offences,
             refused: self.totals.refused,
+            messages: {
+                let Messages { cut, split, joined, unjudged } = self.totals.messages;
+                MessagesStatus { cut, split, joined, unjudged }
+            },
             bans: self.totals.bans,
             banned: detector.banned() as u64,
             observed: detector.observed() as u64,

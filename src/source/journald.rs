@@ -4,8 +4,11 @@
 //! is asked, not waited for. Journald holds back its notifications: whoever sleeps on its file descriptor
 //! gets a lone line after 456 ms. To look again every 10 ms gets it in 6 ms, for 0.4 % of a core.
 //!
-//! It takes the fields that the decoder wants and looks into none of them. Whose word a field is (`_UID`,
-//! `_EXE`) and what the message says is for others.
+//! Lines that journald or a container engine has split it puts together (`streams`), so that a record is a message. It
+//! takes the fields that the decoder wants and looks into none of them. Whose word a field is (`_UID`, `_EXE`) and what
+//! the message says is for others.
+
+mod streams;
 
 use std::convert::Infallible;
 use std::ffi::CString;
@@ -21,17 +24,20 @@ use std::time::Duration;
 
 use super::{Batch, Kind, SourceError};
 use crate::config::Journald;
-use crate::entry::{self, records::Records};
+use crate::entry::records::Records;
+use crate::entry::whole::{self, Part, Verdict};
+use crate::entry::{self, journal::field_of};
 use crate::load::Loaded;
 use crate::model::Timestamp;
+use streams::Streams;
 
 /// Entries and bytes after which a batch is handed over, though there is more.
 const ENTRIES: usize = 1024;
 const BYTES: usize = 1 << 20;
 
-/// The longest field that is passed on, in bytes with its name. Journald takes fields of up to 768 MiB from
-/// anybody.
-const LONGEST: usize = 1 << 20;
+/// The largest entry that is read, in bytes of all its fields. Journald takes 1,024 fields and 768 MiB from anybody, and
+/// what it compressed is unpacked field by field.
+const LARGEST: usize = 4 << 20;
 
 /// How long until the next look after one that found something, and after one that did not.
 const BUSY: Duration = Duration::from_millis(2);
@@ -82,6 +88,7 @@ pub struct Follower {
     resuming: bool,
     /// `None` after it has failed.
     journal: Option<systemd::Journal>,
+    gatherer: Gatherer,
 }
 
 /// Where reading begins.
@@ -95,6 +102,10 @@ enum Start {
 }
 
 impl Follower {
+    fn new(settings: Journal, start: Start) -> Self {
+        Self { settings, start, resuming: false, journal: None, gatherer: Gatherer::default() }
+    }
+
     /// Opens a journal after the entry with the cursor `from`; without one at its end, so that the first
     /// entry to come is the first one written from now on.
     ///
@@ -106,7 +117,7 @@ impl Follower {
     /// If there is no journal, or none that we may read.
     pub fn open(settings: Journal, from: Option<String>) -> Result<Self, SourceError> {
         let start = from.map_or(Start::Tail, Start::After);
-        let mut follower = Self { settings, start, resuming: false, journal: None };
+        let mut follower = Self::new(settings, start);
         follower.journal = Some(follower.open_at_start()?);
         Ok(follower)
     }
@@ -117,7 +128,7 @@ impl Follower {
     ///
     /// As [`open`](Self::open).
     pub fn open_whole(settings: Journal) -> Result<Self, SourceError> {
-        let mut follower = Self { settings, start: Start::Head, resuming: false, journal: None };
+        let mut follower = Self::new(settings, Start::Head);
         follower.journal = Some(follower.open_at_start()?);
         Ok(follower)
     }
@@ -225,13 +236,16 @@ impl Follower {
         // Files come and go: next() alone would never notice.
         journal.process()?;
         let mut batch = Batch::new("journald", entry::Format::Journal);
-        while !is_full(&batch) && journal.next()? > 0 {
+        let mut entries = 0;
+        // Not every entry becomes a record.
+        while !is_full(&batch) && entries < ENTRIES && journal.next()? > 0 {
             if mem::take(&mut self.resuming) && self.is_known(journal)? {
                 continue;
             }
-            add_entry(journal, &mut batch);
+            entries += 1;
+            self.gatherer.add(journal, &self.settings, &mut batch);
         }
-        if batch.records.is_empty() {
+        if entries == 0 {
             return Ok(None);
         }
         let cursor = journal.cursor()?;
@@ -266,15 +280,18 @@ pub fn read(
             Some(since) => journal.seek_realtime_usec(since.as_micros().try_into().unwrap_or(0))?,
             None => journal.seek_head()?,
         }
+        let mut gatherer = Gatherer::default();
         loop {
             let mut batch = Batch::new("journald", entry::Format::Journal);
-            while !is_full(&batch) && journal.next()? > 0 {
+            let mut entries = 0;
+            while !is_full(&batch) && entries < ENTRIES && journal.next()? > 0 {
                 if until.is_some_and(|until| time(&journal).is_some_and(|time| time > until)) {
                     break;
                 }
-                add_entry(&mut journal, &mut batch);
+                entries += 1;
+                gatherer.add(&mut journal, settings, &mut batch);
             }
-            if batch.records.is_empty() {
+            if entries == 0 {
                 return Ok(());
             }
             sink(&mut batch.records);
@@ -287,24 +304,74 @@ fn is_full(batch: &Batch) -> bool {
     batch.records.len() >= ENTRIES || batch.records.size() >= BYTES
 }
 
-/// Adds the current entry to the batch, unless it cannot be read.
-fn add_entry(journal: &mut systemd::Journal, batch: &mut Batch) {
-    let Some(time) = time(journal) else { return };
-    let mut overlong = 0;
-    batch.records.push_with(|record| {
-        entry::journal::begin(record, time);
-        journal.restart_data();
-        // Enumerated once: five look-ups by name cost twice that. An error ends the entry, as libsystemd
-        // would give the same one again: it stays at a field that it cannot unpack.
-        while let Ok(Some(field)) = journal.enumerate_data() {
-            match field.data() {
-                data if !entry::journal::wanted(data) => {}
-                data if data.len() > LONGEST => overlong += 1,
-                data => entry::journal::push(record, data),
+/// Makes records of entries.
+#[derive(Default)]
+struct Gatherer {
+    /// The entry that is read, kept for its memory.
+    part: Part,
+    streams: Streams,
+}
+
+impl Gatherer {
+    /// Adds the current entry to the batch, and the pieces before it that are one line with it. Nothing comes of one
+    /// that cannot be read, is too large, or is a piece itself.
+    fn add(&mut self, journal: &mut systemd::Journal, settings: &Journal, batch: &mut Batch) {
+        let Self { part, streams } = self;
+        match scan(journal, part) {
+            Ok(overlong) => batch.overlong += overlong,
+            Err(TooLarge) => {
+                batch.overlong += 1;
+                batch.records.messages.unjudged += 1;
+                return;
             }
         }
-    });
-    batch.overlong += overlong;
+        if part.record.is_empty() {
+            return;
+        }
+        let verdict = streams.place(part, journal, settings);
+        let counts = &mut batch.records.messages;
+        match verdict {
+            Verdict::Whole => {
+                if part.is_unfinished() {
+                    entry::journal::cut(&mut part.record);
+                }
+                batch.records.push(&part.record);
+            }
+            Verdict::Joined(record) => {
+                // It ends with a piece that was counted as one of several, if the engine marks that one, too.
+                (counts.joined, counts.split) = (counts.joined + 1, counts.split + 1);
+                batch.records.push(&record);
+            }
+            // The pieces of all programs are read, so that none of ours is missed.
+            Verdict::More if settings.wants(&part.record) => counts.split += 1,
+            Verdict::More => {}
+            Verdict::Unjudged => counts.unjudged += 1,
+        }
+    }
+}
+
+/// An entry of more than [`LARGEST`] bytes.
+#[derive(Debug)]
+struct TooLarge;
+
+/// Reads the current entry, as far as it matters; how many fields were left out because they are too long. Nothing comes
+/// of one without a time.
+fn scan(journal: &mut systemd::Journal, part: &mut Part) -> Result<u64, TooLarge> {
+    part.clear();
+    let Some(time) = time(journal) else { return Ok(0) };
+    entry::journal::begin(&mut part.record, time);
+    journal.restart_data();
+    let (mut size, mut overlong) = (0, 0);
+    // Enumerated once: five look-ups by name cost twice that. An error ends the entry, as libsystemd would give the
+    // same one again: it stays at a field that it cannot unpack.
+    while let Ok(Some(field)) = journal.enumerate_data() {
+        size += field.data().len();
+        if size > LARGEST {
+            return Err(TooLarge);
+        }
+        overlong += u64::from(part.take(field.data()));
+    }
+    Ok(overlong)
 }
 
 /// When the current entry was written.
@@ -349,7 +416,7 @@ impl Journal {
         // The first wait() begins to watch, and returns at once.
         journal.wait(Some(Duration::ZERO))?;
         // A compressed field is unpacked as far as this, so that one over the limit shows.
-        journal.set_data_threshold(LONGEST + 1)?;
+        journal.set_data_threshold(whole::LONGEST + 1)?;
         Ok(())
     }
 
@@ -360,15 +427,33 @@ impl Journal {
         }
         journal.match_or()?;
         for program in &self.programs {
-            // The kernel keeps 15 bytes of a process's name (TASK_COMM_LEN).
-            journal.match_add("_COMM", program.as_bytes().get(..15).unwrap_or(program.as_bytes()))?;
+            journal.match_add("_COMM", comm(program))?;
+        }
+        if self.programs.is_empty() {
+            return Ok(());
+        }
+        journal.match_or()?;
+        for (field, value) in streams::PIECES {
+            journal.match_add(field, value)?;
         }
         Ok(())
+    }
+
+    /// Whether a record is of one of our programs.
+    fn wants(&self, record: &[u8]) -> bool {
+        let (name, process) = (field_of(record, b"SYSLOG_IDENTIFIER"), field_of(record, b"_COMM"));
+        let is_its = |program: &String| program.as_bytes() == name || comm(program) == process;
+        self.programs.is_empty() || self.programs.iter().any(is_its)
     }
 
     fn failed(&self, error: systemd::Error) -> SourceError {
         SourceError(Kind::Journal(self.place.to_string(), error.into_io_error_with_context()))
     }
+}
+
+/// What the name of a program's process is: the kernel keeps 15 bytes (TASK_COMM_LEN).
+fn comm(program: &str) -> &[u8] {
+    program.as_bytes().get(..15).unwrap_or(program.as_bytes())
 }
 
 impl fmt::Display for Place {

@@ -1,0 +1,49 @@
+//! Tells by its length whether a transport has cut a message.
+//!
+//! Syslog's transports do not say so. Each has a greatest length, and what has exactly that may have been longer. Some
+//! make further messages of the rest, so that the next one of the same sender may begin anywhere.
+//!
+//! It knows neither senders nor what a message says.
+
+/// As much of a line `logger` sends at once, without a header (util-linux, `--size`).
+const LOGGER: usize = 1 << 10;
+
+/// The longest message of musl's syslog(3), with a header of 19 to 21 bytes and its tag.
+const MUSL: usize = 1023;
+
+/// The greatest lengths of rsyslog's messages, all headers included: its default, and what is usually set instead.
+const RSYSLOG: [usize; 4] = [8096, 8 << 10, 64 << 10, 128 << 10];
+
+/// No header but the tag is longer.
+const HEADER: usize = 128;
+
+/// Whether messages are cut at this many bytes: at rsyslog's default (8 KiB, less 96), or at a limit that somebody wrote
+/// in KiB, which nobody tells us. What happens to be as long is taken for cut.
+pub(super) fn is_a_limit(size: u32) -> bool {
+    size == 8096 || (size > 0 && size.is_multiple_of(1024))
+}
+
+/// Whether a message that came by syslog may have been cut, where its size is not known: its text has `text` bytes, and
+/// the tag before it `tag`.
+pub(super) fn by_syslog(tag: usize, text: usize) -> bool {
+    let size = tag + text;
+    (MUSL - 21..=MUSL - 19).contains(&size) || by_rsyslog(tag, text)
+}
+
+/// Whether rsyslog may have cut it, which makes further messages of the rest where it comes over TCP.
+pub(super) fn by_rsyslog(tag: usize, text: usize) -> bool {
+    let size = tag + text;
+    RSYSLOG.iter().any(|limit| (limit - HEADER..=*limit).contains(&size))
+}
+
+/// Whether a message may be a piece that `logger` made of a longer one.
+pub(super) fn is_loggers(text: usize, process: Option<&[u8]>) -> bool {
+    text == LOGGER && process.is_none_or(|process| process == b"logger")
+}
+
+/// Whether a message says itself that its end is missing.
+pub(super) fn is_said(message: &[u8]) -> bool {
+    // Few end like this.
+    let Some((b')' | b']' | b'>' | b'}', message)) = message.split_last() else { return false };
+    message.ends_with(b"truncated")
+}

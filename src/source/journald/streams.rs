@@ -1,0 +1,163 @@
+//! Looks back in the journal for the pieces of a line.
+//!
+//! It stands apart from what follows the journal because it needs a second reader, which goes backwards and reads all
+//! programs. The journal itself keeps the pieces, so that nothing is lost in a crash and nobody can fill the memory.
+//!
+//! What pieces make, [`whole`](crate::entry::whole) decides.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+
+use super::{Journal, scan};
+use crate::entry::whole::{Lost, Part, Past, Verdict, join};
+
+/// Streams of which it is remembered that no line is open, twice. Of any other it is looked up.
+const KNOWN: usize = 4096;
+
+/// The matches that let the pieces of all programs through, all but the last of each line.
+pub(super) const PIECES: [(&str, &str); 4] = [
+    ("_LINE_BREAK", "line-max"),
+    ("_LINE_BREAK", "nul"),
+    ("_LINE_BREAK", "pid-change"),
+    ("CONTAINER_PARTIAL_MESSAGE", "true"),
+];
+
+/// What is known of streams.
+#[derive(Default)]
+pub(super) struct Streams {
+    /// Where no line is open, by stream, and by stream and process: those met since the generation began, and before.
+    known: [HashSet<u64>; 2],
+    hasher: RandomState,
+    past: Option<systemd::Journal>,
+}
+
+impl Streams {
+    /// What becomes of this entry, at which `journal` stands.
+    pub(super) fn place(
+        &mut self,
+        part: &mut Part,
+        journal: &systemd::Journal,
+        settings: &Journal,
+    ) -> Verdict {
+        if !part.streams() {
+            return Verdict::Whole;
+        }
+        let stream = self.hasher.hash_one((part.stream().collect::<Vec<_>>(), b""));
+        let own = self.hasher.hash_one((part.stream().collect::<Vec<_>>(), part.writer()));
+        if part.goes_on() && !part.may_be_last() {
+            self.known.iter_mut().for_each(|known| {
+                known.remove(&stream);
+                known.remove(&own);
+            });
+            return Verdict::More;
+        }
+        if part.is_named() && !part.goes_on() && self.knows(stream) && self.knows(own) {
+            return Verdict::Whole;
+        }
+        let verdict = match journal.cursor() {
+            Ok(cursor) => {
+                part.cursor = cursor;
+                self.look_back(part, settings)
+            }
+            Err(_) => Verdict::Unjudged,
+        };
+        match verdict {
+            Verdict::More => self.known.iter_mut().for_each(|known| {
+                known.remove(&stream);
+            }),
+            _ => [stream, own].into_iter().for_each(|key| self.learn(key)),
+        }
+        verdict
+    }
+
+    fn look_back(&mut self, part: &Part, settings: &Journal) -> Verdict {
+        let journal = match self.past.take() {
+            Some(journal) => Ok(journal),
+            None => settings.open(),
+        };
+        let Ok(mut journal) = journal else { return Verdict::Unjudged };
+        let mut back = Back { journal: &mut journal, part, begun: false };
+        let verdict = join(part, &mut back);
+        self.past = Some(journal);
+        verdict
+    }
+
+    fn knows(&mut self, key: u64) -> bool {
+        let [new, old] = &mut self.known;
+        if new.contains(&key) {
+            return true;
+        }
+        let is_known = old.contains(&key);
+        if is_known {
+            self.learn(key);
+        }
+        is_known
+    }
+
+    fn learn(&mut self, key: u64) {
+        let [new, old] = &mut self.known;
+        new.insert(key);
+        if new.len() >= KNOWN {
+            *old = std::mem::take(new);
+        }
+    }
+}
+
+/// The journal before an entry.
+struct Back<'b> {
+    journal: &'b mut systemd::Journal,
+    part: &'b Part,
+    begun: bool,
+}
+
+impl Back<'_> {
+    /// Goes to the last entry before this one that has these fields.
+    fn seek<'f>(
+        &mut self,
+        from: &str,
+        fields: impl Iterator<Item = (&'static str, &'f [u8])>,
+    ) -> systemd::Result<Option<Part>> {
+        // Files come and go.
+        self.journal.process()?;
+        self.journal.match_flush()?;
+        for (name, value) in fields {
+            self.journal.match_add(name, value)?;
+        }
+        self.journal.seek_cursor(from)?;
+        match self.read()? {
+            Some(part) if self.journal.test_cursor(from)? => {
+                drop(part);
+                self.read()
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn read(&mut self) -> systemd::Result<Option<Part>> {
+        if self.journal.previous()? == 0 {
+            return Ok(None);
+        }
+        let mut part = Part::default();
+        if scan(self.journal, &mut part).is_err() {
+            // Nobody is to know what it is; that of which it is a part is not judged.
+            return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge).into());
+        }
+        part.cursor = self.journal.cursor()?;
+        Ok(Some(part))
+    }
+}
+
+impl Past for Back<'_> {
+    fn before(&mut self) -> Result<Option<Part>, Lost> {
+        let part = self.part;
+        match std::mem::replace(&mut self.begun, true) {
+            true => self.read(),
+            false => self.seek(&part.cursor, part.stream()),
+        }
+        .map_err(|_| Lost)
+    }
+
+    fn own(&mut self, head: &Part, pid: &[u8]) -> Result<Option<Part>, Lost> {
+        self.seek(&head.cursor, head.stream().chain([("_PID", pid)])).map_err(|_| Lost)
+    }
+}
