@@ -83,7 +83,7 @@ impl<'p> Decoder<'p> {
     /// The entry that a record holds; `now` is when it arrived.
     ///
     /// A record without a time, or with an impossible one (30 February, an hour that the change to summer
-    /// time skips), has the time `now`. A date without a year is the one nearest to `now`.
+    /// time skips), has the time `now`. A date without a year is the latest that is at most a day ahead of `now`.
     ///
     /// A line of text is always an entry: where there is no header that [`Format::Line`] knows, the line is
     /// the message. JSON that is not rsyslog's is such a line too, since some servers log in JSON.

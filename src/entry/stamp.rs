@@ -5,7 +5,7 @@
 //!
 //! Nothing here knows what follows a stamp, and nothing reads a clock: `now` is an argument.
 
-use jiff::civil::{Date, DateTime};
+use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 use memchr::memchr_iter;
 
@@ -26,8 +26,10 @@ struct Minute {
     start: Timestamp,
 }
 
-/// Under half a year: so far from `now`, the nearest date of a name is the only one.
-const NEAR: Span = Span::from_secs(180 * 24 * 60 * 60);
+const DAY: Span = Span::from_secs(24 * 60 * 60);
+/// A date without a year that is no longer ago than this, and not ahead of `now`, has no later one: for those that
+/// may be a day ahead, and for summer time, there is room.
+const NEAR: Span = Span::from_secs(360 * 24 * 60 * 60);
 
 impl Stamps {
     pub(super) fn new(zone: TimeZone) -> Self {
@@ -56,8 +58,10 @@ impl Stamps {
 
         // The same minute again costs 3 ns, a new one 70.
         let start = match self.last {
-            Some(last) if last.text == minute && apart(last.start, now) < NEAR => Some(last.start),
-            _ => self.nearest(minute, Wall::read(minute)?, now),
+            Some(last) if last.text == minute && last.start <= now && now.since(last.start) < NEAR => {
+                Some(last.start)
+            }
+            _ => self.latest(minute, Wall::read(minute)?, now),
         };
         Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
     }
@@ -141,10 +145,17 @@ impl Stamps {
         Some(start? + Span::from_secs(u64::from(seconds)))
     }
 
-    /// When the minute of this text, nearest to `now`, begins; `None` if it never does.
-    fn nearest(&mut self, text: [u8; 12], wall: Wall, now: Timestamp) -> Option<Timestamp> {
-        let year = nearest_year(wall.month, wall.day, now)?;
-        let (start, certain) = self.instant(wall.in_year(year)?, now);
+    /// When the latest minute of this text begins that is at most a day ahead of `now`; `None` if it never does.
+    ///
+    /// Ahead are hosts in other zones and with other clocks. What is written is never further in the future: it is
+    /// of an earlier year.
+    fn latest(&mut self, text: [u8; 12], wall: Wall, now: Timestamp) -> Option<Timestamp> {
+        let bound = jiff::Timestamp::from_microsecond((now + DAY).as_micros()).ok()?;
+        let bound = self.zone.to_datetime(bound);
+        // 29 February can be eight years ago, as in 1904. Other days come each year.
+        let years = (bound.year() - 8..=bound.year()).rev();
+        let civil = years.filter_map(|year| wall.in_year(year)).find(|civil| *civil <= bound)?;
+        let (start, certain) = self.instant(civil, now);
         if let (Some(start), true) = (start, certain) {
             self.last = Some(Minute { text, start });
         }
@@ -187,17 +198,6 @@ impl Wall {
         let Self { month, day, hour, minute } = *self;
         DateTime::new(year, month as i8, day as i8, hour as i8, minute as i8, 0, 0).ok()
     }
-}
-
-/// The year in which this day comes nearest to `now`; `None` if no year has that day.
-fn nearest_year(month: u32, day: u32, now: Timestamp) -> Option<i16> {
-    let today = Offset::UTC.to_datetime(jiff::Timestamp::from_second(now.as_secs()).ok()?).date();
-    // 29 February can be four years away, as in 1900. Other days come each year.
-    let reach = if (month, day) == (2, 29) { 4 } else { 1 };
-    (today.year() - reach..=today.year() + reach)
-        .filter_map(|year| Date::new(year, month as i8, day as i8).ok())
-        .min_by_key(|date| today.duration_until(*date).as_secs().abs())
-        .map(Date::year)
 }
 
 fn at(civil: DateTime, offset: Offset) -> Option<Timestamp> {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::Witness;
+use crate::model::{Span, Witness};
 
 /// 22 November 2026, 05:42:10 UTC, a Sunday in winter.
 const NOW: Timestamp = Timestamp::from_secs(1_795_326_130);
@@ -266,16 +266,37 @@ fn the_first_header_counts_and_the_message_is_any_bytes() {
 }
 
 #[test]
-fn a_date_without_year_is_the_nearest() {
+fn a_date_without_year_is_the_latest_at_most_a_day_ahead() {
     check_time("2026-11-22T05:42:10Z", "Nov 22 06:42:09", "2026-11-22T05:42:09Z");
+    check_time("2026-11-22T05:42:10Z", "Nov 23 06:42:10", "2026-11-23T05:42:10Z");
+    check_time("2026-11-22T05:42:10Z", "Nov 23 06:43:00", "2025-11-23T05:43:00Z");
+    check_time("2026-11-22T05:42:10Z", "Mar 14 06:42:09", "2026-03-14T05:42:09Z");
     check_time("2026-01-01T00:00:00Z", "Dec 31 23:59:59", "2025-12-31T22:59:59Z");
     check_time("2026-12-31T22:59:59Z", "Jan  1 00:00:01", "2026-12-31T23:00:01Z");
-    check_time("2026-11-22T05:42:10Z", "Dec 31 23:59:59", "2026-12-31T22:59:59Z");
+    check_time("2026-11-22T05:42:10Z", "Dec 31 23:59:59", "2025-12-31T22:59:59Z");
     check_time("2026-07-01T00:00:00Z", "Jul 1 00:00:00.25", "2026-06-30T22:00:00.25Z");
-    check_time("2026-11-22T05:42:10Z", "Feb 29 12:00:00", "2028-02-29T11:00:00Z");
+    check_time("2026-11-22T05:42:10Z", "Feb 29 12:00:00", "2024-02-29T11:00:00Z");
     check_time("2025-11-22T05:42:10Z", "Feb 29 12:00:00", "2024-02-29T11:00:00Z");
-    check_time("1900-02-28T00:00:00Z", "Feb 29 12:00:00", "1896-02-29T11:00:00Z");
-    check_time("1900-03-01T00:00:00Z", "Feb 29 12:00:00", "1904-02-29T11:00:00Z");
+    check_time("1904-02-28T00:00:00Z", "Feb 29 12:00:00", "1896-02-29T11:00:00Z");
+    check_time("1904-02-28T12:00:00Z", "Feb 29 12:00:00", "1904-02-29T11:00:00Z");
+}
+
+#[test]
+fn no_date_without_a_year_is_in_the_future_or_older_than_need_be() {
+    let day = Span::from_secs(24 * 60 * 60);
+    for start in ["2026-11-22T05:42:10Z", "2024-02-29T23:30:00Z", "2027-03-28T00:59:59Z"] {
+        let start: jiff::Timestamp = start.parse().unwrap();
+        let now = Timestamp::from_secs(start.as_second());
+        // Every stamp of a year, six hours and a bit apart.
+        for step in 0..1461 {
+            let then = start - jiff::SignedDuration::from_secs(step * 21_611);
+            let stamp = berlin().to_datetime(then).strftime("%b %e %H:%M:%S");
+            let mut line = format!("{stamp} sshd[1]: x").into_bytes();
+            let time = Decoder::new(berlin()).decode(Format::Line, &mut line, now).unwrap().time;
+            assert!(time <= now + day, "{stamp}");
+            assert!(now.since(time) <= Span::from_secs(366 * 24 * 60 * 60), "{stamp}");
+        }
+    }
 }
 
 #[test]
@@ -287,7 +308,7 @@ fn an_impossible_time_is_the_time_of_arrival() {
         "Nov 22 24:00:00",
         "Nov 22 12:60:00",
         "Nov 22 12:00:61",
-        "Mar 28 02:30:00", // Skipped: the clock goes from 02:00 to 03:00.
+        "Mar 29 02:30:00", // Skipped: the clock goes from 02:00 to 03:00.
         "2026-02-29T12:00:00Z",
         "2026-13-01T12:00:00Z",
         "2026-11-22T12:00:00+99:00",
@@ -313,7 +334,7 @@ fn of_an_hour_that_comes_twice_it_is_the_one_nearer_to_now() {
 #[test]
 fn what_was_decoded_before_makes_no_difference() {
     // The hour that came twice was 28 days and four hours ago, and 28 days and five.
-    let hours = [0, 24, 2400, 4344, 4392, 8760, 8784, 19200, -677, -676, 0];
+    let hours = [0, 24, 2400, 4344, 4392, 8736, 8759, 8760, 8784, 19200, -677, -676, -24, -25, 0];
     for stamp in
         ["Nov 22 05:42:09", "Oct 25 02:30:00", "Jan  1 00:00:01", "Feb 29 12:00:00", "Feb 30 12:00:00"]
     {
