@@ -9,7 +9,10 @@ mod findings;
 mod gather;
 mod others;
 
+use std::io::Write;
 use std::path::Path;
+
+use crate::offline::ended_well;
 
 pub use findings::{
     Chain, Daemon, Enforcement, Facts, Finding, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts,
@@ -20,19 +23,20 @@ pub use findings::{
 ///
 /// # Errors
 ///
-/// The configuration cannot be loaded, or nobody reads what is printed.
-pub fn run(config: Option<&Path>, json: bool) -> anyhow::Result<bool> {
+/// The configuration cannot be loaded, or what is found not be printed.
+pub fn run(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow::Result<bool> {
     let findings = examine(&gather::facts(config)?);
-    if json {
-        println!("{}", serde_json::to_string(&findings)?);
+    let text = if json {
+        serde_json::to_string(&findings)? + "\n"
+    } else if findings.is_empty() {
+        "nothing is wrong: bans are enforced\n".to_owned()
     } else {
-        for Finding { name, severity, what, fix } in &findings {
+        let shown = |Finding { name, severity, what, fix }: &Finding| {
             let severity = if *severity == Severity::Wrong { "wrong" } else { "doubtful" };
-            println!("{severity}: {what} [{name}]\n    {fix}");
-        }
-        if findings.is_empty() {
-            println!("nothing is wrong: bans are enforced");
-        }
-    }
+            format!("{severity}: {what} [{name}]\n    {fix}\n")
+        };
+        findings.iter().map(shown).collect()
+    };
+    ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(findings.iter().all(|finding| finding.severity != Severity::Wrong))
 }

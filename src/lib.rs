@@ -3,7 +3,11 @@
 //!
 //! The modules stand bottom-up; each uses only those above it in this list (`tests/layers.rs` holds it so).
 
+// Those panic where nobody reads.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod model;
+pub mod terminal;
 pub mod entry;
 pub mod grammar;
 pub mod detect;
@@ -17,7 +21,6 @@ pub mod source;
 pub mod omprog;
 pub mod control;
 pub mod metrics;
-pub mod terminal;
 pub mod report;
 pub mod notify;
 pub mod compat;

@@ -1,5 +1,8 @@
 //! The `banstream` program.
 
+// Those panic where nobody reads.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::{stdin, stdout};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -28,8 +31,8 @@ fn main() -> ExitCode {
     run(action).unwrap_or_else(|error| {
         match error.downcast_ref::<LoadError>() {
             // Faults bring their own places, and there may be many.
-            Some(LoadError::Faulty(faults)) => eprintln!("{faults}"),
-            _ => eprintln!("error: {error:#}"),
+            Some(LoadError::Faulty(faults)) => offline::warn(faults),
+            _ => offline::warn(format_args!("error: {error:#}")),
         }
         ExitCode::from(cli::COULD_NOT_RUN)
     })
@@ -45,7 +48,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 (stdin().as_fd().try_clone_to_owned()?, stdout().as_fd().try_clone_to_owned()?);
             omprog::run(&omprog::Options { socket, confirm, transactions }, input.into(), output.into())?;
         }
-        Action::Check { paths } if offline::check(&paths)? => {}
+        Action::Check { paths } if offline::check(&paths, stdout().lock())? => {}
         Action::Check { .. } => return Ok(ExitCode::from(cli::REFUSED)),
         Action::Explain { files, json, program } => {
             let loaded = load(files.config.as_deref())?;
@@ -77,7 +80,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(cli::REFUSED));
             }
         }
-        Action::Doctor { files, json } if doctor::run(files.config.as_deref(), json)? => {}
+        Action::Doctor { files, json } if doctor::run(files.config.as_deref(), json, stdout().lock())? => {}
         Action::Doctor { .. } => return Ok(ExitCode::from(cli::REFUSED)),
         Action::Report { files, since, until, json, html } => {
             let format = match (json, html) {

@@ -10,6 +10,7 @@ mod compare;
 mod replay;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -37,22 +38,20 @@ pub use replay::{Logs, Replay};
 /// # Errors
 ///
 /// A file cannot be read.
-pub fn check(paths: &[PathBuf]) -> anyhow::Result<bool> {
+pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> {
     let mut sound = true;
+    let mut print =
+        |lines: &[String]| ended_well(lines.iter().try_for_each(|line| writeln!(output, "{line}")));
     if paths.is_empty() {
         match crate::load::load(None) {
             Ok(Loaded { config, grammars, warnings, .. }) => {
-                warnings.iter().for_each(|warning| println!("{warning}"));
+                print(&warnings)?;
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
-                println!(
-                    "{} jails, {} grammars proved and tested: {}",
-                    config.jails.len(),
-                    names.len(),
-                    names.join(" ")
-                );
+                let (jails, count, names) = (config.jails.len(), names.len(), names.join(" "));
+                print(&[format!("{jails} jails, {count} grammars proved and tested: {names}")])?;
             }
             Err(LoadError::Faulty(faults)) => {
-                println!("{faults}");
+                print(&[faults])?;
                 sound = false;
             }
             Err(LoadError::Unreadable(error)) => return Err(error),
@@ -61,27 +60,25 @@ pub fn check(paths: &[PathBuf]) -> anyhow::Result<bool> {
     for path in paths {
         let (shown, text) = (path.display().to_string(), read_text(path)?);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let doubts = |warnings: Vec<Fault>| {
-            warnings.iter().for_each(|warning| println!("{warning}"));
-            Vec::new()
-        };
-        let faults: Vec<String> = match path.extension().and_then(|extension| extension.to_str()) {
-            Some("toml") => check_configuration(path, text).err().into_iter().collect(),
-            Some("list") => doubts(Lists::shipped().add(&name, &shown, &text)),
-            _ => {
-                // A grammar may count on the lists that lie beside it.
-                let (lists, _) = crate::load::lists(Path::new(".").join(path).parent().unwrap_or(path))?;
-                match Grammar::load(&name, &shown, &text, &lists) {
-                    Ok((_, warnings)) => doubts(warnings),
-                    Err(faults) => faults.iter().map(ToString::to_string).collect(),
+        let shows = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect();
+        let (warnings, mut faults): (Vec<String>, Vec<String>) =
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("toml") => (Vec::new(), check_configuration(path, text).err().into_iter().collect()),
+                Some("list") => (shows(Lists::shipped().add(&name, &shown, &text)), Vec::new()),
+                _ => {
+                    // A grammar may count on the lists that lie beside it.
+                    let (lists, _) = crate::load::lists(Path::new(".").join(path).parent().unwrap_or(path))?;
+                    match Grammar::load(&name, &shown, &text, &lists) {
+                        Ok((_, warnings)) => (shows(warnings), Vec::new()),
+                        Err(faults) => (Vec::new(), shows(faults)),
+                    }
                 }
-            }
-        };
-        faults.iter().for_each(|fault| println!("{fault}"));
-        if faults.is_empty() {
-            println!("{shown}: sound");
-        }
+            };
         sound &= faults.is_empty();
+        if faults.is_empty() {
+            faults.push(format!("{shown}: sound"));
+        }
+        print(&[warnings, faults].concat())?;
     }
     Ok(sound)
 }
@@ -203,7 +200,7 @@ pub fn explain(
 fn warn_of(loaded: &Loaded, program: Option<&str>) {
     if let Some(program) = program.filter(|program| loaded.grammars.of_program(program.as_bytes()).is_none())
     {
-        eprintln!("warning: no grammar reads the lines of `{program}`");
+        warn(format_args!("warning: no grammar reads the lines of `{program}`"));
     }
 }
 
@@ -340,11 +337,16 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
 }
 
 /// Whether somebody still reads what we write.
-fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
+pub(crate) fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).context("cannot write to standard output"),
     }
+}
+
+/// Says something on stderr. That nobody reads it is no error, and no reason to stop.
+pub fn warn(what: impl Display) {
+    drop(writeln!(io::stderr(), "{what}"));
 }
 
 /// Prints the grammar that the lines of `input` suggest for `program`, and tells on stderr what did not go into it.
@@ -385,9 +387,12 @@ pub fn propose(
         (proposal.refused, "rules were refused and are comments"),
         (proposal.unread, "lines are read by none of these rules; `banstream explain` says where they stop"),
     ];
-    left_out.iter().filter(|(times, _)| *times > 0).for_each(|(times, what)| eprintln!("{times} {what}"));
+    left_out
+        .iter()
+        .filter(|(times, _)| *times > 0)
+        .for_each(|(times, what)| warn(format_args!("{times} {what}")));
     let Some(text) = &proposal.text else {
-        eprintln!("no line of `{program}` names an address, so there is nothing to propose");
+        warn(format_args!("no line of `{program}` names an address, so there is nothing to propose"));
         return Ok(false);
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;

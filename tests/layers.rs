@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The modules bottom-up, and whether each is pure. A module may name only itself and those before it.
 const LAYERS: &[(&str, bool)] = &[
     ("model", true),
+    ("terminal", true),
     ("entry", true),
     ("grammar", true),
     ("detect", true),
@@ -18,7 +19,6 @@ const LAYERS: &[(&str, bool)] = &[
     ("socket", false),
     ("source", false),
     ("omprog", false),
-    ("terminal", true),
     ("control", false),
     ("metrics", false),
     ("report", true),

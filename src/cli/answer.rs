@@ -18,6 +18,7 @@ use crate::control::{
     SourceState, Status, Target, TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
+use crate::offline::warn;
 use crate::terminal::{BAD, painted, plain, table};
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
@@ -34,7 +35,7 @@ pub fn ask(ask: &Ask) -> anyhow::Result<ExitCode> {
         None => {
             print(&text(&command, body).context("cannot understand the daemon; is it of another version?")?)?
         }
-        Some(error) => eprintln!("error: {error}"),
+        Some(error) => warn(format_args!("error: {error}")),
     }
     Ok(if answer.done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
@@ -49,7 +50,7 @@ pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
     let done = said.is_ok();
     match said {
         Ok(text) | Err(Refusal::Said(text)) => print(&format!("{text}\n"))?,
-        Err(Refusal::Told(error)) => eprintln!("ERROR   {error}"),
+        Err(Refusal::Told(error)) => warn(format_args!("ERROR   {error}")),
     }
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(compat::FAILED) })
 }

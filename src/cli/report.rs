@@ -14,6 +14,7 @@ use crate::config;
 use crate::ledger::History;
 use crate::load::load;
 use crate::model::{Span, Timestamp};
+use crate::offline::warn;
 use crate::report::{self, Report};
 
 /// A moment as an operator says it.
@@ -80,7 +81,8 @@ pub fn report(
     anyhow::ensure!(from < to, "`--since` has to be before `--until`");
     let kept = now - config.ledger.keep;
     if from < kept {
-        eprintln!("the ledger keeps {} (`[ledger] keep`), so the report begins then", config.ledger.keep);
+        let kept = config.ledger.keep;
+        warn(format_args!("the ledger keeps {kept} (`[ledger] keep`), so the report begins then"));
     }
     let from = from.max(kept);
     let place = config.state_directory.display();

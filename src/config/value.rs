@@ -16,6 +16,7 @@ use toml::de::DeValue;
 
 use super::written::{Unwanted, nearest};
 use crate::model::{Mode, Offender, Port, Protocol, Span};
+use crate::terminal::is_harmful;
 
 /// What is wanted, and what stands there instead.
 fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
@@ -124,7 +125,7 @@ pub(super) fn unless_empty<T>(
 
 /// A text of one or more words without control characters.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Unwanted> {
-    let plain = value.as_str().filter(|text| !text.trim().is_empty() && !text.contains(char::is_control));
+    let plain = value.as_str().filter(|text| !text.trim().is_empty() && !text.contains(is_harmful));
     plain.map(str::to_owned).ok_or_else(|| wants("a text", value))
 }
 

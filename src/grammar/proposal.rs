@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use super::template::{addresses, join, template};
 use super::{Grammar, Lists, Severity};
+use crate::terminal::is_harmful;
 
 /// A proposed grammar, and what did not go into it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -128,7 +129,7 @@ pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]> + Clo
 /// The message, if it can stand in a grammar.
 fn writable(message: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(message).ok()?.trim_end();
-    (text.len() <= LONGEST && !text.contains(char::is_control)).then_some(text)
+    (text.len() <= LONGEST && !text.contains(is_harmful)).then_some(text)
 }
 
 /// Puts a message to those of its kind; false where it names no address.

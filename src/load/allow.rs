@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::Offender;
+use crate::terminal::plain;
 
 /// What those files say, as last read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +93,7 @@ fn members(path: &Path, text: &str, warnings: &mut Vec<String>) -> Vec<Offender>
             _ if entry.is_empty() => {}
             Ok(offender) => members.push(offender),
             Err(error) => {
-                let error = error.to_string().replace(char::is_control, "\u{fffd}");
+                let error = plain(error.to_string());
                 warnings.push(format!("{}:{number}: {error}", path.display()));
             }
         }

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::compare::{Change, compare};
-use super::{decoder, ended_well, to_json, warn_of};
+use super::{decoder, ended_well, to_json, warn, warn_of};
 use crate::control::{BanLine, rfc3339};
 use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::records::Records;
@@ -177,11 +177,11 @@ impl Replay<'_> {
         for log in logs {
             if log.begins < latest {
                 progress.suspend(|| {
-                    eprintln!(
+                    warn(format_args!(
                         "warning: {} begins before the log before it ends; bans that are over by then are not \
                          shown, so replay it by itself",
                         log.name()
-                    );
+                    ));
                 });
             }
             let name = log.name();

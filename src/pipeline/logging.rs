@@ -6,6 +6,9 @@
 //! In the journal each field that stands beside a message is called `BANSTREAM_...`, and what an operator may wait for has
 //! a `MESSAGE_ID`, which `contrib/systemd/banstream.catalog` explains.
 //!
+//! A message is one line: reasons and log lines in it are of others, and must not add lines of their own. What has
+//! several lines is logged by [`lines`].
+//!
 //! It knows no levels but what it is told, and nothing of what is logged.
 
 use std::io::Write;
@@ -15,6 +18,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
+
+use crate::terminal::plain;
 
 /// Lines that wait to be written; those beyond are lost, and counted.
 const QUEUE: usize = 1024;
@@ -31,6 +36,11 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 /// How many lines were lost since this was last asked.
 pub(super) fn take_lost() -> u64 {
     LOST.swap(0, Ordering::Relaxed)
+}
+
+/// Logs each line of a text that is our own, as the faults of a file are.
+pub(super) fn lines(level: Level, text: &str) {
+    text.lines().for_each(|line| log::log!(level, "{line}"));
 }
 
 /// Makes `log`'s macros write to a queue, and returns the function that empties it, for a thread of its own.
@@ -79,7 +89,7 @@ impl Log for Queue {
         let line = Line {
             level: record.level(),
             target: record.target().to_owned(),
-            message: record.args().to_string(),
+            message: plain(record.args().to_string()),
             fields: fields.0,
         };
         if self.0.try_send(line).is_err() {
