@@ -35,6 +35,34 @@ pub struct Loaded {
     pub allow_files: AllowFiles,
     /// What is doubtful in grammars and in those files, but does not keep anything from running.
     pub warnings: Vec<String>,
+    /// Which files the configuration was read from.
+    pub files: Files,
+}
+
+/// The configuration's files, and whether they set something.
+#[derive(Clone, Debug)]
+pub struct Files(BTreeMap<PathBuf, bool>);
+
+impl Files {
+    fn new(files: &[(PathBuf, String)]) -> Self {
+        Self(files.iter().map(|(path, text)| (path.clone(), !Written::is_silent(text))).collect())
+    }
+
+    /// Which file has lost all that it set before: an editor may be at it. For people. A drop-in that is gone while
+    /// other files set something was taken out on purpose.
+    pub fn lost_since(&self, before: &Self) -> Option<String> {
+        let sets_nothing = !self.0.values().any(|sets| *sets);
+        let is_drop_in = |path: &Path| path.parent().and_then(Path::extension).is_some_and(|end| end == "d");
+        before.0.iter().filter(|(_, sets)| **sets).find_map(|(path, _)| {
+            let what = match self.0.get(path) {
+                Some(true) => return None,
+                Some(false) => "is empty now, and set something before",
+                None if is_drop_in(path) && !sets_nothing => return None,
+                None => "is gone",
+            };
+            Some(format!("`{}` {what}; if that is meant, restart the daemon", path.display()))
+        })
+    }
 }
 
 impl Loaded {
@@ -104,7 +132,7 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
-    Ok(Loaded { config, grammars, allow_files, warnings })
+    Ok(Loaded { config, grammars, allow_files, warnings, files: Files::new(&files) })
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is
@@ -264,6 +292,40 @@ mod tests {
             ),
         ];
         assert_eq!(warnings, want);
+    }
+
+    #[test]
+    fn a_file_that_loses_all_that_it_set_is_named() {
+        #[track_caller]
+        fn check(before: &[(&str, &str)], now: &[(&str, &str)], want: &str) {
+            let files = |files: &[(&str, &str)]| {
+                Files::new(
+                    &files.iter().map(|(path, text)| (path.into(), (*text).into())).collect::<Vec<_>>(),
+                )
+            };
+            assert_eq!(files(now).lost_since(&files(before)).unwrap_or_default(), want);
+        }
+        let emptied = |path| {
+            format!("`{path}` is empty now, and set something before; if that is meant, restart the daemon")
+        };
+        let gone = |path| format!("`{path}` is gone; if that is meant, restart the daemon");
+        let (main, one, two) = (("/e/b.toml", "a = 1"), ("/e/b.d/1.toml", "b = 1"), ("/e/b.d/2.toml", "[c]"));
+        check(&[], &[], "");
+        check(&[], &[main], "");
+        check(&[main, one], &[("/e/b.toml", "c = 2"), one], "");
+        for nothing in ["", " \n\t", "# a = 1\n", "\u{feff}"] {
+            check(&[main], &[(main.0, nothing)], &emptied(main.0));
+            check(&[main, one], &[(main.0, nothing), one], &emptied(main.0));
+            check(&[main, one], &[main, (one.0, nothing)], &emptied(one.0));
+            check(&[(main.0, nothing), one], &[one], "");
+            check(&[(main.0, nothing)], &[], "");
+        }
+        check(&[main], &[], &gone(main.0));
+        check(&[main, one], &[one], &gone(main.0));
+        check(&[main, one, two], &[main, two], "");
+        check(&[one], &[], &gone(one.0));
+        check(&[one, two], &[], &gone(one.0));
+        check(&[one, ("/e/b.d/2.toml", "")], &[("/e/b.d/2.toml", "")], &gone(one.0));
     }
 
     #[test]

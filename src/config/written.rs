@@ -52,6 +52,11 @@ impl<'t> Written<'t> {
         if faults.is_empty() { Ok(written) } else { Err(written.show(faults)) }
     }
 
+    /// Whether this text sets nothing, as an empty file does and one that has comments only.
+    pub fn is_silent(text: &str) -> bool {
+        DeTable::parse_recoverable(text).0.get_ref().is_empty()
+    }
+
     /// Hands the outermost table to `read`.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use super::health::Health;
 use super::hub::Input;
 use super::notifier::Notifier;
 use super::sources::Sources;
-use super::{Options, firewall, mode};
+use super::{Options, firewall, logging, mode};
 use crate::config::Config;
 use crate::control::{Command, Reply};
 use crate::enforce::{Displaced, Firewall};
@@ -66,7 +66,10 @@ impl Reloader {
         let options = self.options.clone();
         let loaded = tokio::task::spawn_blocking(move || options.load()).await;
         let result = match loaded {
-            Ok(Ok(loaded)) => self.put_in_force(loaded).await,
+            Ok(Ok(loaded)) => match loaded.files.lost_since(&before.files) {
+                None => self.put_in_force(loaded).await,
+                Some(lost) => Err(anyhow::Error::msg(lost)),
+            },
             Ok(Err(error)) => Err(error.into()),
             Err(error) => Err(error.into()),
         };
@@ -80,7 +83,7 @@ impl Reloader {
                 (reply, "done")
             }
             Err(error) => {
-                log::error!("the configuration stays as it was: {error:#}");
+                logging::lines(log::Level::Error, &format!("the configuration stays as it was: {error:#}"));
                 (Reply::Refused { error: format!("{error:#}") }, "refused")
             }
         };
@@ -111,7 +114,7 @@ impl Reloader {
     }
 
     async fn put_in_force(&mut self, loaded: Loaded) -> anyhow::Result<Reply> {
-        loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
         let (old, new) = (&self.loaded.config, &loaded.config);
         if old.enforce != new.enforce {
             let make = |config: &Config| firewall(config.enforce.as_ref());
