@@ -87,7 +87,7 @@ pub fn control(request: &[u8]) {
     let routes = server::routes(Daemon { ask, metrics: Arc::new(String::new) });
     let answer = runtime.block_on(async {
         let (mut client, stream) = tokio::io::duplex(1 << 16);
-        let served = tokio::spawn(server::answer(stream, routes));
+        let served = tokio::spawn(server::answer(stream, routes, Arc::default()));
         // Whoever hangs up before the end of a request gets no answer.
         let _ = client.write_all(request).await;
         let _ = client.shutdown().await;

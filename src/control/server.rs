@@ -7,23 +7,30 @@
 //!
 //! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
 
+use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Query, State};
-use axum::http::{StatusCode, header};
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
 
 use super::{Command, Pick, Reply, Target};
 use crate::config;
@@ -31,9 +38,11 @@ use crate::model::{Offender, Span};
 
 /// Enough for any command.
 const MAX_BODY: usize = 4096;
-/// How many clients are served at once; others wait.
-const MAX_CLIENTS: usize = 32;
-/// How long a client may take from its first byte to its last.
+/// How many clients are served at once. One more takes the place of who has been silent longest, or waits where all are
+/// being answered.
+const MAX_CLIENTS: usize = 128;
+/// How long a client may take to ask, and until it has its answer.
+const ASKING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The daemon, as the routes see it.
@@ -73,34 +82,63 @@ fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
         .method_not_allowed_fallback(async || {
             Problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method".to_owned())
         })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(daemon)
 }
 
 /// Answers whoever connects, one request a connection, until it is dropped.
 ///
-/// A client that dawdles is cut off after 30 s, and no more than 32 are served at once: so nobody can keep the
-/// daemon busy by holding connections open.
+/// A client that has not asked within 2 s is cut off, and earlier where there are 128 and another comes: so nobody can
+/// keep others out by holding connections open.
 pub async fn serve<L: Listener>(mut listener: L, routes: Router) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    // The one that came first at the front.
+    let mut clients: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
+    loop {
         let (stream, _) = listener.accept().await;
-        let answer = answer(stream, routes.clone());
-        tokio::spawn(async move {
+        clients.retain(|(client, _)| !client.is_finished());
+        if places.available_permits() == 0 {
+            let silent = clients.iter().position(|(_, has_asked)| !has_asked.load(Ordering::Relaxed));
+            silent.and_then(|at| clients.remove(at)).inspect(|(client, _)| client.abort());
+        }
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let answer = answer(stream, routes.clone(), Arc::clone(&has_asked));
+        let client = tokio::spawn(async move {
             answer.await;
             drop(place);
         });
+        clients.push_back((client.abort_handle(), has_asked));
     }
 }
 
-/// Answers one request.
-pub(crate) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, routes: Router) {
+/// Answers one request, and notes once it is there.
+pub(crate) async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    routes: Router,
+    has_asked: Arc<AtomicBool>,
+) {
+    let (routes, asked) = (TowerToHyperService::new(routes), Arc::clone(&has_asked));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (routes, asked) = (routes.clone(), Arc::clone(&asked));
+        async move {
+            let (head, body) = request.into_parts();
+            let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
+                let error = format!("a request has at most {MAX_BODY} bytes");
+                return Ok(Problem(StatusCode::PAYLOAD_TOO_LARGE, error).into_response());
+            };
+            asked.store(true, Ordering::Relaxed);
+            routes.call(Request::from_parts(head, Body::from(body.to_bytes()))).await
+        }
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     // Whatever ended the connection is the client's business.
-    let _ = tokio::time::timeout(PATIENCE, connection).await;
+    if tokio::time::timeout(ASKING, &mut connection).await.is_err() && has_asked.load(Ordering::Relaxed) {
+        let _ = tokio::time::timeout(PATIENCE, connection).await;
+    }
 }
 
 /// What is wrong with a request, and the status that says so.
@@ -109,12 +147,6 @@ struct Problem(StatusCode, String);
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
-    }
-}
-
-impl From<BytesRejection> for Problem {
-    fn from(rejection: BytesRejection) -> Self {
-        Self(rejection.status(), format!("a request has at most {MAX_BODY} bytes"))
     }
 }
 
@@ -159,9 +191,9 @@ struct BanRequest {
 }
 
 // The body is taken as bytes, not with `Json`, which would insist on a content type that `curl -d` does not send.
-async fn ban(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
+async fn ban(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
     let request: BanRequest =
-        serde_json::from_slice(&body?).map_err(|error| wrong(format!("the body is no ban: {error}")))?;
+        serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is no ban: {error}")))?;
     let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
     ask(daemon, Command::Ban { offender, span, reason: request.reason }).await
 }
@@ -176,9 +208,9 @@ struct AllowRequest {
     comment: String,
 }
 
-async fn allow(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let request: AllowRequest = serde_json::from_slice(&body?)
-        .map_err(|error| wrong(format!("the body is no allowance: {error}")))?;
+async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
+    let request: AllowRequest =
+        serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is no allowance: {error}")))?;
     let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
     ask(daemon, Command::Allow { offender, span, comment: request.comment }).await
 }
@@ -233,8 +265,8 @@ struct NotifyRequest {
     receiver: String,
 }
 
-async fn notify(daemon: State<Daemon>, body: Result<Bytes, BytesRejection>) -> Result<Response, Problem> {
-    let request: NotifyRequest = serde_json::from_slice(&body?)
+async fn notify(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
+    let request: NotifyRequest = serde_json::from_slice(&body)
         .map_err(|error| wrong(format!("the body names no receiver: {error}")))?;
     ask(daemon, Command::Notify(request.receiver)).await
 }
@@ -462,6 +494,59 @@ mod tests {
         assert_eq!(get("/metrics"), "200 OK");
         assert_eq!(get("/status"), "404 Not Found");
         assert_eq!(get("/bans"), "404 Not Found");
+    }
+
+    /// 200 clients that say nothing, a byte, or a header whose body never comes, and stay: who asks is answered.
+    fn answers_in_a_crowd<S: Read + Write>(connect: impl Fn() -> S) {
+        let began = std::time::Instant::now();
+        let said = [&b""[..], b"G", b"POST /bans HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"];
+        let crowd: Vec<S> = said
+            .iter()
+            .cycle()
+            .take(200)
+            .map(|said| {
+                let mut client = connect();
+                client.write_all(said).unwrap();
+                client
+            })
+            .collect();
+        let (status, body) = exchange(connect(), "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n");
+        println!("answered beside {} silent clients, all within {:?}", crowd.len(), began.elapsed());
+        assert_eq!((&*status, &*body), ("200 OK", "up 1\n"));
+    }
+
+    #[test]
+    fn clients_that_dawdle_keep_nobody_from_the_metrics() {
+        let runtime = Runtime::new().unwrap();
+        let ask = |_| panic!("a command came by the metrics' address");
+        let daemon = Daemon { ask: Arc::new(ask), metrics: Arc::new(|| "up 1\n".to_owned()) };
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(serve(listener, metrics_route(daemon)));
+        answers_in_a_crowd(|| {
+            let stream = std::net::TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream
+        });
+    }
+
+    #[test]
+    fn clients_that_dawdle_keep_nobody_from_the_control_socket() {
+        let fixture = Fixture::new(done);
+        answers_in_a_crowd(|| {
+            let stream = std::os::unix::net::UnixStream::connect(fixture.socket()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream
+        });
+    }
+
+    #[test]
+    fn who_asks_nothing_is_cut_off() {
+        let fixture = Fixture::new(done);
+        let mut client = std::os::unix::net::UnixStream::connect(fixture.socket()).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.write_all(b"GET /status HTTP/1.1\r\n").unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

@@ -12,11 +12,12 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::lines::Lines;
 use super::{Batch, Numbered};
@@ -51,8 +52,13 @@ impl Greeting {
 /// (`queue.dequeueBatchSize`) may be larger.
 pub const AGAIN: usize = 256;
 
-/// Clients served at once. More wait in the kernel's queue until one leaves.
+/// Clients served at once. One more takes the place of who has been silent longest, of those that want no receipts: what
+/// `banstream omprog` serves may be silent for days. Where there is none, it waits until one leaves.
 const CLIENTS: usize = 64;
+
+/// How long a client has to be silent for another to take its place, and how often that is looked at.
+const SILENCE: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Bytes read at once from one client; what has come by then is one batch.
 const PIECE: usize = 64 << 10;
@@ -78,14 +84,28 @@ where
     let mut stop = pin!(stop);
     let mut clients = JoinSet::new();
     let (stopping, stopped) = watch::channel(());
+    let mut places: Vec<(AbortHandle, Place)> = Vec::new();
+    let mut waiting = None;
     loop {
+        if clients.len() < CLIENTS
+            && let Some(stream) = waiting.take()
+        {
+            let place = Place::default();
+            let task = clients.spawn(client(stream, sink.clone(), stopped.clone(), place.clone()));
+            places.retain(|(task, _)| !task.is_finished());
+            places.push((task, place));
+        }
         tokio::select! {
             () = &mut stop => break,
             Some(_) = clients.join_next() => {}
-            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
-                Ok((stream, _)) => {
-                    clients.spawn(client(stream, sink.clone(), stopped.clone()));
-                }
+            () = tokio::time::sleep(LOOK), if waiting.is_some() => {
+                let silent = places.iter().filter(|(task, _)| !task.is_finished());
+                let silent = silent.filter_map(|(_, place)| Some((place.silence()?, place)));
+                let longest = silent.max_by_key(|(silence, _)| *silence);
+                longest.filter(|(silence, _)| *silence >= SILENCE).inspect(|(_, place)| place.leave.notify_one());
+            }
+            accepted = listener.accept(), if waiting.is_none() => match accepted {
+                Ok((stream, _)) => waiting = Some(stream),
                 Err(error) => {
                     log::warn!("a client of the ingest socket could not be accepted: {error}");
                     // Out of file descriptors, most likely: until one is free this would come again at once.
@@ -101,11 +121,37 @@ where
     }
 }
 
+/// A client's place, and what is known of who has it.
+#[derive(Clone)]
+struct Place {
+    /// When it last said a whole line; `None` while that is dealt with, and where it wants receipts.
+    heard: watch::Sender<Option<Instant>>,
+    /// Tells it to make room.
+    leave: Arc<Notify>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { heard: watch::Sender::new(Some(Instant::now())), leave: Arc::default() }
+    }
+}
+
+impl Place {
+    fn silence(&self) -> Option<Duration> {
+        self.heard.borrow().map(|heard| heard.elapsed())
+    }
+}
+
 /// Serves one client until it leaves or `stopped`'s sender is dropped, and its receipts are given.
 ///
 /// A client that asks for receipts and does not read them gets fewer and larger ones. It is never waited for,
 /// so a first line that only looks like [`GREETING`] holds up nothing.
-async fn client<S, F>(stream: UnixStream, sink: S, mut stopped: watch::Receiver<()>) -> io::Result<()>
+async fn client<S, F>(
+    stream: UnixStream,
+    sink: S,
+    mut stopped: watch::Receiver<()>,
+    place: Place,
+) -> io::Result<()>
 where
     S: Fn(Batch) -> F,
     F: Future<Output = ControlFlow<()>>,
@@ -126,10 +172,14 @@ where
                 let read = read?;
                 open = read > 0;
                 let mut batch = reader.batch(piece.get(..read).unwrap_or_default());
+                let wants_receipts = batch.numbered.is_some();
+                if wants_receipts || !batch.records.is_empty() {
+                    place.heard.send_replace(None);
+                }
                 if batch.records.is_empty() {
                     continue;
                 }
-                if batch.numbered.is_some() {
+                if wants_receipts {
                     let (receipt, told) = oneshot::channel();
                     undecided.push_back((batch.records.len() as u64, told));
                     batch.receipt = Some(receipt);
@@ -137,7 +187,11 @@ where
                 if sink(batch).await.is_break() {
                     return Ok(());
                 }
+                if !wants_receipts {
+                    place.heard.send_replace(Some(Instant::now()));
+                }
             }
+            () = place.leave.notified() => return Ok(()),
             _ = stopped.changed(), if open => open = false,
             else => return Ok(()),
         }
@@ -250,7 +304,12 @@ mod tests {
             let (stop, stopped) = watch::channel(());
             let sink =
                 move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
-            Self { stream, batches, stop, served: tokio::spawn(client(theirs, sink, stopped)) }
+            Self {
+                stream,
+                batches,
+                stop,
+                served: tokio::spawn(client(theirs, sink, stopped, Place::default())),
+            }
         }
 
         async fn write(&mut self, bytes: &[u8]) {
@@ -382,7 +441,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_65th_client_waits_for_another_to_leave() {
+    async fn the_65th_client_waits_for_another_to_leave_where_all_want_receipts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("crowd");
         let (sender, mut batches) = unbounded_channel();
@@ -395,7 +454,7 @@ mod tests {
         let mut crowd = Vec::new();
         for _ in 0..CLIENTS {
             let mut stream = UnixStream::connect(&path).await.unwrap();
-            stream.write_all(b"early\n").await.unwrap();
+            stream.write_all(b"banstream-omprog 2 9 0 1\nearly\n").await.unwrap();
             batches.recv().await.unwrap();
             crowd.push(stream);
         }
@@ -411,5 +470,37 @@ mod tests {
         served.await.unwrap();
         assert!(batches.recv().await.is_none());
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_has_been_silent_longest_makes_room_but_not_omprog() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("crowd");
+        let (sender, mut batches) = unbounded_channel();
+        let sink =
+            move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
+        let _served =
+            tokio::spawn(serve(crate::socket::bind(&path, None).unwrap(), sink, std::future::pending()));
+        let mut crowd = Vec::new();
+        for nth in 0..CLIENTS {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            let omprog = nth == 0;
+            stream
+                .write_all(if omprog { b"banstream-omprog 2 9 0 1\none\n" } else { b"unfinished" })
+                .await
+                .unwrap();
+            if omprog {
+                batches.recv().await.unwrap().receipt.unwrap().send(()).unwrap();
+            }
+            crowd.push(stream);
+        }
+        for late in ["late", "later"] {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(format!("{late}\n").as_bytes()).await.unwrap();
+            assert_eq!(batches.recv().await.unwrap().records.iter().next(), Some(late.as_bytes()));
+            crowd.push(stream);
+        }
+        crowd[0].write_all(b"two\n").await.unwrap();
+        assert_eq!(batches.recv().await.unwrap().records.iter().next(), Some(&b"two"[..]));
     }
 }
