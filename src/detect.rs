@@ -661,6 +661,19 @@ impl Detector {
         }
     }
 
+    /// The clock has stepped back: dates all that is known earlier by as much. So what ends by the clock ends when it
+    /// would have ended, and nothing counts for longer.
+    pub fn shift_back(&mut self, by: Span) {
+        for cell in &mut self.cells {
+            cell.windows.shift_back(by);
+            cell.sessions.shift_back(by);
+        }
+        self.past.values_mut().for_each(|past| past.ended = past.ended - by);
+        self.logins.shift_back(by);
+        self.neighbours.shift_back(by);
+        self.bans.shift_back(by);
+    }
+
     /// Forgets the bans that are over at `now`, and returns them. The kernel has let them go by itself.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Ban> {
         self.bans.end(now)

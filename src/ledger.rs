@@ -11,8 +11,9 @@ mod history;
 mod page;
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::{FromSqlError, Type};
@@ -203,10 +204,16 @@ impl Ledger {
     /// Another process has it; the file cannot be made or read, is no ledger or damaged, or is one of a later
     /// version.
     pub fn open(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
-        fs::create_dir_all(directory)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
             .map_err(|error| LedgerError::new(format!("cannot make the folder: {error}")))?;
         let lock = lock(&directory.join("ledger.lock"))?;
         let path = directory.join(FILE);
+        // SQLite gives the mode of this file to those that it makes beside it, and says why it cannot be opened.
+        drop(private(&path));
+        hide_all(directory);
         let mut connection = Connection::open(&path)?;
         connection.busy_timeout(PATIENCE)?;
         // A commit then waits for no disk: it outlives any process, and a power cut may undo the last ones, but never
@@ -340,7 +347,7 @@ impl Ledger {
             unpruned = unpruned.saturating_add(page.traces.len().try_into().unwrap_or(u32::MAX));
             write(&transaction, page, now)?;
         }
-        let due = unpruned >= UNPRUNED || now.since(self.pruned) >= PRUNE;
+        let due = unpruned >= UNPRUNED || now.since(self.pruned) >= PRUNE || now < self.pruned;
         if due {
             prune(&transaction, self.limits, now)?;
         }
@@ -389,10 +396,38 @@ fn open_unlocked(directory: &Path) -> Result<(i64, Connection), LedgerError> {
     Ok((connection.pragma_query_value(None, "user_version", |row| row.get(0))?, connection))
 }
 
+/// Opens a file for writing that only its owner can read, whatever the umask; made if it is missing, and otherwise left
+/// as long as it is.
+///
+/// # Errors
+///
+/// It cannot be made or opened.
+pub fn private(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    hide(path);
+    Ok(file)
+}
+
+/// Takes from others what earlier versions left to them, of ledgers that were set aside too: people type passwords for
+/// user names.
+fn hide_all(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"ledger."));
+    ours.for_each(|entry| hide(&entry.path()));
+}
+
+/// Where this fails the file is another user's, who alone can say who reads it.
+fn hide(path: &Path) {
+    let open = |file: &fs::Metadata| file.is_file() && file.mode() & 0o7777 != 0o600;
+    if fs::symlink_metadata(path).is_ok_and(|file| open(&file)) {
+        drop(fs::set_permissions(path, Permissions::from_mode(0o600)));
+    }
+}
+
 /// Keeps other daemons from the ledger until it is dropped, or the process dies.
 fn lock(path: &Path) -> Result<File, LedgerError> {
     let refused = |error: io::Error| LedgerError::new(format!("cannot lock `{}`: {error}", path.display()));
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(refused)?;
+    let file = private(path).map_err(refused)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
@@ -405,6 +440,9 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
 fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(), LedgerError> {
     if page.whole {
         transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
+        // They may be dated anew.
+        let sql = "DELETE FROM history WHERE ended IS NULL AND (until IS NULL OR until > ?1)";
+        transaction.execute(sql, [now.as_micros()])?;
         transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;
         transaction.execute("DELETE FROM allowance", [])?;
         transaction.execute("DELETE FROM login", [])?;

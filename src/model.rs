@@ -548,6 +548,11 @@ pub struct Ban {
 }
 
 impl Ban {
+    /// The same ban, dated earlier by this much.
+    pub fn shift_back(&mut self, by: Span) {
+        (self.since, self.until) = (self.since - by, self.until.map(|until| until - by));
+    }
+
     /// Which of these [bans of prefixes](Decision::wide) takes the place of this one, if one does.
     pub fn widened<'d>(&self, wide: &[&'d Ban]) -> Option<&'d Ban> {
         let takes = |wide: &&&Ban| wide.offender != self.offender && wide.offender.contains(self.offender);
@@ -587,6 +592,11 @@ pub struct Allowance {
 }
 
 impl Allowance {
+    /// The same word, dated earlier by this much.
+    pub fn shift_back(&mut self, by: Span) {
+        (self.since, self.until) = (self.since - by, self.until.map(|until| until - by));
+    }
+
     /// For how long it was said, for people.
     pub fn until_when(&self) -> String {
         self.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(self.since)))

@@ -26,6 +26,7 @@ mod inquiry;
 mod logging;
 mod notifier;
 mod reload;
+mod steps;
 mod sources;
 mod surroundings;
 
@@ -50,7 +51,7 @@ use crate::enforce::{
 };
 use crate::engine::Engine;
 use crate::entry::Decoder;
-use crate::ledger::Page;
+use crate::ledger::{self, Page};
 use crate::load::{self, LoadError, Loaded};
 use crate::metrics::{EngineMetrics, Metrics};
 use crate::model::{Ban, Decision, Offender, Span, Timestamp};
@@ -64,6 +65,7 @@ use hub::{Hub, Input, Totals, settings};
 use notifier::Notifier;
 use reload::Reloader;
 use sources::Sources;
+use steps::Steps;
 use surroundings::Surroundings;
 
 /// How to run.
@@ -105,7 +107,7 @@ const RUNNING: &str = "running";
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let loaded = options.load()?;
     std::thread::Builder::new().name("log".to_owned()).spawn(logging::start(log::LevelFilter::Info))?;
-    loaded.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(serve(options, loaded));
     // A task that is stuck (a client that dawdles, a read from stdin) holds up nobody.
@@ -132,11 +134,11 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
 
     // What is only tried leaves no trace.
     let place = (!options.dry_run).then(|| (config.state_directory.clone(), config.ledger));
-    let (bookkeeper, mut book, memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
+    let (bookkeeper, mut book, mut memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
     let running = config.state_directory.join(RUNNING);
     let unclean = running.exists();
     if !options.dry_run {
-        drop(std::fs::write(&running, ""));
+        drop(ledger::private(&running));
     }
     let bookkeeper = spawn("bookkeeper", move || {
         if bookkeeper.run() {
@@ -144,6 +146,10 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         }
     })?;
     let around = Surroundings::look(&Surroundings::default());
+    if memory.redate(now()) {
+        log::warn!("the ledger holds what is in the future: the clock was ahead then, or is behind now");
+        book.want_whole();
+    }
     let allowances = Allowances::new(memory.allowances);
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine =
@@ -187,7 +193,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         around,
         allowances,
         ticked: Instant::now(),
-        clock: started,
+        steps: Steps::new(started, Instant::now()),
         told: Instant::now(),
         runtime: tokio::runtime::Handle::current(),
     };

@@ -139,6 +139,14 @@ impl Bans {
         ban
     }
 
+    /// Dates all bans earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        self.by_offender.values_mut().flatten().for_each(|ban| ban.shift_back(by));
+        self.ends = self.ends.drain().map(|Reverse((at, offender))| Reverse((at - by, offender))).collect();
+        self.in_vain =
+            std::mem::take(&mut self.in_vain).into_iter().map(|(at, who)| (at - by, who)).collect();
+    }
+
     /// Lifts all bans on offenders inside `target`, and returns them. Looks at every ban.
     pub(super) fn lift(&mut self, target: Offender) -> Vec<Ban> {
         let inside = self.by_offender.extract_if(|offender, _| target.contains(*offender));

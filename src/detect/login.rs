@@ -64,6 +64,13 @@ impl Logins {
         self.put(login, None);
     }
 
+    /// Dates all logins earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        for login in self.lately.values_mut().filter_map(|noted| noted.login.as_mut()) {
+            (login.at, login.forgiven.1) = (login.at - by, login.forgiven.1 - by);
+        }
+    }
+
     fn put(&mut self, login: Login, changed: Option<u64>) {
         let (_, noted, _) = self.lately.touch(login.offender);
         if noted.login.is_none() {

@@ -100,6 +100,11 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
             .map(|slot| (&slot.key, &slot.value))
     }
 
+    /// What the entries hold, and what those held that are forgotten; in no particular order.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.iter_mut().map(|slot| &mut slot.value)
+    }
+
     fn find(&self, key: &K) -> Option<u32> {
         let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
         self.index.find(self.hasher.hash_one(key), same).copied()

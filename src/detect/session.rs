@@ -77,6 +77,11 @@ impl Sessions {
         (is_new, *session)
     }
 
+    /// Dates all that was heard earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        self.table.values_mut().for_each(|session| session.shift_back(by));
+    }
+
     /// Puts back what was heard of a session.
     pub(super) fn recall(&mut self, trace: &Trace, session: Session) {
         let Trace { offender, host, pid, grammar, .. } = *trace;
@@ -93,6 +98,11 @@ impl Session {
     /// When it was last heard of.
     pub fn last(&self) -> Timestamp {
         self.last
+    }
+
+    /// Dates what was heard earlier by this much.
+    pub fn shift_back(&mut self, by: Span) {
+        self.last = self.last - by;
     }
 
     /// What was heard, in few bytes; [`read`](Self::read) has it back.

@@ -36,6 +36,11 @@ impl Neighbours {
         self.0.set_limit(limit);
     }
 
+    /// Dates all bans earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        self.0.values_mut().flatten().for_each(|(_, since)| *since = *since - by);
+    }
+
     /// An offender in `wide` was banned at `at`. If enough were, all of them; and the count begins anew.
     pub(super) fn count(
         &mut self,

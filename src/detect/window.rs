@@ -109,6 +109,11 @@ impl Windows {
         standing.fold((0, None), |(count, last), time| (count + 1, last.max(Some(*time))))
     }
 
+    /// Dates all offences earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        self.times.iter_mut().for_each(|time| *time = *time - by);
+    }
+
     /// Forgets an offender, who begins anew.
     pub(super) fn forget(&mut self, offender: Offender) {
         self.table.remove(&offender);

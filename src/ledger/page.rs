@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::detect::{Login, Trace};
 use crate::engine::Evidence;
 use crate::grammar::Grammars;
-use crate::model::{Allowance, Decision, GrammarId, Offender};
+use crate::model::{Allowance, Decision, GrammarId, Offender, Timestamp};
 
 /// All that came of one batch or one command: the ledger holds the whole of it or nothing.
 ///
@@ -92,4 +92,28 @@ pub struct Memory {
     pub allowances: Vec<Allowance>,
     /// Who logged in lately.
     pub logins: Vec<Login>,
+}
+
+impl Memory {
+    /// Dates what is in the future at `now`, for the clock has stepped back since: as of now. So a ban lasts as long as
+    /// it was to last, from now on at most. Whether there was any.
+    pub fn redate(&mut self, now: Timestamp) -> bool {
+        let mut some = false;
+        let mut ahead = |at: Timestamp| {
+            some |= at > now;
+            at.since(now)
+        };
+        self.bans.iter_mut().for_each(|ban| ban.shift_back(ahead(ban.since)));
+        self.allowances.iter_mut().for_each(|allowance| allowance.shift_back(ahead(allowance.since)));
+        for login in &mut self.logins {
+            login.at = login.at - ahead(login.at);
+            login.forgiven.1 = login.forgiven.1 - ahead(login.forgiven.1);
+        }
+        for trace in &mut self.traces {
+            let by = ahead(trace.time);
+            trace.time = trace.time - by;
+            trace.session.iter_mut().for_each(|session| session.shift_back(by));
+        }
+        some
+    }
 }

@@ -341,6 +341,40 @@ fn what_is_set_aside_keeps_its_bytes_and_takes_no_other_s_name() {
 }
 
 #[test]
+fn only_its_owner_reads_the_ledger_and_what_was_set_aside() {
+    let directory = Directory::new();
+    let state = directory.0.path().join("state");
+    let modes = || -> Vec<(String, u32)> {
+        let entries = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+        let mut modes: Vec<_> = entries
+            .map(|path| {
+                let mode = fs::metadata(&path).unwrap().mode() & 0o7777;
+                (path.file_name().unwrap().to_string_lossy().into_owned(), mode)
+            })
+            .collect();
+        modes.sort();
+        modes
+    };
+    let private = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 0o600)).collect::<Vec<_>>();
+    let mut ledger = Ledger::open(&state, LIMITS).unwrap();
+    ledger.write(&[decided(&[Decision::Ban(ban("192.0.2.1", None))])], NOW).unwrap();
+    assert_eq!(fs::metadata(&state).unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(modes(), private(&["ledger.db", "ledger.db-shm", "ledger.db-wal", "ledger.lock"]));
+    // As an earlier version left them.
+    fs::write(state.join("ledger.db.20260101T000000"), "damaged").unwrap();
+    fs::write(state.join("README"), "of somebody else").unwrap();
+    let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o664)).unwrap();
+    fs::read_dir(&state).unwrap().for_each(|entry| open(&entry.unwrap().path()));
+    std::mem::forget(ledger.connection);
+    drop(ledger._lock);
+    let _ledger = Ledger::open(&state, LIMITS).unwrap();
+    let mut want =
+        private(&["ledger.db", "ledger.db-shm", "ledger.db-wal", "ledger.db.20260101T000000", "ledger.lock"]);
+    want.insert(0, ("README".to_owned(), 0o664));
+    assert_eq!(modes(), want);
+}
+
+#[test]
 fn a_ledger_can_be_read_without_writing_anything() {
     let directory = Directory::new();
     let ban = ban("192.0.2.1", None);

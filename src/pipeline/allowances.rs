@@ -34,6 +34,11 @@ impl Allowances {
         self.0.iter().map(|(offender, allowance)| (*offender, Some(allowance.clone()))).collect()
     }
 
+    /// Dates all earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        self.0.values_mut().for_each(|allowance| allowance.shift_back(by));
+    }
+
     /// Takes out those that are over.
     fn end(&mut self, now: Timestamp) -> Vec<Offender> {
         let over = |allowance: &&Allowance| allowance.until.is_some_and(|until| until <= now);

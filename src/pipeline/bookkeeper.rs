@@ -146,6 +146,11 @@ impl Book {
         self.shared.waiting.load(Ordering::Relaxed) as u64
     }
 
+    /// What is known has changed as a whole.
+    pub(super) fn want_whole(&self) {
+        self.shared.wanted.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a page that says all is to be written now. Ask about every second.
     pub(super) fn wants_whole(&mut self) -> bool {
         let has_room = self.shared.waiting.load(Ordering::Relaxed) == 0;

@@ -22,6 +22,7 @@ use super::enforcer::Order;
 use super::health::{Health, State};
 use super::inquiry::Inquiry;
 use super::notifier::Herald;
+use super::steps::{Step, Steps};
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::control::{
@@ -74,8 +75,7 @@ pub(super) struct Hub {
     pub(super) around: Surroundings,
     pub(super) allowances: Allowances,
     pub(super) ticked: Instant,
-    /// What the clock said then.
-    pub(super) clock: Timestamp,
+    pub(super) steps: Steps,
     pub(super) told: Instant,
     /// Where what takes a while is done.
     pub(super) runtime: Handle,
@@ -88,8 +88,6 @@ const WIDENED: &str = "widened";
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
-/// From which difference on the clock is said to have jumped.
-const JUMP: Span = Span::from_secs(5);
 /// How often the enforcer is told all bans in force, lest its book and ours ever differ for long.
 const TELL: Duration = Duration::from_secs(60 * 60);
 
@@ -129,6 +127,8 @@ impl Hub {
         let lifted = self.engine.detector().review();
         self.lifted(lifted);
         while let Some(input) = inbox.blocking_recv() {
+            // Before anything is dated by a clock that has stepped.
+            self.watch_clock();
             // Under load no tick finds room in the inbox, so the hub looks at the clock itself.
             if self.ticked.elapsed() >= SECOND {
                 self.tick(inbox.len());
@@ -570,21 +570,24 @@ impl Hub {
         self.order(Order::All(bans));
     }
 
-    /// Looks whether the clock went on as time did.
+    /// Looks whether the clock went on as time did. Where it stepped back, so does all that is dated: what is in force
+    /// ends after as long as it was to last.
     fn watch_clock(&mut self) {
-        let now = now();
-        let expected = self.clock + Span::from_micros(self.ticked.elapsed().as_micros() as u64);
-        let jump = now.since(expected).max(expected.since(now));
-        if jump >= JUMP {
-            let way = if now > expected { "on" } else { "back" };
-            log::warn!("the clock jumped {way} by {jump}, or the machine slept");
-            self.metrics.counter("banstream_clock_jumps_total", &[]).increment(1);
+        match self.steps.look(now(), Instant::now()) {
+            None => return,
+            Some(Step::On(by)) => log::warn!("the clock jumped on by {by}, or the machine slept"),
+            Some(Step::Back(by)) => {
+                log::warn!("the clock jumped back by {by}; bans, logins and counts are dated back too");
+                self.engine.detector().shift_back(by);
+                self.allowances.shift_back(by);
+                self.tell_all();
+                self.book.want_whole();
+            }
         }
-        self.clock = now;
+        self.metrics.counter("banstream_clock_jumps_total", &[]).increment(1);
     }
 
     fn tick(&mut self, waiting: usize) {
-        self.watch_clock();
         self.ticked = Instant::now();
         if self.told.elapsed() >= TELL {
             self.tell_all();
