@@ -3,7 +3,8 @@
 //! OpenSSH writes `Invalid user`, `error: PAM`, `Failed password` and `Connection closed` for one wrong password.
 //! Each is a voice of its own. Within one session (the lines of one process of one host about one address) each
 //! voice says one thing once, so the voice that spoke most often says how many attempts there were, and a line
-//! counts only if it raises that number.
+//! counts only if it raises that number. That holds for a while only: of an attempt long ago no voice speaks any more,
+//! so one that has been silent does not go on with attempts that were counted then.
 //!
 //! Web servers tell of a request in the access log and perhaps in the error log, and the process ids say nothing.
 //! There an offence has the heading's number for a process id, so that a session is all lines below one heading
@@ -37,12 +38,20 @@ pub(super) struct Key {
 pub struct Session {
     voices: [(u16, u16); VOICES],
     attempts: u16,
+    /// How many of these are too long ago for a voice to speak of them.
+    settled: u16,
+    /// How many there were at the mark, and how long before `last` that was, in microseconds.
+    marked: u16,
+    age: u32,
     last: Timestamp,
 }
 
 const VOICES: usize = 4;
+/// How long after one line about an attempt another may come: OpenSSH waits 2 minutes (`LoginGraceTime`) for a login
+/// that has begun. Attempts are settled once they are so long ago, and at twice that at the latest.
+const LATE: Span = Span::from_secs(150);
 
-/// Sessions of one jail remembered at a time, 72 bytes each. Whoever opens more at once can have a session
+/// Sessions of one jail remembered at a time, 80 bytes each. Whoever opens more at once can have a session
 /// forgotten, and so a line too many counted: against themselves, or by as much against another.
 const LIMIT: usize = 65_536;
 
@@ -58,14 +67,16 @@ impl Sessions {
     pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
         let Offence { host, pid, grammar, .. } = *offence;
         let (_, session, _) = self.table.touch(Key { offender, host, pid, grammar });
-        if offence.time.since(session.last) > self.forget_after {
+        let quiet = offence.time.since(session.last);
+        if quiet > self.forget_after {
             *session = Session::default();
         }
+        session.settle(quiet);
         session.last = offence.time;
         let VoiceId(voice) = offence.voice;
         let heard = session.voices.iter_mut().find(|(known, times)| *known == voice || *times == 0);
         let times = heard.map_or(1, |heard| {
-            *heard = (voice, heard.1.saturating_add(1));
+            *heard = (voice, heard.1.max(session.settled).saturating_add(1));
             heard.1
         });
         let is_new = times > session.attempts;
@@ -95,6 +106,18 @@ impl Sessions {
 }
 
 impl Session {
+    /// Settles what is long ago, when nothing was heard for so long.
+    fn settle(&mut self, quiet: Span) {
+        let age = quiet.as_micros().saturating_add(self.age.into());
+        if quiet > LATE {
+            (self.settled, self.marked, self.age) = (self.attempts, self.attempts, 0);
+        } else if age > LATE.as_micros() {
+            (self.settled, self.marked, self.age) = (self.marked, self.attempts, 0);
+        } else {
+            self.age = age as u32;
+        }
+    }
+
     /// When it was last heard of.
     pub fn last(&self) -> Timestamp {
         self.last
@@ -107,8 +130,9 @@ impl Session {
 
     /// What was heard, in few bytes; [`read`](Self::read) has it back.
     pub fn bytes(&self) -> Vec<u8> {
-        let voices = self.voices.iter().filter(|(_, times)| *times > 0).flat_map(|(id, times)| [*id, *times]);
-        std::iter::once(self.attempts).chain(voices).flat_map(u16::to_le_bytes).collect()
+        let voices = self.voices.iter().flat_map(|(id, times)| [*id, *times]);
+        let mark = [self.settled, self.marked, self.age as u16, (self.age >> 16) as u16];
+        std::iter::once(self.attempts).chain(voices).chain(mark).flat_map(u16::to_le_bytes).collect()
     }
 
     /// The session of these bytes, last heard of at `last`; what is missing was never heard.
@@ -120,12 +144,17 @@ impl Session {
                 *voice = (id, times);
             }
         }
+        let mut rest = || numbers.next().unwrap_or(0);
+        (session.settled, session.marked) = (rest(), rest());
+        session.age = u32::from(rest()) | u32::from(rest()) << 16;
         session
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::HeadingId;
 
@@ -163,7 +192,7 @@ mod tests {
     fn a_session_is_the_same_after_it_was_written_down() {
         let last = Timestamp::from_secs(9);
         for voices in [[(0, 0); 4], [(7, 1), (0, 3), (0, 0), (0, 0)], [(1, 2), (3, 4), (5, 6), (7, 65_535)]] {
-            let session = Session { voices, attempts: 3, last };
+            let session = Session { voices, attempts: 3, settled: 1, marked: 2, age: 149_999_999, last };
             assert_eq!(Session::read(&session.bytes(), last), session);
         }
         assert_eq!(Session::read(b"x", last), Session { last, ..Session::default() });
@@ -177,6 +206,55 @@ mod tests {
     #[test]
     fn as_many_attempts_as_the_voice_that_spoke_most() {
         check(&[(100, 7, 0), (100, 7, 1), (101, 7, 1), (102, 7, 0), (103, 7, 1), (103, 7, 2)], &[0, 2, 4]);
+    }
+
+    /// Which of these (second, voice) count in one session that is forgotten after ten minutes.
+    fn counted(lines: &[(i64, u16)]) -> Vec<usize> {
+        let mut sessions = Sessions::new(Span::from_secs(600));
+        let mut hear = |(second, voice): &(i64, u16)| {
+            let offence = Offence {
+                time: Timestamp::from_secs(*second),
+                address: "192.0.2.1".parse().unwrap(),
+                grammar: GrammarId(0),
+                heading: HeadingId(0),
+                voice: VoiceId(*voice),
+                pid: 7,
+                host: 0,
+                value: 0,
+            };
+            sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0
+        };
+        (0..lines.len()).filter(|nth| hear(&lines[*nth])).collect()
+    }
+
+    #[test]
+    fn attempts_long_ago_hide_none_that_another_voice_tells_of() {
+        for gap in [151, 160, 400, 599] {
+            let slow = (0..135).map(|nth| (nth * gap, 0));
+            let fast = (0..135).map(|nth| (135 * gap + nth, 1));
+            assert_eq!(counted(&slow.chain(fast).collect::<Vec<_>>()).len(), 270, "{gap}");
+        }
+        // However often it is heard of meanwhile, those of the last minutes may be told of at most.
+        let slow = (0..135).map(|nth| (nth * 100, 0));
+        let fast = (0..135).map(|nth| (134 * 100 + nth, 1));
+        assert!(counted(&slow.chain(fast).collect::<Vec<_>>()).len() >= 270 - 4);
+    }
+
+    proptest! {
+        #[test]
+        fn with_k_attempts_made_the_count_is_k(
+            attempts in proptest::collection::vec((0..700_i64, [0..150_i64, 0..150, 0..150, 0..150]), 1..60),
+            voices in 1..5_usize,
+        ) {
+            let (mut lines, mut at) = (Vec::new(), 1000);
+            for (gap, late) in &attempts {
+                at += gap;
+                // The first voice speaks at once.
+                lines.extend((0..voices).map(|voice| (if voice == 0 { at } else { at + late[voice] }, voice as u16)));
+            }
+            lines.sort();
+            prop_assert_eq!(counted(&lines).len(), attempts.len());
+        }
     }
 
     #[test]
