@@ -191,7 +191,7 @@ where
                     place.heard.send_replace(Some(Instant::now()));
                 }
             }
-            () = place.leave.notified() => return Ok(()),
+            () = place.leave.notified(), if open => return Ok(()),
             _ = stopped.changed(), if open => open = false,
             else => return Ok(()),
         }
@@ -455,7 +455,7 @@ mod tests {
         for _ in 0..CLIENTS {
             let mut stream = UnixStream::connect(&path).await.unwrap();
             stream.write_all(b"banstream-omprog 2 9 0 1\nearly\n").await.unwrap();
-            batches.recv().await.unwrap();
+            batches.recv().await.unwrap().receipt.unwrap().send(()).unwrap();
             crowd.push(stream);
         }
         let mut late = UnixStream::connect(&path).await.unwrap();
