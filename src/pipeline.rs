@@ -18,6 +18,7 @@
 
 mod allowances;
 mod bookkeeper;
+mod claim;
 mod clients;
 mod enforcer;
 mod health;
@@ -58,6 +59,7 @@ use crate::model::{Ban, Decision, Offender, Span, Timestamp};
 use crate::socket;
 use allowances::Allowances;
 use bookkeeper::{Book, Bookkeeper};
+use claim::Claim;
 use clients::Clients;
 use enforcer::{Enforcer, Voice, Watcher};
 use health::{Health, Keeper};
@@ -102,7 +104,8 @@ const RUNNING: &str = "running";
 ///
 /// # Errors
 ///
-/// It cannot begin: the configuration is wrong, the kernel refuses, or another daemon has the control socket.
+/// It cannot begin: the configuration is wrong, the kernel refuses, or another daemon has the control socket or the
+/// set.
 /// Nothing that happens later ends it.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let loaded = options.load()?;
@@ -122,6 +125,11 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
+    // Before anything is written to the kernel.
+    let claim = match &config.enforce {
+        Some(enforce) => Claim::take(&enforce.set).await?,
+        None => None,
+    };
     let make_firewall = || firewall(config.enforce.as_ref());
     let mut firewall = make_firewall()?;
     let prepared = firewall.prepare(Displaced::Move);
@@ -217,6 +225,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         health,
         metrics: metrics.clone(),
         unconfirmed: None,
+        claim,
     };
     let (reloads, mut wanted) = mpsc::channel(4);
     let daemon = Daemon {
@@ -257,7 +266,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     log::info!("stopping; bans stay in force");
     commands.abort();
     scrapes.inspect(tokio::task::JoinHandle::abort);
-    let Reloader { mut sources, notifier, orders, firewalls, files, .. } = reloader;
+    let Reloader { mut sources, notifier, orders, firewalls, files, claim, .. } = reloader;
     sources.stop().await;
     // The enforcer ends when the last who can give it orders is gone, and that is to be the hub.
     drop((orders, firewalls, files));
@@ -273,6 +282,8 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
             log::error!("the {name} task had failed");
         }
     }
+    // What is in the kernel is now for the next one.
+    drop(claim);
     notifier.end().await;
     let _ = std::fs::remove_file(&config.control.path);
     Ok(())

@@ -530,6 +530,11 @@ impl Daemon {
     fn new(enforce: &str) -> Self {
         sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
              ip route add local 192.0.2.0/24 dev lo; ip -6 route add local 2001:db8::/32 dev lo");
+        Self::beside(enforce)
+    }
+
+    /// Another one, in the namespace of the first.
+    fn beside(enforce: &str) -> Self {
         let dir = tempdir().unwrap();
         std::fs::create_dir(dir.path().join("state")).unwrap();
         Self { dir, enforce: enforce.to_owned(), child: None }
@@ -563,6 +568,17 @@ impl Daemon {
         run.arg("run").arg("--config").arg(self.dir.path().join("config.toml"));
         self.child = Some(run.stderr(log).spawn().unwrap());
         soon("the daemon answers", || self.ask("status").status.success());
+    }
+
+    /// What it says when it is started and refuses.
+    #[track_caller]
+    fn refuses(&self) -> String {
+        self.write_config();
+        let mut run = Command::new(env!("CARGO_BIN_EXE_banstream"));
+        let output =
+            run.arg("run").arg("--config").arg(self.dir.path().join("config.toml")).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        said(&output)
     }
 
     fn ask(&self, what: &str) -> Output {
@@ -820,6 +836,70 @@ fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
         }
         flood.check("the rule was moved");
         assert_eq!(sh("ipset list -t other4 | grep entries"), "Number of entries: 20002\n");
+    });
+}
+
+#[test]
+fn a_set_belongs_to_one_daemon() {
+    in_namespace(|| {
+        let (mut first, mut second) = (Daemon::new(""), Daemon::beside(""));
+        first.start();
+        first.tell("ban 192.0.2.1");
+        let elements = || sh("ipset save | grep '^add'");
+        let (before, pid) = (elements(), first.child.as_ref().unwrap().id());
+        let taken = |set: &str| {
+            format!(
+                "the set `{set}` belongs to another daemon: process {pid} (`banstream`) of user 0; stop that one, or \
+                 choose another `set` in `[enforce]` for this one"
+            )
+        };
+        let said = second.refuses();
+        assert_eq!(said, format!("error: {}\n", taken("banstream")));
+        assert_eq!(elements(), before, "the second wrote to the kernel");
+
+        // Who writes to no set, or to another, is let be; but may not come over.
+        second.enforce = "set = 'other'".to_owned();
+        second.start();
+        second.tell("ban 192.0.2.2");
+        second.enforce = String::new();
+        second.write_config();
+        let refused = second.ask("reload");
+        assert!(
+            !refused.status.success() && self::said(&refused).contains(&taken("banstream")),
+            "{refused:?}"
+        );
+        assert!(sh("ipset save").contains("add other4 192.0.2.2"));
+        // Renamed, the first leaves its name to the second.
+        first.reload("set = 'third'");
+        soon("the old rule is gone", || !sh("iptables -t raw -S").contains("set banstream "));
+        second.reload("");
+        soon("its ban is in the other set", || elements().contains("add banstream4 192.0.2.2"));
+
+        // Neither a kill nor a restart has to be waited for.
+        first.end("KILL");
+        first.start();
+        first.end("TERM");
+        first.start();
+        assert!(elements().contains("add third4 192.0.2.1"));
+    });
+}
+
+#[test]
+fn who_could_not_write_to_a_set_cannot_claim_it() {
+    use std::os::unix::process::CommandExt;
+    in_namespace(|| {
+        let squat = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); \
+                     bind(S, pack_sockaddr_un(\"\\0banstream-banstream\")) or die; listen(S, 9); sleep 60";
+        let mut squatter = Command::new("perl").args(["-e", squat]).uid(65_534).spawn().unwrap();
+        soon("the name is taken", || sh("cat /proc/net/unix").contains("@banstream-banstream"));
+        let mut daemon = Daemon::new("");
+        daemon.start();
+        daemon.tell("ban 192.0.2.1");
+        assert!(sh("ipset save").contains("add banstream4 192.0.2.1"));
+        let said = format!("(process {} (`perl`) of user 65534)", squatter.id());
+        assert!(daemon.log().contains(&said), "{}", daemon.log());
+        squatter.kill().unwrap();
+        squatter.wait().unwrap();
     });
 }
 

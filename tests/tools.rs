@@ -186,6 +186,128 @@ fn until<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+#[test]
+fn no_command_fails_because_nobody_reads_what_it_says() {
+    let directory = tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("c.toml", "grammar-directory = \"/nonexistent\"\nmaxretri = 3\n");
+    write("d.toml", "grammar-directory = \"/nonexistent\"\nstate-directory = \"/nonexistent\"\n");
+    write("log", &attempts("192.0.2.1", 0..9));
+    let grammar = concat!(env!("CARGO_MANIFEST_DIR"), "/grammars/sshd.grammar");
+    for command in [
+        &format!("check {grammar} c.toml d.toml"),
+        "check",
+        "explain --config d.toml <log",
+        "explain --config d.toml --program nothing --json <log",
+        "replay --config d.toml log",
+        "replay --config d.toml --json log log",
+        "doctor --config d.toml",
+        "doctor --config d.toml --json",
+        "report --config d.toml",
+        "grammar new --program sshd <log",
+        "grammar new --program app <log",
+        "run --config c.toml",
+        "status --socket ./nothing",
+        "compat fail2ban-client version",
+        "compat fail2ban-client nothing",
+        "--help",
+        "--version",
+        "nothing",
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new("sh")
+            .args(["-c", &format!("exec {BANSTREAM} {command}")])
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer)
+            .status()
+            .unwrap();
+        assert!(status.code().is_some_and(|code| code != 101), "{command}: {status}");
+    }
+}
+
+/// A daemon with a ledger, which decides only, with these lines in its configuration, as a shell starts it.
+fn observing(begin: &str, more: &str) -> Daemon {
+    let directory = tempdir().unwrap();
+    let shown = directory.path().display();
+    let config = format!(
+        "grammar-directory = \"/nonexistent\"\nstate-directory = \"{shown}/state\"\njournald.enabled = false\n\
+         socket.path = \"{shown}/ingest\"\ncontrol.path = \"{shown}/control\"\nmetrics.listen = \"\"\n\
+         mode = \"observe\"\n{more}\n"
+    );
+    fs::write(directory.path().join("c.toml"), config).unwrap();
+    let process = Command::new("sh")
+        .args(["-c", &format!("{begin}\nexec {BANSTREAM} run --config c.toml 2>log")])
+        .current_dir(directory.path())
+        .env_remove("JOURNAL_STREAM")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let daemon = Daemon { directory, process };
+    daemon.status(0);
+    daemon
+}
+
+#[test]
+fn whatever_the_umask_only_the_owner_reads_what_is_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let daemon = observing("umask 000", "");
+    let state = daemon.directory.path().join("state");
+    shell(daemon.directory.path(), "banstream ban 203.0.113.7 --socket ./control");
+    until("the ban is in the ledger", || {
+        fs::metadata(state.join("ledger.db-wal")).ok().filter(|log| log.len() > 0)
+    });
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&state), 0o700);
+    let files: Vec<_> = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    files.iter().for_each(|file| assert_eq!(mode(file), 0o600, "{}", file.display()));
+}
+
+#[test]
+fn what_an_operator_gives_for_a_reason_adds_no_line_to_our_log() {
+    let daemon = observing("", "");
+    let reason = "x\n<0>kernel: \u{1b}[2J\u{202e}fake\u{2028}";
+    fs::write(daemon.directory.path().join("reason"), reason).unwrap();
+    shell(daemon.directory.path(), "banstream ban 203.0.113.7 --socket ./control --reason \"$(cat reason)\"");
+    let log = until("the ban is logged", || {
+        let log = fs::read_to_string(daemon.directory.path().join("log")).unwrap();
+        log.contains("fake").then_some(log)
+    });
+    let want = "info: banned 203.0.113.7 for 1h (manual, time 1): x\u{fffd}<0>kernel: \u{fffd}[2J\u{fffd}fake\u{fffd}";
+    assert!(log.lines().any(|line| line.replace("would ban", "banned") == want), "{log}");
+}
+
+#[test]
+fn a_configuration_that_lost_all_it_set_is_not_put_in_force() {
+    let daemon = observing("mkdir c.d; echo 'ignoreip = [\"192.0.2.9\"]' >c.d/1.toml", "maxretry = 4");
+    let there = |name: &str| daemon.directory.path().join(name);
+    let ask =
+        |what: &str| shell(daemon.directory.path(), &format!("banstream {what} --socket ./control; echo $?"));
+    let main = fs::read_to_string(there("c.toml")).unwrap();
+    for (name, whole) in [("c.toml", &*main), ("c.d/1.toml", "ignoreip = [\"192.0.2.9\"]\n")] {
+        for nothing in ["", " \n", "# maxretry = 4\n"] {
+            fs::write(there(name), nothing).unwrap();
+            let want = format!(
+                "error: `{name}` is empty now, and set something before; if that is meant, restart the daemon\n1\n"
+            );
+            assert_eq!(ask("reload"), want);
+            assert!(ask("ban 192.0.2.9").contains("is protected"));
+        }
+        fs::write(there(name), whole).unwrap();
+        assert_eq!(ask("reload"), "reloaded\n0\n");
+    }
+    shell(daemon.directory.path(), "mv c.toml away");
+    assert!(ask("reload").ends_with("\n1\n"));
+    assert!(ask("ban 192.0.2.9").contains("is protected"));
+    // Taken out on purpose.
+    shell(daemon.directory.path(), "mv away c.toml; rm c.d/1.toml");
+    assert_eq!(ask("reload"), "reloaded\n0\n");
+    assert!(!ask("ban 192.0.2.9").contains("is protected"));
+}
+
 /// A line as rsyslog renders it.
 fn from(uid: &str, message: &str) -> String {
     json!({"tag": "sshd[4]:", "uid": uid, "message": message}).to_string()

@@ -12,6 +12,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
+use super::claim::Claim;
 use super::enforcer::Order;
 use super::health::Health;
 use super::hub::Input;
@@ -39,6 +40,8 @@ pub(super) struct Reloader {
     pub(super) metrics: Metrics,
     /// What comes back, and when, unless the operator confirms what is in force.
     pub(super) unconfirmed: Option<(Loaded, Instant)>,
+    /// The set that we write to is ours.
+    pub(super) claim: Option<Claim>,
 }
 
 impl Reloader {
@@ -116,6 +119,12 @@ impl Reloader {
     async fn put_in_force(&mut self, loaded: Loaded) -> anyhow::Result<Reply> {
         loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
         let (old, new) = (&self.loaded.config, &loaded.config);
+        let set = |config: &Config| config.enforce.as_ref().map(|enforce| enforce.set.clone());
+        let claim = match set(new) {
+            Some(name) if set(old).as_ref() != Some(&name) => Some(Claim::take(&name).await?),
+            Some(_) => None,
+            None => Some(None),
+        };
         if old.enforce != new.enforce {
             let make = |config: &Config| firewall(config.enforce.as_ref());
             let (mut enforcing, watching) = (make(new)?, make(new)?);
@@ -145,6 +154,8 @@ impl Reloader {
         self.notifier.restart(&loaded.config.receivers);
         self.sources.restart(&loaded).await?;
         self.loaded = loaded;
+        // The one before goes only now.
+        claim.into_iter().for_each(|claim| self.claim = claim);
         Ok(reply)
     }
 }
