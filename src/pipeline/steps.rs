@@ -68,6 +68,7 @@ mod tests {
             ignore: Vec::new(),
             protect_logins: Span::from_secs(100),
             widths: Widths { v4: 32, v6: 64 },
+            nat64: Vec::new(),
             max_offenders: NonZeroUsize::new(100).unwrap(),
             growth,
             widen: None,
