@@ -378,16 +378,18 @@ impl<'l> Run<'l> {
                            proxy in `trusted-proxies`";
         for (grammar, address) in self.engine.sole_clients() {
             let grammar = grammar.name();
-            eprintln!(
+            warn(format_args!(
                 "warning: nearly all requests of {grammar} come from {address}, probably a proxy; {FIX}"
-            );
+            ));
         }
         let private: BTreeSet<_> =
             self.bans.iter().map(|ban| ban.offender).filter(|it| it.is_private()).collect();
         if let Some(first) = private.first() {
             let more =
                 if private.len() > 1 { format!(" and {} more", private.len() - 1) } else { String::new() };
-            eprintln!("warning: private addresses are banned, probably proxies: {first}{more}; {FIX}");
+            warn(format_args!(
+                "warning: private addresses are banned, probably proxies: {first}{more}; {FIX}"
+            ));
         }
     }
 
