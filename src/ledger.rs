@@ -106,7 +106,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -184,6 +184,7 @@ const MIGRATIONS: [&str; 7] = [
         FROM offence WHERE window <> 'nothing' GROUP BY 1, 2, 3, 4, 5;",
     "ALTER TABLE offence ADD COLUMN host INTEGER NOT NULL DEFAULT 0; -- a hash
     ALTER TABLE offence ADD COLUMN value INTEGER NOT NULL DEFAULT 0; -- a hash",
+    "ALTER TABLE position ADD COLUMN starts INTEGER NOT NULL DEFAULT 0; -- of the daemon, without any progress",
 ];
 
 /// How many clients are remembered.
@@ -328,7 +329,10 @@ impl Ledger {
         let sql = "SELECT source, cursor FROM position";
         let position = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.into(), row.get(1)?));
         let positions = self.connection.prepare(sql)?.query_map([], position)?.collect::<Result<_, _>>()?;
-        Ok(Memory { bans, traces, positions, clients, allowances, logins })
+        let sql = "SELECT source, starts FROM position";
+        let start = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.into(), row.get(1)?));
+        let starts = self.connection.prepare(sql)?.query_map([], start)?.collect::<Result<_, _>>()?;
+        Ok(Memory { bans, traces, positions, starts, clients, allowances, logins })
     }
 
     /// Writes all these pages or none. Now and then it also forgets what is too old or too much at `now`.
@@ -475,8 +479,12 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
         }
     }
     for (source, cursor) in &page.positions {
-        let sql = "INSERT OR REPLACE INTO position VALUES (?1, ?2)";
+        let sql = "INSERT OR REPLACE INTO position (source, cursor) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute(params![&**source, cursor])?;
+    }
+    for (source, starts) in &page.starts {
+        let sql = "UPDATE position SET starts = ?2 WHERE source = ?1";
+        transaction.prepare_cached(sql)?.execute(params![&**source, starts])?;
     }
     for (offender, allowance) in &page.allowances {
         write_allowance(transaction, *offender, allowance.as_ref())?;

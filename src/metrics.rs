@@ -143,6 +143,7 @@ const ZEROES: &[(&str, &str, &[&str])] = &[
             "json",
             "journal",
             "overlong",
+            "deadly",
             "offender_table_full",
             "ledger_behind",
             "log_queue_full",

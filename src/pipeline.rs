@@ -207,7 +207,8 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     };
     let hub = spawn("engine", move || hub.run(inputs))?;
 
-    let mut sources = Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.positions);
+    let mut sources =
+        Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.positions, memory.starts);
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;

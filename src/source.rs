@@ -33,6 +33,8 @@ pub struct Batch {
     pub position: Option<String>,
     /// Under which name that is kept; the source's if `None`.
     pub place: Option<Arc<str>>,
+    /// What is to be kept beside the position: how often reading began there and came to nothing.
+    pub starts: Option<u32>,
     /// Which of its sender's lines these are, where the sender numbers them.
     pub numbered: Option<Numbered>,
     /// Told once what came of the batch is in the ledger; dropped untold, the sender keeps the records and sends
@@ -40,13 +42,25 @@ pub struct Batch {
     pub receipt: Option<oneshot::Sender<()>>,
     /// How many lines or fields were over the limit, and so were left out.
     pub overlong: u64,
+    /// How many entries were skipped, because the daemon died of them twice.
+    pub deadly: u64,
 }
 
 impl Batch {
     /// A batch without records.
     pub fn new(source: &'static str, format: Format) -> Self {
         let records = Records::new(format);
-        Self { source, records, position: None, place: None, numbered: None, receipt: None, overlong: 0 }
+        Self {
+            source,
+            records,
+            position: None,
+            starts: None,
+            place: None,
+            numbered: None,
+            receipt: None,
+            overlong: 0,
+            deadly: 0,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use banstream::entry::whole::Messages;
 use banstream::source::Batch;
 use banstream::source::journald::{Follower, Journal, Place};
 use tempfile::TempDir;
@@ -243,6 +244,160 @@ fn bytes_come_as_they_were_written() {
     last.sort();
     assert_eq!(last, [&b"SYSLOG_IDENTIFIER=sshd"[..], b"_PID=22"]);
     assert_eq!(overlong, 1);
+}
+
+#[test]
+fn of_a_field_that_is_repeated_the_first_counts_and_an_entry_is_bounded() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    let large = "x".repeat(1 << 20);
+    let name = ("SYSLOG_IDENTIFIER", &b"sshd"[..]);
+    let mut many = vec![name];
+    many.extend((0..40).map(|_| ("MESSAGE", large.as_bytes())));
+    let texts: Vec<Vec<u8>> = (0..40u8).map(|nth| vec![nth; (1 << 20) - 100]).collect();
+    many[1..].iter_mut().zip(&texts).for_each(|(field, text)| field.1 = text);
+    file.entry(&[name, ("MESSAGE", b"number 1"), ("MESSAGE", b"number 2")]);
+    file.entry(&many);
+    file.entry(&[name, ("MESSAGE", b"number 3")]);
+    let follower = directory.follow(Some(BEGINNING));
+    let (mut records, mut overlong) = (Vec::new(), 0);
+    while records.len() < 2 {
+        let batch = follower.batches.recv_timeout(LIMIT).unwrap();
+        records.extend(batch.records.iter().map(fields));
+        overlong += batch.overlong;
+    }
+    assert_eq!((records.len(), overlong), (2, 1));
+    assert_eq!(records[0].iter().filter(|field| field.starts_with(b"MESSAGE=")).count(), 1);
+    assert!(records[1].contains(&b"MESSAGE=number 3".to_vec()), "what is behind it is read");
+}
+
+/// Reads what `directory` holds, as a daemon does that dies each time it reads the entry of this number: what it
+/// remembers then is what it noted before. The numbers that it has read in the end, and how many entries it skipped.
+fn read_by_one_that_dies_of(directory: &Directory, deadly: u32, last: u32) -> (Vec<u32>, u64, u32) {
+    let (mut position, mut starts) = (BEGINNING.to_owned(), 0);
+    let (mut read, mut skipped, mut deaths) = (Vec::new(), 0, 0);
+    while read.last() != Some(&last) {
+        let (_stop, stopped) = channel();
+        let follower = Follower::open(directory.journal(), Some(position.clone())).unwrap();
+        follower.after_starts(starts + 1).run(&stopped, |batch| {
+            let numbers = numbers(&batch);
+            if numbers.contains(&deadly) {
+                deaths += 1;
+                return ControlFlow::Break(());
+            }
+            position = batch.position.clone().unwrap();
+            starts = batch.starts.unwrap_or(0);
+            skipped += batch.deadly;
+            read.extend(numbers);
+            if read.last() == Some(&last) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(deaths < 9, "it never comes past the entry");
+    }
+    (read, skipped, deaths)
+}
+
+#[test]
+fn an_entry_of_which_the_daemon_died_twice_is_skipped() {
+    let directory = Directory::new();
+    directory.file("one").write(1..=300);
+    let all_but = |deadly| (1..=300).filter(|number| *number != deadly).collect::<Vec<_>>();
+    assert_eq!(read_by_one_that_dies_of(&directory, 1, 300), (all_but(1), 1, 2));
+    // Once among others, and twice alone.
+    assert_eq!(read_by_one_that_dies_of(&directory, 200, 300), (all_but(200), 1, 3));
+    assert_eq!(read_by_one_that_dies_of(&directory, 0, 300), (all_but(0), 0, 0));
+}
+
+#[test]
+fn starts_are_noted_only_where_there_is_something_to_read() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    file.write(1..=1);
+    let follower = Follower::open(directory.journal(), None).unwrap();
+    let position = follower.position().map(str::to_owned);
+    let (_stop, stopped) = channel();
+    let mut noted = Vec::new();
+    follower.after_starts(2).run(&stopped, |batch| {
+        noted.push((batch.records.len(), batch.starts, batch.position == position));
+        if noted.len() == 1 {
+            file.write(2..=2);
+            return ControlFlow::Continue(());
+        }
+        ControlFlow::Break(())
+    });
+    // At the end nothing is left of which it could have died.
+    assert_eq!(noted, [(0, Some(0), true), (0, Some(2), true)]);
+}
+
+/// The messages of all programs' entries that are read, and what was counted on the way.
+fn messages(directory: &Directory, from: &str, want: usize) -> (Vec<String>, Messages) {
+    let follower = directory.follow(Some(from));
+    let (mut read, mut counts) = (Vec::new(), Messages::default());
+    while read.len() < want {
+        let batch = follower.batches.recv_timeout(LIMIT).unwrap();
+        counts.add(&batch.records.messages);
+        let message = |record: &[u8]| {
+            let fields = fields(record);
+            let text = fields.iter().find_map(|field| field.strip_prefix(b"MESSAGE=")).unwrap();
+            String::from_utf8(text.to_vec()).unwrap()
+        };
+        read.extend(batch.records.iter().map(message));
+    }
+    (read, counts)
+}
+
+#[test]
+fn pieces_are_joined_though_no_match_asks_for_them() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    // Without a name of its own the stream is known by its processes, of which only one is asked for.
+    let piece = |comm: &'static [u8], pid: &'static [u8], text: &'static [u8], ends: bool| {
+        let mut fields = vec![("_STREAM_ID", &b"a"[..]), ("_COMM", comm), ("_PID", pid), ("MESSAGE", text)];
+        fields.extend(Some(("_LINE_BREAK", &b"pid-change"[..])).filter(|_| !ends));
+        fields
+    };
+    file.entry(&piece(b"sshd", b"1", b"one", true));
+    for pid in [b"2", b"5"] {
+        file.entry(&piece(b"sh", pid, b"tw", false));
+        // A part of `sh`'s line.
+        file.entry(&piece(b"sshd", b"1", b"o", true));
+    }
+    file.entry(&piece(b"sshd", b"1", b"three", false));
+    // It ends without a mark, and nobody asks for it.
+    file.entry(&piece(b"sh", b"3", b"!", true));
+    file.entry(&piece(b"sshd", b"4", b"four", true));
+    let (read, counts) = messages(&directory, BEGINNING, 4);
+    assert_eq!(read, ["one", "two", "two", "four"]);
+    assert_eq!((counts.joined, counts.unjudged), (2, 0));
+}
+
+#[test]
+fn a_line_is_joined_by_one_who_begins_to_read_in_the_middle_of_it() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    let container = |text: &'static [u8], more: bool| {
+        let mut fields = vec![
+            ("SYSLOG_IDENTIFIER", &b"sshd"[..]),
+            ("CONTAINER_ID_FULL", &b"c"[..]),
+            ("PRIORITY", &b"6"[..]),
+            ("MESSAGE", text),
+        ];
+        fields.extend(Some(("CONTAINER_PARTIAL_MESSAGE", &b"true"[..])).filter(|_| more));
+        fields
+    };
+    file.entry(&container(b"o", true));
+    let follower = Follower::open(directory.journal(), None).unwrap();
+    let middle = follower.position().unwrap().to_owned();
+    file.entry(&container(b"n", true));
+    file.entry(&container(b"e", false));
+    file.entry(&container(b"two", false));
+    assert_eq!(messages(&directory, &middle, 2).0, ["one", "two"]);
+    // Where the engine says that the beginning is gone, nobody judges it.
+    let mut numbered = container(b"forged", false);
+    numbered.extend([("CONTAINER_PARTIAL_ID", &b"x"[..]), ("CONTAINER_PARTIAL_ORDINAL", &b"2"[..])]);
+    file.entry(&numbered);
+    file.entry(&container(b"three", false));
+    let (read, counts) = messages(&directory, &middle, 3);
+    assert_eq!((read.last().map(String::as_str), counts.unjudged), (Some("three"), 1));
 }
 
 #[test]

@@ -253,7 +253,11 @@ impl Part {
         self.goes_on() && self.stream != Stream::Unit && self.is_anonymous() && self.text().len() < DOCKER
     }
 
-    /// Whether its engine does not number pieces.
+    /// Whether its engine numbers pieces.
+    pub fn is_numbered(&self) -> bool {
+        !self.is_anonymous()
+    }
+
     fn is_anonymous(&self) -> bool {
         self.number.is_empty() && self.ordinal.is_none()
     }

@@ -34,6 +34,8 @@ pub struct Page {
     pub logins: Vec<Login>,
     /// How far sources were read.
     pub positions: Vec<(Arc<str>, String)>,
+    /// How often the daemon has started since such a position changed last. A position that changes is one without any.
+    pub starts: Vec<(Arc<str>, u32)>,
     /// How far a client that numbers its lines was read.
     pub clients: Vec<Client>,
 }
@@ -62,6 +64,7 @@ impl Page {
             && self.allowances.is_empty()
             && self.logins.is_empty()
             && self.positions.is_empty()
+            && self.starts.is_empty()
             && self.clients.is_empty()
     }
 }
@@ -86,6 +89,8 @@ pub struct Memory {
     pub traces: Vec<Trace>,
     /// How far sources were read.
     pub positions: BTreeMap<Arc<str>, String>,
+    /// How often the daemon has started since such a position changed last.
+    pub starts: BTreeMap<Arc<str>, u32>,
     /// How far clients were read, the one heard last at the end.
     pub clients: Vec<Client>,
     /// Whom operators have said not to ban, those that are over by now among them.

@@ -87,12 +87,17 @@ fn what_is_written_is_there_after_a_restart() {
         };
         let third = Page { clients: vec![client.clone()], ..Page::default() };
         ledger.write(&[first, second, third], NOW).unwrap();
+        // A position that is read further is one without a start.
+        let started = |place: &str| Page { starts: vec![(place.into(), 2)], ..Page::default() };
+        let read = Page { positions: vec![("journald".into(), "s=1;i=2".to_owned())], ..Page::default() };
+        ledger.write(&[started("journald"), started("journald@x"), read], NOW).unwrap();
     }
     let memory = memory(&directory.open().unwrap());
     assert_eq!(memory.bans, [over, lasting]);
     assert_eq!(memory.traces, traces);
     let places = [("journald".into(), "s=1;i=2".to_owned()), ("journald@x".into(), "y".to_owned())];
     assert_eq!(memory.positions, places.into());
+    assert_eq!(memory.starts, [("journald".into(), 0), ("journald@x".into(), 2)].into());
     assert_eq!(memory.clients, [other, client]);
 }
 
@@ -311,7 +316,7 @@ fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check(later, "its version is 99, and this banstream knows 7", false);
+    check(later, "its version is 99, and this banstream knows 8", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();

@@ -214,6 +214,9 @@ impl Hub {
         if batch.overlong > 0 {
             self.metrics.dropped("overlong", batch.overlong);
         }
+        if batch.deadly > 0 {
+            self.metrics.dropped("deadly", batch.deadly);
+        }
         self.ended(ended);
         page.decisions.extend(decisions.iter().cloned());
         self.carry_out(decisions);
@@ -227,6 +230,7 @@ impl Hub {
         if let Some(position) = batch.position {
             let place = batch.place.unwrap_or_else(|| batch.source.into());
             self.positions.insert(Arc::clone(&place), position.clone());
+            page.starts.extend(batch.starts.map(|starts| (Arc::clone(&place), starts)));
             page.positions.push((place, position));
         }
         self.write(page, batch.receipt);

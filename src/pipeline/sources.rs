@@ -36,6 +36,8 @@ pub(super) struct Sources {
     journal: Option<RunningJournal>,
     /// How far each journal had been read when it was last looked into.
     positions: BTreeMap<Arc<str>, String>,
+    /// How often the daemon has started since then.
+    starts: BTreeMap<Arc<str>, u32>,
     ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
@@ -52,8 +54,9 @@ impl Sources {
         health: Health,
         metrics: Metrics,
         positions: BTreeMap<Arc<str>, String>,
+        starts: BTreeMap<Arc<str>, u32>,
     ) -> Self {
-        Self { inbox, health, metrics, journal: None, positions, ingest: None }
+        Self { inbox, health, metrics, journal: None, positions, starts, ingest: None }
     }
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
@@ -88,6 +91,8 @@ impl Sources {
         let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
         let place = settings.place.name();
         let (following, position) = (settings.clone(), self.positions.remove(&place));
+        // Where it is opened again by a reload nobody has died.
+        let starts = self.starts.remove(&place).map_or(0, |starts| starts.saturating_add(1));
         let thread = spawn("journald", move || {
             let mut opening = Some(opening);
             loop {
@@ -101,9 +106,17 @@ impl Sources {
                     Ok(follower) => {
                         reads("journald", &health, &metrics);
                         drop(opening.take());
-                        let sink = |batch| {
-                            let batch = Batch { place: Some(Arc::clone(&place)), ..batch };
-                            flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+                        let sink = |mut batch: Batch| {
+                            batch.place = Some(Arc::clone(&place));
+                            let written = batch.starts.map(|_| {
+                                let (receipt, written) = oneshot::channel();
+                                batch.receipt = Some(receipt);
+                                written
+                            });
+                            let sent = inbox.blocking_send(Input::Batch(batch));
+                            // It is in the ledger, or the ledger cannot be written and knows of no starts.
+                            _ = written.map(oneshot::Receiver::blocking_recv);
+                            flow(sent.is_ok())
                         };
                         // Where the tail is when we first come is to be known to whoever comes after us.
                         let tail = follower.position().map(str::to_owned);
@@ -113,7 +126,7 @@ impl Sources {
                                 return position;
                             }
                         }
-                        return follower.run(&stopped, sink);
+                        return follower.after_starts(starts).run(&stopped, sink);
                     }
                     // Said once, not every five seconds.
                     Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),

@@ -89,7 +89,28 @@ pub struct Follower {
     /// `None` after it has failed.
     journal: Option<systemd::Journal>,
     gatherer: Gatherer,
+    care: Care,
+    /// How many starts are to be noted before anything is read.
+    starts: Option<u32>,
+    /// Whether the journal stands at an entry that is yet to be read.
+    stands: bool,
 }
+
+/// How carefully an entry is read. Progress is not to depend on any one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Care {
+    /// As many as there are at once.
+    None,
+    /// Likewise, but it is to be said that the end was reached.
+    Said,
+    /// So many one by one.
+    Much { left: usize },
+    /// Likewise, and the first is skipped.
+    Skip,
+}
+
+/// Entries that are read one by one before there is no more reason to.
+const CAREFUL: usize = 1024;
 
 /// Where reading begins.
 enum Start {
@@ -103,7 +124,16 @@ enum Start {
 
 impl Follower {
     fn new(settings: Journal, start: Start) -> Self {
-        Self { settings, start, resuming: false, journal: None, gatherer: Gatherer::default() }
+        Self {
+            settings,
+            start,
+            resuming: false,
+            journal: None,
+            gatherer: Gatherer::default(),
+            care: Care::None,
+            starts: None,
+            stands: false,
+        }
     }
 
     /// Opens a journal after the entry with the cursor `from`; without one at its end, so that the first
@@ -133,6 +163,20 @@ impl Follower {
         Ok(follower)
     }
 
+    /// Reads as carefully as the number of starts since the position changed last asks for, this one included.
+    ///
+    /// From the second on entries come one by one. From the third on the first one is skipped: the daemon died when it was
+    /// the only one that was read. `sink` must have noted a batch that has `starts` for good when it returns.
+    pub fn after_starts(self, starts: u32) -> Self {
+        let care = match starts {
+            0 => return self,
+            1 => Care::Said,
+            2 => Care::Much { left: CAREFUL },
+            _ => Care::Skip,
+        };
+        Self { care, starts: Some(starts), ..self }
+    }
+
     /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink`
     /// breaks off; then the cursor after which to go on.
     ///
@@ -149,9 +193,20 @@ impl Follower {
         let mut backoff = SOON;
         loop {
             let pause = match self.read().inspect(|_| backoff = SOON) {
-                Ok(None) => IDLE,
+                Ok(None) if self.care == Care::None => IDLE,
+                Ok(None) => {
+                    // Whatever the daemon died of, it was none of these.
+                    self.care = Care::None;
+                    let position = self.position().map(str::to_owned);
+                    let batch = Batch::new("journald", entry::Format::Journal);
+                    if sink(Batch { position, starts: Some(0), ..batch }).is_break() {
+                        break;
+                    }
+                    Duration::ZERO
+                }
                 Ok(Some(batch)) => {
-                    let pause = if is_full(&batch) { Duration::ZERO } else { BUSY };
+                    let is_full = is_full(&batch) || batch.starts.is_some();
+                    let pause = if is_full { Duration::ZERO } else { BUSY };
                     if sink(batch).is_break() {
                         break;
                     }
@@ -184,6 +239,7 @@ impl Follower {
 
     fn open_at_start(&mut self) -> Result<systemd::Journal, SourceError> {
         let mut journal = self.settings.open()?;
+        self.stands = false;
         self.place(&mut journal).map_err(|error| self.settings.failed(error))?;
         Ok(journal)
     }
@@ -234,20 +290,39 @@ impl Follower {
 
     fn batch(&mut self, journal: &mut systemd::Journal) -> systemd::Result<Option<Batch>> {
         // Files come and go: next() alone would never notice.
-        journal.process()?;
+        if !self.stands {
+            journal.process()?;
+        }
         let mut batch = Batch::new("journald", entry::Format::Journal);
         let mut entries = 0;
+        let most = if matches!(self.care, Care::None | Care::Said) { ENTRIES } else { 1 };
         // Not every entry becomes a record.
-        while !is_full(&batch) && entries < ENTRIES && journal.next()? > 0 {
+        while !is_full(&batch) && entries < most && (mem::take(&mut self.stands) || journal.next()? > 0) {
             if mem::take(&mut self.resuming) && self.is_known(journal)? {
                 continue;
             }
+            if let Some(starts) = self.starts.take() {
+                self.stands = true;
+                (batch.position, batch.starts) = (self.position().map(str::to_owned), Some(starts));
+                return Ok(Some(batch));
+            }
             entries += 1;
+            if self.care == Care::Skip {
+                let cursor = journal.cursor()?;
+                log::error!("skipped the journal entry `{cursor}`: the daemon died twice when it read it");
+                batch.deadly += 1;
+                continue;
+            }
             self.gatherer.add(journal, &self.settings, &mut batch);
         }
         if entries == 0 {
             return Ok(None);
         }
+        (self.care, batch.starts) = match self.care {
+            Care::None | Care::Said | Care::Much { left: 0 } => (Care::None, None),
+            Care::Much { left } => (Care::Much { left: left - 1 }, Some(1)),
+            Care::Skip => (Care::Much { left: CAREFUL }, Some(1)),
+        };
         let cursor = journal.cursor()?;
         batch.position = Some(cursor.clone());
         self.start = Start::After(cursor);

@@ -51,7 +51,8 @@ impl Streams {
             });
             return Verdict::More;
         }
-        if part.is_named() && !part.goes_on() && self.knows(stream) && self.knows(own) {
+        if part.is_named() && !part.goes_on() && !part.is_numbered() && self.knows(stream) && self.knows(own)
+        {
             return Verdict::Whole;
         }
         let verdict = match journal.cursor() {
