@@ -97,7 +97,10 @@ fn as_many_attempts_as_were_made(log: &str, ks: &[usize], more: &[&str]) {
     let _daemon = lab.start("");
     for &k in ks {
         lab.write_config(&format!(
-            "maxretry = {k}\njail.http-probe.maxretry = {k}\njail.http-flood.maxretry = {k}\nmode = 'observe'\n"
+            "maxretry = {k}\nmode = 'observe'\n{}",
+            ["ssh-abuse", "ssh-connect", "http-probe", "http-flood"]
+                .map(|jail| format!("jail.{jail}.maxretry = {k}\n"))
+                .concat()
         ));
         lab.sh("banstream reload");
         // Each way has a source of its own, called so in a list of bans.
