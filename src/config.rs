@@ -292,6 +292,7 @@ fn jail(
     let mode = t.value_or("mode", mode, value::mode);
     let ports = t.list("ports", value::ports);
     let ignore = t.list("ignoreip", value::ignored);
+    let distinct = t.value_or("distinct", Some(None), value::unless_empty(value::hole));
 
     let (mut watched, offences) = (watched?, offences?);
     watched.sort_unstable();
@@ -321,7 +322,7 @@ fn jail(
         watches,
         max_retry: NonZeroU8::new(sentence.max_retry?)?,
         find_time: sentence.find_time?,
-        distinct: false,
+        distinct: distinct?.map(Into::into),
         ban_time: sentence.ban_time?,
         ports: ports.into(),
         ignore,
@@ -429,19 +430,49 @@ mod tests {
             ("pure-ftpd", &["auth-failure"]),
             (
                 "nginx",
-                &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
+                &[
+                    "auth-failure",
+                    "probe",
+                    "exploit",
+                    "not-found",
+                    "bad-request",
+                    "forbidden",
+                    "bad-bot",
+                    "rate-limit",
+                ],
             ),
             (
                 "apache",
-                &["auth-failure", "probe", "not-found", "bad-request", "forbidden", "bad-bot", "rate-limit"],
+                &[
+                    "auth-failure",
+                    "probe",
+                    "exploit",
+                    "not-found",
+                    "bad-request",
+                    "forbidden",
+                    "bad-bot",
+                    "rate-limit",
+                ],
             ),
             ("ftpd", &["auth-failure"]),
             (
                 "lighttpd",
-                &["auth-failure", "probe", "bad-bot", "bad-request", "rate-limit", "forbidden", "not-found"],
+                &[
+                    "auth-failure",
+                    "probe",
+                    "exploit",
+                    "bad-bot",
+                    "bad-request",
+                    "rate-limit",
+                    "forbidden",
+                    "not-found",
+                ],
             ),
-            ("haproxy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
-            ("caddy", &["auth-failure", "probe", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            ("haproxy", &["probe", "unauthorized", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            (
+                "caddy",
+                &["auth-failure", "probe", "exploit", "bad-request", "rate-limit", "forbidden", "not-found"],
+            ),
             (
                 "traefik",
                 &[
@@ -478,7 +509,8 @@ mod tests {
         let config = read(&[]).unwrap();
         let names: Vec<&str> = config.jails.iter().map(|jail| &*jail.name).collect();
         let want =
-            "ftp http-auth http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit".split(' ');
+            "ftp http-auth http-exploit http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit"
+                .split(' ');
         assert_eq!(names, want.collect::<Vec<_>>());
         let sshd = Jail {
             name: "sshd".into(),
@@ -489,7 +521,7 @@ mod tests {
             ],
             max_retry: NonZeroU8::new(5).unwrap(),
             find_time: Span::from_secs(600),
-            distinct: false,
+            distinct: None,
             ban_time: Some(Span::from_secs(3600)),
             ports: [].into(),
             ignore: vec![],
@@ -546,12 +578,13 @@ mod tests {
         check(
             &["[jail.http-flood]\nenabled = false"],
             names,
-            "ftp http-auth http-probe portscan ssh-abuse ssh-connect sshd tarpit".into(),
+            "ftp http-auth http-exploit http-probe portscan ssh-abuse ssh-connect sshd tarpit".into(),
         );
         check(
             &["[jail.b]\ngrammars = ['sshd']"],
             names,
-            "b ftp http-auth http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit".into(),
+            "b ftp http-auth http-exploit http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit"
+                .into(),
         );
     }
 
@@ -792,7 +825,7 @@ ban-time = '1h'
         wrong("findtme = 3", &["1:1: no key is called `findtme` here; did you mean `findtime`?"]);
         wrong("[jial.x]", &["1:2: no key is called `jial` here; did you mean `jail`?"]);
         wrong("growth.caps = '1w'", &["1:8: no key is called `caps` here; did you mean `cap`?"]);
-        let keys = "bantime enabled findtime grammars ignoreip maxretry mode offences ports";
+        let keys = "bantime distinct enabled findtime grammars ignoreip maxretry mode offences ports";
         wrong(
             "jail.sshd.filter = 'x'",
             &[&format!("1:11: no key is called `filter` here; there are {keys}")],

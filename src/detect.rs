@@ -58,8 +58,9 @@ pub struct Jail {
     pub max_retry: NonZeroU8,
     /// Within how long; more than zero.
     pub find_time: Span,
-    /// Whether offences with the same [value](Offence::value) count as one, at the time of the last.
-    pub distinct: bool,
+    /// The hole of its grammars whose values are counted, if not offences are: those with the same
+    /// [value](Offence::value) count as one, at the time of the last.
+    pub distinct: Option<Arc<str>>,
     /// How long the first ban lasts; for ever if `None`.
     pub ban_time: Option<Span>,
     /// The ports that a ban shuts, in order; all where empty.
@@ -264,7 +265,11 @@ impl Detector {
             .jails
             .iter()
             .map(|jail| {
-                let size = Size { full: jail.max_retry.get(), span: jail.find_time, distinct: jail.distinct };
+                let size = Size {
+                    full: jail.max_retry.get(),
+                    span: jail.find_time,
+                    distinct: jail.distinct.is_some(),
+                };
                 let known = before
                     .iter_mut()
                     .find(|cell| cell.as_ref().is_some_and(|cell| cell.jail.name == jail.name));
@@ -361,7 +366,7 @@ impl Detector {
         }
         let (is_new, session) = cell.sessions.hear(offence, offender);
         let mut left = Left::Nothing;
-        let value = if cell.jail.distinct { offence.value } else { 0 };
+        let value = if cell.jail.distinct.is_some() { offence.value } else { 0 };
         if is_new {
             let (standing, evicted) = cell.windows.count(offender, offence.time, value);
             left = if standing >= cell.jail.max_retry.get() { Left::Filled(standing) } else { Left::Counted };

@@ -31,7 +31,7 @@ pub use fault::{Fault, Place, Severity};
 pub use list::Lists;
 use matcher::{Matcher, Reading, Spans};
 pub use proposal::{Proposal, propose};
-use syntax::{Session, Verdict, Voice};
+use syntax::{Session, Verdict, View, Voice};
 use variant::Variant;
 
 /// The grammars that come with banstream, as (name, text).
@@ -79,6 +79,8 @@ pub struct Grammar {
     quiet: Vec<String>,
     /// The words that its rules are made of.
     words: HashSet<Box<str>>,
+    /// By heading: the hole, and the part of it, by whose values offences are told apart.
+    counted: Vec<Option<(String, View)>>,
 }
 
 /// What a voice means, and what its holes are called, by slot.
@@ -166,6 +168,7 @@ impl Grammar {
             matcher: Matcher::new(&variants, &safe),
             quiet: stranger::quiet(&source.tests),
             words: stranger::words(&variants),
+            counted: Vec::new(),
             variants,
             text: text.into(),
         };
@@ -261,6 +264,22 @@ impl Grammar {
         let vouched = |unit| self.units.iter().any(|pattern| glob(pattern.as_bytes(), unit));
         let in_unit = || witness.unit.is_some_and(vouched) && !(is_person(uid) && self.users.is_empty());
         uid != 0 && !named() && !in_unit()
+    }
+
+    /// What tells an offence of this heading from others, as a number; 0 where nothing does.
+    fn value(&self, heading: u16, voice: u16, spans: &Spans, message: &[u8]) -> u64 {
+        let value = || {
+            let (hole, part) = self.counted.get(usize::from(heading))?.as_ref()?;
+            let names = &self.voices.get(usize::from(voice))?.names;
+            let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(hole))?)?;
+            let text = part.of(message.get(from as usize..to as usize)?);
+            // FNV-1a, the same at each start, since the ledger keeps it.
+            let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
+            });
+            Some(hash.max(1))
+        };
+        value().unwrap_or(0)
     }
 
     /// The line of the file where the rule of a reading stands.
@@ -414,6 +433,38 @@ impl Grammars {
         self
     }
 
+    /// The same, with an offence's [value](Offence::value) made of this hole, or a part of it as in `request.path`, for
+    /// these headings of a grammar.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong: the grammar has no such hole, or a heading is already counted by another one.
+    pub fn counting(mut self, grammar: &str, headings: &[String], hole: &str) -> Result<Self, String> {
+        let (name, part) = match hole.split_once('.') {
+            Some((name, part)) => (name, View::named(part).unwrap_or_default()),
+            None => (hole, View::Whole),
+        };
+        for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
+            if !grammar.voices.iter().any(|voice| voice.names.iter().flatten().any(|known| known == name)) {
+                return Err(format!("the grammar `{}` has no hole called `{name}`", grammar.name));
+            }
+            grammar.counted.resize(grammar.headings.len(), None);
+            for (counted, heading) in grammar.counted.iter_mut().zip(&grammar.headings) {
+                if !headings.contains(heading) {
+                    continue;
+                }
+                let counts = (name.to_owned(), part);
+                if counted.replace(counts.clone()).is_some_and(|before| before != counts) {
+                    return Err(format!(
+                        "two jails count `{heading}` of `{}` by different holes",
+                        grammar.name
+                    ));
+                }
+            }
+        }
+        Ok(self)
+    }
+
     /// All of them; a [`GrammarId`] is a place in this order.
     pub fn iter(&self) -> impl Iterator<Item = &Grammar> {
         self.all.iter()
@@ -462,11 +513,13 @@ impl Grammars {
         else {
             return Outcome::Foreign;
         };
-        let found = grammar.judge(entry.message, entry.cut, |heading, reading, _| (heading, reading));
-        let found = found.and_then(|(heading, reading)| {
-            Some((heading, reading, self.accountable(&reading, entry.message)?))
+        let found = grammar.judge(entry.message, entry.cut, |heading, reading, spans| {
+            (heading, reading, grammar.value(heading, reading.voice, spans, entry.message))
         });
-        let Some((heading, reading, address)) = found else { return Outcome::Harmless(id) };
+        let found = found.and_then(|(heading, reading, value)| {
+            Some((heading, reading, value, self.accountable(&reading, entry.message)?))
+        });
+        let Some((heading, reading, value, address)) = found else { return Outcome::Harmless(id) };
         if grammar.contradicts(&entry.witness) {
             return Outcome::Forged(id);
         }
@@ -481,7 +534,7 @@ impl Grammars {
                 Session::Address => heading.into(),
             },
             host: entry.host_hash(),
-            value: 0,
+            value,
         };
         match offence.heading {
             HeadingId::LOGIN => Outcome::Login(offence),

@@ -128,7 +128,14 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&headings(&grammars)).map_err(faulty)?;
-    let grammars = grammars.with_users(&users()).trusting(config.trusted_proxies.iter().copied());
+    let mut grammars = grammars.with_users(&users()).trusting(config.trusted_proxies.iter().copied());
+    for (jail, hole) in config.jails.iter().filter_map(|jail| Some((jail, jail.distinct.as_deref()?))) {
+        for watch in &jail.watches {
+            grammars = grammars.counting(&watch.grammar, &watch.headings, hole).map_err(|what| {
+                LoadError::Faulty(format!("`distinct` of the jail `{}`: {what}", jail.name))
+            })?;
+        }
+    }
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
@@ -268,13 +275,13 @@ mod tests {
     fn lists_of_the_folder_add_to_those_shipped() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        std::fs::write(folder.join("probes.list"), "/our-trap/\nnot /.env\nnot /nothing\n").unwrap();
+        std::fs::write(folder.join("probes.list"), "/our-trap/\nnot /.bzr\nnot /nothing\n").unwrap();
         std::fs::write(folder.join("prob.list"), "/x\n").unwrap();
         let (grammars, warnings) = grammars(folder).unwrap();
         let nginx = grammars.get(grammars.of_program(b"nginx").unwrap()).unwrap();
-        let probes = ["/our-trap/", "/.git/", "/.env"].map(|path| {
+        let probes = ["/our-trap/x", "/a/.git/x", "/a/.bzr"].map(|path| {
             let line = format!(
-                "192.0.2.1 - - [22/Nov/2026:05:40:38 +0000] \"GET {path} HTTP/1.1\" 200 5 \"-\" \"-\""
+                "192.0.2.1 - - [22/Nov/2026:05:40:38 +0000] \"GET {path} HTTP/1.1\" 500 5 \"-\" \"-\""
             );
             nginx.read(line.as_bytes()).is_some()
         });

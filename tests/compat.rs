@@ -25,8 +25,17 @@ impl Daemon {
     fn start() -> Self {
         let directory = TempDir::new().unwrap();
         let shown = directory.path().display();
-        let off = ["http-auth", "http-flood", "http-probe", "portscan"]
-            .map(|jail| format!("jail.{jail}.enabled = false\n"));
+        let off = [
+            "http-auth",
+            "http-exploit",
+            "http-flood",
+            "http-probe",
+            "portscan",
+            "ssh-abuse",
+            "ssh-connect",
+            "tarpit",
+        ]
+        .map(|jail| format!("jail.{jail}.enabled = false\n"));
         let config = format!(
             "grammar-directory = '/nonexistent'\nstate-directory = '{shown}'\njournald.enabled = false\n\
              socket.path = '{shown}/ingest'\ncontrol.path = '{shown}/control'\nmetrics.listen = ''\n\
@@ -94,7 +103,7 @@ impl Drop for Daemon {
 fn sshd(failed: u32, total: u32, banned: u32, bans: u32, addresses: &str) -> String {
     format!(
         "Status for the jail: sshd\n|- Filter\n|  |- Currently failed:\t{failed}\n|  |- Total failed:\t{total}\n\
-         |  `- Grammars:\tdropbear endlessh sshd\n`- Actions\n   |- Currently banned:\t{banned}\n   \
+         |  `- Grammars:\tdropbear sshd\n`- Actions\n   |- Currently banned:\t{banned}\n   \
          |- Total banned:\t{bans}\n   `- Banned IP list:\t{addresses}"
     )
 }

@@ -45,6 +45,10 @@ const MISSED: &[(&str, &[&str])] = &[
         &["fail2ban/apache-pass/0001"],
     ),
     (
+        "a page that asks for a name and a password, and a client that has given none yet",
+        &["sshguard/http-clf/0003"],
+    ),
+    (
         "an address in a query, answered with 200: logins by way of another site and link checkers look the same",
         &["fail2ban/php-url-fopen/0001"],
     ),

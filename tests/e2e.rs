@@ -98,7 +98,7 @@ fn as_many_attempts_as_were_made(log: &str, ks: &[usize], more: &[&str]) {
     for &k in ks {
         lab.write_config(&format!(
             "maxretry = {k}\nmode = 'observe'\n{}",
-            ["ssh-abuse", "ssh-connect", "http-probe", "http-flood"]
+            ["ssh-abuse", "ssh-connect", "http-probe", "http-exploit", "http-flood"]
                 .map(|jail| format!("jail.{jail}.maxretry = {k}\n"))
                 .concat()
         ));

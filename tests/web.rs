@@ -17,7 +17,7 @@ fn load(top: &str, offences: &str) -> Loaded {
     let text = format!(
         "grammar-directory = '/nonexistent'\n{top}\n[jail.it]\noffences = [{offences}]\ngrammars = ['apache', \
          'nginx', 'lighttpd']\n{}",
-        ["sshd", "ftp", "http-auth", "http-probe", "http-flood"].map(off).concat()
+        ["sshd", "ftp", "http-auth", "http-exploit", "http-probe", "http-flood"].map(off).concat()
     );
     let mut config = tempfile::NamedTempFile::new().unwrap();
     config.write_all(text.as_bytes()).unwrap();

@@ -16,7 +16,7 @@ fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
         watches: vec![Watch { grammar: "g".into(), headings: vec![heading.into()] }],
         max_retry: NonZeroU8::new(max_retry).unwrap(),
         find_time: Span::from_secs(60),
-        distinct: false,
+        distinct: None,
         ban_time: Some(Span::from_secs(100)),
         ports: [].into(),
         ignore: Vec::new(),
@@ -162,7 +162,7 @@ fn a_time_in_the_future_counts_as_now() {
 
 #[test]
 fn a_jail_of_distinct_values_counts_each_once() {
-    let jails = [Jail { distinct: true, ..jail("j", "a", 3) }, jail("k", "a", 4)];
+    let jails = [Jail { distinct: Some("request".into()), ..jail("j", "a", 3) }, jail("k", "a", 4)];
     let (mut detector, mut seen) = (Detector::new(settings(&jails), &grammars()), Seen::default());
     for (second, value) in [(1, 7), (2, 7), (3, 8), (4, 7), (5, 9)] {
         let offence = Offence { value, ..offence(second, "192.0.2.1", 0) };
@@ -276,7 +276,7 @@ enum Event {
 
 /// The decisions in a life with these events, crashes or no crashes.
 fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
-    let distinct = Jail { distinct: true, ..jail("four", "a", 4) };
+    let distinct = Jail { distinct: Some("request".into()), ..jail("four", "a", 4) };
     let chosen = settings(&[jail("one", "a", 3), jail("two", "a", 5), jail("three", "b", 2), distinct]);
     let mut detector = Detector::new(chosen.clone(), &grammars());
     let (mut now, mut traces, mut bans, mut all) = (1_000, Vec::new(), Vec::<Ban>::new(), Vec::new());

@@ -160,7 +160,10 @@ impl Test {
             How::Ends => Test::Ends(bytes()),
             How::Starts => Test::Starts(search(StartKind::Anchored)?),
             How::Has => Test::Has(search(StartKind::Unanchored)?),
-            How::Names => Test::Names(search(StartKind::Unanchored)?),
+            How::Names => {
+                let segments = words.iter().map(|word| word.trim_end_matches('/'));
+                Test::Names(AhoCorasick::builder().ascii_case_insensitive(true).build(segments)?)
+            }
         })
     }
 

@@ -14,6 +14,10 @@ use super::fault::{Fault, Faults, Place};
 const SHIPPED: &[(&str, &str)] = &[
     ("applications", include_str!("../../grammars/applications.list")),
     ("bots", include_str!("../../grammars/bots.list")),
+    ("injections", include_str!("../../grammars/injections.list")),
+    ("logins", include_str!("../../grammars/logins.list")),
+    ("secrets", include_str!("../../grammars/secrets.list")),
+    ("traversals", include_str!("../../grammars/traversals.list")),
     ("probes", include_str!("../../grammars/probes.list")),
 ];
 
@@ -53,7 +57,9 @@ impl Lists {
                 continue;
             };
             let before = words.len();
-            words.retain(|known| !known.eq_ignore_ascii_case(not));
+            // `/.git` and `.git/` take `.git` out too: how a list is compared is not its file's to know.
+            let bare = |word: &str| word.trim_matches('/').to_ascii_lowercase();
+            words.retain(|known| bare(known) != bare(not));
             if words.len() == before {
                 faults.warn(Place { line, column }, format!("the list `{name}` has no `{not}` to take out"));
             }

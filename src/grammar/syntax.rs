@@ -545,7 +545,10 @@ fn word(input: &str) -> IResult<&str, Word, Problem> {
         return fail(input);
     }
     alt((
-        map(delimited(char('"'), is_not("\""), char('"')), |text: &str| Word::Plain(text.to_owned())),
+        map(
+            delimited(char('"'), many0(alt((preceded(char('\\'), anychar), none_of("\"\\")))), char('"')),
+            |text| Word::Plain(text.into_iter().collect()),
+        ),
         map(preceded(char('@'), is_not(" ")), |name: &str| Word::List(name.to_owned())),
         map(is_not(" \""), |text: &str| Word::Plain(text.to_owned())),
     ))

@@ -154,8 +154,8 @@ fn list(file: &str, want: (&[&str], &[&str], &str)) {
 
 #[test]
 fn a_list_is_added_to_and_taken_from() {
-    list("# ours\n/trap/\n  /a b  \n\n/.env\n", (&["/trap/", "/a b"], &[], ""));
-    list("not  /.ENV\n/trap/\nnot /trap/\n", (&[], &["/.env"], ""));
+    list("# ours\n/trap/\n  /a b  \n\n.env\n", (&["/trap/", "/a b"], &[], ""));
+    list("not  /.ENV\n/trap/\nnot /trap/\n", (&[], &[".env"], ""));
     let fault = "probes.list:2:3: warning: the list `probes` has no `/x` to take out\n      not /x\n      ^";
     list("/y\n  not /x\n", (&["/y"], &[], fault));
 }

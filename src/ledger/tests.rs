@@ -422,7 +422,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
         watches: vec![Watch { grammar: "g".into(), headings: vec!["a".into()] }],
         max_retry: 9.try_into().unwrap(),
         find_time: Span::from_secs(60),
-        distinct: false,
+        distinct: None,
         ban_time: None,
         ports: [].into(),
         ignore: Vec::new(),
