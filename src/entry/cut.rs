@@ -8,6 +8,9 @@
 /// As much of a line `logger` sends at once, without a header (util-linux, `--size`).
 const LOGGER: usize = 1 << 10;
 
+/// Where journald cuts the output of units by default (`LineMax=`).
+const LINE_MAX: usize = 48 << 10;
+
 /// The longest message of musl's syslog(3), with a header of 19 to 21 bytes and its tag.
 const MUSL: usize = 1023;
 
@@ -39,6 +42,12 @@ pub(super) fn by_rsyslog(tag: usize, text: usize) -> bool {
 /// Whether a message may be a piece that `logger` made of a longer one.
 pub(super) fn is_loggers(text: usize, process: Option<&[u8]>) -> bool {
     text == LOGGER && process.is_none_or(|process| process == b"logger")
+}
+
+/// Whether a message may be a piece that is followed by the next: of `logger`, or of a unit's output, of which journald
+/// hands a syslog daemon the pieces without a mark.
+pub(super) fn goes_on(text: usize, process: Option<&[u8]>) -> bool {
+    text == LINE_MAX || is_loggers(text, process)
 }
 
 /// Whether a message says itself that its end is missing.

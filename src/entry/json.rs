@@ -49,7 +49,7 @@ pub(super) fn decode<'a>(
     // One space is the header's.
     let length = said.strip_prefix(b" ").unwrap_or(said).len();
     let comm = text(fields.comm);
-    let is_loggers = cut::is_loggers(length, comm);
+    let goes_on = cut::goes_on(length, comm);
     let size = text(fields.size).and_then(number);
     Ok(Entry {
         time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
@@ -57,9 +57,9 @@ pub(super) fn decode<'a>(
         program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(said),
-        cut: is_loggers || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
+        cut: goes_on || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
         // Where the size is told, nothing comes over TCP.
-        goes_on: is_loggers || size.is_none() && cut::by_rsyslog(tag_length + 1, length),
+        goes_on: goes_on || size.is_none() && cut::by_rsyslog(tag_length + 1, length),
         times: 1,
         witness: Witness {
             uid: text(fields.uid).and_then(number),

@@ -43,9 +43,9 @@ pub(super) fn decode<'a>(
         program: program(claimed),
         pid: header.tag.pid.unwrap_or(0),
         message: said(message(header.message)),
-        cut: cut::is_loggers(header.message.len(), None)
+        cut: cut::goes_on(header.message.len(), None)
             || cut::by_syslog(header.tag.length(), header.message.len()),
-        goes_on: cut::is_loggers(header.message.len(), None)
+        goes_on: cut::goes_on(header.message.len(), None)
             || cut::by_rsyslog(header.tag.length(), header.message.len()),
         ..bare
     }

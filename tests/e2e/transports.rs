@@ -9,6 +9,122 @@ const BYSTANDER: &str = "203.0.113.99";
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
+fn a_line_that_docker_splits_frames_nobody() {
+    a_line_that_an_engine_splits_frames_nobody(
+        "dockerd --bridge=none --iptables=false --ip6tables=false --storage-driver=vfs --data-root /run/engine \
+             --exec-root /run/docker -H unix:///run/docker.sock >/run/engine.log 2>&1 &
+         engine() { /usr/bin/docker -H unix:///run/docker.sock \"$@\"; }
+         for i in {1..200}; do if engine version &>/dev/null; then break; fi; sleep 0.05; done",
+    );
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_line_that_podman_splits_frames_nobody() {
+    a_line_that_an_engine_splits_frames_nobody(
+        "engine() {
+             podman --root /run/engine --runroot /run/podman --storage-driver vfs --cgroup-manager cgroupfs \
+                 --runtime runc \"$@\"
+         }
+         limits=(--ulimit nofile=1024:1024 --ulimit nproc=1024:1024)",
+    );
+}
+
+/// The engine's pieces are 8 or 16 KiB long, so the attacker lets one begin with what nginx writes about others.
+#[track_caller]
+fn a_line_that_an_engine_splits_frames_nobody(engine: &str) {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("");
+    let forged = forged_for_nginx(&lab);
+    let mut line = format!("{ATTACKER} - alice [22/Nov/2026:05:40:34 +0000] \"GET /private/");
+    for end in [8192, 16384, 24576] {
+        line += &"A".repeat(end - line.len());
+        line += &forged;
+    }
+    line += " HTTP/1.1\" 401 179 \"-\" \"-\"\n";
+    let lines = line.repeat(MAX_RETRY);
+    lab.sh(&format!(
+        "mkdir -p /run/image/bin /var/lib/docker /var/lib/containers
+         mount -t tmpfs tmpfs /dev/shm
+         cp /bin/busybox /run/image/bin/cat
+         cat >/run/image/lines <<'END'\n{lines}END
+         tar -C /run/image -c . >/run/image.tar
+         {engine}
+         engine import /run/image.tar lab
+         engine run \"${{limits[@]}}\" --network none --log-driver journald --log-opt tag=nginx lab /bin/cat /lines"
+    ));
+    lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+    the_bystander_is_free(&lab);
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_line_that_logger_splits_frames_nobody() {
+    for log in ["journald", "rsyslog"] {
+        let lab = Lab::up(log);
+        let _daemon = lab.start("");
+        let forged = format!("[error] [client {BYSTANDER}] user x: authentication failure");
+        is_read_as(&lab, "apache2", &forged, BYSTANDER);
+        // logger takes so many bytes for a line that has more.
+        let mut line = format!("{ATTACKER} - alice [22/Nov/2026:05:40:34 +0000] \"GET /");
+        line += &"A".repeat(1024 - line.len());
+        let short = format!(
+            "{ATTACKER} - alice [22/Nov/2026:05:40:34 +0000] \"GET /private/ HTTP/1.1\" 401 9 \"-\" \"-\""
+        );
+        lab.sh(&format!(
+            "for i in {{1..{}}}; do echo '{line}{forged}'; done | logger -t apache2
+             for i in {{1..{MAX_RETRY}}}; do echo '{short}'; done | logger -t apache2",
+            2 * MAX_RETRY
+        ));
+        lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+        the_bystander_is_free(&lab);
+    }
+}
+
+/// Debian's journald hands all messages to rsyslog, and of the pieces of a unit's line it says nothing.
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_line_that_journald_splits_for_rsyslog_frames_nobody() {
+    let lab = Lab::up("journald");
+    lab.sh(&format!(
+        "sysctl -qw net.unix.max_dgram_qlen=512 # as systemd has it
+            sed -i 's/^Audit=no/&\\nForwardToSyslog=yes/' /etc/systemd/journald.conf.d/test.conf
+         kill $(pidof systemd-journald); while pidof systemd-journald; do sleep 0.05; done
+         /lib/systemd/systemd-journald >/dev/null 2>&1 &
+         mkdir /run/rsyslog
+         cp {}/contrib/rsyslog/10-banstream.conf /run/rsyslog/
+         sed -i s#/usr/bin#/run/bin# /run/rsyslog/10-banstream.conf
+         cat >/run/rsyslog.conf <<'END'
+global(workDirectory=\"/var/spool/rsyslog\")
+module(load=\"imuxsock\" SysSock.Name=\"/run/systemd/journal/syslog\" SysSock.Annotate=\"on\" SysSock.ParseTrusted=\"on\"
+       SysSock.RateLimit.Interval=\"0\")
+include(file=\"/run/rsyslog/*.conf\")
+END
+         rsyslogd -n -iNONE -f /run/rsyslog.conf >/run/rsyslog.log 2>&1 &
+         for i in {{1..200}}; do if [ -S /run/systemd/journal/syslog ]; then break; fi; sleep 0.05; done",
+        env!("CARGO_MANIFEST_DIR")
+    ));
+    let _daemon = lab.start("journald.enabled = false\n");
+    let forged = forged_for_nginx(&lab);
+    let mut line = format!("{ATTACKER} - alice [22/Nov/2026:05:40:34 +0000] \"GET /");
+    line += &"A".repeat((48 << 10) - line.len());
+    let request = format!(
+        "{ATTACKER} - alice [22/Nov/2026:05:40:34 +0000] \"GET /private/ HTTP/1.1\" 401 9 \"-\" \"-\""
+    );
+    lab.sh(&format!(
+        "cat >/run/line <<'END'\n{line}{forged}\nEND
+         for i in {{1..{}}}; do cat /run/line; sleep 0.05; done | systemd-cat -t nginx",
+        2 * MAX_RETRY
+    ));
+    lab.wait_until("the attacker is banned", || {
+        lab.sh(&format!("echo '{request}' | systemd-cat -t nginx"));
+        lab.is_banned(ATTACKER)
+    });
+    the_bystander_is_free(&lab);
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_rsyslog_cuts_at_its_default_limit_frames_nobody() {
     let lab = Lab::up("rsyslog");
     let _daemon = lab.start("");
@@ -79,6 +195,24 @@ fn a_path_at_an_ftp_server_frames_nobody() {
     ));
     assert!(written.trim().parse::<usize>().expect("a number") >= 2 * MAX_RETRY);
     assert!(!lab.sh(&format!("banstream why {BYSTANDER} || true")).contains("logged in"));
+}
+
+/// What nginx writes of others, and no line of theirs.
+#[track_caller]
+fn forged_for_nginx(lab: &Lab) -> String {
+    let forged = format!(
+        "2026/11/22 05:40:34 [error] 1#1: *1 PAM: user 'x' - not authenticated: Authentication failure, client: \
+         {BYSTANDER}, server: x"
+    );
+    is_read_as(lab, "nginx", &forged, BYSTANDER);
+    forged
+}
+
+/// The trap is one: this message by itself would be an offence of this address.
+#[track_caller]
+fn is_read_as(lab: &Lab, program: &str, message: &str, address: &str) {
+    let found = lab.sh(&format!("echo \"{message}\" | banstream explain --program {program}"));
+    assert!(found.contains(address), "{found}");
 }
 
 #[track_caller]
