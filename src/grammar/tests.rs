@@ -805,3 +805,23 @@ fn a_path_names_whole_segments() {
     // Of what was cut off nobody knows whether it was there.
     assert!(grammar.judge(b"192.0.2.1 \"GET /.git\" 404", true, |_, _, _| ()).is_none());
 }
+
+/// No cut of a line that a server wrote, at any byte, yields an address that the whole line does not.
+#[test]
+fn no_cut_of_a_test_line_moves_the_address() {
+    SHIPPED.par_iter().for_each(|(name, text)| {
+        let (grammar, _) = Grammar::load(name, name, text, &Lists::shipped()).unwrap();
+        for test in syntax::parse(text, &mut Faults::new("", text)).tests {
+            let message = test.message.as_bytes();
+            for end in 0..message.len() {
+                let found = grammar.judge(&message[..end], true, |_, reading, _| reading.address);
+                let whole = grammar.readings(message).first().map(|(address, _)| *address);
+                assert!(
+                    found.is_none() || found == whole,
+                    "{name}: {}",
+                    String::from_utf8_lossy(&message[..end])
+                );
+            }
+        }
+    });
+}
