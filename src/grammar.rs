@@ -153,6 +153,7 @@ impl Grammar {
         let safe =
             if faults.has_errors() { Vec::new() } else { proof::prove(&variants, &without, &mut faults) };
         variants.truncate(rules);
+        variant::advise(&variants, !source.others.is_empty(), &mut faults);
         if faults.has_errors() {
             return Err(faults.into_sorted());
         }

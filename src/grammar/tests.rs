@@ -825,3 +825,23 @@ fn no_cut_of_a_test_line_moves_the_address() {
         }
     });
 }
+
+#[test]
+fn an_author_is_warned_of_what_the_proof_cannot_know() {
+    let warns = |rules: &str| -> Vec<String> {
+        let text = format!("program: p\n{rules}\n");
+        let faults = Grammar::load("p", "p", &text, &Lists::shipped()).unwrap().1;
+        let about = |fault: &Fault| fault.what.split([';', ',']).next().unwrap().to_owned();
+        faults.iter().map(about).filter(|what| what != "no test uses this rule").collect()
+    };
+    let (text, port) = (
+        "a stranger's text stands before `<ip>`",
+        "many programs write an IPv6 address with a port in brackets",
+    );
+    assert_eq!(warns("x:\n    [<user>] FAIL: <ip>"), [text]);
+    assert_eq!(warns("other:\n    [<user>] OK <text>\nx:\n    [<user:word>] FAIL <text>: <ip>"), [""; 0]);
+    assert_eq!(warns("x:\n    Failed login of <user> from <ip>"), [""; 0]);
+    assert_eq!(warns("x:\n    Failed login from <ip>:<num>"), [port]);
+    assert_eq!(warns("x:\n    Failed login from {<ip>|[<ip>]}:<num>"), [""; 0]);
+    assert_eq!(warns("x:\n    Failed login from <peer>"), [""; 0]);
+}

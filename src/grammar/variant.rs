@@ -252,6 +252,48 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
     }
 }
 
+/// Warns of what the proof cannot know: a stranger's text where another message of the program could begin alike, which
+/// forms below `other:` would show, and ports that programs write IPv6 addresses in brackets for.
+pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faults<'_>) {
+    for rule in variants.chunk_by(|one, next| one.place == next.place) {
+        let Some(Variant { place, .. }) = rule.first() else { continue };
+        let is_vague = |variant: &Variant| {
+            let mut before = 0;
+            for item in &variant.items {
+                match item {
+                    Item::Text(text) => before += text.len(),
+                    Item::Hole(hole) if hole.kind.is_address() => return false,
+                    Item::Hole(hole) if hole.kind == Kind::Free => return before < SHORT,
+                    Item::Hole(_) => {}
+                }
+            }
+            false
+        };
+        if !lists_others && rule.iter().any(is_vague) {
+            let what = "a stranger's text stands before `<ip>`, and little before it tells this message from others; \
+                        list the program's other messages with such text below `other:`";
+            faults.warn(*place, what);
+        }
+        let follows = |variant: &Variant, behind: &[u8]| {
+            variant.items.windows(3).any(|items| match items {
+                [Item::Hole(ip), Item::Text(text), Item::Hole(port)] => {
+                    ip.kind == Kind::Ip && port.kind == Kind::Num && text == behind
+                }
+                _ => false,
+            })
+        };
+        let has = |behind: &[u8]| rule.iter().any(|variant| follows(variant, behind));
+        if has(b":") && !has(b"]:") {
+            let what = "many programs write an IPv6 address with a port in brackets; `{<ip>|[<ip>]}:<num>` reads \
+                        both forms";
+            faults.warn(*place, what);
+        }
+    }
+}
+
+/// Bytes of text that another message of a program hardly begins with too.
+const SHORT: usize = 5;
+
 /// Whether this may stand in a host name (RFC 952, and `_` as many use it).
 pub(super) fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
