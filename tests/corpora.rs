@@ -78,7 +78,12 @@ const BLAMED: &[(&str, &[&str])] = &[
     ),
     (
         "`not-found`, `forbidden`: no failed login, and counted by the dozen only",
-        &["fail2ban/apache-auth/0001", "fail2ban/apache-botsearch/0018", "fail2ban/haproxy-http-auth/0001"],
+        &[
+            "fail2ban/apache-auth/0001",
+            "fail2ban/apache-auth/0039",
+            "fail2ban/apache-botsearch/0018",
+            "fail2ban/haproxy-http-auth/0001",
+        ],
     ),
     (
         "`forgeable-auth-failure`, which no jail counts unless told to; an offence in fail2ban's normal mode too",
