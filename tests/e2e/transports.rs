@@ -1,11 +1,13 @@
 //! What happens to a line between a real server and the daemon: log daemons and container engines split it, cut it and
 //! say who wrote it. Nobody but the attacker is banned, and the attacker is.
 
-use super::{Lab, MAX_RETRY};
+use super::{Lab, MAX_RETRY, metrics};
 
 const ATTACKER: &str = "198.51.100.66";
 /// Whose address the attacker writes.
 const BYSTANDER: &str = "203.0.113.99";
+/// Who gets what the attacker does not.
+const VISITOR: &str = "198.51.100.7";
 
 #[test]
 #[ignore = "needs root and servers: contrib/test"]
@@ -79,6 +81,77 @@ fn a_line_that_logger_splits_frames_nobody() {
         lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
         the_bystander_is_free(&lab);
     }
+}
+
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn a_line_that_journald_splits_frames_nobody() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("");
+    let forged = forged_for_nginx(&lab);
+    for (round, line_max) in (1..).zip([48 << 10, 4 << 10]) {
+        lab.sh(&format!(
+            "banstream unban --all
+             echo LineMax={line_max} >>/etc/systemd/journald.conf.d/test.conf
+             kill $(pidof systemd-journald); while pidof systemd-journald; do sleep 0.05; done
+             /lib/systemd/systemd-journald >/dev/null 2>&1 &
+             for i in {{1..200}}; do if systemd-cat true; then break; fi; sleep 0.05; done"
+        ));
+        // The rest stands in a piece of its own.
+        let write = |times: usize, client: &str, asked: &str, rest: &str| {
+            let mut line = format!("{client} - - [22/Nov/2026:05:40:34 +0000] \"GET {asked}");
+            line += &"A".repeat(line_max - line.len());
+            lab.sh(&format!(
+                "cat >/run/line <<'END'\n{line}{rest} 179 \"-\" \"-\"\nEND
+                 for i in {{1..{times}}}; do cat /run/line; done | systemd-cat -t nginx"
+            ));
+        };
+        write(2 * MAX_RETRY, ATTACKER, "/", &format!("{forged} HTTP/1.1\" 200"));
+        for probe in ["/wp-login.php?", "/xmlrpc.php?", "/phpmyadmin/?"] {
+            write(1, VISITOR, probe, " HTTP/1.1\" 200");
+            write(1, ATTACKER, probe, " HTTP/1.1\" 404");
+        }
+        lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+        the_bystander_is_free(&lab);
+        let bans = lab.sh("banstream bans --json");
+        assert!(bans.contains("\"http-probe\"") && !bans.contains(VISITOR), "{bans}");
+        // The trap was one: pieces did begin with what nginx writes.
+        let pieces =
+            lab.sh("journalctl -q -o cat SYSLOG_IDENTIFIER=nginx | grep -c '^2026/11/22 05:40:34 .error'");
+        assert_eq!(pieces.trim(), (round * 2 * MAX_RETRY).to_string());
+    }
+}
+
+/// Journald takes it from anybody.
+#[test]
+#[ignore = "needs root and servers: contrib/test"]
+fn an_entry_of_700_megabytes_takes_little_memory_and_hides_nothing_behind_it() {
+    let lab = Lab::up("journald");
+    let _daemon = lab.start("");
+    let kib = |name: &str| -> u64 {
+        let status = lab.sh("cat /proc/$(cat /run/banstream.pid)/status");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
+    };
+    lab.sh("echo 5 >/proc/$(cat /run/banstream.pid)/clear_refs"); // the peak counts from now on
+    let idle = kib("VmRSS:");
+    lab.sh("python3 - <<'END'
+import fcntl, os, socket
+entry = os.memfd_create('entry', os.MFD_ALLOW_SEALING)
+os.write(entry, b'SYSLOG_IDENTIFIER=sshd\\n')
+for n in range(700):
+    os.write(entry, b'MESSAGE\\n' + (1 << 20).to_bytes(8, 'little') + b'%03d' % n + b'x' * ((1 << 20) - 3) + b'\\n')
+seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+fcntl.fcntl(entry, fcntl.F_ADD_SEALS, seals)
+journald = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journald.connect('/run/systemd/journal/socket')
+socket.send_fds(journald, [b''], [entry])
+END");
+    lab.attack("ssh", ATTACKER, MAX_RETRY);
+    lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+    assert!(metrics(&lab).contains("drops_total{reason=\"overlong\"} 1\n"));
+    let peak = kib("VmHWM:");
+    assert!(peak < idle + (64 << 10), "{peak} KiB at its peak, {idle} KiB before");
 }
 
 /// Debian's journald hands all messages to rsyslog, and of the pieces of a unit's line it says nothing.
