@@ -698,8 +698,8 @@ mod tests {
     fn rsyslog_and_syslog_cut_by_their_header_too() {
         let of_length = |length: usize| format!("app: {}", "x".repeat(length - "app: ".len()));
         let attack = format!("app: {ATTACK}");
-        pieces(&[&of_length(8096 - 20), &attack], (0, 1, 1));
-        pieces(&[&of_length((8 << 10) - 25), &attack], (0, 1, 1));
+        pieces(&[&of_length(8096 - 20), &attack], (1, 1, 0));
+        pieces(&[&of_length((8 << 10) - 25), &attack], (1, 1, 0));
         pieces(&[&of_length(1023 - 20), &attack], (1, 1, 0));
         pieces(&[&of_length(5000), &attack], (1, 0, 0));
     }

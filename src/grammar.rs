@@ -211,7 +211,7 @@ impl Grammar {
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
-        self.judge(message, false, |heading, reading, spans| Found {
+        self.judge(message, false, |heading, reading, spans, _| Found {
             grammar: self,
             heading,
             reading,
@@ -222,22 +222,28 @@ impl Grammar {
     /// As [`read`](Self::read), of which `keep` takes no more than is wanted: all of it is some 300 bytes.
     ///
     /// Of a message that is `cut`, its end missing, only what that end could not have changed.
-    fn judge<T>(&self, message: &[u8], cut: bool, keep: impl Fn(u16, Reading, &Spans) -> T) -> Option<T> {
+    fn judge<T>(
+        &self,
+        message: &[u8],
+        cut: bool,
+        keep: impl Fn(u16, Reading, &Spans, Option<&Condition>) -> T,
+    ) -> Option<T> {
         let message = message.trim_ascii_end();
         let mut login = None;
         let offence = self.matcher.read(message, cut, |reading, spans| {
-            let heading = match &self.voices.get(usize::from(reading.voice))?.meaning {
-                Meaning::Always(heading) => *heading,
+            let (heading, condition) = match &self.voices.get(usize::from(reading.voice))?.meaning {
+                Meaning::Always(heading) => (*heading, None),
                 Meaning::First(conditions) => {
-                    conditions.iter().find(|condition| condition.holds(message, spans, cut))?.heading
+                    let held = conditions.iter().find(|condition| condition.holds(message, spans, cut))?;
+                    (held.heading, Some(held))
                 }
             };
             // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
             if heading == HeadingId::LOGIN.0 {
-                login.get_or_insert_with(|| keep(heading, reading, spans));
+                login.get_or_insert_with(|| keep(heading, reading, spans, condition));
                 return None;
             }
-            Some(keep(heading, reading, spans))
+            Some(keep(heading, reading, spans, condition))
         });
         offence.or(login)
     }
@@ -267,13 +273,23 @@ impl Grammar {
         uid != 0 && !named() && !in_unit()
     }
 
-    /// What tells an offence of this heading from others, as a number; 0 where nothing does.
-    fn value(&self, heading: u16, voice: u16, spans: &Spans, message: &[u8]) -> u64 {
+    /// What tells an offence of this heading from others, as a number; 0 where nothing does. Of a path only what ends in
+    /// the name that the condition found: what lies below one name is one thing.
+    fn value(
+        &self,
+        heading: u16,
+        voice: u16,
+        spans: &Spans,
+        condition: Option<&Condition>,
+        message: &[u8],
+    ) -> u64 {
         let value = || {
             let (hole, part) = self.counted.get(usize::from(heading))?.as_ref()?;
             let names = &self.voices.get(usize::from(voice))?.names;
             let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(hole))?)?;
             let text = part.of(message.get(from as usize..to as usize)?);
+            let named = condition.filter(|_| *part == View::Path).and_then(|condition| condition.named(text));
+            let text = named.unwrap_or(text);
             // FNV-1a, the same at each start, since the ledger keeps it.
             let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
                 (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
@@ -514,8 +530,8 @@ impl Grammars {
         else {
             return Outcome::Foreign;
         };
-        let found = grammar.judge(entry.message, entry.cut, |heading, reading, spans| {
-            (heading, reading, grammar.value(heading, reading.voice, spans, entry.message))
+        let found = grammar.judge(entry.message, entry.cut, |heading, reading, spans, condition| {
+            (heading, reading, grammar.value(heading, reading.voice, spans, condition, entry.message))
         });
         let found = found.and_then(|(heading, reading, value)| {
             Some((heading, reading, value, self.accountable(&reading, entry.message)?))

@@ -168,12 +168,40 @@ fn no_page_gets_its_viewers_banned_nor_who_follows_its_links() {
             r#"- "GET /?../../etc/passwd HTTP/2.0" 404 9 "https://evil.example/" "x""#,
             r#"- "GET /phpmyadmin/ HTTP/2.0" 404 9 "https://evil.example/" "x""#,
             r#"- "GET /?${jndi:ldap://x} HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET /;wget0 HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET /;wget1 HTTP/2.0" 404 9 "https://evil.example/" "x""#,
+            r#"- "GET / HTTP/2.0" 200 9 "https://evil.example/?;wget" "x""#,
+            r#"- "GET / HTTP/2.0" 200 9 "https://evil.example/?;wget" "x""#,
         ],
         &[],
     );
     let links =
         ["a", "b", "c", "d"].map(|name| format!(r#"- "GET /?{name}=/.env HTTP/1.1" 404 9 "-" "bot""#));
     web(&links.each_ref().map(String::as_str), &[]);
+}
+
+#[test]
+fn a_page_with_many_foreign_pictures_is_no_flood() {
+    let picture = r#"- "GET /a.png HTTP/2.0" 404 9 "https://evil.example/" "x""#;
+    web(&[picture; 59], &[]);
+    web(&[&picture.replace("https://evil.example/", "-")[..]; 60], &["http-flood []"]);
+}
+
+#[test]
+fn what_lies_below_one_name_is_one_thing() {
+    let users =
+        ["0", "1", "2", "3"].map(|n| format!(r#"- "GET /admin/realms/r/users/{n} HTTP/1.1" 404 9 "-" "x""#));
+    web(&users.each_ref().map(String::as_str), &[]);
+    web(
+        &[
+            r#"- "POST /api/bloginfo HTTP/1.1" 401 9 "-" "x""#,
+            r#"- "POST /api/assigning/1 HTTP/1.1" 401 9 "-" "x""#,
+            r#"- "POST /api/items?next=/login HTTP/1.1" 401 9 "-" "x""#,
+            r#"- "POST /api/bloginfo HTTP/1.1" 401 9 "-" "x""#,
+            r#"- "POST /api/bloginfo HTTP/1.1" 401 9 "-" "x""#,
+        ],
+        &[],
+    );
 }
 
 #[test]

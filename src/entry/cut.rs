@@ -33,8 +33,8 @@ pub(super) fn by_syslog(tag: usize, text: usize) -> bool {
     (MUSL - 21..=MUSL - 19).contains(&size) || by_rsyslog(tag, text)
 }
 
-/// Whether rsyslog may have cut it, which makes further messages of the rest where it comes over TCP.
-pub(super) fn by_rsyslog(tag: usize, text: usize) -> bool {
+/// Whether rsyslog may have cut it.
+fn by_rsyslog(tag: usize, text: usize) -> bool {
     let size = tag + text;
     RSYSLOG.iter().any(|limit| (limit - HEADER..=*limit).contains(&size))
 }
@@ -42,6 +42,17 @@ pub(super) fn by_rsyslog(tag: usize, text: usize) -> bool {
 /// Whether a message may be a piece that `logger` made of a longer one.
 pub(super) fn is_loggers(text: usize, process: Option<&[u8]>) -> bool {
     text == LOGGER && process.is_none_or(|process| process == b"logger")
+}
+
+/// Who may have sent a message with this tag, where the transport does not tell: `logger` writes no process number unless
+/// told to. Nor does nginx, which never logs through a pipe; were its messages taken for `logger`'s, a client could hide
+/// the next one by one of that length.
+pub(super) fn sender(program: &[u8], pid: Option<u32>) -> Option<&'static [u8]> {
+    match (program, pid) {
+        (b"nginx", _) => Some(b"nginx"),
+        (_, Some(_)) => Some(b""),
+        (_, None) => None,
+    }
 }
 
 /// Whether a message may be a piece that is followed by the next: of `logger`, or of a unit's output, of which journald

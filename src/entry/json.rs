@@ -49,17 +49,17 @@ pub(super) fn decode<'a>(
     // One space is the header's.
     let length = said.strip_prefix(b" ").unwrap_or(said).len();
     let comm = text(fields.comm);
-    let goes_on = cut::goes_on(length, comm);
+    let claimed = program(tagged.or(text(fields.program)).unwrap_or(unnamed));
+    let goes_on = cut::goes_on(length, comm.or_else(|| cut::sender(claimed, claimed_pid)));
     let size = text(fields.size).and_then(number);
     Ok(Entry {
         time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
         host: text(fields.host).unwrap_or(b""),
-        program: program(tagged.or(text(fields.program)).unwrap_or(unnamed)),
+        program: claimed,
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(said),
         cut: goes_on || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
-        // Where the size is told, nothing comes over TCP.
-        goes_on: goes_on || size.is_none() && cut::by_rsyslog(tag_length + 1, length),
+        goes_on,
         times: 1,
         witness: Witness {
             uid: text(fields.uid).and_then(number),

@@ -96,6 +96,14 @@ impl Condition {
         self.failing(message, spans, cut).is_none()
     }
 
+    /// The beginning of a path, up to where a name ends that the condition looks for.
+    pub(super) fn named<'t>(&self, path: &'t [u8]) -> Option<&'t [u8]> {
+        self.terms.iter().find_map(|term| match &term.test {
+            Test::Names(words) => path.get(..named(words, path)?),
+            _ => None,
+        })
+    }
+
     /// The slot of a hole that speaks against it, if there is one.
     pub(super) fn failing(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<usize> {
         let fails = |term: &&Term| {
@@ -173,13 +181,7 @@ impl Test {
             Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
             Test::Starts(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
             Test::Has(words) => words.is_match(text),
-            Test::Names(words) => words.find_overlapping_iter(text).any(|word| {
-                let behind = text.get(word.end()..).and_then(<[u8]>::first);
-                let at_root = text.get(word.start()) == Some(&b'/');
-                let before = word.start().checked_sub(1).and_then(|at| text.get(at));
-                matches!(behind, None | Some(b'/'))
-                    && if at_root { before.is_none() } else { before == Some(&b'/') }
-            }),
+            Test::Names(words) => named(words, text).is_some(),
             Test::Ends(words) => words.iter().any(|word| {
                 text.len()
                     .checked_sub(word.len())
@@ -188,6 +190,17 @@ impl Test {
             }),
         }
     }
+}
+
+/// Where the first of these words that is whole segments of the path ends.
+fn named(words: &AhoCorasick, path: &[u8]) -> Option<usize> {
+    let is_whole = |word: &aho_corasick::Match| {
+        let behind = path.get(word.end()..).and_then(<[u8]>::first);
+        let at_root = path.get(word.start()) == Some(&b'/');
+        let before = word.start().checked_sub(1).and_then(|at| path.get(at));
+        matches!(behind, None | Some(b'/')) && if at_root { before.is_none() } else { before == Some(&b'/') }
+    };
+    words.find_overlapping_iter(path).find(is_whole).map(|word| word.end())
 }
 
 /// A text of at most seven bytes in lower case, with its length, as one number: all that a server's status is compared

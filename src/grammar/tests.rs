@@ -742,7 +742,7 @@ fn a_rule_that_reads_another_form_of_message_is_refused() {
 #[track_caller]
 fn cut(rules: &str, message: &str, want: &str) {
     let grammar = grammar(rules).unwrap_or_else(|faults| panic!("{faults}"));
-    let found = grammar.judge(message.as_bytes(), true, |_, reading, _| reading.address);
+    let found = grammar.judge(message.as_bytes(), true, |_, reading, _, _| reading.address);
     assert_eq!(found.map_or("-".to_owned(), |address| address.to_string()), want);
 }
 
@@ -757,8 +757,8 @@ fn a_message_that_is_cut_is_read_only_where_its_end_cannot_change_it() {
     cut("a <word> <ip>{ <word>}?\na <word> <ip> <word> at <word>", "a b 192.0.2.1 c", "192.0.2.1");
     let other = "program: p\nother:\n    a <word> <word> at <ip>\nx:\n    a <ip> <word>\n";
     let grammar = load(other).unwrap();
-    assert!(grammar.judge(b"a 203.0.113.9 c", true, |_, reading, _| reading.address).is_none());
-    assert!(grammar.judge(b"a 203.0.113.9 c", false, |_, reading, _| reading.address).is_some());
+    assert!(grammar.judge(b"a 203.0.113.9 c", true, |_, reading, _, _| reading.address).is_none());
+    assert!(grammar.judge(b"a 203.0.113.9 c", false, |_, reading, _, _| reading.address).is_some());
 }
 
 /// No cut of any message that strangers fill yields an address that the whole message does not.
@@ -771,7 +771,7 @@ fn no_cut_of_a_filling_moves_the_address() {
         for variant in forms.iter().cycle().take(FILLINGS / 4) {
             let message = fill(variant, "192.0.2.1", &forms, &mut dice, 2);
             let end = dice.throw(message.len() + 1);
-            let found = grammar.judge(&message[..end], true, |_, reading, _| reading.address);
+            let found = grammar.judge(&message[..end], true, |_, reading, _, _| reading.address);
             let found = found.filter(|address| *address != Ipv4Addr::new(192, 0, 2, 1));
             assert_eq!(found, None, "{name}: {}", String::from_utf8_lossy(&message[..end]));
         }
@@ -803,7 +803,7 @@ fn a_path_names_whole_segments() {
     check("GET /.git", " \"https://a.example/\"", false);
     assert!(load(&text.replace(".path", ".port")).unwrap_err().contains("`port` is not a part of a request"));
     // Of what was cut off nobody knows whether it was there.
-    assert!(grammar.judge(b"192.0.2.1 \"GET /.git\" 404", true, |_, _, _| ()).is_none());
+    assert!(grammar.judge(b"192.0.2.1 \"GET /.git\" 404", true, |_, _, _, _| ()).is_none());
 }
 
 /// No cut of a line that a server wrote, at any byte, yields an address that the whole line does not.
@@ -814,7 +814,7 @@ fn no_cut_of_a_test_line_moves_the_address() {
         for test in syntax::parse(text, &mut Faults::new("", text)).tests {
             let message = test.message.as_bytes();
             for end in 0..message.len() {
-                let found = grammar.judge(&message[..end], true, |_, reading, _| reading.address);
+                let found = grammar.judge(&message[..end], true, |_, reading, _, _| reading.address);
                 let whole = grammar.readings(message).first().map(|(address, _)| *address);
                 assert!(
                     found.is_none() || found == whole,
