@@ -179,13 +179,13 @@ const LIVE: &str = "
 │                                                                              │
 │                                                                              │
 ╰──────────────────────────────────────────────────────────────────────────────╯
-╭ Jails ──────────── 1 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
+╭ Jails ──────────── 5 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
 │ JAIL         BANNED  BANS ││ GRAMMAR    OFFENCES ││ stdin       lag 0 ms     │
 │ sshd              3     3 ││ sshd             15 ││ unknown     1            │
 │ ftp               0     0 ││                     ││ forged      0            │
 │ http-auth         0     0 ││                     ││ ledger      none         │
+│ http-exploit      0     0 ││                     ││                          │
 │ http-flood        0     0 ││                     ││                          │
-│ http-probe        0     0 ││                     ││                          │
 ╰───────────────────────────╯╰─────────────────────╯╰──────────────────────────╯
   ↑↓ choose  why  unban  / filter  pause  ? help  quit
 ";
