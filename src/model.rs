@@ -220,7 +220,7 @@ impl Hash for Offender {
 
 impl Offender {
     /// Whoever is behind `address`, at these widths; nobody but the address itself where an IPv6 prefix is
-    /// [shared](is_shared).
+    /// shared.
     pub fn behind(address: IpAddr, widths: Widths) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self::v4(v4, widths.v4),
