@@ -12,6 +12,7 @@ mod fault;
 mod forwarded;
 mod list;
 mod matcher;
+mod path;
 mod proof;
 mod proposal;
 mod stranger;
@@ -288,7 +289,9 @@ impl Grammar {
             let names = &self.voices.get(usize::from(voice))?.names;
             let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(hole))?)?;
             let text = part.of(message.get(from as usize..to as usize)?);
-            let named = condition.filter(|_| *part == View::Path).and_then(|condition| condition.named(text));
+            let mut room = [0; _];
+            let condition = condition.filter(|_| *part == View::Path);
+            let named = condition.and_then(|condition| condition.named(text, &mut room));
             let text = named.unwrap_or(text);
             // FNV-1a, the same at each start, since the ledger keeps it.
             let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -11,6 +11,7 @@ use hashbrown::HashSet;
 
 use super::fault::Faults;
 use super::matcher::Spans;
+use super::path::{Room, resolved};
 use super::syntax::{Case, How, Verdict, View, Voice, Word};
 use super::variant::{Item, Variant};
 
@@ -96,8 +97,9 @@ impl Condition {
         self.failing(message, spans, cut).is_none()
     }
 
-    /// The beginning of a path, up to where a name ends that the condition looks for.
-    pub(super) fn named<'t>(&self, path: &'t [u8]) -> Option<&'t [u8]> {
+    /// The beginning of a path as servers resolve it, up to where a name ends that the condition looks for.
+    pub(super) fn named<'t>(&self, path: &'t [u8], room: &'t mut Room) -> Option<&'t [u8]> {
+        let path = resolved(path, room);
         self.terms.iter().find_map(|term| match &term.test {
             Test::Names(words) => path.get(..named(words, path)?),
             _ => None,
@@ -181,7 +183,7 @@ impl Test {
             Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
             Test::Starts(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
             Test::Has(words) => words.is_match(text),
-            Test::Names(words) => named(words, text).is_some(),
+            Test::Names(words) => named(words, resolved(text, &mut [0; _])).is_some(),
             Test::Ends(words) => words.iter().any(|word| {
                 text.len()
                     .checked_sub(word.len())

@@ -18,8 +18,9 @@ use super::{Daemon, Lab};
 const FOLDERS: [&str; 7] = ["src/", "tests/", "contrib/", "grammars/", "dashboards/", "fuzz/", "benches/"];
 
 /// Beside them, the examples that `--help` gives.
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
+    "benches/README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "contrib/guide.md",
