@@ -6,12 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The modules bottom-up, and whether each is pure. A module may name only itself and those before it.
 const LAYERS: &[(&str, bool)] = &[
-    ("model", true),
     ("terminal", true),
-    ("entry", true),
-    ("grammar", true),
-    ("detect", true),
-    ("engine", true),
     ("config", true),
     ("load", false),
     ("enforce", false),

@@ -15,8 +15,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
 use super::written::{Unwanted, nearest};
+use crate::model::is_harmful;
 use crate::model::{Mode, Offender, Port, Protocol, Span};
-use crate::terminal::is_harmful;
 
 /// What is wanted, and what stands there instead.
 fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {

@@ -15,7 +15,8 @@ use tempfile::tempdir;
 use super::{Daemon, Lab};
 
 /// Where what is named by its path lies.
-const FOLDERS: [&str; 7] = ["src/", "tests/", "contrib/", "grammars/", "dashboards/", "fuzz/", "benches/"];
+const FOLDERS: [&str; 8] =
+    ["src/", "crates/", "tests/", "contrib/", "grammars/", "dashboards/", "fuzz/", "benches/"];
 
 /// Beside them, the examples that `--help` gives.
 const DOCUMENTS: [&str; 12] = [
@@ -345,7 +346,7 @@ fn every_link_leads_somewhere() {
 #[test]
 fn every_file_test_and_metric_that_is_named_exists() {
     let mut sources = String::new();
-    let mut folders: Vec<PathBuf> = ["src", "tests", "benches"].map(PathBuf::from).into();
+    let mut folders: Vec<PathBuf> = ["src", "crates/core/src", "tests", "benches"].map(PathBuf::from).into();
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("a file").path()) {
             if path.is_dir() {

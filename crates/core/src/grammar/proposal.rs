@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::template::{addresses, join, template};
 use super::{Grammar, Lists, Severity};
-use crate::terminal::is_harmful;
+use crate::model::is_harmful;
 
 /// A proposed grammar, and what did not go into it.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -251,7 +251,6 @@ impl Grammar {
 
     /// The addresses that the message can be read with, and where the forwarded header stands, for each voice that reads
     /// it. They are equal, or the proof is wrong.
-    #[cfg(any(test, fuzzing))]
     pub fn readings(&self, message: &[u8]) -> Vec<(IpAddr, Option<(usize, usize)>)> {
         let mut addresses = Vec::new();
         self.matcher.read(message.trim_ascii_end(), false, |reading, _| {
