@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use banstream::control::{Command, Pick, Target, client};
-use banstream::enforce::{Element, Firewall, Kernel, Settings};
+use banstream::kernel::{Element, Firewall, Kernel, Settings};
 
 const BANS: usize = 1000;
 const CONFIG: &str = r#"

@@ -76,7 +76,7 @@ pub fn propose(lines: &[u8]) {
 
 /// Whatever rsyslog and the engine say to the shim between them, no line is lost.
 pub fn omprog(conversation: &[u8]) {
-    crate::omprog::fuzz::conversation(conversation);
+    crate::input::omprog::fuzz::conversation(conversation);
 }
 
 /// Whoever speaks to the control socket is answered in HTTP, or not at all.

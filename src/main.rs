@@ -8,10 +8,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
+use banstream::cli::top;
 use banstream::cli::{self, Action, Cli, Compat, Journaled, OfGrammar, When};
-use banstream::load::{LoadError, load};
-use banstream::offline::{self, Logs};
-use banstream::{doctor, generate, omprog, pipeline, top};
+use banstream::config::load::{LoadError, load};
+use banstream::input::omprog;
+use banstream::tools::doctor;
+use banstream::tools::offline::{self, Logs};
+use banstream::{daemon, generate};
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
 fn run(action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Run { files, dry_run, stdin } => {
-            pipeline::run(&pipeline::Options { config: files.config, dry_run, stdin })?;
+            daemon::run(&daemon::Options { config: files.config, dry_run, stdin })?;
         }
         Action::Omprog { socket, confirm, transactions } => {
             let (input, output) =
@@ -56,13 +59,13 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 &loaded,
                 program.as_deref(),
                 json,
-                pipeline::now(),
+                daemon::now(),
                 stdin().lock(),
                 stdout().lock(),
             )?;
         }
         Action::Replay { files, json, program, against, logs, journal } => {
-            let (loaded, now) = (load(files.config.as_deref())?, pipeline::now());
+            let (loaded, now) = (load(files.config.as_deref())?, daemon::now());
             let other = against.map(|against| load(Some(&against))).transpose()?;
             let (against, program) = (other.as_ref(), program.as_deref());
             let replay = offline::Replay { loaded: &loaded, against, program, json, now };
@@ -76,7 +79,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             replay.run(&logs, stdout().lock())?;
         }
         Action::Grammar(OfGrammar::New { program }) => {
-            if !offline::propose(&program, pipeline::now(), stdin().lock(), stdout().lock())? {
+            if !offline::propose(&program, daemon::now(), stdin().lock(), stdout().lock())? {
                 return Ok(ExitCode::from(cli::REFUSED));
             }
         }
@@ -88,7 +91,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                 (true, _) => cli::Format::Json,
                 _ => cli::Format::Text,
             };
-            cli::report(files.config.as_deref(), since, until, format, pipeline::now())?;
+            cli::report(files.config.as_deref(), since, until, format, daemon::now())?;
         }
         Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
         Action::Generate { directory } => generate::write(&directory)?,

@@ -13,9 +13,9 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use banstream::config::load;
 use banstream::entry::{Decoder, Format};
 use banstream::grammar::Grammars;
-use banstream::load;
 use banstream::model::Timestamp;
 use serde::Deserialize;
 

@@ -19,12 +19,12 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use banstream::config::load;
 use banstream::control::client;
 use banstream::control::{Command as Ask, JailStatus, Pick, Status};
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
-use banstream::load;
 use banstream::model::{Ban, Timestamp};
 use serde::Deserialize;
 use tempfile::{TempDir, tempdir};

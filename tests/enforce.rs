@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use banstream::config::Retention;
-use banstream::enforce::{
+use banstream::grammar::Grammars;
+use banstream::kernel::{
     Change, Displaced, Element, Family, Firewall, Kernel, Prepared, Refusal, Refused, Set, Settings, Timeout,
     render,
 };
-use banstream::grammar::Grammars;
-use banstream::ledger::{Ledger, Page};
 use banstream::model::{Ban, Decision, Kind, Mode, Port, Protocol, Span, Timestamp};
+use banstream::store::{Ledger, Page};
 use tempfile::{TempDir, tempdir};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
@@ -942,7 +942,7 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
 
 /// A ban from now on.
 fn lasting(offender: &str, seconds: u64) -> Ban {
-    let until = banstream::pipeline::now() + Span::from_secs(seconds);
+    let until = banstream::daemon::now() + Span::from_secs(seconds);
     Ban { until: Some(until), kind: Kind::Manual, ..ban(offender, &[], None) }
 }
 

@@ -8,10 +8,10 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use banstream::config::load;
 use banstream::engine::{Clock, Engine, Tally, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format, journal};
-use banstream::load;
 use banstream::model::{Decision, Timestamp};
 
 const ATTACKER: &str = "192.0.2.7";

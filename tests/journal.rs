@@ -17,8 +17,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use banstream::entry::whole::Messages;
-use banstream::source::Batch;
-use banstream::source::journald::{Follower, Journal, Place};
+use banstream::input::Batch;
+use banstream::input::journald::{Follower, Journal, Place};
 use tempfile::TempDir;
 
 /// How long anything may take here. Nothing comes near it unless it never comes.

@@ -1,147 +1,219 @@
-//! Holds the code to its architecture: which module may use which, and which may touch the world.
+//! Holds the code to its architecture: each module uses only those above it in `lib.rs`, and `src/README.md` lists
+//! them in the same order.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
 use std::path::{Path, PathBuf};
 
-/// The modules bottom-up, and whether each is pure. A module may name only itself and those before it.
-const LAYERS: &[(&str, bool)] = &[
-    ("terminal", true),
-    ("config", true),
-    ("load", false),
-    ("enforce", false),
-    ("ledger", false),
-    ("socket", false),
-    ("source", false),
-    ("omprog", false),
-    ("control", false),
-    ("metrics", false),
-    ("report", true),
-    ("notify", false),
-    ("compat", false),
-    ("offline", false),
-    ("doctor", false),
-    ("pipeline", false),
-    ("cli", false),
-    ("top", false),
-    ("fuzz", false),
-    ("generate", false),
+use proc_macro2::{TokenStream, TokenTree};
+
+/// Crates that only one folder names.
+const HOMES: &[(&str, &str)] = &[
+    ("axum", "control"),
+    ("crossterm", "cli"),
+    ("hyper_rustls", "daemon"),
+    ("netlink_sys", "kernel"),
+    ("ratatui", "cli"),
+    ("rusqlite", "store"),
+    ("systemd", "input"),
 ];
 
-/// Pure files of modules that are not.
-const PURE: &[&str] = &[
-    "enforce/book.rs",
-    "enforce/change.rs",
-    "enforce/wire.rs",
-    "control.rs",
-    "control/why.rs",
-    "doctor/findings.rs",
-    "notify/digest.rs",
-    "notify/mail.rs",
-    "top/state.rs",
-    "top/view.rs",
-];
+/// The sources, and what the table of their modules in `src/README.md` begins with.
+const ROOTS: [(&str, &str); 2] =
+    [("crates/core/src", "| module of `crates/core`"), ("src", "| folder of `src`")];
 
-/// What a pure module does not name.
-const EFFECTS: &[&str] = &[
-    "std::fs",
-    "std::io",
-    "std::net::Tcp",
-    "std::net::Udp",
-    "std::os",
-    "std::process",
-    "std::thread",
-    "std::env",
-    "SystemTime",
-    "Instant",
-    "Timestamp::now",
-    "tokio::",
-    "nix::",
-    "rusqlite::",
-    "systemd::",
-    "log::",
-    "metrics::",
-    "println!",
-    "eprintln!",
-];
+/// The modules of a crate in the order in which its `lib.rs` declares them.
+fn declared(root: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(root).join("lib.rs")).unwrap();
+    let modules = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    modules.map(str::to_owned).collect()
+}
 
-/// Each effect's one home: whoever names the first may be only the second.
-const HOMES: &[(&str, &[&str])] = &[
-    ("thread::Builder", &["pipeline.rs"]),
-    ("thread::spawn", &[]),
-    ("Timestamp::now", &["pipeline.rs"]),
-    ("SystemTime", &[]),
-    ("rusqlite", &["ledger.rs", "ledger/history.rs"]),
-    ("netlink_sys", &["enforce/kernel.rs"]),
-    ("systemd::Journal", &["source/journald.rs", "source/journald/streams.rs"]),
-    ("hyper_rustls", &["notify/webhook.rs"]),
-];
+/// What a module names that it may not; `module` is its path from the root of the crate.
+fn faults(modules: &[String], module: &[String], tokens: TokenStream) -> Vec<String> {
+    let mut walk = Walk { modules, module: module.to_vec(), faults: Vec::new() };
+    walk.tokens(&tokens.into_iter().collect::<Vec<_>>());
+    walk.faults
+}
 
-/// Every source file below `src`, by its path there, with the text before its tests.
-fn files() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    let mut folders = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path: PathBuf = entry.unwrap().path();
+struct Walk<'m> {
+    modules: &'m [String],
+    module: Vec<String>,
+    faults: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn tokens(&mut self, mut tokens: &[TokenTree]) {
+        while let Some((first, rest)) = tokens.split_first() {
+            tokens = match (first, rest) {
+                (TokenTree::Ident(word), [TokenTree::Ident(name), TokenTree::Group(body), rest @ ..])
+                    if word == "mod" =>
+                {
+                    self.module.push(name.to_string());
+                    self.inside(body);
+                    self.module.pop();
+                    rest
+                }
+                (TokenTree::Ident(_), _) => self.path(&[], tokens),
+                (TokenTree::Group(group), _) => {
+                    self.inside(group);
+                    rest
+                }
+                _ => rest,
+            };
+        }
+    }
+
+    fn inside(&mut self, group: &proc_macro2::Group) {
+        self.tokens(&group.stream().into_iter().collect::<Vec<_>>());
+    }
+
+    /// Reads a path, in `use` also a tree of them, whose beginning is `prefix`. What follows it.
+    fn path<'t>(&mut self, prefix: &[String], mut tokens: &'t [TokenTree]) -> &'t [TokenTree] {
+        let mut path = prefix.to_vec();
+        loop {
+            match tokens {
+                [TokenTree::Ident(name), rest @ ..] => {
+                    path.push(name.to_string());
+                    tokens = rest;
+                }
+                [TokenTree::Punct(star), rest @ ..] if star.as_char() == '*' => {
+                    path.push("*".to_owned());
+                    tokens = rest;
+                }
+                [TokenTree::Group(group), rest @ ..] => {
+                    let branches: Vec<TokenTree> = group.stream().into_iter().collect();
+                    for branch in
+                        branches.split(|token| matches!(token, TokenTree::Punct(p) if p.as_char() == ','))
+                    {
+                        self.path(&path, branch);
+                    }
+                    return rest;
+                }
+                _ => {}
+            }
+            match tokens {
+                [TokenTree::Punct(one), TokenTree::Punct(two), rest @ ..]
+                    if one.as_char() == ':' && two.as_char() == ':' =>
+                {
+                    tokens = rest;
+                    if !matches!(rest, [TokenTree::Ident(_) | TokenTree::Group(_), ..])
+                        && !matches!(rest, [TokenTree::Punct(star), ..] if star.as_char() == '*')
+                    {
+                        break;
+                    }
+                }
+                _ => break,
+            }
+        }
+        let renamed = matches!(tokens, [TokenTree::Ident(next), ..] if next == "as" || next == "self");
+        self.judge(&path, renamed);
+        tokens
+    }
+
+    fn judge(&mut self, path: &[String], renamed: bool) {
+        let written = path.join("::");
+        let folder = self.module.first();
+        if let Some((_, home)) = HOMES
+            .iter()
+            .find(|(name, home)| path.iter().any(|part| part == name) && folder.is_none_or(|f| f != home))
+        {
+            return self.faults.push(format!("`{written}`: that crate is used in `{home}` only"));
+        }
+        let mut place = match &*path[0] {
+            "crate" => Vec::new(),
+            "self" | "super" => self.module.clone(),
+            _ => return,
+        };
+        for name in path {
+            match &**name {
+                "crate" | "self" => {}
+                "super" => drop(place.pop()),
+                _ => place.push(name.clone()),
+            }
+        }
+        // By another name for the root anything could be reached. `pub(crate)` and `pub(super)` name it too.
+        let is_root = place.first().is_none_or(|first| first == "*");
+        if is_root && (path.len() > 1 || renamed) {
+            return self.faults.push(format!("`{written}` names the root"));
+        }
+        let rank = |name: Option<&String>| self.modules.iter().position(|module| Some(module) == name);
+        if rank(folder).zip(rank(place.first())).is_some_and(|(own, other)| other > own) {
+            self.faults.push(format!("`{written}` is above `{}`", self.module.join("::")));
+        }
+    }
+}
+
+/// Every source file of a crate, with its module.
+fn files(root: &str) -> Vec<(PathBuf, Vec<String>)> {
+    let (mut found, mut unread) = (Vec::new(), vec![PathBuf::from(root)]);
+    while let Some(folder) = unread.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs")
-                && path.file_name().is_some_and(|n| n != "tests.rs")
-            {
-                let text = std::fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-                let code: Vec<&str> =
-                    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-                found.push((name, code.join("\n")));
+                unread.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let names = path.with_extension("");
+                let names = names.strip_prefix(root).unwrap().iter().map(|name| name.to_str().unwrap());
+                found.push((path.clone(), names.filter(|name| *name != "mod").map(str::to_owned).collect()));
             }
         }
     }
-    found.retain(|(name, _)| name != "lib.rs" && name != "main.rs");
-    assert!(found.len() > LAYERS.len());
+    found.retain(|(_, module)| module != &["lib"] && module != &["main"]);
+    assert!(found.len() > 30, "{found:?}");
     found
 }
 
-fn layer(file: &str) -> usize {
-    let module = file.split('/').next().unwrap_or_default().trim_end_matches(".rs");
-    LAYERS.iter().position(|(name, _)| *name == module).unwrap_or_else(|| panic!("`{file}` is in no layer"))
+#[test]
+fn each_module_uses_only_those_above_it() {
+    let mut wrong = Vec::new();
+    for (root, _) in ROOTS {
+        let modules = declared(root);
+        for (path, module) in files(root) {
+            assert!(modules.contains(&module[0]), "{}", path.display());
+            let faults = faults(&modules, &module, std::fs::read_to_string(&path).unwrap().parse().unwrap());
+            wrong.extend(faults.iter().map(|fault| format!("{}: {fault}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn each_module_uses_only_those_below_it() {
-    for (file, code) in files() {
-        for (above, _) in &LAYERS[layer(&file) + 1..] {
-            let uses = code.split("crate::").skip(1).any(|rest| {
-                let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                name == *above
-                    || (rest.starts_with('{') && rest.split('}').next().unwrap_or_default().contains(above))
-            });
-            assert!(!uses, "`{file}` names `{above}`, which is above it");
-        }
+fn the_readme_lists_the_modules_in_their_order() {
+    let text = std::fs::read_to_string("src/README.md").unwrap();
+    for (root, head) in ROOTS {
+        let table = text.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+        let rows = table.map_while(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<Vec<_>>(), declared(root));
     }
 }
 
 #[test]
-fn pure_modules_touch_nothing() {
-    for (file, code) in files() {
-        if LAYERS[layer(&file)].1 || PURE.contains(&&*file) {
-            for effect in EFFECTS {
-                // `syslog::` is not `log::`.
-                let named =
-                    code.match_indices(effect).any(|(at, _)| !code[..at].ends_with(char::is_alphanumeric));
-                assert!(!named, "`{file}` is pure, but names `{effect}`");
-            }
-        }
-    }
-}
-
-#[test]
-fn each_effect_has_one_home() {
-    for (file, code) in files() {
-        for (effect, homes) in HOMES {
-            assert!(!code.contains(effect) || homes.contains(&&*file), "`{effect}` is named in `{file}`");
-        }
-    }
+fn a_use_of_what_is_above_is_found_however_it_is_written() {
+    let modules = ["low", "high"].map(str::to_owned);
+    let check = |code: &str, refused: bool| {
+        let module = ["low", "file"].map(str::to_owned);
+        let faults = faults(&modules, &module, code.parse().unwrap());
+        assert_eq!(!faults.is_empty(), refused, "{code}: {faults:?}");
+    };
+    check("use crate::high::now;", true);
+    check("use crate::high;", true);
+    check("use crate::{low::{A, B}, high::now};", true);
+    check("use crate::{low::{A, B}, model::high};", false);
+    check("use super::super::high::now as later;", true);
+    check("use super::{super::high::now, other};", true);
+    check("use super::high;", false);
+    check("mod inner { use super::super::super::high::now; }", true);
+    check("mod inner { use super::super::high::now; }", false);
+    check("#[cfg(test)] mod tests {} fn f() -> crate::high::Time { loop {} }", true);
+    check("fn f() { println!(\"{}\", crate::high::now()); }", true);
+    check("use crate as root;", true);
+    check("use crate::{self as root};", true);
+    check("use super::super as root;", true);
+    check("use crate::*;", true);
+    check("use super::super::*;", true);
+    check("extern crate self as root;", true);
+    check("pub(crate) fn f(&self) { self.high(); }", false);
+    check("// crate::high\nconst S: &str = \"crate::high\";", false);
+    check("use ::rusqlite::Connection;", true);
+    check("fn f() { rusqlite::Connection::open(crate::low::file()); }", true);
 }

@@ -17,8 +17,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use banstream::socket;
-use banstream::source::{Batch, ingest};
+use banstream::input::socket;
+use banstream::input::{Batch, ingest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::{TempDir, tempdir};

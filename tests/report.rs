@@ -6,12 +6,12 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
+use banstream::config::load;
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
-use banstream::ledger::{Ledger, Page};
-use banstream::load;
 use banstream::model::{Allowance, Decision, Timestamp};
+use banstream::store::{Ledger, Page};
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -505,7 +505,7 @@ fn a_replay_marks_who_logged_in_and_compares_two_configurations() {
 #[test]
 fn a_replay_comes_to_the_bans_of_the_daemon() {
     let daemon = Daemon::start("mode = \"observe\"\nprotect-logins = \"0s\"\njail.ftp.maxretry = 2");
-    let begins = banstream::pipeline::now().as_secs() - 300;
+    let begins = banstream::daemon::now().as_secs() - 300;
     let messages = [
         ("sshd", "Invalid user x from ADDRESS port 22"),
         ("sshd", "Failed password for invalid user x from ADDRESS port 22 ssh2"),

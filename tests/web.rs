@@ -5,11 +5,11 @@
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
 
+use banstream::config::load::{self, Loaded};
 use banstream::detect::List;
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
-use banstream::load::{self, Loaded};
 use banstream::model::{Decision, Timestamp};
 
 /// The shipped grammars, and a jail `it` that counts these offences of web servers.

@@ -11,15 +11,16 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::{Ask, REFUSED, Remote};
-use crate::compat::{self, Refusal};
+use crate::cli::compat::{self, Refusal};
 use crate::control::client::{self, Done};
 use crate::control::{
     AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, MessagesStatus, Pick, SoleClient,
     SourceState, Status, Target, TemplateStatus, Why,
 };
+use crate::model::plain;
 use crate::model::{Mode, Span};
-use crate::offline::warn;
-use crate::terminal::{BAD, painted, plain, table};
+use crate::tools::offline::warn;
+use crate::tools::terminal::{BAD, painted, table};
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///

@@ -2,7 +2,7 @@
 //!
 //! It stands apart from what a daemon is asked, since it works without one.
 //!
-//! What is in a report, [`report`](crate::report) decides.
+//! What is in a report, [`report`](crate::tools::report) decides.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use jiff::tz::TimeZone;
 
 use super::answer::print;
 use crate::config;
-use crate::ledger::History;
-use crate::load::load;
+use crate::config::load::load;
 use crate::model::{Span, Timestamp};
-use crate::offline::warn;
-use crate::report::{self, Report};
+use crate::store::History;
+use crate::tools::offline::warn;
+use crate::tools::report::{self, Report};
 
 /// A moment as an operator says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

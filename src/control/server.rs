@@ -341,7 +341,7 @@ mod tests {
             };
             let daemon = Daemon { ask: Arc::new(ask), metrics: Arc::new(|| "up 1\n".to_owned()) };
             let _runtime = fixture.runtime.enter();
-            let listener = crate::socket::bind(&fixture.socket(), None).unwrap();
+            let listener = crate::input::socket::bind(&fixture.socket(), None).unwrap();
             fixture.runtime.spawn(serve(listener, routes(daemon)));
             drop(_runtime);
             fixture

@@ -5,6 +5,8 @@
 //!
 //! Nothing here reads a clock, and nothing here decides or asks anybody.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -12,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{BanLine, rfc3339};
 use crate::detect::{Account, Guard, Standing};
-use crate::enforce::{Held, Met};
 use crate::grammar::{self, Grammar, Grammars};
-use crate::ledger::Line;
+use crate::kernel::{Held, Met};
+use crate::model::plain;
 use crate::model::{Mode, Offender, Timestamp};
-use crate::terminal::plain;
+use crate::store::Line;
 
 /// Why an address is banned, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use crate::control::{AllowLine, BanLine, Status, Why};
-use crate::doctor::Finding;
-use crate::notify::Message;
-use crate::offline::{Decided, Difference, Explanation, Summary};
-use crate::report::Report;
+use crate::daemon::notify::Message;
+use crate::tools::doctor::Finding;
+use crate::tools::offline::{Decided, Difference, Explanation, Summary};
+use crate::tools::report::Report;
 
 const HEAD: &str = "\
 # What `--json` prints

@@ -31,7 +31,7 @@ const DOCUMENTS: [&str; 12] = [
     "dashboards/README.md",
     "grammars/README.md",
     "src/README.md",
-    "src/cli.rs",
+    "src/cli/mod.rs",
 ];
 
 const PROGRAMS: [&str; 20] = [
@@ -173,7 +173,7 @@ struct Document {
 
 impl Document {
     fn read(path: &str) -> Self {
-        if path == "src/cli.rs" {
+        if path == "src/cli/mod.rs" {
             return Self { blocks: vec![examples(&Cli::command())], ..Self::default() };
         }
         let text = fs::read_to_string(path).expect(path);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use prefixes::Prefixes;
-pub use text::is_harmful;
+pub use text::{is_harmful, plain};
 
 /// An instant, in whole microseconds since 1970-01-01 00:00:00 UTC (journald's realtime clock).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

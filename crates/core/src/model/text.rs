@@ -1,4 +1,10 @@
-//! Which characters of a stranger's text may be shown to people.
+//! Text of strangers, and which of its characters may be shown to people.
+
+/// The text without anything that a terminal would obey or that would show it as another text: a reason or a message
+/// may hold what a stranger wrote.
+pub fn plain(text: impl AsRef<[u8]>) -> String {
+    String::from_utf8_lossy(text.as_ref()).replace(is_harmful, "\u{fffd}")
+}
 
 /// Whether it does not show as text: a control character, or one that only changes how others are shown or where they stand.
 /// The latter are Unicode's format characters (Cf) and the separators of lines and paragraphs (Zl, Zp).
@@ -10,4 +16,40 @@ pub fn is_harmful(c: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
             | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_what_is_there() {
+        for hidden in [
+            '\0',
+            '\n',
+            '\x1b',
+            '\u{7f}',
+            '\u{9b}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(plain(format!("a{hidden}b")), "a\u{fffd}b", "{}", hidden.escape_unicode());
+        }
+        let text = "caf\u{e9} \u{5d0}\u{628}\u{4e2d} \u{1f600} \u{2027}\u{202f}";
+        assert_eq!(plain(text), text);
+        assert_eq!(plain(b"a\xffb"), "a\u{fffd}b");
+    }
 }

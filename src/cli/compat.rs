@@ -1,0 +1,401 @@
+//! Speaks fail2ban-client's language: its verbs and arguments in, its answers out, for hands and scripts that know it.
+//!
+//! It stands apart from the command line, whose words are banstream's own. What fail2ban-client says was taken from its
+//! manual and from what version 1.0.2 prints.
+//!
+//! What has no counterpart is refused in a line that names banstream's way. It knows nothing that the daemon and the
+//! configuration do not tell it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use jiff::tz::TimeZone;
+use serde::de::DeserializeOwned;
+
+use crate::config::load::load;
+use crate::control::client::{self, Done};
+use crate::control::{AllowLine, BanLine, Command, JailStatus, Pick, Status, Target};
+use crate::model::{Kind, NotAnOffender, Offender, Span};
+
+/// The verbs that are understood.
+pub const USAGE: &str = "\
+Options:
+  -s, --socket FILE            The daemon's control socket
+  -c, --conf FILE              Its configuration, for `get JAIL ignoreip` and -t
+  -t, --test                   Check the configuration
+  -V, --version                Print banstream's version
+  -h, --help                   Print this
+  -q, -v                       Nothing
+
+Commands:
+  ping                         Is the daemon alive?
+  version                      Which one is it?
+  status                       The jails
+  status JAIL                  One jail, and whom it bans
+  banned                       Whom each jail bans
+  banned IP...                 Which jails ban each of these
+  set JAIL banip IP...         Ban on all ports, for the jail's bantime; how many are new
+  set JAIL unbanip [--report-absent] IP...
+                               Lift the bans of those whom the jail bans; how many were
+  unban IP..., unban --all     Lift bans; how many were
+  set JAIL addignoreip IP      Allow, for all jails, until it is taken back
+  set JAIL delignoreip IP      Take that back
+  get JAIL banip [SEP|--with-time], bantime, findtime, maxretry, ignoreip
+  reload [JAIL]                Read the configuration again, for all jails
+
+Exit status:
+  0    done
+  255  refused, or no daemon answers";
+
+/// The exit status of whatever goes wrong, as fail2ban-client's.
+pub const FAILED: u8 = 255;
+
+/// Why something was not done.
+#[derive(Debug)]
+pub enum Refusal {
+    /// fail2ban-client says this on stdout, where scripts look for it.
+    Said(String),
+    /// For people.
+    Told(String),
+}
+
+impl From<anyhow::Error> for Refusal {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Told(format!("{error:#}"))
+    }
+}
+
+/// What fail2ban-client would print to this command line, which is all behind the program's name.
+///
+/// # Errors
+///
+/// No daemon answers, the daemon refuses, or there is no counterpart.
+pub fn fail2ban_client(words: &[String]) -> Result<String, Refusal> {
+    let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
+    let mut client = Client { socket: socket.into(), config: None };
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut words = words.as_slice();
+    loop {
+        words = match words {
+            ["-s" | "--socket", file, rest @ ..] => {
+                client.socket = file.into();
+                rest
+            }
+            ["-c" | "--conf", file, rest @ ..] => {
+                client.config = Some(file.into());
+                rest
+            }
+            ["-q" | "-v" | "-vv" | "-vvv", rest @ ..] => rest,
+            _ => break,
+        };
+    }
+    client.answer(words)
+}
+
+/// Whom to ask.
+struct Client {
+    socket: PathBuf,
+    config: Option<PathBuf>,
+}
+
+impl Client {
+    fn answer(&self, words: &[&str]) -> Result<String, Refusal> {
+        Ok(match words {
+            ["-h" | "--help" | "help"] => usage(),
+            ["-V" | "--version"] => env!("CARGO_PKG_VERSION").to_owned(),
+            ["-t" | "--test"] => {
+                load(self.config.as_deref()).map_err(anyhow::Error::from)?;
+                "OK: configuration test is successful".to_owned()
+            }
+            ["ping"] => {
+                self.ask::<Status>(&Command::Status)?;
+                "Server replied: pong".to_owned()
+            }
+            ["version"] => self.ask::<Status>(&Command::Status)?.version,
+            ["status"] => self.jails()?.list(),
+            ["status", jail] => self.jails()?.describe(jail)?,
+            ["banned"] => self.jails()?.banned(),
+            ["banned", who @ ..] => self.jails()?.banning(&offenders(who)?),
+            ["get", jail, what, how @ ..] => self.get(jail, what, how)?,
+            ["set", jail, "banip", who @ ..] => self.ban(jail, &offenders(who)?)?.to_string(),
+            ["set", jail, "unbanip", "--report-absent", who @ ..] => {
+                let (jails, who) = (self.jails()?, offenders(who)?);
+                jails.get(jail)?;
+                let absent: Vec<_> = who.iter().filter(|who| !jails.holds(jail, **who)).collect();
+                if !absent.is_empty() {
+                    return Err(Refusal::Said(format!("not banned: {}", quoted(absent))));
+                }
+                self.unban_from(jail, &who)?.to_string()
+            }
+            ["set", jail, "unbanip", who @ ..] => self.unban_from(jail, &offenders(who)?)?.to_string(),
+            ["set", jail, verb @ ("addignoreip" | "delignoreip"), who @ ..] => {
+                self.jails()?.get(jail)?;
+                for offender in offenders(who)? {
+                    self.allow(verb, jail, offender)?;
+                }
+                self.ignored(jail)?
+            }
+            ["unban", "--all"] => self.change(&Command::Unban(Target::All))?.to_string(),
+            ["unban", who @ ..] if !who.is_empty() => self.unban(&offenders(who)?)?.to_string(),
+            ["reload"] | ["reload", "--all"] => self.reload()?,
+            ["reload", jail] | ["reload", "--if-exists", jail] if !jail.starts_with('-') => self.reload()?,
+            [] => return Err(Refusal::Said(usage())),
+            words => return Err(Refusal::Told(no_counterpart(words))),
+        })
+    }
+
+    fn get(&self, jail: &str, what: &str, how: &[&str]) -> Result<String, Refusal> {
+        let jails = self.jails()?;
+        let status = jails.get(jail)?;
+        Ok(match (what, how) {
+            ("maxretry", []) => status.maxretry.to_string(),
+            ("findtime", []) => status.findtime.to_string(),
+            ("bantime", []) => status.bantime.map_or("-1".to_owned(), |seconds| seconds.to_string()),
+            ("ignoreip", []) => self.ignored(jail)?,
+            ("banip", []) => jails.addresses(jail).join(" "),
+            ("banip", ["--with-time"]) => {
+                held(&jails.bans, jail).map(with_time).collect::<Vec<_>>().join("\n")
+            }
+            ("banip", [separator]) => jails.addresses(jail).join(separator),
+            _ => return Err(Refusal::Told(no_counterpart(&["get", jail, what]))),
+        })
+    }
+
+    /// Bans whom the jail does not ban yet, and how many these are.
+    fn ban(&self, jail: &str, who: &[Offender]) -> Result<u64, Refusal> {
+        let jails = self.jails()?;
+        let span = jails.get(jail)?.bantime.map(Span::from_secs);
+        let mut new = 0;
+        for offender in
+            who.iter().copied().filter(|who| !held(&jails.bans, jail).any(|ban| ban.address == *who))
+        {
+            new += self.change(&Command::Ban { offender, span, reason: reason(jail) })?;
+        }
+        Ok(new)
+    }
+
+    /// Lifts the bans on those whom the jail bans, those of other jails included, since the daemon lets nobody in by half.
+    fn unban_from(&self, jail: &str, who: &[Offender]) -> Result<u64, Refusal> {
+        let jails = self.jails()?;
+        jails.get(jail)?;
+        let held: Vec<Offender> = who.iter().copied().filter(|who| jails.holds(jail, *who)).collect();
+        self.unban(&held)
+    }
+
+    /// How many of these were banned.
+    fn unban(&self, who: &[Offender]) -> Result<u64, Refusal> {
+        let mut were = 0;
+        for offender in who {
+            were += self.change(&Command::Unban(Target::One(*offender)))?.min(1);
+        }
+        Ok(were)
+    }
+
+    fn allow(&self, verb: &str, jail: &str, offender: Offender) -> Result<(), Refusal> {
+        if verb == "addignoreip" {
+            let comment = format!("fail2ban-client set {jail} addignoreip");
+            self.change(&Command::Allow { offender, span: None, comment })?;
+        } else if self.change(&Command::Disallow(offender))? == 0 {
+            let what = format!(
+                "{offender} was not allowed by hand; what `ignoreip` in the configuration says stays"
+            );
+            return Err(Refusal::Told(what));
+        }
+        Ok(())
+    }
+
+    fn reload(&self) -> Result<String, Refusal> {
+        self.change(&Command::Reload { confirm: None })?;
+        Ok("OK".to_owned())
+    }
+
+    /// Whom the jail does not ban, by the configuration as it is on the disk, and by hand.
+    fn ignored(&self, jail: &str) -> Result<String, Refusal> {
+        let settings = load(self.config.as_deref()).map_err(anyhow::Error::from)?.settings();
+        let of_jail = settings.jails.into_iter().filter(|of| *of.name == *jail).flat_map(|of| of.ignore);
+        let by_hand = self.ask::<Vec<AllowLine>>(&Command::Allowances)?;
+        let by_hand = by_hand.into_iter().map(|allowed| allowed.address);
+        let ignored = settings.ignore.into_iter().map(|(who, _)| who).chain(of_jail).chain(by_hand);
+        Ok(tree(&ignored.collect()))
+    }
+
+    fn jails(&self) -> Result<Jails, Refusal> {
+        let Status { mut jails, .. } = self.ask(&Command::Status)?;
+        let bans: Vec<BanLine> = self.ask(&Command::Bans(Pick::default()))?;
+        // `manual` and `wide` are jails here as long as they ban somebody.
+        jails.retain(|jail| !jail.grammars.is_empty() || held(&bans, &jail.name).next().is_some());
+        Ok(Jails { jails, bans })
+    }
+
+    fn change(&self, command: &Command) -> Result<u64, Refusal> {
+        self.ask(command).map(|Done { changed }| changed)
+    }
+
+    fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, Refusal> {
+        let answer = client::send(&self.socket, command)?;
+        if let Some(error) = answer.refusal() {
+            return Err(Refusal::Told(error));
+        }
+        serde_json::from_str(&answer.body)
+            .map_err(|_| Refusal::Told("the daemon is of another version".to_owned()))
+    }
+}
+
+/// The jails, and the bans in force.
+struct Jails {
+    jails: Vec<JailStatus>,
+    bans: Vec<BanLine>,
+}
+
+impl Jails {
+    fn get(&self, name: &str) -> Result<&JailStatus, Refusal> {
+        let jail = self.jails.iter().find(|jail| jail.name == name);
+        jail.ok_or_else(|| Refusal::Said(format!("Sorry but the jail '{name}' does not exist")))
+    }
+
+    /// Whether the jail bans this one, or a prefix that it lies in.
+    fn holds(&self, jail: &str, who: Offender) -> bool {
+        held(&self.bans, jail).any(|ban| ban.address.contains(who))
+    }
+
+    fn addresses(&self, jail: &str) -> Vec<String> {
+        let addresses: BTreeSet<Offender> = held(&self.bans, jail).map(|ban| ban.address).collect();
+        addresses.iter().map(Offender::to_string).collect()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.jails.iter().map(|jail| jail.name.as_str())
+    }
+
+    fn list(&self) -> String {
+        let names: Vec<&str> = self.names().collect();
+        format!("Status\n|- Number of jail:\t{}\n`- Jail list:\t{}", names.len(), names.join(", "))
+    }
+
+    fn describe(&self, name: &str) -> Result<String, Refusal> {
+        let JailStatus { tracked, offences, bans, grammars, .. } = self.get(name)?;
+        let (banned, grammars) = (self.addresses(name), grammars.join(" "));
+        // fail2ban counts the bans that it finds at its start; the daemon does not.
+        let total = (*bans).max(banned.len() as u64);
+        Ok(format!(
+            "Status for the jail: {name}\n|- Filter\n|  |- Currently failed:\t{tracked}\n|  |- Total failed:\t{offences}\n\
+             |  `- Grammars:\t{grammars}\n`- Actions\n   |- Currently banned:\t{}\n   |- Total banned:\t{total}\n   \
+             `- Banned IP list:\t{}",
+            banned.len(),
+            banned.join(" ")
+        ))
+    }
+
+    fn banned(&self) -> String {
+        let jails = self.names().map(|name| format!("{{'{name}': {}}}", quoted(self.addresses(name))));
+        format!("[{}]", jails.collect::<Vec<_>>().join(", "))
+    }
+
+    fn banning(&self, who: &[Offender]) -> String {
+        let jails = who.iter().map(|who| quoted(self.names().filter(|name| self.holds(name, *who))));
+        format!("[{}]", jails.collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn usage() -> String {
+    format!("Usage: fail2ban-client [OPTIONS] COMMAND\n\n{USAGE}")
+}
+
+fn offenders(words: &[&str]) -> Result<Vec<Offender>, Refusal> {
+    let parsed = words.iter().map(|word| word.parse());
+    parsed.collect::<Result<_, NotAnOffender>>().map_err(|error| Refusal::Told(error.to_string()))
+}
+
+/// The bans of a jail, those by hand that were meant for it included.
+fn held<'a>(bans: &'a [BanLine], jail: &str) -> impl Iterator<Item = &'a BanLine> {
+    bans.iter().filter(move |ban| {
+        let meant = if ban.kind == Kind::Manual { meant_for(&ban.reason) } else { None };
+        meant.unwrap_or(&ban.jail) == jail
+    })
+}
+
+/// The reason of a ban by hand that is meant for a jail. The daemon's own bans by hand belong to none.
+fn reason(jail: &str) -> String {
+    format!("fail2ban-client set {jail} banip")
+}
+
+fn meant_for(reason: &str) -> Option<&str> {
+    reason.strip_prefix("fail2ban-client set ")?.strip_suffix(" banip")
+}
+
+/// A list as Python prints it.
+fn quoted(items: impl IntoIterator<Item = impl ToString>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| format!("'{}'", item.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// A list as fail2ban draws it.
+fn tree(ignored: &BTreeSet<Offender>) -> String {
+    let last = ignored.len().saturating_sub(1);
+    let lines =
+        ignored.iter().enumerate().map(|(n, item)| format!("{} {item}", if n == last { "`-" } else { "|-" }));
+    match ignored.is_empty() {
+        true => "No IP address/network is ignored".to_owned(),
+        false => {
+            format!("These IP addresses/networks are ignored:\n{}", lines.collect::<Vec<_>>().join("\n"))
+        }
+    }
+}
+
+/// A ban with its times in the host's zone.
+fn with_time(ban: &BanLine) -> String {
+    let instant = |text: &str| text.parse::<jiff::Timestamp>().unwrap_or_default();
+    let shown = |at: jiff::Timestamp| {
+        at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    };
+    let since = instant(&ban.since);
+    let (seconds, until) = match ban.until.as_deref().map(instant) {
+        Some(until) => (until.as_second() - since.as_second(), shown(until)),
+        None => (-1, "9999-12-31 23:59:59".to_owned()),
+    };
+    format!("{} \t{} + {seconds} = {until}", ban.address, shown(since))
+}
+
+/// What to do in place of what fail2ban-client would do.
+fn no_counterpart(words: &[&str]) -> String {
+    let what = words.join(" ");
+    let instead = match words {
+        ["start", ..] => "`systemctl start banstream` does that",
+        ["stop", ..] => {
+            "`systemctl stop banstream` does that, and bans stay in force; `banstream unban --all` lifts them"
+        }
+        ["restart", ..] => {
+            "`systemctl restart banstream` does that, and bans stay in force; for a jail `reload` is enough"
+        }
+        ["reload", ..] => "`reload` loses no ban and no count; `unban --all` lifts all bans",
+        ["status" | "stats" | "statistics", ..] => {
+            "see `banstream status`, `banstream report`, `banstream why ADDRESS`"
+        }
+        ["get" | "set", _, "bantime" | "findtime" | "maxretry", ..] | ["add", ..] => {
+            "write it into /etc/banstream/banstream.d/local.toml, and `reload`: no count is lost"
+        }
+        [
+            "get" | "set",
+            _,
+            "failregex" | "addfailregex" | "delfailregex" | "ignoreregex" | "prefregex",
+            ..,
+        ] => "grammars say what an offence is: `banstream explain` shows the rule that reads a line",
+        [
+            "get" | "set",
+            _,
+            "logpath" | "addlogpath" | "dellogpath" | "journalmatch" | "addjournalmatch",
+            ..,
+        ] => "the journal is read, and what rsyslog hands over: see `banstream status`",
+        ["get" | "set", _, "action" | "actions" | "addaction" | "delaction", ..] => {
+            "one rule in the kernel serves all jails: see `[enforce]` in the configuration"
+        }
+        ["get" | "set", "loglevel" | "logtarget" | "syslogsocket", ..] | ["flushlogs"] => {
+            "banstream logs to the journal: `journalctl -t banstream`"
+        }
+        ["get" | "set", "dbfile" | "dbpurgeage" | "dbmaxmatches", ..] => {
+            "see `[ledger]` in the configuration"
+        }
+        _ => "`fail2ban-client -h` says what is understood, `banstream --help` what there is",
+    };
+    format!("`{what}` has no counterpart: {instead}")
+}

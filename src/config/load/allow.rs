@@ -1,0 +1,138 @@
+//! The files that `ignoreip` names: who is not banned, an address or a prefix a line.
+//!
+//! They stand apart from the configuration because others write them, at any time: a broken line must not undo the
+//! rest, nor a file that is gone for a moment what it said before. So what is wrong with them is a warning.
+//!
+//! It does not know whom the lists protect from what.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::model::Offender;
+use crate::model::plain;
+
+/// What those files say, as last read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowFiles(BTreeMap<PathBuf, AllowFile>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct AllowFile {
+    /// `None` where it could not be read the last time.
+    stamp: Option<Stamp>,
+    members: Vec<Offender>,
+}
+
+/// Time of the last change, length and inode: what tells that a file is another.
+type Stamp = (i64, i64, u64, u64);
+
+impl AllowFiles {
+    /// Reads these files; and what is wrong with them, for people.
+    pub fn read<'p>(paths: impl IntoIterator<Item = &'p Path>) -> (Self, Vec<String>) {
+        let (mut files, mut warnings) = (BTreeMap::new(), Vec::new());
+        for path in paths {
+            let mut file = AllowFile::default();
+            file.read(path, stamp(path), &mut warnings);
+            files.insert(path.to_owned(), file);
+        }
+        (Self(files), warnings)
+    }
+
+    /// Reads again those that have changed; what is wrong with them, or `None` where none has. One that cannot be read
+    /// any more keeps what it said.
+    pub fn renew(&mut self) -> Option<Vec<String>> {
+        let mut warnings = None;
+        for (path, file) in &mut self.0 {
+            let stamp = stamp(path);
+            if stamp != file.stamp {
+                file.read(path, stamp, warnings.get_or_insert_default());
+            }
+        }
+        warnings
+    }
+
+    /// Takes over what `other` has read of the same files.
+    pub fn adopt(&mut self, other: &Self) {
+        for (path, file) in &mut self.0 {
+            other.0.get(path).into_iter().for_each(|newer| file.clone_from(newer));
+        }
+    }
+
+    /// Whom this file protects.
+    pub fn members(&self, path: &Path) -> &[Offender] {
+        self.0.get(path).map_or(&[], |file| &file.members)
+    }
+}
+
+impl AllowFile {
+    fn read(&mut self, path: &Path, stamp: Option<Stamp>, warnings: &mut Vec<String>) {
+        self.stamp = stamp;
+        match fs::read(path) {
+            Ok(text) => self.members = members(path, &String::from_utf8_lossy(&text), warnings),
+            Err(error) => {
+                let kept = if self.members.is_empty() { "it protects nobody" } else { "what it said holds" };
+                warnings.push(format!("cannot read `{}`, so {kept}: {error}", path.display()));
+                self.stamp = None;
+            }
+        }
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.mtime(), file.mtime_nsec(), file.len(), file.ino()))
+}
+
+/// The addresses and prefixes of a text, one a line; `#` begins a comment.
+fn members(path: &Path, text: &str, warnings: &mut Vec<String>) -> Vec<Offender> {
+    let mut members = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let entry = line.split('#').next().unwrap_or_default().trim();
+        match entry.parse::<Offender>() {
+            _ if entry.is_empty() => {}
+            Ok(offender) => members.push(offender),
+            Err(error) => {
+                let error = plain(error.to_string());
+                warnings.push(format!("{}:{number}: {error}", path.display()));
+            }
+        }
+    }
+    members
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_line_is_told_and_the_rest_holds() {
+        let text = "# ours\n192.0.2.1 # door\n\nhost.example\r\n2001:db8::/32\n192.0.2.0/33";
+        let mut warnings = Vec::new();
+        let members = members(Path::new("/a"), text, &mut warnings);
+        assert_eq!(members, ["192.0.2.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+        let hint = "is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
+        let want = [format!("/a:4: `host.example` {hint}"), format!("/a:6: `192.0.2.0/33` {hint}")];
+        assert_eq!(warnings, want);
+    }
+
+    #[test]
+    fn a_changed_file_is_read_again_and_a_lost_one_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("allow.list");
+        let read = |files: &mut AllowFiles| {
+            let warnings = files.renew();
+            (warnings.map(|warnings| warnings.len()), files.members(&path).len())
+        };
+        let (mut files, warnings) = AllowFiles::read([path.as_path()]);
+        assert_eq!((warnings.len(), read(&mut files)), (1, (None, 0)));
+        fs::write(&path, "192.0.2.1\n").unwrap();
+        assert_eq!(read(&mut files), (Some(0), 1));
+        assert_eq!(read(&mut files), (None, 1));
+        fs::write(&path, "192.0.2.1\n192.0.2.2\nx\n").unwrap();
+        assert_eq!(read(&mut files), (Some(1), 2));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read(&mut files), (Some(1), 2));
+        assert_eq!(read(&mut files), (None, 2));
+    }
+}

@@ -1,0 +1,1003 @@
+//! Text to a configuration that can run.
+//!
+//! There are two types: [`Written`] is what the files say, and may be wrong in many ways; [`Config`] is what
+//! the daemon works with, and cannot be wrong: every name in it is known, every number is in range. The way
+//! from one to the other reports every fault at once, each with its place. The defaults are a file of the
+//! same format and the lowest layer, so no default is hidden in code.
+//!
+//! Nothing here reads a file or asks the system anything: whether a group or a directory exists shows when it
+//! is used.
+
+pub mod load;
+mod fault;
+mod notify;
+mod value;
+mod written;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::detect::{Growth, Jail, MANUAL, WIDE, Watch, Widen};
+use crate::engine::Unattested;
+use crate::model::{Mode, Offender, Span, Widths};
+
+pub use fault::Faults;
+pub use notify::{Receiver, Topic, Way};
+use value::Ignored;
+use written::Reader;
+pub use written::Written;
+
+/// All that an operator can choose, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where grammars of the operator's own lie.
+    pub grammar_directory: PathBuf,
+    /// Where the ledger is kept.
+    pub state_directory: PathBuf,
+    /// How much the ledger keeps.
+    pub ledger: Retention,
+    /// Who is never banned by any jail, besides trusted proxies.
+    pub ignore: Vec<Offender>,
+    /// Files that list who else is not banned, by the jail that named it or by all.
+    pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
+    /// How long a login protects from the jails' bans; not at all where zero.
+    pub protect_logins: Span,
+    /// Peers of servers that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<Offender>,
+    /// What one offender is.
+    pub widths: Widths,
+    /// Prefixes behind which there are hosts on IPv4, each of them an offender of its own.
+    pub nat64: Vec<Offender>,
+    /// How many offenders are watched at once.
+    pub max_offenders: NonZeroUsize,
+    /// How the bans of one offender grow.
+    pub growth: Growth,
+    /// When a whole prefix is banned, if ever.
+    pub widen: Option<Widen>,
+    /// Whether bans are carried out, where a jail does not say otherwise.
+    pub mode: Mode,
+    /// The enabled jails, in the order of their names.
+    pub jails: Vec<Jail>,
+    /// Which journal to read, if any.
+    pub journald: Option<Journald>,
+    /// Where to take lines from `banstream omprog`, if anywhere.
+    pub socket: Option<Ingest>,
+    /// Where to take commands.
+    pub control: Socket,
+    /// Where to serve metrics besides the control socket, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// What to put bans into; `None` where all are only observed.
+    pub enforce: Option<Enforce>,
+    /// Who is told of bans, in the order of their names.
+    pub receivers: Vec<Arc<Receiver>>,
+}
+
+/// How much the ledger keeps of what is no longer in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// For how long offences and past bans are kept.
+    pub keep: Span,
+    /// How many are kept: of offences that have earned no ban, of offences that have, and of past bans.
+    pub max_rows: NonZeroU32,
+}
+
+/// Which journal to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Journald {
+    /// The system's.
+    System,
+    /// That of a namespace (systemd-journald@.service(8)).
+    Namespace(String),
+    /// The journal files in a directory.
+    Directory(PathBuf),
+}
+
+/// Where to take lines from `banstream omprog`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingest {
+    /// The socket.
+    pub socket: Socket,
+    /// What an offence is worth in a line of which nobody knows who wrote it.
+    pub unattested: Unattested,
+}
+
+/// A Unix socket to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Where it lies; at most 107 bytes.
+    pub path: PathBuf,
+    /// The group that may connect, besides root.
+    pub group: Option<String>,
+}
+
+/// The kernel's set, and the one rule that refers to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enforce {
+    /// The name of the outer set; at most 24 characters, so that those inside can have longer ones.
+    pub set: String,
+    /// How many elements each inner set may hold.
+    pub max_elements: NonZeroU32,
+    /// The rule's table.
+    pub table: String,
+    /// The chains that begin with the rule; at least one.
+    pub chains: Vec<String>,
+    /// The rule's target and its options, word by word.
+    pub target: Vec<String>,
+    /// The command that writes the rule for IPv4.
+    pub iptables: String,
+    /// The command that writes the rule for IPv6.
+    pub ip6tables: String,
+}
+
+impl Config {
+    /// Only observes from here on, whatever the operator chose.
+    pub fn observe(&mut self) {
+        self.mode = Mode::Observe;
+        self.jails.iter_mut().for_each(|jail| jail.mode = Mode::Observe);
+        self.enforce = None;
+    }
+}
+
+impl Written<'_> {
+    /// Where the grammars lie, which must be read before the rest can be checked.
+    ///
+    /// # Errors
+    ///
+    /// No path stands there. Other faults are left to [`check`](Self::check).
+    pub fn grammar_directory(&self) -> Result<PathBuf, Faults> {
+        self.read_key(GRAMMAR_DIRECTORY, value::path)
+    }
+
+    /// The configuration that these files mean, given the headings of each grammar there is.
+    ///
+    /// # Errors
+    ///
+    /// Every fault in them, in the order of the files.
+    pub fn check(&self, grammars: &BTreeMap<String, Vec<String>>) -> Result<Config, Faults> {
+        self.read(|top| config(top, grammars))
+    }
+}
+
+/// Reads a time such as `10m`, `1h 30m`, `2d`, or a number of seconds.
+pub fn parse_span(text: &str) -> Option<Span> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Span::from_secs(seconds));
+    }
+    let time = humantime::parse_duration(text).ok()?;
+    u64::try_from(time.as_micros()).ok().map(Span::from_micros)
+}
+
+const GRAMMAR_DIRECTORY: &str = "grammar-directory";
+
+// In each of these, all keys are read before the first `?` gives up: so all faults are noted.
+
+fn config(top: &mut Reader<'_, '_>, grammars: &BTreeMap<String, Vec<String>>) -> Option<Config> {
+    let grammar_directory = top.value(GRAMMAR_DIRECTORY, value::path);
+    let state_directory = top.value("state-directory", value::path);
+    let ignore = top.list("ignoreip", value::ignored);
+    let protect_logins = top.value("protect-logins", value::time_or_none);
+    let trusted_proxies = top.list("trusted-proxies", value::offender);
+    let v4 = top.value("ipv4-prefix", value::whole(8..=32));
+    let v6 = top.value("ipv6-prefix", value::whole(16..=128));
+    let nat64 = top.list("nat64-prefixes", value::nat64);
+    let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
+    let sentence = Sentence::read(top, Sentence::default());
+    let mode = top.value("mode", value::mode);
+    let growth = top.table("growth", growth);
+    let ledger = top.table("ledger", ledger);
+    let widen = top.table("widen", |t| widen(t, v4, v6));
+    let journald = top.table("journald", journald);
+    let socket = top.table("socket", |t| {
+        let enabled = t.value("enabled", value::flag);
+        let socket = listen(t);
+        let unattested =
+            t.value("unattested", |v| value::one_of("`accept` or `refuse`", &["accept", "refuse"], v));
+        let unattested = if unattested? == "refuse" { Unattested::Refuse } else { Unattested::Accept };
+        let ingest = Ingest { socket: socket?, unattested };
+        Some(enabled?.then_some(ingest))
+    });
+    let control = top.table("control", listen);
+    let metrics = top.table("metrics", |t| t.value("listen", value::unless_empty(value::socket_address)));
+    let enforce = top.table("enforce", enforce);
+    let mut names = vec![MANUAL.to_owned(), WIDE.to_owned()];
+    let jails = top.tables("jail", |name, t| {
+        names.push(name.to_owned());
+        jail(name, t, (sentence, mode), grammars)
+    });
+    let receivers = top.table("notify", |t| notify::receivers(t, &names));
+    let (ignore, files) = split(ignore?);
+    let mut ignore_files: Vec<_> = files.into_iter().map(|file| (None, file)).collect();
+    let jails = jails?.into_iter().flatten().map(|(jail, files)| {
+        ignore_files.extend(files.into_iter().map(|file| (Some(Arc::clone(&jail.name)), file)));
+        jail
+    });
+    let (jails, mode) = (jails.collect::<Vec<_>>(), mode?);
+    let enforces = mode == Mode::Enforce || jails.iter().any(|jail| jail.mode == Mode::Enforce);
+    Some(Config {
+        grammar_directory: grammar_directory?,
+        state_directory: state_directory?,
+        ledger: ledger?,
+        ignore,
+        mode,
+        jails,
+        ignore_files,
+        protect_logins: protect_logins?,
+        trusted_proxies: trusted_proxies?,
+        widths: Widths { v4: v4?, v6: v6? },
+        nat64: nat64?,
+        max_offenders: NonZeroUsize::new(max_offenders?)?,
+        growth: growth?,
+        widen: widen?,
+        journald: journald?,
+        socket: socket?,
+        control: control?,
+        metrics: metrics?,
+        enforce: enforce.filter(|_| enforces),
+        receivers: receivers?,
+    })
+}
+
+/// How many offences in how long earn how long a ban: what jails inherit, each part by itself.
+#[derive(Clone, Copy, Default)]
+struct Sentence {
+    max_retry: Option<u8>,
+    find_time: Option<Span>,
+    ban_time: Option<Option<Span>>,
+}
+
+impl Sentence {
+    fn read(t: &mut Reader<'_, '_>, inherited: Self) -> Self {
+        Self {
+            max_retry: t.value_or("maxretry", inherited.max_retry, value::whole(1..=255)),
+            find_time: t.value_or("findtime", inherited.find_time, value::time),
+            ban_time: t.value_or("bantime", inherited.ban_time, value::time_or_forever),
+        }
+    }
+}
+
+/// Those that are addresses and prefixes, and those that are files.
+fn split(ignored: Vec<Ignored>) -> (Vec<Offender>, Vec<PathBuf>) {
+    let (mut offenders, mut files) = (Vec::new(), Vec::new());
+    for one in ignored {
+        match one {
+            Ignored::Offender(offender) => offenders.push(offender),
+            Ignored::File(file) => files.push(file),
+        }
+    }
+    (offenders, files)
+}
+
+/// The jail and the files that its `ignoreip` names, if it is enabled.
+fn jail(
+    name: &str,
+    t: &mut Reader<'_, '_>,
+    (inherited, mode): (Sentence, Option<Mode>),
+    grammars: &BTreeMap<String, Vec<String>>,
+) -> Option<Option<(Jail, Vec<PathBuf>)>> {
+    if !value::is_name(name) || name == MANUAL || name == WIDE {
+        let what = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual` or `wide`";
+        t.fault(None, what.to_owned());
+    }
+    let enabled = t.value_or("enabled", Some(true), value::flag);
+    let names: Vec<&str> = grammars.keys().map(String::as_str).collect();
+    let watched = t.list("grammars", |v| value::one_of("a grammar", &names, v));
+    let headings = |grammar: &str| grammars.get(grammar).into_iter().flatten().map(String::as_str);
+    // Where the grammars are at fault, their headings are not to be blamed as well.
+    let watching = watched.as_ref().unwrap_or(&names);
+    let known: Vec<&str> = watching.iter().flat_map(|grammar| headings(grammar)).collect();
+    let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
+    let sentence = Sentence::read(t, inherited);
+    let mode = t.value_or("mode", mode, value::mode);
+    let ports = t.list("ports", value::ports);
+    let ignore = t.list("ignoreip", value::ignored);
+    let distinct = t.value_or("distinct", Some(None), value::unless_empty(value::hole));
+
+    let (mut watched, offences) = (watched?, offences?);
+    watched.sort_unstable();
+    watched.dedup();
+    if watched.is_empty() {
+        t.fault(
+            Some("grammars"),
+            format!("the jail `{name}` watches no grammar: write `grammars = [\"...\"]`"),
+        );
+    }
+    let mut watches = Vec::new();
+    for grammar in watched {
+        let counts = |heading: &&str| offences.is_empty() || offences.contains(heading);
+        let headings: Vec<String> = headings(grammar).filter(counts).map(str::to_owned).collect();
+        if headings.is_empty() {
+            t.fault(Some("offences"), format!("`{grammar}` has none of the `offences` of the jail `{name}`"));
+        }
+        watches.push(Watch { grammar: grammar.to_owned(), headings });
+    }
+    let mut ports = ports?.concat();
+    ports.sort_unstable();
+    ports.dedup();
+    let (ignore, files) = split(ignore?);
+    let jail = Jail {
+        name: name.into(),
+        mode: mode?,
+        watches,
+        max_retry: NonZeroU8::new(sentence.max_retry?)?,
+        find_time: sentence.find_time?,
+        distinct: distinct?.map(Into::into),
+        ban_time: sentence.ban_time?,
+        ports: ports.into(),
+        ignore,
+    };
+    Some(enabled?.then_some((jail, files)))
+}
+
+fn growth(t: &mut Reader<'_, '_>) -> Option<Growth> {
+    let factor = t.value("factor", value::number(1.0..=100.0));
+    let cap = t.value("cap", value::time);
+    let decay = t.value("decay", value::time);
+    let jitter = t.value("jitter", value::number(0.0..=1.0));
+    Some(Growth { factor: factor?, cap: cap?, decay: decay?, jitter: jitter? })
+}
+
+fn ledger(t: &mut Reader<'_, '_>) -> Option<Retention> {
+    let keep = t.value("keep", value::time);
+    let max_rows = t.value("max-rows", value::whole(1000..=i64::from(u32::MAX)));
+    Some(Retention { keep: keep?, max_rows: NonZeroU32::new(max_rows?)? })
+}
+
+/// The rule, unless it is turned off; `v4` and `v6` are what one offender is.
+fn widen(t: &mut Reader<'_, '_>, v4: Option<u8>, v6: Option<u8>) -> Option<Option<Widen>> {
+    let offenders = t.value("offenders", value::whole::<u8>(0..=255));
+    let within = t.value("within", value::time);
+    let wide4 = t.value("ipv4-prefix", value::whole(8..=31));
+    let wide6 = t.value("ipv6-prefix", value::whole(16..=127));
+    let widths = Widths { v4: wide4?, v6: wide6? };
+    let (offenders, within) = (offenders?, within?);
+    if offenders == 1 {
+        t.fault(Some("offenders"), "`offenders` wants 2 or more, or 0 to ban no prefix".to_owned());
+    }
+    for (key, wide, one) in [("ipv4-prefix", widths.v4, v4), ("ipv6-prefix", widths.v6, v6)] {
+        if offenders > 0 && one.is_some_and(|one| wide >= one) {
+            t.fault(Some(key), format!("`{key}` has to be shorter than that of one offender"));
+        }
+    }
+    Some(NonZeroU8::new(offenders).map(|offenders| Widen { widths, offenders, within }))
+}
+
+fn journald(t: &mut Reader<'_, '_>) -> Option<Option<Journald>> {
+    let enabled = t.value("enabled", value::flag);
+    let namespace = t.value("namespace", value::unless_empty(value::name(200)));
+    let directory = t.value("directory", value::unless_empty(value::path));
+    let journal = match (namespace?, directory?) {
+        (None, None) => Journald::System,
+        (Some(namespace), None) => Journald::Namespace(namespace),
+        (None, Some(directory)) => Journald::Directory(directory),
+        (Some(_), Some(_)) => {
+            t.fault(Some("directory"), "`namespace` and `directory` cannot both be set".to_owned());
+            return None;
+        }
+    };
+    Some(enabled?.then_some(journal))
+}
+
+fn listen(t: &mut Reader<'_, '_>) -> Option<Socket> {
+    let path = t.value("path", value::socket_path);
+    let group = t.value("group", value::unless_empty(value::text));
+    Some(Socket { path: path?, group: group? })
+}
+
+fn enforce(t: &mut Reader<'_, '_>) -> Option<Enforce> {
+    let set = t.value("set", value::name(24));
+    let max_elements = t.value("max-elements", value::whole(1..=i64::from(u32::MAX)));
+    let tables = ["raw", "mangle", "nat", "filter", "security"];
+    let table = t.value("table", |v| value::one_of("a table of iptables", &tables, v));
+    // A chain's name has at most 28 characters (XT_EXTENSION_MAXNAMELEN, less the final zero).
+    let chains = t.list("chains", value::name(28));
+    let target = t.value("target", value::words);
+    let iptables = t.value("iptables", value::text);
+    let ip6tables = t.value("ip6tables", value::text);
+    if chains.as_ref().is_some_and(Vec::is_empty) {
+        t.fault(Some("chains"), "`chains` is empty: no packet would meet the rule".to_owned());
+    }
+    let rejects = target.iter().flatten().next().is_some_and(|target| target == "REJECT");
+    if rejects && table.is_some_and(|table| table != "filter") {
+        t.fault(
+            Some("target"),
+            "`REJECT` works in the table `filter` only (iptables-extensions(8))".to_owned(),
+        );
+    }
+    Some(Enforce {
+        set: set?,
+        max_elements: NonZeroU32::new(max_elements?)?,
+        table: table?.to_owned(),
+        chains: chains?,
+        target: target?,
+        iptables: iptables?,
+        ip6tables: ip6tables?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What files called `1.toml`, `2.toml`, ... mean together, or what is wrong with them.
+    fn read(texts: &[&str]) -> Result<Config, String> {
+        let grammars = [
+            ("sshd", &["auth-failure", "preauth-abuse", "bad-request"][..]),
+            ("dropbear", &["auth-failure", "preauth-abuse", "bad-request"]),
+            ("vsftpd", &["auth-failure"]),
+            ("proftpd", &["auth-failure", "abuse"]),
+            ("pure-ftpd", &["auth-failure"]),
+            (
+                "nginx",
+                &[
+                    "auth-failure",
+                    "probe",
+                    "exploit",
+                    "not-found",
+                    "bad-request",
+                    "forbidden",
+                    "bad-bot",
+                    "rate-limit",
+                ],
+            ),
+            (
+                "apache",
+                &[
+                    "auth-failure",
+                    "probe",
+                    "exploit",
+                    "not-found",
+                    "bad-request",
+                    "forbidden",
+                    "bad-bot",
+                    "rate-limit",
+                ],
+            ),
+            ("ftpd", &["auth-failure"]),
+            (
+                "lighttpd",
+                &[
+                    "auth-failure",
+                    "probe",
+                    "exploit",
+                    "bad-bot",
+                    "bad-request",
+                    "rate-limit",
+                    "forbidden",
+                    "not-found",
+                ],
+            ),
+            ("haproxy", &["probe", "unauthorized", "bad-request", "rate-limit", "forbidden", "not-found"]),
+            (
+                "caddy",
+                &["auth-failure", "probe", "exploit", "bad-request", "rate-limit", "forbidden", "not-found"],
+            ),
+            (
+                "traefik",
+                &[
+                    "auth-failure",
+                    "probe",
+                    "bad-request",
+                    "rate-limit",
+                    "forbidden",
+                    "not-found",
+                    "forgeable-auth-failure",
+                ],
+            ),
+            ("audit", &["auth-failure"]),
+            ("endlessh", &["preauth-abuse"]),
+            ("sftpgo", &["auth-failure", "preauth-abuse"]),
+            ("squid", &["auth-failure", "bad-request", "forbidden"]),
+            ("portscan", &["port-scan"]),
+        ];
+        let grammars = grammars
+            .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
+        let files: Vec<(PathBuf, String)> =
+            (1..).zip(texts).map(|(nth, text)| (format!("{nth}.toml").into(), (*text).to_owned())).collect();
+        Written::parse(&files)
+            .and_then(|written| written.check(&grammars.into()))
+            .map_err(|faults| faults.to_string())
+    }
+
+    fn jail(config: &Config, name: &str) -> Jail {
+        config.jails.iter().find(|jail| &*jail.name == name).expect("a jail of that name").clone()
+    }
+
+    #[test]
+    fn an_empty_configuration_protects_ssh_ftp_and_http() {
+        let config = read(&[]).unwrap();
+        let names: Vec<&str> = config.jails.iter().map(|jail| &*jail.name).collect();
+        let want =
+            "ftp http-auth http-exploit http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit"
+                .split(' ');
+        assert_eq!(names, want.collect::<Vec<_>>());
+        let sshd = Jail {
+            name: "sshd".into(),
+            mode: Mode::Enforce,
+            watches: vec![
+                Watch { grammar: "dropbear".into(), headings: vec!["auth-failure".into()] },
+                Watch { grammar: "sshd".into(), headings: vec!["auth-failure".into()] },
+            ],
+            max_retry: NonZeroU8::new(5).unwrap(),
+            find_time: Span::from_secs(600),
+            distinct: None,
+            ban_time: Some(Span::from_secs(3600)),
+            ports: [].into(),
+            ignore: vec![],
+        };
+        assert_eq!(jail(&config, "sshd"), sshd);
+        assert_eq!(config.widths, Widths::default());
+        assert_eq!(config.journald, Some(Journald::System));
+        assert_eq!(config.metrics, Some("127.0.0.1:9634".parse().unwrap()));
+        assert_eq!(config.enforce.unwrap().target, ["DROP"]);
+    }
+
+    #[test]
+    fn the_sample_states_the_defaults() {
+        let sample = include_str!("../../contrib/banstream.toml");
+        let stated: String = sample
+            .lines()
+            .skip_while(|line| !line.is_empty())
+            .skip(1)
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if !setting.starts_with([' ', '#']) => format!("{setting}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert_eq!(stated, written::DEFAULTS);
+        assert_eq!(read(&[sample]), read(&[]));
+    }
+
+    /// What stands in the configuration, against what `look` sees of it.
+    #[track_caller]
+    fn check<T: PartialEq + std::fmt::Debug>(texts: &[&str], look: impl Fn(&Config) -> T, want: T) {
+        assert_eq!(read(texts).as_ref().map(look), Ok(want));
+    }
+
+    #[test]
+    fn a_later_file_wins_key_by_key() {
+        let files =
+            ["maxretry = 3\nfindtime = 60\n[jail.sshd]\nmaxretry = 7", "maxretry = 4\njail.sshd.bantime = 1"];
+        let numbers = |name: &'static str| {
+            move |config: &Config| {
+                let jail = jail(config, name);
+                (jail.max_retry.get(), jail.find_time.as_secs_ceil(), jail.ban_time.unwrap().as_secs_ceil())
+            }
+        };
+        check(&files, numbers("sshd"), (7, 60, 1));
+        check(&files, numbers("ftp"), (4, 60, 3600));
+        check(&["ignoreip = ['192.0.2.1']"], |c| c.ignore.len(), 1);
+        check(&["maxretry = 'ten'", "maxretry = 10"], numbers("ftp"), (10, 600, 3600));
+    }
+
+    #[test]
+    fn a_jail_is_made_and_unmade() {
+        let names =
+            |config: &Config| config.jails.iter().map(|j| j.name.to_string()).collect::<Vec<_>>().join(" ");
+        check(
+            &["[jail.http-flood]\nenabled = false"],
+            names,
+            "ftp http-auth http-exploit http-probe portscan ssh-abuse ssh-connect sshd tarpit".into(),
+        );
+        check(
+            &["[jail.b]\ngrammars = ['sshd']"],
+            names,
+            "b ftp http-auth http-exploit http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit"
+                .into(),
+        );
+    }
+
+    #[test]
+    fn a_jail_observes_where_it_or_all_do() {
+        let modes = |config: &Config| {
+            let of = |name| jail(config, name).mode.name();
+            format!("{} {} {} {}", config.mode.name(), of("sshd"), of("ftp"), config.enforce.is_some())
+        };
+        check(&["mode = 'observe'"], modes, "observe observe observe false".into());
+        check(&["jail.sshd.mode = 'observe'"], modes, "enforce observe enforce true".into());
+        check(
+            &["mode = 'observe'\njail.sshd.mode = 'enforce'"],
+            modes,
+            "observe enforce observe true".into(),
+        );
+    }
+
+    #[test]
+    fn a_time_is_written_in_many_ways() {
+        let ban = |config: &Config| jail(config, "sshd").ban_time.map(Span::as_secs_ceil);
+        check(&["bantime = '10m'"], ban, Some(600));
+        check(&["bantime = '1h 30m'"], ban, Some(5400));
+        check(&["bantime = '1d'"], ban, Some(86400));
+        check(&["bantime = '600'"], ban, Some(600));
+        check(&["bantime = 0x10"], ban, Some(16));
+        check(&["bantime = -1"], ban, None);
+        check(&["bantime = 'forever'"], ban, None);
+    }
+
+    #[test]
+    fn who_is_not_banned_may_stand_in_files() {
+        let files = |config: &Config| {
+            let shown = |(jail, file): &(Option<Arc<str>>, PathBuf)| {
+                format!("{} {}", jail.as_deref().unwrap_or("all"), file.display())
+            };
+            (config.ignore.len(), config.ignore_files.iter().map(shown).collect::<Vec<_>>().join(", "))
+        };
+        let text = "ignoreip = ['::1', 'file:/a']\njail.sshd.ignoreip = ['file:/b', 'file:/c']\n\
+                    jail.ftp = {enabled = false, ignoreip = ['file:/d']}";
+        check(&[text], files, (1, "all /a, sshd /b, sshd /c".into()));
+    }
+
+    #[test]
+    fn a_login_protects_for_a_week_or_not_at_all() {
+        let span = |config: &Config| config.protect_logins.as_secs_ceil();
+        check(&[], span, 604_800);
+        check(&["protect-logins = '0s'"], span, 0);
+        check(&["protect-logins = 0"], span, 0);
+        wrong(
+            "protect-logins = false",
+            &[
+                "1:18: `protect-logins` wants a time such as `10m`, `1h 30m` or a number of seconds, not `false`",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_prefix_is_banned_only_where_that_is_asked_for() {
+        check(&[], |config: &Config| config.widen, None);
+        let widths = Widths { v4: 24, v6: 48 };
+        let widen = |config: &Config| config.widen;
+        let rule = Widen { widths, offenders: NonZeroU8::new(5).unwrap(), within: Span::from_secs(3600) };
+        check(&["widen.offenders = 5"], widen, Some(rule));
+        wrong("widen.offenders = 1", &["1:19: `offenders` wants 2 or more, or 0 to ban no prefix"]);
+        wrong(
+            "ipv4-prefix = 24\nwiden = {offenders = 3, ipv4-prefix = 24, ipv6-prefix = 64}",
+            &[
+                "2:39: `ipv4-prefix` has to be shorter than that of one offender",
+                "2:57: `ipv6-prefix` has to be shorter than that of one offender",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_prefix_of_nat64_has_room_for_an_address() {
+        check(&["nat64-prefixes = ['2001:db8:64::/96']"], |config| config.nat64.len(), 1);
+        let wanted = "`nat64-prefixes` wants an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`, not";
+        for (value, shown) in
+            [("'192.0.2.0/24'", "`192.0.2.0/24`"), ("'2001:db8::1'", "`2001:db8::1`"), ("64", "`64`")]
+        {
+            wrong(&format!("nat64-prefixes = [{value}]"), &[&format!("1:19: {wanted} {shown}")]);
+        }
+    }
+
+    #[test]
+    fn ports_are_written_in_many_ways() {
+        let ports = |config: &Config| {
+            jail(config, "ftp").ports.iter().map(crate::model::Port::to_string).collect::<Vec<_>>().join(" ")
+        };
+        check(&["jail.ftp.ports = [21]"], ports, "21/tcp".into());
+        check(&["jail.ftp.ports = ['990, 21', '53/udp', 21]"], ports, "21/tcp 990/tcp 53/udp".into());
+    }
+
+    #[test]
+    fn parts_can_be_turned_off() {
+        let parts =
+            |c: &Config| (c.journald.is_some(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some());
+        let off = "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nmode = 'observe'";
+        check(&[], parts, (true, true, true, true));
+        check(&[off], parts, (false, false, false, false));
+    }
+
+    #[test]
+    fn unattested_lines_are_accepted_unless_refused() {
+        let unattested = |c: &Config| c.socket.as_ref().map(|ingest| ingest.unattested);
+        check(&[], unattested, Some(Unattested::Accept));
+        check(&["socket.unattested = 'refuse'"], unattested, Some(Unattested::Refuse));
+    }
+
+    #[test]
+    fn a_receiver_inherits_what_it_does_not_say() {
+        let receivers = |config: &Config| {
+            let show = |r: &Arc<Receiver>| {
+                let way = match &r.way {
+                    Way::Webhook { url, headers, token_file } => {
+                        format!("{url} {headers:?} {token_file:?}")
+                    }
+                    way => format!("{way:?}"),
+                };
+                let (name, topics, jails) = (&r.name, &r.topics, r.jails.join(" "));
+                format!(
+                    "{name}: {way} {topics:?} [{jails}] {} {} {} {}",
+                    r.delay, r.every, r.at_most, r.timeout
+                )
+            };
+            config.receivers.iter().map(show).collect::<Vec<_>>().join("\n")
+        };
+        check(&[], receivers, String::new());
+        let text = "[notify]\nevery = '1h'\nsendmail = '/s'\n[notify.b]\nmail = 'root'\nevery = 60\nevents = ['repair']\n\
+                    [notify.a]\ncommand = ['/bin/x', 'y z']\njails = ['sshd', 'manual']\n\
+                    [notify.c]\nwebhook = 'https://example.org/x'\nheaders = ['X-Key: 1']\ntoken-file = '/t'";
+        let want = "a: Command([\"/bin/x\", \"y z\"]) [Ban, Trouble] [sshd manual] 10s 1h 20 10s\n\
+                    b: Mail { to: \"root\", from: None, sendmail: \"/s\" } [Repair] [] 10s 1m 20 10s\n\
+                    c: https://example.org/x {\"x-key\": Sensitive} Some(\"/t\") [Ban, Trouble] [] 10s 1h 20 10s";
+        check(&[text], receivers, want.to_owned());
+    }
+
+    #[test]
+    fn a_receiver_that_cannot_be_told_is_refused() {
+        wrong("notify.evry = 1", &["1:8: no key is called `evry` here; did you mean `every`?"]);
+        wrong("[notify.a]", &["1:9: `a` wants one of `webhook`, `command` and `mail`"]);
+        wrong(
+            "[notify.a]\nmail = 'root'\ncommand = ['/x']",
+            &["1:9: `a` wants one of `webhook`, `command` and `mail`"],
+        );
+        let url = "wants an address such as `https://example.org/path`";
+        for (text, want) in [
+            ("notify.a.webhook = 'ftp://x'", format!("20: `webhook` {url}")),
+            ("notify.a.webhook = 'https://me:secret@x'", format!("20: `webhook` {url}")),
+            ("notify.a.webhook = '/x'", format!("20: `webhook` {url}")),
+            (
+                "notify.a.mail = 'root, eve'",
+                "17: `mail` wants one address such as `root@localhost`, not `root, eve`".to_owned(),
+            ),
+            (
+                "notify.a = {webhook = 'http://x', headers = [\"X: 1\\nY: 2\"]}",
+                "46: `headers` wants headers such as `X-Api-Key: 123`".to_owned(),
+            ),
+            ("notify.a.command = ['x']", "20: `command` begins with a path from the root".to_owned()),
+            (
+                "notify.a = {mail = 'root', jails = ['ssh']}",
+                "37: `jails` wants a jail, not `ssh`; did you mean `sshd`?".to_owned(),
+            ),
+            (
+                "notify.a = {mail = 'root', events = []}",
+                "37: `events` is empty: there would be nothing to tell".to_owned(),
+            ),
+            (
+                "notify.'a b'.mail = 'root'",
+                "8: a receiver's name has letters, digits, `-`, `_` and `.` only".to_owned(),
+            ),
+        ] {
+            wrong(text, &[&format!("1:{want}")]);
+        }
+    }
+
+    #[test]
+    fn a_target_has_options() {
+        let reject = "[enforce]\ntable = 'filter'\nchains = ['INPUT', 'DOCKER-USER']\n";
+        let target = |c: &Config| c.enforce.clone().unwrap().target.join("|");
+        check(
+            &[reject, "enforce.target = 'REJECT  --reject-with tcp-reset'"],
+            target,
+            "REJECT|--reject-with|tcp-reset".into(),
+        );
+        check(
+            &[reject, "enforce.target = ['LOG', '--log-prefix', 'no way']"],
+            target,
+            "LOG|--log-prefix|no way".into(),
+        );
+    }
+
+    #[test]
+    fn the_grammar_directory_is_known_before_the_rest() {
+        let directory = |text: &str| {
+            let files = [(PathBuf::from("1.toml"), text.to_owned())];
+            Written::parse(&files).unwrap().grammar_directory().map_err(|faults| faults.to_string())
+        };
+        assert_eq!(directory("nonsense = 1"), Ok("/etc/banstream/grammars".into()));
+        assert_eq!(directory("grammar-directory = '/g'"), Ok("/g".into()));
+        assert!(directory("grammar-directory = 'g'").is_err());
+    }
+
+    #[test]
+    fn every_fault_of_every_file_is_shown_where_it_stands() {
+        let jail = "[jail.ssh]\ngrammars = ['sshd', 'sshdd']\nmaxretry = 0\nban-time = '1h'\n";
+        let want = "\
+1.toml:2:21: `grammars` wants a grammar, not `sshdd`; did you mean `sshd`?
+grammars = ['sshd', 'sshdd']
+                    ^
+1.toml:3:12: `maxretry` wants a whole number from 1 to 255, not `0`
+maxretry = 0
+           ^
+1.toml:4:1: no key is called `ban-time` here; did you mean `bantime`?
+ban-time = '1h'
+^
+2.toml:2:2: `ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `é`
+\t'é', '::/129']
+\t^
+2.toml:2:7: `ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `::/129`
+\t'é', '::/129']
+\t     ^";
+        assert_eq!(read(&[jail, "ignoreip = [\n\t'é', '::/129']"]), Err(want.to_owned()));
+    }
+
+    /// The place and the text of each fault in one file.
+    #[track_caller]
+    fn wrong(text: &str, want: &[&str]) {
+        let faults = read(&[text]).unwrap_err();
+        let got: Vec<&str> =
+            faults.lines().step_by(3).map(|line| line.strip_prefix("1.toml:").unwrap_or(line)).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest() {
+        wrong("findtme = 3", &["1:1: no key is called `findtme` here; did you mean `findtime`?"]);
+        wrong("[jial.x]", &["1:2: no key is called `jial` here; did you mean `jail`?"]);
+        wrong("growth.caps = '1w'", &["1:8: no key is called `caps` here; did you mean `cap`?"]);
+        let keys = "bantime distinct enabled findtime grammars ignoreip maxretry mode offences ports";
+        wrong(
+            "jail.sshd.filter = 'x'",
+            &[&format!("1:11: no key is called `filter` here; there are {keys}")],
+        );
+    }
+
+    #[test]
+    fn what_is_no_toml_is_refused() {
+        wrong(
+            "maxretry = \nfindtime",
+            &[
+                "1:12: string values must be quoted, expected literal string",
+                "2:9: key with no value, expected `=`",
+            ],
+        );
+        wrong("[jail.sshd", &["1:11: unclosed table, expected `]`"]);
+        wrong("maxretry = 1\nmaxretry = 2", &["2:1: duplicate key"]);
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused() {
+        wrong("growth = 2", &["1:10: `growth` is a table: write `[growth]`"]);
+        wrong("jail.x = 3", &["1:6: `x` is a table: write `[jail.x]`"]);
+        wrong("findtime = {}", &["1:12: `findtime` wants one value, not a table"]);
+        wrong("ignoreip = '::1'", &["1:12: `ignoreip` wants a list, such as `[\"...\", \"...\"]`"]);
+        wrong("journald.enabled = 'yes'", &["1:20: `enabled` wants `true` or `false`, not `yes`"]);
+        wrong(
+            "enforce.set = ['a']",
+            &["1:15: `set` wants a name of at most 24 letters, digits, `-`, `_` or `.`, not a list"],
+        );
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused() {
+        let retries = "`maxretry` wants a whole number from 1 to 255";
+        wrong("maxretry = 0", &[&format!("1:12: {retries}, not `0`")]);
+        wrong("maxretry = 0x100", &[&format!("1:12: {retries}, not `0x100`")]);
+        wrong("maxretry = 2.5", &[&format!("1:12: {retries}, not `2.5`")]);
+        wrong("ipv4-prefix = 33", &["1:15: `ipv4-prefix` wants a whole number from 8 to 32, not `33`"]);
+        wrong("ipv6-prefix = 0", &["1:15: `ipv6-prefix` wants a whole number from 16 to 128, not `0`"]);
+        wrong(
+            "max-offenders = 0",
+            &["1:17: `max-offenders` wants a whole number from 1 to 100000000, not `0`"],
+        );
+        let rows = "`max-rows` wants a whole number from 1000 to 4294967295";
+        wrong("ledger.max-rows = 999", &[&format!("1:19: {rows}, not `999`")]);
+        wrong("growth.factor = nan", &["1:17: `factor` wants a number from 1 to 100, not `nan`"]);
+        wrong("growth.factor = 0", &["1:17: `factor` wants a number from 1 to 100, not `0`"]);
+        wrong("growth.jitter = 1.5", &["1:17: `jitter` wants a number from 0 to 1, not `1.5`"]);
+        wrong(
+            "enforce.max-elements = 0",
+            &["1:24: `max-elements` wants a whole number from 1 to 4294967295, not `0`"],
+        );
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_refused() {
+        let find = "`findtime` wants a time such as `10m`, `1h 30m` or a number of seconds";
+        wrong("findtime = '10 parsecs'", &[&format!("1:12: {find}, not `10 parsecs`")]);
+        wrong("findtime = 'forever'", &[&format!("1:12: {find}, not `forever`")]);
+        wrong("findtime = 0", &[&format!("1:12: {find}, not `0`")]);
+        wrong("findtime = 1979-05-27", &[&format!("1:12: {find}, not `1979-05-27`")]);
+        let ban = "`bantime` wants a time such as `10m`, `1h 30m`, a number of seconds or `forever`";
+        wrong("bantime = '0s'", &[&format!("1:11: {ban}, not `0s`")]);
+        wrong("bantime = -2", &[&format!("1:11: {ban}, not `-2`")]);
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused() {
+        let prefix = "`ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`";
+        wrong("ignoreip = ['file:allow.list']", &[&format!("1:13: {prefix}, not `file:allow.list`")]);
+        wrong("ignoreip = ['::1', 'localhost']", &[&format!("1:20: {prefix}, not `localhost`")]);
+        wrong(
+            "ignoreip = ['10.0.0.0/33', '']",
+            &[&format!("1:13: {prefix}, not `10.0.0.0/33`"), &format!("1:28: {prefix}, not an empty text")],
+        );
+        wrong(
+            "metrics.listen = 'localhost:9634'",
+            &["1:18: `listen` wants an address with a port, such as `127.0.0.1:9634`, not `localhost:9634`"],
+        );
+    }
+
+    #[test]
+    fn a_path_that_will_not_do_is_refused() {
+        wrong(
+            "control.path = 'control.sock'",
+            &["1:16: `path` wants a path from the root, such as `/var/lib/banstream`, not `control.sock`"],
+        );
+        let long = format!("/{}", "x".repeat(107));
+        wrong(
+            &format!("socket.path = '{long}'"),
+            &[&format!("1:15: `path` wants a path of at most 107 bytes, not `{long}`")],
+        );
+        wrong(
+            "[journald]\nnamespace = 'a'\ndirectory = '/b'",
+            &["3:13: `namespace` and `directory` cannot both be set"],
+        );
+    }
+
+    #[test]
+    fn a_rule_that_iptables_would_not_take_is_refused() {
+        wrong(
+            "mode = 'enforced'",
+            &["1:8: `mode` wants `enforce` or `observe`, not `enforced`; did you mean `enforce`?"],
+        );
+        wrong(
+            "enforce.set = '-x'",
+            &["1:15: `set` wants a name of at most 24 letters, digits, `-`, `_` or `.`, not `-x`"],
+        );
+        wrong(
+            "enforce.table = 'raww'",
+            &["1:17: `table` wants a table of iptables, not `raww`; did you mean `raw`?"],
+        );
+        wrong("enforce.chains = []", &["1:18: `chains` is empty: no packet would meet the rule"]);
+        wrong(
+            "enforce.target = ''",
+            &["1:18: `target` wants a target such as `DROP`, with its options, not an empty text"],
+        );
+        wrong(
+            "enforce.target = 'REJECT'",
+            &["1:18: `REJECT` works in the table `filter` only (iptables-extensions(8))"],
+        );
+    }
+
+    #[test]
+    fn a_jail_that_could_not_work_is_refused() {
+        wrong(
+            "[jail.x]\nmaxretry = 3",
+            &["1:7: the jail `x` watches no grammar: write `grammars = [\"...\"]`"],
+        );
+        let name = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual` or `wide`";
+        wrong("jail.wide.grammars = ['sshd']", &[&format!("1:6: {name}")]);
+        wrong("jail.manual.grammars = ['sshd']", &[&format!("1:6: {name}")]);
+        wrong("jail.'a b'.grammars = ['sshd']", &[&format!("1:6: {name}")]);
+        wrong(
+            "jail.sshd.grammars = ['postfix']",
+            &["1:23: `grammars` wants a grammar, not `postfix`; \
+             there are apache audit caddy dropbear endlessh ftpd haproxy lighttpd nginx portscan proftpd pure-ftpd sftpgo squid sshd \
+             traefik vsftpd"],
+        );
+        wrong(
+            "jail.sshd.offences = ['auth-failures']",
+            &[
+                "1:23: `offences` wants a heading of its grammars, not `auth-failures`; did you mean `auth-failure`?",
+            ],
+        );
+        wrong(
+            "jail.sshd.offences = ['login']",
+            &[
+                "1:23: `offences` wants a heading of its grammars, not `login`; there are auth-failure bad-request preauth-abuse",
+            ],
+        );
+        wrong(
+            "[jail.ftp]\ngrammars = ['ftpd', 'sftpgo']\noffences = ['preauth-abuse']",
+            &["3:12: `ftpd` has none of the `offences` of the jail `ftp`"],
+        );
+        let ports = "`ports` wants ports such as `22`, `22/tcp` or `80,443`";
+        wrong(
+            "jail.sshd.ports = ['ssh', 0, 65536, '22/sctp', true]",
+            &[
+                &format!("1:20: {ports}, not `ssh`"),
+                &format!("1:27: {ports}, not `0`"),
+                &format!("1:30: {ports}, not `65536`"),
+                &format!("1:37: {ports}, not `22/sctp`"),
+                &format!("1:48: {ports}, not `true`"),
+            ],
+        );
+        // A jail that is not in use is held to the same.
+        wrong(
+            "jail.x = {enabled = false, grammars = ['sshd'], maxretry = 0}",
+            &["1:60: `maxretry` wants a whole number from 1 to 255, not `0`"],
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! Whom an operator has said not to ban, until when, and why.
+//!
+//! They stand apart from `ignoreip` because they come by command and may end by themselves; where nobody is banned,
+//! the detector makes no difference between the two.
+//!
+//! It is the hub's, and knows neither files nor the kernel.
+
+use std::collections::BTreeMap;
+
+use crate::control::AllowLine;
+use crate::detect::List;
+use crate::model::{Allowance, Offender, Span, Timestamp};
+
+/// Those that hold, by whom they protect.
+#[derive(Default)]
+pub(super) struct Allowances(BTreeMap<Offender, Allowance>);
+
+impl Allowances {
+    /// Those that the ledger remembers.
+    pub(super) fn new(remembered: Vec<Allowance>) -> Self {
+        Self(remembered.into_iter().map(|allowance| (allowance.offender, allowance)).collect())
+    }
+
+    /// Whom they protect.
+    pub(super) fn members(&self) -> impl Iterator<Item = (Offender, List)> {
+        self.0.keys().map(|offender| (*offender, List::Allowed))
+    }
+
+    /// All, for the ledger.
+    pub(super) fn all(&self) -> Vec<(Offender, Option<Allowance>)> {
+        self.0.iter().map(|(offender, allowance)| (*offender, Some(allowance.clone()))).collect()
+    }
+
+    /// All, for a listing.
+    pub(super) fn lines(&self, now: Timestamp) -> Vec<AllowLine> {
+        self.0.values().map(|allowance| AllowLine::new(allowance, now)).collect()
+    }
+
+    /// Protects an address or a prefix.
+    pub(super) fn insert(&mut self, allowance: Allowance) {
+        self.0.insert(allowance.offender, allowance);
+    }
+
+    /// Protects an address or a prefix no longer; whether it did.
+    pub(super) fn remove(&mut self, offender: Offender) -> bool {
+        self.0.remove(&offender).is_some()
+    }
+
+    /// Dates all earlier by this much.
+    pub(super) fn shift_back(&mut self, by: Span) {
+        self.0.values_mut().for_each(|allowance| allowance.shift_back(by));
+    }
+
+    /// Takes out those that are over.
+    pub(super) fn end(&mut self, now: Timestamp) -> Vec<Offender> {
+        let over = |allowance: &&Allowance| allowance.until.is_some_and(|until| until <= now);
+        let ended: Vec<_> = self.0.values().filter(over).map(|allowance| allowance.offender).collect();
+        ended.iter().for_each(|offender| _ = self.0.remove(offender));
+        ended
+    }
+}

@@ -1,0 +1,422 @@
+//! The task that writes the ledger, and what becomes of a ledger that cannot be written.
+//!
+//! It writes whatever has come in one transaction, and gives the receipts for it. While the ledger fails, pages wait
+//! in memory and receipts are given at once, for nobody is to be kept from banning; when it can be written again,
+//! they are. What is too much to wait the hub leaves out, and makes up for with one page that says all.
+//!
+//! It does not know what is in a page.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::health::Health;
+use super::now;
+use crate::config::Retention;
+use crate::control::rfc3339;
+use crate::daemon::metrics::{LedgerMetrics, Metrics};
+use crate::grammar::Grammars;
+use crate::store::{Ledger, LedgerError, Memory, Page};
+
+/// How long pages gather for one transaction, where nobody waits for a receipt.
+const GATHER: Duration = Duration::from_millis(100);
+/// How soon to try again what could not be written.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often to measure the ledger.
+const MEASURE: Duration = Duration::from_secs(10);
+/// Bytes of pages that may wait; what comes then is left out.
+const MOST: usize = 64 << 20;
+
+/// For how long a receipt waits for a disk that does not answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A page on its way to the ledger.
+struct Entry {
+    number: u64,
+    page: Page,
+    is_waited_for: bool,
+}
+
+/// The hub's end.
+pub(super) struct Book {
+    entries: Sender<Entry>,
+    shared: Arc<Shared>,
+    /// Pages handed over.
+    count: u64,
+    /// Whether pages have been left out since the last that says all.
+    has_gap: bool,
+}
+
+/// What both ends know.
+#[derive(Default)]
+struct Shared {
+    /// Bytes of the pages that are not written yet.
+    waiting: AtomicUsize,
+    /// Set where a page that says all is needed.
+    wanted: AtomicBool,
+    /// Whether a receipt has waited for too long since the last page was written.
+    hangs: AtomicBool,
+    owed: Mutex<VecDeque<Owed>>,
+}
+
+/// A receipt for the page of that number.
+struct Owed {
+    number: u64,
+    since: Instant,
+    receipt: oneshot::Sender<()>,
+}
+
+impl Shared {
+    /// Gives the oldest receipts, as far as they are due; whether there were any.
+    fn give(&self, is_due: impl Fn(&Owed) -> bool) -> bool {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = owed.len();
+        while owed.front().is_some_and(&is_due)
+            && let Some(Owed { receipt, .. }) = owed.pop_front()
+        {
+            // The client may be gone; then it sends the lines again.
+            let _ = receipt.send(());
+        }
+        owed.len() < before
+    }
+}
+
+impl Book {
+    /// Hands over a page; never waits for the disk. The receipt is given once the page is written, or at once where it
+    /// is left out because too much waits; whether it was left out.
+    pub(super) fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) -> bool {
+        self.has_gap |= self.shared.waiting.load(Ordering::Relaxed) > MOST;
+        if self.has_gap {
+            if let Some(receipt) = receipt {
+                let _ = receipt.send(());
+            }
+            return !page.is_empty();
+        }
+        if page.is_empty() && receipt.is_none() {
+            return false;
+        }
+        self.hand_over(page, receipt);
+        false
+    }
+
+    /// Whether a page that says all is still owed when the end has come, however much waits: without it the ledger
+    /// would lack what was left out, and nobody would know.
+    pub(super) fn owes_whole(&self) -> bool {
+        self.has_gap || self.shared.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Hands over that page.
+    pub(super) fn close(&mut self, whole: Page) {
+        self.hand_over(whole, None);
+    }
+
+    fn hand_over(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
+        self.count += 1;
+        let (number, since) = (self.count, Instant::now());
+        let is_waited_for = receipt.is_some();
+        if let Some(receipt) = receipt {
+            let mut owed = self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
+            owed.push_back(Owed { number, since, receipt });
+        }
+        self.shared.waiting.fetch_add(page.size(), Ordering::Relaxed);
+        if self.entries.send(Entry { number, page, is_waited_for }).is_err() {
+            log::error!("the bookkeeper is gone");
+        }
+        if self.shared.hangs.load(Ordering::Relaxed) {
+            self.shared.give(|_| true);
+        }
+    }
+
+    /// Gives the receipts that have waited for too long at `now`, and until something is written those to come at once,
+    /// for without them no more lines would come; whether there were any.
+    pub(super) fn lose_patience(&self, now: Instant) -> bool {
+        let lost = self.shared.give(|owed| now.saturating_duration_since(owed.since) >= PATIENCE);
+        self.shared.hangs.fetch_or(lost, Ordering::Relaxed);
+        lost
+    }
+
+    /// About how many bytes wait to be written.
+    pub(super) fn waiting(&self) -> u64 {
+        self.shared.waiting.load(Ordering::Relaxed) as u64
+    }
+
+    /// What is known has changed as a whole.
+    pub(super) fn want_whole(&self) {
+        self.shared.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a page that says all is to be written now. Ask about every second.
+    pub(super) fn wants_whole(&mut self) -> bool {
+        let has_room = self.shared.waiting.load(Ordering::Relaxed) == 0;
+        let wanted = has_room && mem::take(&mut self.has_gap);
+        self.shared.wanted.swap(false, Ordering::Relaxed) || wanted
+    }
+}
+
+/// The task.
+pub(super) struct Bookkeeper {
+    entries: Receiver<Entry>,
+    shared: Arc<Shared>,
+    ledger: Place,
+    /// What is not written yet.
+    waiting: Vec<Page>,
+    /// Whether the last attempt to write failed.
+    is_failing: bool,
+    tried: Instant,
+    measured: Option<Instant>,
+    metrics: LedgerMetrics,
+    health: Health,
+}
+
+/// Where the ledger is.
+enum Place {
+    /// There is none: what is only tried leaves no trace.
+    Nowhere,
+    Closed(PathBuf, Retention),
+    Open(PathBuf, Retention, Box<Ledger>),
+}
+
+impl Bookkeeper {
+    /// Opens the ledger in this directory, if there is to be one, and what it remembers. A ledger that cannot be
+    /// opened is opened later; one that is damaged is set aside.
+    pub(super) fn start(
+        place: Option<(PathBuf, Retention)>,
+        grammars: &Grammars,
+        metrics: &Metrics,
+        health: &Health,
+    ) -> (Self, Book, Memory) {
+        let (sender, entries) = std::sync::mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let mut bookkeeper = Self {
+            entries,
+            shared: Arc::clone(&shared),
+            ledger: place.map_or(Place::Nowhere, |(directory, limits)| Place::Closed(directory, limits)),
+            waiting: Vec::new(),
+            is_failing: false,
+            tried: Instant::now(),
+            measured: None,
+            metrics: LedgerMetrics::new(metrics),
+            health: health.clone(),
+        };
+        // Where there is to be no ledger none fails.
+        bookkeeper.metrics.up.set(1.0);
+        let memory = bookkeeper.remember(grammars);
+        (bookkeeper, Book { entries: sender, shared, count: 0, has_gap: false }, memory)
+    }
+
+    fn remember(&mut self, grammars: &Grammars) -> Memory {
+        let Place::Closed(directory, limits) = &self.ledger else { return Memory::default() };
+        let (directory, limits) = (directory.clone(), *limits);
+        self.health.ledger(|status| status.path = Some(directory.display().to_string()));
+        let remembered =
+            self.open().and_then(|ledger| ledger.map_or(Ok(Memory::default()), |l| l.memory(grammars)));
+        let memory = remembered.unwrap_or_else(|error| {
+            self.failed(&error);
+            if error.is_locked() {
+                return Memory::default();
+            }
+            // Who was banned is to stay so, where it can at least be read.
+            let read = Ledger::open_to_read(&directory, limits).and_then(|ledger| ledger.memory(grammars));
+            read.unwrap_or_default()
+        });
+        self.measure();
+        memory
+    }
+
+    /// Writes what comes until nobody can send any more; then what is left. Whether the ledger now has all of it.
+    pub(super) fn run(mut self) -> bool {
+        loop {
+            let patience = if self.is_failing { RETRY.saturating_sub(self.tried.elapsed()) } else { MEASURE };
+            let mut last = 0;
+            match self.entries.recv_timeout(patience) {
+                Ok(first) => last = self.gather(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if !self.is_failing || self.tried.elapsed() >= RETRY {
+                self.write();
+            }
+            // Where it could not be written too: without receipts no more lines would come.
+            self.shared.give(|owed| owed.number <= last);
+            if self.measured.is_none_or(|measured| measured.elapsed() >= MEASURE) {
+                self.measure();
+            }
+        }
+        self.write();
+        if !self.waiting.is_empty() {
+            log::error!("what came of {} batches and commands never got into the ledger", self.waiting.len());
+        }
+        self.waiting.is_empty() && matches!(self.ledger, Place::Open(..))
+    }
+
+    /// Takes in what there is; the number of the last page. Where nobody waits for a receipt, more may come for a while.
+    fn gather(&mut self, first: Entry) -> u64 {
+        let until = Instant::now() + GATHER;
+        let (mut last, mut is_waited_for, mut next) = (first.number, false, Some(first));
+        while let Some(entry) = next {
+            last = entry.number;
+            is_waited_for |= entry.is_waited_for;
+            self.waiting.push(entry.page);
+            next = match is_waited_for {
+                true => self.entries.try_recv().ok(),
+                false => self.entries.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+            };
+        }
+        last
+    }
+
+    fn write(&mut self) {
+        if self.waiting.is_empty() && !self.is_failing {
+            return;
+        }
+        self.tried = Instant::now();
+        let waiting = mem::take(&mut self.waiting);
+        match self.open().and_then(|ledger| ledger.map_or(Ok(()), |ledger| ledger.write(&waiting, now()))) {
+            Ok(()) => {
+                self.shared.hangs.store(false, Ordering::Relaxed);
+                self.metrics.written(self.tried.elapsed());
+                self.shared.waiting.fetch_sub(waiting.iter().map(Page::size).sum(), Ordering::Relaxed);
+                if mem::take(&mut self.is_failing) {
+                    log::info!("the ledger is written again");
+                    self.measure();
+                }
+            }
+            Err(error) => {
+                self.waiting = waiting;
+                self.failed(&error);
+            }
+        }
+    }
+
+    /// The ledger, opened if it is not, and set aside if it is damaged; `None` if there is to be none.
+    fn open(&mut self) -> Result<Option<&mut Ledger>, LedgerError> {
+        if let Place::Closed(directory, limits) = &self.ledger {
+            let opened = Ledger::open(directory, *limits).or_else(|error| match error.is_corrupt() {
+                true => {
+                    self.set_aside(directory, &error)?;
+                    Ledger::open(directory, *limits)
+                }
+                false => Err(error),
+            })?;
+            self.ledger = Place::Open(directory.clone(), *limits, Box::new(opened));
+        }
+        Ok(match &mut self.ledger {
+            Place::Open(_, _, ledger) => Some(ledger),
+            _ => None,
+        })
+    }
+
+    /// Puts a damaged ledger where somebody may look at it; the next one is to hold all that we know.
+    fn set_aside(&self, directory: &Path, why: &LedgerError) -> Result<(), LedgerError> {
+        let stamp = rfc3339(now()).replace(':', "-");
+        let aside = Ledger::set_aside(directory, stamp.split('.').next().unwrap_or_default())?;
+        log::error!(
+            "the ledger is damaged ({why}); it is now called `{}`, and a new one begins with what is in memory",
+            aside.display()
+        );
+        self.metrics.errors.increment(1);
+        self.shared.wanted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &LedgerError) {
+        self.metrics.errors.increment(1);
+        self.metrics.up.set(0.0);
+        self.health.ledger(|status| status.error = Some(error.to_string()));
+        if !mem::replace(&mut self.is_failing, true) {
+            log::error!("bans would not outlive a restart: the ledger cannot be used: {error}");
+        }
+        if let Place::Open(directory, limits, _) = &self.ledger {
+            let (directory, limits) = (directory.clone(), *limits);
+            // Closes it, so that the next attempt looks at it anew.
+            self.ledger = Place::Closed(directory.clone(), limits);
+            if error.is_corrupt()
+                && let Err(error) = self.set_aside(&directory, error)
+            {
+                log::error!("the ledger cannot be set aside: {error}");
+            }
+        }
+    }
+
+    /// Tells how large it is.
+    fn measure(&mut self) {
+        self.measured = Some(Instant::now());
+        self.metrics.waiting.set(self.shared.waiting.load(Ordering::Relaxed) as f64);
+        let Place::Open(_, _, ledger) = &self.ledger else { return };
+        match ledger.size() {
+            Ok(size) => {
+                self.metrics.size(&size);
+                self.health.ledger(|status| {
+                    status.error = None;
+                    (status.bytes, status.offences, status.bans) = (size.bytes, size.offences, size.bans);
+                });
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_made_up_for() {
+        let (entries, received) = std::sync::mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let mut book = Book { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
+        let page = || Page { positions: vec![("journald".into(), String::new())], ..Page::default() };
+        let sent = || received.try_iter().count();
+        assert!(!book.write(page(), None) && sent() == 1 && book.waiting() > 0);
+
+        shared.waiting.store(MOST + 1, Ordering::Relaxed);
+        let (receipt, mut given) = oneshot::channel();
+        assert!(book.write(page(), Some(receipt)) && sent() == 0);
+        assert!(given.try_recv().is_ok(), "nobody waits for what is never written");
+        shared.waiting.store(1, Ordering::Relaxed);
+        assert!(!book.wants_whole(), "what was before the gap comes first");
+        assert!(
+            book.write(page(), None) && sent() == 0,
+            "and what is after it, after the page that says all"
+        );
+
+        shared.waiting.store(0, Ordering::Relaxed);
+        assert!(book.wants_whole() && !book.wants_whole());
+        assert!(!book.write(page(), None) && sent() == 1);
+        assert!(!book.owes_whole());
+
+        shared.waiting.store(MOST + 1, Ordering::Relaxed);
+        assert!(book.write(page(), None) && book.owes_whole(), "at the end it does not wait for room");
+        book.close(page());
+        assert_eq!(sent(), 1);
+    }
+
+    #[test]
+    fn receipts_are_given_in_order_and_do_not_wait_for_ever() {
+        let (entries, _received) = std::sync::mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let mut book = Book { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
+        let mut given: Vec<_> = (0..3)
+            .map(|_| {
+                let (receipt, given) = oneshot::channel();
+                book.write(Page::default(), Some(receipt));
+                given
+            })
+            .collect();
+        let mut count = || given.iter_mut().map(|given| usize::from(given.try_recv().is_ok())).sum::<usize>();
+        assert!(!book.lose_patience(Instant::now()) && count() == 0);
+        shared.give(|owed| owed.number <= 2);
+        assert_eq!(count(), 2);
+        assert!(book.lose_patience(Instant::now() + PATIENCE) && count() == 1);
+        // One has waited for long enough to know.
+        let (receipt, mut given) = oneshot::channel();
+        book.write(Page::default(), Some(receipt));
+        assert!(given.try_recv().is_ok());
+    }
+}

@@ -1,0 +1,473 @@
+//! The two tasks that deal with the kernel.
+//!
+//! The enforcer takes whatever decisions have come and carries them out together: a lone ban goes at once, a flood
+//! goes in messages of thousands, and no timer is waited for. It keeps the book of what the sets ought to hold; every
+//! second it compares the numbers, and where those differ, or some time has gone by, each element, and applies the
+//! difference. It alone changes what is in the sets. The watcher sees that sets and rules are there and in their
+//! place. It is a task of its own because it runs iptables, which takes 10 ms, and no ban is to wait for that.
+//!
+//! They do not know why anybody is banned.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::health::{Health, Keeper};
+use super::notifier::Herald;
+use super::{logging, now};
+use crate::control::{SetStatus, rfc3339};
+use crate::daemon::metrics::{EnforceMetrics, Metrics};
+use crate::daemon::notify::Event;
+use crate::kernel::{
+    Applied, Book, Census, Change, Difference, Displaced, EnforceError, Firewall, Prepared, Refusal, SetSize,
+    render,
+};
+use crate::model::{Ban, Decision};
+
+/// What the enforcer is told.
+pub(super) enum Order {
+    /// Carry these out; they were decided at that instant.
+    Do(Vec<Decision>, Instant),
+    /// These are all bans in force.
+    All(Vec<Ban>),
+    /// Go on with this firewall, for the settings have changed, and call this when it keeps out everybody whom the
+    /// one before did.
+    Use(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
+}
+
+/// What both tasks tell others with.
+#[derive(Clone)]
+pub(super) struct Voice {
+    metrics: Metrics,
+    health: Health,
+    herald: Herald,
+    keeper: Keeper,
+    /// What was last said to be wrong, and when.
+    said: Option<(String, Instant)>,
+}
+
+/// How often the enforcer compares numbers, and tries again what the kernel could not be told. For a million elements,
+/// whose counting takes the kernel 30 ms, it is less often, but never less than `COMPARE`.
+const CHECK: Duration = Duration::from_secs(1);
+/// How often it compares each element, at most.
+const COMPARE: Duration = Duration::from_secs(3);
+/// The share of its time that it spends so on sets of a size that costs more: a 200th as a rule, which is every
+/// 8 s for 100,000 elements, and a 50th while the numbers differ.
+const SELDOM: u32 = 200;
+const OFTEN: u32 = 50;
+/// How often the watcher looks after sets and rules.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often rules are moved to the front, at most: another program may want to be there too.
+const MOVES: usize = 5;
+const MOVES_WITHIN: Duration = Duration::from_secs(5 * 60);
+/// How often the same fault is logged.
+const REPEAT: Duration = Duration::from_secs(60);
+/// Instants of decisions that are remembered while the kernel cannot be told.
+const LATE: usize = 10_000;
+/// The most changes that go to the kernel before the first of them is known to have got there.
+const MOST: usize = 50_000;
+/// Firewalls of earlier settings whose rules could not be taken out.
+const OLD: usize = 16;
+
+pub(super) struct Enforcer {
+    firewall: Box<dyn Firewall>,
+    voice: Voice,
+    metrics: EnforceMetrics,
+    book: Book,
+    /// When the numbers were compared last, and how long that is good for.
+    checked: Instant,
+    pause: Duration,
+    /// When the elements were, and how long that took; `None` where that has to be done at the next check.
+    compared: Option<(Instant, Duration)>,
+    /// Decisions that the kernel could not be told when they were made: how many, and when that was.
+    late: Vec<(usize, Instant)>,
+    /// Who waits for a comparison that succeeds.
+    then: Vec<Box<dyn FnOnce() + Send>>,
+    /// What keeps pending elements out of the kernel.
+    why: Option<Refusal>,
+}
+
+impl Enforcer {
+    pub(super) fn new(firewall: Box<dyn Firewall>, voice: Voice) -> Self {
+        let metrics = EnforceMetrics::new(&voice.metrics);
+        let (book, checked, pause, then) = (Book::default(), Instant::now(), CHECK, Vec::new());
+        Self {
+            firewall,
+            voice,
+            metrics,
+            book,
+            checked,
+            pause,
+            compared: None,
+            late: Vec::new(),
+            then,
+            why: None,
+        }
+    }
+
+    /// Brings what is in the kernel in line with these bans, by the difference alone: what is right stays untouched.
+    pub(super) fn begin<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) {
+        let began = Instant::now();
+        self.book.restart(bans);
+        match self.compare() {
+            Ok(Difference { changes, missing, timeouts, foreign }) if !changes.is_empty() => log::info!(
+                "the kernel's sets were brought in line with the bans in force in {:?}: {missing} elements were \
+                 missing, {timeouts} had another time left, {foreign} were of no ban of ours",
+                began.elapsed()
+            ),
+            Ok(_) => {}
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Carries out orders until nobody can give any.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            match orders.recv_timeout(self.pause.saturating_sub(self.checked.elapsed())) {
+                Ok(order) => {
+                    let mut waiting = Vec::new();
+                    self.take(order, &mut waiting);
+                    while waiting.iter().map(|(decisions, _)| decisions.len()).sum::<usize>() < MOST
+                        && let Ok(order) = orders.try_recv()
+                    {
+                        self.take(order, &mut waiting);
+                    }
+                    self.carry_out(&waiting);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.checked.elapsed() >= self.pause {
+                self.checked = Instant::now();
+                self.check();
+            }
+        }
+        if !self.late.is_empty() {
+            self.check();
+        }
+    }
+
+    fn take(&mut self, order: Order, waiting: &mut Vec<(Vec<Decision>, Instant)>) {
+        match order {
+            Order::Do(decisions, at) => {
+                decisions.iter().for_each(|decision| self.book.take(decision));
+                waiting.push((decisions, at));
+            }
+            Order::All(bans) => {
+                self.carry_out(&std::mem::take(waiting));
+                self.book.restart(bans.iter());
+                if let Err(error) = self.compare() {
+                    self.failed(&error);
+                }
+            }
+            Order::Use(firewall, then) => {
+                self.carry_out(&std::mem::take(waiting));
+                self.firewall = firewall;
+                self.then.push(then);
+                if let Err(error) = self.compare() {
+                    self.failed(&error);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, waiting: &[(Vec<Decision>, Instant)]) {
+        if waiting.is_empty() {
+            return;
+        }
+        let (mut changes, now) = (Vec::new(), now());
+        let decisions = waiting.iter().flat_map(|(decisions, _)| decisions);
+        decisions.for_each(|decision| render(decision, now, &mut changes));
+        self.late.extend(waiting.iter().map(|(decisions, at)| (decisions.len(), *at)));
+        match self.apply(&changes) {
+            Ok(()) if self.compared.is_some() => self.caught_up(),
+            // What failed before has to be put right first; the next check does.
+            Ok(()) => {}
+            Err(error) => self.failed(&error),
+        }
+        self.late.truncate(LATE);
+    }
+
+    /// Tells the kernel; what it refuses is noted as pending.
+    fn apply(&mut self, changes: &[Change]) -> Result<(), EnforceError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let applied = self.firewall.apply(changes)?;
+        self.metrics.batch(changes.len());
+        self.note(changes, applied);
+        Ok(())
+    }
+
+    fn note(&mut self, changes: &[Change], applied: Applied) {
+        for refused in &applied.refused {
+            changes.get(refused.index).into_iter().for_each(|change| self.book.refused(change.element()));
+            self.why = Some(refused.why);
+        }
+        if let Some(repaired) = applied.repaired {
+            self.voice.repaired(&repaired);
+            // What was in those sets besides is gone.
+            self.compared = None;
+        }
+    }
+
+    /// Compares each element with the book, and applies the difference.
+    fn compare(&mut self) -> Result<Difference, EnforceError> {
+        let began = Instant::now();
+        self.compared = None;
+        let listing = self.firewall.list()?;
+        if !listing.strange.is_empty() {
+            for size in self.firewall.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
+                self.voice.repairs(&[(
+                    "foreign",
+                    1,
+                    "sets with exceptions or other protocols in them made anew",
+                )]);
+                self.replace(size)?;
+            }
+        }
+        let difference = self.book.compare(&listing.elements, now());
+        // Set first: a repair on the way asks for the next comparison.
+        self.compared = Some((began, Duration::ZERO));
+        if let Err(error) = self.apply(&difference.changes) {
+            self.compared = None;
+            return Err(error);
+        }
+        self.compared = self.compared.map(|_| (Instant::now(), began.elapsed()));
+        self.caught_up();
+        self.then.drain(..).for_each(|then| then());
+        Ok(difference)
+    }
+
+    fn caught_up(&mut self) {
+        let done = Instant::now();
+        for (decisions, at) in self.late.drain(..) {
+            (0..decisions).for_each(|_| self.metrics.enforced(done.duration_since(at)));
+        }
+    }
+
+    /// Puts a new set in the place of this one, filled from the book.
+    fn replace(&mut self, size: &SetSize) -> Result<(), EnforceError> {
+        let adds = self.book.fill(size.set, size.configured as usize, now());
+        // Where it fails, what waits and what is held is for the next comparison to say.
+        let compared = self.compared.take();
+        let applied = self.firewall.replace(size.set, &adds)?;
+        self.compared = compared;
+        self.note(&adds, applied);
+        log::info!("`{}` was made anew, with room for {} elements", size.name, size.configured);
+        Ok(())
+    }
+
+    /// Looks whether the kernel holds what it ought to, and sees that it does.
+    fn check(&mut self) {
+        match self.try_check() {
+            Ok(fault) => self.voice.fault(fault, &self.metrics),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn try_check(&mut self) -> Result<Option<String>, EnforceError> {
+        let mut sizes = self.firewall.sizes()?;
+        // A dry run has none; what an operator has destroyed the watcher makes again.
+        if sizes.is_empty() {
+            return Ok(None);
+        }
+        let mut faults = Vec::new();
+        let misfits: Vec<SetSize> = sizes.extract_if(.., |size| !size.is_as_configured()).collect();
+        if !misfits.is_empty() {
+            // What cannot be replaced serves as it is.
+            let replaced = misfits.iter().map(|size| self.replace(size));
+            faults.extend(replaced.filter_map(Result::err).map(|error| error.to_string()));
+            sizes = self.firewall.sizes()?;
+        }
+        let mut census = self.book.census(now());
+        let differs = sizes.iter().any(|size| census.held(size.set) != size.elements);
+        self.pause = (self.checked.elapsed() * OFTEN).clamp(CHECK, COMPARE);
+        let share = if differs { OFTEN } else { SELDOM };
+        let due = self.compared.is_none_or(|(at, took)| {
+            at.elapsed() >= (took * share).max(if differs { Duration::ZERO } else { COMPARE })
+        });
+        if due {
+            if matches!(self.why, Some(Refusal::NoSet(_))) {
+                self.firewall.prepare(Displaced::Report)?;
+            }
+            let difference = self.compare()?;
+            self.voice.put_right(&difference);
+            census = self.book.census(now());
+        }
+        if census.all_pending() > 0 {
+            self.make_room(&sizes, &census)?;
+            census = self.book.census(now());
+        }
+        let pending = census.all_pending();
+        self.tell(&sizes, pending.into());
+        match self.why.filter(|_| pending > 0) {
+            Some(why) => {
+                let hint = if why == Refusal::Full { "; raise `max-elements`" } else { "" };
+                faults.push(format!("{pending} elements are banned, but keep nobody out: {why}{hint}"));
+            }
+            None => self.why = None,
+        }
+        Ok((!faults.is_empty()).then(|| faults.join("; ")))
+    }
+
+    /// Gives free places to those who wait, and those of bans that end sooner.
+    fn make_room(&mut self, sizes: &[SetSize], census: &Census) -> Result<(), EnforceError> {
+        for size in sizes.iter().filter(|size| census.pending(size.set) > 0) {
+            let free = size.capacity.saturating_sub(size.elements) as usize;
+            let changes = self.book.make_room(size.set, free, now());
+            if let Err(error) = self.apply(&changes) {
+                self.compared = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, sizes: &[SetSize], pending: u64) {
+        for size in sizes {
+            let set = [("set", size.name.as_str())];
+            self.voice.metrics.gauge("banstream_set_entries", &set).set(f64::from(size.elements));
+            self.voice.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
+        }
+        self.metrics.pending.set(pending as f64);
+        let sets = sizes.iter().map(|size| SetStatus {
+            name: size.name.clone(),
+            elements: size.elements.into(),
+            capacity: size.capacity.into(),
+        });
+        let sets = sets.collect();
+        self.voice.health.enforcement(|status| (status.sets, status.pending) = (sets, pending));
+    }
+
+    fn failed(&mut self, error: &EnforceError) {
+        self.compared = None;
+        self.metrics.errors.increment(1);
+        self.voice.fault(Some(format!("the kernel could not be told: {error}")), &self.metrics);
+    }
+}
+
+pub(super) struct Watcher {
+    firewall: Box<dyn Firewall>,
+    voice: Voice,
+    /// When rules were moved to the front, the last few times.
+    moved: Vec<Instant>,
+    /// Those of earlier settings, whose rules are still to be taken out.
+    old: Vec<Box<dyn Firewall>>,
+}
+
+impl Watcher {
+    pub(super) fn new(firewall: Box<dyn Firewall>, voice: Voice) -> Self {
+        Self { firewall, voice, moved: Vec::new(), old: Vec::new() }
+    }
+
+    /// Looks after sets and rules until nobody can say otherwise. A firewall that comes takes the place of the one
+    /// there is, whose rule is taken out if the new one has another.
+    pub(super) fn run(mut self, firewalls: &Receiver<(Box<dyn Firewall>, bool)>) {
+        let metrics = EnforceMetrics::new(&self.voice.metrics);
+        loop {
+            self.look(&metrics);
+            match firewalls.recv_timeout(LOOK) {
+                Ok((firewall, moved)) => {
+                    let old = std::mem::replace(&mut self.firewall, firewall);
+                    self.old.extend(moved.then_some(old));
+                    self.old.truncate(OLD);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Looks whether sets and rules are there and nothing stands before them.
+    fn look(&mut self, metrics: &EnforceMetrics) {
+        let mut faults: Vec<String> = Vec::new();
+        self.old.retain_mut(|old| match old.withdraw() {
+            Ok(()) => false,
+            Err(error) => {
+                faults.push(format!("the rule of earlier settings could not be taken out: {error}"));
+                true
+            }
+        });
+        self.moved.retain(|at| at.elapsed() < MOVES_WITHIN);
+        let displaced = if self.moved.len() < MOVES { Displaced::Move } else { Displaced::Report };
+        match self.firewall.prepare(displaced) {
+            Ok(prepared) => {
+                if prepared.moved > 0 {
+                    self.moved.push(Instant::now());
+                }
+                self.voice.repaired(&prepared);
+                faults.extend(prepared.faults.iter().map(EnforceError::to_string));
+            }
+            Err(error) => faults.push(format!("bans are not enforced: {error}")),
+        }
+        metrics.errors.increment(faults.len() as u64);
+        self.voice.fault((!faults.is_empty()).then(|| faults.join("; ")), metrics);
+    }
+}
+
+impl Voice {
+    pub(super) fn new(metrics: &Metrics, health: &Health, herald: Herald, keeper: Keeper) -> Self {
+        Self { metrics: metrics.clone(), health: health.clone(), herald, keeper, said: None }
+    }
+
+    /// Says what is wrong, in the log when it is new and now and then after that.
+    fn fault(&mut self, fault: Option<String>, metrics: &EnforceMetrics) {
+        match &fault {
+            None => {
+                if self.said.take().is_some() {
+                    log::info!("what kept bans from being enforced is over");
+                    self.herald.tell(|| vec![Event::Over]);
+                }
+            }
+            Some(fault) => {
+                // Numbers in it change from second to second.
+                let kind = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+                let known = self.said.as_ref().filter(|(said, _)| *said == kind(fault));
+                if known.is_none() {
+                    self.herald.tell(|| vec![Event::Trouble(fault.clone())]);
+                }
+                if known.is_none_or(|(_, at)| at.elapsed() >= REPEAT) {
+                    log::error!(message_id = logging::NOT_ENFORCED; "{fault}");
+                    self.said = Some((kind(fault), Instant::now()));
+                }
+            }
+        }
+        let known = self.health.fault(self.keeper, fault);
+        metrics.up.set(if known.is_none() { 1.0 } else { 0.0 });
+    }
+
+    /// Logs what was put right, counts it by kind and leaves word for `status`.
+    fn repairs(&self, counts: &[(&str, u64, &str)]) {
+        let done: Vec<_> = counts.iter().filter(|(_, times, _)| *times > 0).collect();
+        if done.is_empty() {
+            return;
+        }
+        for (kind, times, _) in &done {
+            let kind = [("kind", *kind)];
+            self.metrics.counter("banstream_enforce_repairs_total", &kind).increment(*times);
+        }
+        let words: Vec<String> = done.iter().map(|(_, times, what)| format!("{what}: {times}")).collect();
+        let words = words.join(", ");
+        log::warn!(message_id = logging::REPAIRED; "put right in the kernel: {words}");
+        let repaired = format!("{} {words}", rfc3339(now()));
+        self.herald.tell(|| vec![Event::Repaired(words)]);
+        self.health.enforcement(|status| status.repaired = Some(repaired));
+    }
+
+    fn repaired(&self, prepared: &Prepared) {
+        self.repairs(&[
+            ("set", prepared.sets.len() as u64, "sets made again"),
+            ("member", prepared.linked as u64, "sets put back into the rule's list"),
+            ("rule", prepared.rules as u64, "rules made again"),
+            ("order", prepared.moved as u64, "rules put first again"),
+        ]);
+    }
+
+    fn put_right(&self, difference: &Difference) {
+        self.repairs(&[
+            ("missing", difference.missing, "missing elements put in again"),
+            ("timeout", difference.timeouts, "wrong timeouts corrected"),
+            ("foreign", difference.foreign, "elements of no ban of ours taken out"),
+        ]);
+    }
+}

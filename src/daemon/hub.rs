@@ -1,0 +1,673 @@
+//! The one task that decides: everything that can happen to the engine is in one `match`.
+//!
+//! Batches from all sources and commands from operators come through one inbox, so nothing here is locked, and a
+//! ban by hand and one by threshold cannot cross.
+//!
+//! It does not read sources and does not speak to the kernel.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use super::allowances::Allowances;
+use super::bookkeeper::Book;
+use super::clients::Clients;
+use super::enforcer::Order;
+use super::health::{Health, State};
+use super::inbox::Input;
+use super::inquiry::Inquiry;
+use super::notifier::Herald;
+use super::steps::{Step, Steps};
+use super::surroundings::Surroundings;
+use super::{logging, now};
+use crate::config::load::Loaded;
+use crate::control::{
+    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Pick, Reply, SoleClient,
+    Status, Target, TemplateStatus, UnmatchedStatus, Why, rfc3339,
+};
+use crate::daemon::metrics::{EngineMetrics, Metrics};
+use crate::daemon::notify::Event;
+use crate::detect::{Left, MANUAL, Settings, WIDE, manual};
+use crate::engine::{Clock, Engine, Forgers, Unattested};
+use crate::entry::whole::Messages;
+use crate::grammar::Grammar;
+use crate::input::Batch;
+use crate::model::{Allowance, Ban, Decision, Kind, Mode, Offender, Span, Timestamp};
+use crate::store::Page;
+
+pub(super) struct Hub {
+    pub(super) engine: Engine<'static>,
+    pub(super) counters: EngineMetrics,
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    pub(super) herald: Herald,
+    pub(super) orders: SyncSender<Order>,
+    pub(super) book: Book,
+    pub(super) clients: Clients,
+    /// How far sources were read.
+    pub(super) positions: BTreeMap<Arc<str>, String>,
+    pub(super) started: Timestamp,
+    pub(super) totals: Totals,
+    /// What the operator chose.
+    pub(super) loaded: Loaded,
+    /// What this host is itself.
+    pub(super) around: Surroundings,
+    pub(super) allowances: Allowances,
+    pub(super) ticked: Instant,
+    pub(super) steps: Steps,
+    pub(super) told: Instant,
+    /// Where what takes a while is done.
+    pub(super) runtime: Handle,
+}
+
+/// Why bans end, in metrics and in what receivers are told.
+const EXPIRED: &str = "expired";
+const LIFTED: &str = "lifted";
+const WIDENED: &str = "widened";
+
+/// How often to look after what is not an entry.
+const SECOND: Duration = Duration::from_secs(1);
+/// How often the enforcer is told all bans in force, lest its book and ours ever differ for long.
+const TELL: Duration = Duration::from_secs(60 * 60);
+
+/// The most that is put together of counts that the ledger missed: it is made while decisions wait.
+const WHOLE: usize = 200_000;
+
+/// What has happened since the start.
+#[derive(Default)]
+pub(super) struct Totals {
+    sources: BTreeMap<&'static str, Read>,
+    /// By grammar.
+    forged: BTreeMap<String, Forgers>,
+    /// By jail: offences it has counted, and bans.
+    jails: BTreeMap<Arc<str>, (u64, u64)>,
+    /// By grammar: offences and logins.
+    found: BTreeMap<String, (u64, u64)>,
+    refused: u64,
+    messages: Messages,
+    offences: u64,
+    bans: u64,
+}
+
+/// What has come from one source.
+#[derive(Default)]
+struct Read {
+    entries: u64,
+    unattested: u64,
+    /// When something came last.
+    last: Timestamp,
+    /// How much earlier the latest entry of it had been written.
+    lag: Span,
+}
+
+impl Hub {
+    /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+        let lifted = self.engine.detector().review();
+        self.lifted(lifted);
+        while let Some(input) = inbox.blocking_recv() {
+            // Before anything is dated by a clock that has stepped.
+            self.watch_clock();
+            // Under load no tick finds room in the inbox, so the hub looks at the clock itself.
+            if self.ticked.elapsed() >= SECOND {
+                self.tick(inbox.len());
+            }
+            match input {
+                Input::Batch(batch) => self.batch(batch),
+                Input::Command(Command::Why(who), reply) => {
+                    let inquiry = self.inquiry(who);
+                    self.runtime.spawn(async move { reply.send(Reply::Why(inquiry.finish().await)) });
+                }
+                Input::Command(command, reply) => {
+                    // The client may have hung up; that is its business.
+                    let _ = reply.send(self.command(command));
+                }
+                Input::Reload(loaded, reply) => {
+                    self.reload(*loaded);
+                    let _ = reply.send(Reply::Done { changed: 0 });
+                }
+                Input::Around(around, files) => {
+                    self.around = around;
+                    self.loaded.allow_files.adopt(&files);
+                    self.settle();
+                }
+                Input::Tick => self.tick(inbox.len()),
+                Input::Stop => break,
+            }
+        }
+        if self.book.owes_whole() {
+            let page = self.whole();
+            self.book.close(page);
+        }
+    }
+
+    fn batch(&mut self, mut batch: Batch) {
+        let mut page = Page::default();
+        if let Some(numbered) = batch.numbered {
+            let (client, known) = self.clients.take(numbered, &mut batch.records);
+            page.clients.push(client);
+            self.metrics.counter("banstream_entries_known_total", &[]).increment(known);
+        }
+        // What comes from journald is attested, and what comes by standard input the operator has chosen.
+        let unattested = if batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
+        let grammars = Arc::clone(self.engine.grammars());
+        // It may get another name while we run, when DHCP or cloud-init gives it one.
+        if let Ok(host) = nix::sys::utsname::uname() {
+            self.engine.name_host(host.nodename().as_encoded_bytes());
+        }
+        let now = now();
+        let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
+        self.counters.add(batch.source, report.tally, report.seen);
+        let read = self.totals.sources.entry(batch.source).or_default();
+        read.entries += report.tally.entries;
+        read.unattested += report.tally.unattested;
+        if report.tally.latest > Timestamp::default() {
+            (read.last, read.lag) = (now, now.since(report.tally.latest));
+        }
+        for (grammar, tally) in grammars.iter().zip(&report.tally.grammars) {
+            self.totals.refused += tally.refused;
+            let offences: u64 = tally.offences.iter().sum();
+            if offences + tally.logins > 0 {
+                let found = self.totals.found.entry(grammar.name().to_owned()).or_default();
+                *found = (found.0 + offences, found.1 + tally.logins);
+            }
+            if tally.forged.iter().next().is_some() {
+                let forgers = self.totals.forged.entry(grammar.name().to_owned()).or_default();
+                forgers.add(&tally.forged);
+                self.metrics.forged(grammar.name(), forgers);
+            }
+        }
+        self.totals.messages.add(&report.tally.messages);
+        self.totals.offences += report.tally.offences();
+        for spared in &report.seen.spared {
+            let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
+            log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
+        }
+        for (who, jail) in &report.seen.ineffective {
+            self.metrics.counter("banstream_ineffective_bans_total", &[("jail", jail)]).increment(1);
+            log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through: does it come \
+                by a proxy or another path? `banstream doctor` looks into it");
+        }
+        let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
+        page.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
+        if batch.overlong > 0 {
+            self.metrics.dropped("overlong", batch.overlong);
+        }
+        if batch.deadly > 0 {
+            self.metrics.dropped("deadly", batch.deadly);
+        }
+        self.ended(ended);
+        page.decisions.extend(decisions.iter().cloned());
+        self.carry_out(decisions);
+        // The kernel knows by now; from here on nobody is in a hurry.
+        (page.traces, page.evidence) = self.engine.traces();
+        for trace in page.traces.iter().filter(|trace| trace.left != Left::Nothing) {
+            self.totals.jails.entry(Arc::clone(&trace.jail)).or_default().0 += 1;
+        }
+        page.grammars = grammars;
+        page.logins = self.engine.detector().take_changed_logins();
+        if let Some(position) = batch.position {
+            let place = batch.place.unwrap_or_else(|| batch.source.into());
+            self.positions.insert(Arc::clone(&place), position.clone());
+            page.starts.extend(batch.starts.map(|starts| (Arc::clone(&place), starts)));
+            page.positions.push((place, position));
+        }
+        self.write(page, batch.receipt);
+    }
+
+    /// What is decided without any entry: carried out and kept.
+    fn decided(&mut self, decisions: Vec<Decision>) {
+        let page = Page { decisions: decisions.clone(), ..Page::default() };
+        self.carry_out(decisions);
+        self.write(page, None);
+    }
+
+    /// Tells of decisions, and hands those to the enforcer that are not only observed.
+    fn carry_out(&mut self, mut decisions: Vec<Decision>) {
+        let at = Instant::now();
+        if !decisions.is_empty() {
+            self.record(&decisions);
+        }
+        decisions.retain(|decision| decision.ban().mode == Mode::Enforce);
+        if !decisions.is_empty() {
+            self.order(Order::Do(decisions, at));
+        }
+    }
+
+    /// Likewise, for what a review came to: where another jail keeps the same offender out, that one is not to
+    /// be let in for a moment.
+    fn lifted(&mut self, lifted: Vec<Decision>) {
+        if !lifted.is_empty() {
+            self.record(&lifted);
+            self.tell_all();
+            self.write(Page { decisions: lifted, ..Page::default() }, None);
+        }
+    }
+
+    /// Counts, logs and tells decisions.
+    fn record(&mut self, decisions: &[Decision]) {
+        let wide = Decision::wide(decisions);
+        let event = |decision: &Decision| match decision {
+            Decision::Ban(ban) => Event::Banned(ban.clone()),
+            Decision::Unban(ban) => {
+                Event::Unbanned(ban.clone(), if ban.widened(&wide).is_some() { WIDENED } else { LIFTED })
+            }
+        };
+        self.herald.tell(|| decisions.iter().map(event).collect());
+        for decision in decisions {
+            match decision {
+                Decision::Ban(ban) => {
+                    self.totals.bans += 1;
+                    self.totals.jails.entry(Arc::clone(&ban.jail)).or_default().1 += 1;
+                    let labels = [("jail", &*ban.jail), ("kind", ban.kind.name()), ("mode", ban.mode.name())];
+                    self.metrics.counter("banstream_bans_total", &labels).increment(1);
+                    let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
+                    match ban.mode {
+                        Mode::Enforce => {
+                            log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{ban}")
+                        }
+                        Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{ban}"),
+                    }
+                }
+                Decision::Unban(ban) => {
+                    let wide = ban.widened(&wide);
+                    let reason = if wide.is_some() { WIDENED } else { LIFTED };
+                    self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
+                    let (who, jail) = (ban.offender, &ban.jail);
+                    match wide {
+                        Some(wide) => {
+                            let wide = wide.offender;
+                            log::info!(address:% = who; "the ban on {who} ({jail}) is now that on {wide}")
+                        }
+                        None if ban.mode == Mode::Observe => {
+                            log::info!(address:% = who, jail:% = jail; "{who} ({jail}) is observed no longer")
+                        }
+                        None => {
+                            log::info!(message_id = logging::UNBANNED, address:% = who, jail:% = jail; "unbanned {who} ({jail})")
+                        }
+                    }
+                }
+            }
+        }
+        self.show_active();
+    }
+
+    /// Counts the bans in force, by whether they are carried out.
+    fn show_active(&mut self) {
+        let detector = self.engine.detector();
+        let observed = detector.observed();
+        for (mode, bans) in [(Mode::Enforce, detector.banned() - observed), (Mode::Observe, observed)] {
+            self.metrics.gauge("banstream_bans_active", &[("mode", mode.name())]).set(bans as f64);
+        }
+    }
+
+    fn ended(&mut self, ended: Vec<Ban>) {
+        if !ended.is_empty() {
+            self.herald.tell(|| ended.iter().map(|ban| Event::Unbanned(ban.clone(), EXPIRED)).collect());
+        }
+        for ban in ended {
+            self.metrics.counter("banstream_unbans_total", &[("reason", EXPIRED)]).increment(1);
+            let (who, jail) = (ban.offender, &ban.jail);
+            log::debug!(address:% = who, jail:% = jail; "the ban on {who} ({jail}) is over");
+        }
+    }
+
+    /// Blocks while the enforcer is behind: then sources are read no faster than the kernel can be told.
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_err() {
+            log::error!("the enforcer is gone");
+        }
+    }
+
+    /// Never waits: the ledger's disk may hang, and bans must not.
+    pub(super) fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
+        if self.book.write(page, receipt) {
+            self.metrics.dropped("ledger_behind", 1);
+        }
+    }
+
+    /// All that the ledger has to know, for one that missed something.
+    fn whole(&mut self) -> Page {
+        let grammars = Arc::clone(self.engine.grammars());
+        let detector = &*self.engine.detector();
+        Page {
+            whole: true,
+            traces: detector.traces().skip(detector.traces().count().saturating_sub(WHOLE)).collect(),
+            grammars,
+            decisions: detector.bans().cloned().map(Decision::Ban).collect(),
+            positions: self.positions.clone().into_iter().collect(),
+            clients: self.clients.all(),
+            allowances: self.allowances.all(),
+            logins: detector.logins().collect(),
+            ..Page::default()
+        }
+    }
+
+    fn command(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Status => Reply::Status(Box::new(self.status())),
+            Command::Bans(pick) => Reply::Bans(self.bans(&pick)),
+            Command::Ban { offender, span, reason } => {
+                match self.engine.detector().ban(offender, span, &reason, now()) {
+                    Ok(decision) => {
+                        self.decided(vec![decision]);
+                        Reply::Done { changed: 1 }
+                    }
+                    Err(by) => Reply::Refused { error: format!("{offender} is protected: {by}") },
+                }
+            }
+            Command::Unban(target) => {
+                let lifted = match target {
+                    Target::One(offender) => self.engine.detector().unban(offender),
+                    Target::All => self.engine.detector().unban_all(),
+                };
+                let changed = lifted.len() as u64;
+                self.decided(lifted);
+                match target {
+                    Target::One(offender) if changed == 0 => self.not_banned(offender),
+                    _ => Reply::Done { changed },
+                }
+            }
+            Command::Allowances => Reply::Allowances(self.allowances.lines(now())),
+            Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
+            Command::Disallow(offender) => self.disallow(offender),
+            // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of an inquiry only
+            // the beginning is ours.
+            Command::Reload { .. } | Command::Keep | Command::Notify(_) | Command::Why(_) => {
+                Reply::Refused { error: "this is answered elsewhere".to_owned() }
+            }
+        }
+    }
+
+    /// What we know of `who`, for somebody to find out the rest.
+    fn inquiry(&mut self, who: Offender) -> Inquiry {
+        let now = now();
+        let State { enforcement, ledger, .. } = self.health.read();
+        Inquiry {
+            why: Why::new(who, &self.engine.detector().account(who, now), now),
+            config: self.loaded.config.clone(),
+            grammars: Arc::clone(self.engine.grammars()),
+            is_enforced: enforcement.mode != "none",
+            ledger: ledger.path,
+        }
+    }
+
+    /// The bans in force, or some of them. Of the latest it sorts only those that it lists.
+    fn bans(&mut self, Pick { last, text }: &Pick) -> Vec<BanLine> {
+        let now = now();
+        let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
+        if !text.is_empty() {
+            bans.retain(|ban| ban.jail.contains(text) || ban.offender.to_string().contains(text));
+        }
+        if let Some(last) = *last {
+            fn order<'b>(ban: &&'b Ban) -> (Reverse<Timestamp>, Offender, &'b str) {
+                (Reverse(ban.since), ban.offender, &ban.jail)
+            }
+            if (1..bans.len()).contains(&last) {
+                bans.select_nth_unstable_by_key(last, order);
+            }
+            bans.truncate(last);
+            bans.sort_by_key(order);
+        } else {
+            bans.sort_by_key(|ban| (ban.offender, &ban.jail));
+        }
+        bans.into_iter().map(|ban| BanLine::new(ban, now)).collect()
+    }
+
+    fn status(&mut self) -> Status {
+        let State { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
+        ledger.waiting = self.book.waiting();
+        let sole_client = |(grammar, address): (&Grammar, IpAddr)| SoleClient {
+            grammar: grammar.name().to_owned(),
+            address: address.to_string(),
+        };
+        let (now, unmatched) = (now(), self.unmatched());
+        let sole_clients = self.engine.sole_clients().map(sole_client).collect();
+        for source in &mut sources {
+            if let Some(read) = self.totals.sources.get(source.name.as_str()) {
+                (source.entries, source.unattested) = (read.entries, read.unattested);
+                source.silent = Some(now.since(read.last).as_micros() / 1_000_000);
+                source.lag = Some(read.lag.as_micros() / 1000);
+            }
+        }
+        let detector = self.engine.detector();
+        let mut banned: BTreeMap<&str, (u64, Mode)> = BTreeMap::new();
+        detector.bans().for_each(|ban| banned.entry(&ban.jail).or_insert((0, ban.mode)).0 += 1);
+        let mut jails: Vec<JailStatus> = detector
+            .jails()
+            .zip(detector.counts())
+            .map(|((jail, tracked), counted)| JailStatus {
+                name: jail.name.to_string(),
+                mode: jail.mode,
+                grammars: jail.watches.iter().map(|watch| watch.grammar.clone()).collect(),
+                maxretry: jail.max_retry.get(),
+                findtime: jail.find_time.as_secs_ceil(),
+                bantime: jail.ban_time.map(Span::as_secs_ceil),
+                tracked: tracked as u64,
+                counted,
+                banned: banned.get(&*jail.name).map_or(0, |(banned, _)| *banned),
+                ..JailStatus::default()
+            })
+            .collect();
+        for name in [MANUAL, WIDE] {
+            let status = |&(banned, mode): &(u64, Mode)| JailStatus {
+                name: name.to_owned(),
+                mode,
+                banned,
+                ..JailStatus::default()
+            };
+            jails.extend(banned.get(name).map(status));
+        }
+        for jail in &mut jails {
+            let totals = self.totals.jails.get(jail.name.as_str()).copied();
+            (jail.offences, jail.bans) = totals.unwrap_or_default();
+        }
+        let found = self.totals.found.iter();
+        let grammars = found
+            .map(|(name, &(offences, logins))| GrammarStatus { name: name.clone(), offences, logins })
+            .collect();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: rfc3339(self.started),
+            uptime: now.since(self.started).as_micros() / 1_000_000,
+            entries: self.totals.sources.values().map(|read| read.entries).sum(),
+            offences: self.totals.offences,
+            refused: self.totals.refused,
+            messages: {
+                let Messages { cut, split, joined, unjudged } = self.totals.messages;
+                MessagesStatus { cut, split, joined, unjudged }
+            },
+            bans: self.totals.bans,
+            banned: detector.banned() as u64,
+            observed: detector.observed() as u64,
+            grammars,
+            jails,
+            sources,
+            forged: self.forged(),
+            unmatched,
+            sole_clients,
+            enforcement,
+            ledger,
+            receivers,
+        }
+    }
+
+    fn forged(&self) -> Vec<ForgedStatus> {
+        let forged = self.totals.forged.iter().flat_map(|(grammar, forgers)| {
+            forgers.iter().map(|(uid, lines)| ForgedStatus { grammar: grammar.clone(), uid, lines })
+        });
+        forged.collect()
+    }
+
+    /// What no rule knows, the most frequent first.
+    fn unmatched(&self) -> Vec<UnmatchedStatus> {
+        let unmatched = self.engine.strangers().map(|(grammar, strangers)| {
+            let mut templates: Vec<TemplateStatus> = strangers
+                .kinds()
+                .map(|kind| TemplateStatus {
+                    lines: kind.lines,
+                    last: rfc3339(Timestamp::from_secs(kind.last.as_secs())),
+                    template: kind.template.clone(),
+                })
+                .collect();
+            templates.sort_by_key(|template| std::cmp::Reverse(template.lines));
+            UnmatchedStatus { grammar: grammar.name().to_owned(), lines: strangers.lines, templates }
+        });
+        unmatched.collect()
+    }
+
+    /// To an operator who lifts a ban that we do not know.
+    fn not_banned(&mut self, offender: Offender) -> Reply {
+        let around =
+            self.engine.detector().bans().map(|ban| ban.offender).find(|wide| wide.contains(offender));
+        if let Some(wide) = around {
+            return Reply::Refused { error: format!("{offender} is banned as part of {wide}; unban that") };
+        }
+        // The kernel may know one from before a ledger was lost.
+        let ban = manual(offender, now(), None, "");
+        self.order(Order::Do(vec![Decision::Unban(ban)], Instant::now()));
+        Reply::Done { changed: 0 }
+    }
+
+    /// Protects an address or a prefix, and lifts the bans on it, those by hand included. What is said last holds.
+    fn allow(&mut self, offender: Offender, span: Option<Span>, comment: &str) -> Reply {
+        let around = |wide: Offender| wide != offender && wide.contains(offender);
+        let mut manual = self.engine.detector().bans().filter(|ban| ban.kind == Kind::Manual);
+        if let Some(ban) = manual.find(|ban| around(ban.offender)) {
+            let wide = ban.offender;
+            return Reply::Refused {
+                error: format!("{offender} is banned as part of {wide}; unban that first"),
+            };
+        }
+        drop(manual);
+        let since = now();
+        let until = span.map(|span| since + span);
+        let allowance = Allowance { offender, since, until, comment: comment.into() };
+        log::info!(address:% = offender; "{offender} is allowed {}", allowance.until_when());
+        self.write_allowance(offender, Some(allowance.clone()));
+        self.allowances.insert(allowance);
+        let inside = self.engine.detector().unban(offender);
+        let lifted = inside.len() as u64;
+        self.decided(inside);
+        Reply::Done { changed: lifted + self.settle() }
+    }
+
+    /// Protects an address or a prefix no longer.
+    fn disallow(&mut self, offender: Offender) -> Reply {
+        let known = self.allowances.remove(offender);
+        if known {
+            log::info!(address:% = offender; "{offender} is no longer allowed");
+            self.write_allowance(offender, None);
+            self.settle();
+        }
+        Reply::Done { changed: known.into() }
+    }
+
+    fn write_allowance(&mut self, offender: Offender, allowance: Option<Allowance>) {
+        self.write(Page { allowances: vec![(offender, allowance)], ..Page::default() }, None);
+    }
+
+    /// Ends those whose time is over.
+    fn end_allowances(&mut self) {
+        let ended = self.allowances.end(now());
+        if ended.is_empty() {
+            return;
+        }
+        for offender in ended {
+            log::info!(address:% = offender; "{offender} is no longer allowed: its time is over");
+            self.write_allowance(offender, None);
+        }
+        self.settle();
+    }
+
+    fn reload(&mut self, loaded: Loaded) {
+        self.loaded = loaded;
+        let settings = settings(&self.loaded, &self.around, &self.allowances);
+        let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
+        self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
+        self.lifted(lifted);
+    }
+
+    /// Goes on with what has changed of who is not banned; how many bans are lifted for it.
+    fn settle(&mut self) -> u64 {
+        let settings = settings(&self.loaded, &self.around, &self.allowances);
+        let lifted = self.engine.reconfigure_settings(settings);
+        let changed = lifted.len() as u64;
+        self.lifted(lifted);
+        changed
+    }
+
+    /// Tells the enforcer all bans in force.
+    fn tell_all(&mut self) {
+        self.told = Instant::now();
+        let bans = self.engine.detector().enforced().cloned().collect();
+        self.order(Order::All(bans));
+    }
+
+    /// Looks whether the clock went on as time did. Where it stepped back, so does all that is dated: what is in force
+    /// ends after as long as it was to last.
+    fn watch_clock(&mut self) {
+        match self.steps.look(now(), Instant::now()) {
+            None => return,
+            Some(Step::On(by)) => log::warn!("the clock jumped on by {by}, or the machine slept"),
+            Some(Step::Back(by)) => {
+                log::warn!("the clock jumped back by {by}; bans, logins and counts are dated back too");
+                self.engine.detector().shift_back(by);
+                self.allowances.shift_back(by);
+                self.tell_all();
+                self.book.want_whole();
+            }
+        }
+        self.metrics.counter("banstream_clock_jumps_total", &[]).increment(1);
+    }
+
+    fn tick(&mut self, waiting: usize) {
+        self.ticked = Instant::now();
+        if self.told.elapsed() >= TELL {
+            self.tell_all();
+        }
+        let ended = self.engine.detector().expire(now());
+        self.ended(ended);
+        self.end_allowances();
+        if self.book.lose_patience(self.ticked) {
+            let error = "the disk does not answer; what it has not taken is in memory only";
+            self.health.ledger(|status| status.error = Some(error.to_owned()));
+            log::error!("the ledger: {error}");
+        }
+        if self.book.wants_whole() {
+            let page = self.whole();
+            self.write(page, None);
+        }
+        self.metrics.gauge("banstream_queue_depth", &[("queue", "engine")]).set(waiting as f64);
+        self.show_active();
+        let detector = self.engine.detector();
+        for (jail, tracked) in detector.jails() {
+            self.metrics.gauge("banstream_offenders_tracked", &[("jail", &jail.name)]).set(tracked as f64);
+            let labels = [("jail", &*jail.name), ("kind", "auto"), ("mode", jail.mode.name())];
+            self.metrics.counter("banstream_bans_total", &labels).increment(0);
+            self.metrics.counter("banstream_ineffective_bans_total", &[("jail", &jail.name)]).increment(0);
+        }
+        self.metrics.dropped("log_queue_full", logging::take_lost());
+        // That this is sent from here says that decisions are still made.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+    }
+}
+
+/// What lines from the socket are worth of which nobody knows who wrote them.
+fn unattested(loaded: &Loaded) -> Unattested {
+    loaded.config.socket.as_ref().map_or(Unattested::Accept, |socket| socket.unattested)
+}
+
+/// What the detector is told: what the operator chose, and that neither this host nor whom operators allow is banned.
+pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allowances) -> Settings {
+    let mut settings = loaded.settings();
+    settings.ignore.extend(around.members());
+    settings.ignore.extend(allowances.members());
+    settings
+}

@@ -1,0 +1,24 @@
+//! What the hub's inbox takes.
+
+use tokio::sync::oneshot;
+
+use super::surroundings::Surroundings;
+use crate::config::load::{AllowFiles, Loaded};
+use crate::control::{Command, Reply};
+use crate::input::Batch;
+
+/// All that can happen to the engine.
+pub(super) enum Input {
+    /// A source has read something.
+    Batch(Batch),
+    /// An operator wants something.
+    Command(Command, oneshot::Sender<Reply>),
+    /// The configuration has been read again, and is sound.
+    Reload(Box<Loaded>, oneshot::Sender<Reply>),
+    /// What this host is has changed, or a list of who is not banned.
+    Around(Surroundings, AllowFiles),
+    /// A second is over, or there is something else to look after.
+    Tick,
+    /// There is nothing after this.
+    Stop,
+}

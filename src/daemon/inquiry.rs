@@ -1,0 +1,94 @@
+//! Completes the answer to `why` with what the ledger and the kernel know.
+//!
+//! It stands apart from the hub because both may take a while, and nothing is to wait for an answer to a person: the
+//! ledger is read beside whoever writes it, the kernel over a socket of its own.
+//!
+//! It decides nothing; what cannot be found out it says.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::control::{BanWhy, HeldWhy, JailWhy, LineWhy, Why};
+use crate::grammar::Grammars;
+use crate::kernel::{EnforceError, Kernel, Settings};
+use crate::model::{Kind, Offender};
+use crate::store::{History, LedgerError, Role};
+
+/// How long each may take: a set of a million takes the kernel half a second, and a disk may hang.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most lines that are told of one ban.
+const LINES: u8 = 20;
+
+/// An answer that is not complete.
+pub(super) struct Inquiry {
+    /// What the detector knows.
+    pub(super) why: Why,
+    pub(super) config: Config,
+    pub(super) grammars: Arc<Grammars>,
+    /// Whether bans go to the kernel.
+    pub(super) is_enforced: bool,
+    /// The ledger's directory, if there is one.
+    pub(super) ledger: Option<String>,
+}
+
+impl Inquiry {
+    /// The whole answer, after 5 s at the latest.
+    pub(super) async fn finish(self) -> Why {
+        let Self { mut why, config, grammars, is_enforced, ledger } = self;
+        let who = why.address;
+        let settings = config.enforce.as_ref().filter(|_| is_enforced).map(Settings::of);
+        let (lines, held) = tokio::join!(
+            patiently("the ledger", {
+                let why = why.clone();
+                let read = move |directory: String| {
+                    with_lines(why, &History::open(Path::new(&directory), config.ledger)?, &grammars)
+                };
+                move || ledger.map(read).transpose()
+            }),
+            patiently("the kernel", move || settings.map(|settings| held(settings, who)).transpose()),
+        );
+        match lines {
+            Ok(Some(with_lines)) => why = with_lines,
+            Ok(None) => why.unknown.push("no ledger is kept, which would know the lines".to_owned()),
+            Err(error) => why.unknown.push(error),
+        }
+        match held {
+            Ok(held) => why.kernel = held,
+            Err(error) => why.unknown.push(error),
+        }
+        why
+    }
+}
+
+/// What comes of the task, or what is wrong, in time.
+async fn patiently<T: Send + 'static, E: ToString + Send + 'static>(
+    whom: &str,
+    task: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(task)).await {
+        Ok(Ok(done)) => done.map_err(|error| format!("{whom} cannot be asked: {}", error.to_string())),
+        Ok(Err(_)) => Err(format!("asking {whom} failed")),
+        Err(_) => Err(format!("{whom} does not answer")),
+    }
+}
+
+fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why, LedgerError> {
+    let lines = |offender: Offender, jail: &str, role, most: u8| {
+        let lines = ledger.counted(offender, jail, role, most.min(LINES))?;
+        Ok::<_, LedgerError>(lines.iter().map(|line| LineWhy::new(line, grammars)).collect())
+    };
+    for BanWhy { ban, lines: told, .. } in why.bans.iter_mut().filter(|why| why.ban.kind == Kind::Auto) {
+        let most = why.jails.iter().find(|jail| jail.name == ban.jail).map_or(LINES, |jail| jail.maxretry);
+        *told = lines(ban.address, &ban.jail, Role::Evidence, most)?;
+    }
+    for JailWhy { name, offender, counted, lines: told, .. } in &mut why.jails {
+        *told = lines(*offender, name, Role::Counted, *counted)?;
+    }
+    Ok(why)
+}
+
+fn held(settings: Settings, who: Offender) -> Result<Vec<HeldWhy>, EnforceError> {
+    Ok(Kernel::open(settings)?.held(who)?.into_iter().map(HeldWhy::from).collect())
+}

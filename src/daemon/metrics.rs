@@ -1,0 +1,440 @@
+//! What Prometheus is told.
+//!
+//! All metrics are made here, with the help that stands beside them, and counted by the shell from what the pure
+//! parts return. Handles that are used often are kept (4 ns a count, against 85 for a look-up by label).
+//!
+//! No address, user name or path ever stands in a label: labels come from the configuration, the grammars and this
+//! file, so their number is the operator's. The one other label is the id of a local user who forges, and of those
+//! only so many are told apart. This file knows no state: what it shows it is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::detect::Seen;
+use crate::engine::{Forgers, Tally};
+use crate::entry::whole::Messages;
+use crate::grammar::Grammars;
+use crate::store::Size;
+
+/// The metrics of one daemon.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+/// Every metric: name, unit and meaning.
+const HELP: &[(&str, Option<Unit>, &str)] = &[
+    ("banstream_build_info", None, "Always 1; the label says which version runs."),
+    ("banstream_entries_total", None, "Log entries read."),
+    ("banstream_entry_bytes_total", Some(Unit::Bytes), "Bytes of the log entries read."),
+    ("banstream_entries_known_total", None, "Entries that a client sent again and that were taken before."),
+    ("banstream_entries_foreign_total", None, "Entries of programs that no grammar reads."),
+    ("banstream_entries_harmless_total", None, "Entries of a grammar's program that tell of no offence."),
+    (
+        "banstream_entries_unmatched_total",
+        None,
+        "Harmless entries that name an address and that no rule knows; of a flood of them a sample.",
+    ),
+    (
+        "banstream_entries_forged_total",
+        None,
+        "Entries that would tell of an offence or a login, but whose sender is known to be somebody else, by its user id.",
+    ),
+    ("banstream_entries_unattested_total", None, "Entries of which the source cannot tell who wrote them."),
+    (
+        "banstream_entries_refused_total",
+        None,
+        "Entries that would tell of an offence or a login, but are unattested, which the configuration refuses.",
+    ),
+    (
+        "banstream_messages_cut_total",
+        None,
+        "Messages whose end may be missing, because a transport has cut them.",
+    ),
+    (
+        "banstream_messages_split_total",
+        None,
+        "Pieces into which journald or a container engine has split long lines.",
+    ),
+    ("banstream_messages_joined_total", None, "Messages that were put together of such pieces."),
+    (
+        "banstream_messages_unjudged_total",
+        None,
+        "Pieces that nobody judges, because the beginning of their message is not known.",
+    ),
+    ("banstream_drops_total", None, "What was lost or left out, by reason."),
+    ("banstream_offences_total", None, "Offences found, by grammar and heading."),
+    ("banstream_attempts_total", None, "Offences counted by a jail."),
+    ("banstream_attempts_repeated_total", None, "Lines about an attempt that was counted already."),
+    (
+        "banstream_offences_banned_already_total",
+        None,
+        "Offences of offenders that the jail had banned already.",
+    ),
+    (
+        "banstream_ineffective_bans_total",
+        None,
+        "Bans from whose offenders the jail's log went on to tell of offences.",
+    ),
+    (
+        "banstream_clock_jumps_total",
+        None,
+        "Times that the clock jumped by 5 s or more, or the machine slept.",
+    ),
+    ("banstream_bans_total", None, "Bans decided, by jail, kind and mode."),
+    ("banstream_bans_spared_total", None, "Bans that were earned and withheld, by jail and what protects."),
+    ("banstream_logins_total", None, "Logins that went well, by grammar."),
+    ("banstream_unbans_total", None, "Bans that ended, by reason."),
+    ("banstream_bans_active", None, "Bans in force, and those that are only observed, by mode."),
+    ("banstream_offenders_tracked", None, "Offenders that a jail watches."),
+    (
+        "banstream_enforce_seconds",
+        Some(Unit::Seconds),
+        "Time from the decision until the kernel has taken it.",
+    ),
+    ("banstream_enforce_batch_elements", None, "Elements that went to the kernel at once."),
+    ("banstream_enforce_errors_total", None, "Times that the kernel could not be told."),
+    (
+        "banstream_enforce_repairs_total",
+        None,
+        "What was not in the kernel as it ought to be and was put right, by kind: sets, members of the list, rules and \
+         their place; elements that were missing, foreign or had a wrong timeout.",
+    ),
+    (
+        "banstream_enforce_pending",
+        None,
+        "Elements that the kernel has no room for: decided and tried again, but not enforced.",
+    ),
+    ("banstream_enforcement_up", None, "1 if bans are enforced, 0 if anything is in the way of some."),
+    ("banstream_set_entries", None, "Elements in a set."),
+    ("banstream_set_capacity", None, "Elements that a set can hold."),
+    ("banstream_notifications_total", None, "Messages to receivers, by receiver and what came of them."),
+    ("banstream_notifications_waiting", None, "Messages that wait for a receiver."),
+    ("banstream_queue_depth", None, "What waits in a queue."),
+    ("banstream_source_up", None, "1 if a source is read, 0 if it failed."),
+    ("banstream_reloads_total", None, "Reloads of the configuration, by result."),
+    ("banstream_ledger_up", None, "1 if the ledger is written, 0 if it fails and memory alone knows."),
+    ("banstream_ledger_errors_total", None, "Times that the ledger could not be written."),
+    ("banstream_ledger_write_seconds", Some(Unit::Seconds), "Time that writing one transaction took."),
+    ("banstream_ledger_waiting_bytes", Some(Unit::Bytes), "What waits to be written to the ledger."),
+    ("banstream_ledger_bytes", Some(Unit::Bytes), "Size of the ledger's files."),
+    ("banstream_ledger_rows", None, "Rows in the ledger, by table."),
+];
+
+/// Upper bounds of the seconds from decision to kernel, and that the ledger takes.
+const SECONDS: &[f64] =
+    &[0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+/// Upper bounds of the number of elements at once.
+const ELEMENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 10_000.0];
+
+/// Counters that begin at zero with each of these labels: a series that begins with its first event hides that event
+/// from `rate` and `increase`.
+const ZEROES: &[(&str, &str, &[&str])] = &[
+    (
+        "banstream_drops_total",
+        "reason",
+        &[
+            "json",
+            "journal",
+            "overlong",
+            "deadly",
+            "offender_table_full",
+            "ledger_behind",
+            "log_queue_full",
+            "notify_behind",
+        ],
+    ),
+    (
+        "banstream_enforce_repairs_total",
+        "kind",
+        &["set", "member", "rule", "order", "missing", "timeout", "foreign"],
+    ),
+    ("banstream_unbans_total", "reason", &["expired", "lifted", "widened"]),
+    ("banstream_reloads_total", "result", &["done", "refused", "rolled_back"]),
+];
+
+const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+impl Metrics {
+    /// All metrics, at zero.
+    ///
+    /// # Errors
+    ///
+    /// None but a mistake in this file.
+    pub fn new() -> Result<Self, metrics_exporter_prometheus::BuildError> {
+        let seconds = Matcher::Full("banstream_enforce_seconds".to_owned());
+        let writing = Matcher::Full("banstream_ledger_write_seconds".to_owned());
+        let elements = Matcher::Full("banstream_enforce_batch_elements".to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(seconds, SECONDS)?
+            .set_buckets_for_metric(writing, SECONDS)?
+            .set_buckets_for_metric(elements, ELEMENTS)?
+            .build_recorder();
+        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
+        for (name, unit, help) in HELP {
+            let (name, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
+            match name.as_str() {
+                counter if counter.ends_with("_total") => {
+                    metrics.recorder.describe_counter(name, *unit, help)
+                }
+                "banstream_enforce_seconds"
+                | "banstream_enforce_batch_elements"
+                | "banstream_ledger_write_seconds" => {
+                    metrics.recorder.describe_histogram(name, *unit, help);
+                }
+                _ => metrics.recorder.describe_gauge(name, *unit, help),
+            }
+        }
+        for (name, label, values) in ZEROES {
+            values.iter().for_each(|value| metrics.counter(name, &[(label, value)]).increment(0));
+        }
+        for name in ["banstream_entries_known_total", "banstream_clock_jumps_total"] {
+            metrics.counter(name, &[]).increment(0);
+        }
+        metrics.gauge("banstream_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        Ok(metrics)
+    }
+
+    /// Everything, in Prometheus' text format.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// To be called every few seconds: without it a histogram's samples pile up.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// A counter; one and the same for the same name and labels. Keep it where it is used often.
+    pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    /// A gauge, likewise.
+    pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str) -> Histogram {
+        self.recorder.register_histogram(&key(name, &[]), &METADATA)
+    }
+
+    /// Shows what has been forged in the name of a grammar's program since the start.
+    pub fn forged(&self, grammar: &str, forgers: &Forgers) {
+        for (uid, lines) in forgers.iter() {
+            let uid = uid.map_or("other".to_owned(), |uid| uid.to_string());
+            let labels = [("grammar", grammar), ("uid", uid.as_str())];
+            self.counter("banstream_entries_forged_total", &labels).absolute(lines);
+        }
+    }
+
+    /// What was lost or left out, and why.
+    pub fn dropped(&self, reason: &str, times: u64) {
+        self.counter("banstream_drops_total", &[("reason", reason)]).increment(times);
+    }
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels: Vec<Label> =
+        labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    Key::from_parts(name, labels)
+}
+
+/// The counters that every batch touches, for one set of grammars.
+pub struct EngineMetrics {
+    metrics: Metrics,
+    foreign: Counter,
+    /// Messages that were cut, split, joined, or not judged.
+    messages: [Counter; 4],
+    grammars: Vec<GrammarCounters>,
+    attempts: Counter,
+    repeated: Counter,
+    banned_already: Counter,
+}
+
+struct GrammarCounters {
+    harmless: Counter,
+    unmatched: Counter,
+    refused: Counter,
+    offences: Vec<Counter>,
+    logins: Counter,
+}
+
+impl EngineMetrics {
+    /// Counters for these grammars. What earlier ones counted goes on.
+    pub fn new(metrics: &Metrics, grammars: &Grammars) -> Self {
+        let of = |grammar: &crate::grammar::Grammar| {
+            let name = [("grammar", grammar.name())];
+            let offence = |heading: &String| {
+                let labels = [("grammar", grammar.name()), ("offence", heading.as_str())];
+                metrics.counter("banstream_offences_total", &labels)
+            };
+            GrammarCounters {
+                harmless: metrics.counter("banstream_entries_harmless_total", &name),
+                unmatched: metrics.counter("banstream_entries_unmatched_total", &name),
+                refused: metrics.counter("banstream_entries_refused_total", &name),
+                logins: metrics.counter("banstream_logins_total", &name),
+                offences: grammar.headings().iter().map(offence).collect(),
+            }
+        };
+        Self {
+            metrics: metrics.clone(),
+            foreign: metrics.counter("banstream_entries_foreign_total", &[]),
+            messages: [
+                "banstream_messages_cut_total",
+                "banstream_messages_split_total",
+                "banstream_messages_joined_total",
+                "banstream_messages_unjudged_total",
+            ]
+            .map(|name| metrics.counter(name, &[])),
+            grammars: grammars.iter().map(of).collect(),
+            attempts: metrics.counter("banstream_attempts_total", &[]),
+            repeated: metrics.counter("banstream_attempts_repeated_total", &[]),
+            banned_already: metrics.counter("banstream_offences_banned_already_total", &[]),
+        }
+    }
+
+    /// Adds what a batch from this source came to.
+    pub fn add(&self, source: &'static str, tally: &Tally, seen: &Seen) {
+        let source = [("source", source)];
+        self.metrics.counter("banstream_entries_total", &source).increment(tally.entries);
+        self.metrics.counter("banstream_entry_bytes_total", &source).increment(tally.bytes);
+        self.metrics.counter("banstream_entries_unattested_total", &source).increment(tally.unattested);
+        self.foreign.increment(tally.foreign);
+        let Messages { cut, split, joined, unjudged } = tally.messages;
+        self.messages
+            .iter()
+            .zip([cut, split, joined, unjudged])
+            .for_each(|(counter, n)| counter.increment(n));
+        for (counters, tally) in self.grammars.iter().zip(&tally.grammars) {
+            counters.harmless.increment(tally.harmless);
+            counters.unmatched.increment(tally.unmatched);
+            counters.refused.increment(tally.refused);
+            counters.logins.increment(tally.logins);
+            counters
+                .offences
+                .iter()
+                .zip(&tally.offences)
+                .for_each(|(counter, times)| counter.increment(*times));
+        }
+        for (why, times) in &tally.malformed {
+            self.metrics.dropped(why.reason(), *times);
+        }
+        self.attempts.increment(seen.counted);
+        self.repeated.increment(seen.repeated);
+        self.banned_already.increment(seen.banned_already);
+        if seen.forgotten > 0 {
+            self.metrics.dropped("offender_table_full", seen.forgotten);
+        }
+        for spared in &seen.spared {
+            let labels = [("jail", &*spared.jail), ("by", spared.by.name())];
+            self.metrics.counter("banstream_bans_spared_total", &labels).increment(1);
+        }
+    }
+}
+
+/// The metrics of the task that writes the ledger.
+pub struct LedgerMetrics {
+    seconds: Histogram,
+    bytes: Gauge,
+    rows: [Gauge; 4],
+    /// Times that it could not be written.
+    pub errors: Counter,
+    /// Whether it is written.
+    pub up: Gauge,
+    /// Bytes that wait to be written.
+    pub waiting: Gauge,
+}
+
+impl LedgerMetrics {
+    /// The metrics, at zero.
+    pub fn new(metrics: &Metrics) -> Self {
+        let rows = |table| metrics.gauge("banstream_ledger_rows", &[("table", table)]);
+        Self {
+            seconds: metrics.histogram("banstream_ledger_write_seconds"),
+            bytes: metrics.gauge("banstream_ledger_bytes", &[]),
+            rows: ["offence", "ban", "history", "tally"].map(rows),
+            errors: metrics.counter("banstream_ledger_errors_total", &[]),
+            up: metrics.gauge("banstream_ledger_up", &[]),
+            waiting: metrics.gauge("banstream_ledger_waiting_bytes", &[]),
+        }
+    }
+
+    /// One transaction was written, in this time.
+    pub fn written(&self, took: Duration) {
+        self.seconds.record(took.as_secs_f64());
+    }
+
+    /// It is this large, and in order.
+    pub fn size(&self, size: &Size) {
+        self.up.set(1.0);
+        self.bytes.set(size.bytes as f64);
+        let rows = [size.offences, size.bans, size.history, size.tallies];
+        self.rows.iter().zip(rows).for_each(|(gauge, rows)| gauge.set(rows as f64));
+    }
+}
+
+/// The metrics of the task that tells the kernel.
+pub struct EnforceMetrics {
+    seconds: Histogram,
+    elements: Histogram,
+    /// Times that the kernel could not be told.
+    pub errors: Counter,
+    /// Elements that the kernel has no room for.
+    pub pending: Gauge,
+    /// Whether bans are enforced.
+    pub up: Gauge,
+}
+
+impl EnforceMetrics {
+    /// The metrics, at zero.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            seconds: metrics.histogram("banstream_enforce_seconds"),
+            elements: metrics.histogram("banstream_enforce_batch_elements"),
+            errors: metrics.counter("banstream_enforce_errors_total", &[]),
+            pending: metrics.gauge("banstream_enforce_pending", &[]),
+            up: metrics.gauge("banstream_enforcement_up", &[]),
+        }
+    }
+
+    /// So many elements went to the kernel at once.
+    pub fn batch(&self, elements: usize) {
+        self.elements.record(elements as f64);
+    }
+
+    /// A decision was carried out this long after it was made.
+    pub fn enforced(&self, after: Duration) {
+        self.seconds.record(after.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_documented_metrics_are_those_there_are() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/metrics.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let name = |row: &str| Some(row.strip_prefix("| `banstream_")?.split_once('`')?.0.to_owned());
+        let mut rows: BTreeMap<String, &str> =
+            page.lines().filter_map(|row| Some((name(row)?, row))).collect();
+        for (name, _, help) in HELP {
+            let known = rows.remove(name.trim_start_matches("banstream_"));
+            assert!(
+                known.is_some(),
+                "contrib/metrics.md lacks a row such as\n| `{name}` | TYPE | LABELS | {help} |"
+            );
+        }
+        assert!(rows.is_empty(), "contrib/metrics.md has rows of metrics that are none: {rows:#?}");
+    }
+}

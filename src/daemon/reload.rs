@@ -1,0 +1,173 @@
+//! Puts a changed configuration in force, if it is sound, and keeps what there is otherwise.
+//!
+//! It stands apart from the hub because it reads files and proves grammars, which bans must not wait for.
+//!
+//! It does not know what the hub does with what was loaded.
+
+use std::sync::mpsc as threads;
+use std::time::Duration;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::claim::Claim;
+use super::enforcer::Order;
+use super::health::Health;
+use super::inbox::Input;
+use super::notifier::Notifier;
+use super::sources::Sources;
+use super::{Options, firewall, logging, mode};
+use crate::config::Config;
+use crate::config::load::{AllowFiles, Loaded};
+use crate::control::{Command, Reply};
+use crate::daemon::metrics::Metrics;
+use crate::kernel::{Displaced, Firewall};
+use crate::model::Span;
+
+/// Reads the configuration again when it is asked to.
+pub(super) struct Reloader {
+    pub(super) options: Options,
+    pub(super) inbox: mpsc::Sender<Input>,
+    pub(super) orders: threads::SyncSender<Order>,
+    pub(super) firewalls: threads::Sender<(Box<dyn Firewall>, bool)>,
+    pub(super) files: threads::Sender<AllowFiles>,
+    pub(super) loaded: Loaded,
+    pub(super) sources: Sources,
+    pub(super) notifier: Notifier,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    /// What comes back, and when, unless the operator confirms what is in force.
+    pub(super) unconfirmed: Option<(Loaded, Instant)>,
+    /// The set that we write to is ours.
+    pub(super) claim: Option<Claim>,
+}
+
+impl Reloader {
+    /// Carries out a command that is about the configuration.
+    pub(super) async fn carry_out(&mut self, command: &Command) -> Reply {
+        match (command, &self.unconfirmed) {
+            (Command::Reload { confirm }, _) => self.reload(*confirm).await,
+            (_, None) => Reply::Refused { error: "there is nothing to confirm".to_owned() },
+            (_, Some(_)) => {
+                log::info!("the configuration was confirmed");
+                self.unconfirmed = None;
+                Reply::Done { changed: 0 }
+            }
+        }
+    }
+
+    /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise. With `confirm`, what was
+    /// last confirmed comes back after that time; without it, it is in force for good.
+    pub(super) async fn reload(&mut self, confirm: Option<Span>) -> Reply {
+        let before = self.loaded.clone();
+        let _ = sd_notify::notify(&[
+            NotifyState::Reloading,
+            NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
+        ]);
+        let options = self.options.clone();
+        let loaded = tokio::task::spawn_blocking(move || options.load()).await;
+        let result = match loaded {
+            Ok(Ok(loaded)) => match loaded.files.lost_since(&before.files) {
+                None => self.put_in_force(loaded).await,
+                Some(lost) => Err(anyhow::Error::msg(lost)),
+            },
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(error.into()),
+        };
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let (reply, result) = match result {
+            Ok(reply) => {
+                log::info!("the configuration was reloaded");
+                let confirmed = self.unconfirmed.take().map_or(before, |(confirmed, _)| confirmed);
+                let until = |span: Span| Instant::now() + Duration::from_micros(span.as_micros());
+                self.unconfirmed = confirm.map(|span| (confirmed, until(span)));
+                (reply, "done")
+            }
+            Err(error) => {
+                logging::lines(log::Level::Error, &format!("the configuration stays as it was: {error:#}"));
+                (Reply::Refused { error: format!("{error:#}") }, "refused")
+            }
+        };
+        self.metrics.counter("banstream_reloads_total", &[("result", result)]).increment(1);
+        reply
+    }
+
+    /// Waits until nobody has confirmed in time; for ever, where nothing is to be confirmed.
+    pub(super) async fn overdue(&self) {
+        match &self.unconfirmed {
+            Some((_, until)) => sleep_until(*until).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Puts back in force what was last confirmed.
+    pub(super) async fn go_back(&mut self) {
+        let Some((mut confirmed, _)) = self.unconfirmed.take() else { return };
+        // Those files may have changed meanwhile; what is wrong with them, the lookout says.
+        let _ = confirmed.allow_files.renew();
+        match self.put_in_force(confirmed).await {
+            Ok(_) => {
+                log::warn!("nobody confirmed the configuration in time: what was before is in force again")
+            }
+            Err(error) => log::error!("nobody confirmed the configuration, but it stays: {error:#}"),
+        }
+        self.metrics.counter("banstream_reloads_total", &[("result", "rolled_back")]).increment(1);
+    }
+
+    async fn put_in_force(&mut self, loaded: Loaded) -> anyhow::Result<Reply> {
+        loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
+        let (old, new) = (&self.loaded.config, &loaded.config);
+        let set = |config: &Config| config.enforce.as_ref().map(|enforce| enforce.set.clone());
+        let claim = match set(new) {
+            Some(name) if set(old).as_ref() != Some(&name) => Some(Claim::take(&name).await?),
+            Some(_) => None,
+            None => Some(None),
+        };
+        if old.enforce != new.enforce {
+            let make = |config: &Config| firewall(config.enforce.as_ref());
+            let (mut enforcing, watching) = (make(new)?, make(new)?);
+            let faults = enforcing.prepare(Displaced::Move).map(|prepared| prepared.faults);
+            if let Some(error) = faults.map_or_else(Some, |mut faults| faults.pop()) {
+                // Its rules go, and those that it shares with the old one come back at once.
+                let _ = enforcing.withdraw();
+                make(old)?.prepare(Displaced::Move)?;
+                return Err(error.into());
+            }
+            // The old rule may go only when the new one's sets are full.
+            let (firewalls, moved) = (self.firewalls.clone(), rule(old) != rule(new));
+            let then = Box::new(move || drop(firewalls.send((watching, moved))));
+            self.orders.send(Order::Use(enforcing, then)).ok().context("the enforcer is gone")?;
+            let mode = mode(new.enforce.as_ref());
+            self.health.enforcement(|status| status.mode = mode.to_owned());
+        }
+        if fixed(old) != fixed(new) {
+            log::warn!(
+                "changes of sockets, the metrics address, the ledger and the state directory wait for the next start"
+            );
+        }
+        let (reply, replied) = oneshot::channel();
+        self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
+        let reply = replied.await?;
+        self.files.send(loaded.allow_files.clone()).ok().context("the lookout is gone")?;
+        self.notifier.restart(&loaded.config.receivers);
+        self.sources.restart(&loaded).await?;
+        self.loaded = loaded;
+        // The one before goes only now.
+        claim.into_iter().for_each(|claim| self.claim = claim);
+        Ok(reply)
+    }
+}
+
+/// What makes the rule another one.
+fn rule(config: &Config) -> impl PartialEq {
+    let enforce = config.enforce.as_ref();
+    enforce.map(|e| (e.set.clone(), e.table.clone(), e.chains.clone(), e.target.clone()))
+}
+
+/// What a reload does not touch.
+fn fixed(config: &Config) -> impl PartialEq {
+    let ingest = config.socket.as_ref().map(|ingest| ingest.socket.clone());
+    (ingest, config.control.clone(), config.metrics, config.ledger, config.state_directory.clone())
+}

@@ -1,0 +1,216 @@
+//! The tasks that read, and what becomes of a source that cannot be read.
+//!
+//! A source that fails is reported and does not stop the others; a journal that is not there is looked for again.
+//!
+//! Nothing here looks into what is read.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc as threads};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::health::Health;
+use super::inbox::Input;
+use super::spawn;
+use crate::config::Ingest;
+use crate::config::load::Loaded;
+use crate::daemon::metrics::Metrics;
+use crate::entry::Format;
+use crate::input::journald::{Follower, Journal};
+use crate::input::socket;
+use crate::input::{Batch, ingest, stdin};
+
+/// How soon to look again for a journal that is not there.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// The tasks that read.
+pub(super) struct Sources {
+    inbox: mpsc::Sender<Input>,
+    health: Health,
+    metrics: Metrics,
+    journal: Option<RunningJournal>,
+    /// How far each journal had been read when it was last looked into.
+    positions: BTreeMap<Arc<str>, String>,
+    /// How often the daemon has started since then.
+    starts: BTreeMap<Arc<str>, u32>,
+    ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+}
+
+struct RunningJournal {
+    settings: Journal,
+    stop: threads::Sender<Infallible>,
+    thread: JoinHandle<Option<String>>,
+}
+
+impl Sources {
+    /// Nothing is read yet; a journal will be from after its position on.
+    pub(super) fn new(
+        inbox: mpsc::Sender<Input>,
+        health: Health,
+        metrics: Metrics,
+        positions: BTreeMap<Arc<str>, String>,
+        starts: BTreeMap<Arc<str>, u32>,
+    ) -> Self {
+        Self { inbox, health, metrics, journal: None, positions, starts, ingest: None }
+    }
+
+    /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
+    pub(super) fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
+        if let Some(Ingest { socket, .. }) = &loaded.config.socket {
+            match socket::bind(&socket.path, socket.group.as_deref()) {
+                Err(error) => failed("socket", &error, &self.health, &self.metrics),
+                Ok(listener) => {
+                    reads("socket", &self.health, &self.metrics);
+                    let (stop, stopped) = oneshot::channel::<()>();
+                    let inbox = self.inbox.clone();
+                    let sink = move |batch| {
+                        let inbox = inbox.clone();
+                        async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
+                    };
+                    let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
+                    self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
+                }
+            }
+        }
+        if let Some(settings) = journal(loaded) {
+            self.follow(settings)?;
+        }
+        Ok(())
+    }
+
+    /// Starts following the journal; when this returns, all that is written from now on is read. A journal that is
+    /// not there is looked for again and again.
+    fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
+        let (stop, stopped) = threads::channel::<Infallible>();
+        let (opening, tried) = threads::channel::<Infallible>();
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        let place = settings.place.name();
+        let (following, position) = (settings.clone(), self.positions.remove(&place));
+        // Where it is opened again by a reload nobody has died.
+        let starts = self.starts.remove(&place).map_or(0, |starts| starts.saturating_add(1));
+        let thread = spawn("journald", move || {
+            let mut opening = Some(opening);
+            loop {
+                // libsystemd's reader belongs to the thread that opened it.
+                let opened = match (&opening, &position) {
+                    // What comes to stand in a journal that was not there has not been read.
+                    (None, None) => Follower::open_whole(following.clone()),
+                    (_, position) => Follower::open(following.clone(), position.clone()),
+                };
+                match opened {
+                    Ok(follower) => {
+                        reads("journald", &health, &metrics);
+                        drop(opening.take());
+                        let sink = |mut batch: Batch| {
+                            batch.place = Some(Arc::clone(&place));
+                            let written = batch.starts.map(|_| {
+                                let (receipt, written) = oneshot::channel();
+                                batch.receipt = Some(receipt);
+                                written
+                            });
+                            let sent = inbox.blocking_send(Input::Batch(batch));
+                            // It is in the ledger, or the ledger cannot be written and knows of no starts.
+                            _ = written.map(oneshot::Receiver::blocking_recv);
+                            flow(sent.is_ok())
+                        };
+                        // Where the tail is when we first come is to be known to whoever comes after us.
+                        let tail = follower.position().map(str::to_owned);
+                        if tail.is_some() && tail != position {
+                            let batch = Batch { position: tail, ..Batch::new("journald", Format::Journal) };
+                            if sink(batch).is_break() {
+                                return position;
+                            }
+                        }
+                        return follower.after_starts(starts).run(&stopped, sink);
+                    }
+                    // Said once, not every five seconds.
+                    Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),
+                    Err(_) => {}
+                }
+                if stopped.recv_timeout(AGAIN) == Err(threads::RecvTimeoutError::Disconnected) {
+                    return position;
+                }
+            }
+        })?;
+        // Ends when the thread drops its end, that is after the first try.
+        let _ = tried.recv();
+        self.journal = Some(RunningJournal { settings, stop, thread });
+        Ok(())
+    }
+
+    /// Follows the journal anew if it or the programs to follow have changed.
+    pub(super) async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
+        let wanted = journal(loaded);
+        if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {
+            return Ok(());
+        }
+        self.stop_journal().await;
+        match wanted {
+            Some(settings) => self.follow(settings),
+            None => {
+                self.health.forget("journald");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn read_stdin(&self) -> anyhow::Result<()> {
+        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        reads("stdin", &health, &metrics);
+        // Nobody waits for this thread: a read that blocks cannot be ended.
+        spawn("stdin", move || {
+            let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
+            match stdin::read(std::io::stdin().lock(), sink) {
+                Ok(()) => log::info!("standard input is at its end"),
+                Err(error) => failed("stdin", &error, &health, &metrics),
+            }
+        })?;
+        Ok(())
+    }
+
+    pub(super) async fn stop(&mut self) {
+        self.stop_journal().await;
+        if let Some((path, stop, task)) = self.ingest.take() {
+            drop(stop);
+            // The task ends within a second by itself.
+            let _ = task.await;
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    async fn stop_journal(&mut self) {
+        if let Some(RunningJournal { stop, thread, settings }) = self.journal.take() {
+            drop(stop);
+            // It may be waiting for room in the inbox, which the hub makes.
+            let position = tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await;
+            let position = position.ok().flatten();
+            self.positions.extend(position.map(|position| (settings.place.name(), position)));
+        }
+    }
+}
+
+fn flow(goes_on: bool) -> ControlFlow<()> {
+    if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
+    metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
+    metrics.counter("banstream_entries_total", &[("source", source)]).increment(0);
+    health.source(source, None);
+}
+
+fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
+    log::error!("the source {source} is not read: {error}");
+    metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
+    health.source(source, Some(error.to_string()));
+}
+
+/// The journal to follow, and for which programs.
+fn journal(loaded: &Loaded) -> Option<Journal> {
+    loaded.config.journald.as_ref().map(|_| Journal::of(loaded))
+}

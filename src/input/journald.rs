@@ -1,0 +1,545 @@
+//! Follows the journal, or reads what is in it: every entry of the programs asked for, from a known place on.
+//!
+//! It stands apart because libsystemd's reader may only be used by the thread that opened it, and because it
+//! is asked, not waited for. Journald holds back its notifications: whoever sleeps on its file descriptor
+//! gets a lone line after 456 ms. To look again every 10 ms gets it in 6 ms, for 0.4 % of a core.
+//!
+//! Lines that journald or a container engine has split it puts together (`streams`), so that a record is a message. It
+//! takes the fields that the decoder wants and looks into none of them. Whose word a field is (`_UID`, `_EXE`) and what
+//! the message says is for others.
+
+mod streams;
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use super::{Batch, Kind, SourceError};
+use crate::config::Journald;
+use crate::config::load::Loaded;
+use crate::entry::records::Records;
+use crate::entry::whole::{self, Part, Verdict};
+use crate::entry::{self, journal::field_of};
+use crate::model::Timestamp;
+use streams::Streams;
+
+/// Entries and bytes after which a batch is handed over, though there is more.
+const ENTRIES: usize = 1024;
+const BYTES: usize = 1 << 20;
+
+/// The largest entry that is read, in bytes of all its fields. Journald takes 1,024 fields and 768 MiB from anybody, and
+/// what it compressed is unpacked field by field.
+const LARGEST: usize = 4 << 20;
+
+/// How long until the next look after one that found something, and after one that did not.
+const BUSY: Duration = Duration::from_millis(2);
+const IDLE: Duration = Duration::from_millis(10);
+
+/// How long until the journal is opened again after it failed: at first, and at most.
+const SOON: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_secs(10);
+
+/// What to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// Whose journal.
+    pub place: Place,
+    /// Entries with one of these as `SYSLOG_IDENTIFIER` or `_COMM`. Every entry if empty, our own among them.
+    pub programs: Vec<String>,
+}
+
+/// Where a journal is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// This machine's, in `/var/log/journal` and `/run/log/journal`.
+    Local,
+    /// This machine's, of one namespace (`LogNamespace=` in systemd.exec(5)).
+    Namespace(String),
+    /// The files in this directory, and one level below it.
+    Directory(PathBuf),
+}
+
+impl Place {
+    /// Under which name it is kept how far this journal was read, for each has cursors of its own.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            Self::Local => "journald".into(),
+            Self::Namespace(namespace) => format!("journald@{namespace}").into(),
+            Self::Directory(directory) => format!("journald:{}", directory.display()).into(),
+        }
+    }
+}
+
+/// An open journal, and the place in it where reading goes on.
+///
+/// It belongs to the thread that opened it.
+pub struct Follower {
+    settings: Journal,
+    start: Start,
+    /// Whether the next entry may be the one that `start` names, which has been read before.
+    resuming: bool,
+    /// `None` after it has failed.
+    journal: Option<systemd::Journal>,
+    gatherer: Gatherer,
+    care: Care,
+    /// How many starts are to be noted before anything is read.
+    starts: Option<u32>,
+    /// Whether the journal stands at an entry that is yet to be read.
+    stands: bool,
+}
+
+/// How carefully an entry is read. Progress is not to depend on any one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Care {
+    /// As many as there are at once.
+    None,
+    /// Likewise, but it is to be said that the end was reached.
+    Said,
+    /// So many one by one.
+    Much { left: usize },
+    /// Likewise, and the first is skipped.
+    Skip,
+}
+
+/// Entries that are read one by one before there is no more reason to.
+const CAREFUL: usize = 1024;
+
+/// Where reading begins.
+enum Start {
+    /// With what is written from now on.
+    Tail,
+    /// With the oldest entry there is: where the journal was empty at first, all that comes is new.
+    Head,
+    /// After the entry with this cursor.
+    After(String),
+}
+
+impl Follower {
+    fn new(settings: Journal, start: Start) -> Self {
+        Self {
+            settings,
+            start,
+            resuming: false,
+            journal: None,
+            gatherer: Gatherer::default(),
+            care: Care::None,
+            starts: None,
+            stands: false,
+        }
+    }
+
+    /// Opens a journal after the entry with the cursor `from`; without one at its end, so that the first
+    /// entry to come is the first one written from now on.
+    ///
+    /// If that entry is gone (vacuumed), reading begins with the nearest later one; if `from` is no cursor at
+    /// all, at the end. Either is logged.
+    ///
+    /// # Errors
+    ///
+    /// If there is no journal, or none that we may read.
+    pub fn open(settings: Journal, from: Option<String>) -> Result<Self, SourceError> {
+        let start = from.map_or(Start::Tail, Start::After);
+        let mut follower = Self::new(settings, start);
+        follower.journal = Some(follower.open_at_start()?);
+        Ok(follower)
+    }
+
+    /// Opens a journal at its first entry, for one that was not there before.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_whole(settings: Journal) -> Result<Self, SourceError> {
+        let mut follower = Self::new(settings, Start::Head);
+        follower.journal = Some(follower.open_at_start()?);
+        Ok(follower)
+    }
+
+    /// Reads as carefully as the number of starts since the position changed last asks for, this one included.
+    ///
+    /// From the second on entries come one by one. From the fifth on the first one is skipped: the daemon died three times
+    /// when it was the only one that was read. Fewer could be chance, where somebody kills the daemon. `sink` must have
+    /// noted a batch that has `starts` for good when it returns.
+    pub fn after_starts(self, starts: u32) -> Self {
+        let care = match starts {
+            0 => return self,
+            1 => Care::Said,
+            2..=4 => Care::Much { left: CAREFUL },
+            _ => Care::Skip,
+        };
+        Self { care, starts: Some(starts), ..self }
+    }
+
+    /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink`
+    /// breaks off; then the cursor after which to go on.
+    ///
+    /// The `position` of a batch is the cursor of its last entry: open with it the next time, and no entry is
+    /// lost or doubled. While `sink` blocks nothing is read, nor `stop` heeded; the journal keeps what comes.
+    ///
+    /// An entry that cannot be read is left out. A journal that fails is opened again at the last position,
+    /// after a pause that grows to 10 s.
+    pub fn run(
+        mut self,
+        stop: &Receiver<Infallible>,
+        mut sink: impl FnMut(Batch) -> ControlFlow<()>,
+    ) -> Option<String> {
+        let mut backoff = SOON;
+        loop {
+            let pause = match self.read().inspect(|_| backoff = SOON) {
+                Ok(None) if self.care == Care::None => IDLE,
+                Ok(None) => {
+                    // Whatever the daemon died of, it was none of these.
+                    self.care = Care::None;
+                    let position = self.position().map(str::to_owned);
+                    let batch = Batch::new("journald", entry::Format::Journal);
+                    if sink(Batch { position, starts: Some(0), ..batch }).is_break() {
+                        break;
+                    }
+                    Duration::ZERO
+                }
+                Ok(Some(batch)) => {
+                    let is_full = is_full(&batch) || batch.starts.is_some();
+                    let pause = if is_full { Duration::ZERO } else { BUSY };
+                    if sink(batch).is_break() {
+                        break;
+                    }
+                    pause
+                }
+                Err(error) => {
+                    log::warn!("{error}; trying again in {backoff:?}");
+                    let longer = LATE.min(backoff * 2);
+                    mem::replace(&mut backoff, longer)
+                }
+            };
+            if stop.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected) {
+                break;
+            }
+        }
+        self.position().map(str::to_owned)
+    }
+
+    /// What has come since the last call, at most one batch of it. After an error nothing has been taken, and
+    /// the journal is opened again by the next call.
+    fn read(&mut self) -> Result<Option<Batch>, SourceError> {
+        let mut journal = match self.journal.take() {
+            Some(journal) => journal,
+            None => self.open_at_start()?,
+        };
+        let batch = self.batch(&mut journal).map_err(|error| self.settings.failed(error))?;
+        self.journal = Some(journal);
+        Ok(batch)
+    }
+
+    fn open_at_start(&mut self) -> Result<systemd::Journal, SourceError> {
+        let mut journal = self.settings.open()?;
+        self.stands = false;
+        self.place(&mut journal).map_err(|error| self.settings.failed(error))?;
+        Ok(journal)
+    }
+
+    /// The cursor after which reading goes on; `None` where the journal was empty.
+    pub fn position(&self) -> Option<&str> {
+        match &self.start {
+            Start::After(cursor) => Some(cursor),
+            Start::Tail | Start::Head => None,
+        }
+    }
+
+    /// Moves the journal to where reading begins, and limits it to our programs.
+    fn place(&mut self, journal: &mut systemd::Journal) -> systemd::Result<()> {
+        // Before the limits are set: the last entry of whatever program holds the tail, and an entry that was read
+        // for programs of before is not lost because they are no longer asked for.
+        if let Start::After(cursor) = &self.start {
+            match journal.seek_cursor(cursor.as_str()) {
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    log::warn!("`{cursor}` is no place in a journal; reading begins with new entries");
+                    self.start = Start::Tail;
+                }
+                sought => {
+                    sought?;
+                    if journal.next()? == 0 || !journal.test_cursor(cursor.as_str())? {
+                        log::warn!(
+                            "the journal has lost the entry read last; reading goes on with the nearest later one"
+                        );
+                    }
+                }
+            }
+        }
+        if let Start::Tail = self.start {
+            // seek_tail() alone does not hold the place: next() would then give the last of what has come by
+            // the time it is called.
+            journal.seek_tail()?;
+            self.start = if journal.previous()? > 0 { Start::After(journal.cursor()?) } else { Start::Head };
+        }
+        self.settings.limit(journal)?;
+        match &self.start {
+            Start::After(cursor) => {
+                self.resuming = true;
+                journal.seek_cursor(cursor.as_str())
+            }
+            Start::Tail | Start::Head => journal.seek_head(),
+        }
+    }
+
+    fn batch(&mut self, journal: &mut systemd::Journal) -> systemd::Result<Option<Batch>> {
+        // Files come and go: next() alone would never notice.
+        if !self.stands {
+            journal.process()?;
+        }
+        let mut batch = Batch::new("journald", entry::Format::Journal);
+        let mut entries = 0;
+        let most = if matches!(self.care, Care::None | Care::Said) { ENTRIES } else { 1 };
+        // Not every entry becomes a record.
+        while !is_full(&batch) && entries < most && (mem::take(&mut self.stands) || journal.next()? > 0) {
+            if mem::take(&mut self.resuming) && self.is_known(journal)? {
+                continue;
+            }
+            if let Some(starts) = self.starts.take() {
+                self.stands = true;
+                (batch.position, batch.starts) = (self.position().map(str::to_owned), Some(starts));
+                return Ok(Some(batch));
+            }
+            entries += 1;
+            if self.care == Care::Skip {
+                let cursor = journal.cursor()?;
+                log::error!(
+                    "skipped the journal entry `{cursor}`: the daemon died three times when it read this entry alone"
+                );
+                batch.deadly += 1;
+                continue;
+            }
+            self.gatherer.add(journal, &self.settings, &mut batch);
+        }
+        if entries == 0 {
+            return Ok(None);
+        }
+        (self.care, batch.starts) = match self.care {
+            Care::None | Care::Said | Care::Much { left: 0 } => (Care::None, None),
+            Care::Much { left } => (Care::Much { left: left - 1 }, Some(1)),
+            Care::Skip => (Care::Much { left: CAREFUL }, Some(1)),
+        };
+        let cursor = journal.cursor()?;
+        batch.position = Some(cursor.clone());
+        self.start = Start::After(cursor);
+        Ok(Some(batch))
+    }
+
+    /// Whether the current entry is the one after which reading was to begin.
+    fn is_known(&self, journal: &systemd::Journal) -> systemd::Result<bool> {
+        let Start::After(cursor) = &self.start else { return Ok(false) };
+        journal.test_cursor(cursor.as_str())
+    }
+}
+
+/// Gives what the journal holds, from `since` on and no later than `until`, to `sink`; all of it where they do not say.
+///
+/// # Errors
+///
+/// There is no journal, or none that we may read; or it cannot be read on.
+pub fn read(
+    settings: &Journal,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    mut sink: impl FnMut(&mut Records),
+) -> Result<(), SourceError> {
+    let mut journal = settings.open()?;
+    let mut read = || {
+        settings.limit(&mut journal)?;
+        match since {
+            // Nothing is older than the epoch.
+            Some(since) => journal.seek_realtime_usec(since.as_micros().try_into().unwrap_or(0))?,
+            None => journal.seek_head()?,
+        }
+        let mut gatherer = Gatherer::default();
+        loop {
+            let mut batch = Batch::new("journald", entry::Format::Journal);
+            let mut entries = 0;
+            while !is_full(&batch) && entries < ENTRIES && journal.next()? > 0 {
+                if until.is_some_and(|until| time(&journal).is_some_and(|time| time > until)) {
+                    break;
+                }
+                entries += 1;
+                gatherer.add(&mut journal, settings, &mut batch);
+            }
+            if entries == 0 {
+                return Ok(());
+            }
+            sink(&mut batch.records);
+        }
+    };
+    read().map_err(|error| settings.failed(error))
+}
+
+fn is_full(batch: &Batch) -> bool {
+    batch.records.len() >= ENTRIES || batch.records.size() >= BYTES
+}
+
+/// Makes records of entries.
+#[derive(Default)]
+struct Gatherer {
+    /// The entry that is read, kept for its memory.
+    part: Part,
+    streams: Streams,
+}
+
+impl Gatherer {
+    /// Adds the current entry to the batch, and the pieces before it that are one line with it. Nothing comes of one
+    /// that cannot be read, is too large, or is a piece itself.
+    fn add(&mut self, journal: &mut systemd::Journal, settings: &Journal, batch: &mut Batch) {
+        let Self { part, streams } = self;
+        match scan(journal, part) {
+            Ok(overlong) => batch.overlong += overlong,
+            Err(TooLarge) => {
+                batch.overlong += 1;
+                batch.records.messages.unjudged += 1;
+                return;
+            }
+        }
+        if part.record.is_empty() {
+            return;
+        }
+        let verdict = streams.place(part, journal, settings);
+        let counts = &mut batch.records.messages;
+        match verdict {
+            Verdict::Whole => {
+                if part.is_unfinished() {
+                    entry::journal::cut(&mut part.record);
+                }
+                batch.records.push(&part.record);
+            }
+            Verdict::Joined(record) => {
+                // It ends with a piece that was counted as one of several, if the engine marks that one, too.
+                (counts.joined, counts.split) = (counts.joined + 1, counts.split + 1);
+                batch.records.push(&record);
+            }
+            // The pieces of all programs are read, so that none of ours is missed.
+            Verdict::More if settings.wants(&part.record) => counts.split += 1,
+            Verdict::More => {}
+            Verdict::Unjudged => counts.unjudged += 1,
+        }
+    }
+}
+
+/// An entry of more than [`LARGEST`] bytes.
+#[derive(Debug)]
+struct TooLarge;
+
+/// Reads the current entry, as far as it matters; how many fields were left out because they are too long. Nothing comes
+/// of one without a time.
+fn scan(journal: &mut systemd::Journal, part: &mut Part) -> Result<u64, TooLarge> {
+    part.clear();
+    let Some(time) = time(journal) else { return Ok(0) };
+    entry::journal::begin(&mut part.record, time);
+    journal.restart_data();
+    let (mut size, mut overlong) = (0, 0);
+    // Enumerated once: five look-ups by name cost twice that. An error ends the entry, as libsystemd would give the
+    // same one again: it stays at a field that it cannot unpack.
+    while let Ok(Some(field)) = journal.enumerate_data() {
+        size += field.data().len();
+        if size > LARGEST {
+            return Err(TooLarge);
+        }
+        overlong += u64::from(part.take(field.data()));
+    }
+    Ok(overlong)
+}
+
+/// When the current entry was written.
+fn time(journal: &systemd::Journal) -> Option<Timestamp> {
+    let micros = journal.timestamp_usec().ok()?;
+    i64::try_from(micros).ok().map(Timestamp::from_micros)
+}
+
+impl Journal {
+    /// That of a configuration, or this machine's where it reads none, with the programs of its grammars.
+    pub fn of(loaded: &Loaded) -> Self {
+        let place = match &loaded.config.journald {
+            None | Some(Journald::System) => Place::Local,
+            Some(Journald::Namespace(namespace)) => Place::Namespace(namespace.clone()),
+            Some(Journald::Directory(directory)) => Place::Directory(directory.clone()),
+        };
+        let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
+        Self { place, programs }
+    }
+
+    /// Opens the journal, and has it watched for new and deleted files.
+    fn open(&self) -> Result<systemd::Journal, SourceError> {
+        let mut options = systemd::journal::OpenOptions::default();
+        options.local_only(true);
+        let mut journal = match &self.place {
+            Place::Local => options.open(),
+            Place::Namespace(name) => options.open_namespace(name.as_str()),
+            Place::Directory(path) => CString::new(path.as_os_str().as_bytes())
+                .map_err(|error| io::Error::from(error).into())
+                .and_then(|path| systemd::journal::OpenDirectoryOptions::default().open_directory(path)),
+        }
+        .map_err(|error| self.failed(error))?;
+        self.prepare(&mut journal).map_err(|error| self.failed(error))?;
+        match journal.usage() {
+            Ok(0) => Err(SourceError(Kind::NoJournal(self.place.to_string()))),
+            Ok(_) => Ok(journal),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn prepare(&self, journal: &mut systemd::Journal) -> systemd::Result<()> {
+        // The first wait() begins to watch, and returns at once.
+        journal.wait(Some(Duration::ZERO))?;
+        // A compressed field is unpacked as far as this, so that one over the limit shows.
+        journal.set_data_threshold(whole::LONGEST + 1)?;
+        Ok(())
+    }
+
+    /// Limits what is read to our programs.
+    fn limit(&self, journal: &mut systemd::Journal) -> systemd::Result<()> {
+        for program in &self.programs {
+            journal.match_add("SYSLOG_IDENTIFIER", program.as_str())?;
+        }
+        journal.match_or()?;
+        for program in &self.programs {
+            journal.match_add("_COMM", comm(program))?;
+        }
+        if self.programs.is_empty() {
+            return Ok(());
+        }
+        journal.match_or()?;
+        for (field, value) in streams::PIECES {
+            journal.match_add(field, value)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a record is of one of our programs.
+    fn wants(&self, record: &[u8]) -> bool {
+        let (name, process) = (field_of(record, b"SYSLOG_IDENTIFIER"), field_of(record, b"_COMM"));
+        let is_its = |program: &String| program.as_bytes() == name || comm(program) == process;
+        self.programs.is_empty() || self.programs.iter().any(is_its)
+    }
+
+    fn failed(&self, error: systemd::Error) -> SourceError {
+        SourceError(Kind::Journal(self.place.to_string(), error.into_io_error_with_context()))
+    }
+}
+
+/// What the name of a program's process is: the kernel keeps 15 bytes (TASK_COMM_LEN).
+fn comm(program: &str) -> &[u8] {
+    program.as_bytes().get(..15).unwrap_or(program.as_bytes())
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => write!(f, "`/var/log/journal` or `/run/log/journal`"),
+            Self::Namespace(name) => write!(f, "the namespace `{name}`"),
+            Self::Directory(path) => write!(f, "`{}`", path.display()),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Where records come from: journald, a Unix socket, standard input.
+//!
+//! The sources stand apart from the decoders so that bytes can be read in one place and understood in
+//! another: a source cuts its stream into records, and hands over as many as there are, at once, in one
+//! [`Batch`].
+//!
+//! No source knows what a record says. None spawns a thread or reads the clock: the caller gives each its
+//! thread or task, and the function to hand batches to.
+
+pub mod ingest;
+pub mod journald;
+pub mod lines;
+pub mod omprog;
+pub mod socket;
+pub mod stdin;
+pub mod unpack;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::entry::Format;
+use crate::entry::records::Records;
+
+/// Records read together, and where they came from.
+#[derive(Debug)]
+pub struct Batch {
+    /// The source, as it stands in metrics: `journald`, `socket` or `stdin`.
+    pub source: &'static str,
+    /// The records, in the order in which the source had them.
+    pub records: Records,
+    /// Where in the source reading can go on after this batch: journald's cursor of the last record.
+    pub position: Option<String>,
+    /// Under which name that is kept; the source's if `None`.
+    pub place: Option<Arc<str>>,
+    /// What is to be kept beside the position: how often reading began there and came to nothing.
+    pub starts: Option<u32>,
+    /// Which of its sender's lines these are, where the sender numbers them.
+    pub numbered: Option<Numbered>,
+    /// Told once what came of the batch is in the ledger; dropped untold, the sender keeps the records and sends
+    /// them again.
+    pub receipt: Option<oneshot::Sender<()>>,
+    /// How many lines or fields were over the limit, and so were left out.
+    pub overlong: u64,
+    /// How many entries were skipped, because the daemon died of them twice.
+    pub deadly: u64,
+}
+
+impl Batch {
+    /// A batch without records.
+    pub fn new(source: &'static str, format: Format) -> Self {
+        let records = Records::new(format);
+        Self {
+            source,
+            records,
+            position: None,
+            starts: None,
+            place: None,
+            numbered: None,
+            receipt: None,
+            overlong: 0,
+            deadly: 0,
+        }
+    }
+}
+
+/// Which lines of a client stand in a batch, side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// The client: a number drawn at random when it started.
+    pub instance: u64,
+    /// The number of the first line; the client's first is 0.
+    pub first: u64,
+    /// How many of its last lines may come again from another client, should this one die.
+    pub again: usize,
+}
+
+/// Why a source cannot be read at all. Print it for the operator; the other sources go on.
+#[derive(Debug)]
+pub struct SourceError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    NoJournal(String),
+    Journal(String, io::Error),
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::NoJournal(place) => write!(
+                f,
+                "there is no journal in {place} that we may read; is journald running, and are we in the \
+                 group `systemd-journal`?"
+            ),
+            Kind::Journal(place, error) => write!(f, "cannot read the journal in {place}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SourceError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Kind::Journal(_, error) => Some(error),
+            Kind::NoJournal(_) => None,
+        }
+    }
+}

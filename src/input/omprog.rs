@@ -1,0 +1,257 @@
+//! `banstream omprog`: the child that rsyslog starts, which passes log lines on to the engine's socket.
+//!
+//! It is a process of its own because rsyslog starts it late, may start several, kills them, and starts them
+//! again, none of which must touch the engine. What is said to whom is in `protocol`, without a file in
+//! sight; here bytes are moved, by one thread that waits for all sides at once.
+//!
+//! It does not look into a line, has no configuration but its options, and says what it has to say on
+//! standard error: whatever it wrote on standard output would be taken for an answer.
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod protocol;
+
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::SignalFd;
+
+use self::protocol::{NoReceipt, Protocol};
+use crate::input::Numbered;
+use crate::input::ingest::Greeting;
+use crate::input::socket;
+
+/// How to run. The last two must say what the action in rsyslog's configuration says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The engine's ingest socket.
+    pub socket: PathBuf,
+    /// `confirmMessages="on"`: each line is answered once the engine has it in its ledger.
+    pub confirm: bool,
+    /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are no log's.
+    pub transactions: bool,
+}
+
+/// How long an answer may take, and what is held at the end. Less than rsyslog has patience for by default:
+/// 10 s (`confirmTimeout`) and 5 s (`closeTimeout`). A restart of the engine takes less.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long until the next attempt to connect: at first, and at most.
+const SOON: Duration = Duration::from_millis(10);
+const LATE: Duration = Duration::from_millis(640);
+
+/// Bytes read at once: what a pipe holds.
+const PIECE: usize = 64 << 10;
+
+/// Passes lines from `input` to the engine until the input ends, and answers on `output` where asked to.
+///
+/// Without confirmation up to 1 MiB of lines is held while the engine is away, then no more is read:
+/// rsyslog's own queue is the place for the rest. With it the answer waits for up to 4 s, and then is an
+/// error, after which rsyslog sends the line again. It never fails at its start, as rsyslog 8.2302 loses
+/// lines over that.
+///
+/// What was sent and has no receipt is sent again on the next connection. By the numbers of the lines the engine knows
+/// which of them it has, so each counts once, whenever the engine ends.
+///
+/// A line that does not end is dropped: a part of a line can have another meaning than the whole.
+///
+/// SIGHUP does nothing. SIGTERM leaves 4 s for the input to end: when a service manager stops rsyslog it
+/// sends it to us too, while rsyslog still has lines for us.
+///
+/// # Errors
+///
+/// If lines are left at the end that the engine has not taken and rsyslog will not send again, or if the
+/// system refuses to let us read, answer or wait.
+pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<()> {
+    let mut terminate = SigSet::empty();
+    terminate.add(Signal::SIGTERM);
+    let signals = SignalFd::new(&terminate)?;
+    terminate.add(Signal::SIGHUP);
+    terminate.thread_block()?;
+
+    let mut protocol = Protocol::new(options.confirm, options.transactions);
+    let mut engine = Engine::at(&options.socket);
+    let mut piece = vec![0; PIECE];
+    let mut answer_by = None;
+    let mut end_by = None;
+    let mut open = true;
+    loop {
+        if let Some(answer) = protocol.answer() {
+            say(&mut output, answer)?;
+            answer_by = None;
+            continue;
+        }
+        let now = Instant::now();
+        if engine.send(&mut protocol, now) {
+            continue;
+        }
+        if protocol.is_asked() && *answer_by.get_or_insert(now + PATIENCE) <= now {
+            say(&mut output, protocol.refuse())?;
+            engine.leave(&mut protocol, now);
+            answer_by = None;
+            continue;
+        }
+        if (!open && protocol.is_idle()) || end_by.is_some_and(|end_by| end_by <= now) {
+            break;
+        }
+        let retry_at = engine.retry_at.filter(|_| !protocol.unsent().is_empty());
+        let wake = [answer_by, end_by, retry_at].into_iter().flatten().min();
+        let [signalled, readable, spoken] = wait(
+            [
+                Some((signals.as_fd(), PollFlags::POLLIN)),
+                (open && protocol.wants_input()).then_some((input.as_fd(), PollFlags::POLLIN)),
+                engine.stream.as_ref().map(|stream| (stream.as_fd(), Engine::awaits(&protocol))),
+            ],
+            wake.map(|wake| wake.duration_since(now)),
+        )?;
+        let now = Instant::now();
+        if spoken {
+            engine.receive(&mut protocol, now);
+        }
+        if readable {
+            match input.read(&mut piece)? {
+                0 => open = false,
+                read => protocol.input(piece.get(..read).unwrap_or_default()),
+            }
+        }
+        if signalled {
+            signals.read_signal()?;
+        }
+        if signalled || !open {
+            end_by.get_or_insert(now + PATIENCE);
+        }
+    }
+    match protocol.owned() {
+        0 => Ok(()),
+        lost => Err(io::Error::other(format!(
+            "the engine has not taken {lost} lines at `{}`",
+            options.socket.display()
+        ))),
+    }
+}
+
+/// Writes one answer. If rsyslog is gone nobody misses it, and the input will end too.
+fn say(output: &mut File, answer: &[u8]) -> io::Result<()> {
+    match output.write_all(answer) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
+}
+
+/// Waits for the first of these events, or as long as `longest`; which of them are there.
+fn wait(
+    events: [Option<(BorrowedFd<'_>, PollFlags)>; 3],
+    longest: Option<Duration>,
+) -> io::Result<[bool; 3]> {
+    let mut fds: Vec<PollFd<'_>> =
+        events.iter().flatten().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
+    // poll(2) counts in milliseconds: a little late is better than a little early, and again, and again.
+    let longest = longest.map(|longest| longest + Duration::from_millis(1));
+    let timeout = longest.map_or(PollTimeout::NONE, |longest| longest.try_into().unwrap_or(PollTimeout::MAX));
+    match poll(&mut fds, timeout) {
+        Err(Errno::EINTR) => return Ok([false; 3]),
+        polled => polled?,
+    };
+    let mut fds = fds.iter();
+    Ok(events.map(|event| event.and_then(|_| fds.next()).is_some_and(|fd| fd.any().unwrap_or(true))))
+}
+
+/// Whether to try again is all there is to do.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
+}
+
+/// The connection to the engine. It is made when there is something to send.
+struct Engine<'a> {
+    path: &'a Path,
+    /// What we are called, so that the engine knows us again; no other has that name.
+    instance: u64,
+    stream: Option<UnixStream>,
+    /// Not before this is a new connection tried.
+    retry_at: Option<Instant>,
+    /// How long until then, the next time.
+    pause: Duration,
+}
+
+impl<'a> Engine<'a> {
+    fn at(path: &'a Path) -> Self {
+        // Seeded at random by the system.
+        let instance = RandomState::new().hash_one(std::process::id());
+        Self { path, instance, stream: None, retry_at: None, pause: SOON }
+    }
+
+    /// Sends what can be sent now; whether that was anything.
+    fn send(&mut self, protocol: &mut Protocol, now: Instant) -> bool {
+        let unsent = protocol.unsent();
+        if unsent.is_empty() || self.stream.is_none() && self.retry_at.is_some_and(|retry_at| retry_at > now)
+        {
+            return false;
+        }
+        match self.connected(protocol).and_then(|mut stream| stream.write(unsent)) {
+            Ok(count) => {
+                protocol.sent(count);
+                return count > 0;
+            }
+            Err(error) if self.stream.is_some() && is_passing(&error) => {}
+            Err(error) => self.lost(protocol, now, &error.to_string()),
+        }
+        false
+    }
+
+    /// The connection; a new one has been greeted.
+    fn connected(&mut self, protocol: &Protocol) -> io::Result<&UnixStream> {
+        let stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => {
+                let mut stream = socket::connect(self.path)?;
+                let (instance, first, again) = (self.instance, protocol.first(), protocol.again());
+                let greeting = Greeting(Numbered { instance, first, again });
+                stream.write_all(format!("{}\n", greeting.line()).as_bytes())?;
+                stream
+            }
+        };
+        Ok(self.stream.insert(stream))
+    }
+
+    /// Reads receipts.
+    fn receive(&mut self, protocol: &mut Protocol, now: Instant) {
+        let mut piece = [0; 4096];
+        match self.stream.as_mut().map_or(Ok(0), |stream| stream.read(&mut piece)) {
+            Ok(0) => self.lost(protocol, now, "it has closed the connection"),
+            Ok(read) => match protocol.receipts(piece.get(..read).unwrap_or_default()) {
+                Ok(()) => (self.retry_at, self.pause) = (None, SOON),
+                Err(NoReceipt) => self.lost(protocol, now, "what it wrote is no receipt"),
+            },
+            Err(error) if is_passing(&error) => {}
+            Err(error) => self.lost(protocol, now, &error.to_string()),
+        }
+    }
+
+    /// What to wait for.
+    fn awaits(protocol: &Protocol) -> PollFlags {
+        if protocol.unsent().is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
+    }
+
+    fn lost(&mut self, protocol: &mut Protocol, now: Instant, why: &str) {
+        if self.pause == SOON {
+            log::warn!("the engine does not answer at `{}`: {why}", self.path.display());
+        }
+        self.leave(protocol, now);
+    }
+
+    /// Ends the connection; the next is a little off.
+    fn leave(&mut self, protocol: &mut Protocol, now: Instant) {
+        protocol.disconnected();
+        self.stream = None;
+        self.retry_at = Some(now + self.pause);
+        self.pause = LATE.min(self.pause * 2);
+    }
+}

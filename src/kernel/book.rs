@@ -1,0 +1,383 @@
+//! What the kernel's sets ought to hold, and how that differs from what they do hold.
+//!
+//! It stands apart from the kernel because the comparison is the whole of a restart: what a stopped daemon left, what
+//! a reboot lost, what somebody put in or took out by hand, all are one difference, and only that is applied.
+//!
+//! Nothing here knows why anybody is banned, and nothing reads a clock or speaks to the kernel.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use hashbrown::HashMap;
+
+use super::change::{Change, Element, Set, Timeout, elements};
+use crate::model::{Ban, Decision, Span, Timestamp};
+
+/// The elements that keep everybody out who is banned.
+#[derive(Debug, Default)]
+pub struct Book {
+    elements: HashMap<Element, Want>,
+    /// Counts comparisons, so that each can tell what it has seen.
+    round: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    until: Option<Timestamp>,
+    /// The kernel has no room for it.
+    pending: bool,
+    /// The last comparison that found it in the kernel.
+    seen: u32,
+}
+
+/// What a comparison found, and the changes that put it right.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// How many elements were missing.
+    pub missing: u64,
+    /// How many had another time left than they ought to.
+    pub timeouts: u64,
+    /// How many nobody banned.
+    pub foreign: u64,
+}
+
+impl Difference {
+    /// Whether the kernel held what it ought to.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// How long the kernel may keep an element after its end: whole seconds are rounded up, and messages take a while.
+const GRACE: Span = Span::from_secs(3);
+
+impl Book {
+    /// Notes what was decided; like the kernel, it keeps the last that was said of an element.
+    pub fn take(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Ban(ban) => self.put(ban),
+            Decision::Unban(ban) => {
+                for element in elements(ban) {
+                    self.elements.remove(&element);
+                }
+            }
+        }
+    }
+
+    /// Begins anew with these bans, of which the longest counts where several come to the same element.
+    pub fn restart<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) {
+        self.elements.clear();
+        bans.for_each(|ban| {
+            let known = elements(ban).filter_map(|element| self.elements.get(&element));
+            let longest = known.map(|want| Ending(want.until)).max();
+            let until = longest.max(Some(Ending(ban.until))).map_or(ban.until, |Ending(until)| until);
+            self.put(&Ban { until, ..ban.clone() });
+        });
+    }
+
+    fn put(&mut self, ban: &Ban) {
+        let want = Want { until: ban.until, pending: false, seen: self.round };
+        self.elements.extend(elements(ban).map(|element| (element, want)));
+    }
+
+    /// Forgets what is over at `now`, and counts what each set ought to hold. Looks at every element.
+    pub fn census(&mut self, now: Timestamp) -> Census {
+        let mut census = Census::default();
+        self.elements.retain(|element, want| {
+            let over = want.until.is_some_and(|until| until <= now);
+            if !over {
+                let count = if want.pending { &mut census.pending } else { &mut census.held };
+                count.get_mut(element.set() as usize).into_iter().for_each(|count| *count += 1);
+            }
+            // The kernel may have it still, and that is not to seem foreign.
+            !over || want.until.is_some_and(|until| now.since(until) < GRACE)
+        });
+        census
+    }
+
+    /// Compares with what the kernel holds at `now`. What it could not take before counts as missing no more.
+    pub fn compare(&mut self, held: &[(Element, Timeout)], now: Timestamp) -> Difference {
+        self.round = self.round.wrapping_add(1);
+        let mut difference = Difference::default();
+        for &(element, timeout) in held {
+            let Some(want) = self.elements.get_mut(&element) else {
+                difference.foreign += 1;
+                difference.changes.push(Change::Remove(element));
+                continue;
+            };
+            (want.seen, want.pending) = (self.round, false);
+            match Timeout::until(want.until, now) {
+                Some(wanted) if wanted.is_about(timeout) => {}
+                Some(wanted) => {
+                    difference.timeouts += 1;
+                    difference.changes.push(Change::Add(element, wanted));
+                }
+                None if timeout.is_nearly_over() => {}
+                None => {
+                    difference.timeouts += 1;
+                    difference.changes.push(Change::Remove(element));
+                }
+            }
+        }
+        for (element, want) in &self.elements {
+            if want.seen != self.round
+                && !want.pending
+                && let Some(timeout) = Timeout::until(want.until, now)
+                && !timeout.is_nearly_over()
+            {
+                difference.missing += 1;
+                difference.changes.push(Change::Add(*element, timeout));
+            }
+        }
+        difference
+    }
+
+    /// Notes that the kernel would not take the element. It is tried again by [`make_room`](Self::make_room).
+    pub fn refused(&mut self, element: Element) {
+        if let Some(want) = self.elements.get_mut(&element) {
+            want.pending = true;
+        }
+    }
+
+    /// Gives the set's free places to those who wait for one, those first that last longest; and where there are
+    /// not enough, takes out elements that end sooner than those that wait.
+    pub fn make_room(&mut self, set: Set, free: usize, now: Timestamp) -> Vec<Change> {
+        let of_set = |(element, want): (&Element, &Want)| {
+            (element.set() == set && want.until.is_none_or(|until| until > now)).then_some((
+                Ending(want.until),
+                *element,
+                want.pending,
+            ))
+        };
+        let all = self.elements.iter().filter_map(of_set);
+        let (mut waiting, mut held): (Vec<_>, Vec<_>) = all.partition(|(.., pending)| *pending);
+        waiting.sort_unstable_by(|one, other| other.cmp(one));
+        let wanted = waiting.len().saturating_sub(free);
+        if wanted < held.len() {
+            held.select_nth_unstable(wanted);
+            held.truncate(wanted);
+        }
+        held.sort_unstable();
+        let leaving = waiting.iter().skip(free).zip(&held);
+        let leaving = leaving.take_while(|(comes, goes)| comes.0 > goes.0).map(|(_, (_, goes, _))| *goes);
+        let leaving: Vec<Element> = leaving.collect();
+        let coming = waiting.iter().take(free.saturating_add(leaving.len())).map(|(_, comes, _)| *comes);
+        let coming: Vec<Element> = coming.collect();
+        leaving.iter().for_each(|element| self.refused(*element));
+        let mut changes: Vec<Change> = leaving.into_iter().map(Change::Remove).collect();
+        for element in coming {
+            if let Some(want) = self.elements.get_mut(&element)
+                && let Some(timeout) = Timeout::until(want.until, now)
+            {
+                want.pending = false;
+                changes.push(Change::Add(element, timeout));
+            }
+        }
+        changes
+    }
+
+    /// What a new set in this one's place is to hold: at most `room` elements, those that last longest. The
+    /// others wait.
+    pub fn fill(&mut self, set: Set, room: usize, now: Timestamp) -> Vec<Change> {
+        self.elements
+            .iter_mut()
+            .filter(|(element, _)| element.set() == set)
+            .for_each(|(_, want)| want.pending = true);
+        self.make_room(set, room, now)
+    }
+}
+
+/// How many elements each set ought to hold, in the order of [`Set::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    held: [u32; 4],
+    pending: [u32; 4],
+}
+
+impl Census {
+    /// How many this set ought to hold.
+    pub fn held(&self, set: Set) -> u32 {
+        self.held.get(set as usize).copied().unwrap_or(0)
+    }
+
+    /// How many wait for room in this set.
+    pub fn pending(&self, set: Set) -> u32 {
+        self.pending.get(set as usize).copied().unwrap_or(0)
+    }
+
+    /// How many wait in all.
+    pub fn all_pending(&self) -> u32 {
+        self.pending.iter().sum()
+    }
+}
+
+/// When a ban ends; never is the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ending(Option<Timestamp>);
+
+impl Ord for Ending {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0.is_none(), self.0).cmp(&(other.0.is_none(), other.0))
+    }
+}
+
+impl PartialOrd for Ending {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, Mode};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    /// A ban of `192.0.2.LAST` that ends so many seconds after `NOW`.
+    fn ban(last: u8, secs: Option<i64>) -> Ban {
+        Ban {
+            offender: format!("192.0.2.{last}").parse().unwrap(),
+            jail: "ssh".into(),
+            kind: Kind::Auto,
+            mode: Mode::Enforce,
+            ports: [].into(),
+            since: Timestamp::from_secs(0),
+            until: secs.map(|secs| Timestamp::from_secs(1_000_000 + secs)),
+            times: 1,
+            reason: "".into(),
+        }
+    }
+
+    fn element(last: u8) -> Element {
+        Element { offender: format!("192.0.2.{last}").parse().unwrap(), port: None }
+    }
+
+    fn book(bans: &[(u8, Option<i64>)]) -> Book {
+        let mut book = Book::default();
+        bans.iter().for_each(|(last, secs)| book.take(&Decision::Ban(ban(*last, *secs))));
+        book
+    }
+
+    fn words(changes: &[Change]) -> Vec<String> {
+        let mut words: Vec<String> = changes
+            .iter()
+            .map(|change| match change {
+                Change::Add(element, timeout) => format!("+{element} {}", timeout.as_secs()),
+                Change::Remove(element) => format!("-{element}"),
+            })
+            .collect();
+        words.sort();
+        words
+    }
+
+    /// What is changed where these bans are wanted and these seconds are in the kernel.
+    #[track_caller]
+    fn check(wanted: &[(u8, Option<i64>)], held: &[(u8, u64)], want: &[&str]) {
+        let held: Vec<_> =
+            held.iter().map(|(last, secs)| (element(*last), Timeout::from_secs(*secs))).collect();
+        let difference = book(wanted).compare(&held, NOW);
+        assert_eq!(words(&difference.changes), want);
+        let counted = difference.missing + difference.timeouts + difference.foreign;
+        assert_eq!(counted, want.len() as u64);
+    }
+
+    #[test]
+    fn what_is_right_is_left_alone() {
+        check(&[], &[], &[]);
+        check(&[(1, Some(600)), (2, None)], &[(1, 600), (2, 0)], &[]);
+        check(&[(1, Some(600)), (2, Some(600))], &[(1, 598), (2, 603)], &[]);
+        check(&[(1, Some(1_000_000))], &[(1, 1_000_900)], &[]);
+    }
+
+    #[test]
+    fn what_is_missing_comes_and_what_is_foreign_goes() {
+        check(&[(1, Some(600)), (2, None)], &[], &["+192.0.2.1 600", "+192.0.2.2 0"]);
+        check(&[(1, Some(600))], &[(1, 600), (2, 600), (3, 0)], &["-192.0.2.2", "-192.0.2.3"]);
+        check(&[(1, Some(600))], &[(2, 600)], &["+192.0.2.1 600", "-192.0.2.2"]);
+    }
+
+    #[test]
+    fn a_wrong_timeout_is_corrected() {
+        check(&[(1, Some(600))], &[(1, 597)], &["+192.0.2.1 600"]);
+        check(&[(1, Some(600))], &[(1, 605)], &["+192.0.2.1 600"]);
+        check(&[(1, Some(600))], &[(1, 0)], &["+192.0.2.1 600"]);
+        check(&[(1, None)], &[(1, 600)], &["+192.0.2.1 0"]);
+        check(&[(1, Some(600))], &[(1, 6000)], &["+192.0.2.1 600"]);
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_count_is_renewed_at_half_time() {
+        let year = Some(365 * 24 * 60 * 60);
+        check(&[(1, year)], &[(1, 2_147_483)], &[]);
+        check(&[(1, year)], &[(1, 1_073_742)], &[]);
+        check(&[(1, year)], &[(1, 1_073_000)], &["+192.0.2.1 2147483"]);
+        check(&[(1, year)], &[(1, 0)], &["+192.0.2.1 2147483"]);
+    }
+
+    #[test]
+    fn what_is_nearly_over_or_just_over_is_left_to_the_kernel() {
+        check(&[(1, Some(0)), (2, Some(-2))], &[(1, 1), (2, 1)], &[]);
+        check(&[(1, Some(0)), (2, Some(-2)), (3, Some(3))], &[], &[]);
+        check(&[(1, Some(4))], &[], &["+192.0.2.1 4"]);
+        check(&[(1, Some(0))], &[(1, 600)], &["-192.0.2.1"]);
+    }
+
+    #[test]
+    fn the_census_counts_what_is_not_over() {
+        let mut book = book(&[(1, Some(1)), (2, Some(0)), (3, None), (4, Some(9))]);
+        book.refused(element(4));
+        let census = book.census(NOW);
+        assert_eq!((census.held(Set::V4), census.pending(Set::V4), census.held(Set::V6)), (2, 1, 0));
+        book.take(&Decision::Unban(ban(3, None)));
+        assert_eq!(book.census(NOW).held(Set::V4), 1);
+        assert_eq!(book.elements.len(), 3, "what has just ended is still known");
+        book.census(Timestamp::from_secs(1_000_005));
+        assert_eq!(book.elements.len(), 1);
+    }
+
+    /// What is changed where these wait, those are held, and so many places are free.
+    #[track_caller]
+    fn check_room(waiting: &[(u8, Option<i64>)], held: &[(u8, Option<i64>)], free: usize, want: &[&str]) {
+        let mut book = book(&[waiting, held].concat());
+        waiting.iter().for_each(|(last, _)| book.refused(element(*last)));
+        assert_eq!(words(&book.make_room(Set::V4, free, NOW)), want);
+        let census = book.census(NOW);
+        let (adds, removes) = (want.iter().filter(|w| w.starts_with('+')).count(), want.len());
+        let pending = waiting.len() + (removes - adds) - adds;
+        assert_eq!(census.pending(Set::V4) as usize, pending);
+        assert_eq!(book.make_room(Set::V6, 9, NOW), []);
+    }
+
+    #[test]
+    fn those_who_last_longest_get_the_places() {
+        check_room(&[(1, Some(5)), (2, None), (3, Some(7))], &[], 2, &["+192.0.2.2 0", "+192.0.2.3 7"]);
+        check_room(&[(1, Some(5))], &[(8, Some(4)), (9, Some(3))], 0, &["+192.0.2.1 5", "-192.0.2.9"]);
+        check_room(&[(1, Some(5)), (2, Some(2))], &[(8, Some(4))], 0, &["+192.0.2.1 5", "-192.0.2.8"]);
+        check_room(
+            &[(1, Some(5)), (2, None)],
+            &[(8, None), (9, Some(5))],
+            0,
+            &["+192.0.2.2 0", "-192.0.2.9"],
+        );
+        check_room(&[(1, Some(5))], &[(8, None), (9, Some(5))], 0, &[]);
+        check_room(&[], &[(9, Some(5))], 7, &[]);
+    }
+
+    #[test]
+    fn a_new_set_is_filled_with_those_who_last_longest() {
+        let mut book = book(&[(1, Some(5)), (2, None), (3, Some(7)), (4, Some(0))]);
+        assert_eq!(words(&book.fill(Set::V4, 2, NOW)), ["+192.0.2.2 0", "+192.0.2.3 7"]);
+        assert_eq!(book.census(NOW).pending(Set::V4), 1);
+    }
+
+    #[test]
+    fn of_several_bans_on_one_element_the_longest_counts() {
+        for bans in [[ban(1, Some(5)), ban(1, Some(9))], [ban(1, Some(9)), ban(1, Some(5))]] {
+            let mut book = book(&[(2, None)]);
+            book.restart(bans.iter());
+            assert_eq!(words(&book.compare(&[], NOW).changes), ["+192.0.2.1 9"]);
+        }
+    }
+}

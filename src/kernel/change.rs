@@ -1,0 +1,290 @@
+//! What is to change in the kernel's sets, as values.
+//!
+//! It stands apart from the netlink messages because the ledger's bans and the kernel's elements are compared
+//! in these terms too: a ban says whom and why, an element is what one set holds of it.
+//!
+//! Nothing here knows how a message looks or what the sets are called in full, and nothing reads a clock.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::model::{Ban, Decision, Offender, Port, Span, Timestamp};
+
+/// One change to one set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Put the element in; where it is in already, give it this timeout.
+    Add(Element, Timeout),
+    /// Take the element out, if it is in.
+    Remove(Element),
+}
+
+impl Change {
+    /// What is put in or taken out.
+    pub fn element(&self) -> Element {
+        match *self {
+            Self::Add(element, _) | Self::Remove(element) => element,
+        }
+    }
+}
+
+/// What a set holds: an offender, on all ports or on one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Element {
+    /// Who is kept out. No set can hold a prefix of length 0; [`elements`] makes none.
+    pub offender: Offender,
+    /// The port it is kept out from; from all where `None`.
+    pub port: Option<Port>,
+}
+
+impl Element {
+    /// The set that this element belongs in.
+    pub fn set(&self) -> Set {
+        match (self.offender.address(), self.port) {
+            (IpAddr::V4(_), None) => Set::V4,
+            (IpAddr::V6(_), None) => Set::V6,
+            (IpAddr::V4(_), Some(_)) => Set::V4Port,
+            (IpAddr::V6(_), Some(_)) => Set::V6Port,
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    /// For people: `192.0.2.1`, `2001:db8::/64 22/tcp`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.offender.fmt(f)?;
+        self.port.map_or(Ok(()), |port| write!(f, " {port}"))
+    }
+}
+
+/// An address family; each has its own sets and its own rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// That of this offender.
+    pub fn of(offender: Offender) -> Self {
+        if offender.address().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// One of the four sets that the rule's set is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Set {
+    /// IPv4, all ports.
+    V4,
+    /// IPv4, port by port.
+    V4Port,
+    /// IPv6, all ports.
+    V6,
+    /// IPv6, port by port.
+    V6Port,
+}
+
+impl Set {
+    /// All four.
+    pub const ALL: [Self; 4] = [Self::V4, Self::V4Port, Self::V6, Self::V6Port];
+
+    /// Its name in the kernel, where `list` is the name of the set that holds the four.
+    pub fn name(self, list: &str) -> String {
+        let suffix = match self {
+            Self::V4 => "4",
+            Self::V6 => "6",
+            Self::V4Port => "4p",
+            Self::V6Port => "6p",
+        };
+        format!("{list}{suffix}")
+    }
+
+    /// The family of its addresses.
+    pub fn family(self) -> Family {
+        match self {
+            Self::V4 | Self::V4Port => Family::V4,
+            Self::V6 | Self::V6Port => Family::V6,
+        }
+    }
+
+    /// Whether its elements name a port.
+    pub fn has_ports(self) -> bool {
+        matches!(self, Self::V4Port | Self::V6Port)
+    }
+}
+
+/// How long the kernel keeps an element: 1 to 2,147,483 whole seconds (24 days), or for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timeout(u32);
+
+impl Timeout {
+    /// Until it is taken out; the kernel writes it 0.
+    pub const FOREVER: Self = Self(0);
+
+    /// The kernel's shortest.
+    pub const SECOND: Self = Self(1);
+
+    /// The kernel's longest: 2^31 - 1 milliseconds (`IPSET_MAX_TIMEOUT` in `linux/netfilter/ipset/ip_set.h`).
+    pub const LONGEST: Self = Self(i32::MAX as u32 / 1000);
+
+    /// From `now` to `until`, in whole seconds, rounded up; `None` if that is over.
+    ///
+    /// What lasts longer than the kernel can count gets the longest: it has to be renewed before that is over.
+    pub fn until(until: Option<Timestamp>, now: Timestamp) -> Option<Self> {
+        until.map_or(Some(Self::FOREVER), |until| {
+            let left = until.since(now);
+            (left > Span::ZERO).then(|| Self::from_secs(left.as_secs_ceil()))
+        })
+    }
+
+    /// The seconds; 0 is for ever.
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+
+    /// Whether it is over so soon that nothing need be done about it: the kernel and we round differently.
+    pub(super) fn is_nearly_over(self) -> bool {
+        matches!(self.0, 1..=3)
+    }
+
+    /// Whether an element with `left` may be left alone where this is wanted. Listings are in whole seconds, and the
+    /// kernel's clock and the host's drift apart: 2 s too short is near enough, and so is a thousandth too long.
+    /// Of the longest, half may be over: then it is time to renew it.
+    pub(super) fn is_about(self, left: Self) -> bool {
+        match (self, left) {
+            (Self::FOREVER, _) | (_, Self::FOREVER) => self == left,
+            (Self::LONGEST, left) => left.0 >= Self::LONGEST.0 / 2,
+            _ => left.0 + 2 >= self.0 && left.0 <= self.0 + 3 + self.0 / 1000,
+        }
+    }
+
+    /// This many seconds, 0 for ever; more than the longest is the longest.
+    pub(super) fn from_secs(secs: u64) -> Self {
+        u32::try_from(secs).map_or(Self::LONGEST, |secs| Self(secs.min(Self::LONGEST.0)))
+    }
+}
+
+/// Appends the changes that carry the decision out at `now`; none for a ban that is over by then.
+///
+/// It knows this one ban only. Where the offender has another on the same ports, the caller must see to it
+/// that the longer one lasts, since the last change to an element holds.
+pub fn render(decision: &Decision, now: Timestamp, changes: &mut Vec<Change>) {
+    match decision {
+        Decision::Ban(ban) => {
+            if let Some(timeout) = Timeout::until(ban.until, now) {
+                changes.extend(elements(ban).map(|element| Change::Add(element, timeout)));
+            }
+        }
+        Decision::Unban(ban) => changes.extend(elements(ban).map(Change::Remove)),
+    }
+}
+
+/// The elements that keep the offender of this ban out: one for all ports, or one a port.
+///
+/// A prefix of length 0, which no set can hold, becomes its two halves.
+pub fn elements(ban: &Ban) -> impl Iterator<Item = Element> {
+    let all = ban.ports.is_empty().then_some(None);
+    let ports = all.into_iter().chain(ban.ports.iter().copied().map(Some));
+    ports.flat_map(|port| {
+        halves(ban.offender).into_iter().flatten().map(move |offender| Element { offender, port })
+    })
+}
+
+fn halves(offender: Offender) -> [Option<Offender>; 2] {
+    if offender.prefix() > 0 {
+        return [Some(offender), None];
+    }
+    let upper: IpAddr = match offender.address() {
+        IpAddr::V4(_) => Ipv4Addr::new(0x80, 0, 0, 0).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0).into(),
+    };
+    [Offender::new(offender.address(), 1), Offender::new(upper, 1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, Mode, Protocol};
+
+    /// Renders a ban of `offender` on `ports` until `until`, decided at second 1,000, and its end.
+    #[track_caller]
+    fn check(offender: &str, ports: &[Port], until: Option<i64>, want: &[&str]) {
+        let ban = Ban {
+            offender: offender.parse().unwrap(),
+            jail: "ssh".into(),
+            kind: Kind::Auto,
+            mode: Mode::Enforce,
+            ports: ports.into(),
+            since: Timestamp::from_secs(1000),
+            until: until.map(Timestamp::from_micros),
+            times: 1,
+            reason: "".into(),
+        };
+        let mut changes = Vec::new();
+        render(&Decision::Ban(ban.clone()), Timestamp::from_secs(1000), &mut changes);
+        let got: Vec<String> = changes
+            .iter()
+            .map(|change| match change {
+                Change::Add(element, timeout) => {
+                    format!("{} {element} {}", element.set().name("b"), timeout.as_secs())
+                }
+                Change::Remove(element) => format!("removes {element}"),
+            })
+            .collect();
+        assert_eq!(got, want);
+
+        let banned: Vec<Element> = elements(&ban).collect();
+        changes.clear();
+        render(&Decision::Unban(ban), Timestamp::from_secs(1000), &mut changes);
+        assert!(changes.iter().copied().eq(banned.into_iter().map(Change::Remove)));
+    }
+
+    const SSH: Port = Port { protocol: Protocol::Tcp, number: 22 };
+    const DNS: Port = Port { protocol: Protocol::Udp, number: 53 };
+
+    #[test]
+    fn a_ban_on_all_ports_is_one_element() {
+        check("192.0.2.1", &[], Some(1_600_000_000), &["b4 192.0.2.1 600"]);
+        check("192.0.2.0/24", &[], None, &["b4 192.0.2.0/24 0"]);
+        check("2001:db8::/64", &[], None, &["b6 2001:db8::/64 0"]);
+    }
+
+    #[test]
+    fn a_ban_on_some_ports_is_an_element_each() {
+        check("192.0.2.1", &[SSH, DNS], None, &["b4p 192.0.2.1 22/tcp 0", "b4p 192.0.2.1 53/udp 0"]);
+        check("2001:db8::/64", &[SSH], None, &["b6p 2001:db8::/64 22/tcp 0"]);
+    }
+
+    #[test]
+    fn everybody_is_two_halves() {
+        check("0.0.0.0/0", &[], None, &["b4 0.0.0.0/1 0", "b4 128.0.0.0/1 0"]);
+        check("::/0", &[SSH], None, &["b6p ::/1 22/tcp 0", "b6p 8000::/1 22/tcp 0"]);
+    }
+
+    #[test]
+    fn what_is_over_is_not_banned_and_what_is_nearly_over_is() {
+        check("192.0.2.1", &[], Some(1_000_000_000), &[]);
+        check("192.0.2.1", &[], Some(0), &[]);
+        check("192.0.2.1", &[], Some(1_000_000_001), &["b4 192.0.2.1 1"]);
+    }
+
+    #[test]
+    fn longer_than_the_kernel_counts_is_its_longest() {
+        check("192.0.2.1", &[], Some((1000 + 2_147_483) * 1_000_000), &["b4 192.0.2.1 2147483"]);
+        check("192.0.2.1", &[], Some((1000 + 2_147_484) * 1_000_000), &["b4 192.0.2.1 2147483"]);
+        check("192.0.2.1", &[], Some(i64::MAX), &["b4 192.0.2.1 2147483"]);
+    }
+}

@@ -1,0 +1,42 @@
+//! Whether protection is real: looks at all that has to hold between a log line and a dropped packet.
+//!
+//! It stands apart from the daemon, because it has to be able to say why there is none. What there is, `gather`
+//! finds out; what that means, [`examine`] says, and knows nothing of how it was found out.
+//!
+//! It changes nothing, but for one element that it puts into each set for a second.
+
+mod findings;
+mod gather;
+mod others;
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::tools::offline::ended_well;
+
+pub use findings::{
+    Chain, Daemon, Enforcement, Facts, Finding, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts,
+    Severity, Suspect, examine,
+};
+
+/// Looks at this host, and prints what is wrong and what to do about it. Whether nothing is.
+///
+/// # Errors
+///
+/// The configuration cannot be loaded, or what is found not be printed.
+pub fn run(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow::Result<bool> {
+    let findings = examine(&gather::facts(config)?);
+    let text = if json {
+        serde_json::to_string(&findings)? + "\n"
+    } else if findings.is_empty() {
+        "nothing is wrong: bans are enforced\n".to_owned()
+    } else {
+        let shown = |Finding { name, severity, what, fix }: &Finding| {
+            let severity = if *severity == Severity::Wrong { "wrong" } else { "doubtful" };
+            format!("{severity}: {what} [{name}]\n    {fix}\n")
+        };
+        findings.iter().map(shown).collect()
+    };
+    ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
+    Ok(findings.iter().all(|finding| finding.severity != Severity::Wrong))
+}

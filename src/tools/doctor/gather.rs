@@ -1,0 +1,369 @@
+//! Finds out what there is on this host.
+//!
+//! It stands apart because it does nothing else: it asks the kernel, iptables, the daemon and the files of other
+//! programs, and keeps going where one does not answer, for that is a fact too.
+//!
+//! It does not know what is wrong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::findings::{
+    Chain, Daemon, Enforcement, Facts, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts, Suspect,
+};
+use super::others;
+use crate::config::load;
+use crate::config::{self, Config, parse_span};
+use crate::control::client;
+use crate::control::{self, BanLine, JailStatus, Pick, SourceState, SourceStatus, Status};
+use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Settings, Timeout};
+use crate::model::{Kind, Mode, Offender, Port, Protocol};
+
+/// Looks at everything.
+pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
+    let config = load::load(config)?.config;
+    let capable = capable(&read("/proc/self/status"));
+    let enforce = config.enforce.as_ref().filter(|_| capable);
+    let files = rsyslog_files();
+    // Where rsyslog hands us nothing, what it drops is not ours to judge.
+    let reads = config.socket.is_some() && files.iter().any(|(_, text)| text.contains("banstream"));
+    Ok(Facts {
+        capable,
+        enforcement: enforce.map(|enforce| Enforcement {
+            sets: sets(enforce).map_err(|error| error.to_string()),
+            chains: chains(enforce),
+            modules: missing_modules(enforce),
+        }),
+        daemon: daemon(&config).map_err(|error| format!("{error:#}")),
+        journald: config.journald.as_ref().map(|journal| journald(&journald_files(journal))),
+        rsyslog: reads.then(|| Rsyslog {
+            limits: files.iter().flat_map(|(path, text)| rate_limits(path, text)).collect(),
+            sizes: files.iter().flat_map(|(path, text)| others::message_sizes(path, text)).collect(),
+        }),
+        servers: servers(),
+    })
+}
+
+fn daemon(config: &Config) -> anyhow::Result<Daemon> {
+    let socket = &config.control.path;
+    let answer = client::send(socket, &control::Command::Status)?;
+    let status: Status = serde_json::from_str(&answer.body)?;
+    let source = |source: SourceStatus| {
+        let why = || source.error.unwrap_or("it does not say why".to_owned());
+        (source.name, if source.state == SourceState::Running { Ok(()) } else { Err(why()) })
+    };
+    let bans: Vec<BanLine> =
+        serde_json::from_str(&client::send(socket, &control::Command::Bans(Pick::default()))?.body)?;
+    let private = bans
+        .into_iter()
+        .filter(|ban| ban.mode == Mode::Enforce && ban.kind == Kind::Auto && ban.address.is_private());
+    Ok(Daemon {
+        silent: status.sources.iter().filter_map(|source| source.silent).min(),
+        uptime: status.uptime,
+        private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
+        crowds: status.sole_clients.into_iter().map(|sole| (sole.grammar, sole.address)).collect(),
+        mode: status.enforcement.mode,
+        fault: status.enforcement.error,
+        observing: observing(&status.jails),
+        sources: status.sources.into_iter().map(source).collect(),
+        samples: Samples(client::metrics(socket)?),
+    })
+}
+
+fn observing(jails: &[JailStatus]) -> Vec<String> {
+    let observing = jails.iter().filter(|jail| jail.mode == Mode::Observe);
+    observing.map(|jail| jail.name.clone()).collect()
+}
+
+/// Whether the effective capabilities hold CAP_NET_ADMIN (12; capabilities(7)).
+fn capable(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> 12 & 1 == 1)
+}
+
+fn sets(enforce: &config::Enforce) -> Result<Vec<SetFacts>, EnforceError> {
+    let mut kernel = Kernel::open(Settings::of(enforce))?;
+    let sizes = kernel.sizes()?;
+    let mut facts = |set: Set| {
+        let name = set.name(&enforce.set);
+        let size = sizes.iter().find(|size| size.name == name);
+        let filled = size.map(|size| (size.elements, size.capacity));
+        let Some(_) = filled else {
+            return Ok(SetFacts { name, filled, linked: false, found: Ok(false) });
+        };
+        let linked = kernel.linked(set)?;
+        let found = probe(&mut kernel, set);
+        Ok(SetFacts { name, filled, linked, found })
+    };
+    Set::ALL.into_iter().map(&mut facts).collect()
+}
+
+/// Puts an address that nobody has (RFC 5737, RFC 3849) into the set for a second, and looks whether it is found. One
+/// that is there already is left as it is.
+fn probe(kernel: &mut Kernel, set: Set) -> Result<bool, String> {
+    let address = match set.family() {
+        Family::V4 => "192.0.2.254/32",
+        Family::V6 => "2001:db8:ffff:ffff::fffe/128",
+    };
+    let offender: Offender = address.parse().map_err(|error| format!("{error}"))?;
+    let port = set.has_ports().then_some(Port { protocol: Protocol::Tcp, number: 9 });
+    let element = Element { offender, port };
+    let failed = |error: EnforceError| error.to_string();
+    if kernel.holds(&element).map_err(failed)? {
+        return Ok(true);
+    }
+    let applied = kernel.apply(&[Change::Add(element, Timeout::SECOND)]).map_err(failed)?;
+    match applied.refused.first() {
+        Some(refused) => Err(refused.why.to_string()),
+        None => kernel.holds(&element).map_err(failed),
+    }
+}
+
+/// The modules for sets, and for rules by the variant of iptables, that are neither loaded nor on disk.
+fn missing_modules(enforce: &config::Enforce) -> Vec<&'static str> {
+    // Where no kernel has modules on disk they are built in, or those of a container's host: nothing is known of them.
+    if !Path::new("/lib/modules").is_dir() {
+        return Vec::new();
+    }
+    let mut wanted = vec!["ip_set", "ip_set_hash_net", "ip_set_hash_netport", "ip_set_list_set", "xt_set"];
+    let version = output(&enforce.iptables, &["-V"]).unwrap_or_default();
+    if version.contains("nf_tables") {
+        wanted.extend(["nf_tables", "nft_compat"]);
+    } else if enforce.table == "raw" {
+        wanted.extend(["iptable_raw", "ip6table_raw"]);
+    }
+    let folder = format!("/lib/modules/{}", read("/proc/sys/kernel/osrelease").trim());
+    let known = ["builtin", "dep"].map(|list| read(format!("{folder}/modules.{list}"))).concat();
+    let is_there =
+        |module: &&str| Path::new("/sys/module").join(module).exists() || is_listed(module, &known);
+    wanted.retain(|module| !is_there(module));
+    wanted
+}
+
+/// Whether a module stands in these lines of `modules.builtin` or `modules.dep`, such as `kernel/net/x_y.ko.xz: kernel/z.ko`.
+fn is_listed(module: &str, lines: &str) -> bool {
+    let files = lines.lines().filter_map(|line| line.split(':').next()?.rsplit('/').next());
+    files.filter_map(|file| file.split(".ko").next()).any(|name| name.replace('-', "_") == module)
+}
+
+fn chains(enforce: &config::Enforce) -> Vec<Chain> {
+    let programs = [
+        (Family::V4, &enforce.iptables, "/proc/net/ip_tables_names"),
+        (Family::V6, &enforce.ip6tables, "/proc/net/ip6_tables_names"),
+    ];
+    let mut chains = Vec::new();
+    for (family, program, legacy_tables) in programs {
+        let version = output(program, &["-V"]).unwrap_or_default();
+        // A table that nobody uses would come into being by being looked at.
+        let legacy = read(legacy_tables).lines().any(|table| table == enforce.table);
+        let legacy = (legacy && !version.contains("legacy")).then(|| format!("{program}-legacy"));
+        let nft = (!version.contains("nf_tables")).then(|| format!("{program}-nft"));
+        for chain in &enforce.chains {
+            let list = |program: &str| listing(program, enforce, chain);
+            let others = legacy.iter().chain(&nft).map(|program| list(program));
+            let others = others.filter(|listing| listing.rules.is_ok()).collect();
+            let name = format!("{} {chain}", enforce.table);
+            chains.push(Chain { family, name, listing: list(program), others });
+        }
+    }
+    chains
+}
+
+fn listing(program: &str, enforce: &config::Enforce, chain: &str) -> Listing {
+    let listed = output(program, &["-w", "5", "-t", &enforce.table, "-S", chain]);
+    let rules = listed.map(|listed| {
+        let rules = listed.lines().filter(|line| line.starts_with("-A "));
+        rules.map(|rule| (rule.to_owned(), is_ours(rule, enforce))).collect()
+    });
+    Listing { program: program.to_owned(), rules }
+}
+
+/// Whether a rule, as iptables prints it, sends what comes from the members of our set to our target, and nothing less.
+fn is_ours(rule: &str, enforce: &config::Enforce) -> bool {
+    let target = enforce.target.first().map_or("", String::as_str);
+    let ours = format!("-m set --match-set {} src,dst -j {target}", enforce.set);
+    let words = rule.splitn(3, ' ').nth(2).unwrap_or_default();
+    words.strip_prefix(&ours).is_some_and(|options| options.is_empty() || options.starts_with(' '))
+}
+
+/// What a program prints, or why it does not.
+fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(said.lines().next().unwrap_or("it said nothing").to_owned()),
+    }
+}
+
+/// A file's text; none where it cannot be read.
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
+/// The configuration of journald, later files winning (journald.conf(5)).
+fn journald_files(journal: &config::Journald) -> String {
+    let name = match journal {
+        config::Journald::Namespace(namespace) => format!("journald@{namespace}.conf"),
+        config::Journald::System | config::Journald::Directory(_) => "journald.conf".to_owned(),
+    };
+    let folders = ["/usr/lib/systemd", "/run/systemd", "/etc/systemd"];
+    let mut text: String = folders.iter().map(|folder| read(format!("{folder}/{name}")) + "\n").collect();
+    // By name, wherever they lie; of two by one name the later folder's hides the other.
+    let drop_ins = folders.iter().flat_map(|folder| list(&format!("{folder}/{name}.d")));
+    let drop_ins: BTreeMap<_, _> =
+        drop_ins.map(|path| (path.file_name().map(ToOwned::to_owned), path)).collect();
+    drop_ins.values().for_each(|path| text += &(read(path) + "\n"));
+    text
+}
+
+/// The `*.conf` files of a folder, by name.
+fn list(folder: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    paths.sort();
+    paths
+}
+
+fn journald(text: &str) -> Journald {
+    let mut journald = Journald::default();
+    let mut interval = journald.interval;
+    for (key, value) in text.lines().filter_map(|line| line.trim().split_once('=')) {
+        let value = value.trim();
+        match key.trim() {
+            "RateLimitIntervalSec" | "RateLimitInterval" => interval = parse_span(value).unwrap_or(interval),
+            "RateLimitBurst" => journald.burst = value.parse().unwrap_or(journald.burst),
+            "Storage" => journald.keeps_none = value == "none",
+            _ => {}
+        }
+    }
+    journald.interval = interval;
+    journald
+}
+
+fn rsyslog_files() -> Vec<(PathBuf, String)> {
+    let paths = std::iter::once(PathBuf::from("/etc/rsyslog.conf")).chain(list("/etc/rsyslog.d"));
+    paths.map(|path| (path.clone(), read(path))).collect()
+}
+
+/// What is wrong with how servers log.
+fn servers() -> Vec<(ServerFault, Suspect)> {
+    let read_all = |files: &[&str], folders: &[&str]| -> Vec<(PathBuf, String)> {
+        let paths = files.iter().map(PathBuf::from).chain(folders.iter().flat_map(|folder| list(folder)));
+        paths.map(|path| (path.clone(), read(path))).collect()
+    };
+    let web = read_all(
+        &["/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf", "/etc/lighttpd/lighttpd.conf"],
+        &[
+            "/etc/apache2/conf-enabled",
+            "/etc/apache2/mods-enabled",
+            "/etc/apache2/sites-enabled",
+            "/etc/httpd/conf.d",
+            "/etc/lighttpd/conf-enabled",
+        ],
+    );
+    let login = read_all(
+        &["/etc/ssh/sshd_config", "/etc/proftpd.conf", "/etc/proftpd/proftpd.conf"],
+        &["/etc/ssh/sshd_config.d", "/etc/proftpd/conf.d"],
+    );
+    let mut faults: Vec<_> = web.iter().flat_map(|(path, text)| others::web_server(path, text)).collect();
+    faults.extend(login.iter().flat_map(|(path, text)| others::login_server(path, text)));
+    // Debian keeps a file for each setting, others one for all.
+    let settings =
+        ["/etc/pure-ftpd/conf/DontResolve", "/etc/pure-ftpd/pure-ftpd.conf", "/etc/pure-ftpd.conf"];
+    if Path::new("/usr/sbin/pure-ftpd").exists() {
+        let text: String = settings.iter().map(|path| read(path) + "\n").collect();
+        faults.extend(others::pure_ftpd(&text));
+    }
+    faults
+}
+
+/// The lines that turn on a rate limit, in either style (rsyslog's imuxsock, imjournal, imklog); and the one that leaves
+/// imjournal's on, which is so where nobody says otherwise.
+fn rate_limits(path: &Path, text: &str) -> Vec<Suspect> {
+    let mut found = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let plain = line.split('#').next().unwrap_or_default().to_ascii_lowercase();
+        let limits = ["ratelimit.interval", "ratelimitinterval"].iter().find_map(|key| plain.split_once(key));
+        let on = match limits {
+            Some((_, value)) => {
+                let digits = value.trim_start_matches([' ', '\t', '=', '"']);
+                digits.starts_with(|c: char| ('1'..='9').contains(&c))
+            }
+            None => plain.contains("module(") && plain.contains("imjournal") && plain.contains(')'),
+        };
+        if on {
+            let (place, text) = (format!("{}:{number}", path.display()), line.trim().to_owned());
+            found.push(Suspect { place, text });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Span;
+
+    #[test]
+    fn capabilities_are_read_from_proc() {
+        assert!(capable("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(capable("CapEff:\t0000000000001000\n"));
+        assert!(!capable("CapEff:\t0000000000000fff\nCapBnd:\t000001ffffffffff\n"));
+        assert!(!capable(""));
+    }
+
+    #[test]
+    fn a_module_is_known_by_its_file() {
+        let lines = "kernel/net/netfilter/xt_set.ko.xz: kernel/net/netfilter/ip_set.ko.xz\nkernel/lib/nft-compat.ko\n";
+        assert!(is_listed("xt_set", lines) && is_listed("nft_compat", lines));
+        assert!(!is_listed("ip_set", lines) && !is_listed("set", lines) && !is_listed("xt_set", ""));
+    }
+
+    #[test]
+    fn a_rule_that_says_less_is_not_ours() {
+        let enforce = config::Enforce {
+            set: "banstream".to_owned(),
+            max_elements: 1.try_into().unwrap(),
+            table: "filter".to_owned(),
+            chains: vec!["INPUT".to_owned()],
+            target: vec!["REJECT".to_owned()],
+            iptables: "iptables".to_owned(),
+            ip6tables: "ip6tables".to_owned(),
+        };
+        let ours = "-A INPUT -m set --match-set banstream src,dst -j REJECT";
+        assert!(is_ours(ours, &enforce));
+        assert!(is_ours(&format!("{ours} --reject-with icmp-port-unreachable"), &enforce));
+        assert!(!is_ours("-A INPUT -i eth0 -m set --match-set banstream src,dst -j REJECT", &enforce));
+        assert!(!is_ours("-A INPUT -m set --match-set banstream4 src,dst -j REJECT", &enforce));
+        assert!(!is_ours("-A INPUT -m set --match-set banstream src,dst -j REJECTED", &enforce));
+    }
+
+    #[test]
+    fn the_last_word_about_journald_counts() {
+        assert_eq!(journald("[Journal]\n#RateLimitBurst=1\n"), Journald::default());
+        let text =
+            "RateLimitBurst=7\nRateLimitIntervalSec=1min\nStorage=none\nStorage=auto\nRateLimitBurst = 9";
+        let want = Journald { burst: 9, interval: Span::from_secs(60), keeps_none: false };
+        assert_eq!(journald(text), want);
+        assert_eq!(journald("RateLimitIntervalSec=0").interval, Span::ZERO);
+    }
+
+    #[test]
+    fn a_rate_limit_of_rsyslog_is_found_in_either_style() {
+        let found =
+            |text| rate_limits(Path::new("/r"), text).into_iter().map(|s| s.place).collect::<Vec<_>>();
+        assert_eq!(
+            found("module(load=\"imuxsock\")\nmodule(load=\"imuxsock\" SysSock.RateLimit.Interval=\"5\")"),
+            ["/r:2"]
+        );
+        assert_eq!(found("$SystemLogRateLimitInterval 2\n$SystemLogRateLimitInterval 0"), ["/r:1"]);
+        assert_eq!(found("#$SystemLogRateLimitInterval 2"), [""; 0]);
+        assert_eq!(found("module(load=\"imjournal\" StateFile=\"x\")"), ["/r:1"]);
+        assert_eq!(found("module(load=\"imjournal\" ratelimit.interval=\"0\")"), [""; 0]);
+    }
+}

@@ -1,0 +1,409 @@
+//! What can be asked without a daemon: what is wrong with files, what grammars make of lines, and who would have
+//! been banned.
+//!
+//! It stands apart from the daemon, but runs the daemon's own decoders, grammars and detector: what is shown here
+//! is what would happen there.
+//!
+//! It touches neither kernel nor ledger, and it bans nobody.
+
+mod compare;
+mod replay;
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::config::Written;
+use crate::config::load::{LoadError, Loaded};
+use crate::control::Hole;
+use crate::entry::{Decoder, Format};
+use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, Silence};
+use crate::input::{Batch, stdin};
+use crate::model::plain;
+use crate::model::{Entry, GrammarId, Timestamp};
+
+pub(crate) use compare::Difference;
+pub(crate) use replay::{Decided, Summary};
+pub use replay::{Logs, Replay};
+
+/// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
+/// prints every fault. Whether there was none.
+///
+/// # Errors
+///
+/// A file cannot be read.
+pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> {
+    let mut sound = true;
+    let mut print =
+        |lines: &[String]| ended_well(lines.iter().try_for_each(|line| writeln!(output, "{line}")));
+    if paths.is_empty() {
+        match crate::config::load::load(None) {
+            Ok(Loaded { config, grammars, warnings, .. }) => {
+                print(&warnings)?;
+                let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
+                let (jails, count, names) = (config.jails.len(), names.len(), names.join(" "));
+                print(&[format!("{jails} jails, {count} grammars proved and tested: {names}")])?;
+            }
+            Err(LoadError::Faulty(faults)) => {
+                print(&[faults])?;
+                sound = false;
+            }
+            Err(LoadError::Unreadable(error)) => return Err(error),
+        }
+    }
+    for path in paths {
+        let (shown, text) = (path.display().to_string(), read_text(path)?);
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let shows = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect();
+        let (warnings, mut faults): (Vec<String>, Vec<String>) =
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("toml") => (Vec::new(), check_configuration(path, text).err().into_iter().collect()),
+                Some("list") => (shows(Lists::shipped().add(&name, &shown, &text)), Vec::new()),
+                _ => {
+                    // A grammar may count on the lists that lie beside it.
+                    let (lists, _) =
+                        crate::config::load::lists(Path::new(".").join(path).parent().unwrap_or(path))?;
+                    match Grammar::load(&name, &shown, &text, &lists) {
+                        Ok((_, warnings)) => (shows(warnings), Vec::new()),
+                        Err(faults) => (Vec::new(), shows(faults)),
+                    }
+                }
+            };
+        sound &= faults.is_empty();
+        if faults.is_empty() {
+            faults.push(format!("{shown}: sound"));
+        }
+        print(&[warnings, faults].concat())?;
+    }
+    Ok(sound)
+}
+
+fn check_configuration(path: &Path, text: String) -> Result<(), String> {
+    let files = [(path.to_owned(), text)];
+    let written = Written::parse(&files).map_err(|faults| faults.to_string())?;
+    let folder = written.grammar_directory().map_err(|faults| faults.to_string())?;
+    let (grammars, _) = crate::config::load::grammars(&folder).map_err(|error| error.to_string())?;
+    written.check(&crate::config::load::headings(&grammars)).map(drop).map_err(|faults| faults.to_string())
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// What `explain` says of a line.
+#[derive(Default, JsonSchema, Serialize)]
+pub(crate) struct Explanation<'a> {
+    /// Its number, from 1 on.
+    line: u64,
+    /// Whether it tells of an offence.
+    #[serde(rename = "match")]
+    matches: bool,
+    /// Whose offence it is.
+    ip: Option<String>,
+    /// The grammar that reads the program's lines.
+    grammar: Option<&'a str>,
+    /// What the offence is called.
+    offence: Option<&'a str>,
+    /// The user name in it.
+    user: Option<String>,
+    /// From where somebody logged in, which is no offence.
+    login: Option<String>,
+    /// The line of the grammar's file where the rule stands.
+    rule: Option<u32>,
+    /// That line.
+    written: Option<&'a str>,
+    /// What the rule's holes held: names or kinds, byte offsets in the message, and text.
+    holes: Vec<Hole>,
+    /// Whether the daemon would not believe the line, because of who wrote it.
+    forged: bool,
+    /// Why this is no offence.
+    why: Option<String>,
+    /// The rule that comes closest where none matches.
+    closest: Option<Nearest<'a>>,
+    /// The conditions of a shape that do not hold.
+    unmet: Vec<Condition<'a>>,
+}
+
+/// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
+#[derive(JsonSchema, Serialize)]
+struct Nearest<'a> {
+    /// The line of the grammar's file where it stands.
+    rule: u32,
+    /// That line.
+    written: &'a str,
+    /// Where in the message it stops, in bytes.
+    stopped: usize,
+    /// What it wants there.
+    expected: Vec<String>,
+}
+
+/// A condition that does not hold, as `explain` says it.
+#[derive(JsonSchema, Serialize)]
+struct Condition<'a> {
+    /// The offence that it would be.
+    offence: &'a str,
+    /// The line of the grammar's file where it stands.
+    rule: u32,
+    /// That line.
+    written: &'a str,
+    /// The hole that speaks against it.
+    hole: &'a str,
+    /// What that held.
+    holds: Option<String>,
+}
+
+/// Tells for each line of `input` whether it is an offence; `program` is whose message a line is that does not say,
+/// and `now` the time of a line without one.
+///
+/// # Errors
+///
+/// The input cannot be read or the output not written.
+pub fn explain(
+    loaded: &Loaded,
+    program: Option<&str>,
+    json: bool,
+    now: Timestamp,
+    input: impl Read,
+    output: impl Write,
+) -> anyhow::Result<()> {
+    warn_of(loaded, program);
+    let (mut output, mut decoder, mut number) = (BufWriter::new(output), decoder(program), 0);
+    let mut written = Ok(());
+    stdin::read(input, |batch: Batch| {
+        for original in batch.records.iter() {
+            number += 1;
+            let mut line = original.to_vec();
+            let entry = decoder.decode(Format::Line, &mut line, now).ok();
+            let explanation = explanation(number, &loaded.grammars, entry.as_ref(), program);
+            written = match json {
+                true => to_json(&mut output, &explanation),
+                false => print_explanation(&explanation, original, &mut output),
+            };
+            if written.is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        // Somebody may be typing.
+        written = output.flush();
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+    .context("cannot read standard input")?;
+    ended_well(written).map(drop)
+}
+
+/// Tells that no line without a header will be read, if nobody reads this program's.
+fn warn_of(loaded: &Loaded, program: Option<&str>) {
+    if let Some(program) = program.filter(|program| loaded.grammars.of_program(program.as_bytes()).is_none())
+    {
+        warn(format_args!("warning: no grammar reads the lines of `{program}`"));
+    }
+}
+
+fn to_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, value)?;
+    writeln!(output)
+}
+
+/// The grammar for an entry: that of its own program, or else of the program that was named.
+fn whose(grammars: &Grammars, entry: &Entry<'_>, program: Option<&str>) -> Option<GrammarId> {
+    grammars.of_program(entry.program).or_else(|| grammars.of_program(program?.as_bytes()))
+}
+
+fn explanation<'g>(
+    line: u64,
+    grammars: &'g Grammars,
+    entry: Option<&Entry<'_>>,
+    program: Option<&str>,
+) -> Explanation<'g> {
+    let mut explanation = Explanation { line, ..Explanation::default() };
+    let Some(entry) = entry else {
+        explanation.why = Some("this begins like JSON and is none".to_owned());
+        return explanation;
+    };
+    let Some((id, grammar)) = whose(grammars, entry, program).and_then(|id| Some((id, grammars.get(id)?)))
+    else {
+        explanation.why = Some(match entry.program {
+            b"" => "the line does not say whose message it is; `--program` can".to_owned(),
+            program => format!("no grammar reads the lines of `{}`", plain(program)),
+        });
+        return explanation;
+    };
+    explanation.grammar = Some(grammar.name());
+    match (grammars.read(id, entry.message), grammar.read(entry.message)) {
+        (Some(found), _) => explain_match(&mut explanation, grammar, entry, &found),
+        (None, Some(proxy)) => {
+            let why =
+                format!("`{}` is a trusted proxy, and nothing says whom it speaks for", proxy.address());
+            explanation.why = Some(why);
+        }
+        (None, None) => explain_silence(&mut explanation, grammar, entry.message),
+    }
+    explanation
+}
+
+fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<'_>, found: &Found<'g>) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let address = found.address().to_string();
+    if found.is_login() {
+        of.why = Some(format!("somebody logged in, which protects {address} for a while"));
+        of.login = Some(address);
+    } else {
+        of.matches = true;
+        of.ip = Some(address);
+        of.offence = Some(found.heading());
+    }
+    of.user = found.user(entry.message).map(text);
+    of.rule = Some(found.line());
+    of.written = Some(found.written());
+    of.holes = found.held(entry.message).into_iter().map(Hole::from).collect();
+    of.forged = grammar.contradicts(&entry.witness);
+    if of.forged {
+        let who = entry
+            .witness
+            .exe
+            .or(entry.witness.comm)
+            .map_or_else(String::new, |name| format!(", `{}`", plain(name)));
+        let uid = entry.witness.uid.unwrap_or_default();
+        of.why = Some(format!("forged: it was written by user id {uid}{who}, and so counts for nobody"));
+    }
+}
+
+fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u8]) {
+    let name = grammar.name();
+    match grammar.silence(message) {
+        Silence::Unlike => of.why = Some(format!("no rule of {name}.grammar begins like this")),
+        Silence::Unmet(unmet) => {
+            of.why = Some(format!("a shape of {name}.grammar reads it, but no condition holds"));
+            of.unmet = unmet
+                .into_iter()
+                .map(|unmet| Condition {
+                    offence: unmet.heading,
+                    rule: unmet.line,
+                    written: unmet.written,
+                    hole: unmet.hole,
+                    holds: unmet.holds.map(|text| String::from_utf8_lossy(&text).into_owned()),
+                })
+                .collect();
+        }
+        Silence::Unread(Closest { line, written, at, expected }) => {
+            let rest = plain(message.get(at..).unwrap_or_default());
+            let found = match rest.char_indices().nth(40) {
+                _ if rest.is_empty() => "the end of the message".to_owned(),
+                Some((cut, _)) => format!("`{}...`", rest.get(..cut).unwrap_or_default()),
+                None => format!("`{rest}`"),
+            };
+            let wants = expected.join(" or ");
+            of.why =
+                Some(format!("stopped at column {} of the message: expected {wants}, found {found}", at + 1));
+            of.closest = Some(Nearest { rule: line, written, stopped: at, expected });
+        }
+    }
+}
+
+/// What `explain` says of a line, for people.
+fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Write) -> io::Result<()> {
+    writeln!(output, "{}", plain(original))?;
+    let rule = |line: u32| format!("{}.grammar:{line}", of.grammar.unwrap_or_default());
+    let user = of.user.as_ref().map_or_else(String::new, |user| format!(" as `{}`", plain(user.as_bytes())));
+    match (&of.ip, &of.why) {
+        (Some(ip), _) => {
+            let (offence, line) = (of.offence.unwrap_or_default(), rule(of.rule.unwrap_or_default()));
+            writeln!(output, "    {ip}{user}: {offence} ({line})")?;
+            writeln!(output, "        {}", of.written.unwrap_or_default())?;
+        }
+        (None, why) => writeln!(output, "    no offence: {}", why.as_deref().unwrap_or_default())?,
+    }
+    for hole in &of.holes {
+        writeln!(output, "        {hole}")?;
+    }
+    for Condition { offence, rule: line, written, hole, holds } in &of.unmet {
+        let holds = holds
+            .as_ref()
+            .map_or("is not there".to_owned(), |text| format!("holds `{}`", plain(text.as_bytes())));
+        writeln!(output, "        {offence} ({}): {written}: `{hole}` {holds}", rule(*line))?;
+    }
+    if let Some(Nearest { rule: line, written, .. }) = of.closest {
+        writeln!(output, "        closest: {} {written}", rule(line))?;
+    }
+    match &of.why {
+        Some(why) if of.forged => writeln!(output, "        {why}"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether somebody still reads what we write.
+pub(crate) fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot write to standard output"),
+    }
+}
+
+/// Says something on stderr. That nobody reads it is no error, and no reason to stop.
+pub fn warn(what: impl Display) {
+    drop(writeln!(io::stderr(), "{what}"));
+}
+
+/// Prints the grammar that the lines of `input` suggest for `program`, and tells on stderr what did not go into it.
+/// Whether there is a rule in it.
+///
+/// # Errors
+///
+/// The input cannot be read or the output not written.
+pub fn propose(
+    program: &str,
+    now: Timestamp,
+    input: impl Read,
+    mut output: impl Write,
+) -> anyhow::Result<bool> {
+    let (mut decoder, mut messages) = (decoder(Some(program)), Vec::new());
+    let (mut others, mut whose) = (0_u64, BTreeSet::new());
+    stdin::read(input, |mut batch: Batch| {
+        batch.records.whole().for_each(|record| match decoder.decode(Format::Line, record, now) {
+            Ok(entry) if entry.message.is_empty() => {}
+            Ok(entry) if entry.program == program.as_bytes() => messages.push(entry.message.to_vec()),
+            Ok(entry) => {
+                others += 1;
+                whose.insert(plain(entry.program));
+            }
+            Err(_) => others += 1,
+        });
+        ControlFlow::Continue(())
+    })
+    .context("cannot read standard input")?;
+    let proposal = grammar::propose(program, messages.iter().map(Vec::as_slice));
+    let whose: Vec<String> = whose.into_iter().collect();
+    let others_are = format!("lines of other programs were left out: {}", whose.join(" "));
+    let left_out = [
+        (others, &*others_are),
+        (proposal.without_address, "lines name no address and were left out"),
+        (proposal.unwritable, "lines are too long or not plain text, and were left out"),
+        (proposal.left_out, "rarer kinds of lines were left out"),
+        (proposal.refused, "rules were refused and are comments"),
+        (proposal.unread, "lines are read by none of these rules; `banstream explain` says where they stop"),
+    ];
+    left_out
+        .iter()
+        .filter(|(times, _)| *times > 0)
+        .for_each(|(times, what)| warn(format_args!("{times} {what}")));
+    let Some(text) = &proposal.text else {
+        warn(format_args!("no line of `{program}` names an address, so there is nothing to propose"));
+        return Ok(false);
+    };
+    ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
+    Ok(proposal.rules > 0)
+}
+
+fn decoder(program: Option<&str>) -> Decoder<'_> {
+    let decoder = Decoder::new(jiff::tz::TimeZone::system());
+    match program {
+        Some(program) => decoder.for_program(program.as_bytes()),
+        None => decoder,
+    }
+}

@@ -1,0 +1,415 @@
+//! `replay`: who would have been banned, had a log come in live.
+//!
+//! It stands apart from the other tools because it alone runs the whole engine, over logs of any size: files, rotated
+//! and packed ones among them, a pipe, or the journal.
+//!
+//! It touches neither kernel nor ledger, and it knows nothing of what a line means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::compare::{Change, compare};
+use super::{decoder, ended_well, to_json, warn, warn_of};
+use crate::config::load::Loaded;
+use crate::control::{BanLine, rfc3339};
+use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
+use crate::entry::records::Records;
+use crate::entry::{Decoder, Format};
+use crate::grammar::Grammar;
+use crate::input::journald::{self, Journal, Place};
+use crate::input::stdin;
+use crate::input::unpack::unpack;
+use crate::model::{Ban, Decision, Mode, Offender, Timestamp};
+
+/// What to replay.
+#[derive(Clone, Debug)]
+pub enum Logs {
+    /// These files, in the order of their first times; `-` is standard input.
+    Files(Vec<PathBuf>),
+    /// The journal.
+    Journal {
+        /// Where its files are; as the daemon reads it if `None`.
+        directory: Option<PathBuf>,
+        /// From when on; from its beginning if `None`.
+        since: Option<Timestamp>,
+        /// Until when; to its end if `None`.
+        until: Option<Timestamp>,
+    },
+}
+
+/// How to replay.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'l> {
+    /// What is in force.
+    pub loaded: &'l Loaded,
+    /// What to compare it with, if anything.
+    pub against: Option<&'l Loaded>,
+    /// Whose message a line is that does not say.
+    pub program: Option<&'l str>,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// The time of lines that have none.
+    pub now: Timestamp,
+}
+
+/// A ban as `replay` prints it.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Decided {
+    /// When it was decided, by the log's clock.
+    time: String,
+    #[serde(flatten)]
+    ban: BanLine,
+    /// When somebody logged in from there last, before or after: then the ban may be wrong.
+    login: Option<String>,
+}
+
+/// What a replay came to.
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Summary {
+    /// Lines read.
+    lines: u64,
+    /// Their bytes.
+    bytes: u64,
+    /// Lines of programs that no grammar reads.
+    foreign: u64,
+    /// Lines that no message could be read from.
+    malformed: u64,
+    /// By grammar and offence.
+    offences: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Bans decided.
+    bans: u64,
+    /// How many offenders were banned.
+    offenders: u64,
+    /// Of these, those from where somebody also logged in.
+    logged_in: u64,
+    /// What another configuration comes to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    there: Option<Other>,
+}
+
+/// What another configuration comes to.
+#[derive(JsonSchema, Serialize)]
+struct Other {
+    /// Bans that it decides.
+    bans: u64,
+    /// How many offenders it bans.
+    offenders: u64,
+    /// Of these, those from where somebody also logged in.
+    logged_in: u64,
+    /// Offenders whom it does not treat alike, by in what.
+    changes: BTreeMap<Change, u64>,
+}
+
+impl Replay<'_> {
+    /// Runs the whole detector over logs, by the logs' own clock; prints who would have been banned, and a summary.
+    /// Where there is another configuration, it is run as well, and what is printed is whom the two do not treat alike.
+    ///
+    /// What can be read of a log that is damaged counts, and so do the logs after it.
+    ///
+    /// # Errors
+    ///
+    /// A log cannot be read to its end, which is said when all is printed, or the output not written.
+    pub fn run(&self, logs: &Logs, output: impl Write) -> anyhow::Result<()> {
+        warn_of(self.loaded, self.program);
+        let decoder = match logs {
+            Logs::Files(_) => decoder(self.program).with_times_in_messages(),
+            Logs::Journal { .. } => decoder(self.program),
+        };
+        let mut run = Run::new(self.loaded, decoder.clone());
+        let mut other = self.against.map(|against| Run::new(against, decoder.clone()));
+        let mut sink = |records: &mut Records| {
+            if let Some(other) = &mut other {
+                // Decoding leaves nothing of them.
+                other.take(&mut records.clone(), self.now);
+            }
+            run.take(records, self.now)
+        };
+        let failures = match logs {
+            Logs::Files(paths) => self.read_files(paths, decoder, sink)?,
+            Logs::Journal { directory, since, until } => {
+                let mut journal = Journal::of(self.loaded);
+                journal
+                    .programs
+                    .extend(self.against.into_iter().flat_map(|other| Journal::of(other).programs));
+                if let Some(directory) = directory {
+                    journal.place = Place::Directory(directory.clone());
+                }
+                let read = journald::read(&journal, *since, *until, |records| _ = sink(records));
+                read.err().into_iter().map(anyhow::Error::from).collect()
+            }
+        };
+        run.warn_of_proxies();
+        let mut output = BufWriter::new(output);
+        let written = self.print(&mut run, other.as_mut(), &mut output).and_then(|()| output.flush());
+        ended_well(written)?;
+        match failures.into_iter().reduce(|one, other| anyhow::anyhow!("{one:#}\nerror: {other:#}")) {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the files, the one that begins first first, into `sink`, which tells of the latest time so far; what could
+    /// not be read to its end.
+    fn read_files(
+        &self,
+        paths: &[PathBuf],
+        decoder: Decoder<'_>,
+        mut sink: impl FnMut(&mut Records) -> Timestamp,
+    ) -> anyhow::Result<Vec<anyhow::Error>> {
+        let files = paths.iter().filter(|path| !is_stdin(path)).map(File::open);
+        let progress =
+            progress(files.flatten().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum());
+        let mut logs =
+            paths.iter().map(|path| Log::open(path, &progress)).collect::<anyhow::Result<Vec<_>>>()?;
+        if logs.len() > 1 {
+            logs.iter_mut().for_each(|log| log.look(decoder.clone(), self.now));
+            logs.sort_by_key(|log| log.begins);
+        }
+        let (mut failures, mut latest) = (Vec::new(), Timestamp::from_micros(i64::MIN));
+        for log in logs {
+            if log.begins < latest {
+                progress.suspend(|| {
+                    warn(format_args!(
+                        "warning: {} begins before the log before it ends; bans that are over by then are not \
+                         shown, so replay it by itself",
+                        log.name()
+                    ));
+                });
+            }
+            let name = log.name();
+            let read = stdin::read(log.input, |mut batch| {
+                latest = sink(&mut batch.records);
+                ControlFlow::Continue(())
+            });
+            failures.extend(read.with_context(|| format!("cannot read {name}")).err());
+        }
+        progress.finish_and_clear();
+        Ok(failures)
+    }
+
+    fn print(
+        &self,
+        run: &mut Run<'_>,
+        other: Option<&mut Run<'_>>,
+        output: &mut impl Write,
+    ) -> io::Result<()> {
+        let there = match other {
+            Some(other) => Some(self.print_differences(run, other, output)?),
+            None => None,
+        };
+        if there.is_none() {
+            let detector = &*run.engine.detector();
+            run.bans
+                .iter()
+                .try_for_each(|ban| self.print_ban(ban, detector.login_from(ban.offender), output))?;
+        }
+        let summary = run.summary(there);
+        if self.json {
+            return to_json(output, &serde_json::json!({ "summary": summary }));
+        }
+        let count = |bans, offenders, logged_in| {
+            let doubt =
+                if logged_in > 0 { format!("; {logged_in} of them also logged in") } else { String::new() };
+            format!("{bans} bans of {offenders} offenders{doubt}")
+        };
+        writeln!(
+            output,
+            "{} lines, {}",
+            summary.lines,
+            count(summary.bans, summary.offenders, summary.logged_in)
+        )?;
+        for (grammar, offences) in &summary.offences {
+            let offences: Vec<String> =
+                offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
+            writeln!(output, "{grammar}: {}", offences.join(", "))?;
+        }
+        let Some(there) = summary.there else { return Ok(()) };
+        writeln!(output, "there: {}", count(there.bans, there.offenders, there.logged_in))?;
+        there.changes.iter().try_for_each(|(change, offenders)| writeln!(output, "{offenders} {change}"))
+    }
+
+    /// Prints whom the two do not treat alike; what the other comes to.
+    fn print_differences(
+        &self,
+        run: &Run<'_>,
+        other: &mut Run<'_>,
+        output: &mut impl Write,
+    ) -> io::Result<Other> {
+        let mut changes = BTreeMap::new();
+        for difference in compare(&run.bans, &other.bans) {
+            difference.changes.iter().for_each(|change| *changes.entry(*change).or_default() += 1);
+            match self.json {
+                true => to_json(output, &difference)?,
+                false => writeln!(output, "{difference}")?,
+            }
+        }
+        let (offenders, logged_in) = other.offenders();
+        Ok(Other { bans: other.bans.len() as u64, offenders, logged_in, changes })
+    }
+
+    fn print_ban(&self, ban: &Ban, login: Option<Timestamp>, output: &mut impl Write) -> io::Result<()> {
+        let login = login.map(rfc3339);
+        if self.json {
+            let (time, ban) = (rfc3339(ban.since), BanLine::new(ban, ban.since));
+            return to_json(output, &Decided { time, ban, login });
+        }
+        let until =
+            ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
+        let observed = if ban.mode == Mode::Observe { ", observed" } else { "" };
+        let login = login.map_or_else(String::new, |at| format!("; logged in at {at}"));
+        let Ban { since, offender, jail, times, .. } = ban;
+        writeln!(output, "{since} ban {offender} {until} ({jail}, time {times}{observed}){login}")
+    }
+}
+
+/// A log that is about to be read.
+struct Log<'p> {
+    path: &'p Path,
+    input: Box<dyn Read + 'p>,
+    /// Its first time, as far as it was looked at.
+    begins: Timestamp,
+}
+
+/// So much of a log is looked at to find when it begins.
+const HEAD: u64 = 64 << 10;
+
+impl<'p> Log<'p> {
+    fn open(path: &'p Path, progress: &'p ProgressBar) -> anyhow::Result<Self> {
+        let open = || match is_stdin(path) {
+            true => unpack(io::stdin().lock()),
+            false => unpack(progress.wrap_read(File::open(path)?)),
+        };
+        let mut log = Self { path, input: Box::new(io::empty()), begins: Timestamp::from_micros(i64::MAX) };
+        log.input = open().with_context(|| format!("cannot read {}", log.name()))?;
+        Ok(log)
+    }
+
+    fn name(&self) -> String {
+        if is_stdin(self.path) { "standard input".to_owned() } else { format!("`{}`", self.path.display()) }
+    }
+
+    /// Finds out when the log begins: with the first of its first lines that has a time.
+    fn look(&mut self, mut decoder: Decoder<'_>, now: Timestamp) {
+        let mut head = Vec::new();
+        // An error shows again behind what came before it.
+        let read = self.input.by_ref().take(HEAD).read_to_end(&mut head);
+        let times = head.split(|byte| *byte == b'\n').filter_map(|line| {
+            let time = decoder.decode(Format::Line, &mut line.to_vec(), now).ok()?.time;
+            (time != now).then_some(time)
+        });
+        self.begins = times.into_iter().next().unwrap_or(now);
+        let rest = std::mem::replace(&mut self.input, Box::new(io::empty()));
+        self.input = match read {
+            Ok(_) => Box::new(Cursor::new(head).chain(rest)),
+            Err(error) => Box::new(Cursor::new(head).chain(Broken(Some(error)))),
+        };
+    }
+}
+
+/// The end of a log that could not be read on.
+struct Broken(Option<io::Error>);
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        self.0.take().map_or(Ok(0), Err)
+    }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// From this size on logs are worth a progress bar: shorter ones take less than half a second.
+const LONG: u64 = 64 << 20;
+
+/// How far the logs have been read: shown on stderr, if that is a terminal and they have this many bytes together.
+fn progress(length: u64) -> ProgressBar {
+    if length < LONG {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {percent}%  {bytes_per_sec}, {eta} left");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// One configuration at work.
+struct Run<'l> {
+    loaded: &'l Loaded,
+    engine: Engine<'l>,
+    total: Tally,
+    bans: Vec<Ban>,
+}
+
+impl<'l> Run<'l> {
+    fn new(loaded: &'l Loaded, decoder: Decoder<'l>) -> Self {
+        let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
+        Self { loaded, engine, total: Tally::default(), bans: Vec::new() }
+    }
+
+    /// Takes what was read, and tells of the latest time so far.
+    fn take(&mut self, records: &mut Records, now: Timestamp) -> Timestamp {
+        let report = self.engine.take(records, Clock::OfEntries(now), Unattested::Accept);
+        self.total.add(report.tally);
+        self.bans.extend(report.seen.decisions.iter().filter_map(|decision| match decision {
+            Decision::Ban(ban) => Some(ban.clone()),
+            Decision::Unban(_) => None,
+        }));
+        self.engine.latest()
+    }
+
+    /// Who is banned, and how many of them are such from where somebody logged in.
+    fn offenders(&mut self) -> (u64, u64) {
+        let offenders: BTreeSet<Offender> = self.bans.iter().map(|ban| ban.offender).collect();
+        let detector = self.engine.detector();
+        let logged_in = offenders.iter().filter(|offender| detector.login_from(**offender).is_some()).count();
+        (offenders.len() as u64, logged_in as u64)
+    }
+
+    /// Tells of who is probably a proxy: of whom it shields the log says nothing.
+    fn warn_of_proxies(&self) {
+        const FIX: &str = "let the server log the client's address (nginx: real_ip; Apache: mod_remoteip), or name the \
+                           proxy in `trusted-proxies`";
+        for (grammar, address) in self.engine.sole_clients() {
+            let grammar = grammar.name();
+            warn(format_args!(
+                "warning: nearly all requests of {grammar} come from {address}, probably a proxy; {FIX}"
+            ));
+        }
+        let private: BTreeSet<_> =
+            self.bans.iter().map(|ban| ban.offender).filter(|it| it.is_private()).collect();
+        if let Some(first) = private.first() {
+            let more =
+                if private.len() > 1 { format!(" and {} more", private.len() - 1) } else { String::new() };
+            warn(format_args!(
+                "warning: private addresses are banned, probably proxies: {first}{more}; {FIX}"
+            ));
+        }
+    }
+
+    fn summary(&mut self, there: Option<Other>) -> Summary {
+        let of = |(grammar, tally): (&Grammar, &GrammarTally)| {
+            let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
+            let counted: BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
+            (!counted.is_empty()).then(|| (grammar.name().to_owned(), counted))
+        };
+        let (offenders, logged_in) = self.offenders();
+        Summary {
+            lines: self.total.entries,
+            bytes: self.total.bytes,
+            foreign: self.total.foreign,
+            malformed: self.total.malformed.iter().map(|(_, times)| times).sum(),
+            offences: self.loaded.grammars.iter().zip(&self.total.grammars).filter_map(of).collect(),
+            bans: self.bans.len() as u64,
+            offenders,
+            logged_in,
+            there,
+        }
+    }
+}

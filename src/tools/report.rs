@@ -1,0 +1,446 @@
+//! What happened in a time: totals, when, to which jails, by which rules, by whom and from where.
+//!
+//! It stands apart from the ledger, which says what there was, and from [`text()`] and [`html()`], which say how a report
+//! looks. As JSON it is what stands here.
+//!
+//! It reads neither clock nor file.
+
+mod html;
+mod text;
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::tz::TimeZone;
+use jiff::{ToSpan, ZonedDateTime};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Serialize;
+
+pub use html::html;
+pub use text::text;
+
+use crate::control::AllowLine;
+use crate::model::{Kind, Mode, Offender, Span, Timestamp, Widths};
+use crate::store::{Ending, Line, Past, Rows};
+
+/// An instant in the zone whose days are counted: as JSON by RFC 3339, for people without seconds and zone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(ZonedDateTime);
+
+impl Moment {
+    fn new(at: Timestamp, zone: &TimeZone) -> Self {
+        Self(
+            jiff::Timestamp::from_microsecond(at.as_micros())
+                .unwrap_or_default()
+                .to_zoned_datetime(zone.clone()),
+        )
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.strftime("%Y-%m-%d %H:%M").fmt(f)
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.strftime("%Y-%m-%dT%H:%M:%S%:z"))
+    }
+}
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
+    }
+}
+
+/// What happened in a time.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct Report {
+    /// Whose report this is: the host's name.
+    pub host: String,
+    /// From when on.
+    pub since: Moment,
+    /// Until when.
+    pub until: Moment,
+    /// From when on bans are on file, if older ones were forgotten because they were too many.
+    pub complete_since: Option<Moment>,
+    /// All in all.
+    pub totals: Totals,
+    /// How long each part of the timeline is: `hour`, `day` or `week`.
+    pub step: &'static str,
+    /// When it happened.
+    pub timeline: Vec<Step>,
+    /// The jails, most bans first.
+    pub jails: Vec<JailSum>,
+    /// The rules that found most offences.
+    pub rules: Vec<RuleSum>,
+    /// Who was banned most, then who committed most offences, then who was banned last.
+    pub offenders: Vec<OffenderSum>,
+    /// The /24 and /48 in which most offenders were banned, if more than one was.
+    pub networks: Vec<NetworkSum>,
+    /// The last bans that were lifted before their time.
+    pub lifted: Vec<Lifted>,
+    /// Whom operators allow.
+    pub allowed: Vec<AllowLine>,
+}
+
+/// All in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct Totals {
+    /// Bans decided.
+    pub bans: u64,
+    /// How many offenders were banned.
+    pub offenders: u64,
+    /// How many of those had been banned before.
+    pub repeat_offenders: u64,
+    /// Bans of whole prefixes.
+    pub prefixes: u64,
+    /// Bans by hand.
+    pub by_hand: u64,
+    /// Bans that were only observed: they kept nobody out.
+    pub observed: u64,
+    /// Bans lifted before their time.
+    pub lifted: u64,
+    /// Offences that jails counted.
+    pub offences: u64,
+    /// Bans in force at the end.
+    pub in_force: u64,
+}
+
+/// One part of the timeline.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct Step {
+    /// When it begins.
+    pub since: Moment,
+    /// That in short, for people.
+    #[serde(skip)]
+    pub label: String,
+    /// Bans decided in it.
+    pub bans: u64,
+    /// Offences in it.
+    pub offences: u64,
+}
+
+/// What a jail did.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct JailSum {
+    /// Its name.
+    pub name: String,
+    /// Its bans.
+    pub bans: u64,
+    /// How many offenders it banned.
+    pub offenders: u64,
+    /// The offences that it counted.
+    pub offences: u64,
+}
+
+/// What a rule found.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct RuleSum {
+    /// Its grammar.
+    pub grammar: String,
+    /// Its line in the grammar's file; 0 if that is not known.
+    pub line: u32,
+    /// Its heading.
+    pub offence: String,
+    /// How often.
+    pub offences: u64,
+}
+
+/// What an offender did.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct OffenderSum {
+    /// Who.
+    pub address: Offender,
+    /// Bans in this time.
+    pub bans: u64,
+    /// The most bans that it has had from one jail, those before this time included.
+    pub times: u32,
+    /// Offences whose lines are on file.
+    pub offences: u64,
+    /// By which jails.
+    pub jails: BTreeSet<String>,
+    /// When its first and its last ban began.
+    pub banned: Option<(Moment, Moment)>,
+    /// Lines that earned it its bans.
+    pub lines: Vec<LineSum>,
+}
+
+/// A line of evidence.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct LineSum {
+    /// When.
+    pub time: Moment,
+    /// What reads it.
+    pub grammar: String,
+    /// The message, its control characters replaced. A stranger wrote it.
+    pub message: String,
+}
+
+/// What came from a network.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct NetworkSum {
+    /// The network.
+    pub network: Offender,
+    /// How many in it were banned.
+    pub offenders: u64,
+    /// How often.
+    pub bans: u64,
+}
+
+/// A ban that was lifted before its time.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct Lifted {
+    /// Whose.
+    pub address: Offender,
+    /// By which jail.
+    pub jail: String,
+    /// Since when it was in force.
+    pub since: Moment,
+    /// When it was lifted.
+    pub lifted: Moment,
+}
+
+impl Totals {
+    /// What there is to say, for people: of what is rare, only where it happened.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let always = [
+            ("bans", self.bans),
+            ("offenders banned", self.offenders),
+            ("offences", self.offences),
+            ("bans in force at the end", self.in_force),
+        ];
+        let rare = [
+            ("offenders banned before", self.repeat_offenders),
+            ("prefixes banned", self.prefixes),
+            ("bans by hand", self.by_hand),
+            ("bans only observed", self.observed),
+            ("bans lifted early", self.lifted),
+        ];
+        always.into_iter().chain(rare.into_iter().filter(|(_, count)| *count > 0))
+    }
+}
+
+impl RuleSum {
+    /// Where it stands.
+    fn name(&self) -> String {
+        if self.line == 0 { self.grammar.clone() } else { format!("{}.grammar:{}", self.grammar, self.line) }
+    }
+}
+
+impl OffenderSum {
+    fn jails(&self) -> String {
+        self.jails.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// How many of each kind a report names.
+const TOP: usize = 10;
+/// What is taken for one network.
+const NETWORKS: Widths = Widths { v4: 24, v6: 48 };
+const DAY: Span = Span::from_secs(86_400);
+
+impl Report {
+    /// The report of what happened from `from` on and before `to`, by the days of `zone`; without lines, which
+    /// [`add_lines`](Self::add_lines) adds.
+    pub fn new(host: &str, from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> Self {
+        let bans = rows.bans.as_slice();
+        let count = |is: fn(&Past) -> bool| bans.iter().filter(|ban| is(ban)).count() as u64;
+        let offenders = offenders(rows, zone);
+        let banned = || offenders.iter().filter(|offender| offender.bans > 0);
+        let totals = Totals {
+            bans: bans.len() as u64,
+            offenders: banned().count() as u64,
+            repeat_offenders: banned().filter(|offender| offender.bans.max(offender.times.into()) > 1).count()
+                as u64,
+            prefixes: count(|ban| ban.kind == Kind::Wide),
+            by_hand: count(|ban| ban.kind == Kind::Manual),
+            observed: count(|ban| ban.mode == Mode::Observe),
+            lifted: count(|ban| is_lifted(ban).is_some()),
+            offences: rows.tallies.iter().map(|tally| tally.offences).sum(),
+            in_force: rows.in_force,
+        };
+        let (step, timeline) = timeline(from, to, rows, zone);
+        let lifted = bans.iter().filter_map(|ban| Some((ban, is_lifted(ban)?)));
+        let lifted = lifted.map(|(ban, at)| Lifted {
+            address: ban.offender,
+            jail: ban.jail.clone(),
+            since: Moment::new(ban.since, zone),
+            lifted: Moment::new(at, zone),
+        });
+        Self {
+            host: host.to_owned(),
+            since: Moment::new(from, zone),
+            until: Moment::new(to, zone),
+            complete_since: rows
+                .oldest
+                .filter(|oldest| *oldest > from)
+                .map(|oldest| Moment::new(oldest, zone)),
+            totals,
+            step,
+            timeline,
+            jails: top(jails(rows), |jail| (jail.bans, jail.offences)),
+            rules: top(rules(rows), |rule| rule.offences),
+            networks: top(networks(&offenders), |network| (network.offenders, network.bans)),
+            offenders: top(offenders, |offender| {
+                (offender.bans, offender.offences, offender.banned.clone().map(|(_, last)| last))
+            }),
+            lifted: lifted.rev().take(TOP).collect(),
+            allowed: rows.allowances.iter().map(|allowance| AllowLine::new(allowance, to)).collect(),
+        }
+    }
+
+    /// What its times are counted by, such as `Europe/Vienna, +02:00`.
+    fn zone(&self) -> String {
+        let (zone, offset) = (self.until.0.time_zone().iana_name(), self.until.0.strftime("%:z"));
+        zone.map_or_else(|| offset.to_string(), |zone| format!("{zone}, {offset}"))
+    }
+
+    /// Adds what `lines` knows of each offender in it.
+    ///
+    /// # Errors
+    ///
+    /// What `lines` says is wrong.
+    pub fn add_lines<E>(
+        &mut self,
+        zone: &TimeZone,
+        mut lines: impl FnMut(Offender) -> Result<Vec<Line>, E>,
+    ) -> Result<(), E> {
+        for offender in &mut self.offenders {
+            let lines = lines(offender.address)?.into_iter().map(|line| LineSum {
+                time: Moment::new(line.time, zone),
+                grammar: line.grammar,
+                message: crate::model::plain(line.message),
+            });
+            offender.lines = lines.collect();
+        }
+        Ok(())
+    }
+}
+
+fn is_lifted(ban: &Past) -> Option<Timestamp> {
+    ban.ended.filter(|(_, ending)| *ending == Ending::Lifted).map(|(at, _)| at)
+}
+
+/// The greatest, the greatest first; of equals the one that stood first.
+fn top<T, K: Ord>(mut rows: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    rows.sort_by_cached_key(|row| Reverse(key(row)));
+    rows.truncate(TOP);
+    rows
+}
+
+fn jails(rows: &Rows) -> Vec<JailSum> {
+    let mut jails: BTreeMap<&str, (u64, BTreeSet<Offender>, u64)> = BTreeMap::new();
+    for ban in &rows.bans {
+        let jail = jails.entry(&ban.jail).or_default();
+        jail.0 += 1;
+        jail.1.insert(ban.offender);
+    }
+    for tally in &rows.tallies {
+        jails.entry(&tally.jail).or_default().2 += tally.offences;
+    }
+    let sum = |(name, (bans, offenders, offences)): (&str, (u64, BTreeSet<Offender>, u64))| JailSum {
+        name: name.to_owned(),
+        bans,
+        offenders: offenders.len() as u64,
+        offences,
+    };
+    jails.into_iter().map(sum).collect()
+}
+
+/// What each rule found; for two jails that both count it, twice.
+fn rules(rows: &Rows) -> Vec<RuleSum> {
+    let mut rules: BTreeMap<(&str, u32, &str), u64> = BTreeMap::new();
+    for tally in &rows.tallies {
+        *rules.entry((&tally.grammar, tally.rule, &tally.heading)).or_default() += tally.offences;
+    }
+    let sum = |((grammar, line, offence), offences): ((&str, u32, &str), u64)| RuleSum {
+        grammar: grammar.to_owned(),
+        line,
+        offence: offence.to_owned(),
+        offences,
+    };
+    rules.into_iter().map(sum).collect()
+}
+
+/// Everybody, in the order of addresses.
+fn offenders(rows: &Rows, zone: &TimeZone) -> Vec<OffenderSum> {
+    let mut bans: BTreeMap<Offender, Vec<&Past>> = BTreeMap::new();
+    rows.bans.iter().for_each(|ban| bans.entry(ban.offender).or_default().push(ban));
+    let everybody: BTreeSet<Offender> = bans.keys().chain(rows.offences.keys()).copied().collect();
+    let sum = |address: Offender| {
+        let bans = bans.get(&address).map_or(&[][..], Vec::as_slice);
+        let first_and_last = bans.first().zip(bans.last());
+        OffenderSum {
+            address,
+            bans: bans.len() as u64,
+            times: bans.iter().map(|ban| ban.times).max().unwrap_or(0),
+            offences: rows.offences.get(&address).copied().unwrap_or(0),
+            jails: bans.iter().map(|ban| ban.jail.clone()).collect(),
+            banned: first_and_last
+                .map(|(first, last)| (Moment::new(first.since, zone), Moment::new(last.since, zone))),
+            lines: Vec::new(),
+        }
+    };
+    everybody.into_iter().map(sum).collect()
+}
+
+fn networks(offenders: &[OffenderSum]) -> Vec<NetworkSum> {
+    let mut networks: BTreeMap<Offender, (u64, u64)> = BTreeMap::new();
+    for offender in offenders.iter().filter(|offender| offender.bans > 0) {
+        let network = Offender::behind(offender.address.address(), NETWORKS);
+        if network.contains(offender.address) {
+            let (offenders, bans) = networks.entry(network).or_default();
+            (*offenders, *bans) = (*offenders + 1, *bans + offender.bans);
+        }
+    }
+    networks.retain(|_, (offenders, _)| *offenders > 1);
+    let sum = |(network, (offenders, bans))| NetworkSum { network, offenders, bans };
+    networks.into_iter().map(sum).collect()
+}
+
+/// The time in hours, days or weeks, whichever makes a chart that can be read, and what each of them is called.
+fn timeline(from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> (&'static str, Vec<Step>) {
+    let length = to.since(from);
+    let (name, step, format) = match length.as_micros().div_ceil(DAY.as_micros()) {
+        0..=3 => ("hour", 1.hour(), "%a %d %b %H:%M"),
+        4..=93 => ("day", 1.day(), "%a %d %b"),
+        _ => ("week", 1.week(), "%d %b %Y"),
+    };
+    let Moment(first) = Moment::new(from, zone);
+    let whole = match name {
+        "hour" => first.with().minute(0).second(0).subsec_nanosecond(0).build(),
+        _ => first.start_of_day(),
+    };
+    let mut starts: BTreeMap<Timestamp, Step> = BTreeMap::new();
+    let mut next = whole.ok();
+    while let Some(at) = next {
+        let start = Timestamp::from_micros(at.timestamp().as_microsecond());
+        if start >= to {
+            break;
+        }
+        next = at.checked_add(step).ok();
+        let label = at.strftime(format).to_string();
+        starts.insert(start, Step { since: Moment(at), label, bans: 0, offences: 0 });
+    }
+    for ban in &rows.bans {
+        if let Some((_, step)) = starts.range_mut(..=ban.since).next_back() {
+            step.bans += 1;
+        }
+    }
+    // Of the first hour a part may lie before; and where days do not begin with an hour of UTC, of any.
+    for tally in &rows.tallies {
+        if let Some((_, step)) = starts.range_mut(..=tally.hour.max(from)).next_back() {
+            step.offences += tally.offences;
+        }
+    }
+    (name, starts.into_values().collect())
+}

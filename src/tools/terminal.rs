@@ -1,0 +1,33 @@
+//! How answers look on a terminal: tables and colours.
+//!
+//! It stands apart because several commands print such answers.
+//!
+//! It prints nothing, and does not know whether there is a terminal.
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Table, presets};
+
+use crate::model::plain;
+
+/// The head of a table.
+pub const HEAD: Style = Style::new().bold();
+/// What is not as it should be.
+pub const BAD: Style = AnsiColor::Red.on_default();
+
+/// A table after an empty line, or nothing where it has no rows.
+pub fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table.add_rows(rows.map(|row| row.map(plain)));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.trim_fmt();
+    let (head, rows) = text.split_once('\n').unwrap_or((&text, ""));
+    if table.row_count() == 0 { String::new() } else { format!("\n{}\n{rows}\n", painted(HEAD, head)) }
+}
+
+/// The text in that style; whoever prints it where there is no terminal takes the style off again.
+pub fn painted(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
