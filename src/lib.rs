@@ -19,4 +19,3 @@ pub mod tools;
 pub mod cli;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub mod generate;

@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use banstream::cli::top;
 use banstream::cli::{self, Action, Cli, Compat, Journaled, OfGrammar, When};
 use banstream::config::load::{LoadError, load};
+use banstream::daemon;
 use banstream::input::omprog;
 use banstream::tools::doctor;
 use banstream::tools::offline::{self, Logs};
-use banstream::{daemon, generate};
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
@@ -94,7 +94,6 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             cli::report(files.config.as_deref(), since, until, format, daemon::now())?;
         }
         Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
-        Action::Generate { directory } => generate::write(&directory)?,
         Action::Top { socket, interval } => top::run(socket, interval)?,
         Action::Ask(ask) => return cli::ask(&ask),
     }

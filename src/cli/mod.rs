@@ -339,13 +339,6 @@ pub enum Action {
         #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
         interval: Span,
     },
-    /// Write manual pages and completions into a folder, for packages
-    #[command(hide = true)]
-    Generate {
-        /// Where to; it gets the folders `man` and `completions`
-        #[arg(value_name = "DIR")]
-        directory: PathBuf,
-    },
 }
 
 /// Help with writing grammars.

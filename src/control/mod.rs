@@ -9,7 +9,6 @@ pub mod client;
 pub mod server;
 mod why;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use why::{BanWhy, HeldWhy, Hole, JailWhy, LineWhy, Why};
@@ -103,7 +102,8 @@ pub enum Reply {
 }
 
 /// How the daemon is.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
@@ -151,7 +151,8 @@ pub struct Status {
 }
 
 /// How one jail is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct JailStatus {
     /// Its name.
@@ -179,7 +180,8 @@ pub struct JailStatus {
 }
 
 /// How many messages of the grammars' programs did not come in one piece since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MessagesStatus {
     /// Messages whose end may be missing, because a transport has cut them. Some rules do not read them.
     pub cut: u64,
@@ -192,7 +194,8 @@ pub struct MessagesStatus {
 }
 
 /// What one grammar has found since the start.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GrammarStatus {
     /// Its name.
     pub name: String,
@@ -203,7 +206,8 @@ pub struct GrammarStatus {
 }
 
 /// A client that makes nearly all requests of a web server.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SoleClient {
     /// The grammar that reads the server's lines.
     pub grammar: String,
@@ -212,7 +216,8 @@ pub struct SoleClient {
 }
 
 /// How one source is.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
@@ -233,7 +238,8 @@ pub struct SourceStatus {
 }
 
 /// What one local user forged since the start.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForgedStatus {
     /// The grammar that would have read it.
     pub grammar: String,
@@ -244,7 +250,8 @@ pub struct ForgedStatus {
 }
 
 /// What no rule of one grammar knows, since the start or the last reload.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnmatchedStatus {
     /// The grammar.
     pub grammar: String,
@@ -255,7 +262,8 @@ pub struct UnmatchedStatus {
 }
 
 /// Lines that look alike.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TemplateStatus {
     /// How many.
     pub lines: u64,
@@ -266,7 +274,8 @@ pub struct TemplateStatus {
 }
 
 /// Whether a source reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
     /// It does.
@@ -276,7 +285,8 @@ pub enum SourceState {
 }
 
 /// How enforcement is.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnforcementStatus {
     /// `kernel`, or `none` where all bans are only observed.
     pub mode: String,
@@ -293,7 +303,8 @@ pub struct EnforcementStatus {
 }
 
 /// How full one of the kernel's sets is.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SetStatus {
     /// Its name.
     pub name: String,
@@ -304,7 +315,8 @@ pub struct SetStatus {
 }
 
 /// How the ledger is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LedgerStatus {
     /// Its directory; `None` where there is to be no ledger.
     pub path: Option<String>,
@@ -321,7 +333,8 @@ pub struct LedgerStatus {
 }
 
 /// How it goes with telling one receiver.
-#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReceiverStatus {
     /// Its name.
     pub name: String,
@@ -336,7 +349,8 @@ pub struct ReceiverStatus {
 }
 
 /// A ban as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BanLine {
     /// Whom.
     pub address: Offender,
@@ -380,7 +394,8 @@ impl BanLine {
 }
 
 /// An allowance as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllowLine {
     /// Whom it protects.
     pub address: Offender,

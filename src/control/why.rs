@@ -9,7 +9,6 @@
 
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{BanLine, rfc3339};
@@ -21,7 +20,8 @@ use crate::model::{Mode, Offender, Timestamp};
 use crate::store::Line;
 
 /// Why an address is banned, or why not.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// What was asked for.
     pub address: Offender,
@@ -43,7 +43,8 @@ pub struct Why {
 }
 
 /// A ban, and how its length came about.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BanWhy {
     /// The ban.
     #[serde(flatten)]
@@ -55,7 +56,8 @@ pub struct BanWhy {
 }
 
 /// What one jail has against an offender.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JailWhy {
     /// The jail.
     pub name: String,
@@ -80,7 +82,8 @@ pub struct JailWhy {
 }
 
 /// A line that was counted.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LineWhy {
     /// When, as RFC 3339 writes it.
     pub time: String,
@@ -99,7 +102,8 @@ pub struct LineWhy {
 }
 
 /// A hole of a rule and what it held in a message.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hole {
     /// What the rule calls it.
     pub name: Option<String>,
@@ -114,7 +118,8 @@ pub struct Hole {
 }
 
 /// An element as the kernel holds it.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HeldWhy {
     /// The name of the set.
     pub set: String,

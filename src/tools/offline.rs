@@ -16,7 +16,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Written;
@@ -28,9 +27,8 @@ use crate::input::{Batch, stdin};
 use crate::model::plain;
 use crate::model::{Entry, GrammarId, Timestamp};
 
-pub(crate) use compare::Difference;
-pub(crate) use replay::{Decided, Summary};
-pub use replay::{Logs, Replay};
+pub use compare::Difference;
+pub use replay::{Decided, Logs, Replay, Summary};
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
 /// prints every fault. Whether there was none.
@@ -97,8 +95,9 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// What `explain` says of a line.
-#[derive(Default, JsonSchema, Serialize)]
-pub(crate) struct Explanation<'a> {
+#[derive(Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Explanation<'a> {
     /// Its number, from 1 on.
     line: u64,
     /// Whether it tells of an offence.
@@ -131,7 +130,8 @@ pub(crate) struct Explanation<'a> {
 }
 
 /// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
-#[derive(JsonSchema, Serialize)]
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Nearest<'a> {
     /// The line of the grammar's file where it stands.
     rule: u32,
@@ -144,7 +144,8 @@ struct Nearest<'a> {
 }
 
 /// A condition that does not hold, as `explain` says it.
-#[derive(JsonSchema, Serialize)]
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Condition<'a> {
     /// The offence that it would be.
     offence: &'a str,

@@ -8,14 +8,12 @@
 mod html;
 mod text;
 
-use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, ZonedDateTime};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
 pub use html::html;
@@ -51,18 +49,20 @@ impl Serialize for Moment {
     }
 }
 
-impl JsonSchema for Moment {
-    fn schema_name() -> Cow<'static, str> {
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Moment {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
         "Moment".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string"})
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string"})
     }
 }
 
 /// What happened in a time.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Whose report this is: the host's name.
     pub host: String,
@@ -93,7 +93,8 @@ pub struct Report {
 }
 
 /// All in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Totals {
     /// Bans decided.
     pub bans: u64,
@@ -116,7 +117,8 @@ pub struct Totals {
 }
 
 /// One part of the timeline.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// When it begins.
     pub since: Moment,
@@ -130,7 +132,8 @@ pub struct Step {
 }
 
 /// What a jail did.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JailSum {
     /// Its name.
     pub name: String,
@@ -143,7 +146,8 @@ pub struct JailSum {
 }
 
 /// What a rule found.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleSum {
     /// Its grammar.
     pub grammar: String,
@@ -156,7 +160,8 @@ pub struct RuleSum {
 }
 
 /// What an offender did.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OffenderSum {
     /// Who.
     pub address: Offender,
@@ -175,7 +180,8 @@ pub struct OffenderSum {
 }
 
 /// A line of evidence.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LineSum {
     /// When.
     pub time: Moment,
@@ -186,7 +192,8 @@ pub struct LineSum {
 }
 
 /// What came from a network.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NetworkSum {
     /// The network.
     pub network: Offender,
@@ -197,7 +204,8 @@ pub struct NetworkSum {
 }
 
 /// A ban that was lifted before its time.
-#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lifted {
     /// Whose.
     pub address: Offender,

@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::{Receiver, Topic};
@@ -49,7 +48,8 @@ impl Event {
 const LONGEST: usize = 240;
 
 /// What has happened and not been told yet.
-#[derive(Clone, Debug, Default, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Digest {
     /// Bans that are carried out.
     bans: Group<BanLine>,
@@ -72,7 +72,8 @@ pub struct Digest {
 }
 
 /// News of one kind.
-#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Group<T> {
     /// How many.
     total: u64,
@@ -89,7 +90,8 @@ impl<T> Default for Group<T> {
     }
 }
 
-#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct UnbanLine {
     /// Whom.
     address: Offender,
@@ -99,7 +101,8 @@ struct UnbanLine {
     reason: &'static str,
 }
 
-#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Note {
     /// When.
     at: String,
@@ -267,7 +270,8 @@ pub fn host(name: &str) -> String {
 }
 
 /// A digest, addressed and worded.
-#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Message {
     /// The receiver's name.
     receiver: Arc<str>,

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::model::{Ban, Offender, Span, Timestamp};
 
 /// An offender whom the two do not treat alike: the configuration that is in force (here) and the other (there).
-#[derive(Debug, JsonSchema, Serialize)]
-pub(crate) struct Difference {
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Difference {
     /// Who.
     address: Offender,
     /// In what; at least one.
@@ -26,7 +26,8 @@ pub(crate) struct Difference {
 }
 
 /// What the other configuration does otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Change {
     OnlyHere,
@@ -40,15 +41,16 @@ pub(super) enum Change {
 }
 
 /// All the bans of one offender, taken together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Sentence {
     /// When the first begins.
     #[serde(serialize_with = "instant")]
-    #[schemars(with = "String")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     since: Timestamp,
     /// For how many seconds, without the times between bans; for good if `None`.
     #[serde(rename = "seconds", serialize_with = "seconds")]
-    #[schemars(with = "Option<u64>")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"))]
     lasts: Option<Span>,
     /// When the last ban ends, as far as it does.
     #[serde(skip)]

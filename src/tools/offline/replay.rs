@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::compare::{Change, compare};
@@ -61,8 +60,9 @@ pub struct Replay<'l> {
 }
 
 /// A ban as `replay` prints it.
-#[derive(JsonSchema, Serialize)]
-pub(crate) struct Decided {
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Decided {
     /// When it was decided, by the log's clock.
     time: String,
     #[serde(flatten)]
@@ -72,8 +72,9 @@ pub(crate) struct Decided {
 }
 
 /// What a replay came to.
-#[derive(JsonSchema, Serialize)]
-pub(crate) struct Summary {
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Summary {
     /// Lines read.
     lines: u64,
     /// Their bytes.
@@ -96,7 +97,8 @@ pub(crate) struct Summary {
 }
 
 /// What another configuration comes to.
-#[derive(JsonSchema, Serialize)]
+#[derive(Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Other {
     /// Bans that it decides.
     bans: u64,
@@ -213,7 +215,7 @@ impl Replay<'_> {
         }
         let summary = run.summary(there);
         if self.json {
-            return to_json(output, &serde_json::json!({ "summary": summary }));
+            return to_json(output, &BTreeMap::from([("summary", summary)]));
         }
         let count = |bans, offenders, logged_in| {
             let doubt =

@@ -4,15 +4,14 @@
 
 use std::fmt::Write;
 
+use banstream::control::{AllowLine, BanLine, Status, Why};
+use banstream::daemon::notify::Message;
+use banstream::tools::doctor::Finding;
+use banstream::tools::offline::{Decided, Difference, Explanation, Summary};
+use banstream::tools::report::Report;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
-
-use crate::control::{AllowLine, BanLine, Status, Why};
-use crate::daemon::notify::Message;
-use crate::tools::doctor::Finding;
-use crate::tools::offline::{Decided, Difference, Explanation, Summary};
-use crate::tools::report::Report;
 
 const HEAD: &str = "\
 # What `--json` prints
@@ -25,11 +24,11 @@ for each key of an object; what may be `null` has a `?`. The control socket answ
 `ban`, `unban`, `allow` with an address and `reload` print `{\"changed\": N}`, how many bans or allowances came, changed or went.
 What the daemon refuses is `{\"error\": \"...\"}`, with exit status 1.
 
-This file is made by `banstream generate`, of what the program itself goes by.
+`cargo run --package xtask -- DIR` makes this file of the types that are printed.
 ";
 
 /// The whole document, in Markdown.
-pub(super) fn document() -> String {
+pub(crate) fn document() -> String {
     let mut text = HEAD.to_owned();
     section::<Status>(&mut text, "status", "An object.");
     section::<Vec<BanLine>>(&mut text, "bans", "An array.");
@@ -118,9 +117,9 @@ mod tests {
 
     #[test]
     fn the_document_is_that_of_this_version() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/json.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../contrib/json.md");
         let kept = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(kept == document(), "make it anew: `banstream generate target/generated`, and copy json.md");
+        assert!(kept == document(), "run `cargo run --package xtask -- target/generated`, and copy json.md");
     }
 
     #[test]

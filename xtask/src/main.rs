@@ -1,10 +1,8 @@
 //! What a package carries besides the program: a manual page for each command, completions for shells, and what
-//! `--json` prints.
+//! `--json` prints. `cargo run --package xtask -- DIR` writes them.
 //!
-//! It stands apart because only who makes a package runs it. Everything comes from the program's own
-//! definitions; completions ask the program itself at every keystroke, so they know who is banned just now.
-//!
-//! It does not know where a distribution puts these files.
+//! All of it comes from the program's own definitions. Completions ask the program at every keystroke, so they know who
+//! is banned just now.
 
 mod json;
 
@@ -13,22 +11,24 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::Context;
+use banstream::cli::Cli;
 use clap::{Command, CommandFactory};
 use clap_complete::env::Shells;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::Cli;
+const NAME: &str = "banstream";
+
+fn main() -> anyhow::Result<()> {
+    let directory = std::env::args_os().nth(1).context("usage: cargo run --package xtask -- DIR")?;
+    write(Path::new(&directory))
+}
 
 /// Writes `man/*.1`, `completions/SHELL` for bash, zsh and fish, and `json.md` into the folder.
-///
-/// # Errors
-///
-/// A file cannot be written.
-pub fn write(directory: &Path) -> anyhow::Result<()> {
-    let mut command = Cli::command().name(env!("CARGO_PKG_NAME"));
+fn write(directory: &Path) -> anyhow::Result<()> {
+    let mut command = Cli::command().name(NAME);
     command.build();
-    pages(&command, &directory.join("man"), env!("CARGO_PKG_NAME"))
+    pages(&command, &directory.join("man"), NAME)
         .and_then(|()| completions(&directory.join("completions")))
         .and_then(|()| std::fs::write(directory.join("json.md"), json::document()))
         .with_context(|| format!("cannot write below `{}`", directory.display()))
@@ -57,7 +57,7 @@ fn page(command: &Command, name: &str, file: &mut impl Write) -> io::Result<()> 
     for section in after.split("\n\n").filter(|section| !section.is_empty()) {
         extra(section, file)?;
     }
-    if name != env!("CARGO_PKG_NAME") {
+    if name != NAME {
         let mut roff = Roff::new();
         roff.control("SH", ["SEE ALSO"]).text([bold("banstream"), roman("(1)")]);
         roff.to_writer(file)?;
@@ -96,11 +96,10 @@ complete -o nospace -o bashdefault -F _banstream banstream
 
 fn completions(folder: &Path) -> io::Result<()> {
     create_dir_all(folder)?;
-    let name = env!("CARGO_PKG_NAME");
     let shells = Shells::builtins();
     for shell in shells.iter().filter(|shell| ["bash", "fish", "zsh"].contains(&shell.name())) {
         let mut file = File::create(folder.join(shell.name()))?;
-        shell.write_registration("COMPLETE", name, name, name, &mut file)?;
+        shell.write_registration("COMPLETE", NAME, NAME, NAME, &mut file)?;
         if shell.name() == "bash" {
             file.write_all(COLONS.as_bytes())?;
         }
