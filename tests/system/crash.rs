@@ -2,12 +2,10 @@
 //! the bans and the counts are those of a run that nobody disturbed.
 //!
 //! The bans of that run are worked out by the engine itself, in this process. `BANSTREAM_KILLS=200
-//! BANSTREAM_ENTRIES=100000 cargo test --test crash` is the long version, of some minutes.
+//! BANSTREAM_ENTRIES=100000 contrib/test crash` is the long version, of some minutes.
 //!
 //! It needs Debian's package `systemd-journal-remote`. Nothing is enforced, so no root is needed but where a file
 //! system is mounted.
-
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -283,7 +281,6 @@ fn two_daemons_do_not_write_one_ledger() {
 }
 
 #[test]
-#[ignore = "needs root, to mount a file system: contrib/test"]
 fn a_full_disk_is_caught_up_with_when_there_is_room() {
     let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
     let disk = Disk::new(&lab, "size=1m");
@@ -305,7 +302,6 @@ fn a_full_disk_is_caught_up_with_when_there_is_room() {
 }
 
 #[test]
-#[ignore = "needs root, to mount a file system: contrib/test"]
 fn a_disk_that_cannot_be_written_still_tells_who_was_banned() {
     let lab = Lab::new("journald.enabled = false");
     let disk = Disk::new(&lab, "size=50m");

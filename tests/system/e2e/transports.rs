@@ -10,7 +10,6 @@ const BYSTANDER: &str = "203.0.113.99";
 const VISITOR: &str = "198.51.100.7";
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_docker_splits_frames_nobody() {
     a_line_that_an_engine_splits_frames_nobody(
         "dockerd --bridge=none --iptables=false --ip6tables=false --storage-driver=vfs --data-root /run/engine \
@@ -21,7 +20,6 @@ fn a_line_that_docker_splits_frames_nobody() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_podman_splits_frames_nobody() {
     a_line_that_an_engine_splits_frames_nobody(
         "engine() {
@@ -60,7 +58,6 @@ fn a_line_that_an_engine_splits_frames_nobody(engine: &str) {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_logger_splits_frames_nobody() {
     for log in ["journald", "rsyslog"] {
         let lab = Lab::up(log);
@@ -84,7 +81,6 @@ fn a_line_that_logger_splits_frames_nobody() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_journald_splits_frames_nobody() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -124,7 +120,6 @@ fn a_line_that_journald_splits_frames_nobody() {
 
 /// Journald takes it from anybody.
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn an_entry_of_700_megabytes_takes_little_memory_and_hides_nothing_behind_it() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -156,7 +151,6 @@ END");
 
 /// Debian's journald hands all messages to rsyslog, and of the pieces of a unit's line it says nothing.
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_journald_splits_for_rsyslog_frames_nobody() {
     let lab = Lab::up("journald");
     lab.sh(&format!(
@@ -197,7 +191,6 @@ END
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_line_that_rsyslog_cuts_at_its_default_limit_frames_nobody() {
     let lab = Lab::up("rsyslog");
     let _daemon = lab.start("");
@@ -236,7 +229,6 @@ END
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_path_at_an_ftp_server_frames_nobody() {
     let lab = Lab::up("journald");
     lab.sh("vsftpd /etc/vsftpd.conf -owrite_enable=YES -olisten_port=2021 -ochroot_local_user=NO >/dev/null 2>&1 &

@@ -1,8 +1,6 @@
 //! Who is not to be banned by the configuration as it comes: those who merely look whether ssh answers, and visitors of
 //! web servers. And that this lets nobody attack.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
-
 use std::fmt::Write;
 use std::process::Command;
 

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::{Daemon, Lab, MAX_RETRY};
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn its_own_log_can_be_searched_and_is_not_read_as_an_attack() {
     let lab = Lab::up("journald");
     lab.write_config("ignoreip = ['198.51.100.66']\n");

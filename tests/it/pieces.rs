@@ -1,7 +1,5 @@
 //! Lines that a transport has split, in every way there is: no piece is read as a message, whatever stands at the cut.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-
 use banstream::entry::whole::{LONGEST, Lost, Part, Past, Verdict, join};
 use banstream::entry::{Decoder, Format, journal};
 use banstream::grammar::{Grammar, Lists, SHIPPED};

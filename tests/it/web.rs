@@ -1,7 +1,5 @@
 //! What web servers log of a request comes to one offence, of the one who sent it.
 
-#![allow(clippy::unwrap_used)] // a test may panic
-
 use std::io::Write;
 use std::sync::{Arc, LazyLock};
 

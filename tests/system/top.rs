@@ -2,8 +2,6 @@
 //!
 //! The daemon only decides, and reads what the test writes. It needs Debian's package `tmux`, and no privilege.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
@@ -191,7 +189,6 @@ const LIVE: &str = "
 ";
 
 #[test]
-#[ignore = "needs tmux"]
 fn an_operator_watches_asks_why_unbans_and_leaves() {
     let folder = tempdir().unwrap();
     let mut daemon = Daemon::start(folder.path());
@@ -248,7 +245,6 @@ fn an_operator_watches_asks_why_unbans_and_leaves() {
 }
 
 #[test]
-#[ignore = "needs tmux"]
 fn a_terminal_is_given_back_after_a_signal() {
     for signal in ["TERM", "HUP", "INT"] {
         let folder = tempdir().unwrap();
@@ -263,7 +259,6 @@ fn a_terminal_is_given_back_after_a_signal() {
 }
 
 #[test]
-#[ignore = "needs tmux"]
 fn no_color_is_honoured() {
     let drawn = |environment: &str| {
         let folder = tempdir().unwrap();

@@ -11,14 +11,14 @@ use syslog_loose::{ProcId, Variant};
 const NOW: Timestamp = Timestamp::from_secs(1_795_326_300);
 
 const LOGS: &[&str] = &[
-    include_str!("samples/apache2.log"),
-    include_str!("samples/nginx.log"),
-    include_str!("samples/portscan-kernel.log"),
-    include_str!("samples/portscan.log"),
-    include_str!("samples/proftpd.log"),
-    include_str!("samples/pure-ftpd.log"),
-    include_str!("samples/sshd.log"),
-    include_str!("samples/vsftpd.log"),
+    include_str!("../samples/apache2.log"),
+    include_str!("../samples/nginx.log"),
+    include_str!("../samples/portscan-kernel.log"),
+    include_str!("../samples/portscan.log"),
+    include_str!("../samples/proftpd.log"),
+    include_str!("../samples/pure-ftpd.log"),
+    include_str!("../samples/sshd.log"),
+    include_str!("../samples/vsftpd.log"),
 ];
 
 /// The lines that servers wrote, without those that say what was done to them.
@@ -86,8 +86,8 @@ fn other_headers_are_read_as_syslog_loose_reads_them() {
 /// The journal and rsyslog wrote down the same events.
 #[test]
 fn an_event_is_the_same_by_journal_and_by_json() {
-    let objects = include_str!("samples/omprog.jsonl").lines();
-    let entries = include_str!("samples/journal.jsonl").lines();
+    let objects = include_str!("../samples/omprog.jsonl").lines();
+    let entries = include_str!("../samples/journal.jsonl").lines();
     let mut decoder = Decoder::new(TimeZone::UTC);
     let mut by_json = String::new();
     let mut by_journal = String::new();

@@ -1,30 +1,15 @@
 //! What fail2ban's hands and scripts get from a real daemon when they go on saying `fail2ban-client`.
 
-#![allow(clippy::unwrap_used)] // a test may panic
-
-use std::fs;
-use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use serde_json::json;
-use tempfile::TempDir;
-
-const BANSTREAM: &str = env!("CARGO_BIN_EXE_banstream");
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::common::{self, BANSTREAM, failed, until};
 
 /// A daemon that only decides, with two jails, and beside it a link by the name of `fail2ban-client`.
-struct Daemon {
-    directory: TempDir,
-    process: Child,
-}
+struct Daemon(common::Daemon);
 
 impl Daemon {
     fn start() -> Self {
-        let directory = TempDir::new().unwrap();
-        let shown = directory.path().display();
         let off = [
             "http-auth",
             "http-exploit",
@@ -36,46 +21,25 @@ impl Daemon {
             "tarpit",
         ]
         .map(|jail| format!("jail.{jail}.enabled = false\n"));
-        let config = format!(
-            "grammar-directory = '/nonexistent'\nstate-directory = '{shown}'\njournald.enabled = false\n\
-             socket.path = '{shown}/ingest'\ncontrol.path = '{shown}/control'\nmetrics.listen = ''\n\
-             ignoreip = ['127.0.0.0/8']\njail.sshd.ignoreip = ['203.0.113.0/24']\njail.ftp.bantime = 'forever'\n{}",
+        let daemon = common::Daemon::deciding(&format!(
+            "ignoreip = ['127.0.0.0/8']\njail.sshd.ignoreip = ['203.0.113.0/24']\njail.ftp.bantime = 'forever'\n{}",
             off.concat()
-        );
-        fs::write(directory.path().join("c.toml"), config).unwrap();
-        symlink(BANSTREAM, directory.path().join("fail2ban-client")).unwrap();
-        let process = Command::new(BANSTREAM)
-            .args(["run", "--dry-run", "--config", "c.toml"])
-            .current_dir(directory.path())
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let daemon = Self { directory, process };
-        daemon.until(|| daemon.client(&["ping"]).2 == 0);
-        daemon
+        ));
+        symlink(BANSTREAM, daemon.path("fail2ban-client")).unwrap();
+        Self(daemon)
     }
 
     /// What `fail2ban-client` says to these words, on stdout and on stderr, and its exit status.
     fn client(&self, words: &[&str]) -> (String, String, i32) {
-        let output = Command::new(self.directory.path().join("fail2ban-client"))
+        let output = Command::new(self.0.path("fail2ban-client"))
             .args(["-c", "c.toml", "-s", "control"])
             .args(words)
-            .current_dir(self.directory.path())
+            .current_dir(self.0.path(""))
             .env("TZ", "UTC")
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(output.stdout), text(output.stderr), output.status.code().unwrap())
-    }
-
-    #[track_caller]
-    fn until(&self, there: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !there() {
-            assert!(begun.elapsed() < PATIENCE);
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// It does as it is told, and says this.
@@ -90,13 +54,6 @@ impl Daemon {
     fn fails(&self, line: &str, stdout: &str, stderr: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         assert_eq!(self.client(&words), (stdout.to_owned(), stderr.to_owned(), 255), "{line}");
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -151,26 +108,16 @@ fn the_daily_verbs_answer_as_fail2ban_does() {
 #[test]
 fn what_a_jail_counts_and_bans_itself_is_told_too() {
     let daemon = Daemon::start();
-    let failed = |address: &str, times: u32| {
-        let mut socket = UnixStream::connect(daemon.directory.path().join("ingest")).unwrap();
-        for pid in 0..times {
-            let message = format!("Failed password for root from {address} port 22 ssh2");
-            let line = json!({"tag": format!("sshd[{pid}]:"), "uid": "0", "message": message});
-            writeln!(socket, "{line}").unwrap();
-        }
-    };
+    let failed = |address: &str, times| daemon.0.send((0..times).map(|pid| failed(pid, address)));
     failed("198.51.100.7", 5);
     failed("198.51.100.8", 2);
-    daemon
-        .until(|| daemon.client(&["status", "sshd"]).0 == format!("{}\n", sshd(1, 7, 1, 1, "198.51.100.7")));
+    let want = format!("{}\n", sshd(1, 7, 1, 1, "198.51.100.7"));
+    until("all are counted", || daemon.client(&["status", "sshd"]).0 == want);
     daemon.says("set sshd banip 198.51.100.7", "0");
     daemon.says("set sshd banip 198.51.100.8", "1");
     daemon.says("set sshd unbanip 198.51.100.8 198.51.100.7", "2");
     // A ban by hand that is meant for no jail stands apart.
-    let ban = ["ban", "198.51.100.9", "--socket", "control"];
-    let status =
-        Command::new(BANSTREAM).args(ban).current_dir(daemon.directory.path()).output().unwrap().status;
-    assert!(status.success());
+    daemon.0.tell("ban 198.51.100.9");
     daemon.says("banned", "[{'ftp': []}, {'sshd': []}, {'manual': ['198.51.100.9']}]");
 }
 

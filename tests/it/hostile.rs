@@ -3,23 +3,19 @@
 //! The engine reads what attackers and broken programs write: each test puts something hostile before, between and
 //! behind five failed logins, and the fifth must earn the ban.
 
-#![allow(clippy::unwrap_used)] // a test may panic
-
-use std::io::Write;
 use std::sync::Arc;
 
-use banstream::config::load;
 use banstream::engine::{Clock, Engine, Tally, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format, journal};
 use banstream::model::{Decision, Timestamp};
 
+use crate::common::SHIPPED;
+
 const ATTACKER: &str = "192.0.2.7";
 
 fn engine() -> Engine<'static> {
-    let mut config = tempfile::NamedTempFile::new().unwrap();
-    config.write_all(b"grammar-directory = \"/nonexistent\"\n").unwrap();
-    let loaded = load::load(Some(config.path())).unwrap();
+    let loaded = &*SHIPPED;
     Engine::new(loaded.settings(), Arc::clone(&loaded.grammars), Decoder::new(jiff::tz::TimeZone::UTC))
 }
 

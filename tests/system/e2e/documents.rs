@@ -5,34 +5,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use banstream::cli::Cli;
-use clap::CommandFactory;
 use tempfile::tempdir;
 
 use super::{Daemon, Lab};
-
-/// Where what is named by its path lies.
-const FOLDERS: [&str; 8] =
-    ["src/", "crates/", "tests/", "contrib/", "grammars/", "dashboards/", "fuzz/", "benches/"];
-
-/// Beside them, the examples that `--help` gives.
-const DOCUMENTS: [&str; 12] = [
-    "README.md",
-    "benches/README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "contrib/guide.md",
-    "contrib/fail2ban.md",
-    "contrib/metrics.md",
-    "contrib/banstream.toml",
-    "dashboards/README.md",
-    "grammars/README.md",
-    "src/README.md",
-    "src/cli/mod.rs",
-];
+use crate::common::documents::{DOCUMENTS, Document};
 
 const PROGRAMS: [&str; 20] = [
     "apt",
@@ -61,13 +40,13 @@ const PROGRAMS: [&str; 20] = [
 const NOT_RUN: &[(&str, &str)] = &[
     (".ci/run", "runs this test"),
     ("apt ", "tests/package installs, upgrades, removes and purges"),
-    ("banstream top", "takes a terminal; tests/top.rs has one"),
-    ("cargo ", "takes minutes; that benches and tests have these names is tested below"),
+    ("banstream top", "takes a terminal; tests/system/top.rs has one"),
+    ("cargo ", "takes minutes; tests/it/documents.rs looks whether benches and tests have these names"),
     ("contrib/fuzz", "takes minutes; CI runs it"),
     ("contrib/package", "tests/package runs it"),
     ("contrib/test", "runs this test"),
     ("contrib/try", "CI runs it"),
-    ("dashboards/make", "writes into the tree; tests/e2e/dashboards.rs runs it elsewhere"),
+    ("dashboards/make", "writes into the tree; tests/system/e2e/dashboards.rs runs it elsewhere"),
     ("dashboards/picture", "writes into the tree, and takes minutes"),
     ("install -m 755", "/usr is the machine's"),
     ("ipset add", "what not to do"),
@@ -106,7 +85,6 @@ const BEFORE: &str =
     "banstream unban --all && banstream allow --remove 192.0.2.1 && banstream reload --confirm 60s";
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn every_command_runs_as_written() {
     let lab = Lab::up("journald");
     lab.sh(&format!("REPOSITORY={}\n{HOST}", env!("CARGO_MANIFEST_DIR")));
@@ -163,68 +141,7 @@ fn commands() -> Vec<String> {
     commands
 }
 
-/// What stands in a document as code.
-#[derive(Default)]
-struct Document {
-    /// In the text: of each paragraph, item or row of a table.
-    spans: Vec<Vec<String>>,
-    blocks: Vec<Vec<String>>,
-}
-
-impl Document {
-    fn read(path: &str) -> Self {
-        if path == "src/cli/mod.rs" {
-            return Self { blocks: vec![examples(&Cli::command())], ..Self::default() };
-        }
-        let text = fs::read_to_string(path).expect(path);
-        let (mut document, mut paragraph, mut block, mut fenced) =
-            (Self::default(), String::new(), Vec::new(), false);
-        for line in text.lines().chain([""]) {
-            let line =
-                if path.ends_with(".toml") { line.strip_prefix("# ").unwrap_or_default() } else { line };
-            let indented = line.strip_prefix("    ").filter(|_| paragraph.is_empty());
-            let fence = line.starts_with("```");
-            if fenced && !fence {
-                block.push(line.to_owned());
-            } else if let Some(line) = indented {
-                block.push(line.to_owned());
-            } else if line.is_empty() && !block.is_empty() && !fence {
-                block.push(String::new()); // a block may go on behind it
-            } else {
-                if !block.is_empty() {
-                    document.blocks.push(std::mem::take(&mut block));
-                }
-                if line.is_empty() || fence || line.starts_with(['|', '-', '#']) {
-                    document.paragraph(&std::mem::take(&mut paragraph));
-                }
-                if !fence && !line.is_empty() {
-                    paragraph += &format!("{} ", line.trim());
-                }
-            }
-            fenced ^= fence;
-        }
-        document.paragraph(&paragraph);
-        document.blocks.extend((!block.is_empty()).then_some(block));
-        document
-    }
-
-    fn paragraph(&mut self, text: &str) {
-        let code = text.split('`').skip(1).step_by(2).map(|code| code.replace("\\|", "|"));
-        self.spans.push(code.collect());
-    }
-}
-
-/// The examples that `--help` gives of this command and all below it.
-fn examples(command: &clap::Command) -> Vec<String> {
-    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let own = help.lines().skip_while(|line| *line != "Examples:").skip(1);
-    let own = own.map_while(|line| line.strip_prefix("  "));
-    let own = own.map(|line| line.split("   ").next().unwrap_or_default().to_owned());
-    own.chain(command.get_subcommands().flat_map(examples)).collect()
-}
-
 #[test]
-#[ignore = "needs promtool: contrib/test"]
 fn every_example_of_a_file_is_sound() {
     let folder = tempdir().expect("a folder");
     for rules in ["rules.yml", "alerts.yml"] {
@@ -314,78 +231,4 @@ fn settings(spans: &[String]) -> String {
         }
     }
     if lines.contains(" = ") { lines } else { String::new() }
-}
-
-#[test]
-fn every_link_leads_somewhere() {
-    let mut wrong = Vec::new();
-    let headings = |path: &Path| -> BTreeSet<String> {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        let titles = text.lines().filter(|line| line.starts_with('#'));
-        let plain = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
-        let titles =
-            titles.map(|line| line.trim_start_matches('#').trim().chars().filter(plain).collect::<String>());
-        titles.map(|title| title.to_lowercase().replace(' ', "-")).collect()
-    };
-    for document in DOCUMENTS.iter().filter(|path| path.ends_with(".md")) {
-        let text = fs::read_to_string(document).expect(document);
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let here = Path::new(document);
-            let there =
-                if path.is_empty() { here.into() } else { here.parent().expect("a folder").join(path) };
-            let reached = there.exists() && (anchor.is_empty() || headings(&there).contains(anchor));
-            if !reached && !target.starts_with("https://") {
-                wrong.push(format!("{document}: {target}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-#[test]
-fn every_file_test_and_metric_that_is_named_exists() {
-    let mut sources = String::new();
-    let mut folders: Vec<PathBuf> = ["src", "crates/core/src", "tests", "benches"].map(PathBuf::from).into();
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("a file").path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|end| end == "rs") {
-                sources += &fs::read_to_string(&path).expect("text");
-            }
-        }
-    }
-    let metrics = fs::read_to_string("contrib/metrics.md").expect("the metrics");
-    let mut wrong = Vec::new();
-    for path in DOCUMENTS {
-        let document = Document::read(path);
-        for code in document.spans.iter().flatten().chain(document.blocks.iter().flatten()) {
-            let words: Vec<&str> = code.split_whitespace().collect();
-            let exists = if code.starts_with("cargo ") {
-                // `--bench NAME`, `--test NAME`, and behind them a part of the name of a test
-                words.windows(2).all(|pair| match pair {
-                    ["--bench", name] => Path::new("benches").join(name).with_extension("rs").exists(),
-                    ["--test", name] => Path::new("tests").join(name).with_extension("rs").exists(),
-                    _ => true,
-                })
-            } else if words.len() == 1 && FOLDERS.iter().any(|folder| code.starts_with(folder)) {
-                Path::new(code).exists()
-            } else if words.len() == 1 && code.starts_with("banstream_") {
-                metrics.contains(&format!("| `{code}` |"))
-            } else if path == "src/README.md"
-                && code.matches('_').count() > 2
-                && code.chars().all(|c| c.is_ascii_lowercase() || "_:…".contains(c))
-            {
-                let name = code.rsplit("::").next().unwrap_or_default();
-                sources.contains(&format!("fn {}", name.trim_end_matches('…')))
-            } else {
-                true
-            };
-            if !exists {
-                wrong.push(format!("{path}: {code}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -66,7 +66,6 @@ fn sender(line: &Value, want: [&str; 6]) {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn what_each_input_of_rsyslog_knows_of_a_sender_is_handed_on() {
     let lab = Lab::up("journald");
     lab.sh("mkfifo /run/kmsg; sleep inf 9<>/run/kmsg >/dev/null 2>&1 &");
@@ -122,7 +121,6 @@ time.sleep(2)
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn what_the_journal_knows_of_a_sender_is_handed_on_by_rsyslog() {
     let lab = Lab::up("journald");
     // As on RHEL and its kin.
@@ -159,7 +157,6 @@ time.sleep(1)
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_sender_that_ends_at_once_is_not_taken_for_journald() {
     let lab = Lab::up("journald");
     lab.sh("sysctl -qw net.unix.max_dgram_qlen=512 # as systemd has it

@@ -12,7 +12,6 @@ const CLIENT: &str = "203.0.113.98";
 const TIMES: usize = 60;
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn the_user_of_a_web_server_cannot_write_for_sshd_through_journald() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -20,7 +19,6 @@ fn the_user_of_a_web_server_cannot_write_for_sshd_through_journald() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn the_user_of_a_web_server_cannot_write_for_sshd_through_rsyslog() {
     let lab = Lab::up("rsyslog");
     lab.sh("printf '%s\\n' 'template(name=\"exe\" type=\"string\" string=\"%$!exe%|\\n\")' \\

@@ -20,13 +20,13 @@ const VARIABLES: &[(&str, &str)] =
 const EMPTY_IS_GOOD: &str = "Empty is good";
 
 #[test]
-#[ignore = "needs promtool: contrib/test"]
 fn each_alert_fires_when_it_should_and_only_then() {
-    super::text(Command::new("promtool").args(["test", "rules", "tests/e2e/alerts.test.yml"]).output());
+    super::text(
+        Command::new("promtool").args(["test", "rules", "tests/system/e2e/alerts.test.yml"]).output(),
+    );
 }
 
 #[test]
-#[ignore = "needs python3: contrib/test"]
 fn the_dashboards_are_as_their_source_says() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
@@ -39,7 +39,6 @@ fn the_dashboards_are_as_their_source_says() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn every_dashboard_shows_an_attack_and_every_metric_is_documented() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("ignoreip = ['198.51.100.66']\nnotify.ops.command = ['/bin/true']\n");

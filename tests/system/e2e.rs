@@ -6,17 +6,11 @@
 //!
 //! Nothing here knows how the daemon works inside: it is started, attacked and asked as an operator would.
 
-#[path = "e2e/dashboards.rs"]
 mod dashboards;
-#[path = "e2e/documents.rs"]
 mod documents;
-#[path = "e2e/identity.rs"]
 mod identity;
-#[path = "e2e/inputs.rs"]
 mod inputs;
-#[path = "e2e/own_log.rs"]
 mod own_log;
-#[path = "e2e/transports.rs"]
 mod transports;
 
 use std::io::{BufRead, BufReader};
@@ -31,13 +25,11 @@ const MAX_RETRY: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn attacks_that_rsyslog_tells_of_end_in_bans() {
     attacks_end_in_bans("rsyslog", &["ssh", "ftp", "http", "apache"]);
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn attacks_that_journald_tells_of_end_in_bans() {
     attacks_end_in_bans("journald", &["ssh", "ftp", "http"]);
 }
@@ -77,13 +69,11 @@ fn attacks_end_in_bans(log: &str, servers: &[&str]) {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn as_many_attempts_as_were_made_through_rsyslog() {
     as_many_attempts_as_were_made("rsyslog", &[3], &["apache-missing", "apache-probe"]);
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn as_many_attempts_as_were_made_through_journald() {
     as_many_attempts_as_were_made("journald", &[2, 4], &[]);
 }
@@ -182,13 +172,11 @@ const WAYS: &[&str] = &[
 const WORKERS: usize = 4;
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn rsyslog_keeps_what_is_logged_while_the_daemon_is_away() {
     nothing_is_lost_while_the_daemon_is_away("rsyslog");
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn journald_keeps_what_is_logged_while_the_daemon_is_away() {
     nothing_is_lost_while_the_daemon_is_away("journald");
 }
@@ -218,7 +206,6 @@ fn nothing_is_lost_while_the_daemon_is_away(log: &str) {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_wrong_configuration_changes_nothing() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -243,7 +230,6 @@ fn a_wrong_configuration_changes_nothing() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_configuration_that_nobody_confirms_goes_away() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -262,13 +248,11 @@ fn a_configuration_that_nobody_confirms_goes_away() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_local_user_can_get_nobody_banned_through_rsyslog() {
     a_local_user_can_get_nobody_banned("rsyslog");
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_local_user_can_get_nobody_banned_through_journald() {
     a_local_user_can_get_nobody_banned("journald");
 }
@@ -287,7 +271,6 @@ fn a_local_user_can_get_nobody_banned(log: &str) {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn nobody_who_belongs_here_is_shut_out() {
     let lab = Lab::up("journald");
     lab.sh("ip route add default via 203.0.113.2; echo 198.51.100.9 >/run/allow.list");
@@ -314,7 +297,6 @@ fn nobody_who_belongs_here_is_shut_out() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn whom_an_operator_allows_is_let_in_and_kept_in() {
     let lab = Lab::up("journald");
     let daemon = lab.start("");
@@ -348,7 +330,6 @@ fn whom_an_operator_allows_is_let_in_and_kept_in() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn enough_banned_neighbours_shut_their_prefix_out() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("jail.sshd.maxretry = 1\nwiden.offenders = 3\n");
@@ -368,7 +349,6 @@ fn enough_banned_neighbours_shut_their_prefix_out() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn the_neighbour_in_our_own_prefix_is_banned_alone() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("ignoreip = ['2001:db8:bad:5::7']\n");
@@ -386,7 +366,6 @@ fn the_neighbour_in_our_own_prefix_is_banned_alone() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_user_name_can_get_nobody_banned() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("");
@@ -409,13 +388,11 @@ fn a_user_name_can_get_nobody_banned() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_scan_of_ports_that_rsyslog_tells_of_ends_in_a_ban() {
     a_scan_of_ports_ends_in_a_ban("rsyslog");
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_scan_of_ports_that_journald_tells_of_ends_in_a_ban() {
     a_scan_of_ports_ends_in_a_ban("journald");
 }
@@ -449,7 +426,6 @@ fn a_scan_of_ports_ends_in_a_ban(log: &str) {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn systemd_is_told_how_things_stand() {
     let lab = Lab::up("journald");
     let directory = tempfile::tempdir().expect("a folder");
@@ -479,7 +455,6 @@ fn systemd_is_told_how_things_stand() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn the_doctor_finds_each_fault_by_name() {
     let lab = Lab::up("journald");
     let daemon = lab.start("");
@@ -533,7 +508,6 @@ fn the_doctor_finds_each_fault_by_name() {
 }
 
 #[test]
-#[ignore = "needs root and servers: contrib/test"]
 fn a_dry_run_leaves_the_kernel_alone() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("mode = 'observe'\n");
@@ -559,7 +533,7 @@ impl Lab {
         let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unshare = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"])
-            .args(["bash", "tests/e2e/victim", log, env!("CARGO_BIN_EXE_banstream")])
+            .args(["bash", "tests/system/e2e/victim", log, env!("CARGO_BIN_EXE_banstream")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

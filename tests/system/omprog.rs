@@ -4,8 +4,6 @@
 //! Each test has an rsyslogd of its own, with its own configuration, log socket and pid file in a directory
 //! of its own. It needs Debian's package `rsyslog`, and touches no log of the machine.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -3,8 +3,6 @@
 //! Each test runs itself a second time in a fresh network namespace, so the machine's own firewall is never
 //! touched. It takes root, `unshare`, `ip`, `iptables`, `ip6tables` and `ipset`; without them it fails.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
@@ -31,8 +29,9 @@ fn in_namespace<Body: FnOnce()>(body: Body) {
     if std::env::var_os(INSIDE).is_some() {
         return body();
     }
-    // The type of a closure is called `enforce::the_test::{{closure}}`.
-    let test = std::any::type_name::<Body>().split("::").nth(1).unwrap();
+    // The type of a closure is called `system::enforce::the_test::{{closure}}`.
+    let test = std::any::type_name::<Body>();
+    let test = test.split_once("::").and_then(|(_, test)| test.rsplit_once("::")).unwrap().0;
     let mut again = Command::new("unshare");
     again.args(["--net", "--"]).arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]);
     let output = again.env(INSIDE, "1").output().expect("`unshare` (util-linux) is needed");

@@ -3,8 +3,6 @@
 //!
 //! It needs Debian's package `systemd-journal-remote`, and touches no journal of the machine.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
-
 use std::convert::Infallible;
 use std::fs;
 use std::io::Write;

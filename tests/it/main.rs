@@ -1,0 +1,20 @@
+//! The library and the built program, with nothing from outside: no root, no server, no package.
+//!
+//! One binary, so that one link is enough. What needs more is in `tests/system`.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod compat;
+mod corpora;
+mod documents;
+mod entry;
+mod honest;
+mod hostile;
+mod notify;
+mod pieces;
+mod report;
+mod tools;
+mod web;
