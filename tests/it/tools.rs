@@ -188,7 +188,7 @@ fn what_an_operator_gives_for_a_reason_adds_no_line_to_our_log() {
         let log = fs::read_to_string(daemon.path("log")).unwrap();
         log.contains("fake").then_some(log)
     });
-    let want = "info: banned 203.0.113.7 for 1h (manual, time 1): x\u{fffd}<0>kernel: \u{fffd}[2J\u{fffd}fake\u{fffd}";
+    let want = "info: banned 203.0.113.7 for good (manual, time 1): x\u{fffd}<0>kernel: \u{fffd}[2J\u{fffd}fake\u{fffd}";
     assert!(log.lines().any(|line| line.replace("would ban", "banned") == want), "{log}");
 }
 
