@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use banstream::config::load;
 use banstream::control::client;
@@ -27,8 +27,7 @@ use banstream::model::{Ban, Timestamp};
 use serde::Deserialize;
 use tempfile::{TempDir, tempdir};
 
-/// How long anything may take here. Nothing comes near it unless it never comes.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::common::{Killed, until};
 
 /// Who is banned once all entries were read.
 const LAST: &str = "203.0.113.254";
@@ -53,7 +52,10 @@ fn a_journal_counts_once_however_often_the_daemon_is_killed() {
 
     let chunks: Vec<Vec<Line>> = rest.chunks(rest.len().div_ceil(kills)).map(<[Line]>::to_vec).collect();
     let (more, written) = channel::<Vec<Line>>();
-    let writer = std::thread::spawn(move || written.iter().for_each(|lines| journal.write(&lines)));
+    let writer = std::thread::spawn(move || {
+        written.iter().for_each(|lines| journal.write(&lines));
+        journal
+    });
     for chunk in chunks {
         let daemon = lab.start_unready();
         // One in four dies while it starts, the others soon after there was something to read.
@@ -66,7 +68,7 @@ fn a_journal_counts_once_however_often_the_daemon_is_killed() {
         drop(daemon);
     }
     drop(more);
-    writer.join().unwrap();
+    let mut journal = writer.join().unwrap();
     let daemon = lab.start();
     lab.wait_for_the_last();
     assert_eq!(lab.outcome(), want);
@@ -75,8 +77,11 @@ fn a_journal_counts_once_however_often_the_daemon_is_killed() {
 
     let _daemon = lab.start();
     assert_eq!(lab.outcome(), want, "after all was written down");
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(lab.status().entries, 0, "the place in the journal is its end");
+    let mut last = stream[entries - 1].clone();
+    last.message = "Server listening on :: port 22.".to_owned();
+    journal.write(&[last]);
+    lab.wait("the next entry is read", |status| status.entries > 0);
+    assert_eq!(lab.status().entries, 1, "the place in the journal is its end");
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn a_real_rsyslogd_counts_once_however_often_daemon_and_child_are_killed() {
         daemon = daemon.or_else(|| Some(lab.start_unready()));
     }
     rsyslogd.send(600, 1);
-    lab.wait_for_counts(601);
+    lab.wait_for_counts(&rsyslogd, 601);
 }
 
 #[test]
@@ -181,7 +186,7 @@ fn what_rsyslogd_has_on_disk_counts_once_though_it_is_killed_too() {
     let _daemon = lab.start();
     let rsyslogd = Rsyslogd::start(&lab, queue);
     rsyslogd.send(300, 1);
-    lab.wait_for_counts(301);
+    lab.wait_for_counts(&rsyslogd, 301);
 }
 
 #[test]
@@ -460,18 +465,15 @@ impl Lab {
 
     #[track_caller]
     fn wait(&self, what: &str, is_so: impl Fn(&Status) -> bool) {
-        let end = Instant::now() + LIMIT;
-        let mut last = None;
-        while !last.as_ref().is_some_and(&is_so) {
-            if Instant::now() > end {
-                let log = fs::read_to_string(self.path("log")).unwrap_or_default();
-                let tail: Vec<&str> =
-                    log.lines().rev().filter(|line| !line.contains("banned 1")).take(30).collect();
-                panic!("{what}: it never came to that\n{last:#?}\n{}", tail.join("\n"));
+        until(what, || {
+            let status = self.ask(&Ask::Status).and_then(|body| serde_json::from_str(&body).ok());
+            if status.as_ref().is_some_and(&is_so) {
+                return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(5));
-            last = self.ask(&Ask::Status).and_then(|body| serde_json::from_str(&body).ok());
-        }
+            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
+            let tail = log.lines().rev().filter(|line| !line.contains("banned 1")).take(30);
+            Err(format!("{status:#?}\n{}", tail.collect::<Vec<_>>().join("\n")))
+        });
     }
 
     fn bans(&self) -> Vec<Banned> {
@@ -498,20 +500,18 @@ impl Lab {
     }
 
     fn wait_for_the_last(&self) {
-        let end = Instant::now() + LIMIT;
-        while !self.ask(&Ask::Bans(Pick::default())).is_some_and(|body| body.contains(LAST)) {
-            assert!(Instant::now() < end, "the end of the stream never came");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let bans = || self.ask(&Ask::Bans(Pick::default()));
+        until("the end of the stream", || bans().is_some_and(|body| body.contains(LAST)));
     }
 
-    /// Waits until the last of so many offences of [`Rsyslogd::send`] is counted; each must count once.
-    fn wait_for_counts(&self, count: u64) {
-        let sum = |status: &Status| status.jails.iter().map(|jail| jail.counted).sum::<u64>();
-        self.wait("all are counted", |status| sum(status) >= count);
-        // What came twice may be under way.
-        std::thread::sleep(Duration::from_millis(200));
-        assert_eq!(sum(&self.status()), count);
+    /// Waits until the last of so many offences of [`Rsyslogd::send`] is counted; each must count once. The queue keeps
+    /// their order, so what comes twice comes before the offences of [`LAST`], which are sent behind all; its ban empties its
+    /// window.
+    fn wait_for_counts(&self, rsyslogd: &Rsyslogd, count: u64) {
+        rsyslogd.send_last();
+        self.wait_for_the_last();
+        let counted = self.status().jails.iter().map(|jail| jail.counted).sum::<u64>();
+        assert_eq!(counted, count);
     }
 
     fn outcome(&self) -> Outcome {
@@ -546,16 +546,6 @@ impl Lab {
             bans.len()
         );
         (bans, jails)
-    }
-}
-
-/// A process that ends without a warning.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }
 
@@ -721,23 +711,26 @@ impl Rsyslogd {
             .spawn()
             .expect("`/usr/sbin/rsyslogd` cannot be started; it is in Debian's package `rsyslog`");
         let (process, socket) = (Killed(process), std::os::unix::net::UnixDatagram::unbound().unwrap());
-        let end = Instant::now() + LIMIT;
-        while socket.connect(directory.join("log")).is_err() {
-            assert!(Instant::now() < end, "rsyslogd's socket never came");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("rsyslogd's socket", || socket.connect(directory.join("log")));
         Self { process, socket, spool: directory }
     }
 
     /// So many offences, each of another address.
     fn send(&self, first: u32, count: u32) {
         for number in first..first + count {
-            let address = format!("198.18.{}.{}", number / 250, number % 250);
-            let line = format!(
-                "<38>Nov 22 04:00:00 sshd[{number}]: Failed password for root from {address} port 1 ssh2"
-            );
-            self.socket.send(line.as_bytes()).unwrap();
+            self.send_one(number, &format!("198.18.{}.{}", number / 250, number % 250));
         }
+    }
+
+    /// So many offences of [`LAST`] that it is banned.
+    fn send_last(&self) {
+        (0..5).for_each(|nth| self.send_one(90_000 + nth, LAST));
+    }
+
+    fn send_one(&self, pid: u32, address: &str) {
+        let line =
+            format!("<38>Nov 22 04:00:00 sshd[{pid}]: Failed password for root from {address} port 1 ssh2");
+        self.socket.send(line.as_bytes()).unwrap();
     }
 
     fn wait_until_on_disk(&self, number: u32) {
@@ -746,11 +739,7 @@ impl Rsyslogd {
             fs::read(file.path())
                 .is_ok_and(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()))
         };
-        let end = Instant::now() + LIMIT;
-        while !fs::read_dir(&self.spool).unwrap().flatten().any(is_there) {
-            assert!(Instant::now() < end, "rsyslogd never wrote its queue");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("rsyslogd writes its queue", || fs::read_dir(&self.spool).unwrap().flatten().any(is_there));
     }
 
     fn kill_child(&self) {

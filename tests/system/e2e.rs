@@ -18,11 +18,11 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+
+use crate::common::{LIMIT, until};
 
 /// The default number of offences that earn a ban.
 const MAX_RETRY: usize = 5;
-const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn attacks_that_rsyslog_tells_of_end_in_bans() {
@@ -47,12 +47,12 @@ fn attacks_end_in_bans(log: &str, servers: &[&str]) {
                 lab.attack(server, &patient, MAX_RETRY - 1);
                 for eager in [format!("198.51.100.{}", 20 + nth), format!("2001:db8:bad:{nth}::1")] {
                     lab.attack(server, &eager, MAX_RETRY);
-                    lab.wait_until(&format!("{eager} is banned for {server}"), || lab.is_banned(&eager));
+                    until(&format!("{eager} is banned for {server}"), || lab.is_banned(&eager));
                     assert!(!lab.reaches(&eager), "{eager} still gets through after attacks on {server}");
                 }
                 assert!(!lab.is_banned(&patient), "{patient} is banned too early by {server}");
                 lab.attack(server, &patient, 1);
-                lab.wait_until(&format!("{patient} is banned for {server}"), || lab.is_banned(&patient));
+                until(&format!("{patient} is banned for {server}"), || lab.is_banned(&patient));
             });
         }
     });
@@ -120,11 +120,13 @@ fn as_many_attempts_as_were_made(log: &str, ks: &[usize], more: &[&str]) {
         fail_each(k - 1);
         let (last, shown) = source(99);
         lab.attack("ssh", &last, k);
-        lab.wait_until("the last is banned", || lab.sh("banstream bans --json").contains(&shown));
+        until("the last is banned", || lab.sh("banstream bans --json").contains(&shown));
         assert_eq!(banned(), [""; 0], "{} attempts came to {k}", k - 1);
         fail_each(1);
-        lab.comes_true(|| banned() == ways);
-        assert_eq!(banned(), ways, "{k} attempts did not come to {k}");
+        until(&format!("{k} attempts come to {k}"), || {
+            let banned = banned();
+            if banned == ways { Ok(()) } else { Err(format!("{banned:?}")) }
+        });
     }
 }
 
@@ -187,21 +189,21 @@ fn nothing_is_lost_while_the_daemon_is_away(log: &str) {
     let (before, during) = ("198.51.100.1", "198.51.100.2");
     let daemon = lab.start("");
     lab.attack("ssh", before, MAX_RETRY);
-    lab.wait_until("the first is banned", || lab.is_banned(before));
+    until("the first is banned", || lab.is_banned(before));
     daemon.stop();
     assert!(!lab.reaches(before), "a ban ended with the daemon");
     lab.attack("ssh", during, MAX_RETRY);
     assert!(lab.reaches(during));
 
     let daemon = lab.start("");
-    lab.wait_until("the second is banned", || lab.is_banned(during));
+    until("the second is banned", || lab.is_banned(during));
     assert!(lab.is_banned(before));
     daemon.kill();
     assert!(!lab.reaches(before), "a ban ended with the daemon");
 
     let _daemon = lab.start("");
     lab.sh(&format!("banstream unban {before}"));
-    lab.wait_until("the first is free", || lab.reaches(before));
+    until("the first is free", || lab.reaches(before));
     assert!(!lab.reaches(during));
 }
 
@@ -219,13 +221,13 @@ fn a_wrong_configuration_changes_nothing() {
     assert!(words.contains("banstream.toml:2:1") && words.contains("maxretry"), "{words}");
     lab.sh("kill -HUP $(cat /run/banstream.pid)");
     lab.attack("ssh", "198.51.100.2", 1);
-    lab.wait_until("the fifth offence counts with the four before", || lab.is_banned("198.51.100.2"));
+    until("the fifth offence counts with the four before", || lab.is_banned("198.51.100.2"));
     assert!(lab.is_banned("198.51.100.1"));
 
     lab.write_config("[jail.sshd]\nmaxretry = 2\n");
     lab.sh("banstream reload");
     lab.attack("ssh", "198.51.100.3", 2);
-    lab.wait_until("two offences are enough", || lab.is_banned("198.51.100.3"));
+    until("two offences are enough", || lab.is_banned("198.51.100.3"));
     assert!(lab.is_banned("198.51.100.1"));
 }
 
@@ -240,7 +242,7 @@ fn a_configuration_that_nobody_confirms_goes_away() {
     // The clock runs from the last reload, and what comes back is what was confirmed.
     lab.sh("banstream reload --confirm 1s");
     assert!(tried());
-    lab.wait_until("it goes away", || !tried());
+    until("it goes away", || !tried());
     let nothing_waits = || !lab.output("banstream reload --keep").status.success();
     assert!(nothing_waits());
     lab.sh("banstream reload --confirm 1h; banstream reload --keep");
@@ -266,7 +268,7 @@ fn a_local_user_can_get_nobody_banned(log: &str) {
                     'Failed password for root from 198.51.100.77 port 22 ssh2'
             done");
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
-    lab.wait_until("the real attacker is banned", || lab.is_banned("198.51.100.1"));
+    until("the real attacker is banned", || lab.is_banned("198.51.100.1"));
     assert!(!lab.is_banned("198.51.100.77"));
 }
 
@@ -278,7 +280,7 @@ fn nobody_who_belongs_here_is_shut_out() {
     let spared = |source: &str, by: &str| {
         lab.attack("ssh", source, MAX_RETRY);
         let metric = format!("banstream_bans_spared_total{{jail=\"sshd\",by=\"{by}\"}} 1");
-        lab.wait_until(&format!("{source} is spared"), || metrics(&lab).contains(&metric));
+        until(&format!("{source} is spared"), || metrics(&lab).contains(&metric));
         assert!(!lab.is_banned(source));
     };
     spared("203.0.113.2", "gateway");
@@ -287,13 +289,13 @@ fn nobody_who_belongs_here_is_shut_out() {
     spared("198.51.100.3", "login");
     // Nobody tells the daemon that the list has changed.
     lab.sh("echo '192.0.2.0/33' >/run/allow.list");
-    lab.wait_until("the list is read again", || {
+    until("the list is read again", || {
         lab.attack("ssh", "198.51.100.9", MAX_RETRY);
         lab.is_banned("198.51.100.9")
     });
     lab.sh("grep -F '/run/allow.list:1: `192.0.2.0/33` is no address' /run/banstream.log");
     lab.sh("echo 198.51.100.9 >/run/allow.list");
-    lab.wait_until("the ban is lifted", || !lab.is_banned("198.51.100.9"));
+    until("the ban is lifted", || !lab.is_banned("198.51.100.9"));
 }
 
 #[test]
@@ -302,9 +304,9 @@ fn whom_an_operator_allows_is_let_in_and_kept_in() {
     let daemon = lab.start("");
     lab.sh("banstream ban 198.51.100.8; banstream ban 198.51.100.128/25");
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
-    lab.wait_until("the attacker is banned", || lab.is_banned("198.51.100.1"));
+    until("the attacker is banned", || lab.is_banned("198.51.100.1"));
     lab.sh("banstream allow 198.51.100.1 --comment 'on call'; banstream allow 198.51.100.8 --for 2s");
-    lab.wait_until("both are let in", || lab.reaches("198.51.100.1") && lab.reaches("198.51.100.8"));
+    until("both are let in", || lab.reaches("198.51.100.1") && lab.reaches("198.51.100.8"));
     let refused = lab.output("banstream ban 198.51.100.1");
     assert_eq!(
         String::from_utf8_lossy(&refused.stderr),
@@ -317,16 +319,16 @@ fn whom_an_operator_allows_is_let_in_and_kept_in() {
     );
     daemon.stop();
     let _daemon = lab.start("");
-    lab.wait_until("one is over", || {
+    until("one is over", || {
         lab.sh("banstream allow") == "ADDRESS       ENDS   COMMENT\n198.51.100.1  never  on call\n"
     });
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
     lab.attack("ssh", "198.51.100.8", MAX_RETRY);
-    lab.wait_until("the other is banned", || lab.is_banned("198.51.100.8"));
+    until("the other is banned", || lab.is_banned("198.51.100.8"));
     assert!(!lab.is_banned("198.51.100.1"));
     lab.sh("banstream allow --remove 198.51.100.1");
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
-    lab.wait_until("so is the first", || lab.is_banned("198.51.100.1"));
+    until("so is the first", || lab.is_banned("198.51.100.1"));
 }
 
 #[test]
@@ -336,8 +338,8 @@ fn enough_banned_neighbours_shut_their_prefix_out() {
     for source in ["198.51.100.1", "198.51.100.2", "198.51.100.3"] {
         lab.attack("ssh", source, 1);
     }
-    lab.wait_until("the prefix is banned", || lab.is_banned("198.51.100.0/24"));
-    lab.wait_until("it stands for the three", || {
+    until("the prefix is banned", || lab.is_banned("198.51.100.0/24"));
+    until("it stands for the three", || {
         let elements = "ipset list banstream4 | sed '1,/^Members/d; s/ timeout.*//'";
         lab.sh(elements) == "198.51.100.0/24\n"
     });
@@ -345,7 +347,7 @@ fn enough_banned_neighbours_shut_their_prefix_out() {
     let bans = lab.sh("banstream bans --json");
     assert!(bans.contains(r#""address":"198.51.100.0/24","jail":"wide","kind":"wide""#), "{bans}");
     lab.sh("banstream unban 198.51.100.0/24");
-    lab.wait_until("nobody is banned", || lab.reaches("198.51.100.1"));
+    until("nobody is banned", || lab.reaches("198.51.100.1"));
 }
 
 #[test]
@@ -356,13 +358,13 @@ fn the_neighbour_in_our_own_prefix_is_banned_alone() {
         [("2001:db8:bad:5::bad", "2001:db8:bad:5::7"), ("2001:db8:1::2", "2001:db8:1::1")]
     {
         lab.attack("ssh", neighbour, MAX_RETRY);
-        lab.wait_until(&format!("{neighbour} is banned"), || lab.is_banned(neighbour));
+        until(&format!("{neighbour} is banned"), || lab.is_banned(neighbour));
         assert!(!lab.reaches(neighbour) && !lab.is_banned(spared));
         let why = lab.sh(&format!("banstream why {neighbour} || true"));
         assert!(why.contains(&format!("{neighbour} is banned")), "{why}");
     }
     lab.sh("banstream unban 2001:db8:1::2");
-    lab.wait_until("it is let in", || lab.reaches("2001:db8:1::2"));
+    until("it is let in", || lab.reaches("2001:db8:1::2"));
 }
 
 #[test]
@@ -380,7 +382,7 @@ fn a_user_name_can_get_nobody_banned() {
                 for _ in 0..MAX_RETRY {
                     lab.attempts(&[server, attacker, "1", user]);
                 }
-                lab.wait_until(&format!("{attacker} is banned"), || lab.is_banned(attacker));
+                until(&format!("{attacker} is banned"), || lab.is_banned(attacker));
             });
         }
     });
@@ -415,14 +417,14 @@ fn a_scan_of_ports_ends_in_a_ban(log: &str) {
     ));
     for scanner in ["198.51.100.3", "2001:db8:bad::1"] {
         lab.attack("scan", scanner, 100);
-        lab.wait_until(&format!("{scanner} is banned"), || lab.is_banned(scanner));
+        until(&format!("{scanner} is banned"), || lab.is_banned(scanner));
         assert!(!lab.reaches(scanner), "{scanner} still gets through");
     }
     for harmless in [patient, visitor, invented] {
         assert!(!lab.is_banned(harmless), "{harmless} is banned");
     }
     lab.attack("scan", patient, 1);
-    lab.wait_until("one packet more is enough", || lab.is_banned(patient));
+    until("one packet more is enough", || lab.is_banned(patient));
 }
 
 #[test]
@@ -431,7 +433,7 @@ fn systemd_is_told_how_things_stand() {
     let directory = tempfile::tempdir().expect("a folder");
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    socket.set_read_timeout(Some(LIMIT)).expect("a time-out");
     let hear = |wanted: &str| {
         let mut buffer = [0; 4096];
         loop {
@@ -467,7 +469,7 @@ fn the_doctor_finds_each_fault_by_name() {
         assert_eq!(output.status.code(), Some(i32::from(wrong)));
     };
     let finds = |want: &[&str]| finds_by("", want);
-    lab.wait_until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
+    until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
     finds(&[]);
     finds_by("setpriv --bounding-set -net_admin", &["no-privilege"]);
     lab.sh("mkdir -p /etc/ssh/sshd_config.d
@@ -482,9 +484,7 @@ fn the_doctor_finds_each_fault_by_name() {
     lab.sh("rm /etc/rsyslog.d/z.conf");
     let forged = "Failed password for root from 198.51.100.77 port 22 ssh2";
     lab.sh(&format!("runuser -u alice -- logger -p auth.info -t sshd '{forged}'"));
-    lab.wait_until("the forged line is read", || {
-        metrics(&lab).contains("entries_forged_total{grammar=\"sshd\",uid=")
-    });
+    until("the forged line is read", || metrics(&lab).contains("entries_forged_total{grammar=\"sshd\",uid="));
     finds(&["forged-lines"]);
     // It would put right what is done now.
     daemon.stop();
@@ -503,7 +503,7 @@ fn the_doctor_finds_each_fault_by_name() {
     finds(&["set-missing", "rule-missing", "no-daemon"]);
     lab.sh("printf '[Journal]\\nRateLimitIntervalSec=30s\\nRateLimitBurst=5\\n' >/etc/systemd/journald.conf.d/z.conf");
     let _daemon = lab.start("mode = 'observe'\n");
-    lab.wait_until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
+    until("the journal is read", || lab.sh("banstream status --json").contains("\"running\""));
     finds(&["not-enforced", "journald-rate-limit"]);
 }
 
@@ -512,7 +512,7 @@ fn a_dry_run_leaves_the_kernel_alone() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("mode = 'observe'\n");
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
-    lab.wait_until("the ban is decided", || lab.sh("banstream bans --json").contains("198.51.100.1"));
+    until("the ban is decided", || lab.sh("banstream bans --json").contains("198.51.100.1"));
     assert_eq!(lab.sh("ipset list -n; iptables -t raw -S | grep -c set || true"), "0\n");
 }
 
@@ -552,7 +552,7 @@ impl Lab {
     fn start(&self, config: &str) -> Daemon<'_> {
         self.write_config(config);
         let daemon = self.spawn("");
-        self.wait_until("the daemon answers", || self.output("banstream status").status.success());
+        until("the daemon answers", || self.output("banstream status").status.success());
         daemon
     }
 
@@ -612,24 +612,6 @@ impl Lab {
         command.env("PATH", "/run/bin:/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
         command
     }
-
-    /// Fails where this has not become true after a while.
-    #[track_caller]
-    fn wait_until(&self, what: &str, holds: impl FnMut() -> bool) {
-        assert!(self.comes_true(holds), "never: {what}");
-    }
-
-    /// Whether this has become true after a while.
-    fn comes_true(&self, mut holds: impl FnMut() -> bool) -> bool {
-        let began = Instant::now();
-        while !holds() {
-            if began.elapsed() > PATIENCE {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        true
-    }
 }
 
 impl Drop for Lab {
@@ -650,13 +632,12 @@ struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    /// Asks it to end, which must go well and soon.
+    /// Asks it to end, which must go well.
     #[track_caller]
     fn stop(mut self) {
-        let asked = Instant::now();
         self.lab.sh("kill -TERM $(cat /run/banstream.pid)");
-        assert_eq!(self.child.wait().expect("nsenter is our child").code(), Some(0));
-        assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?} to end", asked.elapsed());
+        let status = until("the daemon ends", || self.child.try_wait().expect("nsenter is our child"));
+        assert_eq!(status.code(), Some(0));
     }
 
     fn kill(mut self) {

@@ -22,6 +22,8 @@ use banstream::model::{Ban, Decision, Kind, Mode, Port, Protocol, Span, Timestam
 use banstream::store::{Ledger, Page};
 use tempfile::{TempDir, tempdir};
 
+use crate::common::{said, until};
+
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
 fn in_namespace<Body: FnOnce()>(body: Body) {
@@ -49,10 +51,6 @@ fn sh(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     assert!(output.status.success(), "`{command}` failed: {}", said(&output));
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn said(output: &Output) -> String {
-    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
 fn settings() -> Settings {
@@ -566,7 +564,7 @@ impl Daemon {
         let mut run = Command::new(env!("CARGO_BIN_EXE_banstream"));
         run.arg("run").arg("--config").arg(self.dir.path().join("config.toml"));
         self.child = Some(run.stderr(log).spawn().unwrap());
-        soon("the daemon answers", || self.ask("status").status.success());
+        until("the daemon answers", || self.ask("status").status.success());
     }
 
     /// What it says when it is started and refuses.
@@ -635,17 +633,6 @@ fn sh_output(command: &str) -> Output {
     Command::new("sh").args(["-c", command]).output().unwrap()
 }
 
-/// Waits until this is so; how long that took.
-#[track_caller]
-fn soon(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < Duration::from_secs(20), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    began.elapsed()
-}
-
 /// What somebody does by hand, in `sh`, and the kind of repair that undoes it.
 const FAULTS: &[(&str, &str)] = &[
     ("missing", "ipset flush banstream4; ipset flush banstream6"),
@@ -694,9 +681,9 @@ fn what_is_broken_by_hand_is_put_right(iptables: &str, ip6tables: &str) {
         let fault = fault.replace("IPT", iptables).replace("IP6T", ip6tables);
         let began = Instant::now();
         sh(&format!("{{ {fault}; }} 2>&1"));
-        soon(&format!("`{fault}` is undone: {}", sh(&state)), || sh(&state) == sound);
+        until(&format!("`{fault}` is undone: {}", sh(&state)), || sh(&state) == sound);
         let took = began.elapsed();
-        soon("it is counted", || daemon.repairs(kind) > before);
+        until("it is counted", || daemon.repairs(kind) > before);
         assert!(
             !passes("192.0.2.1", &v4) && !passes("2001:db8:1::1", &v6) && passes("192.0.2.9", &v4),
             "{fault}"
@@ -730,12 +717,12 @@ fn another_program_that_wants_to_be_first_is_not_fought_for_ever() {
         for fight in 1..=6 {
             let before = daemon.repairs("order");
             sh("iptables -t raw -I PREROUTING -s 198.51.100.1 -j ACCEPT");
-            soon("it is moved or reported", || daemon.repairs("order") > before || reported(&daemon));
+            until("it is moved or reported", || daemon.repairs("order") > before || reported(&daemon));
             assert_eq!(reported(&daemon), fight == 6, "in fight {fight}");
         }
         assert!(daemon.log().contains("IPv4 may not be enforced"));
         sh("iptables -t raw -F");
-        soon("it is in again and all is well", || {
+        until("it is in again and all is well", || {
             sh("iptables -t raw -S").contains("banstream") && !reported(&daemon)
         });
     });
@@ -781,11 +768,8 @@ impl Flood {
     /// Fails where any has come through until now.
     #[track_caller]
     fn check(&self, what: &str) {
-        let (sent, began) = (self.sent.load(Relaxed), Instant::now());
-        while self.sent.load(Relaxed) < sent + 500 {
-            assert!(began.elapsed() < Duration::from_secs(10), "nothing is sent");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let sent = self.sent.load(Relaxed);
+        until("packets are sent", || self.sent.load(Relaxed) >= sent + 500);
         assert_eq!(self.through.load(Relaxed), 0, "packets came through: {what}");
     }
 }
@@ -819,19 +803,19 @@ fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
         daemon.enforce = "max-elements = 65536".to_owned();
         daemon.start();
         flood.check("it was started with smaller sets");
-        soon("the sets are smaller", || sh("ipset list -t banstream4").contains("maxelem 65536"));
+        until("the sets are smaller", || sh("ipset list -t banstream4").contains("maxelem 65536"));
         flood.check("the sets were made smaller");
         daemon.reload("max-elements = 200000");
-        soon("the sets are larger", || sh("ipset list -t banstream4").contains("maxelem 200000"));
+        until("the sets are larger", || sh("ipset list -t banstream4").contains("maxelem 200000"));
         flood.check("the sets were made larger");
         daemon.reload("max-elements = 200000\nset = 'other'");
-        soon("the old rule is gone", || !sh("iptables -t raw -S").contains("banstream"));
+        until("the old rule is gone", || !sh("iptables -t raw -S").contains("banstream"));
         flood.check("set and rule have another name");
         for _ in 0..5 {
             let moved = daemon.repairs("order");
             sh("iptables -t raw -A PREROUTING -s 192.0.2.77 -j ACCEPT
                 iptables -t raw -I PREROUTING -s 192.0.2.77 -j ACCEPT");
-            soon("the rule is moved", || daemon.repairs("order") > moved);
+            until("the rule is moved", || daemon.repairs("order") > moved);
         }
         flood.check("the rule was moved");
         assert_eq!(sh("ipset list -t other4 | grep entries"), "Number of entries: 20002\n");
@@ -864,15 +848,15 @@ fn a_set_belongs_to_one_daemon() {
         second.write_config();
         let refused = second.ask("reload");
         assert!(
-            !refused.status.success() && self::said(&refused).contains(&taken("banstream")),
+            !refused.status.success() && crate::common::said(&refused).contains(&taken("banstream")),
             "{refused:?}"
         );
         assert!(sh("ipset save").contains("add other4 192.0.2.2"));
         // Renamed, the first leaves its name to the second.
         first.reload("set = 'third'");
-        soon("the old rule is gone", || !sh("iptables -t raw -S").contains("set banstream "));
+        until("the old rule is gone", || !sh("iptables -t raw -S").contains("set banstream "));
         second.reload("");
-        soon("its ban is in the other set", || elements().contains("add banstream4 192.0.2.2"));
+        until("its ban is in the other set", || elements().contains("add banstream4 192.0.2.2"));
 
         // Neither a kill nor a restart has to be waited for.
         first.end("KILL");
@@ -890,7 +874,7 @@ fn who_could_not_write_to_a_set_cannot_claim_it() {
         let squat = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); \
                      bind(S, pack_sockaddr_un(\"\\0banstream-banstream\")) or die; listen(S, 9); sleep 60";
         let mut squatter = Command::new("perl").args(["-e", squat]).uid(65_534).spawn().unwrap();
-        soon("the name is taken", || sh("cat /proc/net/unix").contains("@banstream-banstream"));
+        until("the name is taken", || sh("cat /proc/net/unix").contains("@banstream-banstream"));
         let mut daemon = Daemon::new("");
         daemon.start();
         daemon.tell("ban 192.0.2.1");
@@ -918,24 +902,24 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
         let to = UdpSocket::bind("192.0.2.200:0").unwrap();
         let pass = || [1, 2, 3].map(|n| passes(&format!("192.0.2.{n}"), &to));
         daemon.start();
-        soon("the jail observes", || pass() == [true, false, false]);
+        until("the jail observes", || pass() == [true, false, false]);
         let bans = daemon.tell("bans");
         assert_eq!((bans.matches("sshd (observed)").count(), bans.lines().count()), (2, 5), "{bans}");
         assert!(
             daemon.tell("why 192.0.2.1").starts_with("192.0.2.1 is not banned\n\n192.0.2.1 would be banned")
         );
         daemon.reload("");
-        soon("the jail enforces", || pass() == [false; 3]);
+        until("the jail enforces", || pass() == [false; 3]);
         let flood = Flood::from(&["192.0.2.2", "192.0.2.3"]);
         daemon.reload(observe);
-        soon("the jail observes again", || pass() == [true, false, false]);
+        until("the jail observes again", || pass() == [true, false, false]);
         flood.check("another jail bans them");
         daemon.end("KILL");
         daemon.start();
-        soon("it still does", || pass() == [true, false, false]);
+        until("it still does", || pass() == [true, false, false]);
         daemon.tell("unban 192.0.2.3");
         daemon.tell("ban 192.0.2.1");
-        soon("commands are carried out", || pass() == [false, false, true]);
+        until("commands are carried out", || pass() == [false, false, true]);
     });
 }
 
@@ -993,7 +977,7 @@ fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
         let bans = daemon.tell("bans");
         assert_eq!(bans.matches("found in the kernel").count(), 2, "{bans}");
         daemon.tell("unban 192.0.2.1");
-        soon("it is let in", || passes("192.0.2.1", &server));
+        until("it is let in", || passes("192.0.2.1", &server));
         daemon.end("TERM");
         daemon.start();
         assert_eq!(daemon.tell("bans").matches("found in the kernel").count(), 1, "it is in the new ledger");
@@ -1031,9 +1015,9 @@ fn bans_longer_than_the_kernel_counts_are_renewed() {
         assert!(left("192.0.2.1") > 2_147_000 && left("192.0.2.2") == 0);
         // As it is after 13 days.
         sh("ipset -exist add banstream4 192.0.2.1 timeout 1024283");
-        soon("it is renewed", || left("192.0.2.1") > 2_147_000);
+        until("it is renewed", || left("192.0.2.1") > 2_147_000);
         sh("ipset -exist add banstream4 192.0.2.2 timeout 1024283");
-        soon("for ever is for ever", || left("192.0.2.2") == 0);
+        until("for ever is for ever", || left("192.0.2.2") == 0);
         daemon.end("TERM");
         daemon.start();
         assert!(left("192.0.2.1") > 2_147_000 && left("192.0.2.2") == 0);
@@ -1046,7 +1030,7 @@ fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
         let mut daemon = Daemon::new("");
         daemon.start();
         daemon.tell("ban 192.0.2.1 --for 1h");
-        soon("it is in the ledger", || {
+        until("it is in the ledger", || {
             let ledger = Ledger::open_to_read(&daemon.dir.path().join("state"), RETENTION).unwrap();
             !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
         });
@@ -1078,24 +1062,24 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
         let mut daemon = Daemon::new("max-elements = 1000").with_ledger(bans);
         daemon.start();
         let holds = |n: u32| sh_output(&format!("ipset test banstream4 {}", address(n))).status.success();
-        soon("those banned longest are in", || {
+        until("those banned longest are in", || {
             (500..1500).step_by(99).all(holds) && !(0..500).step_by(99).any(holds)
         });
         let waits = |daemon: &Daemon| daemon.tell("status").contains("decided but not enforced: 500");
         let why = "500 elements are banned, but keep nobody out: the set is full";
         // The kernel takes some more than it is to hold, until these are counted.
-        soon("the others wait", || waits(&daemon) && daemon.tell("status").contains(why));
+        until("the others wait", || waits(&daemon) && daemon.tell("status").contains(why));
 
         daemon.tell("ban 192.0.2.1");
         let server = UdpSocket::bind("192.0.2.200:0").unwrap();
-        soon("one that lasts for ever takes a place", || !passes("192.0.2.1", &server));
+        until("one that lasts for ever takes a place", || !passes("192.0.2.1", &server));
         daemon.tell(&format!("unban {}", address(1499)));
-        soon("a free place is taken", || holds(500));
-        soon("as many wait as before", || waits(&daemon));
+        until("a free place is taken", || holds(500));
+        until("as many wait as before", || waits(&daemon));
 
         daemon.reload("max-elements = 4000");
-        soon("all are in", || (0..1499).step_by(99).all(holds));
-        soon("none waits", || !daemon.tell("status").contains("not enforced"));
+        until("all are in", || (0..1499).step_by(99).all(holds));
+        until("none waits", || !daemon.tell("status").contains("not enforced"));
     });
 }
 
@@ -1115,11 +1099,11 @@ fn a_rule_that_could_not_be_taken_out_is_tried_again() {
         let mut daemon = Daemon::new(&first);
         daemon.start();
         daemon.reload(&format!("{first}\ntable = 'mangle'"));
-        soon("it is said", || daemon.tell("status").contains("could not be taken out"));
+        until("it is said", || daemon.tell("status").contains("could not be taken out"));
         assert!(sh("iptables -t raw -S; iptables -t mangle -S").matches("banstream").count() == 2);
         script("never");
-        soon("it is taken out", || !sh("iptables -t raw -S").contains("banstream"));
-        soon("nothing is said any more", || !daemon.tell("status").contains("could not"));
+        until("it is taken out", || !sh("iptables -t raw -S").contains("banstream"));
+        until("nothing is said any more", || !daemon.tell("status").contains("could not"));
         assert!(sh("iptables -t mangle -S").contains("banstream"));
     });
 }
@@ -1156,7 +1140,7 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
         );
         let mut daemon = Daemon::new("").with_ledger([lasting("192.0.2.9", 600)]);
         daemon.start();
-        soon("the set counts", || sh("ipset list -t banstream4").contains(" counters"));
+        until("the set counts", || sh("ipset list -t banstream4").contains(" counters"));
         let to = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(!passes("192.0.2.9", &to) && passes("192.0.2.1", &to));
         let program = env!("CARGO_BIN_EXE_banstream");
@@ -1165,7 +1149,7 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
             let socket = daemon.dir.path().join("ingest.sock").display().to_string();
             sh(&format!("printf \"$(date +%FT%T%:z) host {line}\\n\" | {program} omprog --socket {socket}"));
         };
-        let tells = |what: &str| soon(what, || daemon.tell("why 192.0.2.1").contains(what));
+        let tells = |what: &str| until(what, || daemon.tell("why 192.0.2.1").contains(what));
         attempt(1);
         tells("sshd counts 1 of 5");
         tells(" Invalid user \u{fffd}[2J1 from 192.0.2.1 port 5\n");

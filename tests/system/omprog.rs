@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use banstream::input::socket;
 use banstream::input::{Batch, ingest};
@@ -22,8 +22,7 @@ use nix::unistd::Pid;
 use tempfile::{TempDir, tempdir};
 use tokio::sync::oneshot;
 
-/// How long anything may take here. Nothing comes near it unless it never comes.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::common::{LIMIT, until};
 
 const PLAIN: &str = "";
 const CONFIRM: &str = "--confirm";
@@ -363,7 +362,7 @@ impl Lab {
             .stderr(File::create(path("errors")).unwrap())
             .spawn()
             .expect("`/usr/sbin/rsyslogd` cannot be started; it is in Debian's package `rsyslog`");
-        wait_for("rsyslogd's socket", || path("log").exists());
+        until("rsyslogd's socket", || path("log").exists());
         let socket = UnixDatagram::unbound().unwrap();
         socket.connect(path("log")).unwrap();
         let (sender, receiver) = channel();
@@ -423,8 +422,7 @@ impl Lab {
             let children = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).ok();
             threads.filter_map(children).find_map(|text| text.split_whitespace().next()?.parse().ok())
         };
-        wait_for("the child", || children().is_some());
-        Pid::from_raw(children().unwrap())
+        Pid::from_raw(until("the child", children))
     }
 
     /// Ends rsyslogd, which has to say nothing bad, then the engine; all numbers that have come.
@@ -442,14 +440,5 @@ impl Drop for Lab {
     fn drop(&mut self) {
         drop(self.rsyslog.kill());
         drop(self.rsyslog.wait());
-    }
-}
-
-/// Waits for what another process does, of which nothing tells us.
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !there() {
-        assert!(Instant::now() < end, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

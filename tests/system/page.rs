@@ -7,7 +7,6 @@ use crate::common::week::Week;
 
 /// Opens the page in a real browser: what its title is in the end, and whether the browser complained.
 #[test]
-#[ignore = "needs chromium; contrib/test runs it"]
 fn nothing_in_a_page_runs() {
     let week = Week::new();
     let page = week.0.path().join("report.html");

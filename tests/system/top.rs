@@ -7,25 +7,18 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::tempdir;
 
-const BANSTREAM: &str = env!("CARGO_BIN_EXE_banstream");
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::common::{BANSTREAM, until};
 
-/// Waits until what `found` gives is as wanted.
+/// Waits until the screen is as wanted.
 #[track_caller]
-fn until(what: &str, found: impl Fn() -> String, wanted: impl Fn(&str) -> bool) {
-    let begun = Instant::now();
-    loop {
-        let last = found();
-        if wanted(&last) {
-            return;
-        }
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}, but there is\n{last}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+fn until_it(what: &str, screen: &Screen, wanted: impl Fn(&str) -> bool) {
+    until(what, || {
+        let text = screen.text();
+        if wanted(&text) { Ok(()) } else { Err(text) }
+    });
 }
 
 /// A daemon in the folder, which reads standard input.
@@ -135,13 +128,13 @@ impl<'f> Screen<'f> {
     /// Waits until it shows this.
     #[track_caller]
     fn shows(&self, text: &str) {
-        until(&format!("it shows `{text}`"), || self.text(), |screen| screen.contains(text));
+        until_it(&format!("it shows `{text}`"), self, |screen| screen.contains(text));
     }
 
     /// Waits until nothing of it is this any more.
     #[track_caller]
     fn hides(&self, text: &str) {
-        until(&format!("it hides `{text}`"), || self.text(), |screen| !screen.contains(text));
+        until_it(&format!("it hides `{text}`"), self, |screen| !screen.contains(text));
     }
 
     /// Waits until `top` has ended and given the terminal back: the shell's own screen, with a cursor, and lines that
@@ -200,7 +193,7 @@ fn an_operator_watches_asks_why_unbans_and_leaves() {
     daemon.write("2026-11-24T00:00:00+00:00 h sshd[1]: Login rejected for \u{1b}[2J from 198.51.100.3\n");
     daemon.ban(&["2001:db8:0:3::1"]);
     let live = LIVE.trim_start_matches('\n').replace("VERSION", env!("CARGO_PKG_VERSION"));
-    until(&format!("it shows\n{live}"), || screen.text(), |screen| screen == live);
+    until_it(&format!("it shows\n{live}"), &screen, |screen| screen == live);
 
     // The latest is chosen until another one is.
     screen.keys(&["j", "w"]);

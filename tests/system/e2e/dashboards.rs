@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{Lab, MAX_RETRY};
+use crate::common::until;
 
 const DASHBOARDS: [&str; 3] = ["overview", "detection", "pipeline"];
 
@@ -55,7 +56,7 @@ END
          prometheus --config.file=/run/prometheus.yml --storage.tsdb.path=/run/prometheus \\
             --web.listen-address=127.0.0.1:9090 >/run/prometheus.log 2>&1 &"
     ));
-    lab.wait_until("Prometheus scrapes", || !asked(&lab, "up{job='banstream'} == 1").is_empty());
+    until("Prometheus scrapes", || !asked(&lab, "up{job='banstream'} == 1").is_empty());
 
     // Something of everything: attacks and bans, by hand too, repairs, reloads, forgery, what is spared.
     lab.sh("runuser -u alice -- logger -p auth.info -t sshd 'Invalid user x from 198.51.100.77 port 22'
@@ -65,7 +66,7 @@ END
     }
     lab.log_in("ssh", "198.51.100.99", "sesame");
     lab.sh("banstream ban 192.0.2.1; banstream unban 192.0.2.1");
-    lab.wait_until("the rule is back", || lab.sh("iptables -t raw -S").contains("banstream"));
+    until("the rule is back", || lab.sh("iptables -t raw -S").contains("banstream"));
     for (what, query) in [
         (
             "bans have been scraped twice",
@@ -74,7 +75,7 @@ END
         ("the repair is known", "banstream_enforce_repairs_total > 0"),
         ("the rules have been evaluated", "instance:banstream_enforce_seconds:p99_5m > 0"),
     ] {
-        lab.wait_until(what, || !asked(&lab, query).is_empty());
+        until(what, || !asked(&lab, query).is_empty());
     }
 
     let mut wrong = Vec::new();

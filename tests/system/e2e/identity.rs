@@ -2,6 +2,7 @@
 //! own, whatever the process is called and however soon it is gone.
 
 use super::{Lab, MAX_RETRY, metrics};
+use crate::common::until;
 
 const ATTACKER: &str = "198.51.100.66";
 /// Whose address is written for sshd.
@@ -66,10 +67,10 @@ fn writes_for_its_own_server_only(lab: &Lab, round: usize) {
     ));
     lab.attack("ssh", ATTACKER, MAX_RETRY);
     for guilty in [ATTACKER, CLIENT] {
-        lab.wait_until(&format!("{guilty} is banned"), || lab.is_banned(guilty));
+        until(&format!("{guilty} is banned"), || lab.is_banned(guilty));
     }
     let forged = round * (2 * TIMES + 2 * MAX_RETRY);
-    lab.wait_until("all forged lines are counted", || {
+    until("all forged lines are counted", || {
         metrics(lab).contains(&format!("entries_forged_total{{grammar=\"sshd\",uid=\"33\"}} {forged}\n"))
     });
     let bans = lab.sh("banstream bans --json");

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Lab;
+use crate::common::until;
 
 /// What the drop-ins hand to the child, line by line, as it was given.
 struct Recorder<'a>(&'a Lab);
@@ -35,12 +36,9 @@ END
     /// The line whose message ends like this, once it has come.
     #[track_caller]
     fn line(&self, message: &str) -> Value {
-        let mut found = None;
-        self.0.wait_until(&format!("`{message}` is handed on"), || {
-            found = self.lines().into_iter().find(|line| text(line, "message").ends_with(message));
-            found.is_some()
-        });
-        found.expect("a line")
+        until(&format!("`{message}` is handed on"), || {
+            self.lines().into_iter().find(|line| text(line, "message").ends_with(message))
+        })
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -83,7 +81,7 @@ fn what_each_input_of_rsyslog_knows_of_a_sender_is_handed_on() {
            input(type="imtcp" address="127.0.0.1" port="514")
            input(type="imtcp" address="127.0.0.1" port="515" ruleset="banstream")"#,
     );
-    lab.wait_until("rsyslog listens", || lab.output("ss -Hltn sport = :515 | grep -q .").status.success());
+    until("rsyslog listens", || lab.output("ss -Hltn sport = :515 | grep -q .").status.success());
     let send =
         |to: &str, line: &str| lab.sh(&format!("echo '<38>Nov 28 04:00:00 {line}' | socat -u STDIN {to}"));
 
@@ -131,7 +129,7 @@ fn what_the_journal_knows_of_a_sender_is_handed_on_by_rsyslog() {
            module(load="imjournal" UsePid="system" StateFile="imjournal.state")
            include(file="/run/rsyslog/*.conf" mode="optional")"#,
     );
-    lab.wait_until("the journal is read", || {
+    until("the journal is read", || {
         lab.sh("logger -t try listening");
         recorder.has("listening")
     });
@@ -171,7 +169,7 @@ fn a_sender_that_ends_at_once_is_not_taken_for_journald() {
                   SysSock.ParseTrusted="on" SysSock.RateLimit.Interval="0")
            include(file="/run/rsyslog/*.conf")"#,
     );
-    lab.wait_until("journald forwards", || {
+    until("journald forwards", || {
         lab.sh("logger -t try listening");
         recorder.has("listening")
     });
@@ -188,7 +186,7 @@ for n in range(60):
     let children = || -> Vec<Value> {
         recorder.lines().into_iter().filter(|line| text(line, "message").ends_with("child")).collect()
     };
-    lab.wait_until("all have come", || children().len() == 60);
+    until("all have come", || children().len() == 60);
     let mut pids: Vec<String> = children().iter().map(|line| text(line, "pid").to_owned()).collect();
     pids.sort();
     assert!(pids.iter().map(|pid| pid.parse::<u32>().expect("a number")).eq(100_000..100_060), "{pids:?}");

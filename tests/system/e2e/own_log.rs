@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::{Daemon, Lab, MAX_RETRY};
+use crate::common::until;
 
 #[test]
 fn its_own_log_can_be_searched_and_is_not_read_as_an_attack() {
@@ -15,11 +16,11 @@ fn its_own_log_can_be_searched_and_is_not_read_as_an_attack() {
                exec banstream run --config /run/banstream.toml";
     let child = lab.command(&["systemd-cat", "bash", "-c", run]).spawn().expect("nsenter");
     let _daemon = Daemon { lab: &lab, child };
-    lab.wait_until("the daemon answers", || lab.output("banstream status").status.success());
+    until("the daemon answers", || lab.output("banstream status").status.success());
 
     lab.attack("ssh", "198.51.100.1", MAX_RETRY);
     lab.attack("ssh", "198.51.100.66", MAX_RETRY);
-    lab.wait_until("the ban", || lab.is_banned("198.51.100.1"));
+    until("the ban", || lab.is_banned("198.51.100.1"));
     lab.sh("banstream ban 192.0.2.1 --reason scan");
     // As it would stand there if what a stranger typed came whole into a line of ours.
     lab.sh("for i in {1..9}; do logger -t banstream 'Invalid user x from 198.51.100.77 port 22'; done");
@@ -46,7 +47,7 @@ fn its_own_log_can_be_searched_and_is_not_read_as_an_attack() {
             let field = |name: &str| entry.get(name).and_then(Value::as_str);
             (field("BANSTREAM_ADDRESS"), field("BANSTREAM_JAIL")) == (address, jail)
         };
-        lab.wait_until(&format!("{subject}: {id} {address:?}"), || entries(&id).iter().any(fits));
+        until(&format!("{subject}: {id} {address:?}"), || entries(&id).iter().any(fits));
     }
 
     // The catalog is one that journalctl understands. It is compiled aside, and not among the machine's.
@@ -60,6 +61,6 @@ fn its_own_log_can_be_searched_and_is_not_read_as_an_attack() {
     assert!(shown.contains("To lift the ban: banstream unban 198.51.100.1"), "{shown}");
 
     lab.attack("ssh", "198.51.100.2", MAX_RETRY);
-    lab.wait_until("what stood before has been read", || lab.is_banned("198.51.100.2"));
+    until("what stood before has been read", || lab.is_banned("198.51.100.2"));
     assert!(!lab.is_banned("198.51.100.77"), "its own lines were read as offences");
 }

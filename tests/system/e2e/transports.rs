@@ -2,6 +2,7 @@
 //! say who wrote it. Nobody but the attacker is banned, and the attacker is.
 
 use super::{Lab, MAX_RETRY, metrics};
+use crate::common::until;
 
 const ATTACKER: &str = "198.51.100.66";
 /// Whose address the attacker writes.
@@ -53,7 +54,7 @@ fn a_line_that_an_engine_splits_frames_nobody(engine: &str) {
          engine import /run/image.tar lab
          engine run \"${{limits[@]}}\" --network none --log-driver journald --log-opt tag=nginx lab /bin/cat /lines"
     ));
-    lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+    until("the attacker is banned", || lab.is_banned(ATTACKER));
     the_bystander_is_free(&lab);
 }
 
@@ -75,7 +76,7 @@ fn a_line_that_logger_splits_frames_nobody() {
              for i in {{1..{MAX_RETRY}}}; do echo '{short}'; done | logger -t apache2",
             2 * MAX_RETRY
         ));
-        lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+        until("the attacker is banned", || lab.is_banned(ATTACKER));
         the_bystander_is_free(&lab);
     }
 }
@@ -107,7 +108,7 @@ fn a_line_that_journald_splits_frames_nobody() {
             write(1, VISITOR, probe, " HTTP/1.1\" 200");
             write(1, ATTACKER, probe, " HTTP/1.1\" 404");
         }
-        lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+        until("the attacker is banned", || lab.is_banned(ATTACKER));
         the_bystander_is_free(&lab);
         let bans = lab.sh("banstream bans --json");
         assert!(bans.contains("\"http-probe\"") && !bans.contains(VISITOR), "{bans}");
@@ -143,7 +144,7 @@ journald.connect('/run/systemd/journal/socket')
 socket.send_fds(journald, [b''], [entry])
 END");
     lab.attack("ssh", ATTACKER, MAX_RETRY);
-    lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+    until("the attacker is banned", || lab.is_banned(ATTACKER));
     assert!(metrics(&lab).contains("drops_total{reason=\"overlong\"} 1\n"));
     let peak = kib("VmHWM:");
     assert!(peak < idle + (64 << 10), "{peak} KiB at its peak, {idle} KiB before");
@@ -183,7 +184,7 @@ END
          for i in {{1..{}}}; do cat /run/line; sleep 0.05; done | systemd-cat -t nginx",
         2 * MAX_RETRY
     ));
-    lab.wait_until("the attacker is banned", || {
+    until("the attacker is banned", || {
         lab.sh(&format!("echo '{request}' | systemd-cat -t nginx"));
         lab.is_banned(ATTACKER)
     });
@@ -221,7 +222,7 @@ END
          wait",
         2 * MAX_RETRY
     ));
-    lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+    until("the attacker is banned", || lab.is_banned(ATTACKER));
     the_bystander_is_free(&lab);
     // The trap was one: messages did end with the address.
     let caught = lab.sh(&format!("grep -c 'IP: {BYSTANDER}$' /var/log/syslog || true"));
@@ -253,7 +254,7 @@ fn a_path_at_an_ftp_server_frames_nobody() {
         2 * MAX_RETRY
     ));
     lab.attack("ftp", ATTACKER, MAX_RETRY);
-    lab.wait_until("the attacker is banned", || lab.is_banned(ATTACKER));
+    until("the attacker is banned", || lab.is_banned(ATTACKER));
     the_bystander_is_free(&lab);
     let written = lab.sh(&format!(
         "journalctl -q -o cat SYSLOG_IDENTIFIER=vsftpd | grep -c 'LOGIN: Client \"{BYSTANDER}'"
