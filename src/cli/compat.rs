@@ -9,13 +9,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use jiff::tz::TimeZone;
 use serde::de::DeserializeOwned;
 
 use crate::config::load::load;
 use crate::control::client::{self, Done};
 use crate::control::{AllowLine, BanLine, Command, JailStatus, Pick, Status, Target};
 use crate::model::{Kind, NotAnOffender, Offender, Span};
+use crate::tools::terminal::local;
 
 /// The verbs that are understood.
 pub const USAGE: &str = "\
@@ -25,21 +25,21 @@ Options:
   -t, --test                   Check the configuration
   -V, --version                Print banstream's version
   -h, --help                   Print this
-  -q, -v                       Nothing
+  -q, -v                       No effect
 
 Commands:
   ping                         Is the daemon alive?
-  version                      Which one is it?
+  version                      Its version
   status                       The jails
-  status JAIL                  One jail, and whom it bans
-  banned                       Whom each jail bans
+  status JAIL                  One jail and its bans
+  banned                       The bans of each jail
   banned IP...                 Which jails ban each of these
-  set JAIL banip IP...         Ban on all ports, for the jail's bantime; how many are new
+  set JAIL banip IP...         Ban on all ports, for the jail's bantime; prints how many are new
   set JAIL unbanip [--report-absent] IP...
-                               Lift the bans of those whom the jail bans; how many were
-  unban IP..., unban --all     Lift bans; how many were
-  set JAIL addignoreip IP      Allow, for all jails, until it is taken back
-  set JAIL delignoreip IP      Take that back
+                               Lift the jail's bans on these; prints how many there were
+  unban IP..., unban --all     Lift bans; prints how many there were
+  set JAIL addignoreip IP      Exempt, for all jails, until it is removed
+  set JAIL delignoreip IP      Remove the exemption
   get JAIL banip [SEP|--with-time], bantime, findtime, maxretry, ignoreip
   reload [JAIL]                Read the configuration again, for all jails
 
@@ -196,9 +196,7 @@ impl Client {
             let comment = format!("fail2ban-client set {jail} addignoreip");
             self.change(&Command::Allow { offender, span: None, comment })?;
         } else if self.change(&Command::Disallow(offender))? == 0 {
-            let what = format!(
-                "{offender} was not allowed by hand; what `ignoreip` in the configuration says stays"
-            );
+            let what = format!("{offender} was not exempted by hand; `ignoreip` in the configuration stays");
             return Err(Refusal::Told(what));
         }
         Ok(())
@@ -237,7 +235,7 @@ impl Client {
             return Err(Refusal::Told(error));
         }
         serde_json::from_str(&answer.body)
-            .map_err(|_| Refusal::Told("the daemon is of another version".to_owned()))
+            .map_err(|_| Refusal::Told("the daemon has another version".to_owned()))
     }
 }
 
@@ -345,49 +343,46 @@ fn tree(ignored: &BTreeSet<Offender>) -> String {
 /// A ban with its times in the host's zone.
 fn with_time(ban: &BanLine) -> String {
     let instant = |text: &str| text.parse::<jiff::Timestamp>().unwrap_or_default();
-    let shown = |at: jiff::Timestamp| {
-        at.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-    };
-    let since = instant(&ban.since);
-    let (seconds, until) = match ban.until.as_deref().map(instant) {
-        Some(until) => (until.as_second() - since.as_second(), shown(until)),
+    let seconds = |until: &str| instant(until).as_second() - instant(&ban.since).as_second();
+    let (seconds, until) = match ban.until.as_deref() {
+        Some(until) => (seconds(until), local(until)),
         None => (-1, "9999-12-31 23:59:59".to_owned()),
     };
-    format!("{} \t{} + {seconds} = {until}", ban.address, shown(since))
+    format!("{} \t{} + {seconds} = {until}", ban.address, local(&ban.since))
 }
 
 /// What to do in place of what fail2ban-client would do.
 fn no_counterpart(words: &[&str]) -> String {
     let what = words.join(" ");
     let instead = match words {
-        ["start", ..] => "`systemctl start banstream` does that",
+        ["start", ..] => "use `systemctl start banstream`",
         ["stop", ..] => {
-            "`systemctl stop banstream` does that, and bans stay in force; `banstream unban --all` lifts them"
+            "use `systemctl stop banstream`; bans stay in force, `banstream unban --all` lifts them"
         }
         ["restart", ..] => {
-            "`systemctl restart banstream` does that, and bans stay in force; for a jail `reload` is enough"
+            "use `systemctl restart banstream`; bans stay in force. For a jail `reload` is enough"
         }
         ["reload", ..] => "`reload` loses no ban and no count; `unban --all` lifts all bans",
         ["status" | "stats" | "statistics", ..] => {
             "see `banstream status`, `banstream report`, `banstream why ADDRESS`"
         }
         ["get" | "set", _, "bantime" | "findtime" | "maxretry", ..] | ["add", ..] => {
-            "write it into /etc/banstream/banstream.d/local.toml, and `reload`: no count is lost"
+            "set it in /etc/banstream/banstream.d/local.toml, and `reload`: no count is lost"
         }
         [
             "get" | "set",
             _,
             "failregex" | "addfailregex" | "delfailregex" | "ignoreregex" | "prefregex",
             ..,
-        ] => "grammars say what an offence is: `banstream explain` shows the rule that reads a line",
+        ] => "grammars define offences: `banstream explain` shows the rule that reads a line",
         [
             "get" | "set",
             _,
             "logpath" | "addlogpath" | "dellogpath" | "journalmatch" | "addjournalmatch",
             ..,
-        ] => "the journal is read, and what rsyslog hands over: see `banstream status`",
+        ] => "banstream reads the journal and what rsyslog forwards: see `banstream status`",
         ["get" | "set", _, "action" | "actions" | "addaction" | "delaction", ..] => {
-            "one rule in the kernel serves all jails: see `[enforce]` in the configuration"
+            "all jails share one rule in the kernel: see `[enforce]` in the configuration"
         }
         ["get" | "set", "loglevel" | "logtarget" | "syslogsocket", ..] | ["flushlogs"] => {
             "banstream logs to the journal: `journalctl -t banstream`"
@@ -395,7 +390,7 @@ fn no_counterpart(words: &[&str]) -> String {
         ["get" | "set", "dbfile" | "dbpurgeage" | "dbmaxmatches", ..] => {
             "see `[ledger]` in the configuration"
         }
-        _ => "`fail2ban-client -h` says what is understood, `banstream --help` what there is",
+        _ => "`fail2ban-client -h` lists the supported verbs, `banstream --help` all commands",
     };
     format!("`{what}` has no counterpart: {instead}")
 }

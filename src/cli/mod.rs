@@ -31,35 +31,35 @@ pub const COULD_NOT_RUN: u8 = 2;
 
 const AFTER: &str = "\
 Examples:
-  banstream check                        Is the configuration right?
+  banstream check                        Is the configuration valid?
   banstream run --dry-run                Decide and log, but ban nobody
-  banstream status                       How is the daemon?
+  banstream status                       Does it work?
   banstream bans                         Who is banned, why, and until when?
-  banstream top                          Watch it all
+  banstream top                          Watch it live
   banstream why 192.0.2.1                Why is it banned, or why not?
   banstream ban 192.0.2.1 --for 1d --reason 'port scan'
   banstream unban 192.0.2.1
-  banstream allow 192.0.2.1 --for 8h     Ban it no more for so long
-  banstream doctor                       Is protection real?
+  banstream allow 192.0.2.1 --for 8h     Exempt it from bans for 8 hours
+  banstream doctor                       Are bans really enforced?
   banstream report --since 7d            What happened?
-  banstream notify ops                   Is `[notify.ops]` told?
+  banstream notify ops                   Does `[notify.ops]` work?
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
   banstream grammar new --program myapp < failed-logins
 
 Files:
-  /etc/banstream/banstream.toml          The configuration; may be missing
-  /etc/banstream/banstream.d/*.toml      More of it, in the order of the names
+  /etc/banstream/banstream.toml          The configuration; optional
+  /etc/banstream/banstream.d/*.toml      Read after it, in the order of their names
   /etc/banstream/grammars/*.grammar      Grammars of your own
-  /run/banstream/control.sock            Where the daemon takes commands
+  /run/banstream/control.sock            The daemon's control socket
 
 Environment:
-  BANSTREAM_SOCKET                       The control socket, where --socket does not say
-  NO_COLOR                               If set, nothing is coloured; without a terminal nothing is either
+  BANSTREAM_SOCKET                       The control socket, unless --socket is given
+  NO_COLOR                               If set, no colours; there are none without a terminal
 
 Exit status:
   0  done
-  1  what was checked is wrong, or the daemon refuses
+  1  the check found faults, or the daemon refused
   2  could not run: wrong usage, no permission, no daemon";
 
 const RUN_EXAMPLES: &str = "\
@@ -68,27 +68,27 @@ Examples:
   banstream run --config ./banstream.toml
 
 Signals:
-  SIGHUP           reads the configuration again, as `banstream reload` does
-  SIGTERM, SIGINT  end it; bans stay in force
+  SIGHUP           reloads the configuration, like `banstream reload`
+  SIGTERM, SIGINT  stop it; bans stay in force
 
 Exit status:
-  0  it was told to stop
-  2  it could not begin: the configuration is wrong, the kernel refuses, or another daemon runs";
+  0  stopped on request (SIGTERM, SIGINT)
+  2  could not start: wrong configuration, refusal of the kernel, or another daemon";
 
 const OMPROG_EXAMPLES: &str = "\
 Examples:
   binary=\"/usr/bin/banstream omprog --confirm\" confirmMessages=\"on\"
                                          In an action of type omprog
-  banstream omprog <lines.json           Gives the daemon lines as rsyslog renders them";
+  banstream omprog <lines.json           Sends lines in rsyslog's form to the daemon";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  banstream check                        What is installed
+  banstream check                        The installed configuration and grammars
   banstream check ./sshd.grammar ./banstream.toml
 
 Exit status:
-  0  all is sound
-  1  something is wrong, and has been shown
+  0  all is valid
+  1  faults were found and printed
   2  a file cannot be read";
 
 const STATUS_EXAMPLES: &str = "\
@@ -105,13 +105,13 @@ Examples:
 const TOP_EXAMPLES: &str = "\
 Examples:
   banstream top
-  banstream top --interval 10s           Over a slow line
+  banstream top --interval 10s           Over a slow connection
 
 Keys:
   up, down, j, k   choose a ban; PgUp, PgDn by ten, g back to the latest
-  w, Enter         why is it banned? Esc closes that again
-  u                lift it, once you have said y
-  /                only bans with this in address or jail; Enter keeps it, Esc ends it
+  w, Enter         show why it is banned; Esc closes that
+  u                lift it, after y
+  /                filter by address or jail; Enter keeps the filter, Esc ends it
   p                pause
   ?                these keys
   q                quit";
@@ -119,7 +119,7 @@ Keys:
 const UNBAN_EXAMPLES: &str = "\
 Examples:
   banstream unban 192.0.2.1
-  banstream unban 2001:db8::/64          As `banstream bans` shows it
+  banstream unban 2001:db8::/64          As listed by `banstream bans`
   banstream unban --all";
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -134,14 +134,14 @@ Examples:
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
-  banstream replay /var/log/auth.log*    Rotated and packed ones too, the oldest first
+  banstream replay /var/log/auth.log*    Rotated and compressed ones too, the oldest first
   banstream replay --journal --since 30d
   banstream replay --against ./stricter.toml /var/log/auth.log*
   banstream replay --program nginx --json /var/log/nginx/access.log
 
 Exit status:
-  0  all was read
-  2  a log could not be read to its end; what was read has been shown";
+  0  all logs were read
+  2  a log could not be read to its end; the result covers what was read";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
@@ -164,24 +164,24 @@ Examples:
 const RELOAD_EXAMPLES: &str = "\
 Examples:
   banstream reload
-  banstream reload --confirm 60s         Try it: whoever is shut out by it need only wait
-  banstream reload --keep                It is well
+  banstream reload --confirm 60s         If it locks you out, wait: it is rolled back after 60 s
+  banstream reload --keep                Confirm it
 
 Exit status:
   0  the new configuration is in force
-  1  it is wrong, and the old one stays
+  1  it is wrong; the old one stays
   2  no daemon answers";
 
 const NOTIFY_EXAMPLES: &str = "\
 Examples:
-  banstream notify ops                   Where the configuration has [notify.ops]
+  banstream notify ops                   If the configuration has [notify.ops]
 
 Exit status:
-  0  the receiver has taken the message
-  1  it has not, or there is none of that name
+  0  the receiver accepted the message
+  1  it did not, or there is no receiver with this name
   2  no daemon answers";
 
-/// Bans brute-force attackers: reads journald and rsyslog streams, bans in the kernel with one rule
+/// Ban brute-force attackers: reads journald and rsyslog, bans in the kernel with one rule
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(version, after_help = AFTER, disable_help_subcommand = true)]
 pub struct Cli {
@@ -193,26 +193,26 @@ pub struct Cli {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Action {
-    /// Watch the logs and ban
+    /// Run the daemon: watch the logs and ban
     ///
-    /// This is the daemon. It stays in the foreground and logs to the journal, or to stderr where there is
-    /// none. SIGHUP makes it read its configuration again, SIGTERM stops it; its bans stay in force.
+    /// It stays in the foreground and logs to the journal, or to stderr if there is none. SIGHUP reloads its
+    /// configuration, SIGTERM stops it; its bans stay in force.
     #[command(after_help = RUN_EXAMPLES)]
     Run {
         /// Where the configuration is.
         #[command(flatten)]
         files: Files,
-        /// Only observe, whatever the configuration says, and write no ledger
+        /// Observe only, whatever the configuration says, and write no ledger
         #[arg(long)]
         dry_run: bool,
         /// Read lines from standard input as well
         #[arg(long)]
         stdin: bool,
     },
-    /// Hand on the lines that rsyslog gives to its omprog child
+    /// Forward lines from rsyslog's omprog to the daemon
     ///
-    /// rsyslog starts this, with the lines on stdin; it hands them on to the daemon. Give it the options that
-    /// the omprog action has, since the two must speak the same protocol.
+    /// rsyslog starts this, with the lines on stdin. Give it the options of the omprog action, since both must use
+    /// the same protocol.
     #[command(after_help = OMPROG_EXAMPLES)]
     Omprog {
         /// The daemon's ingest socket
@@ -227,43 +227,43 @@ pub enum Action {
     },
     /// Check configuration and grammars
     ///
-    /// Checks the configuration; parses, proves and tests each grammar. Every fault is shown where it stands, as
+    /// Checks the configuration; parses, proves and tests each grammar. Prints every fault as
     /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any.
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
-        /// Grammars (*.grammar), lists (*.list) and configurations (*.toml) to check; without any, those that are installed
+        /// Grammars (*.grammar), lists (*.list) and configurations (*.toml) to check [default: the installed ones]
         #[arg(value_name = "FILE")]
         paths: Vec<PathBuf>,
     },
-    /// Show what the grammars make of lines from stdin
+    /// Show what the grammars find in lines from stdin
     ///
-    /// Tells for each line, in order, whether it is an offence, whose, which rule says so, and what each of its holes
-    /// held. Where there is none it says why: which rule came closest and where it stopped, or which conditions of a
+    /// Prints for each line whether it is an offence, by which address, which rule matches, and the text in each of its
+    /// holes. If it is not, prints why: which rule came closest and where it stopped, or which conditions of a
     /// shape do not hold. A line may be a bare message, or have a syslog header.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain {
         /// Where the configuration is.
         #[command(flatten)]
         files: Files,
-        /// Print one JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
-        /// Whose message a line without a syslog header is
+        /// The program of lines without a syslog header
         #[arg(long, value_name = "NAME")]
         program: Option<String>,
     },
     /// Help with writing grammars
     #[command(subcommand)]
     Grammar(OfGrammar),
-    /// Show who would have been banned, had a log come in live
+    /// Replay a log and show who would have been banned
     ///
     /// Runs the daemon's own detector over logs, by their own clock. Prints the bans and a summary.
     ///
-    /// An offender from where somebody also logged in is marked: perhaps it should not be banned. With --against, it
-    /// prints instead whom the two configurations do not treat alike: the installed one (here) and the other (there).
+    /// An offender that also logged in is marked: perhaps it should not be banned. With --against, it prints the offenders
+    /// that two configurations treat differently: the installed one (here) and the other (there).
     ///
-    /// What gzip and zstd have packed is read as it is. Of several files the one that begins first is read first, so
-    /// the rotated files of one log can be given in any order; logs of the same days are better replayed one by one.
+    /// Reads files compressed with gzip and zstd. The oldest file is read first, so the rotated files of one log can be
+    /// given in any order. Replay different logs of the same days separately.
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay {
         /// Where the configuration is.
@@ -272,7 +272,7 @@ pub enum Action {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// Whose message a line without a syslog header is
+        /// The program of lines without a syslog header
         #[arg(long, value_name = "NAME")]
         program: Option<String>,
         /// Compare with another configuration, and the drop-ins beside it
@@ -285,19 +285,19 @@ pub enum Action {
         #[command(flatten)]
         journal: Journaled,
     },
-    /// Tell what happened: bans, offences, jails, rules, offenders and networks
+    /// Report what happened: bans, offences, jails, rules, offenders and networks
     ///
-    /// Reads the ledger, so it needs no daemon, but the permission to read it. It goes back as far as the ledger does:
-    /// see `[ledger]` in the configuration. Days are those of this host's time zone.
+    /// Reads the ledger, so it needs permission to read it, but no daemon. It goes back as far as the ledger does:
+    /// see `[ledger]` in the configuration. Days are in this host's time zone.
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
         /// Where the configuration is.
         #[command(flatten)]
         files: Files,
-        /// From when on: a time ago, such as 12h or 7d, or a date such as 2026-11-01 or '2026-11-01 12:00'
+        /// The beginning: a time ago, such as 12h or 7d, or a date such as 2026-11-01 or '2026-11-01 12:00'
         #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "7d")]
         since: When,
-        /// Until when, likewise
+        /// The end, in the same form
         #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "0", hide_default_value = true)]
         until: When,
         /// Print JSON
@@ -307,11 +307,11 @@ pub enum Action {
         #[arg(long)]
         html: bool,
     },
-    /// Tell whether protection is real, and what to do where it is not
+    /// Check that bans are really enforced, and how to fix what is not
     ///
-    /// Looks at the kernel's sets and rules in both families and both variants of iptables, at the daemon, its sources
-    /// and its metrics, and at the log daemons' rate limits. Exits with 1 if anything is wrong; what is doubtful is
-    /// only told.
+    /// Checks the kernel's sets and rules in both families and both variants of iptables, the daemon, its sources
+    /// and its metrics, and the log daemons' rate limits. Exits with 1 if anything is wrong; doubtful findings are
+    /// only printed.
     Doctor {
         /// Where the configuration is.
         #[command(flatten)]
@@ -323,19 +323,19 @@ pub enum Action {
     /// What a running daemon is asked.
     #[command(flatten)]
     Ask(Ask),
-    /// Speak the language of another program, for hands and scripts that know it
+    /// Emulate fail2ban-client
     #[command(subcommand)]
     Compat(Compat),
     /// Watch a running daemon in the terminal
     ///
-    /// Shows live what is read, found and banned, by jail and by grammar, the latest bans, and how sources, enforcement
-    /// and ledger are. A ban can be chosen, explained and lifted. `?` shows the keys.
+    /// Shows live entries, offences and bans, by jail and by grammar, the latest bans, and the state of sources,
+    /// enforcement and ledger. You can choose, explain and lift a ban. `?` shows the keys.
     #[command(after_help = TOP_EXAMPLES)]
     Top {
         /// The daemon's control socket
         #[arg(long, value_name = "PATH", env = "BANSTREAM_SOCKET", default_value = client::SOCKET)]
         socket: PathBuf,
-        /// How often to ask the daemon; a second at least
+        /// How often to update; at least 1s
         #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
         interval: Span,
     },
@@ -346,15 +346,15 @@ pub enum Action {
 pub enum OfGrammar {
     /// Propose a grammar from lines on stdin
     ///
-    /// Give it lines that each tell of an offence, with or without a syslog header. Lines that look alike become one
-    /// rule: what stays the same is kept, what differs becomes a hole. Each rule is proved beside the others; where
-    /// that fails a stricter one is tried, and one that cannot be proved stands in the file as a comment with the
-    /// reason. Up to three lines of each kind become its tests. What was left out is told on stderr.
+    /// Give it lines that each report an offence, with or without a syslog header. Similar lines become one rule: the
+    /// text that they share is kept, text that differs becomes a hole. Each rule is proved beside the others; if that
+    /// fails, a stricter one is tried, and a rule that cannot be proved is left as a comment with the reason. Up to three
+    /// lines of each kind become its tests. Omitted lines are reported on stderr.
     ///
-    /// The same lines always make the same file. It is a proposal: read it before you use it.
+    /// The same lines always give the same file. It is a proposal: read it before you use it.
     #[command(after_help = GRAMMAR_NEW_EXAMPLES)]
     New {
-        /// The program whose lines these are; lines of others are left out
+        /// The program that wrote the lines; lines of others are left out
         #[arg(long, value_name = "NAME", value_parser = program)]
         program: String,
     },
@@ -363,13 +363,13 @@ pub enum OfGrammar {
 /// Whose language to speak.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Compat {
-    /// Do what fail2ban-client would do with these words, and answer as it would
+    /// Run a command of fail2ban-client, and answer in its form
     ///
-    /// Called as `fail2ban-client`, by a symbolic link, banstream does the same. What has no counterpart is refused in a
-    /// line that says what to do instead.
+    /// Called as `fail2ban-client`, by a symbolic link, banstream does the same. A verb without a counterpart is refused,
+    /// with what to do instead.
     #[command(disable_help_flag = true, after_help = compat::USAGE)]
     Fail2banClient {
-        /// What fail2ban-client is given
+        /// Arguments of fail2ban-client
         #[arg(value_name = "WORD", trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
@@ -378,12 +378,11 @@ pub enum Compat {
 /// What a running daemon is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Ask {
-    /// Show how the daemon is
+    /// Show the daemon's status
     ///
-    /// What it has read, found and banned since it began; how its sources are, what each jail watches, how full
-    /// the kernel's sets are, and what keeps bans from being enforced, if anything does. Who wrote lines in the name
-    /// of another program; and what lines look like that name an address and that no rule knows, as when a server
-    /// words its lines anew.
+    /// Shows entries, offences and bans since the start; the state of sources, jails and the kernel's sets, and what
+    /// prevents bans from being enforced; which users forged lines of other programs; and the form of lines that name
+    /// an address but match no rule, as when a server has changed its wording.
     #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// Whom to ask.
@@ -392,79 +391,79 @@ pub enum Ask {
     },
     /// List the bans in force
     ///
-    /// Tells of each by which jail, until when, which time, on which ports and why.
+    /// Shows for each its jail, end, number, ports and reason.
     #[command(after_help = BANS_EXAMPLES)]
     Bans {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
-        /// Only so many of the latest, the latest first
+        /// Only the latest bans, this many, the latest first
         #[arg(long, value_name = "NUMBER")]
         last: Option<usize>,
     },
-    /// Tell why an address is banned, or why it is not
+    /// Explain why an address is banned, or why it is not
     ///
-    /// Shows its bans with the arithmetic of their length and the lines that earned them, how many offences each jail
-    /// counts and which lines told of them, what protects it, and what the kernel holds of it: in which set, for how much
-    /// longer, and how much has been kept out since.
+    /// Shows its bans with the calculation of their length and the lines that earned them, the offences that each jail
+    /// has counted with their lines, its exemptions, and its elements in the kernel: in which set, for how much
+    /// longer, and how many packets were dropped.
     Why {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
-        /// Whom it is about
+        /// The address or prefix
         #[arg(value_name = "ADDR|CIDR", add = ArgValueCompleter::new(banned))]
         offender: Offender,
     },
-    /// Ban an address or a prefix, on all ports
+    /// Ban an address or prefix, on all ports
     ///
-    /// It is in force at once. What `ignoreip` protects is refused, with exit status 1.
+    /// The ban is in force at once. An exempt address is refused, with exit status 1.
     #[command(after_help = BAN_EXAMPLES)]
     Ban {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
-        /// Whom to ban, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
+        /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
         #[arg(value_name = "ADDR|CIDR")]
         offender: Offender,
-        /// For how long, such as 10m, `1h 30m` or 2d; without it, until unbanned
+        /// How long, such as 10m, `1h 30m` or 2d [default: until unbanned]
         #[arg(long = "for", value_name = "TIME", value_parser = span)]
         span: Option<Span>,
-        /// Why; shown wherever the ban is
+        /// The reason; shown with the ban
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Lift the bans of an address or a prefix, or all bans
+    /// Lift the bans of an address or prefix, or all bans
     ///
-    /// That it was not banned is no error. An address that is banned as part of a prefix is refused, with exit
+    /// It is not an error if there is no ban. An address that is banned as part of a prefix is refused, with exit
     /// status 1: lift the ban on the prefix.
     #[command(after_help = UNBAN_EXAMPLES)]
     Unban {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
-        /// Whom to unban, as `banstream bans` shows it
+        /// The address or prefix, as listed by `banstream bans`
         #[arg(value_name = "ADDR|CIDR", required_unless_present = "all", add = ArgValueCompleter::new(banned))]
         offender: Option<Offender>,
         /// Lift all bans
         #[arg(long, conflicts_with = "offender")]
         all: bool,
     },
-    /// Ban an address or a prefix no more, or list those that are not to be banned
+    /// Exempt an address or prefix from bans, or list exemptions
     ///
-    /// Lifts the bans on it, those by hand included, and keeps every jail and every operator from banning it again until
-    /// the time is over or it is removed. It outlives restarts. What is meant for good belongs into `ignoreip`.
+    /// Lifts its bans, those by hand included, and prevents new bans by jails and operators until the time is over or the
+    /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`.
     #[command(after_help = ALLOW_EXAMPLES)]
     Allow {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
-        /// Whom not to ban, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, all are listed
+        /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, lists all exemptions
         #[arg(value_name = "ADDR|CIDR")]
         offender: Option<Offender>,
-        /// For how long, such as 10m, `1h 30m` or 2d; without it, until removed
+        /// How long, such as 10m, `1h 30m` or 2d [default: until removed]
         #[arg(long = "for", value_name = "TIME", value_parser = span, requires = "offender")]
         span: Option<Span>,
-        /// Why; shown wherever it is listed
+        /// The reason; shown in the list
         #[arg(
             long,
             value_name = "TEXT",
@@ -473,28 +472,28 @@ pub enum Ask {
             requires = "offender"
         )]
         comment: String,
-        /// Allow this one no longer
+        /// Remove this exemption
         #[arg(long, value_name = "ADDR|CIDR", conflicts_with_all = ["offender", "span", "comment"])]
         remove: Option<Offender>,
     },
-    /// Make the daemon read its configuration and grammars again
+    /// Reload the daemon's configuration and grammars
     ///
-    /// If anything in them is wrong, the daemon says what and keeps what it has. No ban and no count is lost.
+    /// If anything in them is wrong, the daemon reports it and keeps the old ones. No ban and no count is lost.
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload {
         /// Whom to ask.
         #[command(flatten)]
         remote: Remote,
-        /// Go back to what was before after this time, such as 60s, unless it is confirmed with --keep
+        /// Roll back after this time, such as 60s, unless confirmed with --keep
         #[arg(long, value_name = "TIME", value_parser = span)]
         confirm: Option<Span>,
-        /// Confirm what was reloaded with --confirm
+        /// Confirm a reload with --confirm
         #[arg(long, conflicts_with = "confirm")]
         keep: bool,
     },
-    /// Send a receiver of `[notify]` a test message, and tell what came of it
+    /// Send a test message to a receiver of `[notify]`, and show the result
     ///
-    /// The daemon sends it, once, as it would send news: with the rights it has and from where it runs.
+    /// The daemon sends it once, with its own privileges and from its sandbox, like any notification.
     #[command(after_help = NOTIFY_EXAMPLES)]
     Notify {
         /// Whom to ask.
@@ -525,16 +524,16 @@ pub struct Remote {
 /// Which part of the journal to replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Journaled {
-    /// Replay the journal that the daemon reads, as it reads it
+    /// Replay the journal that the daemon reads, in the same way
     #[arg(long, conflicts_with = "logs")]
     pub journal: bool,
-    /// The folder of another journal's files
+    /// A folder of other journal files
     #[arg(long, value_name = "DIR", requires = "journal")]
     pub directory: Option<PathBuf>,
-    /// From when on: a time ago, such as 30d, or a date such as 2026-11-01 or '2026-11-01 12:00'
+    /// The beginning: a time ago, such as 30d, or a date such as 2026-11-01 or '2026-11-01 12:00'
     #[arg(long, value_name = "TIME", requires = "journal", value_parser = When::parse)]
     pub since: Option<When>,
-    /// Until when, likewise
+    /// The end, in the same form
     #[arg(long, value_name = "TIME", requires = "journal", value_parser = When::parse)]
     pub until: Option<When>,
 }
@@ -542,17 +541,17 @@ pub struct Journaled {
 /// Where the configuration is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Files {
-    /// The configuration [default: /etc/banstream/banstream.toml, if it is there]
+    /// The configuration [default: /etc/banstream/banstream.toml, if it exists]
     ///
-    /// The *.toml files in the folder beside it that has its name with `.d` in place of `.toml` are read after
-    /// it, in the order of their names, and win key by key.
+    /// The *.toml files in the folder with the same name and `.d` in place of `.toml` are read after it, in the order
+    /// of their names, and win key by key.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
 fn program(text: &str) -> Result<String, &'static str> {
     let sound = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    sound.then(|| text.to_owned()).ok_or("a program's name has no spaces")
+    sound.then(|| text.to_owned()).ok_or("a program's name must not have spaces")
 }
 
 fn span(text: &str) -> Result<Span, &'static str> {
@@ -561,7 +560,7 @@ fn span(text: &str) -> Result<Span, &'static str> {
 }
 
 fn interval(text: &str) -> Result<Span, &'static str> {
-    span(text).and_then(|span| if span < Span::from_secs(1) { Err("a second at least") } else { Ok(span) })
+    span(text).and_then(|span| if span < Span::from_secs(1) { Err("use at least 1s") } else { Ok(span) })
 }
 
 /// Who is banned, for the shell to choose from; nobody where no daemon answers us.

@@ -78,11 +78,11 @@ pub fn report(
 ) -> anyhow::Result<()> {
     let config = load(config)?.config;
     let (from, to) = (since.instant(now), until.instant(now));
-    anyhow::ensure!(from < to, "`--since` has to be before `--until`");
+    anyhow::ensure!(from < to, "`--since` must be before `--until`");
     let kept = now - config.ledger.keep;
     if from < kept {
         let kept = config.ledger.keep;
-        warn(format_args!("the ledger keeps {kept} (`[ledger] keep`), so the report begins then"));
+        warn(format_args!("the ledger keeps only {kept} (`[ledger] keep`), so the report begins then"));
     }
     let from = from.max(kept);
     let place = config.state_directory.display();

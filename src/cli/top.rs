@@ -38,7 +38,7 @@ use view::Theme;
 /// There is no terminal, or it cannot be drawn on.
 pub fn run(socket: PathBuf, interval: Span) -> anyhow::Result<()> {
     if !stdin().is_terminal() || !stdout().is_terminal() {
-        bail!("this needs a terminal; `banstream status` does not");
+        bail!("this command needs a terminal; `banstream status` does not");
     }
     let theme = match std::env::var_os("NO_COLOR") {
         Some(set) if !set.is_empty() => Theme::plain(),
@@ -83,7 +83,7 @@ async fn watch(
             _ = interrupt.recv() => return Ok(()),
             _ = round.tick(), if !state.paused => {
                 if asking {
-                    state.away("the daemon takes its time".to_owned());
+                    state.away("the daemon has not answered yet".to_owned());
                     continue;
                 }
                 asking = true;
@@ -145,5 +145,6 @@ async fn ask<T: DeserializeOwned>(socket: &Path, command: Command) -> anyhow::Re
     if let Some(error) = answer.refusal() {
         bail!(error);
     }
-    serde_json::from_str(&answer.body).context("cannot understand the daemon; is it of another version?")
+    serde_json::from_str(&answer.body)
+        .context("cannot understand the daemon's answer; is its version another?")
 }

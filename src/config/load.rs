@@ -56,11 +56,11 @@ impl Files {
         before.0.iter().filter(|(_, sets)| **sets).find_map(|(path, _)| {
             let what = match self.0.get(path) {
                 Some(true) => return None,
-                Some(false) => "is empty now, and set something before",
+                Some(false) => "is empty now, but was not before",
                 None if is_drop_in(path) && !sets_nothing => return None,
-                None => "is gone",
+                None => "is missing",
             };
-            Some(format!("`{}` {what}; if that is meant, restart the daemon", path.display()))
+            Some(format!("`{}` {what}; if that is intended, restart the daemon", path.display()))
         })
     }
 }
@@ -198,7 +198,7 @@ pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
                 file: path.display().to_string(),
                 place: Place { line: 1, column: 1 },
                 text: read(&path)?.lines().next().unwrap_or_default().to_owned(),
-                what: format!("no grammar has `{mark}`, so nothing comes of this list"),
+                what: format!("no grammar uses `{mark}`, so this list has no effect"),
                 severity: Severity::Warning,
             });
         }
@@ -290,11 +290,11 @@ mod tests {
         let file = |name: &str| folder.join(name).display().to_string();
         let want = [
             format!(
-                "{}:3:1: warning: the list `probes` has no `/nothing` to take out\n    not /nothing\n    ^",
+                "{}:3:1: warning: the list `probes` has no `/nothing` to remove\n    not /nothing\n    ^",
                 file("probes.list")
             ),
             format!(
-                "{}:1:1: warning: no grammar has `@prob`, so nothing comes of this list\n    /x\n    ^",
+                "{}:1:1: warning: no grammar uses `@prob`, so this list has no effect\n    /x\n    ^",
                 file("prob.list")
             ),
         ];
@@ -313,9 +313,9 @@ mod tests {
             assert_eq!(files(now).lost_since(&files(before)).unwrap_or_default(), want);
         }
         let emptied = |path| {
-            format!("`{path}` is empty now, and set something before; if that is meant, restart the daemon")
+            format!("`{path}` is empty now, but was not before; if that is intended, restart the daemon")
         };
-        let gone = |path| format!("`{path}` is gone; if that is meant, restart the daemon");
+        let gone = |path| format!("`{path}` is missing; if that is intended, restart the daemon");
         let (main, one, two) = (("/e/b.toml", "a = 1"), ("/e/b.d/1.toml", "b = 1"), ("/e/b.d/2.toml", "[c]"));
         check(&[], &[], "");
         check(&[], &[main], "");

@@ -1,12 +1,9 @@
-//! Text to a configuration that can run.
+//! From text to a configuration that can run.
 //!
-//! There are two types: [`Written`] is what the files say, and may be wrong in many ways; [`Config`] is what
-//! the daemon works with, and cannot be wrong: every name in it is known, every number is in range. The way
-//! from one to the other reports every fault at once, each with its place. The defaults are a file of the
-//! same format and the lowest layer, so no default is hidden in code.
-//!
-//! Nothing here reads a file or asks the system anything: whether a group or a directory exists shows when it
-//! is used.
+//! There are two types: [`Written`] is the content of the files, and may be wrong in many ways; [`Config`] is the
+//! checked result: every name in it is known, every number is in range. The way from one to the other reports every
+//! fault at once, with its place. The defaults are a file of the same format and the lowest layer, so no default is
+//! hidden in code. Whether a group or a directory exists shows when it is used.
 
 pub mod load;
 mod fault;
@@ -278,7 +275,7 @@ fn jail(
     grammars: &BTreeMap<String, Vec<String>>,
 ) -> Option<Option<(Jail, Vec<PathBuf>)>> {
     if !value::is_name(name) || name == MANUAL || name == WIDE {
-        let what = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual` or `wide`";
+        let what = "a jail's name can have letters, digits, `-`, `_` and `.` only, and must not be `manual` or `wide`";
         t.fault(None, what.to_owned());
     }
     let enabled = t.value_or("enabled", Some(true), value::flag);
@@ -299,17 +296,17 @@ fn jail(
     watched.sort_unstable();
     watched.dedup();
     if watched.is_empty() {
-        t.fault(
-            Some("grammars"),
-            format!("the jail `{name}` watches no grammar: write `grammars = [\"...\"]`"),
-        );
+        t.fault(Some("grammars"), format!("the jail `{name}` has no grammar: add `grammars = [\"...\"]`"));
     }
     let mut watches = Vec::new();
     for grammar in watched {
         let counts = |heading: &&str| offences.is_empty() || offences.contains(heading);
         let headings: Vec<String> = headings(grammar).filter(counts).map(str::to_owned).collect();
         if headings.is_empty() {
-            t.fault(Some("offences"), format!("`{grammar}` has none of the `offences` of the jail `{name}`"));
+            t.fault(
+                Some("offences"),
+                format!("the grammar `{grammar}` has none of the `offences` of the jail `{name}`"),
+            );
         }
         watches.push(Watch { grammar: grammar.to_owned(), headings });
     }
@@ -354,11 +351,11 @@ fn widen(t: &mut Reader<'_, '_>, v4: Option<u8>, v6: Option<u8>) -> Option<Optio
     let widths = Widths { v4: wide4?, v6: wide6? };
     let (offenders, within) = (offenders?, within?);
     if offenders == 1 {
-        t.fault(Some("offenders"), "`offenders` wants 2 or more, or 0 to ban no prefix".to_owned());
+        t.fault(Some("offenders"), "`offenders` must be 2 or more, or 0 to ban no prefix".to_owned());
     }
     for (key, wide, one) in [("ipv4-prefix", widths.v4, v4), ("ipv6-prefix", widths.v6, v6)] {
         if offenders > 0 && one.is_some_and(|one| wide >= one) {
-            t.fault(Some(key), format!("`{key}` has to be shorter than that of one offender"));
+            t.fault(Some(key), format!("`{key}` must be shorter than the prefix of one offender"));
         }
     }
     Some(NonZeroU8::new(offenders).map(|offenders| Widen { widths, offenders, within }))
@@ -397,7 +394,7 @@ fn enforce(t: &mut Reader<'_, '_>) -> Option<Enforce> {
     let iptables = t.value("iptables", value::text);
     let ip6tables = t.value("ip6tables", value::text);
     if chains.as_ref().is_some_and(Vec::is_empty) {
-        t.fault(Some("chains"), "`chains` is empty: no packet would meet the rule".to_owned());
+        t.fault(Some("chains"), "`chains` is empty: the rule would see no packet".to_owned());
     }
     let rejects = target.iter().flatten().next().is_some_and(|target| target == "REJECT");
     if rejects && table.is_some_and(|table| table != "filter") {
@@ -638,7 +635,7 @@ mod tests {
         wrong(
             "protect-logins = false",
             &[
-                "1:18: `protect-logins` wants a time such as `10m`, `1h 30m` or a number of seconds, not `false`",
+                "1:18: `protect-logins` must be a time such as `10m`, `1h 30m` or a number of seconds, not `false`",
             ],
         );
     }
@@ -650,12 +647,12 @@ mod tests {
         let widen = |config: &Config| config.widen;
         let rule = Widen { widths, offenders: NonZeroU8::new(5).unwrap(), within: Span::from_secs(3600) };
         check(&["widen.offenders = 5"], widen, Some(rule));
-        wrong("widen.offenders = 1", &["1:19: `offenders` wants 2 or more, or 0 to ban no prefix"]);
+        wrong("widen.offenders = 1", &["1:19: `offenders` must be 2 or more, or 0 to ban no prefix"]);
         wrong(
             "ipv4-prefix = 24\nwiden = {offenders = 3, ipv4-prefix = 24, ipv6-prefix = 64}",
             &[
-                "2:39: `ipv4-prefix` has to be shorter than that of one offender",
-                "2:57: `ipv6-prefix` has to be shorter than that of one offender",
+                "2:39: `ipv4-prefix` must be shorter than the prefix of one offender",
+                "2:57: `ipv6-prefix` must be shorter than the prefix of one offender",
             ],
         );
     }
@@ -663,7 +660,7 @@ mod tests {
     #[test]
     fn a_prefix_of_nat64_has_room_for_an_address() {
         check(&["nat64-prefixes = ['2001:db8:64::/96']"], |config| config.nat64.len(), 1);
-        let wanted = "`nat64-prefixes` wants an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`, not";
+        let wanted = "`nat64-prefixes` must be an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`, not";
         for (value, shown) in
             [("'192.0.2.0/24'", "`192.0.2.0/24`"), ("'2001:db8::1'", "`2001:db8::1`"), ("64", "`64`")]
         {
@@ -726,37 +723,37 @@ mod tests {
 
     #[test]
     fn a_receiver_that_cannot_be_told_is_refused() {
-        wrong("notify.evry = 1", &["1:8: no key is called `evry` here; did you mean `every`?"]);
-        wrong("[notify.a]", &["1:9: `a` wants one of `webhook`, `command` and `mail`"]);
+        wrong("notify.evry = 1", &["1:8: unknown key `evry`; did you mean `every`?"]);
+        wrong("[notify.a]", &["1:9: `a` needs one of `webhook`, `command` and `mail`"]);
         wrong(
             "[notify.a]\nmail = 'root'\ncommand = ['/x']",
-            &["1:9: `a` wants one of `webhook`, `command` and `mail`"],
+            &["1:9: `a` needs one of `webhook`, `command` and `mail`"],
         );
-        let url = "wants an address such as `https://example.org/path`";
+        let url = "must be a URL such as `https://example.org/path`";
         for (text, want) in [
             ("notify.a.webhook = 'ftp://x'", format!("20: `webhook` {url}")),
             ("notify.a.webhook = 'https://me:secret@x'", format!("20: `webhook` {url}")),
             ("notify.a.webhook = '/x'", format!("20: `webhook` {url}")),
             (
                 "notify.a.mail = 'root, eve'",
-                "17: `mail` wants one address such as `root@localhost`, not `root, eve`".to_owned(),
+                "17: `mail` must be one address such as `root@localhost`, not `root, eve`".to_owned(),
             ),
             (
                 "notify.a = {webhook = 'http://x', headers = [\"X: 1\\nY: 2\"]}",
-                "46: `headers` wants headers such as `X-Api-Key: 123`".to_owned(),
+                "46: `headers` must be headers such as `X-Api-Key: 123`".to_owned(),
             ),
-            ("notify.a.command = ['x']", "20: `command` begins with a path from the root".to_owned()),
+            ("notify.a.command = ['x']", "20: `command` must begin with an absolute path".to_owned()),
             (
                 "notify.a = {mail = 'root', jails = ['ssh']}",
-                "37: `jails` wants a jail, not `ssh`; did you mean `sshd`?".to_owned(),
+                "37: `jails` must be a jail, not `ssh`; did you mean `sshd`?".to_owned(),
             ),
             (
                 "notify.a = {mail = 'root', events = []}",
-                "37: `events` is empty: there would be nothing to tell".to_owned(),
+                "37: `events` is empty: nothing would be sent".to_owned(),
             ),
             (
                 "notify.'a b'.mail = 'root'",
-                "8: a receiver's name has letters, digits, `-`, `_` and `.` only".to_owned(),
+                "8: a receiver's name can have letters, digits, `-`, `_` and `.` only".to_owned(),
             ),
         ] {
             wrong(text, &[&format!("1:{want}")]);
@@ -794,19 +791,19 @@ mod tests {
     fn every_fault_of_every_file_is_shown_where_it_stands() {
         let jail = "[jail.ssh]\ngrammars = ['sshd', 'sshdd']\nmaxretry = 0\nban-time = '1h'\n";
         let want = "\
-1.toml:2:21: `grammars` wants a grammar, not `sshdd`; did you mean `sshd`?
+1.toml:2:21: `grammars` must be a grammar, not `sshdd`; did you mean `sshd`?
 grammars = ['sshd', 'sshdd']
                     ^
-1.toml:3:12: `maxretry` wants a whole number from 1 to 255, not `0`
+1.toml:3:12: `maxretry` must be a whole number from 1 to 255, not `0`
 maxretry = 0
            ^
-1.toml:4:1: no key is called `ban-time` here; did you mean `bantime`?
+1.toml:4:1: unknown key `ban-time`; did you mean `bantime`?
 ban-time = '1h'
 ^
-2.toml:2:2: `ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `é`
+2.toml:2:2: `ignoreip` must be an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `é`
 \t'é', '::/129']
 \t^
-2.toml:2:7: `ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `::/129`
+2.toml:2:7: `ignoreip` must be an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`, not `::/129`
 \t'é', '::/129']
 \t     ^";
         assert_eq!(read(&[jail, "ignoreip = [\n\t'é', '::/129']"]), Err(want.to_owned()));
@@ -823,14 +820,12 @@ ban-time = '1h'
 
     #[test]
     fn an_unknown_key_is_refused_with_the_nearest() {
-        wrong("findtme = 3", &["1:1: no key is called `findtme` here; did you mean `findtime`?"]);
-        wrong("[jial.x]", &["1:2: no key is called `jial` here; did you mean `jail`?"]);
-        wrong("growth.caps = '1w'", &["1:8: no key is called `caps` here; did you mean `cap`?"]);
-        let keys = "bantime distinct enabled findtime grammars ignoreip maxretry mode offences ports";
-        wrong(
-            "jail.sshd.filter = 'x'",
-            &[&format!("1:11: no key is called `filter` here; there are {keys}")],
-        );
+        wrong("findtme = 3", &["1:1: unknown key `findtme`; did you mean `findtime`?"]);
+        wrong("[jial.x]", &["1:2: unknown key `jial`; did you mean `jail`?"]);
+        wrong("growth.caps = '1w'", &["1:8: unknown key `caps`; did you mean `cap`?"]);
+        let keys =
+            "bantime, distinct, enabled, findtime, grammars, ignoreip, maxretry, mode, offences, ports";
+        wrong("jail.sshd.filter = 'x'", &[&format!("1:11: unknown key `filter`; valid keys: {keys}")]);
     }
 
     #[test]
@@ -848,55 +843,55 @@ ban-time = '1h'
 
     #[test]
     fn a_value_of_another_kind_is_refused() {
-        wrong("growth = 2", &["1:10: `growth` is a table: write `[growth]`"]);
-        wrong("jail.x = 3", &["1:6: `x` is a table: write `[jail.x]`"]);
-        wrong("findtime = {}", &["1:12: `findtime` wants one value, not a table"]);
-        wrong("ignoreip = '::1'", &["1:12: `ignoreip` wants a list, such as `[\"...\", \"...\"]`"]);
-        wrong("journald.enabled = 'yes'", &["1:20: `enabled` wants `true` or `false`, not `yes`"]);
+        wrong("growth = 2", &["1:10: `growth` must be a table: `[growth]`"]);
+        wrong("jail.x = 3", &["1:6: `x` must be a table: `[jail.x]`"]);
+        wrong("findtime = {}", &["1:12: `findtime` must be one value, not a table"]);
+        wrong("ignoreip = '::1'", &["1:12: `ignoreip` must be a list, such as `[\"...\", \"...\"]`"]);
+        wrong("journald.enabled = 'yes'", &["1:20: `enabled` must be `true` or `false`, not `yes`"]);
         wrong(
             "enforce.set = ['a']",
-            &["1:15: `set` wants a name of at most 24 letters, digits, `-`, `_` or `.`, not a list"],
+            &["1:15: `set` must be a name of at most 24 letters, digits, `-`, `_` or `.`, not a list"],
         );
     }
 
     #[test]
     fn a_number_out_of_range_is_refused() {
-        let retries = "`maxretry` wants a whole number from 1 to 255";
+        let retries = "`maxretry` must be a whole number from 1 to 255";
         wrong("maxretry = 0", &[&format!("1:12: {retries}, not `0`")]);
         wrong("maxretry = 0x100", &[&format!("1:12: {retries}, not `0x100`")]);
         wrong("maxretry = 2.5", &[&format!("1:12: {retries}, not `2.5`")]);
-        wrong("ipv4-prefix = 33", &["1:15: `ipv4-prefix` wants a whole number from 8 to 32, not `33`"]);
-        wrong("ipv6-prefix = 0", &["1:15: `ipv6-prefix` wants a whole number from 16 to 128, not `0`"]);
+        wrong("ipv4-prefix = 33", &["1:15: `ipv4-prefix` must be a whole number from 8 to 32, not `33`"]);
+        wrong("ipv6-prefix = 0", &["1:15: `ipv6-prefix` must be a whole number from 16 to 128, not `0`"]);
         wrong(
             "max-offenders = 0",
-            &["1:17: `max-offenders` wants a whole number from 1 to 100000000, not `0`"],
+            &["1:17: `max-offenders` must be a whole number from 1 to 100000000, not `0`"],
         );
-        let rows = "`max-rows` wants a whole number from 1000 to 4294967295";
+        let rows = "`max-rows` must be a whole number from 1000 to 4294967295";
         wrong("ledger.max-rows = 999", &[&format!("1:19: {rows}, not `999`")]);
-        wrong("growth.factor = nan", &["1:17: `factor` wants a number from 1 to 100, not `nan`"]);
-        wrong("growth.factor = 0", &["1:17: `factor` wants a number from 1 to 100, not `0`"]);
-        wrong("growth.jitter = 1.5", &["1:17: `jitter` wants a number from 0 to 1, not `1.5`"]);
+        wrong("growth.factor = nan", &["1:17: `factor` must be a number from 1 to 100, not `nan`"]);
+        wrong("growth.factor = 0", &["1:17: `factor` must be a number from 1 to 100, not `0`"]);
+        wrong("growth.jitter = 1.5", &["1:17: `jitter` must be a number from 0 to 1, not `1.5`"]);
         wrong(
             "enforce.max-elements = 0",
-            &["1:24: `max-elements` wants a whole number from 1 to 4294967295, not `0`"],
+            &["1:24: `max-elements` must be a whole number from 1 to 4294967295, not `0`"],
         );
     }
 
     #[test]
     fn a_time_that_is_none_is_refused() {
-        let find = "`findtime` wants a time such as `10m`, `1h 30m` or a number of seconds";
+        let find = "`findtime` must be a time such as `10m`, `1h 30m` or a number of seconds";
         wrong("findtime = '10 parsecs'", &[&format!("1:12: {find}, not `10 parsecs`")]);
         wrong("findtime = 'forever'", &[&format!("1:12: {find}, not `forever`")]);
         wrong("findtime = 0", &[&format!("1:12: {find}, not `0`")]);
         wrong("findtime = 1979-05-27", &[&format!("1:12: {find}, not `1979-05-27`")]);
-        let ban = "`bantime` wants a time such as `10m`, `1h 30m`, a number of seconds or `forever`";
+        let ban = "`bantime` must be a time such as `10m`, `1h 30m`, a number of seconds or `forever`";
         wrong("bantime = '0s'", &[&format!("1:11: {ban}, not `0s`")]);
         wrong("bantime = -2", &[&format!("1:11: {ban}, not `-2`")]);
     }
 
     #[test]
     fn an_address_that_is_none_is_refused() {
-        let prefix = "`ignoreip` wants an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`";
+        let prefix = "`ignoreip` must be an address, a prefix such as `192.0.2.0/24`, or a file such as `file:/etc/banstream/allow.list`";
         wrong("ignoreip = ['file:allow.list']", &[&format!("1:13: {prefix}, not `file:allow.list`")]);
         wrong("ignoreip = ['::1', 'localhost']", &[&format!("1:20: {prefix}, not `localhost`")]);
         wrong(
@@ -905,7 +900,9 @@ ban-time = '1h'
         );
         wrong(
             "metrics.listen = 'localhost:9634'",
-            &["1:18: `listen` wants an address with a port, such as `127.0.0.1:9634`, not `localhost:9634`"],
+            &[
+                "1:18: `listen` must be an address with a port, such as `127.0.0.1:9634`, not `localhost:9634`",
+            ],
         );
     }
 
@@ -913,12 +910,12 @@ ban-time = '1h'
     fn a_path_that_will_not_do_is_refused() {
         wrong(
             "control.path = 'control.sock'",
-            &["1:16: `path` wants a path from the root, such as `/var/lib/banstream`, not `control.sock`"],
+            &["1:16: `path` must be an absolute path, such as `/var/lib/banstream`, not `control.sock`"],
         );
         let long = format!("/{}", "x".repeat(107));
         wrong(
             &format!("socket.path = '{long}'"),
-            &[&format!("1:15: `path` wants a path of at most 107 bytes, not `{long}`")],
+            &[&format!("1:15: `path` must be a path of at most 107 bytes, not `{long}`")],
         );
         wrong(
             "[journald]\nnamespace = 'a'\ndirectory = '/b'",
@@ -930,20 +927,20 @@ ban-time = '1h'
     fn a_rule_that_iptables_would_not_take_is_refused() {
         wrong(
             "mode = 'enforced'",
-            &["1:8: `mode` wants `enforce` or `observe`, not `enforced`; did you mean `enforce`?"],
+            &["1:8: `mode` must be `enforce` or `observe`, not `enforced`; did you mean `enforce`?"],
         );
         wrong(
             "enforce.set = '-x'",
-            &["1:15: `set` wants a name of at most 24 letters, digits, `-`, `_` or `.`, not `-x`"],
+            &["1:15: `set` must be a name of at most 24 letters, digits, `-`, `_` or `.`, not `-x`"],
         );
         wrong(
             "enforce.table = 'raww'",
-            &["1:17: `table` wants a table of iptables, not `raww`; did you mean `raw`?"],
+            &["1:17: `table` must be a table of iptables, not `raww`; did you mean `raw`?"],
         );
-        wrong("enforce.chains = []", &["1:18: `chains` is empty: no packet would meet the rule"]);
+        wrong("enforce.chains = []", &["1:18: `chains` is empty: the rule would see no packet"]);
         wrong(
             "enforce.target = ''",
-            &["1:18: `target` wants a target such as `DROP`, with its options, not an empty text"],
+            &["1:18: `target` must be a target such as `DROP`, with its options, not an empty text"],
         );
         wrong(
             "enforce.target = 'REJECT'",
@@ -953,37 +950,34 @@ ban-time = '1h'
 
     #[test]
     fn a_jail_that_could_not_work_is_refused() {
-        wrong(
-            "[jail.x]\nmaxretry = 3",
-            &["1:7: the jail `x` watches no grammar: write `grammars = [\"...\"]`"],
-        );
-        let name = "a jail's name has letters, digits, `-`, `_` and `.` only, and is not `manual` or `wide`";
+        wrong("[jail.x]\nmaxretry = 3", &["1:7: the jail `x` has no grammar: add `grammars = [\"...\"]`"]);
+        let name = "a jail's name can have letters, digits, `-`, `_` and `.` only, and must not be `manual` or `wide`";
         wrong("jail.wide.grammars = ['sshd']", &[&format!("1:6: {name}")]);
         wrong("jail.manual.grammars = ['sshd']", &[&format!("1:6: {name}")]);
         wrong("jail.'a b'.grammars = ['sshd']", &[&format!("1:6: {name}")]);
         wrong(
             "jail.sshd.grammars = ['postfix']",
-            &["1:23: `grammars` wants a grammar, not `postfix`; \
-             there are apache audit caddy dropbear endlessh ftpd haproxy lighttpd nginx portscan proftpd pure-ftpd sftpgo squid sshd \
-             traefik vsftpd"],
+            &["1:23: `grammars` must be a grammar, not `postfix`; \
+             valid names: apache, audit, caddy, dropbear, endlessh, ftpd, haproxy, lighttpd, nginx, portscan, proftpd, \
+             pure-ftpd, sftpgo, squid, sshd, traefik, vsftpd"],
         );
         wrong(
             "jail.sshd.offences = ['auth-failures']",
             &[
-                "1:23: `offences` wants a heading of its grammars, not `auth-failures`; did you mean `auth-failure`?",
+                "1:23: `offences` must be a heading of its grammars, not `auth-failures`; did you mean `auth-failure`?",
             ],
         );
         wrong(
             "jail.sshd.offences = ['login']",
             &[
-                "1:23: `offences` wants a heading of its grammars, not `login`; there are auth-failure bad-request preauth-abuse",
+                "1:23: `offences` must be a heading of its grammars, not `login`; valid names: auth-failure, bad-request, preauth-abuse",
             ],
         );
         wrong(
             "[jail.ftp]\ngrammars = ['ftpd', 'sftpgo']\noffences = ['preauth-abuse']",
-            &["3:12: `ftpd` has none of the `offences` of the jail `ftp`"],
+            &["3:12: the grammar `ftpd` has none of the `offences` of the jail `ftp`"],
         );
-        let ports = "`ports` wants ports such as `22`, `22/tcp` or `80,443`";
+        let ports = "`ports` must be ports such as `22`, `22/tcp` or `80,443`";
         wrong(
             "jail.sshd.ports = ['ssh', 0, 65536, '22/sctp', true]",
             &[
@@ -997,7 +991,7 @@ ban-time = '1h'
         // A jail that is not in use is held to the same.
         wrong(
             "jail.x = {enabled = false, grammars = ['sshd'], maxretry = 0}",
-            &["1:60: `maxretry` wants a whole number from 1 to 255, not `0`"],
+            &["1:60: `maxretry` must be a whole number from 1 to 255, not `0`"],
         );
     }
 }

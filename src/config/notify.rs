@@ -108,7 +108,7 @@ impl Habits {
             sendmail: t.value_or("sendmail", inherited.sendmail, value::path),
         };
         if read.topics.as_ref().is_some_and(Vec::is_empty) {
-            t.fault(Some("events"), "`events` is empty: there would be nothing to tell".to_owned());
+            t.fault(Some("events"), "`events` is empty: nothing would be sent".to_owned());
         }
         read
     }
@@ -123,7 +123,7 @@ pub(super) fn receivers(t: &mut Reader<'_, '_>, jails: &[String]) -> Option<Vec<
 
 fn receiver(name: &str, t: &mut Reader<'_, '_>, inherited: Habits, jails: &[&str]) -> Option<Receiver> {
     if !value::is_name(name) {
-        t.fault(None, "a receiver's name has letters, digits, `-`, `_` and `.` only".to_owned());
+        t.fault(None, "a receiver's name can have letters, digits, `-`, `_` and `.` only".to_owned());
     }
     let habits = Habits::read(t, inherited, jails);
     let url = t.value_or("webhook", None, value::url);
@@ -133,7 +133,7 @@ fn receiver(name: &str, t: &mut Reader<'_, '_>, inherited: Habits, jails: &[&str
     let to = t.value_or("mail", None, value::mailbox);
     let from = t.value_or("from", Some(None), |v| value::mailbox(v).map(Some));
     if command.iter().flatten().next().is_some_and(|program| !program.starts_with('/')) {
-        t.fault(Some("command"), "`command` begins with a path from the root".to_owned());
+        t.fault(Some("command"), "`command` must begin with an absolute path".to_owned());
     }
     let (headers, token_file, command) = (headers?.into_iter().collect(), token_file?, command?);
     let way = match (t.has("webhook"), !command.is_empty(), t.has("mail")) {
@@ -141,7 +141,7 @@ fn receiver(name: &str, t: &mut Reader<'_, '_>, inherited: Habits, jails: &[&str
         (false, true, false) => Way::Command(command),
         (false, false, true) => Way::Mail { to: to?, from: from?, sendmail: habits.sendmail? },
         _ => {
-            t.fault(None, format!("`{name}` wants one of `webhook`, `command` and `mail`"));
+            t.fault(None, format!("`{name}` needs one of `webhook`, `command` and `mail`"));
             return None;
         }
     };

@@ -14,21 +14,21 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
-use super::written::{Unwanted, nearest};
+use super::written::{Unwanted, meant, nearest};
 use crate::model::is_harmful;
 use crate::model::{Mode, Offender, Port, Protocol, Span};
 
 /// What is wanted, and what stands there instead.
 fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
     Unwanted(match value {
-        DeValue::Array(_) => format!("wants {what}, not a list"),
-        DeValue::Table(_) => format!("wants {what}, not a table"),
-        DeValue::String(text) if text.is_empty() => format!("wants {what}, not an empty text"),
-        DeValue::String(text) => format!("wants {what}, not `{text}`"),
-        DeValue::Integer(number) => format!("wants {what}, not `{number}`"),
-        DeValue::Float(number) => format!("wants {what}, not `{number}`"),
-        DeValue::Boolean(flag) => format!("wants {what}, not `{flag}`"),
-        DeValue::Datetime(date) => format!("wants {what}, not `{date}`"),
+        DeValue::Array(_) => format!("must be {what}, not a list"),
+        DeValue::Table(_) => format!("must be {what}, not a table"),
+        DeValue::String(text) if text.is_empty() => format!("must be {what}, not an empty text"),
+        DeValue::String(text) => format!("must be {what}, not `{text}`"),
+        DeValue::Integer(number) => format!("must be {what}, not `{number}`"),
+        DeValue::Float(number) => format!("must be {what}, not `{number}`"),
+        DeValue::Boolean(flag) => format!("must be {what}, not `{flag}`"),
+        DeValue::Datetime(date) => format!("must be {what}, not `{date}`"),
     })
 }
 
@@ -105,9 +105,7 @@ fn span(value: &DeValue<'_>) -> Option<Span> {
 /// A path that does not hang on where the daemon was started.
 pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
     let absolute = value.as_str().filter(|text| text.starts_with('/') && !text.contains('\0'));
-    absolute
-        .map(PathBuf::from)
-        .ok_or_else(|| wants("a path from the root, such as `/var/lib/banstream`", value))
+    absolute.map(PathBuf::from).ok_or_else(|| wants("an absolute path, such as `/var/lib/banstream`", value))
 }
 
 /// A path that fits into a socket's address, which has room for 107 bytes (unix(7)).
@@ -163,12 +161,15 @@ pub(super) fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// One of these names.
+/// One of these names. A `what` of names in backticks lists them all.
 pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> Result<&'n str, Unwanted> {
     let Some(name) = value.as_str() else { return Err(wants(what, value)) };
     known.iter().copied().find(|candidate| *candidate == name).ok_or_else(|| {
         let Unwanted(wanted) = wants(what, value);
-        Unwanted(format!("{wanted}; {}", nearest(name, known.iter().copied())))
+        let known = known.iter().copied();
+        let hint =
+            if what.starts_with('`') { meant(name, known) } else { Some(nearest(name, "names", known)) };
+        Unwanted(hint.map_or_else(|| wanted.clone(), |hint| format!("{wanted}; {hint}")))
     })
 }
 
@@ -180,7 +181,7 @@ pub(super) enum Ignored {
 
 /// An address or a prefix.
 pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
-    let wanted = "an address or a prefix such as `192.0.2.0/24`";
+    let wanted = "an address or prefix such as `192.0.2.0/24`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
 }
 
@@ -217,7 +218,7 @@ pub(super) fn url(value: &DeValue<'_>) -> Result<Uri, Unwanted> {
             url.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
         host && matches!(url.scheme_str(), Some("http" | "https"))
     });
-    url.ok_or_else(|| Unwanted("wants an address such as `https://example.org/path`".into()))
+    url.ok_or_else(|| Unwanted("must be a URL such as `https://example.org/path`".into()))
 }
 
 /// A header of HTTP: `Name: value`. What is secret in it is not shown.
@@ -228,7 +229,7 @@ pub(super) fn header(value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), U
         value.set_sensitive(true);
         Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
     };
-    let wanted = "wants headers such as `X-Api-Key: 123`";
+    let wanted = "must be headers such as `X-Api-Key: 123`";
     value.as_str().and_then(read).ok_or_else(|| Unwanted(wanted.into()))
 }
 

@@ -188,7 +188,7 @@ impl<'w, 't> Reader<'w, 't> {
         let Some(said) = self.table.0.get(key) else { return default };
         let read = match &said.node {
             Node::Value(value) => read(value),
-            Node::Table(_) => Err(Unwanted("wants one value, not a table".into())),
+            Node::Table(_) => Err(Unwanted("must be one value, not a table".into())),
         };
         read.map_err(|unwanted| self.note(said.value, key, unwanted)).ok()
     }
@@ -212,7 +212,7 @@ impl<'w, 't> Reader<'w, 't> {
         self.known.push(key);
         let Some(said) = self.table.0.get(key) else { return default };
         let Node::Value(DeValue::Array(items)) = &said.node else {
-            self.note(said.value, key, Unwanted("wants a list, such as `[\"...\", \"...\"]`".into()));
+            self.note(said.value, key, Unwanted("must be a list, such as `[\"...\", \"...\"]`".into()));
             return None;
         };
         let mut item = |item: &Spanned<DeValue<'t>>| {
@@ -244,7 +244,7 @@ impl<'w, 't> Reader<'w, 't> {
         let mut inner = |(name, said): (&Cow<'t, str>, &'w Said<'t>)| match &said.node {
             Node::Table(table) => Reader::run(table, said.key, self.faults, |reader| read(name, reader)),
             Node::Value(_) => {
-                self.faults.push((said.key, format!("`{name}` is a table: write `[{key}.{name}]`")));
+                self.faults.push((said.key, format!("`{name}` must be a table: `[{key}.{name}]`")));
                 None
             }
         };
@@ -276,7 +276,7 @@ impl<'w, 't> Reader<'w, 't> {
             None => Some((&EMPTY, self.place)),
             Some(Said { key, node: Node::Table(table), .. }) => Some((table, *key)),
             Some(said) => {
-                self.note(said.value, key, Unwanted(format!("is a table: write `[{key}]`")));
+                self.note(said.value, key, Unwanted(format!("must be a table: `[{key}]`")));
                 None
             }
         }
@@ -295,24 +295,26 @@ impl<'w, 't> Reader<'w, 't> {
     fn refuse_unknown(self) {
         for (key, said) in &self.table.0 {
             if !self.known.contains(&key.as_ref()) {
-                let hint = nearest(key, self.known.iter().copied());
-                self.faults.push((said.key, format!("no key is called `{key}` here; {hint}")));
+                let hint = nearest(key, "keys", self.known.iter().copied());
+                self.faults.push((said.key, format!("unknown key `{key}`; {hint}")));
             }
         }
     }
 }
 
-/// Why a value will not do, as it reads after the name of the key: "wants ..., not ...".
+/// Why a value will not do, as it reads after the name of the key: "must be ..., not ...".
 pub(super) struct Unwanted(pub(super) String);
 
-/// Which of the known names somebody meant who wrote `name`: `did you mean ...`, or all of them.
-pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+/// A hint for `name`, which is unknown: `did you mean ...`, or all known names.
+pub(super) fn nearest<'n>(name: &str, nouns: &str, known: impl Iterator<Item = &'n str>) -> String {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     known.dedup();
-    let near = known.iter().map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min();
-    match near {
-        Some((edits, candidate)) if edits <= candidate.len() / 3 => format!("did you mean `{candidate}`?"),
-        _ => format!("there are {}", known.join(" ")),
-    }
+    meant(name, known.iter().copied()).unwrap_or_else(|| format!("valid {nouns}: {}", known.join(", ")))
+}
+
+/// `did you mean ...`, if one of the known names is near.
+pub(super) fn meant<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+    let near = known.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate)).min()?;
+    (near.0 <= near.1.len() / 3).then(|| format!("did you mean `{}`?", near.1))
 }

@@ -105,8 +105,8 @@ async fn talk(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<An
     })?;
     tokio::time::timeout(PATIENCE, exchange(stream, request))
         .await
-        .map_err(|_| anyhow!("the daemon at `{shown}` does not answer"))?
-        .with_context(|| format!("the daemon at `{shown}` broke off"))
+        .map_err(|_| anyhow!("the daemon at `{shown}` does not respond"))?
+        .with_context(|| format!("the daemon at `{shown}` closed the connection"))
 }
 
 async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {

@@ -78,9 +78,9 @@ pub fn metrics_route(daemon: Daemon) -> Router {
 
 fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
     routes
-        .fallback(async || Problem(StatusCode::NOT_FOUND, "there is no such path".to_owned()))
+        .fallback(async || Problem(StatusCode::NOT_FOUND, "no such path".to_owned()))
         .method_not_allowed_fallback(async || {
-            Problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method".to_owned())
+            Problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method".to_owned())
         })
         .with_state(daemon)
 }
@@ -124,7 +124,7 @@ pub(crate) async fn answer(
         async move {
             let (head, body) = request.into_parts();
             let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-                let error = format!("a request has at most {MAX_BODY} bytes");
+                let error = format!("a request can have at most {MAX_BODY} bytes");
                 return Ok(Problem(StatusCode::PAYLOAD_TOO_LARGE, error).into_response());
             };
             asked.store(true, Ordering::Relaxed);
@@ -176,7 +176,7 @@ async fn bans(
     query: Result<Query<BansQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(BansQuery { last, text }) =
-        query.map_err(|_| wrong("say nothing, or which bans: `?last=20`, `?text=sshd`".to_owned()))?;
+        query.map_err(|_| wrong("unknown parameter; use none, or `?last=20`, `?text=sshd`".to_owned()))?;
     ask(daemon, Command::Bans(Pick { last, text })).await
 }
 
@@ -193,7 +193,7 @@ struct BanRequest {
 // The body is taken as bytes, not with `Json`, which would insist on a content type that `curl -d` does not send.
 async fn ban(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
     let request: BanRequest =
-        serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is no ban: {error}")))?;
+        serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is not a ban: {error}")))?;
     let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
     ask(daemon, Command::Ban { offender, span, reason: request.reason }).await
 }
@@ -209,8 +209,8 @@ struct AllowRequest {
 }
 
 async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
-    let request: AllowRequest =
-        serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is no allowance: {error}")))?;
+    let request: AllowRequest = serde_json::from_slice(&body)
+        .map_err(|error| wrong(format!("the body is not an exemption: {error}")))?;
     let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
     ask(daemon, Command::Allow { offender, span, comment: request.comment }).await
 }
@@ -238,7 +238,7 @@ async fn disallow(
 
 fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offender, Problem> {
     let Query(AddressQuery { address }) =
-        query.map_err(|_| wrong("say whom: `?address=192.0.2.1`".to_owned()))?;
+        query.map_err(|_| wrong("missing parameter `?address=192.0.2.1`".to_owned()))?;
     offender(&address)
 }
 
@@ -253,8 +253,8 @@ async fn reload(
     daemon: State<Daemon>,
     query: Result<Query<ReloadRequest>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let Query(ReloadRequest { confirm }) = query
-        .map_err(|_| wrong("say nothing, or within which time to confirm: `?confirm=60s`".to_owned()))?;
+    let Query(ReloadRequest { confirm }) =
+        query.map_err(|_| wrong("unknown parameter; use none, or `?confirm=60s`".to_owned()))?;
     ask(daemon, Command::Reload { confirm: confirm.map(span).transpose()? }).await
 }
 
@@ -267,7 +267,7 @@ struct NotifyRequest {
 
 async fn notify(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
     let request: NotifyRequest = serde_json::from_slice(&body)
-        .map_err(|error| wrong(format!("the body names no receiver: {error}")))?;
+        .map_err(|error| wrong(format!("the body does not name a receiver: {error}")))?;
     ask(daemon, Command::Notify(request.receiver)).await
 }
 
@@ -281,7 +281,7 @@ fn offender(text: &str) -> Result<Offender, Problem> {
 
 fn span(text: String) -> Result<Span, Problem> {
     let span = config::parse_span(&text).filter(|span| *span > Span::ZERO);
-    span.ok_or_else(|| wrong(format!("`{text}` is no time; write `10m`, `1h 30m` or a number of seconds")))
+    span.ok_or_else(|| wrong(format!("`{text}` is not a time; write `10m`, `1h 30m` or a number of seconds")))
 }
 
 /// The query of `DELETE /bans`.
@@ -300,7 +300,7 @@ async fn unban(
     let target = match query {
         Ok(Query(UnbanRequest { address: Some(address), all: false })) => Target::One(offender(&address)?),
         Ok(Query(UnbanRequest { address: None, all: true })) => Target::All,
-        _ => return Err(wrong("say whom to unban: `?address=192.0.2.1` or `?all=true`".to_owned())),
+        _ => return Err(wrong("missing parameter `?address=192.0.2.1` or `?all=true`".to_owned())),
     };
     ask(daemon, Command::Unban(target)).await
 }
@@ -448,23 +448,23 @@ mod tests {
             let request = format!("{request} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}");
             assert_eq!(fixture.raw(&request), (status.to_owned(), json!({ "error": error }).to_string()));
         };
-        check("GET /", "", "404 Not Found", "there is no such path");
-        check("PUT /bans", "", "405 Method Not Allowed", "this path does not take that method");
+        check("GET /", "", "404 Not Found", "no such path");
+        check("PUT /bans", "", "405 Method Not Allowed", "this path does not support this method");
         let bad = "400 Bad Request";
-        check("POST /bans", "", bad, "the body is no ban: EOF while parsing a value at line 1 column 0");
-        let time = "`0` is no time; write `10m`, `1h 30m` or a number of seconds";
+        check("POST /bans", "", bad, "the body is not a ban: EOF while parsing a value at line 1 column 0");
+        let time = "`0` is not a time; write `10m`, `1h 30m` or a number of seconds";
         check("POST /bans", r#"{"address":"::1","for":"0"}"#, bad, time);
-        let fields = "the body is no ban: unknown field `untl`, expected one of `address`, `for`, `reason` at line 1 column 23";
+        let fields = "the body is not a ban: unknown field `untl`, expected one of `address`, `for`, `reason` at line 1 column 23";
         check("POST /bans", r#"{"address":"::1","untl":1}"#, bad, fields);
-        let address = "`x` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
+        let address = "`x` is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
         check("POST /bans", r#"{"address":"x"}"#, bad, address);
         check("DELETE /bans?address=x", "", bad, address);
-        let whom = "say whom to unban: `?address=192.0.2.1` or `?all=true`";
+        let whom = "missing parameter `?address=192.0.2.1` or `?all=true`";
         check("DELETE /bans", "", bad, whom);
         check("DELETE /bans?all=true&address=::1", "", bad, whom);
         check("DELETE /bans?all=maybe", "", bad, whom);
-        check("GET /bans?last=x", "", bad, "say nothing, or which bans: `?last=20`, `?text=sshd`");
-        check("DELETE /allow", "", bad, "say whom: `?address=192.0.2.1`");
+        check("GET /bans?last=x", "", bad, "unknown parameter; use none, or `?last=20`, `?text=sshd`");
+        check("DELETE /allow", "", bad, "missing parameter `?address=192.0.2.1`");
         check("POST /reload?confirm=0", "", bad, time);
         check("GET /why?address=x", "", bad, address);
         check("POST /allow", r#"{"address":"x"}"#, bad, address);
@@ -472,10 +472,10 @@ mod tests {
             "POST /allow",
             "",
             bad,
-            "the body is no allowance: EOF while parsing a value at line 1 column 0",
+            "the body is not an exemption: EOF while parsing a value at line 1 column 0",
         );
         let long = "x".repeat(MAX_BODY + 1);
-        check("POST /bans", &long, "413 Payload Too Large", "a request has at most 4096 bytes");
+        check("POST /bans", &long, "413 Payload Too Large", "a request can have at most 4096 bytes");
         assert_eq!(*fixture.asked.lock().unwrap(), []);
     }
 

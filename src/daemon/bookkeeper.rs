@@ -22,6 +22,7 @@ use crate::config::Retention;
 use crate::control::rfc3339;
 use crate::daemon::metrics::{LedgerMetrics, Metrics};
 use crate::grammar::Grammars;
+use crate::model::count;
 use crate::store::{Ledger, LedgerError, Memory, Page};
 
 /// How long pages gather for one transaction, where nobody waits for a receipt.
@@ -126,7 +127,7 @@ impl Book {
         }
         self.shared.waiting.fetch_add(page.size(), Ordering::Relaxed);
         if self.entries.send(Entry { number, page, is_waited_for }).is_err() {
-            log::error!("the bookkeeper is gone");
+            log::error!("the bookkeeper has stopped");
         }
         if self.shared.hangs.load(Ordering::Relaxed) {
             self.shared.give(|_| true);
@@ -250,7 +251,8 @@ impl Bookkeeper {
         }
         self.write();
         if !self.waiting.is_empty() {
-            log::error!("what came of {} batches and commands never got into the ledger", self.waiting.len());
+            let pages = count(self.waiting.len() as u64, "page");
+            log::error!("shutting down: {pages} were not written to the ledger");
         }
         self.waiting.is_empty() && matches!(self.ledger, Place::Open(..))
     }
@@ -283,7 +285,7 @@ impl Bookkeeper {
                 self.metrics.written(self.tried.elapsed());
                 self.shared.waiting.fetch_sub(waiting.iter().map(Page::size).sum(), Ordering::Relaxed);
                 if mem::take(&mut self.is_failing) {
-                    log::info!("the ledger is written again");
+                    log::info!("the ledger can be written again");
                     self.measure();
                 }
             }
@@ -317,7 +319,7 @@ impl Bookkeeper {
         let stamp = rfc3339(now()).replace(':', "-");
         let aside = Ledger::set_aside(directory, stamp.split('.').next().unwrap_or_default())?;
         log::error!(
-            "the ledger is damaged ({why}); it is now called `{}`, and a new one begins with what is in memory",
+            "the ledger is damaged ({why}); renamed it to `{}` and started a new one with the content of memory",
             aside.display()
         );
         self.metrics.errors.increment(1);
@@ -330,7 +332,7 @@ impl Bookkeeper {
         self.metrics.up.set(0.0);
         self.health.ledger(|status| status.error = Some(error.to_string()));
         if !mem::replace(&mut self.is_failing, true) {
-            log::error!("bans would not outlive a restart: the ledger cannot be used: {error}");
+            log::error!("cannot use the ledger, so bans would not survive a restart: {error}");
         }
         if let Place::Open(directory, limits, _) = &self.ledger {
             let (directory, limits) = (directory.clone(), *limits);
@@ -339,7 +341,7 @@ impl Bookkeeper {
             if error.is_corrupt()
                 && let Err(error) = self.set_aside(&directory, error)
             {
-                log::error!("the ledger cannot be set aside: {error}");
+                log::error!("cannot rename the damaged ledger: {error}");
             }
         }
     }

@@ -70,7 +70,7 @@ impl Claim {
                 other => {
                     let who = other.map_or_else(|error| error.to_string(), |holder| shown(&holder));
                     log::error!(
-                        "somebody who is no daemon has the socket `@{name}` ({who}): a second daemon that \
+                        "a process of another user has the socket `@{name}` ({who}), so a second daemon that \
                         writes to the set `{set}` would not be noticed"
                     );
                     return Ok(None);

@@ -21,7 +21,7 @@ use crate::kernel::{
     Applied, Book, Census, Change, Difference, Displaced, EnforceError, Firewall, Prepared, Refusal, SetSize,
     render,
 };
-use crate::model::{Ban, Decision};
+use crate::model::{Ban, Decision, count};
 
 /// What the enforcer is told.
 pub(super) enum Order {
@@ -109,10 +109,10 @@ impl Enforcer {
         let began = Instant::now();
         self.book.restart(bans);
         match self.compare() {
-            Ok(Difference { changes, missing, timeouts, foreign }) if !changes.is_empty() => log::info!(
-                "the kernel's sets were brought in line with the bans in force in {:?}: {missing} elements were \
-                 missing, {timeouts} had another time left, {foreign} were of no ban of ours",
-                began.elapsed()
+            Ok(difference) if !difference.changes.is_empty() => log::info!(
+                "updated the kernel's sets in {:?}: {}",
+                began.elapsed(),
+                words(&repairs_of(&difference))
             ),
             Ok(_) => {}
             Err(error) => self.failed(&error),
@@ -217,11 +217,7 @@ impl Enforcer {
         let listing = self.firewall.list()?;
         if !listing.strange.is_empty() {
             for size in self.firewall.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
-                self.voice.repairs(&[(
-                    "foreign",
-                    1,
-                    "sets with exceptions or other protocols in them made anew",
-                )]);
+                self.voice.repairs(&[("foreign", 1, "recreated", "set", " with unexpected content")]);
                 self.replace(size)?;
             }
         }
@@ -253,7 +249,7 @@ impl Enforcer {
         let applied = self.firewall.replace(size.set, &adds)?;
         self.compared = compared;
         self.note(&adds, applied);
-        log::info!("`{}` was made anew, with room for {} elements", size.name, size.configured);
+        log::info!("recreated `{}` with capacity {}", size.name, size.configured);
         Ok(())
     }
 
@@ -291,7 +287,7 @@ impl Enforcer {
                 self.firewall.prepare(Displaced::Report)?;
             }
             let difference = self.compare()?;
-            self.voice.put_right(&difference);
+            self.voice.repairs(&repairs_of(&difference));
             census = self.book.census(now());
         }
         if census.all_pending() > 0 {
@@ -303,7 +299,9 @@ impl Enforcer {
         match self.why.filter(|_| pending > 0) {
             Some(why) => {
                 let hint = if why == Refusal::Full { "; raise `max-elements`" } else { "" };
-                faults.push(format!("{pending} elements are banned, but keep nobody out: {why}{hint}"));
+                let are = if pending == 1 { "is" } else { "are" };
+                let bans = count(pending as u64, "ban");
+                faults.push(format!("{bans} {are} not enforced: {why}{hint}"));
             }
             None => self.why = None,
         }
@@ -342,7 +340,7 @@ impl Enforcer {
     fn failed(&mut self, error: &EnforceError) {
         self.compared = None;
         self.metrics.errors.increment(1);
-        self.voice.fault(Some(format!("the kernel could not be told: {error}")), &self.metrics);
+        self.voice.fault(Some(format!("cannot update the kernel: {error}")), &self.metrics);
     }
 }
 
@@ -384,7 +382,7 @@ impl Watcher {
         self.old.retain_mut(|old| match old.withdraw() {
             Ok(()) => false,
             Err(error) => {
-                faults.push(format!("the rule of earlier settings could not be taken out: {error}"));
+                faults.push(format!("cannot remove the rule of earlier settings: {error}"));
                 true
             }
         });
@@ -415,7 +413,7 @@ impl Voice {
         match &fault {
             None => {
                 if self.said.take().is_some() {
-                    log::info!("what kept bans from being enforced is over");
+                    log::info!("bans are enforced again");
                     self.herald.tell(|| vec![Event::Over]);
                 }
             }
@@ -436,19 +434,17 @@ impl Voice {
         metrics.up.set(if known.is_none() { 1.0 } else { 0.0 });
     }
 
-    /// Logs what was put right, counts it by kind and leaves word for `status`.
-    fn repairs(&self, counts: &[(&str, u64, &str)]) {
-        let done: Vec<_> = counts.iter().filter(|(_, times, _)| *times > 0).collect();
-        if done.is_empty() {
+    /// Logs repairs, counts them by kind and shows them in `status`.
+    fn repairs(&self, repairs: &[Repair]) {
+        let words = words(repairs);
+        if words.is_empty() {
             return;
         }
-        for (kind, times, _) in &done {
+        for (kind, times, ..) in repairs.iter().filter(|(_, times, ..)| *times > 0) {
             let kind = [("kind", *kind)];
             self.metrics.counter("banstream_enforce_repairs_total", &kind).increment(*times);
         }
-        let words: Vec<String> = done.iter().map(|(_, times, what)| format!("{what}: {times}")).collect();
-        let words = words.join(", ");
-        log::warn!(message_id = logging::REPAIRED; "put right in the kernel: {words}");
+        log::warn!(message_id = logging::REPAIRED; "repaired in the kernel: {words}");
         let repaired = format!("{} {words}", rfc3339(now()));
         self.herald.tell(|| vec![Event::Repaired(words)]);
         self.health.enforcement(|status| status.repaired = Some(repaired));
@@ -456,18 +452,29 @@ impl Voice {
 
     fn repaired(&self, prepared: &Prepared) {
         self.repairs(&[
-            ("set", prepared.sets.len() as u64, "sets made again"),
-            ("member", prepared.linked as u64, "sets put back into the rule's list"),
-            ("rule", prepared.rules as u64, "rules made again"),
-            ("order", prepared.moved as u64, "rules put first again"),
+            ("set", prepared.sets.len() as u64, "recreated", "set", ""),
+            ("member", prepared.linked as u64, "returned", "set", " to the rule's list"),
+            ("rule", prepared.rules as u64, "recreated", "rule", ""),
+            ("order", prepared.moved as u64, "moved", "rule", " to the front"),
         ]);
     }
+}
 
-    fn put_right(&self, difference: &Difference) {
-        self.repairs(&[
-            ("missing", difference.missing, "missing elements put in again"),
-            ("timeout", difference.timeouts, "wrong timeouts corrected"),
-            ("foreign", difference.foreign, "elements of no ban of ours taken out"),
-        ]);
-    }
+/// A label for metrics, how often, and what was done: a verb, a noun and the rest of the sentence.
+type Repair = (&'static str, u64, &'static str, &'static str, &'static str);
+
+/// What was different between the kernel and the book.
+fn repairs_of(difference: &Difference) -> [Repair; 3] {
+    [
+        ("missing", difference.missing, "added", "missing element", ""),
+        ("timeout", difference.timeouts, "corrected", "timeout", ""),
+        ("foreign", difference.foreign, "removed", "element", " that no ban put there"),
+    ]
+}
+
+/// Such as `recreated 1 set, added 3 missing elements`; empty where nothing was done.
+fn words(repairs: &[Repair]) -> String {
+    let done = repairs.iter().filter(|(_, times, ..)| *times > 0);
+    let done = done.map(|(_, times, verb, noun, rest)| format!("{verb} {}{rest}", count(*times, noun)));
+    done.collect::<Vec<_>>().join(", ")
 }

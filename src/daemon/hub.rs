@@ -187,12 +187,12 @@ impl Hub {
         self.totals.offences += report.tally.offences();
         for spared in &report.seen.spared {
             let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
-            log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} earned a ban from {jail}, but is not banned: {by}");
+            log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
         }
         for (who, jail) in &report.seen.ineffective {
             self.metrics.counter("banstream_ineffective_bans_total", &[("jail", jail)]).increment(1);
-            log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through: does it come \
-                by a proxy or another path? `banstream doctor` looks into it");
+            log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through; does it come \
+                through a proxy or another path? Run `banstream doctor`");
         }
         let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
         page.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
@@ -283,10 +283,10 @@ impl Hub {
                     match wide {
                         Some(wide) => {
                             let wide = wide.offender;
-                            log::info!(address:% = who; "the ban on {who} ({jail}) is now that on {wide}")
+                            log::info!(address:% = who; "the ban on {who} ({jail}) is replaced by one on {wide}")
                         }
                         None if ban.mode == Mode::Observe => {
-                            log::info!(address:% = who, jail:% = jail; "{who} ({jail}) is observed no longer")
+                            log::info!(address:% = who, jail:% = jail; "the observed ban on {who} ({jail}) is lifted")
                         }
                         None => {
                             log::info!(message_id = logging::UNBANNED, address:% = who, jail:% = jail; "unbanned {who} ({jail})")
@@ -321,7 +321,7 @@ impl Hub {
     /// Blocks while the enforcer is behind: then sources are read no faster than the kernel can be told.
     fn order(&self, order: Order) {
         if self.orders.send(order).is_err() {
-            log::error!("the enforcer is gone");
+            log::error!("the enforcer has stopped");
         }
     }
 
@@ -359,7 +359,7 @@ impl Hub {
                         self.decided(vec![decision]);
                         Reply::Done { changed: 1 }
                     }
-                    Err(by) => Reply::Refused { error: format!("{offender} is protected: {by}") },
+                    Err(by) => Reply::Refused { error: format!("{offender} is exempt: {by}") },
                 }
             }
             Command::Unban(target) => {
@@ -380,7 +380,7 @@ impl Hub {
             // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of an inquiry only
             // the beginning is ours.
             Command::Reload { .. } | Command::Keep | Command::Notify(_) | Command::Why(_) => {
-                Reply::Refused { error: "this is answered elsewhere".to_owned() }
+                Reply::Refused { error: "internal error: this command is answered elsewhere".to_owned() }
             }
         }
     }
@@ -527,7 +527,7 @@ impl Hub {
         let around =
             self.engine.detector().bans().map(|ban| ban.offender).find(|wide| wide.contains(offender));
         if let Some(wide) = around {
-            return Reply::Refused { error: format!("{offender} is banned as part of {wide}; unban that") };
+            return Reply::Refused { error: format!("{offender} is banned as part of {wide}; unban {wide}") };
         }
         // The kernel may know one from before a ledger was lost.
         let ban = manual(offender, now(), None, "");
@@ -542,14 +542,14 @@ impl Hub {
         if let Some(ban) = manual.find(|ban| around(ban.offender)) {
             let wide = ban.offender;
             return Reply::Refused {
-                error: format!("{offender} is banned as part of {wide}; unban that first"),
+                error: format!("{offender} is banned as part of {wide}; unban {wide} first"),
             };
         }
         drop(manual);
         let since = now();
         let until = span.map(|span| since + span);
         let allowance = Allowance { offender, since, until, comment: comment.into() };
-        log::info!(address:% = offender; "{offender} is allowed {}", allowance.until_when());
+        log::info!(address:% = offender; "{offender} is exempt {}", allowance.until_when());
         self.write_allowance(offender, Some(allowance.clone()));
         self.allowances.insert(allowance);
         let inside = self.engine.detector().unban(offender);
@@ -562,7 +562,7 @@ impl Hub {
     fn disallow(&mut self, offender: Offender) -> Reply {
         let known = self.allowances.remove(offender);
         if known {
-            log::info!(address:% = offender; "{offender} is no longer allowed");
+            log::info!(address:% = offender; "removed the exemption of {offender}");
             self.write_allowance(offender, None);
             self.settle();
         }
@@ -580,7 +580,7 @@ impl Hub {
             return;
         }
         for offender in ended {
-            log::info!(address:% = offender; "{offender} is no longer allowed: its time is over");
+            log::info!(address:% = offender; "the exemption of {offender} has ended");
             self.write_allowance(offender, None);
         }
         self.settle();
@@ -615,9 +615,9 @@ impl Hub {
     fn watch_clock(&mut self) {
         match self.steps.look(now(), Instant::now()) {
             None => return,
-            Some(Step::On(by)) => log::warn!("the clock jumped on by {by}, or the machine slept"),
+            Some(Step::On(by)) => log::warn!("the clock jumped forward by {by}, or the machine slept"),
             Some(Step::Back(by)) => {
-                log::warn!("the clock jumped back by {by}; bans, logins and counts are dated back too");
+                log::warn!("the clock jumped back by {by}; bans, logins and counts are moved back too");
                 self.engine.detector().shift_back(by);
                 self.allowances.shift_back(by);
                 self.tell_all();
@@ -636,9 +636,9 @@ impl Hub {
         self.ended(ended);
         self.end_allowances();
         if self.book.lose_patience(self.ticked) {
-            let error = "the disk does not answer; what it has not taken is in memory only";
+            let error = "the disk does not respond; recent bans and counts are in memory only";
             self.health.ledger(|status| status.error = Some(error.to_owned()));
-            log::error!("the ledger: {error}");
+            log::error!("ledger: {error}");
         }
         if self.book.wants_whole() {
             let page = self.whole();

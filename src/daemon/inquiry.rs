@@ -51,7 +51,7 @@ impl Inquiry {
         );
         match lines {
             Ok(Some(with_lines)) => why = with_lines,
-            Ok(None) => why.unknown.push("no ledger is kept, which would know the lines".to_owned()),
+            Ok(None) => why.unknown.push("the daemon keeps no ledger, so the lines are unknown".to_owned()),
             Err(error) => why.unknown.push(error),
         }
         match held {
@@ -68,9 +68,9 @@ async fn patiently<T: Send + 'static, E: ToString + Send + 'static>(
     task: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(task)).await {
-        Ok(Ok(done)) => done.map_err(|error| format!("{whom} cannot be asked: {}", error.to_string())),
-        Ok(Err(_)) => Err(format!("asking {whom} failed")),
-        Err(_) => Err(format!("{whom} does not answer")),
+        Ok(Ok(done)) => done.map_err(|error| format!("cannot ask {whom}: {}", error.to_string())),
+        Ok(Err(_)) => Err(format!("cannot ask {whom}: the task failed")),
+        Err(_) => Err(format!("{whom} does not respond")),
     }
 }
 

@@ -57,7 +57,7 @@ use crate::input::socket;
 use crate::kernel::{
     Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Settings, Timeout, elements,
 };
-use crate::model::{Ban, Decision, Offender, Span, Timestamp};
+use crate::model::{Ban, Decision, Offender, Span, Timestamp, count};
 use crate::store::{self, Page};
 use allowances::Allowances;
 use bookkeeper::{Book, Bookkeeper};
@@ -158,7 +158,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     })?;
     let around = Surroundings::look(&Surroundings::default());
     if memory.redate(now()) {
-        log::warn!("the ledger holds what is in the future: the clock was ahead then, or is behind now");
+        log::warn!("the ledger has times in the future: the clock was ahead, or is behind now");
         book.want_whole();
     }
     let allowances = Allowances::new(memory.allowances);
@@ -285,7 +285,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         ("bookkeeper", bookkeeper),
     ] {
         if task.join().is_err() {
-            log::error!("the {name} task had failed");
+            log::error!("the {name} thread has failed");
         }
     }
     // What is in the kernel is now for the next one.
@@ -300,7 +300,7 @@ async fn serve_metrics(address: SocketAddr, daemon: Daemon) -> Option<tokio::tas
     match tokio::net::TcpListener::bind(address).await {
         Ok(listener) => Some(tokio::spawn(server::serve(listener, server::metrics_route(daemon)))),
         Err(error) => {
-            log::error!("no metrics are served: cannot listen at `{address}`: {error}");
+            log::error!("cannot serve metrics at `{address}`: {error}");
             None
         }
     }
@@ -337,7 +337,7 @@ fn firewall(enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError
 fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) {
     let mut listing = match firewall.list() {
         Ok(listing) => listing.elements,
-        Err(error) => return log::error!("what the kernel holds is not known: {error}"),
+        Err(error) => return log::error!("cannot list the kernel's sets: {error}"),
     };
     let known: HashSet<Element> = engine.detector().bans().flat_map(elements).collect();
     listing.retain(|(element, _)| !known.contains(element));
@@ -346,7 +346,7 @@ fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) 
     let mut found: BTreeMap<Offender, Ban> = BTreeMap::new();
     for (element, timeout) in listing {
         let until = (timeout != Timeout::FOREVER).then(|| now + Span::from_secs(timeout.as_secs().into()));
-        let reason = "found in the kernel, unknown to the ledger";
+        let reason = "found in the kernel, not in the ledger";
         let mut ban = Ban { jail: "kernel".into(), ..manual(element.offender, now, until, reason) };
         ban.ports = element.port.into_iter().collect();
         // All ports come before single ones, and cover them.
@@ -358,7 +358,10 @@ fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) 
         found.insert(element.offender, ban);
     }
     if !found.is_empty() {
-        log::warn!("the ledger does not know all bans in the kernel; taken over: {}", found.len());
+        log::warn!(
+            "adopted {} from the kernel that the ledger does not have",
+            count(found.len() as u64, "ban")
+        );
     }
     found.values().for_each(|ban| engine.detector().restore(ban.clone(), now));
     book.write(Page { decisions: found.into_values().map(Decision::Ban).collect(), ..Page::default() }, None);

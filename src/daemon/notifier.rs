@@ -23,7 +23,7 @@ use crate::config::Receiver;
 use crate::control::{ReceiverStatus, Reply};
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::{Event, Message, Outbox, deliver, host};
-use crate::model::Span;
+use crate::model::{Span, count};
 
 /// Batches of news that wait for a task to note them.
 const NEWS: usize = 256;
@@ -117,14 +117,14 @@ impl Notifier {
     /// Tells the receiver of this name that this is a test, and replies with what came of it.
     pub(super) fn test(&self, name: &str, reply: oneshot::Sender<Reply>) {
         let Some(task) = self.tasks.iter().find(|task| *task.receiver.name == *name) else {
-            let error = "the configuration has no receiver of that name".to_owned();
+            let error = "the configuration has no receiver with this name".to_owned();
             return drop(reply.send(Reply::Refused { error }));
         };
         let (receiver, host) = (Arc::clone(&task.receiver), self.host.clone());
         tokio::spawn(async move {
             let message = Message::test(&receiver, &host, now());
             let told = tokio::time::timeout(TEST, deliver(&receiver, &message)).await;
-            let told = told.unwrap_or_else(|_| Err(anyhow::anyhow!("it takes longer than {TEST:?}")));
+            let told = told.unwrap_or_else(|_| Err(anyhow::anyhow!("it took longer than {TEST:?}")));
             let refused = |error: anyhow::Error| Reply::Refused { error: format!("{error:#}") };
             // The client may have hung up.
             let _ = reply.send(told.map_or_else(refused, |()| Reply::Done { changed: 0 }));
@@ -206,7 +206,8 @@ impl Attendant {
         };
         if tokio::time::timeout(LAST, last).await.is_err() {
             let untold = self.waiting.len() + usize::from(delivery.is_some());
-            log::warn!("`{}` was not told the last: {untold} messages are lost", self.receiver.name);
+            let messages = count(untold as u64, "message");
+            log::warn!("shutting down: {messages} to `{}` not delivered", self.receiver.name);
         }
     }
 
@@ -296,7 +297,7 @@ impl Voice {
         let error = format!("{error:#}");
         self.say(|status| {
             if status.error.is_none() {
-                log::warn!("`{}` could not be told, and is tried again: {error}", self.name);
+                log::warn!("cannot deliver to `{}`, trying again: {error}", self.name);
             }
             status.error = Some(error);
         });
@@ -310,7 +311,7 @@ impl Voice {
                 self.say(|status| {
                     status.delivered += 1;
                     if status.error.take().is_some() {
-                        log::info!("`{}` can be told again", self.name);
+                        log::info!("can deliver to `{}` again", self.name);
                     }
                 });
             }

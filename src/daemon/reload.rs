@@ -49,9 +49,9 @@ impl Reloader {
     pub(super) async fn carry_out(&mut self, command: &Command) -> Reply {
         match (command, &self.unconfirmed) {
             (Command::Reload { confirm }, _) => self.reload(*confirm).await,
-            (_, None) => Reply::Refused { error: "there is nothing to confirm".to_owned() },
+            (_, None) => Reply::Refused { error: "no configuration is on trial".to_owned() },
             (_, Some(_)) => {
-                log::info!("the configuration was confirmed");
+                log::info!("confirmed the configuration");
                 self.unconfirmed = None;
                 Reply::Done { changed: 0 }
             }
@@ -79,14 +79,17 @@ impl Reloader {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (reply, result) = match result {
             Ok(reply) => {
-                log::info!("the configuration was reloaded");
+                log::info!("reloaded the configuration");
                 let confirmed = self.unconfirmed.take().map_or(before, |(confirmed, _)| confirmed);
                 let until = |span: Span| Instant::now() + Duration::from_micros(span.as_micros());
                 self.unconfirmed = confirm.map(|span| (confirmed, until(span)));
                 (reply, "done")
             }
             Err(error) => {
-                logging::lines(log::Level::Error, &format!("the configuration stays as it was: {error:#}"));
+                logging::lines(
+                    log::Level::Error,
+                    &format!("reload refused, the old configuration stays: {error:#}"),
+                );
                 (Reply::Refused { error: format!("{error:#}") }, "refused")
             }
         };
@@ -109,9 +112,9 @@ impl Reloader {
         let _ = confirmed.allow_files.renew();
         match self.put_in_force(confirmed).await {
             Ok(_) => {
-                log::warn!("nobody confirmed the configuration in time: what was before is in force again")
+                log::warn!("not confirmed in time: rolled back to the previous configuration")
             }
-            Err(error) => log::error!("nobody confirmed the configuration, but it stays: {error:#}"),
+            Err(error) => log::error!("not confirmed in time, but the rollback failed: {error:#}"),
         }
         self.metrics.counter("banstream_reloads_total", &[("result", "rolled_back")]).increment(1);
     }
@@ -138,19 +141,19 @@ impl Reloader {
             // The old rule may go only when the new one's sets are full.
             let (firewalls, moved) = (self.firewalls.clone(), rule(old) != rule(new));
             let then = Box::new(move || drop(firewalls.send((watching, moved))));
-            self.orders.send(Order::Use(enforcing, then)).ok().context("the enforcer is gone")?;
+            self.orders.send(Order::Use(enforcing, then)).ok().context("the enforcer has stopped")?;
             let mode = mode(new.enforce.as_ref());
             self.health.enforcement(|status| status.mode = mode.to_owned());
         }
         if fixed(old) != fixed(new) {
             log::warn!(
-                "changes of sockets, the metrics address, the ledger and the state directory wait for the next start"
+                "changes of sockets, the metrics address, the ledger and the state directory take effect at the next start"
             );
         }
         let (reply, replied) = oneshot::channel();
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
         let reply = replied.await?;
-        self.files.send(loaded.allow_files.clone()).ok().context("the lookout is gone")?;
+        self.files.send(loaded.allow_files.clone()).ok().context("the lookout has stopped")?;
         self.notifier.restart(&loaded.config.receivers);
         self.sources.restart(&loaded).await?;
         self.loaded = loaded;

@@ -166,7 +166,7 @@ impl Sources {
         spawn("stdin", move || {
             let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
             match stdin::read(std::io::stdin().lock(), sink) {
-                Ok(()) => log::info!("standard input is at its end"),
+                Ok(()) => log::info!("standard input has ended"),
                 Err(error) => failed("stdin", &error, &health, &metrics),
             }
         })?;
@@ -205,7 +205,7 @@ fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
 }
 
 fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
-    log::error!("the source {source} is not read: {error}");
+    log::error!("cannot read the source {source}: {error}");
     metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
     health.source(source, Some(error.to_string()));
 }

@@ -32,7 +32,7 @@ impl Surroundings {
         let found = found.into_iter().flat_map(|(list, what, found)| match found {
             Ok(found) => found.into_iter().map(|offender| (offender, list)).collect(),
             Err(error) => {
-                log::warn!("our own {what} cannot be listed, so those known before stay protected: {error}");
+                log::warn!("cannot list this host's {what}, so the known ones stay exempt: {error}");
                 self.0.iter().filter(|(_, kept)| *kept == list).copied().collect::<Vec<_>>()
             }
         });

@@ -107,7 +107,7 @@ where
             accepted = listener.accept(), if waiting.is_none() => match accepted {
                 Ok((stream, _)) => waiting = Some(stream),
                 Err(error) => {
-                    log::warn!("a client of the ingest socket could not be accepted: {error}");
+                    log::warn!("cannot accept a client of the ingest socket: {error}");
                     // Out of file descriptors, most likely: until one is free this would come again at once.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -117,7 +117,7 @@ where
     drop((listener, stopping));
     let rest = async { while clients.join_next().await.is_some() {} };
     if tokio::time::timeout(LAST, rest).await.is_err() {
-        log::warn!("some clients of the ingest socket are without their last receipts");
+        log::warn!("some clients of the ingest socket did not get their last receipts");
     }
 }
 

@@ -260,15 +260,13 @@ impl Follower {
         if let Start::After(cursor) = &self.start {
             match journal.seek_cursor(cursor.as_str()) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    log::warn!("`{cursor}` is no place in a journal; reading begins with new entries");
+                    log::warn!("`{cursor}` is not a journal position; reading new entries only");
                     self.start = Start::Tail;
                 }
                 sought => {
                     sought?;
                     if journal.next()? == 0 || !journal.test_cursor(cursor.as_str())? {
-                        log::warn!(
-                            "the journal has lost the entry read last; reading goes on with the nearest later one"
-                        );
+                        log::warn!("the journal has lost the last entry read; continuing with the next one");
                     }
                 }
             }

@@ -92,7 +92,7 @@ impl fmt::Display for SourceError {
         match &self.0 {
             Kind::NoJournal(place) => write!(
                 f,
-                "there is no journal in {place} that we may read; is journald running, and are we in the \
+                "no readable journal in {place}; is journald running, and is this user in the \
                  group `systemd-journal`?"
             ),
             Kind::Journal(place, error) => write!(f, "cannot read the journal in {place}: {error}"),

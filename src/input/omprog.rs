@@ -28,6 +28,7 @@ use self::protocol::{NoReceipt, Protocol};
 use crate::input::Numbered;
 use crate::input::ingest::Greeting;
 use crate::input::socket;
+use crate::model::count;
 
 /// How to run. The last two must say what the action in rsyslog's configuration says.
 #[derive(Clone, Debug)]
@@ -132,7 +133,8 @@ pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<(
     match protocol.owned() {
         0 => Ok(()),
         lost => Err(io::Error::other(format!(
-            "the engine has not taken {lost} lines at `{}`",
+            "shutting down: the daemon did not take {} at `{}`",
+            count(lost as u64, "line"),
             options.socket.display()
         ))),
     }
@@ -225,10 +227,10 @@ impl<'a> Engine<'a> {
     fn receive(&mut self, protocol: &mut Protocol, now: Instant) {
         let mut piece = [0; 4096];
         match self.stream.as_mut().map_or(Ok(0), |stream| stream.read(&mut piece)) {
-            Ok(0) => self.lost(protocol, now, "it has closed the connection"),
+            Ok(0) => self.lost(protocol, now, "it closed the connection"),
             Ok(read) => match protocol.receipts(piece.get(..read).unwrap_or_default()) {
                 Ok(()) => (self.retry_at, self.pause) = (None, SOON),
-                Err(NoReceipt) => self.lost(protocol, now, "what it wrote is no receipt"),
+                Err(NoReceipt) => self.lost(protocol, now, "its answer is not a receipt"),
             },
             Err(error) if is_passing(&error) => {}
             Err(error) => self.lost(protocol, now, &error.to_string()),
@@ -242,7 +244,7 @@ impl<'a> Engine<'a> {
 
     fn lost(&mut self, protocol: &mut Protocol, now: Instant, why: &str) {
         if self.pause == SOON {
-            log::warn!("the engine does not answer at `{}`: {why}", self.path.display());
+            log::warn!("the daemon does not answer at `{}`: {why}", self.path.display());
         }
         self.leave(protocol, now);
     }

@@ -39,9 +39,9 @@ impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.kind {
-            Kind::Answered => write!(f, "another process answers at the socket `{path}`"),
+            Kind::Answered => write!(f, "another process listens at the socket `{path}`"),
             Kind::NotASocket => {
-                write!(f, "`{path}` is there already and is not a socket; remove it or choose another path")
+                write!(f, "`{path}` exists and is not a socket; remove it or choose another path")
             }
             Kind::NoGroup(name) => write!(f, "there is no group `{name}`"),
             Kind::Refused(error) => write!(f, "cannot listen at the socket `{path}`: {error}"),
@@ -129,7 +129,7 @@ mod tests {
         let path = folder.path().join("socket");
         let first = bind(&path, None).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o660);
-        refused(&path, None, "another process answers at the socket `PATH`");
+        refused(&path, None, "another process listens at the socket `PATH`");
         drop(first);
         let own = Group::from_gid(nix::unistd::getgid()).unwrap().unwrap();
         let second = bind(&path, Some(&own.name)).unwrap();
@@ -138,7 +138,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         refused(&path, Some("no-such-group"), "there is no group `no-such-group`");
         std::fs::write(&path, "precious").unwrap();
-        refused(&path, None, "`PATH` is there already and is not a socket; remove it or choose another path");
+        refused(&path, None, "`PATH` exists and is not a socket; remove it or choose another path");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
         let inside = path.join("socket");
         refused(&inside, None, "cannot listen at the socket `PATH`: File exists (os error 17)");

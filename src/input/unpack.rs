@@ -45,7 +45,9 @@ pub fn unpack<'i>(mut input: impl Read + 'i) -> Result<Box<dyn Read + 'i>> {
         Some(Kind::Gzip) => Box::new(MultiGzDecoder::new(whole)),
         Some(Kind::Zstd) => Box::new(Frames { decoder: FrameDecoder::new(), input: BufReader::new(whole) }),
         Some(Kind::Other(name)) => {
-            let what = format!("it is packed with {name}: unpack it into `banstream replay`");
+            let what = format!(
+                "it is compressed with {name}, which is not supported; decompress it into `banstream replay`"
+            );
             return Err(Error::new(ErrorKind::Unsupported, what));
         }
     })
@@ -71,7 +73,7 @@ impl<R: BufRead> Read for Frames<R> {
             }
             let written = self.decoder.get_checksum_from_data();
             if written.is_some() && written != self.decoder.get_calculated_checksum() {
-                return Err(Error::new(ErrorKind::InvalidData, "its checksum is wrong"));
+                return Err(Error::new(ErrorKind::InvalidData, "wrong checksum"));
             }
             if self.input.fill_buf()?.is_empty() {
                 return Ok(0);

@@ -182,7 +182,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("the set is full"),
-            Self::NoSet(family) => write!(f, "there is no set for {family}"),
+            Self::NoSet(family) => write!(f, "there is no {family} set"),
             Self::Other(code) => f.write_str(&reason(*code)),
         }
     }
@@ -317,29 +317,29 @@ impl fmt::Display for EnforceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(family) = self.family {
             match self.kind {
-                Kind::Displaced { .. } => write!(f, "{family} may not be enforced: ")?,
-                _ => write!(f, "{family} is not enforced: ")?,
+                Kind::Displaced { .. } => write!(f, "{family} bans may not be enforced: ")?,
+                _ => write!(f, "{family} bans are not enforced: ")?,
             }
         }
         match &self.kind {
             Kind::Name(name) => write!(
                 f,
-                "`{name}` cannot name a set: it takes 1 to 29 letters, digits, `-`, `_` or `.`, the first no `-`"
+                "`{name}` is not a name for a set: use 1 to 29 letters, digits, `-`, `_` or `.`, not beginning with `-`"
             ),
-            Kind::Socket(error) => write!(f, "the netlink socket failed: {error}"),
+            Kind::Socket(error) => write!(f, "netlink failed: {error}"),
             Kind::NoAnswer => f.write_str("the kernel did not answer over netlink"),
             Kind::Kernel { request, set, code } => {
-                write!(f, "the kernel would not {request} `{set}`: {}", reason(*code))
+                write!(f, "the kernel refuses to {request} `{set}`: {}", reason(*code))
             }
             Kind::WrongSet { set, found, wanted } => write!(
                 f,
-                "there is a set `{set}` already, but it is {found} and not {wanted}; destroy it or choose another name"
+                "the set `{set}` exists as {found}, not as {wanted}; destroy it or choose another name"
             ),
-            Kind::Program { program, error } => write!(f, "`{program}` cannot be run: {error}"),
+            Kind::Program { program, error } => write!(f, "cannot run `{program}`: {error}"),
             Kind::Displaced { chain } => write!(
                 f,
-                "the rule in `{chain}` is not the first any more; another program that puts its own there may let \
-                 the banned in"
+                "the rule in `{chain}` is no longer the first; a rule of another program before it may accept \
+                 banned addresses"
             ),
             Kind::Failed { command, status, said } => write!(f, "`{command}` failed ({status}): {said}"),
         }
@@ -351,10 +351,10 @@ impl std::error::Error for EnforceError {}
 /// The kernel's number in words: an errno, or one of ipset's own (`linux/netfilter/ipset/ip_set.h`).
 fn reason(code: u32) -> String {
     match code {
-        1 => "not permitted; it takes root or CAP_NET_ADMIN".to_owned(),
+        1 => "not permitted; needs root or CAP_NET_ADMIN".to_owned(),
         2 => "no such set".to_owned(),
         22 => "invalid; the module `ip_set` may be missing".to_owned(),
-        wire::FIND_TYPE => "no such type of set; a module `ip_set_*` may be missing".to_owned(),
+        wire::FIND_TYPE => "unknown set type; a module `ip_set_*` may be missing".to_owned(),
         4096.. => format!("ipset error {code}"),
         _ => io::Error::from_raw_os_error(code.cast_signed()).to_string(),
     }

@@ -69,7 +69,7 @@ impl Kernel {
         match self.exchange()?.1 {
             Ok(()) => Ok(true),
             Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
-            Err(Fault { code, .. }) => Err(refusal("look into", &self.settings.set, code)),
+            Err(Fault { code, .. }) => Err(refusal("list", &self.settings.set, code)),
         }
     }
 
@@ -111,7 +111,7 @@ impl Kernel {
             }
             if !members.contains(&name) {
                 self.request.link(&self.settings.set, &name);
-                self.demand("make a member of the list", &name)?;
+                self.demand("add to the list", &name)?;
                 prepared.linked += usize::from(!made);
             }
         }
@@ -353,7 +353,7 @@ impl Firewall for Kernel {
         match self.exchange()?.1 {
             Ok(()) => Ok(true),
             Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
-            Err(Fault { code, .. }) => Err(refusal("look into", &name, code)),
+            Err(Fault { code, .. }) => Err(refusal("list", &name, code)),
         }
     }
 

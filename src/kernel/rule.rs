@@ -145,6 +145,6 @@ impl Rule {
 
 fn failed(command: String, output: &Output) -> EnforceError {
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().next().unwrap_or("it said nothing").to_owned();
+    let said = said.lines().next().unwrap_or("it gave no reason").to_owned();
     Kind::Failed { command, status: output.status.to_string(), said }.into()
 }

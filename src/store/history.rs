@@ -131,7 +131,7 @@ impl History {
         // Where nobody runs and we may write nothing, SQLite cannot make the files it needs beside a writer.
         let (version, connection) = beside().or_else(|_| open_unlocked(directory))?;
         if version != VERSION as i64 {
-            let what = format!("its version is {version}, and this banstream reads {VERSION}");
+            let what = format!("it has version {version}, but this banstream reads version {VERSION}");
             return Err(LedgerError::new(what));
         }
         // So that all that is read is of one moment.

@@ -209,7 +209,7 @@ impl Ledger {
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|error| LedgerError::new(format!("cannot make the folder: {error}")))?;
+            .map_err(|error| LedgerError::new(format!("cannot create the folder: {error}")))?;
         let lock = lock(&directory.join("ledger.lock"))?;
         let path = directory.join(FILE);
         // SQLite gives the mode of this file to those that it makes beside it, and says why it cannot be opened.
@@ -230,7 +230,7 @@ impl Ledger {
         let known = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..));
         let Some(missing) = known else {
             return Err(LedgerError::new(format!(
-                "its version is {version}, and this banstream knows {VERSION}"
+                "it has version {version}, but this banstream knows version {VERSION}"
             )));
         };
         let transaction = connection.transaction()?;
@@ -254,7 +254,7 @@ impl Ledger {
     pub fn open_to_read(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
         let (version, connection) = open_unlocked(directory)?;
         if version != VERSION as i64 {
-            return Err(LedgerError::new(format!("its version is {version}")));
+            return Err(LedgerError::new(format!("it has version {version}")));
         }
         let (unpruned, pruned, path) = (0, Timestamp::default(), directory.join(FILE));
         Ok(Self { connection, path, limits, unpruned, pruned, _lock: None })
@@ -343,7 +343,7 @@ impl Ledger {
     pub fn write(&mut self, pages: &[Page], now: Timestamp) -> Result<(), LedgerError> {
         // SQLite would go on writing into a file without a name.
         if !self.path.exists() {
-            return Err(LedgerError { what: "the file was taken away".to_owned(), kind: Kind::Corrupt });
+            return Err(LedgerError { what: "the file was removed".to_owned(), kind: Kind::Corrupt });
         }
         let transaction = self.connection.transaction()?;
         let mut unpruned = self.unpruned;

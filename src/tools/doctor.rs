@@ -29,7 +29,7 @@ pub fn run(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow:
     let text = if json {
         serde_json::to_string(&findings)? + "\n"
     } else if findings.is_empty() {
-        "nothing is wrong: bans are enforced\n".to_owned()
+        "no problems found: bans are enforced\n".to_owned()
     } else {
         let shown = |Finding { name, severity, what, fix }: &Finding| {
             let severity = if *severity == Severity::Wrong { "wrong" } else { "doubtful" };

@@ -24,8 +24,8 @@ use crate::control::Hole;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, Silence};
 use crate::input::{Batch, stdin};
-use crate::model::plain;
 use crate::model::{Entry, GrammarId, Timestamp};
+use crate::model::{count, plain};
 
 pub use compare::Difference;
 pub use replay::{Decided, Logs, Replay, Summary};
@@ -45,8 +45,9 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
             Ok(Loaded { config, grammars, warnings, .. }) => {
                 print(&warnings)?;
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
-                let (jails, count, names) = (config.jails.len(), names.len(), names.join(" "));
-                print(&[format!("{jails} jails, {count} grammars proved and tested: {names}")])?;
+                let jails = count(config.jails.len() as u64, "jail");
+                let grammars = count(names.len() as u64, "grammar");
+                print(&[format!("{jails}, {grammars} proved and tested: {}", names.join(" "))])?;
             }
             Err(LoadError::Faulty(faults)) => {
                 print(&[faults])?;
@@ -194,7 +195,7 @@ pub fn explain(
         written = output.flush();
         if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })
-    .context("cannot read standard input")?;
+    .context("cannot read stdin")?;
     ended_well(written).map(drop)
 }
 
@@ -202,7 +203,7 @@ pub fn explain(
 fn warn_of(loaded: &Loaded, program: Option<&str>) {
     if let Some(program) = program.filter(|program| loaded.grammars.of_program(program.as_bytes()).is_none())
     {
-        warn(format_args!("warning: no grammar reads the lines of `{program}`"));
+        warn(format_args!("warning: no grammar reads lines of `{program}`"));
     }
 }
 
@@ -224,14 +225,14 @@ fn explanation<'g>(
 ) -> Explanation<'g> {
     let mut explanation = Explanation { line, ..Explanation::default() };
     let Some(entry) = entry else {
-        explanation.why = Some("this begins like JSON and is none".to_owned());
+        explanation.why = Some("invalid JSON".to_owned());
         return explanation;
     };
     let Some((id, grammar)) = whose(grammars, entry, program).and_then(|id| Some((id, grammars.get(id)?)))
     else {
         explanation.why = Some(match entry.program {
-            b"" => "the line does not say whose message it is; `--program` can".to_owned(),
-            program => format!("no grammar reads the lines of `{}`", plain(program)),
+            b"" => "no program name in this line; name it with `--program`".to_owned(),
+            program => format!("no grammar reads lines of `{}`", plain(program)),
         });
         return explanation;
     };
@@ -240,7 +241,7 @@ fn explanation<'g>(
         (Some(found), _) => explain_match(&mut explanation, grammar, entry, &found),
         (None, Some(proxy)) => {
             let why =
-                format!("`{}` is a trusted proxy, and nothing says whom it speaks for", proxy.address());
+                format!("`{}` is a trusted proxy, and the line does not name its client", proxy.address());
             explanation.why = Some(why);
         }
         (None, None) => explain_silence(&mut explanation, grammar, entry.message),
@@ -252,7 +253,7 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let address = found.address().to_string();
     if found.is_login() {
-        of.why = Some(format!("somebody logged in, which protects {address} for a while"));
+        of.why = Some(format!("a login, which exempts {address} from bans for a while"));
         of.login = Some(address);
     } else {
         of.matches = true;
@@ -271,16 +272,16 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
             .or(entry.witness.comm)
             .map_or_else(String::new, |name| format!(", `{}`", plain(name)));
         let uid = entry.witness.uid.unwrap_or_default();
-        of.why = Some(format!("forged: it was written by user id {uid}{who}, and so counts for nobody"));
+        of.why = Some(format!("forged: written by uid {uid}{who}; not counted"));
     }
 }
 
 fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u8]) {
     let name = grammar.name();
     match grammar.silence(message) {
-        Silence::Unlike => of.why = Some(format!("no rule of {name}.grammar begins like this")),
+        Silence::Unlike => of.why = Some(format!("no rule of {name}.grammar begins like this line")),
         Silence::Unmet(unmet) => {
-            of.why = Some(format!("a shape of {name}.grammar reads it, but no condition holds"));
+            of.why = Some(format!("a shape of {name}.grammar reads this line, but no condition holds"));
             of.unmet = unmet
                 .into_iter()
                 .map(|unmet| Condition {
@@ -324,9 +325,8 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
         writeln!(output, "        {hole}")?;
     }
     for Condition { offence, rule: line, written, hole, holds } in &of.unmet {
-        let holds = holds
-            .as_ref()
-            .map_or("is not there".to_owned(), |text| format!("holds `{}`", plain(text.as_bytes())));
+        let holds =
+            holds.as_ref().map_or("is missing".to_owned(), |text| format!("is `{}`", plain(text.as_bytes())));
         writeln!(output, "        {offence} ({}): {written}: `{hole}` {holds}", rule(*line))?;
     }
     if let Some(Nearest { rule: line, written, .. }) = of.closest {
@@ -342,7 +342,7 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
 pub(crate) fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
     match written {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).context("cannot write to standard output"),
+        written => written.map(|()| true).context("cannot write to stdout"),
     }
 }
 
@@ -377,24 +377,24 @@ pub fn propose(
         });
         ControlFlow::Continue(())
     })
-    .context("cannot read standard input")?;
+    .context("cannot read stdin")?;
     let proposal = grammar::propose(program, messages.iter().map(Vec::as_slice));
     let whose: Vec<String> = whose.into_iter().collect();
-    let others_are = format!("lines of other programs were left out: {}", whose.join(" "));
+    let others_are = format!("of other programs: {}", whose.join(" "));
     let left_out = [
-        (others, &*others_are),
-        (proposal.without_address, "lines name no address and were left out"),
-        (proposal.unwritable, "lines are too long or not plain text, and were left out"),
-        (proposal.left_out, "rarer kinds of lines were left out"),
-        (proposal.refused, "rules were refused and are comments"),
-        (proposal.unread, "lines are read by none of these rules; `banstream explain` says where they stop"),
+        ("left out", others, "line", &*others_are),
+        ("left out", proposal.without_address, "line", "without an address"),
+        ("left out", proposal.unwritable, "line", "too long or not plain text"),
+        ("left out", proposal.left_out, "kind", "of lines that are rarer"),
+        ("refused", proposal.refused, "rule", "(kept as comments)"),
+        ("not covered by these rules:", proposal.unread, "line", "(`banstream explain` shows why)"),
     ];
-    left_out
-        .iter()
-        .filter(|(times, _)| *times > 0)
-        .for_each(|(times, what)| warn(format_args!("{times} {what}")));
+    let left_out = left_out.iter().filter(|(_, times, ..)| *times > 0);
+    left_out.for_each(|(what, times, noun, which)| {
+        warn(format_args!("{what} {} {which}", count(*times, noun)));
+    });
     let Some(text) = &proposal.text else {
-        warn(format_args!("no line of `{program}` names an address, so there is nothing to propose"));
+        warn(format_args!("no line of `{program}` has an address, so there is nothing to propose"));
         return Ok(false);
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;

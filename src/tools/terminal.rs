@@ -6,6 +6,7 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
+use jiff::tz::TimeZone;
 
 use crate::model::plain;
 
@@ -25,6 +26,12 @@ pub fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String
     let text = table.trim_fmt();
     let (head, rows) = text.split_once('\n').unwrap_or((&text, ""));
     if table.row_count() == 0 { String::new() } else { format!("\n{}\n{rows}\n", painted(HEAD, head)) }
+}
+
+/// An instant as JSON has it, for people: local, to the second.
+pub fn local(instant: &str) -> String {
+    let local = |at: jiff::Timestamp| at.to_zoned_datetime(TimeZone::system()).strftime("%F %T").to_string();
+    instant.parse().map_or_else(|_| instant.to_owned(), local)
 }
 
 /// The text in that style; whoever prints it where there is no terminal takes the style off again.

@@ -132,11 +132,10 @@ fn whom_a_jail_ignores_can_be_told_and_changed() {
     daemon.says("get ftp ignoreip", &ignored(&["127.0.0.0/8"]));
     daemon.says("get sshd ignoreip", &ignored(&["127.0.0.0/8", "203.0.113.0/24"]));
     daemon.says("set ftp addignoreip 198.51.100.7", &ignored(&["127.0.0.0/8", "198.51.100.7"]));
-    let protected = "ERROR   198.51.100.7 is protected: 198.51.100.7 is allowed by hand\n";
+    let protected = "ERROR   198.51.100.7 is exempt: 198.51.100.7 is exempted by hand\n";
     daemon.fails("set sshd banip 198.51.100.7", "", protected);
     daemon.says("set ftp delignoreip 198.51.100.7", &ignored(&["127.0.0.0/8"]));
-    let stays =
-        "ERROR   127.0.0.0/8 was not allowed by hand; what `ignoreip` in the configuration says stays\n";
+    let stays = "ERROR   127.0.0.0/8 was not exempted by hand; `ignoreip` in the configuration stays\n";
     daemon.fails("set ftp delignoreip 127.0.0.0/8", "", stays);
 }
 
@@ -159,7 +158,7 @@ fn what_cannot_be_done_says_what_can() {
         ("get sshd logpath", "`banstream status`"),
         ("set loglevel DEBUG", "journalctl -t banstream"),
         ("get dbfile", "`[ledger]`"),
-        ("set sshd banip host.example", "`host.example` is no address"),
+        ("set sshd banip host.example", "`host.example` is not an address"),
         ("nonsense", "`fail2ban-client -h`"),
     ] {
         let (stdout, stderr, code) = daemon.client(&line.split(' ').collect::<Vec<_>>());

@@ -191,7 +191,10 @@ fn a_webhook_gets_the_token_and_is_not_followed_elsewhere() {
     let token = daemon.path("token");
     fs::write(&token, "secret\n").unwrap();
     // A receiver may come with a reload.
-    assert_eq!(ask(&daemon, &["notify", "ops"]).1, "error: the configuration has no receiver of that name\n");
+    assert_eq!(
+        ask(&daemon, &["notify", "ops"]).1,
+        "error: the configuration has no receiver with this name\n"
+    );
     reload(
         &daemon,
         &format!(
@@ -200,10 +203,10 @@ fn a_webhook_gets_the_token_and_is_not_followed_elsewhere() {
             token.display()
         ),
     );
-    let refused = "error: it answered 307 Temporary Redirect\n".to_owned();
+    let refused = "error: the server answered 307 Temporary Redirect\n".to_owned();
     assert_eq!(ask(&daemon, &["notify", "ops"]), (false, refused));
     hook.answer(OK);
-    assert_eq!(ask(&daemon, &["notify", "ops"]), (true, "ops has taken the message\n".to_owned()));
+    assert_eq!(ask(&daemon, &["notify", "ops"]), (true, "ops accepted the message\n".to_owned()));
     let post = hook.posted(OK).pop().unwrap();
     for line in
         ["POST /hook HTTP/1.1", "x-key: 1", "authorization: Bearer secret", "content-type: application/json"]
@@ -264,7 +267,7 @@ fn programs_and_mail_get_what_is_documented_and_nobody_adds_a_line() {
     assert_eq!(head.len(), 7, "{mail}");
     let plain = forged.replace(char::is_control, "\u{fffd}");
     let want = [
-        "would ban 203.0.113.1 for 1h (sshd, time 1): 1 offences within 10m",
+        "would ban 203.0.113.1 for 1h (sshd, time 1): 1 offence within 10m",
         &format!("would ban 203.0.113.2 for 1h (manual, time 1): {plain}"),
     ];
     assert_eq!(text.lines().collect::<Vec<_>>(), want);
@@ -293,7 +296,10 @@ fn a_receiver_that_hangs_does_not_keep_the_daemon_from_ending() {
     let daemon = start("");
     let slow = daemon.script("slow", "echo $$ >pid.new; mv pid.new pid; exec sleep 1000");
     // A receiver may come with a reload.
-    assert_eq!(ask(&daemon, &["notify", "ops"]).1, "error: the configuration has no receiver of that name\n");
+    assert_eq!(
+        ask(&daemon, &["notify", "ops"]).1,
+        "error: the configuration has no receiver with this name\n"
+    );
     reload(&daemon, &format!("[notify.ops]\ncommand = ['{slow}']\ntimeout = '1h'\ndelay = 0"));
     attack(&daemon, "x", std::iter::once("203.0.113.1".to_owned()));
     let child = PathBuf::from(format!("/proc/{}/status", daemon.file("pid").trim()));

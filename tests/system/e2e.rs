@@ -310,12 +310,12 @@ fn whom_an_operator_allows_is_let_in_and_kept_in() {
     let refused = lab.output("banstream ban 198.51.100.1");
     assert_eq!(
         String::from_utf8_lossy(&refused.stderr),
-        "error: 198.51.100.1 is protected: 198.51.100.1 is allowed by hand\n"
+        "error: 198.51.100.1 is exempt: 198.51.100.1 is exempted by hand\n"
     );
     let around = lab.output("banstream allow 198.51.100.200");
     assert_eq!(
         String::from_utf8_lossy(&around.stderr),
-        "error: 198.51.100.200 is banned as part of 198.51.100.128/25; unban that first\n"
+        "error: 198.51.100.200 is banned as part of 198.51.100.128/25; unban 198.51.100.128/25 first\n"
     );
     daemon.stop();
     let _daemon = lab.start("");

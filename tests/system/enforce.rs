@@ -362,7 +362,7 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
             Kernel::open(Settings { ip6tables: "/no/ip6tables".to_owned(), ..settings() }).unwrap();
         check(
             &mut kernel,
-            "IPv6 is not enforced: `/no/ip6tables` cannot be run: No such file or directory (os error 2)",
+            "IPv6 bans are not enforced: cannot run `/no/ip6tables`: No such file or directory (os error 2)",
         );
         ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
         ban_for_an_hour(&mut kernel, "2001:db8::/64", &[]);
@@ -371,8 +371,8 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
         sh("ipset create banstream6 hash:ip");
         check(
             &mut kernel,
-            "IPv6 is not enforced: there is a set `banstream6` already, but it is hash:ip for IPv4 without timeouts \
-             and not hash:net for IPv6 with timeouts; destroy it or choose another name",
+            "IPv6 bans are not enforced: the set `banstream6` exists as hash:ip for IPv4 without timeouts, \
+             not as hash:net for IPv6 with timeouts; destroy it or choose another name",
         );
         let refused = kernel.apply(&many(4)).unwrap().refused;
         assert_eq!(refused, [1, 3].map(|index| Refused { index, why: Refusal::NoSet(Family::V6) }));
@@ -394,13 +394,13 @@ fn what_cannot_work_at_all_is_an_error() {
         let longest = "a23456789b123456789c123456789";
         prepared(name(longest));
         for set in ["", "-x", "a b", "a,b", &format!("{longest}d")] {
-            let rule = "it takes 1 to 29 letters, digits, `-`, `_` or `.`, the first no `-`";
-            check_error(name(set), &format!("`{set}` cannot name a set: {rule}"));
+            let rule = "use 1 to 29 letters, digits, `-`, `_` or `.`, not beginning with `-`";
+            check_error(name(set), &format!("`{set}` is not a name for a set: {rule}"));
         }
         sh("ipset create taken hash:net");
         check_error(
             name("taken"),
-            "there is a set `taken` already, but it is hash:net for IPv4 without timeouts and not list:set without \
+            "the set `taken` exists as hash:net for IPv4 without timeouts, not as list:set without \
              timeouts; destroy it or choose another name",
         );
         // A stand-in, since what the real one says varies with its version.
@@ -411,7 +411,7 @@ fn what_cannot_work_at_all_is_an_error() {
         check_error(
             Settings { iptables: program.clone(), ip6tables: program.clone(), ..settings() },
             &format!(
-                "IPv4 is not enforced: `{program} -w 5 -t raw -S PREROUTING` failed (exit status: 4): it is broken"
+                "IPv4 bans are not enforced: `{program} -w 5 -t raw -S PREROUTING` failed (exit status: 4): it is broken"
             ),
         );
     });
@@ -422,8 +422,8 @@ fn without_the_right_to_it_it_says_which() {
     in_namespace(|| {
         const DROPPED: &str = "BANSTREAM_TEST_DROPPED";
         if std::env::var_os(DROPPED).is_some() {
-            let why = "not permitted; it takes root or CAP_NET_ADMIN";
-            return check_error(settings(), &format!("the kernel would not describe `banstream`: {why}"));
+            let why = "not permitted; needs root or CAP_NET_ADMIN";
+            return check_error(settings(), &format!("the kernel refuses to describe `banstream`: {why}"));
         }
         let again: Vec<String> = std::env::args().collect();
         sh(&format!(
@@ -691,8 +691,8 @@ fn what_is_broken_by_hand_is_put_right(iptables: &str, ip6tables: &str) {
         all += &format!("\n{took:>12?} {fault}");
     }
     println!("{all}");
-    assert!(daemon.tell("status").contains("put right in the kernel"));
-    assert!(daemon.log().contains("put right in the kernel"));
+    assert!(daemon.tell("status").contains("repaired in the kernel"));
+    assert!(daemon.log().contains("repaired in the kernel"));
 }
 
 #[test]
@@ -956,8 +956,12 @@ fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
         println!("with a full one, after {:?}", began.elapsed());
         assert_eq!(sh(entries), full);
         let log = daemon.log();
-        log.lines().filter(|line| line.contains("in line")).for_each(|line| println!("{line}"));
-        assert!(log.contains(": 1 elements were missing, 1 had another time left, 1 were of no ban of ours"));
+        log.lines()
+            .filter(|line| line.contains("updated the kernel's sets"))
+            .for_each(|line| println!("{line}"));
+        assert!(log.contains(
+            ": added 1 missing element, corrected 1 timeout, removed 1 element that no ban put there"
+        ));
         assert!(passes("192.0.2.9", &server) && !passes("192.0.2.1", &server));
     });
 }
@@ -1065,8 +1069,8 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
         until("those banned longest are in", || {
             (500..1500).step_by(99).all(holds) && !(0..500).step_by(99).any(holds)
         });
-        let waits = |daemon: &Daemon| daemon.tell("status").contains("decided but not enforced: 500");
-        let why = "500 elements are banned, but keep nobody out: the set is full";
+        let waits = |daemon: &Daemon| daemon.tell("status").contains("bans not enforced: 500");
+        let why = "500 bans are not enforced: the set is full";
         // The kernel takes some more than it is to hold, until these are counted.
         until("the others wait", || waits(&daemon) && daemon.tell("status").contains(why));
 
@@ -1162,7 +1166,7 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
         let why = daemon.tell("why 192.0.2.1");
         assert_eq!(why.matches("Invalid user \u{fffd}").count(), 5, "{why}");
         assert!(
-            !why.contains('\u{1b}') && why.contains("the kernel holds 192.0.2.1 in `banstream4` for 59m "),
+            !why.contains('\u{1b}') && why.contains("the kernel has 192.0.2.1 in `banstream4` for 59m "),
             "{why}"
         );
         let json = daemon.tell("why 192.0.2.1 --json");
@@ -1173,7 +1177,7 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
 
         // What cannot be found out is said, and the rest shown.
         sh(&format!("rm {}/state/ledger.db*", daemon.dir.path().display()));
-        tells("the ledger cannot be asked: ");
+        tells("cannot ask the ledger: ");
         tells("kept out: 1 packets, ");
     });
 }

@@ -399,8 +399,8 @@ fn without_a_journal_it_says_so() {
     let directory = Directory::new();
     let refused = || Follower::open(directory.journal(), None).map(drop).unwrap_err().to_string();
     let place = directory.0.path().display();
-    let want = "that we may read; is journald running, and are we in the group `systemd-journal`?";
-    assert_eq!(refused(), format!("there is no journal in `{place}` {want}"));
+    let want = "is journald running, and is this user in the group `systemd-journal`?";
+    assert_eq!(refused(), format!("no readable journal in `{place}`; {want}"));
     fs::remove_dir(&directory.0).unwrap();
     let want = "sd_journal_open_directory: No such file or directory (os error 2)";
     assert_eq!(refused(), format!("cannot read the journal in `{place}`: {want}"));
@@ -437,12 +437,12 @@ fn a_replay_bans_for_the_entries_of_its_time_that_are_believed() {
         let lines: Vec<&str> = shown.lines().filter(|line| !line.starts_with("sshd: ")).collect();
         assert_eq!((lines, String::from_utf8(output.stderr).unwrap()), (want.to_vec(), String::new()));
     };
-    let first = "2023-11-14T22:13:24Z ban 192.0.2.1 for 1h (sshd, time 1)";
-    let third = "2023-11-14T22:16:44Z ban 192.0.2.3 for 1h (sshd, time 1)";
+    let first = "2023-11-14 22:13:24 ban 192.0.2.1 for 1h (sshd, time 1)";
+    let third = "2023-11-14 22:16:44 ban 192.0.2.3 for 1h (sshd, time 1)";
     check(&[], &[first, third, "15 lines, 2 bans of 2 offenders"]);
-    check(&["--until", "2023-11-14T22:13:24Z"], &[first, "5 lines, 1 bans of 1 offenders"]);
-    check(&["--since", "2023-11-14 22:16:40", "--until", "1d"], &[third, "5 lines, 1 bans of 1 offenders"]);
-    check(&["--since", "2023-11-14T22:13:21Z"], &[third, "14 lines, 1 bans of 1 offenders"]);
+    check(&["--until", "2023-11-14T22:13:24Z"], &[first, "5 lines, 1 ban of 1 offender"]);
+    check(&["--since", "2023-11-14 22:16:40", "--until", "1d"], &[third, "5 lines, 1 ban of 1 offender"]);
+    check(&["--since", "2023-11-14T22:13:21Z"], &[third, "14 lines, 1 ban of 1 offender"]);
     check(&["--since", "1h"], &["0 lines, 0 bans of 0 offenders"]);
 }
 

@@ -169,7 +169,7 @@ fn without_an_engine_it_starts_refuses_and_ends_with_a_count() {
     let mut shim = Shim::start(directory.path(), CONFIRM);
     assert_eq!(shim.answer(), "OK\n");
     shim.input.as_mut().unwrap().write_all(b"one\n").unwrap();
-    assert_eq!(shim.answer(), "Error: the engine of banstream takes no lines at present\n");
+    assert_eq!(shim.answer(), "Error: the banstream daemon takes no lines at present\n");
     drop(shim.input.take());
     assert!(shim.child.wait().unwrap().success(), "rsyslog still has the line");
 
@@ -177,7 +177,7 @@ fn without_an_engine_it_starts_refuses_and_ends_with_a_count() {
     shim.input.take().unwrap().write_all(b"one\ntwo\n").unwrap();
     let mut said = String::new();
     shim.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("the engine has not taken 2 lines"), "{said}");
+    assert!(said.contains("the daemon did not take 2 lines"), "{said}");
     assert!(!shim.child.wait().unwrap().success());
 }
 

@@ -274,5 +274,5 @@ fn without_a_terminal_it_says_what_needs_none() {
     let output = Command::new(BANSTREAM).arg("top").stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said, "error: this needs a terminal; `banstream status` does not\n");
+    assert_eq!(said, "error: this command needs a terminal; `banstream status` does not\n");
 }

@@ -27,7 +27,7 @@ use hashbrown::DefaultHashBuilder;
 use crate::grammar::Grammars;
 use crate::model::{
     Ban, Decision, GrammarId, HeadingId, Kind, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
-    Widths,
+    Widths, count,
 };
 pub use account::{Account, MOST, Standing};
 pub use allow::{Guard, List};
@@ -454,7 +454,8 @@ impl Detector {
             return;
         }
         let (times, until) = self.sentence(offender, &jail.name, jail.ban_time, at);
-        let reason = format!("{} offences within {}", jail.max_retry, jail.find_time).into();
+        let offences = count(u64::from(jail.max_retry.get()), "offence");
+        let reason = format!("{offences} within {}", jail.find_time).into();
         let ban = Ban {
             offender,
             jail: jail.name,
@@ -502,7 +503,7 @@ impl Detector {
         if let (true, Some(by)) = (parts.is_empty(), guard(wide)) {
             seen.spared.push(Spared { offender: wide, jail: WIDE.into(), by });
         }
-        let reason = format!("{} offenders banned within {}", banned.len(), rule.within);
+        let reason = format!("{} banned within {}", count(banned.len() as u64, "offender"), rule.within);
         for part in parts {
             let inside = banned.iter().filter(|offender| part.contains(**offender));
             let folded = inside.flat_map(|offender| self.bans.fold(*offender, self.settings.mode)).collect();

@@ -312,10 +312,10 @@ impl Grammar {
             let what = match (test.want, found.map(|found| found.address())) {
                 (want, found) if want == found => continue,
                 (Some(want), None) => format!("no rule finds `{want}` in this message"),
-                (None, Some(found)) => format!("`{found}` is found in this message, and none should be"),
+                (None, Some(found)) => format!("found `{found}` in this message, expected none"),
                 (want, Some(found)) => {
                     format!(
-                        "`{found}` is found in this message instead of `{}`",
+                        "found `{found}` in this message, expected `{}`",
                         want.map_or("-".to_owned(), |a| a.to_string())
                     )
                 }
@@ -429,7 +429,7 @@ impl Grammars {
                 {
                     let other = all.get(usize::from(other)).map_or("", |other| other.name());
                     return Err(format!(
-                        "both `{other}` and `{}` read the lines of `{program}`",
+                        "`{other}` and `{}` both read the lines of `{program}`",
                         grammar.name
                     ));
                 }
@@ -465,7 +465,7 @@ impl Grammars {
         };
         for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
             if !grammar.voices.iter().any(|voice| voice.names.iter().flatten().any(|known| known == name)) {
-                return Err(format!("the grammar `{}` has no hole called `{name}`", grammar.name));
+                return Err(format!("the grammar `{}` has no hole `{name}`", grammar.name));
             }
             grammar.counted.resize(grammar.headings.len(), None);
             for (counted, heading) in grammar.counted.iter_mut().zip(&grammar.headings) {

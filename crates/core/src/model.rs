@@ -18,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use prefixes::Prefixes;
-pub use text::{is_harmful, plain};
+pub use text::{count, is_harmful, plain};
 
 /// An instant, in whole microseconds since 1970-01-01 00:00:00 UTC (journald's realtime clock).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,9 +106,13 @@ impl Span {
 }
 
 impl fmt::Display for Span {
-    /// As an administrator writes it: `1h 30m`, in whole seconds, rounded up.
+    /// As an administrator writes it: `7d`, `1h 30m`, in whole seconds, rounded up.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        humantime::format_duration(std::time::Duration::from_secs(self.as_secs_ceil())).fmt(f)
+        let seconds = self.as_secs_ceil();
+        let parts = [(seconds / 86_400, 'd'), (seconds / 3_600 % 24, 'h'), (seconds / 60 % 60, 'm')];
+        let parts = parts.into_iter().chain([(seconds % 60, 's')]).filter(|(number, _)| *number > 0);
+        let parts: Vec<String> = parts.map(|(number, unit)| format!("{number}{unit}")).collect();
+        f.write_str(if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }.as_str())
     }
 }
 
@@ -323,7 +327,7 @@ impl fmt::Display for NotAnOffender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "`{}` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`",
+            "`{}` is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`",
             self.0
         )
     }
@@ -444,7 +448,7 @@ pub struct NotAPort(String);
 
 impl fmt::Display for NotAPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is no port; write `22`, `22/tcp` or `53/udp`", self.0)
+        write!(f, "`{}` is not a port; write `22`, `22/tcp` or `53/udp`", self.0)
     }
 }
 
@@ -574,7 +578,7 @@ impl fmt::Display for Ban {
         }
         match self.until {
             Some(until) => write!(f, " for {}", until.since(self.since))?,
-            None => f.write_str(" for good")?,
+            None => f.write_str(" forever")?,
         }
         write!(f, " ({}, time {})", self.jail, self.times)?;
         if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
@@ -602,7 +606,7 @@ impl Allowance {
 
     /// For how long it was said, for people.
     pub fn until_when(&self) -> String {
-        self.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(self.since)))
+        self.until.map_or("forever".to_owned(), |until| format!("for {}", until.since(self.since)))
     }
 }
 
@@ -705,7 +709,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        let error = "`192.0.2.0/33` is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
+        let error = "`192.0.2.0/33` is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
         check("192.0.2.0/33", error);
         assert!("192.0.2".parse::<Offender>().is_err());
         assert!("host.example/24".parse::<Offender>().is_err());

@@ -1,8 +1,5 @@
-//! What `top` knows: samples and keys go in, what is to be shown and done comes out.
-//!
-//! It stands apart from the drawing and from the loop, so that it is tested without a terminal and without a daemon.
-//!
-//! It reads no clock: how much time lies between two samples comes with the second.
+//! The state of `top`: samples and keys go in, what to show and do comes out. The time between two samples comes with
+//! the second.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -178,7 +175,7 @@ impl State {
         let enforcement = &status.enforcement;
         alarms.extend(enforcement.error.iter().map(|error| format!("not enforced: {error}")));
         if enforcement.pending > 0 {
-            alarms.push(format!("{} bans wait for room in the kernel", enforcement.pending));
+            alarms.push(format!("{} not enforced", crate::model::count(enforcement.pending, "ban")));
         }
         let full = enforcement
             .sets
@@ -187,7 +184,7 @@ impl State {
         alarms.extend(full.map(|set| format!("the set {} is nearly full", set.name)));
         for source in status.sources.iter().filter(|source| source.state == SourceState::Failed) {
             alarms.push(format!(
-                "{} is not read: {}",
+                "cannot read {}: {}",
                 source.name,
                 source.error.as_deref().unwrap_or_default()
             ));
@@ -195,7 +192,7 @@ impl State {
         alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
         for receiver in &status.receivers {
             let error = receiver.error.iter();
-            alarms.extend(error.map(|error| format!("{} is not told: {error}", receiver.name)));
+            alarms.extend(error.map(|error| format!("cannot deliver to {}: {error}", receiver.name)));
         }
         alarms
     }
@@ -514,11 +511,11 @@ pub(super) mod tests {
         let want = [
             "no daemon answers",
             "not enforced: no permission",
-            "3 bans wait for room in the kernel",
+            "3 bans not enforced",
             "the set banstream4 is nearly full",
-            "journald is not read: it is not there",
+            "cannot read journald: it is not there",
             "ledger: disk is full",
-            "chat is not told: it hangs",
+            "cannot deliver to chat: it hangs",
         ];
         assert_eq!(state.alarms(), want);
         state.sample(self::sample(0, &[1]), Duration::from_secs(1));

@@ -208,7 +208,7 @@ fn rates(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, a
     ];
     let areas: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3]).areas(area);
     for ((title, rate, total, style), area) in charts.into_iter().zip(areas) {
-        let all = if area.width >= ROOMY { format!("{} in all", amount(total)) } else { amount(total) };
+        let all = if area.width >= ROOMY { format!("{} in total", amount(total)) } else { amount(total) };
         let block = theme.frame(&format!("{title} {}/s", per_second(rate.now())), &all);
         let block = block.padding(Padding::ZERO);
         let chart = Sparkline::default()
@@ -258,7 +258,7 @@ fn bans(frame: &mut Frame<'_>, state: &State, theme: &Theme, area: Rect) {
         .block(theme.frame(&title, &right));
     frame.render_stateful_widget(table, area, &mut place);
     if listed.is_empty() && area.height > 3 {
-        let text = if banned == 0 { "nobody is banned" } else { "no ban has this in address or jail" };
+        let text = if banned == 0 { "nobody is banned" } else { "no ban matches the filter" };
         let area = Rect { y: area.y + 2, height: 1, ..area };
         frame.render_widget(Line::styled(text, theme.dim).centered(), area);
     }
@@ -403,7 +403,7 @@ fn unknown(frame: &mut Frame<'_>, sample: &Sample, theme: &Theme, area: Rect) {
     let table = Table::new(rows, [Constraint::Length(12), Constraint::Length(5), Constraint::Fill(1)])
         .header(Row::new(["GRAMMAR", "LINES", "LOOKS LIKE"]).style(theme.dim))
         .column_spacing(2)
-        .block(theme.frame("Lines that no rule knows", ""));
+        .block(theme.frame("Lines that match no rule", ""));
     frame.render_widget(table, area);
 }
 
@@ -425,7 +425,7 @@ fn help(frame: &mut Frame<'_>, theme: &Theme) {
         "up down j k   choose a ban",
         "PgUp PgDn     by ten",
         "g             back to the latest",
-        "w Enter       why is it banned?",
+        "w Enter       why it is banned",
         "u             unban it",
         "/             filter by address or jail",
         "Esc           end the filter",
@@ -433,7 +433,7 @@ fn help(frame: &mut Frame<'_>, theme: &Theme) {
         "q             quit",
         "",
         "BANNED is now, BANS is since the start; TRACKED is",
-        "who has been noticed and is not banned yet.",
+        "offenders that are not banned yet.",
     ];
     let area = frame.area().centered(Constraint::Length(54), Constraint::Length(lines.len() as u16 + 2));
     let text = Text::from_iter(lines);
@@ -512,7 +512,7 @@ mod tests {
             80,
             24,
             "
- banstream 0.1.0  up 3days 4h  enforced
+ banstream 0.1.0  up 3d 4h  enforced
 ╭ Entries 30/s ────── 130 ╮╭ Offences 3.0/s ──── 13 ╮╭ Bans 1.0/s ────────── 3 ╮
 │                        █││                       █││                        █│
 │                        █││                       █││                        █│
@@ -543,7 +543,7 @@ mod tests {
     #[test]
     fn a_large_terminal_shows_more() {
         check(&state(), 124, 30, "
- banstream 0.1.0  up 3days 4h  enforced
+ banstream 0.1.0  up 3d 4h  enforced
 ╭ Entries 30/s ──────────────────── 130 ╮╭ Offences 3.0/s ──────────────────── 13 ╮╭ Bans 1.0/s ──────────────────────── 3 ╮
 │                                      █││                                       █││                                      █│
 │                                      █││                                       █││                                      █│
@@ -568,7 +568,7 @@ mod tests {
 │                                                                        ││                                                │
 │                                                                        ││                                                │
 ╰────────────────────────────────────────────────────────────────────────╯│                                                │
-╭ Lines that no rule knows ──────────────────────────────────────────────╮│                                                │
+╭ Lines that match no rule ──────────────────────────────────────────────╮│                                                │
 │ GRAMMAR       LINES  LOOKS LIKE                                        ││                                                │
 │ sshd             60  Login of �[2J from <ip>                           ││                                                │
 ╰────────────────────────────────────────────────────────────────────────╯╰────────────────────────────────────────────────╯
@@ -586,7 +586,7 @@ mod tests {
             60,
             14,
             "
- banstream 0.1.0  up 3days 4h  no answer
+ banstream 0.1.0  up 3d 4h  no answer
  no daemon answers
 ╭ why 192.0.2.3 ─────────────────────────────── Esc closes ╮
 │ 192.0.2.3 is banned                                      │

@@ -71,7 +71,11 @@ impl AllowFile {
         match fs::read(path) {
             Ok(text) => self.members = members(path, &String::from_utf8_lossy(&text), warnings),
             Err(error) => {
-                let kept = if self.members.is_empty() { "it protects nobody" } else { "what it said holds" };
+                let kept = if self.members.is_empty() {
+                    "it exempts no address"
+                } else {
+                    "its last good content stays in effect"
+                };
                 warnings.push(format!("cannot read `{}`, so {kept}: {error}", path.display()));
                 self.stamp = None;
             }
@@ -111,7 +115,7 @@ mod tests {
         let mut warnings = Vec::new();
         let members = members(Path::new("/a"), text, &mut warnings);
         assert_eq!(members, ["192.0.2.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
-        let hint = "is no address and no prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
+        let hint = "is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
         let want = [format!("/a:4: `host.example` {hint}"), format!("/a:6: `192.0.2.0/33` {hint}")];
         assert_eq!(warnings, want);
     }

@@ -27,7 +27,7 @@ pub(super) async fn run(
     environment: impl IntoIterator<Item = (&'static str, String)>,
     input: String,
 ) -> anyhow::Result<()> {
-    let (program, arguments) = words.split_first().context("there is no program")?;
+    let (program, arguments) = words.split_first().context("no program is configured")?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("PATH", PATH).envs(environment).current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).kill_on_drop(true);

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 use crate::config::{Receiver, Topic};
 use crate::control::{BanLine, rfc3339};
-use crate::model::plain;
 use crate::model::{Ban, Mode, Offender, Span, Timestamp};
+use crate::model::{count, plain};
 
 /// Something that somebody may want to know.
 #[derive(Clone, Debug)]
@@ -126,16 +126,15 @@ impl<T> Group<T> {
 
     /// Such as `3 bans (ftp 1, sshd 2)`, unless there are none.
     fn summary(&self, one: &str) -> Option<String> {
-        let s = if self.total == 1 { "" } else { "s" };
         let jails: Vec<String> = self.jails.iter().map(|(jail, times)| format!("{jail} {times}")).collect();
         let jails = if jails.is_empty() { String::new() } else { format!(" ({})", jails.join(", ")) };
-        (self.total > 0).then(|| format!("{} {one}{s}{jails}", self.total))
+        (self.total > 0).then(|| format!("{}{jails}", count(self.total, one)))
     }
 
     /// What is counted and not listed.
     fn rest(&self, one: &str) -> Option<String> {
         let rest = self.total - self.listed.len() as u64;
-        (rest > 0).then(|| format!("{one}s not listed here: {rest}"))
+        (rest > 0).then(|| format!("not listed: {}", count(rest, one)))
     }
 }
 
@@ -159,11 +158,11 @@ impl Digest {
             }
             Event::Over => {
                 self.trouble = Some("trouble is over");
-                let what = "what kept bans from being enforced is over";
+                let what = "bans are enforced again";
                 (self.troubles.add(None, at_most, note(what)), what.to_owned())
             }
             Event::Repaired(what) => {
-                (self.repairs.add(None, at_most, note(what)), format!("put right in the kernel: {what}"))
+                (self.repairs.add(None, at_most, note(what)), format!("repaired in the kernel: {what}"))
             }
         };
         if listed {
@@ -190,7 +189,9 @@ impl Digest {
             self.unbans.rest("unban"),
             self.troubles.rest("trouble"),
             self.repairs.rest("repair"),
-            (self.missed > 0).then(|| format!("batches of news that came too fast: {}", self.missed)),
+            (self.missed > 0).then(|| {
+                format!("lost, because they came too fast: {}", count(self.missed, "batch") + " of news")
+            }),
         ];
         let lines = self.lines.iter().cloned().chain(rests.into_iter().flatten());
         lines.map(|line| line + "\n").collect()
@@ -385,7 +386,7 @@ mod tests {
     fn a_digest_lists_some_and_counts_the_rest() {
         let flood: Vec<Event> = (0..1000).map(|n| banned(&format!("192.0.2.{}", n % 250), "sshd")).collect();
         let text = "banned 192.0.2.0 for 1h (sshd, time 1): seen\nbanned 192.0.2.1 for 1h (sshd, time 1): seen\n\
-                    bans not listed here: 998\n";
+                    not listed: 998 bans\n";
         check(receiver(), &flood, "banstream on web1: 1000 bans (sshd 1000)", text);
     }
 
@@ -395,13 +396,13 @@ mod tests {
         let events = [
             Event::Trouble("no set".to_owned()),
             banned("192.0.2.1", "ftp"),
-            Event::Repaired("rules made again: 1".to_owned()),
+            Event::Repaired("recreated 1 rule".to_owned()),
             Event::Over,
             banned("192.0.2.2", "sshd"),
             unban("lifted"),
         ];
         let text = "trouble: no set\nbanned 192.0.2.1 for 1h (ftp, time 1): seen\n\
-                    put right in the kernel: rules made again: 1\nwhat kept bans from being enforced is over\n\
+                    repaired in the kernel: recreated 1 rule\nbans are enforced again\n\
                     banned 192.0.2.2 for 1h (sshd, time 1): seen\nunbanned 192.0.2.1 (ftp): lifted\n";
         let subject = "banstream on web1: trouble is over, 2 bans (ftp 1, sshd 1), 1 unban (ftp 1), 1 repair";
         check(receiver(), &events, subject, text);
@@ -416,12 +417,7 @@ mod tests {
         check(ssh.clone(), &events, "banstream on web1: 1 ban (sshd 1)", text);
         // Trouble is no jail's.
         let ssh = Receiver { topics: vec![Topic::Trouble], ..ssh };
-        check(
-            ssh.clone(),
-            &[Event::Over],
-            "banstream on web1: trouble is over",
-            "what kept bans from being enforced is over\n",
-        );
+        check(ssh.clone(), &[Event::Over], "banstream on web1: trouble is over", "bans are enforced again\n");
         assert!(message(ssh, &events).is_none());
     }
 
@@ -461,8 +457,7 @@ mod tests {
         let json: Value = serde_json::from_str(&told.json()).unwrap();
         let ban = json!({"address": "192.0.2.1", "jail": "ftp", "kind": "manual", "mode": "enforce", "ports": [], "reason": "seen",
             "since": "1970-01-01T00:00:00Z", "until": "1970-01-01T01:00:00Z", "left": 3600, "times": 1});
-        let over =
-            json!({"at": "1970-01-01T00:00:00Z", "what": "what kept bans from being enforced is over"});
+        let over = json!({"at": "1970-01-01T00:00:00Z", "what": "bans are enforced again"});
         let want = json!({"receiver": "ops", "host": "web1", "at": "1970-01-01T00:00:00Z",
             "version": env!("CARGO_PKG_VERSION"), "subject": told.subject, "text": told.text, "missed": 0,
             "bans": {"total": 1, "jails": {"ftp": 1}, "listed": [ban]}, "observed": {"total": 0, "listed": []},
@@ -496,7 +491,7 @@ mod tests {
         let digest = outbox.take(Span::ZERO).unwrap();
         assert_eq!(
             (digest.subject(), digest.text()),
-            ("news".to_owned(), "batches of news that came too fast: 3\n".to_owned())
+            ("news".to_owned(), "lost, because they came too fast: 3 batches of news\n".to_owned())
         );
     }
 }

@@ -39,13 +39,15 @@ pub(super) async fn post(
     }
     let client = Client::builder(TokioExecutor::new());
     let response = if url.scheme_str() == Some("https") {
-        let roots = HttpsConnectorBuilder::new().with_native_roots().context("no certificate is trusted")?;
+        let roots = HttpsConnectorBuilder::new()
+            .with_native_roots()
+            .context("the system has no trusted certificates")?;
         client.build(roots.https_only().enable_http1().build()).request(request).await?
     } else {
         client.build_http().request(request).await?
     };
     let status = response.status();
-    ensure!(status.is_success(), "it answered {status}");
+    ensure!(status.is_success(), "the server answered {status}");
     Ok(())
 }
 
@@ -53,7 +55,7 @@ fn bearer(file: &Path) -> anyhow::Result<HeaderValue> {
     let shown = file.display();
     let token = std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-        .with_context(|| format!("`{shown}` holds no token"))?;
+        .with_context(|| format!("`{shown}` has no token"))?;
     bearer.set_sensitive(true);
     Ok(bearer)
 }

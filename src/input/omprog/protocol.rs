@@ -23,7 +23,7 @@ const HELD: usize = 1 << 20;
 
 const OK: &[u8] = b"OK\n";
 const DEFERRED: &[u8] = b"DEFER_COMMIT\n";
-const REFUSED: &[u8] = b"Error: the engine of banstream takes no lines at present\n";
+const REFUSED: &[u8] = b"Error: the banstream daemon takes no lines at present\n";
 
 const BEGIN: &[u8] = b"BEGIN TRANSACTION";
 const COMMIT: &[u8] = b"COMMIT TRANSACTION";

@@ -11,7 +11,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::kernel::Family;
-use crate::model::Span;
+use crate::model::{Span, count};
 
 /// All that was found out about a host.
 #[derive(Clone, Debug)]
@@ -209,7 +209,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     if !facts.capable {
         findings.wrong(
             "no-privilege",
-            "sets and rules cannot be looked at: CAP_NET_ADMIN is missing".to_owned(),
+            "cannot check sets and rules: CAP_NET_ADMIN is missing".to_owned(),
             "run `banstream doctor` as root",
         );
     }
@@ -222,7 +222,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         Ok(daemon) => findings.daemon(daemon),
         Err(why) => findings.wrong(
             "no-daemon",
-            format!("no daemon: {why}"),
+            format!("no running daemon: {why}"),
             "start it (`systemctl enable --now banstream`) and look at its log (`journalctl -u banstream`)",
         ),
     }
@@ -244,8 +244,7 @@ pub(super) const LONG_ENOUGH: u64 = 64 << 10;
 const PROXY: &str = "let the server log the client's address (nginx: real_ip; Apache: mod_remoteip), or name the proxy in \
      `trusted-proxies`; see grammars/README.md, `Behind a proxy`";
 
-const RESTART: &str =
-    "a running daemon puts this right within seconds; otherwise start it, or look at its log";
+const RESTART: &str = "a running daemon repairs this within seconds; otherwise start it, or look at its log";
 
 impl Findings {
     fn wrong(&mut self, name: &'static str, what: String, fix: &str) {
@@ -260,34 +259,38 @@ impl Findings {
         let sets = match &enforcement.sets {
             Ok(sets) => sets,
             Err(why) => {
-                let what = format!("the kernel's sets cannot be looked at: {why}");
-                return self.wrong("no-ipset", what, "give the kernel ipset, or the right to use it");
+                let what = format!("cannot list the kernel's sets: {why}");
+                return self.wrong(
+                    "no-ipset",
+                    what,
+                    "load the kernel's ipset modules, or give this container the right to use them",
+                );
             }
         };
         for SetFacts { name, filled, linked, found } in sets {
             match *filled {
-                None => self.wrong("set-missing", format!("there is no set `{name}`"), RESTART),
+                None => self.wrong("set-missing", format!("the set `{name}` is missing"), RESTART),
                 Some((elements, capacity)) if elements >= capacity => self.wrong(
                     "set-full",
-                    format!("the set `{name}` is full: it holds {elements} elements, and no more bans go in"),
+                    format!("the set `{name}` is full ({elements} elements), so new bans are not enforced"),
                     "raise `max-elements` in [enforce], or ban prefixes ([widen])",
                 ),
                 Some(_) if !linked => self.wrong(
                     "set-unlinked",
-                    format!("the rule does not look into the set `{name}`: it is no member of the list"),
+                    format!("the rule does not use the set `{name}`: it is not a member of the list"),
                     RESTART,
                 ),
                 Some(_) => match found {
                     Ok(true) => {}
                     Ok(false) => self.wrong(
                         "probe-lost",
-                        format!("the set `{name}` took a test element and does not find it again"),
+                        format!("the set `{name}` accepted a test element, but does not contain it"),
                         "another program empties or replaces the set; look for `ipset` in its scripts",
                     ),
                     Err(why) => self.wrong(
                         "probe-refused",
-                        format!("the set `{name}` takes no element: {why}"),
-                        "look for what else uses this set, or choose another name (`set` in [enforce])",
+                        format!("the set `{name}` refuses a test element: {why}"),
+                        "find the other user of this set, or choose another name (`set` in [enforce])",
                     ),
                 },
             }
@@ -301,7 +304,7 @@ impl Findings {
             Ok(rules) => rules,
             Err(why) => {
                 let what =
-                    format!("`{program}` cannot list `{name}`, so {family} may not be enforced: {why}");
+                    format!("`{program}` cannot list `{name}`, so {family} bans may not be enforced: {why}");
                 return self.wrong(
                     "rules-unknown",
                     what,
@@ -313,26 +316,37 @@ impl Findings {
         match (listing.place(), elsewhere) {
             (None, None) => self.wrong(
                 "rule-missing",
-                format!("no rule in `{name}` keeps the banned out over {family}"),
+                format!("`{name}` has no rule for {family}, so its bans are not enforced"),
                 RESTART,
             ),
             (None, Some(other)) => self.wrong(
                 "rule-in-other-variant",
-                format!("the rule for {family} stands in `{}`, but `{program}` is another now", other.program),
-                "set `iptables` and `ip6tables` in [enforce] to the variant that the other rules of this host are in",
+                format!(
+                    "the rule for {family} is in `{}`, but `{program}` is another variant now",
+                    other.program
+                ),
+                "set `iptables` and `ip6tables` in [enforce] to the variant of this host's other rules",
             ),
             (Some(_), Some(other)) => self.doubtful(
                 "rule-in-both-variants",
-                format!("the rule for {family} stands both in `{program}` and in `{}`", other.program),
-                "take the one out that is not wanted any more, lest it outlive the daemon",
+                format!("the rule for {family} is both in `{program}` and in `{}`", other.program),
+                "remove the unused one; otherwise it stays after the daemon stops",
             ),
             (Some(0), None) => {}
             (Some(place), None) => {
-                let mut what = format!("{place} rules of `{name}` come before ours over {family}, and may let the banned in:");
+                let (precede, rules_before) =
+                    (if place == 1 { "precedes" } else { "precede" }, count(place as u64, "rule"));
+                let mut what = format!(
+                    "{rules_before} in `{name}` ({family}) {precede} ours and may accept banned addresses:"
+                );
                 for (rule, _) in rules.iter().take(place.min(3)) {
                     let _ = write!(what, " `{rule}`");
                 }
-                self.wrong("rule-displaced", what, "have the program that puts them there start before banstream, or put its own rules behind");
+                self.wrong(
+                    "rule-displaced",
+                    what,
+                    "start the program that adds them before banstream, or let it append its rules",
+                );
             }
         }
     }
@@ -345,10 +359,10 @@ impl Findings {
             let modules = enforcement.modules.join(" ");
             self.wrong(
                 "module-missing",
-                format!("modules of the kernel are neither loaded nor to be found: {modules}"),
+                format!("kernel modules are neither loaded nor on disk: {modules}"),
                 &format!(
-                    "modprobe -a {modules}; where they are not found, install the kernel's modules, and after an update \
-                     of the kernel reboot. A container takes those of its host: load them there"
+                    "modprobe -a {modules}; if that fails, install the kernel's modules, or reboot after an update \
+                     of the kernel. A container uses the modules of its host: load them there"
                 ),
             );
         }
@@ -361,24 +375,24 @@ impl Findings {
             let what = "bans are decided and logged, but not enforced".to_owned();
             self.wrong("not-enforced", what, "set mode = \"enforce\", and run without --dry-run");
         } else if !observing.is_empty() {
-            let what = format!("some jails only observe, and ban nobody: {}", observing.join(" "));
-            self.doubtful("observing", what, "once they name the right ones, take `mode = \"observe\"` out");
+            let what = format!("these jails only observe: {}", observing.join(" "));
+            self.doubtful("observing", what, "once their bans are right, remove `mode = \"observe\"`");
         }
         if let Some(error) = fault {
             self.wrong(
                 "enforcement-failed",
                 format!("the daemon cannot enforce bans: {error}"),
-                "see what it says there",
+                "follow that message",
             );
         }
         for (name, read) in sources {
             if let Err(why) = read {
-                let what = format!("nothing is read from `{name}`: {why}");
-                self.wrong("source-failed", what, "see what it says there; the daemon tries again by itself");
+                let what = format!("cannot read `{name}`: {why}");
+                self.wrong("source-failed", what, "follow that message; the daemon tries again by itself");
             }
         }
         if sources.is_empty() {
-            let what = "the daemon reads no log at all".to_owned();
+            let what = "the daemon reads no log".to_owned();
             self.wrong("no-source", what, "enable [journald] or [socket]");
         }
         if !sources.is_empty()
@@ -386,7 +400,7 @@ impl Findings {
             && silent.map_or(*uptime >= NEVER, |silent| silent >= SILENT)
         {
             let what = format!(
-                "nothing has come from rsyslog for {}, and nothing else is read",
+                "no entries from rsyslog for {}, and there is no other source",
                 Span::from_secs(silent.unwrap_or(*uptime))
             );
             self.wrong(
@@ -406,31 +420,29 @@ impl Findings {
         for (address, jail) in private_bans {
             self.doubtful(
                 "private-ban",
-                format!(
-                    "{jail} banned the private address {address}, which may be a proxy with all its clients"
-                ),
+                format!("{jail} banned the private address {address}, which may be a proxy for many clients"),
                 PROXY,
             );
         }
         if let Some(jails) = samples.told("banstream_ineffective_bans_total") {
             self.wrong(
                 "ineffective-bans",
-                format!("log lines kept coming from addresses long after they were banned: {jails}"),
-                "they come by a path that the rule is not on: through a proxy or load balancer (then its real clients \
-                 are in no packet, and have to be kept out there), over another address family or network namespace, \
-                 or by ports that the jail does not shut (`ports`)",
+                format!("banned addresses still cause offences: {jails}"),
+                "they bypass the rule: through a proxy or load balancer (then the packets have its address, \
+                 and you must block the clients there), another address family or network namespace, \
+                 or ports that the jail does not block (`ports`)",
             );
         }
         if let Some(reasons) = samples.told("banstream_drops_total") {
-            let what = format!("something was lost or left out since the daemon was started: {reasons}");
-            self.doubtful("drops", what, "`banstream_drops_total` says how much, and the daemon's log why");
+            let what = format!("entries or bans were lost or left out since the start: {reasons}");
+            self.doubtful("drops", what, "`banstream_drops_total` shows how many, the daemon's log why");
         }
         if samples.told("banstream_ledger_errors_total").is_some() {
-            let what = "the ledger could not be read or written, so bans may not outlive a reboot".to_owned();
+            let what = "the ledger could not be read or written, so bans may not survive a reboot".to_owned();
             self.wrong(
                 "ledger-errors",
                 what,
-                "look for room and rights in `state-directory`, and at the daemon's log",
+                "check free space and permissions of `state-directory`, and the daemon's log",
             );
         }
         if samples.told("banstream_clock_jumps_total").is_some() {
@@ -439,22 +451,24 @@ impl Findings {
             self.doubtful(
                 "clock-jumps",
                 what,
-                "let chrony or systemd-timesyncd slew the clock; after a suspend this is no fault",
+                "let chrony or systemd-timesyncd slew the clock; after a suspend this is normal",
             );
         }
         if let Some(sources) = samples.told("banstream_entries_unattested_total") {
             self.doubtful(
                 "unattested",
-                format!(
-                    "nobody vouches for the lines of a source, so a local user can forge them: {sources}"
-                ),
-                "read from journald, let rsyslog pass on what it knows of senders (contrib/rsyslog), or set \
+                format!("a source cannot verify senders, so local users can forge lines: {sources}"),
+                "read from journald, let rsyslog forward the senders (contrib/rsyslog), or set \
                  unattested = \"refuse\" in [socket]",
             );
         }
         if let Some(grammars) = samples.told("banstream_entries_forged_total") {
-            let what = format!("somebody on this host writes log lines in the name of a server: {grammars}");
-            self.doubtful("forged-lines", what, "`journalctl _UID=...` shows who; they were not believed");
+            let what = format!("a local user forges log lines of a server: {grammars}");
+            self.doubtful(
+                "forged-lines",
+                what,
+                "`journalctl _UID=...` shows the user; these lines were not counted",
+            );
         }
     }
 
@@ -463,11 +477,11 @@ impl Findings {
             let usual = Journald::default();
             let Journald { burst, interval, keeps_none } = *journald;
             if keeps_none {
-                let what = "journald keeps no message (Storage=none), so there is none to read".to_owned();
+                let what = "journald keeps no messages (Storage=none), so there are none to read".to_owned();
                 self.wrong("journald-keeps-none", what, "set Storage=volatile in journald.conf(5)");
             } else if burst > 0 && interval > Span::ZERO {
                 let what = format!(
-                    "journald drops what one service logs beyond {burst} messages in {interval}; an attack can hide in its own noise"
+                    "journald drops messages of a service beyond {burst} in {interval}, so a large attack can hide itself"
                 );
                 let fix = "set RateLimitIntervalSec=0 in journald.conf(5), or LogRateLimitIntervalSec=0 in the servers' units";
                 // Messages in the time of the other, lest rates be divided.
@@ -486,17 +500,17 @@ impl Findings {
             match fault {
                 ServerFault::Logger => self.wrong(
                     "logger-pipe",
-                    format!("`logger` splits lines over 1 KiB, and a client chooses how the rest begins: {place}: `{text}`"),
+                    format!("`logger` splits lines over 1 KiB, and a client can choose how the rest begins: {place}: `{text}`"),
                     "log to a file that rsyslog reads (contrib/rsyslog/20-banstream-files.conf), or give `logger` --size 128KiB",
                 ),
                 ServerFault::Names(fix) => self.wrong(
                     "names-logged",
-                    format!("a server logs names instead of addresses, so nobody can be banned: {place}: `{text}`"),
+                    format!("a server logs host names instead of addresses, so it causes no bans: {place}: `{text}`"),
                     fix,
                 ),
                 ServerFault::PamNames(fix) => self.doubtful(
                     "names-in-pam",
-                    format!("PAM logs the names of a server's clients instead of addresses: {place}: `{text}`"),
+                    format!("PAM logs host names of a server's clients instead of addresses: {place}: `{text}`"),
                     fix,
                 ),
             }
@@ -505,7 +519,7 @@ impl Findings {
 
     fn rsyslog(&mut self, Rsyslog { limits, sizes }: &Rsyslog) {
         for Suspect { place, text } in limits {
-            let what = format!("rsyslog drops messages when many come: {place}: `{text}`");
+            let what = format!("rsyslog drops messages at high rates: {place}: `{text}`");
             self.doubtful("rsyslog-rate-limit", what, "set the interval of that rate limit to 0");
         }
         let small = sizes.iter().filter(|(_, size)| *size < LONG_ENOUGH);
@@ -516,13 +530,13 @@ impl Findings {
         }
         if !told.is_empty() {
             let what = format!(
-                "rsyslog cuts long messages, so a client can hide what its request came to: {}",
+                "rsyslog cuts long messages, so a client can hide the result of its request: {}",
                 told.join("; ")
             );
             self.wrong(
                 "rsyslog-cuts",
                 what,
-                "set global(maxMessageSize=\"128k\") in /etc/rsyslog.conf, and nothing smaller elsewhere",
+                "set global(maxMessageSize=\"128k\") in /etc/rsyslog.conf, and no smaller limit elsewhere",
             );
         }
     }
@@ -728,7 +742,7 @@ mod tests {
         let what = &examine(&facts)[0].what;
         assert_eq!(
             what,
-            "1 rules of `raw PREROUTING` come before ours over IPv6, and may let the banned in: `-A PREROUTING other`"
+            "1 rule in `raw PREROUTING` (IPv6) precedes ours and may accept banned addresses: `-A PREROUTING other`"
         );
     }
 }

@@ -50,7 +50,7 @@ fn daemon(config: &Config) -> anyhow::Result<Daemon> {
     let answer = client::send(socket, &control::Command::Status)?;
     let status: Status = serde_json::from_str(&answer.body)?;
     let source = |source: SourceStatus| {
-        let why = || source.error.unwrap_or("it does not say why".to_owned());
+        let why = || source.error.unwrap_or("it gave no reason".to_owned());
         (source.name, if source.state == SourceState::Running { Ok(()) } else { Err(why()) })
     };
     let bans: Vec<BanLine> =
@@ -195,7 +195,7 @@ fn output(program: &str, arguments: &[&str]) -> Result<String, String> {
     let said = String::from_utf8_lossy(&output.stderr);
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(said.lines().next().unwrap_or("it said nothing").to_owned()),
+        false => Err(said.lines().next().unwrap_or("it gave no reason").to_owned()),
     }
 }
 

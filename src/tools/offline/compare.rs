@@ -10,6 +10,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use crate::model::{Ban, Offender, Span, Timestamp};
+use crate::tools::terminal::local;
 
 /// An offender whom the two do not treat alike: the configuration that is in force (here) and the other (there).
 #[derive(Debug, Serialize)]
@@ -121,8 +122,8 @@ impl fmt::Display for Difference {
         write!(f, "{} {}", self.address, changes.join(", "))?;
         for (place, sentence) in [("here", self.here), ("there", self.there)] {
             if let Some(Sentence { since, lasts, .. }) = sentence {
-                let lasts = lasts.map_or("for good".to_owned(), |lasts| format!("for {lasts}"));
-                write!(f, "; {place} since {since} {lasts}")?;
+                let lasts = lasts.map_or("forever".to_owned(), |lasts| format!("for {lasts}"));
+                write!(f, "; {place} since {} {lasts}", local(&since.to_string()))?;
             }
         }
         Ok(())
@@ -151,7 +152,8 @@ mod tests {
         };
         let bans = |bans: &[(&str, i64, i64)]| bans.iter().map(ban).collect::<Vec<_>>();
         let got: Vec<String> = compare(&bans(here), &bans(there)).iter().map(ToString::to_string).collect();
-        assert_eq!(got, want);
+        let in_our_zone = |line: &&str| line.split(' ').map(local).collect::<Vec<_>>().join(" ");
+        assert_eq!(got, want.iter().map(in_our_zone).collect::<Vec<_>>());
     }
 
     const ONE: &str = "192.0.2.1";
@@ -163,7 +165,7 @@ mod tests {
             &[("192.0.2.2", 1, 61), (ONE, 9, 69)],
             &[(ONE, 9, 69), ("192.0.2.0/24", 10, 0)],
             &[
-                "192.0.2.0/24 only there; there since 1970-01-01T00:00:10Z for good",
+                "192.0.2.0/24 only there; there since 1970-01-01T00:00:10Z forever",
                 "192.0.2.2 only here; here since 1970-01-01T00:00:01Z for 1m",
             ],
         );
@@ -178,8 +180,8 @@ mod tests {
         };
         check(&[(ONE, 9, 19)], &[(ONE, 1, 11)], "earlier there", nine, "for 10s", one, "for 10s");
         check(&[(ONE, 1, 11)], &[(ONE, 9, 18)], "later there, shorter there", one, "for 10s", nine, "for 9s");
-        check(&[(ONE, 1, 11)], &[(ONE, 1, 0)], "longer there", one, "for 10s", one, "for good");
-        check(&[(ONE, 1, 0)], &[(ONE, 1, 11)], "shorter there", one, "for good", one, "for 10s");
+        check(&[(ONE, 1, 11)], &[(ONE, 1, 0)], "longer there", one, "for 10s", one, "forever");
+        check(&[(ONE, 1, 0)], &[(ONE, 1, 11)], "shorter there", one, "forever", one, "for 10s");
     }
 
     #[test]

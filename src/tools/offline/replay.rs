@@ -26,7 +26,8 @@ use crate::grammar::Grammar;
 use crate::input::journald::{self, Journal, Place};
 use crate::input::stdin;
 use crate::input::unpack::unpack;
-use crate::model::{Ban, Decision, Mode, Offender, Timestamp};
+use crate::model::{Ban, Decision, Mode, Offender, Timestamp, count};
+use crate::tools::terminal::local;
 
 /// What to replay.
 #[derive(Clone, Debug)]
@@ -180,8 +181,8 @@ impl Replay<'_> {
             if log.begins < latest {
                 progress.suspend(|| {
                     warn(format_args!(
-                        "warning: {} begins before the log before it ends; bans that are over by then are not \
-                         shown, so replay it by itself",
+                        "warning: {} overlaps with the log before it; bans that end before that log does are not shown; \
+                         replay it separately",
                         log.name()
                     ));
                 });
@@ -217,24 +218,20 @@ impl Replay<'_> {
         if self.json {
             return to_json(output, &BTreeMap::from([("summary", summary)]));
         }
-        let count = |bans, offenders, logged_in| {
+        let sums = |bans, offenders, logged_in| {
             let doubt =
                 if logged_in > 0 { format!("; {logged_in} of them also logged in") } else { String::new() };
-            format!("{bans} bans of {offenders} offenders{doubt}")
+            format!("{} of {}{doubt}", count(bans, "ban"), count(offenders, "offender"))
         };
-        writeln!(
-            output,
-            "{} lines, {}",
-            summary.lines,
-            count(summary.bans, summary.offenders, summary.logged_in)
-        )?;
+        let bans = sums(summary.bans, summary.offenders, summary.logged_in);
+        writeln!(output, "{}, {bans}", count(summary.lines, "line"))?;
         for (grammar, offences) in &summary.offences {
             let offences: Vec<String> =
                 offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
             writeln!(output, "{grammar}: {}", offences.join(", "))?;
         }
         let Some(there) = summary.there else { return Ok(()) };
-        writeln!(output, "there: {}", count(there.bans, there.offenders, there.logged_in))?;
+        writeln!(output, "there: {}", sums(there.bans, there.offenders, there.logged_in))?;
         there.changes.iter().try_for_each(|(change, offenders)| writeln!(output, "{offenders} {change}"))
     }
 
@@ -263,12 +260,15 @@ impl Replay<'_> {
             let (time, ban) = (rfc3339(ban.since), BanLine::new(ban, ban.since));
             return to_json(output, &Decided { time, ban, login });
         }
-        let until =
-            ban.until.map_or("for good".to_owned(), |until| format!("for {}", until.since(ban.since)));
+        let until = ban.until.map_or("forever".to_owned(), |until| format!("for {}", until.since(ban.since)));
         let observed = if ban.mode == Mode::Observe { ", observed" } else { "" };
-        let login = login.map_or_else(String::new, |at| format!("; logged in at {at}"));
+        let login = login.map_or_else(String::new, |at| format!("; logged in at {}", local(&at)));
         let Ban { since, offender, jail, times, .. } = ban;
-        writeln!(output, "{since} ban {offender} {until} ({jail}, time {times}{observed}){login}")
+        writeln!(
+            output,
+            "{} ban {offender} {until} ({jail}, time {times}{observed}){login}",
+            local(&rfc3339(*since))
+        )
     }
 }
 
@@ -389,9 +389,7 @@ impl<'l> Run<'l> {
         if let Some(first) = private.first() {
             let more =
                 if private.len() > 1 { format!(" and {} more", private.len() - 1) } else { String::new() };
-            warn(format_args!(
-                "warning: private addresses are banned, probably proxies: {first}{more}; {FIX}"
-            ));
+            warn(format_args!("warning: bans of private addresses, probably proxies: {first}{more}; {FIX}"));
         }
     }
 

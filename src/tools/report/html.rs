@@ -32,7 +32,7 @@ pub fn html(report: &Report) -> String {
                     h1 { (title) }
                     p { time { (since) } " to " time { (until) } " (" (report.zone()) ")" }
                     @if let Some(since) = &report.complete_since {
-                        p { "Older bans than those of " (since) " were too many to be kept." }
+                        p { "Bans before " (since) " are incomplete: the ledger is limited by " code { "max-rows" } "." }
                     }
                 }
                 main {
@@ -58,7 +58,7 @@ pub fn html(report: &Report) -> String {
                             [ban.address.to_string(), ban.jail.clone(), ban.lifted.to_string()]
                         })))
                         (listing("Allowed", ["Address", "Until", "Comment"], report.allowed.iter().map(|allowed| {
-                            let until = allowed.until.clone().unwrap_or_else(|| "for good".to_owned());
+                            let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());
                             [allowed.address.to_string(), until, allowed.comment.clone()]
                         })))
                     }

@@ -18,7 +18,7 @@ pub fn text(report: &Report) -> String {
         text += &format!("{count:>9}  {what}\n");
     }
     if let Some(since) = &report.complete_since {
-        text += &format!("\nolder bans than those of {since} were too many to be kept\n");
+        text += &format!("\nbans before {since} are incomplete: the ledger is limited by `max-rows`\n");
     }
     let most = report.timeline.iter().map(|step| step.bans).max().unwrap_or(0).max(1);
     let steps = report.timeline.iter().map(|Step { label, bans, offences, .. }| {
@@ -55,7 +55,7 @@ pub fn text(report: &Report) -> String {
     });
     text += &table(["LIFTED", "JAIL", "BANNED", "LIFTED"], lifted);
     let allowed = report.allowed.iter().map(|allowed| {
-        let until = allowed.until.clone().unwrap_or_else(|| "for good".to_owned());
+        let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());
         [allowed.address.to_string(), until, allowed.comment.clone()]
     });
     text += &table(["ALLOWED", "UNTIL", "COMMENT"], allowed);

@@ -51,12 +51,12 @@ impl fmt::Display for Guard {
     /// For people, after "is not banned: ".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listed(who, List::Ignored) => write!(f, "`ignoreip` has {who}"),
+            Self::Listed(who, List::Ignored) => write!(f, "{who} is in `ignoreip`"),
             Self::Listed(who, List::Own) => write!(f, "{who} is this host's own address"),
             Self::Listed(who, List::Gateway) => write!(f, "{who} is this host's gateway"),
-            Self::Listed(who, List::Allowed) => write!(f, "{who} is allowed by hand"),
+            Self::Listed(who, List::Allowed) => write!(f, "{who} is exempted by hand"),
             Self::Listed(who, List::Proxy) => write!(f, "{who} is a trusted proxy"),
-            Self::Login(at) => write!(f, "somebody logged in from there at {at}"),
+            Self::Login(at) => write!(f, "a login from there at {}", Timestamp::from_secs(at.as_secs())),
         }
     }
 }

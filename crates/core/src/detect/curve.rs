@@ -42,9 +42,9 @@ pub struct Reckoning {
 }
 
 impl fmt::Display for Reckoning {
-    /// For people: `1h`, `1h x 2^1 = 2h`, `1h x 2^12, at most 28days`, with what jitter may add.
+    /// For people: `1h`, `1h x 2^1 = 2h`, `1h x 2^12, at most 28d`, with what jitter may add.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(first) = self.first else { return f.write_str("for good") };
+        let Some(first) = self.first else { return f.write_str("forever") };
         let Growth { factor, jitter, .. } = self.growth;
         let grown = length(first, &self.growth, self.times, 0.0);
         let exponent = self.times.saturating_sub(1);
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(shown(3, 0.0), "1m 40s x 2^2 = 6m 40s");
         assert_eq!(shown(4, 0.0), "1m 40s x 2^3, at most 8m 20s");
         assert_eq!(shown(2, 0.5), "1m 40s x 2^1 = 3m 20s, and up to 50 % more");
-        assert_eq!(Reckoning { first: None, growth: GROWTH, times: 7 }.to_string(), "for good");
+        assert_eq!(Reckoning { first: None, growth: GROWTH, times: 7 }.to_string(), "forever");
     }
 
     #[test]

@@ -55,8 +55,7 @@ impl Condition {
         for comparison in &case.comparisons {
             let Some(slot) = names.iter().position(|name| name.as_deref() == Some(&comparison.hole)) else {
                 let known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
-                let what =
-                    format!("the shape has no hole called `{}`; it has {}", comparison.hole, known.join(" "));
+                let what = format!("the shape has no hole `{}`; it has {}", comparison.hole, known.join(" "));
                 faults.error(case.place, what);
                 return None;
             };
@@ -79,7 +78,7 @@ impl Condition {
             match Test::new(comparison.how, &words) {
                 Ok(test) => terms.push(Term { slot, part: comparison.part, not: comparison.not, test }),
                 Err(error) => {
-                    faults.error(case.place, format!("the words cannot be compared with: {error}"));
+                    faults.error(case.place, format!("cannot compare with these words: {error}"));
                     return None;
                 }
             }

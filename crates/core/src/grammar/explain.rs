@@ -205,7 +205,7 @@ impl Try {
                 let Some((Item::Text(text), behind)) = items.split_first() else {
                     return stop(message.len(), read, 0, &"");
                 };
-                let mut best = stop(at, read, 0, &format!("{} further on", shown(text)));
+                let mut best = stop(at, read, 0, &format!("{} later", shown(text)));
                 for from in memchr::memmem::find_iter(rest, text.as_slice()) {
                     if *patience == 0 {
                         break;

@@ -61,7 +61,7 @@ impl Lists {
             let bare = |word: &str| word.trim_matches('/').to_ascii_lowercase();
             words.retain(|known| bare(known) != bare(not));
             if words.len() == before {
-                faults.warn(Place { line, column }, format!("the list `{name}` has no `{not}` to take out"));
+                faults.warn(Place { line, column }, format!("the list `{name}` has no `{not}` to remove"));
             }
         }
         faults.into_sorted()

@@ -86,7 +86,7 @@ impl fmt::Display for Reading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.column {
             0 => f.write_str("none"),
-            column => write!(f, "`{}` (its column {column})", self.bytes),
+            column => write!(f, "`{}` (column {column})", self.bytes),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::template::{addresses, join, template};
 use super::{Grammar, Lists, Severity};
-use crate::model::is_harmful;
+use crate::model::{count, is_harmful};
 
 /// A proposed grammar, and what did not go into it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -68,11 +68,11 @@ pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]> + Clo
     if kinds.is_empty() {
         return proposal;
     }
-    let lines = lines - proposal.without_address;
+    let lines = count(lines - proposal.without_address, "line");
     let head = format!(
-        "# What an attack looks like in the log of {program}, proposed from {lines} lines.\n\
-         # Read each rule: what a stranger can type is <user> or <text>, what varies otherwise <word> or <num>, and\n\
-         # <ip> is who is held to account.\n\
+        "# Attacks in the log of {program}, proposed from {lines}.\n\
+         # Check each rule: <user> or <text> is text that a stranger can type, <word> or <num> other text that varies,\n\
+         # <ip> the offender.\n\
          program: {program}\n\n\
          auth-failure:\n"
     );
@@ -87,7 +87,7 @@ pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]> + Clo
             tests += &kind.tests("    ");
             continue;
         }
-        let times = if kind.lines == 1 { "1 line".to_owned() } else { format!("{} lines", kind.lines) };
+        let times = count(kind.lines, "line");
         let why = kind.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
         let generous = kind.rule();
         let (one_word, plain_name) =
@@ -177,9 +177,9 @@ fn culprit(template: &str) -> Option<(usize, Option<String>)> {
         _ if count == 0 => None,
         _ if count == 1 => Some((0, None)),
         Some((nth, word)) => {
-            Some((nth, Some(format!("of {count} addresses the one behind `{word}` is taken"))))
+            Some((nth, Some(format!("of {count} addresses, this uses the one after `{word}`"))))
         }
-        None => Some((0, Some(format!("of {count} addresses the first is taken: is it the right one?")))),
+        None => Some((0, Some(format!("of {count} addresses, this uses the first: is it the right one?")))),
     }
 }
 
@@ -243,19 +243,19 @@ mod tests {
     fn the_address_of_the_client_is_taken() {
         check(
             "denied 10.0.0.1:22 from 192.0.2.1",
-            &["# 1 line; of 2 addresses the one behind `from` is taken", "denied <word>:<num> from <ip>"],
+            &["# 1 line; of 2 addresses, this uses the one after `from`", "denied <word>:<num> from <ip>"],
         );
         check(
             "flow 192.0.2.1:4711 -> 10.0.0.1:22",
             &[
-                "# 1 line; of 2 addresses the first is taken: is it the right one?",
+                "# 1 line; of 2 addresses, this uses the first: is it the right one?",
                 "flow <ip>:<num> -> <word>:<num>",
             ],
         );
         check(
             "no match, rhost=192.0.2.1 server=10.0.0.1",
             &[
-                "# 1 line; of 2 addresses the one behind `rhost` is taken",
+                "# 1 line; of 2 addresses, this uses the one after `rhost`",
                 "no match, rhost=<ip> server=<word>",
             ],
         );

@@ -228,23 +228,20 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
     }
     let start = Place { line: 1, column: 1 };
     if source.programs.is_empty() {
-        faults.error(start, "no `program:` line says whose messages these are");
+        faults.error(start, "a `program:` line is missing");
     }
     if source.programs.iter().any(|program| program == "banstream") {
-        faults.error(start, "`banstream` repeats what strangers said, so no grammar may read its own lines");
+        faults.error(start, "`banstream` logs strangers' text, so no grammar may read its lines");
     }
     if source.voices.is_empty() && !faults.has_errors() {
-        faults.error(start, "there is no rule in it");
+        faults.error(start, "the grammar has no rule");
     }
     for voice in &source.voices {
         if let Verdict::Shape { name, place, cases } = &voice.verdict {
             if voice.rules.is_empty() {
                 faults.error(*place, format!("the shape `{name}` has no line"));
             } else if cases.is_empty() {
-                faults.warn(
-                    *place,
-                    format!("no heading says what makes a line of the shape `{name}` an offence"),
-                );
+                faults.warn(*place, format!("no heading uses the shape `{name}`"));
             }
         }
     }
@@ -267,7 +264,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     let Some((head, rest)) = line.split_once(':') else {
         return Err(Problem::new(
             line,
-            "a line that is not indented opens a section and has a `:`; a rule is indented",
+            "a line without indentation opens a section and needs a `:`; a rule is indented",
         ));
     };
     let words: Vec<&str> = head.split_whitespace().collect();
@@ -275,14 +272,14 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     if !matches!(*words, ["program" | "unit" | "user" | "session"]) && !rest.trim().is_empty() {
         return Err(Problem::new(
             rest.trim_start(),
-            format!("nothing may follow `{head}:`; what belongs to it stands indented below"),
+            format!("nothing may follow `{head}:`; indent its lines below it"),
         ));
     }
     for word in &words {
         if !word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
             return Err(Problem::new(
                 line,
-                format!("`{word}` is no name; one is written with `a` to `z`, `0` to `9` and `-`"),
+                format!("`{word}` is not a name; use `a` to `z`, `0` to `9` and `-`"),
             ));
         }
     }
@@ -304,7 +301,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
                 "process" => Session::Process,
                 "address" => Session::Address,
                 other => {
-                    let what = format!("a session goes by `process` or `address`, not `{other}`");
+                    let what = format!("a session is by `process` or `address`, not `{other}`");
                     return Err(Problem::new(rest.trim_start(), what));
                 }
             };
@@ -329,12 +326,12 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
                 .position(|voice| matches!(&voice.verdict, Verdict::Shape { name, .. } if name == shape));
             match found {
                 Some(voice) => Ok(Section::Cases { heading: heading(source, name), voice }),
-                None => Err(Problem::new(line, format!("no shape above is called `{shape}`"))),
+                None => Err(Problem::new(line, format!("there is no shape `{shape}` above"))),
             }
         }
         _ => Err(Problem::new(
             line,
-            "a section is `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
+            "unknown section; sections are `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
         )),
     }
 }
@@ -352,10 +349,7 @@ fn heading(source: &mut Source, name: &str) -> usize {
 fn body_line(line: &str, place: Place, section: Section, source: &mut Source) -> Result<(), Problem> {
     match section {
         Section::None => {
-            return Err(Problem::new(
-                line,
-                "this line belongs to no section; a heading stands above its rules",
-            ));
+            return Err(Problem::new(line, "this line is in no section; put a heading above the rules"));
         }
         Section::Heading(heading) => {
             let rules = vec![Rule { place, parts: rule(line, place)? }];
@@ -435,8 +429,8 @@ impl Reader {
             many0(alt((text, plain, |input| self.hole(input), |input| self.choice(input, depth))))
                 .parse(input)?;
         match rest.chars().next() {
-            Some('}') if !inside => Err(stop(rest, "this `}` closes nothing; write `\\}` for the character")),
-            Some('\\') => Err(stop(rest, "a `\\` makes the next character plain, and none follows")),
+            Some('}') if !inside => Err(stop(rest, "this `}` has no `{`; write `\\}` for the character")),
+            Some('\\') => Err(stop(rest, "a `\\` makes the next character plain, but none follows")),
             _ => Ok((rest, parts)),
         }
     }
@@ -470,7 +464,7 @@ impl Reader {
                 return Err(stop(
                     rest,
                     format!(
-                        "no hole is called `{kind}`; there are ip peer user text word num host quoted unquoted rest forwarded"
+                        "unknown hole `{kind}`; holes are ip, peer, user, text, word, num, host, quoted, unquoted, rest, forwarded"
                     ),
                 ));
             }
@@ -482,7 +476,7 @@ impl Reader {
     fn choice(self, input: &str, depth: usize) -> IResult<&str, Part, Problem> {
         let (rest, _) = char('{').parse(input)?;
         let Some(depth) = depth.checked_sub(1) else {
-            return Err(stop(input, format!("choices stand at most {DEPTH} deep in each other")));
+            return Err(stop(input, format!("choices can be nested at most {DEPTH} deep")));
         };
         let (rest, options) =
             separated_list1(char('|'), |input| self.parts(input, depth, true)).parse(rest)?;
@@ -530,12 +524,12 @@ fn comparison(input: &str) -> IResult<&str, Comparison, Problem> {
     let Ok((rest, how)) = how else {
         return Err(stop(
             rest,
-            "a comparison is written `HOLE is|starts|ends|has|names WORD...`, with `not` before the words to turn it around",
+            "a comparison is `HOLE is|starts|ends|has|names WORD...`, with `not` before the words to negate it",
         ));
     };
     let (rest, not) = opt(preceded(space1, tag("not"))).parse(rest)?;
     let (rest, words) = many1(preceded(space1, word)).parse(rest).map_err(|_: nom::Err<Problem>| {
-        nom::Err::Failure(Problem::new(rest, "one or more words to compare with must follow"))
+        nom::Err::Failure(Problem::new(rest, "one or more words must follow"))
     })?;
     Ok((rest, Comparison { hole: hole.to_owned(), part, not: not.is_some(), how, words }))
 }
@@ -570,7 +564,7 @@ impl Problem {
 
 impl ParseError<&str> for Problem {
     fn from_error_kind(input: &str, _: ErrorKind) -> Self {
-        Self::new(input, "this cannot be read")
+        Self::new(input, "syntax error")
     }
 
     fn append(_: &str, _: ErrorKind, other: Self) -> Self {

@@ -67,15 +67,12 @@ pub(super) fn spell_out(
         if slots.names.len() > SLOTS {
             faults.error(
                 rule.place,
-                format!("a rule, or the lines of a shape together, have at most {SLOTS} holes"),
+                format!("a rule, or the lines of a shape together, can have at most {SLOTS} holes"),
             );
             continue;
         }
         if variants.len() + sequences.len() > LIMIT {
-            faults.error(
-                rule.place,
-                format!("the choices multiply to more than {LIMIT} ways to write a message"),
-            );
+            faults.error(rule.place, format!("the choices multiply to more than {LIMIT} forms of a message"));
             continue;
         }
         for sequence in sequences {
@@ -157,7 +154,7 @@ fn expand(
                     if slots.seen.contains(name) && name != "user" {
                         faults.error(
                             Place { column: *column, ..place },
-                            format!("there is a hole called `{name}` already"),
+                            format!("there is already a hole `{name}`"),
                         );
                     }
                     slots.seen.push(name.clone());
@@ -215,8 +212,7 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
             None => None,
             Some(Flat::Text(text)) => text.first().copied(),
             Some(Flat::Hole { column, .. }) => {
-                let what =
-                    "two holes stand side by side; put the text between them that tells where one ends";
+                let what = "two adjacent holes; put text between them that shows where the first ends";
                 return Err((Place { column: *column, ..place }, what.to_owned()));
             }
         };
@@ -237,18 +233,18 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
                 Kind::Rest => "; nothing may follow",
                 _ => "",
             };
-            return Err((here, format!("where {kind} ends is not plain from {next}{wants}")));
+            return Err((here, format!("the end of {kind} is not clear before {next}{wants}")));
         }
         if *kind == Kind::Unquoted && free > 1 {
-            return Err((here, "before <unquoted>, no other hole may hold anything".to_owned()));
+            return Err((here, "no hole with arbitrary text may stand before <unquoted>".to_owned()));
         }
     }
     match addresses {
-        _ if forwarded > 1 => Err((place, "a rule has at most one `<forwarded>`".to_owned())),
+        _ if forwarded > 1 => Err((place, "a rule can have at most one `<forwarded>`".to_owned())),
         1 => Ok(()),
         0 if other => Ok(()),
-        0 => Err((place, "no `<ip>` says whom to hold to account".to_owned())),
-        _ => Err((place, "a rule has exactly one `<ip>`".to_owned())),
+        0 => Err((place, "the rule has no `<ip>`".to_owned())),
+        _ => Err((place, "a rule must have exactly one `<ip>`".to_owned())),
     }
 }
 
@@ -270,7 +266,7 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
             false
         };
         if !lists_others && rule.iter().any(is_vague) {
-            let what = "a stranger's text stands before `<ip>`, and little before it tells this message from others; \
+            let what = "a stranger's text stands before `<ip>`, and little text before it distinguishes this message from others; \
                         list the program's other messages with such text below `other:`";
             faults.warn(*place, what);
         }

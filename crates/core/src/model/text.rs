@@ -6,6 +6,18 @@ pub fn plain(text: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(text.as_ref()).replace(is_harmful, "\u{fffd}")
 }
 
+/// A number with its noun, for people: `1 rule`, `2 rules`, `3 entries`.
+pub fn count(number: u64, noun: &str) -> String {
+    match noun {
+        _ if number == 1 => format!("1 {noun}"),
+        _ if noun.ends_with(['s', 'x', 'h']) => format!("{number} {noun}es"),
+        _ => match noun.strip_suffix('y') {
+            Some(stem) => format!("{number} {stem}ies"),
+            None => format!("{number} {noun}s"),
+        },
+    }
+}
+
 /// Whether it does not show as text: a control character, or one that only changes how others are shown or where they stand.
 /// The latter are Unicode's format characters (Cf) and the separators of lines and paragraphs (Zl, Zp).
 pub fn is_harmful(c: char) -> bool {
@@ -21,6 +33,13 @@ pub fn is_harmful(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_noun_follows_its_number() {
+        let counted = [(1, "entry"), (2, "entry"), (0, "rule"), (2, "address"), (3, "batch")];
+        let counted = counted.map(|(number, noun)| count(number, noun)).join(", ");
+        assert_eq!(counted, "1 entry, 2 entries, 0 rules, 2 addresses, 3 batches");
+    }
 
     #[test]
     fn what_is_shown_is_what_is_there() {
