@@ -1,6 +1,6 @@
 //! Lines a second through the whole program: `cargo bench --bench replay`.
 //!
-//! A million lines of each kind are written to a file first, always the same: an auth.log in which 30 % tell of attacks
+//! A million lines of each kind are written to a file first, always the same: an auth.log in which 30 % report attacks
 //! by 20,000 addresses, and an access log in which 5 % do. `banstream replay` then reads each five times, on one thread.
 
 #![allow(missing_docs)]

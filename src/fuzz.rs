@@ -1,9 +1,6 @@
-//! What fuzzers call: one function for each kind of input that strangers write, with what must hold for all of it.
-//!
-//! It stands apart because it is built for fuzzers and tests only. Each function is a claim: it panics where the input
-//! shows the claim to be false. What a fuzzer once found lies in `tests/faults` and is tried by every test run.
-//!
-//! It does not know how inputs are made: `fuzz` has a line for each function, and `contrib/fuzz` runs them.
+//! One function for each kind of input that strangers write, for fuzzers and tests. It panics if the input shows its
+//! claim to be false. Inputs found by fuzzers are in `tests/faults`, and every test run repeats them. `contrib/fuzz`
+//! runs the fuzzers.
 
 use std::sync::{Arc, LazyLock};
 
@@ -79,7 +76,7 @@ pub fn omprog(conversation: &[u8]) {
     crate::input::omprog::fuzz::conversation(conversation);
 }
 
-/// Whoever speaks to the control socket is answered in HTTP, or not at all.
+/// The control socket answers in HTTP, or not at all.
 pub fn control(request: &[u8]) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     // A daemon that is about to stop: each command is dropped unanswered.
@@ -88,7 +85,7 @@ pub fn control(request: &[u8]) {
     let answer = runtime.block_on(async {
         let (mut client, stream) = tokio::io::duplex(1 << 16);
         let served = tokio::spawn(server::answer(stream, routes, Arc::default()));
-        // Whoever hangs up before the end of a request gets no answer.
+        // A client that closes before the end of a request gets no answer.
         let _ = client.write_all(request).await;
         let _ = client.shutdown().await;
         let mut answer = Vec::new();

@@ -1,8 +1,8 @@
-//! banstream keeps attackers out: it reads journald and rsyslog streams, finds offences in them with
-//! grammars that are proved unspoofable, and bans the offenders in kernel sets that one rule refers to.
+//! banstream blocks attackers: it reads journald and rsyslog streams, finds offences in them with grammars that are
+//! proved unspoofable, and bans the offenders in kernel sets that one rule refers to.
 //!
 //! The core is a crate of its own; its modules are re-exported here. The folders stand bottom-up: each uses only the
-//! core and those above it (`tests/layers.rs` holds it so).
+//! core and those above it (`tests/layers.rs` checks it).
 
 // Those panic where nobody reads.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]

@@ -1,8 +1,4 @@
-//! What a running daemon is asked, and how its answers are printed.
-//!
-//! It is separate from the command line so that what may be asked and what is printed can be read apart.
-//!
-//! What it prints about bans the daemon has said.
+//! Sends commands to a running daemon, and prints its answers.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
@@ -79,8 +75,7 @@ fn command(ask: &Ask) -> (&Remote, Command) {
     }
 }
 
-/// Prints to stdout, with colours only on a terminal and not against `NO_COLOR`; that nobody reads it any more is no
-/// error.
+/// Prints to stdout, with colours only on a terminal and without `NO_COLOR`. It is not an error if nobody reads it.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     match anstream::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
@@ -211,7 +206,7 @@ fn bans(bans: &[BanLine]) -> String {
     if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
 }
 
-/// What a list of bans tells of each.
+/// The columns of a list of bans.
 pub(crate) const COLUMNS: [&str; 6] = ["ADDRESS", "JAIL", "ENDS", "TIMES", "PORTS", "REASON"];
 
 /// A ban, told in [`COLUMNS`].

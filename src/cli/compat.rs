@@ -1,10 +1,7 @@
-//! Speaks fail2ban-client's language: its verbs and arguments in, its answers out, for hands and scripts that know it.
+//! Emulates fail2ban-client: its verbs and arguments in, its answers out, for people and scripts that know it.
 //!
-//! It stands apart from the command line, whose words are banstream's own. What fail2ban-client says was taken from its
-//! manual and from what version 1.0.2 prints.
-//!
-//! What has no counterpart is refused in a line that names banstream's way. It knows nothing that the daemon and the
-//! configuration do not tell it.
+//! The output follows fail2ban-client's manual and version 1.0.2. A verb without a counterpart is refused, with
+//! banstream's way to do it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -92,7 +89,7 @@ pub fn fail2ban_client(words: &[String]) -> Result<String, Refusal> {
     client.answer(words)
 }
 
-/// Whom to ask.
+/// The daemon to ask.
 struct Client {
     socket: PathBuf,
     config: Option<PathBuf>,
@@ -161,7 +158,7 @@ impl Client {
         })
     }
 
-    /// Bans whom the jail does not ban yet, and how many these are.
+    /// Bans those that the jail does not ban yet, and returns how many they are.
     fn ban(&self, jail: &str, who: &[Offender]) -> Result<u64, Refusal> {
         let jails = self.jails()?;
         let span = jails.get(jail)?.bantime.map(Span::from_secs);
@@ -174,7 +171,7 @@ impl Client {
         Ok(new)
     }
 
-    /// Lifts the bans on those whom the jail bans, those of other jails included, since the daemon lets nobody in by half.
+    /// Lifts the bans on those that the jail bans, bans of other jails included: otherwise they would stay blocked.
     fn unban_from(&self, jail: &str, who: &[Offender]) -> Result<u64, Refusal> {
         let jails = self.jails()?;
         jails.get(jail)?;
@@ -207,7 +204,7 @@ impl Client {
         Ok("OK".to_owned())
     }
 
-    /// Whom the jail does not ban, by the configuration as it is on the disk, and by hand.
+    /// The jail's exemptions, by the configuration as it is on disk, and by hand.
     fn ignored(&self, jail: &str) -> Result<String, Refusal> {
         let settings = load(self.config.as_deref()).map_err(anyhow::Error::from)?.settings();
         let of_jail = settings.jails.into_iter().filter(|of| *of.name == *jail).flat_map(|of| of.ignore);

@@ -1,8 +1,4 @@
-//! The command line: what can be asked for.
-//!
-//! It stands apart from what the commands do, so that their names, options and help can be read in one place.
-//!
-//! It knows no log and no grammar.
+//! The command line: names, options and help of all commands.
 
 pub mod compat;
 pub mod top;
@@ -385,7 +381,7 @@ pub enum Ask {
     /// an address but match no rule, as when a server has changed its wording.
     #[command(after_help = STATUS_EXAMPLES)]
     Status {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
     },
@@ -394,7 +390,7 @@ pub enum Ask {
     /// Shows for each its jail, end, number, ports and reason.
     #[command(after_help = BANS_EXAMPLES)]
     Bans {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// Only the latest bans, this many, the latest first
@@ -407,7 +403,7 @@ pub enum Ask {
     /// has counted with their lines, its exemptions, and its elements in the kernel: in which set, for how much
     /// longer, and how many packets were dropped.
     Why {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// The address or prefix
@@ -419,7 +415,7 @@ pub enum Ask {
     /// The ban is in force at once. An exempt address is refused, with exit status 1.
     #[command(after_help = BAN_EXAMPLES)]
     Ban {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
@@ -438,7 +434,7 @@ pub enum Ask {
     /// status 1: lift the ban on the prefix.
     #[command(after_help = UNBAN_EXAMPLES)]
     Unban {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// The address or prefix, as listed by `banstream bans`
@@ -454,7 +450,7 @@ pub enum Ask {
     /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`.
     #[command(after_help = ALLOW_EXAMPLES)]
     Allow {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, lists all exemptions
@@ -481,7 +477,7 @@ pub enum Ask {
     /// If anything in them is wrong, the daemon reports it and keeps the old ones. No ban and no count is lost.
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// Roll back after this time, such as 60s, unless confirmed with --keep
@@ -496,7 +492,7 @@ pub enum Ask {
     /// The daemon sends it once, with its own privileges and from its sandbox, like any notification.
     #[command(after_help = NOTIFY_EXAMPLES)]
     Notify {
-        /// Whom to ask.
+        /// The daemon to ask.
         #[command(flatten)]
         remote: Remote,
         /// The receiver's name in the configuration
@@ -707,7 +703,7 @@ mod tests {
             "ban",
             "ban x",
             "ban ::1 --for 0",
-            "ban ::1 --for ever",
+            "ban ::1 --for never",
         ] {
             let line = format!("banstream {line}");
             assert!(Cli::try_parse_from(line.trim().split(' ')).is_err(), "{line}");

@@ -1,8 +1,4 @@
-//! Draws a report from the ledger, and prints it.
-//!
-//! It stands apart from what a daemon is asked, since it works without one.
-//!
-//! What is in a report, [`report`](crate::tools::report) decides.
+//! Makes a report from the ledger, and prints it.
 
 use std::path::Path;
 

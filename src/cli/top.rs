@@ -1,9 +1,7 @@
-//! `top`: what the daemon does, live in the terminal.
+//! `top`: the live view in the terminal.
 //!
-//! It stands apart from the commands that ask once and print. What is known (`state`) and how it looks (`view`)
-//! are pure; here is the loop that asks the daemon, hears keys and signals, and gives the terminal back.
-//!
-//! It knows nothing but what the control socket says, and asks at most once a second: the daemon has other things to do.
+//! The state (`state`) and the drawing (`view`) are pure; here is the loop that asks the daemon, reads keys and
+//! signals, and restores the terminal. It asks at most once a second, to leave the daemon time for its work.
 
 mod state;
 mod view;
@@ -109,7 +107,7 @@ async fn watch(
                     }
                     None => {}
                 },
-                // Another size, mostly: all is drawn anew.
+                // Another size, mostly: everything is redrawn.
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Ok(()),
             },

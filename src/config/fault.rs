@@ -1,9 +1,4 @@
-//! What is wrong with a configuration, shown where it stands.
-//!
-//! It stands apart so that the rest of the configuration can speak of places as numbers, and one file turns
-//! them into a line, a column and a caret.
-//!
-//! It knows nothing of keys or values.
+//! Faults of a configuration, shown with line, column and caret.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,5 @@
-//! Reads the configuration and the grammars from their files.
-//!
-//! It stands apart so that `run`, a reload, `check`, `explain` and `replay` read the same files the same way, and
-//! so that what checks them need not touch the disk.
-//!
-//! It does not know what the files mean.
+//! Reads the configuration and the grammars from their files, in the same way for `run`, a reload, `check`, `explain`
+//! and `replay`.
 
 mod allow;
 

@@ -42,7 +42,7 @@ pub struct Config {
     pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
     /// How long a login protects from the jails' bans; not at all where zero.
     pub protect_logins: Span,
-    /// Peers of servers that are believed when they say whom they speak for.
+    /// Peers of servers that are trusted to name their clients.
     pub trusted_proxies: Vec<Offender>,
     /// What one offender is.
     pub widths: Widths,
@@ -68,7 +68,7 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// What to put bans into; `None` where all are only observed.
     pub enforce: Option<Enforce>,
-    /// Who is told of bans, in the order of their names.
+    /// The receivers of notifications, in the order of their names.
     pub receivers: Vec<Arc<Receiver>>,
 }
 

@@ -1,9 +1,4 @@
-//! Who is told of bans, how and how often.
-//!
-//! It stands apart because a receiver is read against two tables: what it does not say for itself it has from
-//! `[notify]`.
-//!
-//! It does not know how anybody is told.
+//! The receivers of notifications. A receiver takes its missing keys from `[notify]`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,16 +10,16 @@ use super::value;
 use super::written::Reader;
 use crate::model::Span;
 
-/// Somebody who is told of bans.
+/// A receiver of notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receiver {
     /// Its name, in metrics and `status`.
     pub name: Arc<str>,
-    /// How it is told.
+    /// The way of delivery.
     pub way: Way,
-    /// Of what it is told; at least one.
+    /// What to send; at least one.
     pub topics: Vec<Topic>,
-    /// The jails of whose bans it is told; all where empty.
+    /// Bans of these jails only; all if empty.
     pub jails: Vec<String>,
     /// How long the first news of a quiet time waits for more.
     pub delay: Span,
@@ -36,7 +31,7 @@ pub struct Receiver {
     pub timeout: Span,
 }
 
-/// How a receiver is told.
+/// A way of delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
     /// JSON, posted to an address.
@@ -52,25 +47,25 @@ pub enum Way {
     Command(Vec<String>),
     /// Mail.
     Mail {
-        /// To whom.
+        /// The recipient.
         to: String,
-        /// From whom; up to the mail system if `None`.
+        /// The sender; up to the mail system if `None`.
         from: Option<String>,
         /// The program that takes it.
         sendmail: PathBuf,
     },
 }
 
-/// What can be told of.
+/// What can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
     /// Bans.
     Ban,
     /// Their ends.
     Unban,
-    /// What keeps bans from being enforced, and that it is over.
+    /// That bans are not enforced, and are again.
     Trouble,
-    /// What was put right in the kernel.
+    /// Repairs of the kernel's sets and rules.
     Repair,
 }
 

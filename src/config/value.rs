@@ -1,9 +1,5 @@
-//! What may stand behind a key: times, numbers, ports, addresses, names.
-//!
-//! They stand apart from the keys because several keys share each of them. Each reader takes one TOML value
-//! and gives what it means, or says what is wanted in its place.
-//!
-//! Nothing here knows which key it reads.
+//! Readers of values: times, numbers, ports, addresses, names. Each takes one TOML value and returns its meaning, or
+//! what it must be.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

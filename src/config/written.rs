@@ -1,10 +1,7 @@
-//! The configuration as it is written: the files laid over each other, each value with its place.
+//! The configuration as it is written: the files merged, each value with its place.
 //!
-//! It stands apart from the checked configuration because it can still be wrong in every way that TOML
-//! allows. [`Reader`] is the one way out of it: it notes every fault and every key that nobody asked for, so
-//! one run tells all. (Deserialising with serde would stop at the first.)
-//!
-//! It knows no key, no file system, and nothing of what a value means.
+//! [`Reader`] is the only way to the checked configuration: it collects every fault and every key that nobody has read,
+//! so one run reports all. (Serde would stop at the first.)
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -202,7 +199,7 @@ impl<'w, 't> Reader<'w, 't> {
         self.list_or(key, Some(Vec::new()), read)
     }
 
-    /// Likewise, or `default` where the key is not there.
+    /// The same, or `default` if the key is missing.
     pub(super) fn list_or<T>(
         &mut self,
         key: &'static str,

@@ -1,9 +1,5 @@
-//! Asks a running daemon over its control socket.
-//!
-//! It stands apart from the command line because it knows how a command becomes an HTTP request, and nothing
-//! else does. [`send`] runs on a small runtime of its own, so its caller need not be async.
-//!
-//! It does not look into a good answer, and prints nothing.
+//! Asks a running daemon over its control socket. [`send`] runs on a small runtime of its own, so its caller need not
+//! be async.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -61,7 +57,7 @@ pub struct Done {
 ///
 /// # Errors
 ///
-/// Nobody listens there, we may not connect, or what comes back in 30 s is no answer. That the daemon
+/// Nobody listens there, we may not connect, or no valid answer comes within 30 s. That the daemon
 /// refuses is an answer.
 pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
     runtime()?.block_on(ask(socket, command))

@@ -1,9 +1,7 @@
-//! What an operator can ask of a running daemon, and what it answers.
+//! Commands to a running daemon, and its answers.
 //!
-//! The two ends, [`server`] and [`client`], agree on these types only: a command travels as an HTTP request,
-//! a reply as JSON, so `curl --unix-socket` is a client too.
-//!
-//! Nothing here carries a command out, and nothing here reads a clock: a reply says what the daemon put in.
+//! [`server`] and [`client`] share these types: a command travels as an HTTP request, a reply as JSON, so `curl
+//! --unix-socket` is a client too.
 
 pub mod client;
 pub mod server;
@@ -18,44 +16,44 @@ use crate::model::{Allowance, Ban, Kind, Mode, Offender, Port, Span, Timestamp};
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// How the daemon is.
+    /// The daemon's status.
     Status,
     /// The bans in force.
     Bans(Pick),
-    /// Why somebody is banned, or why not.
+    /// Why an offender is banned, or why not.
     Why(Offender),
-    /// Keep somebody out, on all ports.
+    /// Ban an offender, on all ports.
     Ban {
-        /// Whom.
+        /// The offender.
         offender: Offender,
-        /// For how long, more than zero; for ever if `None`.
+        /// For how long, more than zero; forever if `None`.
         span: Option<Span>,
         /// The operator's words; may be empty.
         reason: String,
     },
-    /// Let somebody in again.
+    /// Lift bans.
     Unban(Target),
-    /// Whom operators have said not to ban.
+    /// List the exemptions by hand.
     Allowances,
-    /// Do not ban somebody, and lift the bans there are.
+    /// Exempt an offender, and lift its bans.
     Allow {
-        /// Whom.
+        /// The offender.
         offender: Offender,
-        /// For how long, more than zero; for ever if `None`.
+        /// For how long, more than zero; forever if `None`.
         span: Option<Span>,
         /// The operator's words; may be empty.
         comment: String,
     },
-    /// Take that back.
+    /// Remove that exemption.
     Disallow(Offender),
     /// Read the configuration and the grammars again.
     Reload {
-        /// Within which time to confirm with [`Command::Keep`], lest what was before come back; `None` for good.
+        /// Within which time to confirm with [`Command::Keep`], or it is rolled back; permanent if `None`.
         confirm: Option<Span>,
     },
     /// Keep what the last reload has put in force.
     Keep,
-    /// Tell the receiver of this name that this is a test.
+    /// Send a test to this receiver.
     Notify(String),
 }
 
@@ -91,7 +89,7 @@ pub enum Reply {
     Allowances(Vec<AllowLine>),
     /// To the others, when they are carried out.
     Done {
-        /// How many bans, or for [`Command::Disallow`] allowances, came, changed or went; 0 where it was about neither.
+        /// How many bans, or for [`Command::Disallow`] exemptions, were added, changed or removed; 0 for other commands.
         changed: u64,
     },
     /// To any that cannot be carried out.
@@ -101,95 +99,95 @@ pub enum Reply {
     },
 }
 
-/// How the daemon is.
+/// The daemon's status.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
-    /// Since when it runs, as RFC 3339 writes it.
+    /// When it started, in RFC 3339.
     pub started: String,
-    /// For how many seconds it has been running.
+    /// Seconds since then.
     pub uptime: u64,
     /// Entries read since then, from all sources.
     pub entries: u64,
     /// Offences found in them.
     pub offences: u64,
-    /// Offences that were not counted, because nobody knows who wrote the line.
+    /// Offences that were not counted, because the sender of the line is unverified.
     pub refused: u64,
-    /// Messages that did not come in one piece.
+    /// Messages that were cut or split.
     #[serde(default)]
     pub messages: MessagesStatus,
     /// Bans decided.
     pub bans: u64,
-    /// Bans in force now, those of earlier runs included.
+    /// Bans in force now, including those of earlier runs.
     pub banned: u64,
     /// How many of these are only observed.
     #[serde(default)]
     pub observed: u64,
     /// The enabled jails.
     pub jails: Vec<JailStatus>,
-    /// The grammars that have told of anything.
+    /// The grammars that have found anything.
     #[serde(default)]
     pub grammars: Vec<GrammarStatus>,
     /// The sources that are configured.
     pub sources: Vec<SourceStatus>,
-    /// Who wrote lines in the name of a grammar's program.
+    /// Forged lines, by grammar and user.
     pub forged: Vec<ForgedStatus>,
-    /// Lines that name an address and that no rule knows, by grammar.
+    /// Lines that name an address and match no rule, by grammar.
     pub unmatched: Vec<UnmatchedStatus>,
-    /// Clients that make nearly all requests of a web server, by grammar: they are proxies, most likely.
+    /// Clients that make nearly all requests of a web server, by grammar: probably proxies.
     #[serde(default)]
     pub sole_clients: Vec<SoleClient>,
-    /// Where bans go.
+    /// The enforcement of bans.
     pub enforcement: EnforcementStatus,
-    /// Where bans and counts are kept.
+    /// The ledger of bans and counts.
     pub ledger: LedgerStatus,
-    /// Who is told of bans.
+    /// The receivers of notifications.
     #[serde(default)]
     pub receivers: Vec<ReceiverStatus>,
 }
 
-/// How one jail is.
+/// The status of a jail.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct JailStatus {
     /// Its name.
     pub name: String,
-    /// Whether its bans are carried out.
+    /// Whether its bans are enforced.
     pub mode: Mode,
-    /// Whose lines it watches, by the names of their grammars; nobody's for `manual` and `wide`.
+    /// The grammars that it watches; none for `manual` and `wide`.
     pub grammars: Vec<String>,
     /// How many offences earn a ban.
     pub maxretry: u8,
     /// Within how many seconds.
     pub findtime: u64,
-    /// How many seconds the first ban lasts; for ever if `None`.
+    /// How many seconds the first ban lasts; forever if `None`.
     pub bantime: Option<u64>,
-    /// How many offenders it watches at the moment.
+    /// How many offenders it tracks now.
     pub tracked: u64,
-    /// How many offences stand in their windows.
+    /// How many offences are in their windows.
     pub counted: u64,
     /// How many of its bans are in force.
     pub banned: u64,
     /// How many offences it has counted since the start.
     pub offences: u64,
-    /// How many bans it has decided since then.
+    /// How many bans it has decided since the start.
     pub bans: u64,
 }
 
-/// How many messages of the grammars' programs did not come in one piece since the start.
+/// How many messages of the grammars' programs were cut or split since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MessagesStatus {
-    /// Messages whose end may be missing, because a transport has cut them. Some rules do not read them.
+    /// Messages whose end may be missing, because a transport cut them. Some rules do not read them.
     pub cut: u64,
-    /// Pieces into which journald or a container engine has split long lines.
+    /// Pieces of long lines that journald or a container engine split.
     pub split: u64,
-    /// Messages that were put together of such pieces.
+    /// Messages joined from such pieces.
     pub joined: u64,
-    /// Pieces that nobody judges, because the beginning of their message is not known.
+    /// Pieces that are not judged, because the beginning of their message is missing.
     pub unjudged: u64,
 }
 
@@ -201,7 +199,7 @@ pub struct GrammarStatus {
     pub name: String,
     /// Offences.
     pub offences: u64,
-    /// Logins that went well.
+    /// Successful logins.
     pub logins: u64,
 }
 
@@ -215,25 +213,25 @@ pub struct SoleClient {
     pub address: String,
 }
 
-/// How one source is.
+/// The status of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SourceStatus {
     /// Its name.
     pub name: String,
-    /// Whether it reads.
+    /// Whether it is read.
     pub state: SourceState,
     /// Entries read from it.
     pub entries: u64,
-    /// Those of them of which it cannot tell who wrote them.
+    /// How many of them have an unknown sender.
     pub unattested: u64,
-    /// For how many whole seconds nothing has come; since the start if `None`.
+    /// Whole seconds since the last entry; none since the start if `None`.
     #[serde(default)]
     pub silent: Option<u64>,
-    /// How many milliseconds after it was written the last entry was judged.
+    /// Milliseconds between writing and judging the last entry.
     #[serde(default)]
     pub lag: Option<u64>,
-    /// What went wrong last, if anything has.
+    /// The last error, if any.
     pub error: Option<String>,
 }
 
@@ -241,23 +239,23 @@ pub struct SourceStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForgedStatus {
-    /// The grammar that would have read it.
+    /// The grammar that reads such lines.
     pub grammar: String,
-    /// The user's id; all others together if `None`.
+    /// The user's id; all other users if `None`.
     pub uid: Option<u32>,
     /// How many lines.
     pub lines: u64,
 }
 
-/// What no rule of one grammar knows, since the start or the last reload.
+/// Lines that match no rule of a grammar, since the start or the last reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnmatchedStatus {
     /// The grammar.
     pub grammar: String,
-    /// How many lines, those of templates that are forgotten included; of a flood a sample.
+    /// How many lines, including those of forgotten templates; in a flood, a sample.
     pub lines: u64,
-    /// What they look like, the most frequent first.
+    /// Their forms, the most frequent first.
     pub templates: Vec<TemplateStatus>,
 }
 
@@ -267,84 +265,84 @@ pub struct UnmatchedStatus {
 pub struct TemplateStatus {
     /// How many.
     pub lines: u64,
-    /// When the last was written, as RFC 3339 writes it.
+    /// The time of the last, in RFC 3339.
     pub last: String,
-    /// What they look like, in the words of a rule. Strangers wrote some of it: escape it before you show it.
+    /// Their form, written like a rule. Strangers wrote some of it: escape it before you show it.
     pub template: String,
 }
 
-/// Whether a source reads.
+/// Whether a source is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum SourceState {
-    /// It does.
+    /// It is.
     Running,
-    /// It does not, against the configuration's will.
+    /// It failed.
     Failed,
 }
 
-/// How enforcement is.
+/// The status of enforcement.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnforcementStatus {
-    /// `kernel`, or `none` where all bans are only observed.
+    /// `kernel`, or `none` if all bans are only observed.
     pub mode: String,
     /// The kernel's sets.
     pub sets: Vec<SetStatus>,
-    /// How many elements the kernel has no room for. They are tried again; until then they keep nobody out.
+    /// How many elements are not in the kernel, because a set is full or refuses them. They are tried again.
     #[serde(default)]
     pub pending: u64,
-    /// What was put right in the kernel last, and when, if anything was since the start.
+    /// Time and content of the last repair in the kernel since the start, if any.
     #[serde(default)]
     pub repaired: Option<String>,
-    /// What went wrong last, if anything has.
+    /// The last error, if any.
     pub error: Option<String>,
 }
 
-/// How full one of the kernel's sets is.
+/// The status of one of the kernel's sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SetStatus {
     /// Its name.
     pub name: String,
-    /// How many elements it holds.
+    /// Its elements.
     pub elements: u64,
-    /// How many it can hold.
+    /// Its capacity.
     pub capacity: u64,
 }
 
-/// How the ledger is.
+/// The status of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LedgerStatus {
-    /// Its directory; `None` where there is to be no ledger.
+    /// Its directory; `None` without a ledger.
     pub path: Option<String>,
-    /// Why it cannot be written, if it cannot.
+    /// Why it cannot be written, if so.
     pub error: Option<String>,
-    /// The bytes of its files, when it was last measured.
+    /// The size of its files in bytes, when last measured.
     pub bytes: u64,
-    /// The offences in it, likewise.
+    /// The offences in it, when last measured.
     pub offences: u64,
-    /// The bans in it, past ones included, likewise.
+    /// The bans in it, including past ones, when last measured.
     pub bans: u64,
-    /// About how many bytes wait to be written.
+    /// Roughly how many bytes wait to be written.
     pub waiting: u64,
 }
 
-/// How it goes with telling one receiver.
+/// The status of a receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReceiverStatus {
     /// Its name.
     pub name: String,
-    /// Messages that it has taken since the daemon's start.
+    /// Messages delivered since the daemon's start.
     pub delivered: u64,
-    /// Messages that it will never get.
+    /// Messages dropped.
     pub dropped: u64,
-    /// Messages that wait for it, the one under way included.
+    /// Messages waiting, including the one being sent.
     pub waiting: u64,
-    /// Why it could not be told, if the last attempt failed.
+    /// The error, if the last attempt failed.
     pub error: Option<String>,
 }
 
@@ -352,26 +350,26 @@ pub struct ReceiverStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BanLine {
-    /// Whom.
+    /// The address or prefix.
     pub address: Offender,
-    /// The jail that decided it; `manual` for an operator's, `wide` for that of a prefix.
+    /// The jail that decided it; `manual` for a ban by hand, `wide` for a ban of a prefix.
     pub jail: String,
-    /// Threshold, command or prefix.
+    /// The origin: a threshold, a command or a prefix.
     pub kind: Kind,
-    /// Whether it is carried out.
+    /// Whether it is enforced.
     #[serde(default)]
     pub mode: Mode,
-    /// The ports it is limited to, such as `22/tcp`; all where empty.
+    /// The ports it is limited to, such as `22/tcp`; all if empty.
     pub ports: Vec<String>,
-    /// Since when, as RFC 3339 writes it.
+    /// When it began, in RFC 3339.
     pub since: String,
-    /// Until when, likewise; for ever if `None`.
+    /// When it ends, in RFC 3339; never if `None`.
     pub until: Option<String>,
-    /// How many seconds are left, rounded up; for ever if `None`.
+    /// The seconds left, rounded up; forever if `None`.
     pub left: Option<u64>,
-    /// How many bans this offender has had from this jail.
+    /// How many bans this offender has had from this jail, with this one.
     pub times: u32,
-    /// The operator's words, or what was counted.
+    /// The operator's reason, or what was counted.
     pub reason: String,
 }
 
@@ -393,19 +391,19 @@ impl BanLine {
     }
 }
 
-/// An allowance as it is listed.
+/// An exemption as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AllowLine {
-    /// Whom it protects.
+    /// The exempt address or prefix.
     pub address: Offender,
-    /// Since when, as RFC 3339 writes it.
+    /// When it began, in RFC 3339.
     pub since: String,
-    /// Until when, likewise; for ever if `None`.
+    /// When it ends, in RFC 3339; never if `None`.
     pub until: Option<String>,
-    /// How many seconds are left, rounded up; for ever if `None`.
+    /// The seconds left, rounded up; forever if `None`.
     pub left: Option<u64>,
-    /// The operator's words.
+    /// The operator's comment.
     pub comment: String,
 }
 

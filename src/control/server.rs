@@ -1,11 +1,9 @@
 //! Takes commands over a Unix socket, and serves metrics.
 //!
-//! It stands apart from what it serves: a [`Daemon`] is two functions, so the same routes answer for the real
-//! engine and for a test's. The routes are `GET /status`, `GET /bans`, `POST /bans`, `DELETE /bans`,
-//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST /reload`, `POST /reload/keep`,
-//! `POST /notify` and `GET /metrics`; what is wrong with a request comes back as `{"error": "..."}`.
-//!
-//! It does not know what a command does. Who may connect is up to the socket's mode: there is no password.
+//! A [`Daemon`] is two functions, so the same routes answer for the real engine and for a test's. The routes are `GET
+//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST
+//! /reload`, `POST /reload/keep`, `POST /notify` and `GET /metrics`. A wrong request is answered with `{"error":
+//! "..."}`. The socket's mode decides who may connect: there is no password.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -85,7 +83,7 @@ fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
         .with_state(daemon)
 }
 
-/// Answers whoever connects, one request a connection, until it is dropped.
+/// Answers clients, one request per connection, until it is dropped.
 ///
 /// A client that has not asked within 2 s is cut off, and earlier where there are 128 and another comes: so nobody can
 /// keep others out by holding connections open.
@@ -459,10 +457,10 @@ mod tests {
         let address = "`x` is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
         check("POST /bans", r#"{"address":"x"}"#, bad, address);
         check("DELETE /bans?address=x", "", bad, address);
-        let whom = "missing parameter `?address=192.0.2.1` or `?all=true`";
-        check("DELETE /bans", "", bad, whom);
-        check("DELETE /bans?all=true&address=::1", "", bad, whom);
-        check("DELETE /bans?all=maybe", "", bad, whom);
+        let missing = "missing parameter `?address=192.0.2.1` or `?all=true`";
+        check("DELETE /bans", "", bad, missing);
+        check("DELETE /bans?all=true&address=::1", "", bad, missing);
+        check("DELETE /bans?all=maybe", "", bad, missing);
         check("GET /bans?last=x", "", bad, "unknown parameter; use none, or `?last=20`, `?text=sshd`");
         check("DELETE /allow", "", bad, "missing parameter `?address=192.0.2.1`");
         check("POST /reload?confirm=0", "", bad, time);

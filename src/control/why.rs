@@ -1,9 +1,5 @@
-//! What the daemon answers to `why`: all that it goes by with one address.
-//!
-//! It stands apart from the other replies because it is the longest, and because three have a part in it: the detector
-//! knows bans and counts, the ledger the lines behind them, the kernel what it holds.
-//!
-//! Nothing here reads a clock, and nothing here decides or asks anybody.
+//! The daemon's answer to `why`. The detector contributes bans and counts, the ledger the lines behind them, the kernel
+//! its elements.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -23,22 +19,22 @@ use crate::store::Line;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
-    /// What was asked for.
+    /// The requested address.
     pub address: Offender,
-    /// Whom the jails hold to account for it.
+    /// The offender that its offences count for.
     pub offender: Offender,
-    /// Whether a ban covers it that is carried out.
+    /// Whether an enforced ban covers it.
     pub banned: bool,
-    /// The bans on it, on what lies around it, and on what lies in it; at most 100.
+    /// The bans on it, on prefixes around it, and on addresses in it; at most 100.
     pub bans: Vec<BanWhy>,
-    /// What each jail has against it.
+    /// The counts of each jail.
     pub jails: Vec<JailWhy>,
-    /// What protects it from all jails, for people.
+    /// Its exemptions from all jails, for people.
     pub protected: Vec<String>,
-    /// What the kernel's sets hold of it, of what lies around it and in it; of each set at most 100 elements. `None`
-    /// where nothing is enforced, or nobody knows.
+    /// Its elements in the kernel's sets, and those around and in it; at most 100 of each set. `None` if nothing is
+    /// enforced, or the kernel did not answer.
     pub kernel: Option<Vec<HeldWhy>>,
-    /// What could not be found out, for people.
+    /// Missing information, for people.
     pub unknown: Vec<String>,
 }
 
@@ -49,19 +45,19 @@ pub struct BanWhy {
     /// The ban.
     #[serde(flatten)]
     pub ban: BanLine,
-    /// The arithmetic by today's settings, such as `1h x 2^1 = 2h`; for bans of a jail only.
+    /// The calculation by today's settings, such as `1h x 2^1 = 2h`; for bans of a jail only.
     pub reckoning: Option<String>,
     /// The lines that earned it, as far as they are kept; for bans of a jail only.
     pub lines: Vec<LineWhy>,
 }
 
-/// What one jail has against an offender.
+/// The counts of one jail for an offender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct JailWhy {
     /// The jail.
     pub name: String,
-    /// Whom it holds to account for the address.
+    /// The offender that offences of the address count for.
     pub offender: Offender,
     /// Offences that count now.
     pub counted: u8,
@@ -69,15 +65,15 @@ pub struct JailWhy {
     pub maxretry: u8,
     /// Within how long, for people.
     pub findtime: String,
-    /// When the last of them was, as RFC 3339 writes it.
+    /// The time of the last, in RFC 3339.
     pub last: Option<String>,
     /// Earlier bans that still count.
     pub earlier: u32,
-    /// How long the next ban would last, with the arithmetic.
+    /// How long the next ban lasts, with the calculation.
     pub next: String,
-    /// What protects it from this jail alone, for people.
+    /// Its exemption from this jail alone, for people.
     pub protected: Option<String>,
-    /// The lines that tell of the offences that count now, as far as they are kept.
+    /// The lines of the offences that count now, as far as they are kept.
     pub lines: Vec<LineWhy>,
 }
 
@@ -85,9 +81,9 @@ pub struct JailWhy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LineWhy {
-    /// When, as RFC 3339 writes it.
+    /// The time, in RFC 3339.
     pub time: String,
-    /// What the grammar calls it.
+    /// The offence's name in the grammar.
     pub offence: String,
     /// The grammar.
     pub grammar: String,
@@ -97,23 +93,23 @@ pub struct LineWhy {
     pub written: Option<String>,
     /// The message, or its first 512 bytes. Strangers wrote some of it: escape it before you show it.
     pub message: String,
-    /// What the rule's holes held, likewise.
+    /// The text in the rule's holes. Escape it too.
     pub holes: Vec<Hole>,
 }
 
-/// A hole of a rule and what it held in a message.
+/// A hole of a rule and its text in a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hole {
-    /// What the rule calls it.
+    /// Its name in the rule.
     pub name: Option<String>,
-    /// What it is, such as `ip` or `word`.
+    /// Its kind, such as `ip` or `word`.
     pub kind: String,
     /// Where in the message it begins, in bytes.
     pub from: usize,
     /// Where it ends.
     pub to: usize,
-    /// What stands there.
+    /// Its text.
     pub text: String,
 }
 
@@ -123,13 +119,13 @@ pub struct Hole {
 pub struct HeldWhy {
     /// The name of the set.
     pub set: String,
-    /// Whom it keeps out, and from which port, if from one alone: `192.0.2.1 22/tcp`.
+    /// Its address or prefix, with the port if it is limited to one: `192.0.2.1 22/tcp`.
     pub element: String,
-    /// For how many seconds; for ever if `None`.
+    /// The seconds left; forever if `None`.
     pub left: Option<u32>,
-    /// How many packets it has kept out since it was put in or renewed; `None` where the set does not count them.
+    /// How many packets it has dropped since it was added or renewed; `None` if the set does not count them.
     pub packets: Option<u64>,
-    /// How many bytes, likewise.
+    /// How many bytes, in the same way.
     pub bytes: Option<u64>,
 }
 

@@ -1,9 +1,4 @@
-//! Whom an operator has said not to ban, until when, and why.
-//!
-//! They stand apart from `ignoreip` because they come by command and may end by themselves; where nobody is banned,
-//! the detector makes no difference between the two.
-//!
-//! It is the hub's, and knows neither files nor the kernel.
+//! Exemptions by command, with end and comment. For the detector they are like `ignoreip`.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +6,7 @@ use crate::control::AllowLine;
 use crate::detect::List;
 use crate::model::{Allowance, Offender, Span, Timestamp};
 
-/// Those that hold, by whom they protect.
+/// Those in force, by exempt offender.
 #[derive(Default)]
 pub(super) struct Allowances(BTreeMap<Offender, Allowance>);
 
@@ -21,7 +16,7 @@ impl Allowances {
         Self(remembered.into_iter().map(|allowance| (allowance.offender, allowance)).collect())
     }
 
-    /// Whom they protect.
+    /// The exempt offenders.
     pub(super) fn members(&self) -> impl Iterator<Item = (Offender, List)> {
         self.0.keys().map(|offender| (*offender, List::Allowed))
     }

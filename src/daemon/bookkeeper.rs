@@ -1,10 +1,8 @@
-//! The task that writes the ledger, and what becomes of a ledger that cannot be written.
+//! The task that writes the ledger, and handles a ledger that cannot be written.
 //!
-//! It writes whatever has come in one transaction, and gives the receipts for it. While the ledger fails, pages wait
-//! in memory and receipts are given at once, for nobody is to be kept from banning; when it can be written again,
-//! they are. What is too much to wait the hub leaves out, and makes up for with one page that says all.
-//!
-//! It does not know what is in a page.
+//! It writes all waiting pages in one transaction, and gives the receipts for them. While the ledger fails, pages wait
+//! in memory and receipts are given at once, because bans must go on; when the ledger can be written again, the pages
+//! are written. If too much waits, the hub drops pages and later writes one page with the whole state.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -205,7 +203,7 @@ impl Bookkeeper {
             metrics: LedgerMetrics::new(metrics),
             health: health.clone(),
         };
-        // Where there is to be no ledger none fails.
+        // Without a ledger none fails.
         bookkeeper.metrics.up.set(1.0);
         let memory = bookkeeper.remember(grammars);
         (bookkeeper, Book { entries: sender, shared, count: 0, has_gap: false }, memory)
@@ -336,7 +334,7 @@ impl Bookkeeper {
         }
         if let Place::Open(directory, limits, _) = &self.ledger {
             let (directory, limits) = (directory.clone(), *limits);
-            // Closes it, so that the next attempt looks at it anew.
+            // Closes it, so that the next attempt opens it again.
             self.ledger = Place::Closed(directory.clone(), limits);
             if error.is_corrupt()
                 && let Err(error) = self.set_aside(&directory, error)

@@ -1,9 +1,8 @@
-//! The claim to a set, for two daemons that write to one set undo each other's bans.
+//! The claim to a set: two daemons that write to one set would undo each other's bans.
 //!
-//! It is an abstract Unix socket: those belong to a network namespace, as sets do, and the kernel takes the name from
-//! whoever ends, however that comes about. So it stands apart from the sockets that have a path and a mode.
-//!
-//! Any user can take such a name. Whoever has it and could not write to a set is no daemon, and keeps nobody out.
+//! It is an abstract Unix socket: such sockets belong to a network namespace, as sets do, and the kernel releases the
+//! name when its process ends, however that happens. Any user can take such a name. A holder that could not write to a
+//! set is not a daemon, and does not block one.
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;

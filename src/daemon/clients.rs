@@ -1,12 +1,10 @@
-//! Which lines of a client were taken already.
+//! Finds the lines of a client that were already taken.
 //!
-//! A client sends again what it has no receipt for, and rsyslog sends again what a client that died has not answered,
-//! or, with its queue on a disk, the batch it was at when it was killed itself. The first is known by the numbers of
-//! the lines. The second comes from a new client, which knows nothing of the old one: it is known by its text, as
-//! one of the last lines of another client.
-//!
-//! Nothing here knows what a line says. It is right as far as no two different messages have equal text: the
-//! template must have a time in it that is finer than the messages are frequent.
+//! A client repeats lines without a receipt. rsyslog repeats lines that a dead client has not answered, or, with its
+//! queue on disk, the batch that it was sending when it was killed. The first kind is recognized by the numbers of the
+//! lines. The second comes from a new client, which knows nothing of the old one: it is recognized by its text, as one
+//! of the last lines of another client. That is right if no two messages have equal text: the template must have a time
+//! that is finer than the messages are frequent.
 
 use std::hash::{DefaultHasher, Hasher};
 

@@ -1,12 +1,10 @@
-//! The two tasks that deal with the kernel.
+//! The two tasks that update the kernel.
 //!
-//! The enforcer takes whatever decisions have come and carries them out together: a lone ban goes at once, a flood
-//! goes in messages of thousands, and no timer is waited for. It keeps the book of what the sets ought to hold; every
-//! second it compares the numbers, and where those differ, or some time has gone by, each element, and applies the
-//! difference. It alone changes what is in the sets. The watcher sees that sets and rules are there and in their
-//! place. It is a task of its own because it runs iptables, which takes 10 ms, and no ban is to wait for that.
-//!
-//! They do not know why anybody is banned.
+//! The enforcer takes all waiting decisions and carries them out together: a lone ban goes at once, a flood goes in
+//! messages of thousands, without a timer. It keeps the book, the desired content of the sets. Every second it compares
+//! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
+//! enforcer changes the content of the sets. The watcher checks that sets and rules exist and are in place. It is a
+//! task of its own because iptables takes 10 ms, and bans must not wait for that.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -29,8 +27,8 @@ pub(super) enum Order {
     Do(Vec<Decision>, Instant),
     /// These are all bans in force.
     All(Vec<Ban>),
-    /// Go on with this firewall, for the settings have changed, and call this when it keeps out everybody whom the
-    /// one before did.
+    /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
+    /// one before.
     Use(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
 }
 
@@ -180,7 +178,7 @@ impl Enforcer {
         self.late.extend(waiting.iter().map(|(decisions, at)| (decisions.len(), *at)));
         match self.apply(&changes) {
             Ok(()) if self.compared.is_some() => self.caught_up(),
-            // What failed before has to be put right first; the next check does.
+            // What failed before must be repaired first; the next check does that.
             Ok(()) => {}
             Err(error) => self.failed(&error),
         }

@@ -1,6 +1,5 @@
-//! How sources, enforcement and the ledger are: what the tasks know of themselves, and `status` shows.
-//!
-//! It is the one thing that tasks share. They write here when something changes, not for each entry.
+//! The state of sources, enforcement and the ledger, for `status`. Tasks share it, and write when something changes,
+//! not for each entry.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,7 +41,7 @@ impl Health {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        // Whoever panicked while writing left at worst an old line of status.
+        // A panic while writing leaves at worst an old line of status.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -1,9 +1,7 @@
-//! The one task that decides: everything that can happen to the engine is in one `match`.
+//! The one task that decides: all inputs of the engine are in one `match`.
 //!
-//! Batches from all sources and commands from operators come through one inbox, so nothing here is locked, and a
-//! ban by hand and one by threshold cannot cross.
-//!
-//! It does not read sources and does not speak to the kernel.
+//! Batches from all sources and commands from operators come through one inbox, so the state needs no locks, and a ban
+//! by hand and one by threshold cannot cross.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -73,7 +71,7 @@ const WIDENED: &str = "widened";
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often the enforcer is told all bans in force, lest its book and ours ever differ for long.
+/// How often the enforcer gets all bans in force, so that its book and ours do not differ for long.
 const TELL: Duration = Duration::from_secs(60 * 60);
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
@@ -205,7 +203,7 @@ impl Hub {
         self.ended(ended);
         page.decisions.extend(decisions.iter().cloned());
         self.carry_out(decisions);
-        // The kernel knows by now; from here on nobody is in a hurry.
+        // The enforcer has its orders; the rest is not urgent.
         (page.traces, page.evidence) = self.engine.traces();
         for trace in page.traces.iter().filter(|trace| trace.left != Left::Nothing) {
             self.totals.jails.entry(Arc::clone(&trace.jail)).or_default().0 += 1;
@@ -228,7 +226,7 @@ impl Hub {
         self.write(page, None);
     }
 
-    /// Tells of decisions, and hands those to the enforcer that are not only observed.
+    /// Reports decisions, and sends the enforcer those that are to be enforced.
     fn carry_out(&mut self, mut decisions: Vec<Decision>) {
         let at = Instant::now();
         if !decisions.is_empty() {
@@ -240,8 +238,8 @@ impl Hub {
         }
     }
 
-    /// Likewise, for what a review came to: where another jail keeps the same offender out, that one is not to
-    /// be let in for a moment.
+    /// The same, for the bans that a review lifts: an offender that another jail bans too must stay blocked without a
+    /// gap.
     fn lifted(&mut self, lifted: Vec<Decision>) {
         if !lifted.is_empty() {
             self.record(&lifted);
@@ -664,7 +662,7 @@ fn unattested(loaded: &Loaded) -> Unattested {
     loaded.config.socket.as_ref().map_or(Unattested::Accept, |socket| socket.unattested)
 }
 
-/// What the detector is told: what the operator chose, and that neither this host nor whom operators allow is banned.
+/// The detector's settings: the configuration, and the exemptions of this host and by hand.
 pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allowances) -> Settings {
     let mut settings = loaded.settings();
     settings.ignore.extend(around.members());

@@ -1,4 +1,4 @@
-//! What the hub's inbox takes.
+//! The inputs of the hub.
 
 use tokio::sync::oneshot;
 

@@ -1,9 +1,7 @@
-//! Completes the answer to `why` with what the ledger and the kernel know.
+//! Completes the answer to `why` from the ledger and the kernel.
 //!
-//! It stands apart from the hub because both may take a while, and nothing is to wait for an answer to a person: the
-//! ledger is read beside whoever writes it, the kernel over a socket of its own.
-//!
-//! It decides nothing; what cannot be found out it says.
+//! Both may take a while, and bans must not wait for an answer to a person. So the ledger is read beside its writer,
+//! and the kernel over a separate socket. Missing information is reported.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +16,7 @@ use crate::store::{History, LedgerError, Role};
 
 /// How long each may take: a set of a million takes the kernel half a second, and a disk may hang.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most lines that are told of one ban.
+/// The most lines that are shown for one ban.
 const LINES: u8 = 20;
 
 /// An answer that is not complete.
@@ -64,13 +62,13 @@ impl Inquiry {
 
 /// What comes of the task, or what is wrong, in time.
 async fn patiently<T: Send + 'static, E: ToString + Send + 'static>(
-    whom: &str,
+    source: &str,
     task: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, String> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(task)).await {
-        Ok(Ok(done)) => done.map_err(|error| format!("cannot ask {whom}: {}", error.to_string())),
-        Ok(Err(_)) => Err(format!("cannot ask {whom}: the task failed")),
-        Err(_) => Err(format!("{whom} does not respond")),
+        Ok(Ok(done)) => done.map_err(|error| format!("cannot ask {source}: {}", error.to_string())),
+        Ok(Err(_)) => Err(format!("cannot ask {source}: the task failed")),
+        Err(_) => Err(format!("{source} does not respond")),
     }
 }
 

@@ -1,15 +1,11 @@
-//! Our own log: to the journal where that is where stderr goes, else to stderr.
+//! Our own log: to the journal if stderr goes there, else to stderr.
 //!
-//! Whoever logs only puts a line into a bounded queue; a thread of its own writes it. For journald can stand
-//! still, and a daemon that reads journald and waits for it to take a line would wait for ever.
+//! Logging only puts a line into a bounded queue; a thread writes it. journald can stop for a while, and a daemon that
+//! reads journald and waits for it to take a line would wait forever.
 //!
-//! In the journal each field that stands beside a message is called `BANSTREAM_...`, and what an operator may wait for has
-//! a `MESSAGE_ID`, which `contrib/systemd/banstream.catalog` explains.
-//!
-//! A message is one line: reasons and log lines in it are of others, and must not add lines of their own. What has
-//! several lines is logged by [`lines`].
-//!
-//! It knows no levels but what it is told, and nothing of what is logged.
+//! In the journal each field beside a message is called `BANSTREAM_...`, and important events have a `MESSAGE_ID`,
+//! which `contrib/systemd/banstream.catalog` explains. A message is one line: reasons and log lines contain text of
+//! others, which must not add lines. [`lines`] logs text with several lines.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};

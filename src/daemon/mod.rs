@@ -1,8 +1,8 @@
-//! The daemon: which tasks there are, how they are joined, and how they end.
+//! The daemon: its tasks, how they are connected, and how they end.
 //!
 //! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
-//! tells the kernel, the watcher looks after what is there, the bookkeeper writes the ledger, a task for each receiver
-//! tells it the news. Every queue between them is bounded.
+//! updates the kernel, the watcher checks it, the bookkeeper writes the ledger, and a task for each receiver sends
+//! notifications. Every queue between them is bounded.
 //!
 //! ```text
 //!     journald thread ─┐                  ┌─> enforcer thread ─> kernel <─ watcher thread
@@ -12,8 +12,8 @@
 //!     lookout thread ──┘                        (news of all) ─> notify tasks ─> receivers
 //! ```
 //!
-//! An end goes the way of the data: sources stop, `Stop` is the last thing in the inbox, the hub drops its senders, and
-//! those who read from them finish what is left.
+//! Shutdown follows the data: sources stop, `Stop` is the last input, the hub drops its senders, and the readers finish
+//! what is left.
 
 pub mod metrics;
 pub mod notify;
@@ -95,7 +95,7 @@ impl Options {
     }
 }
 
-/// Batches and commands that wait to be handled; whoever has more waits.
+/// Batches and commands that wait to be handled; senders of more wait.
 const INBOX: usize = 64;
 /// Orders that wait to be carried out.
 const ORDERS: usize = 1024;
@@ -172,7 +172,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
         adopt(&mut engine, firewall.as_mut(), &mut book);
     }
 
-    // Whoever was banned is kept out before anybody is told that we run, and before anything is read.
+    // Bans are in force before we report that we run, and before anything is read.
     let voice = |keeper| Voice::new(&metrics, &health, notifier.herald(), keeper);
     let mut enforcer = Enforcer::new(firewall, voice(Keeper::Enforcer));
     enforcer.begin(engine.detector().enforced());
@@ -295,7 +295,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves metrics at an address; that this cannot be done is no reason not to ban.
+/// Serves metrics at an address; if that fails, banning goes on.
 async fn serve_metrics(address: SocketAddr, daemon: Daemon) -> Option<tokio::task::JoinHandle<()>> {
     match tokio::net::TcpListener::bind(address).await {
         Ok(listener) => Some(tokio::spawn(server::serve(listener, server::metrics_route(daemon)))),
@@ -367,7 +367,7 @@ fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) 
     book.write(Page { decisions: found.into_values().map(Decision::Ban).collect(), ..Page::default() }, None);
 }
 
-/// Passes commands to the hub, and those about the configuration and receivers to whoever reads files.
+/// Passes commands to the hub, and those about the configuration and receivers to the task that reads files.
 fn asker(
     inbox: mpsc::Sender<Input>,
     reloads: mpsc::Sender<(Command, oneshot::Sender<Reply>)>,

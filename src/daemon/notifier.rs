@@ -1,11 +1,8 @@
-//! Tells receivers what happens, without anybody's waiting for it.
+//! Sends notifications without blocking other tasks.
 //!
-//! Whoever has news throws them into a ring and goes on; where a task is behind, the ring forgets its oldest. Each
-//! receiver has a task of its own, which makes digests of the news, keeps a bounded number of them waiting, and tries to
-//! deliver one at a time until that succeeds or has been tried for long enough. So a receiver that is dead holds up
-//! neither bans nor other receivers.
-//!
-//! It does not know what is in a digest, nor how one is delivered.
+//! News goes into a ring; if a task is behind, the ring drops its oldest news. Each receiver has a task of its own,
+//! which makes digests of the news, queues a bounded number of them, and delivers one at a time, with retries for a
+//! limited time. So a dead receiver delays neither bans nor other receivers.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -39,7 +36,7 @@ const LAST: Duration = Duration::from_secs(3);
 /// How long a test may take: the client waits for it.
 const TEST: Duration = Duration::from_secs(20);
 
-/// Throws news to whoever wants them; clones share the ring.
+/// Puts news into the ring, which clones share.
 #[derive(Clone)]
 pub(super) struct Herald(broadcast::Sender<Arc<[Event]>>);
 
@@ -244,7 +241,7 @@ fn duration(span: Span) -> Duration {
     Duration::from_micros(span.as_micros())
 }
 
-/// Waits until then; for ever, where nothing is due.
+/// Waits until then; forever, if nothing is due.
 async fn at(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -252,7 +249,7 @@ async fn at(due: Option<Instant>) {
     }
 }
 
-/// Waits for what came of the delivery; for ever, where there is none.
+/// Waits for the result of the delivery; forever, if there is none.
 async fn under_way(delivery: &mut Option<Delivery>) -> anyhow::Result<()> {
     match delivery {
         Some(delivery) => delivery.await,
@@ -303,7 +300,7 @@ impl Voice {
         });
     }
 
-    /// There will be no other attempt with this message.
+    /// This was the last attempt with this message.
     fn ended(&self, told: &anyhow::Result<()>) {
         match told {
             Ok(()) => {

@@ -1,9 +1,5 @@
-//! Tells people of bans: what happened becomes a digest, and a digest goes to a receiver.
-//!
-//! It stands apart from the tasks that use it, so that what is told can be judged without telling anybody. What becomes
-//! of news and when is pure (`digest`); each way of telling is a file.
-//!
-//! It does not know what came before, whether telling is tried again, or how receivers are kept waiting.
+//! Notifications: news becomes a digest, and a digest goes to a receiver. Content and time are pure (`digest`); each
+//! way of delivery is a file.
 
 mod command;
 mod digest;

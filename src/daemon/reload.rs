@@ -1,8 +1,5 @@
-//! Puts a changed configuration in force, if it is sound, and keeps what there is otherwise.
-//!
-//! It stands apart from the hub because it reads files and proves grammars, which bans must not wait for.
-//!
-//! It does not know what the hub does with what was loaded.
+//! Reloads the configuration: checks it first, and keeps the old one if it is wrong. It reads files and proves
+//! grammars, which bans must not wait for, so it is separate from the hub.
 
 use std::sync::mpsc as threads;
 use std::time::Duration;
@@ -59,7 +56,7 @@ impl Reloader {
     }
 
     /// Puts what the files say now in force, if it is sound, and keeps what there is otherwise. With `confirm`, what was
-    /// last confirmed comes back after that time; without it, it is in force for good.
+    /// last confirmed comes back after that time; without it, it stays in force.
     pub(super) async fn reload(&mut self, confirm: Option<Span>) -> Reply {
         let before = self.loaded.clone();
         let _ = sd_notify::notify(&[
@@ -97,7 +94,7 @@ impl Reloader {
         reply
     }
 
-    /// Waits until nobody has confirmed in time; for ever, where nothing is to be confirmed.
+    /// Waits until the time to confirm is over; forever, if nothing is on trial.
     pub(super) async fn overdue(&self) {
         match &self.unconfirmed {
             Some((_, until)) => sleep_until(*until).await,

@@ -1,8 +1,5 @@
-//! The tasks that read, and what becomes of a source that cannot be read.
-//!
-//! A source that fails is reported and does not stop the others; a journal that is not there is looked for again.
-//!
-//! Nothing here looks into what is read.
+//! The tasks that read sources. A source that fails is reported and does not stop the others; a missing journal is
+//! tried again.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -118,7 +115,7 @@ impl Sources {
                             _ = written.map(oneshot::Receiver::blocking_recv);
                             flow(sent.is_ok())
                         };
-                        // Where the tail is when we first come is to be known to whoever comes after us.
+                        // The first position of the tail must be known to the next daemon.
                         let tail = follower.position().map(str::to_owned);
                         if tail.is_some() && tail != position {
                             let batch = Batch { position: tail, ..Batch::new("journald", Format::Journal) };
@@ -143,7 +140,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Follows the journal anew if it or the programs to follow have changed.
+    /// Reopens the journal if it or the programs to follow have changed.
     pub(super) async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
         let wanted = journal(loaded);
         if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {

@@ -1,7 +1,4 @@
-//! Notices that the clock has stepped.
-//!
-//! It stands apart so that it can be tested: it is handed the clock and the time that really went by, and reads
-//! neither. What is dated by the clock it does not know.
+//! Detects steps of the clock. The caller passes the clock and the time that really passed.
 
 use std::time::Instant;
 

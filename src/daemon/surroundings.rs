@@ -1,9 +1,7 @@
-//! What this host is itself, and who is listed in files: nobody of these is to be banned.
+//! This host's own addresses, and the files of exempt addresses.
 //!
-//! It is a task of its own because it reads files and asks the system, which may take time that bans must not wait
-//! for. It looks every few seconds, and tells the hub when something has changed.
-//!
-//! It does not know who is banned.
+//! It is a task of its own because it reads files and asks the system, which may take time that bans must not wait for.
+//! It looks every few seconds, and reports changes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,12 +1,9 @@
-//! The Unix socket that takes log lines, from `banstream omprog` and from anything else that writes lines.
+//! The Unix socket for log lines, from `banstream omprog` and other clients.
 //!
-//! It stands apart from the other sources because it serves many clients at once, and because it is the only
-//! one that can answer. A client sends lines that end in `\n`. If its first line is a [`Greeting`] it wants
-//! receipts: for lines that are in the ledger, their number in decimal and `\n`, in the order of the lines; the
-//! numbers add up. What has no receipt when the connection ends, the client sends again on the next, and by the
-//! numbers of the lines the engine knows those that it has. No other client is ever written to.
-//!
-//! It does not know what a line says, nor what became of it in the engine.
+//! A client sends lines that end in `\n`. If its first line is a [`Greeting`], it gets receipts for lines that are in
+//! the ledger: their number in decimal and `\n`, in the order of the lines; the numbers add up. When the connection
+//! ends, the client repeats lines without a receipt on the next one, and the numbers of the lines show which were
+//! already taken. The socket never writes to other clients.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -23,7 +20,7 @@ use super::lines::Lines;
 use super::{Batch, Numbered};
 use crate::entry::Format;
 
-/// The first line of a client that wants receipts, and says which line is next. It is no record and gets none.
+/// The first line of a client that wants receipts, and says which line is next. It is not a record and gets none.
 ///
 /// `banstream-omprog 2`, then three numbers in decimal with a space before each: those of [`Numbered`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +71,7 @@ const UNDECIDED: usize = 16;
 /// A lone line is a batch of its own, at once; under load a batch is up to 64 KiB. While `sink` waits,
 /// nothing is read from that client; where it breaks off, or drops a receipt untold, the client is left.
 ///
-/// A line without its `\n` when the client leaves is no record: its end may be missing. Lines over
+/// A line without its `\n` when the client leaves is not a record: its end may be missing. Lines over
 /// [`LONGEST`](super::lines::LONGEST) become empty ones, so that receipts still add up.
 pub async fn serve<S, F>(listener: UnixListener, sink: S, stop: impl Future<Output = ()>)
 where

@@ -1,12 +1,11 @@
-//! Follows the journal, or reads what is in it: every entry of the programs asked for, from a known place on.
+//! Follows the journal, or reads it: every entry of the requested programs, from a known position.
 //!
-//! It stands apart because libsystemd's reader may only be used by the thread that opened it, and because it
-//! is asked, not waited for. Journald holds back its notifications: whoever sleeps on its file descriptor
-//! gets a lone line after 456 ms. To look again every 10 ms gets it in 6 ms, for 0.4 % of a core.
+//! libsystemd's reader may only be used by the thread that opened it. It is polled: journald delays its notifications,
+//! so a thread that sleeps on its file descriptor gets a lone line after 456 ms. Polling every 10 ms gets it in 6 ms,
+//! for 0.4 % of a core.
 //!
-//! Lines that journald or a container engine has split it puts together (`streams`), so that a record is a message. It
-//! takes the fields that the decoder wants and looks into none of them. Whose word a field is (`_UID`, `_EXE`) and what
-//! the message says is for others.
+//! It joins lines that journald or a container engine has split (`streams`), so that a record is a message. It copies
+//! the fields that the decoder needs, and does not interpret them.
 
 mod streams;
 
@@ -101,11 +100,11 @@ pub struct Follower {
 enum Care {
     /// As many as there are at once.
     None,
-    /// Likewise, but it is to be said that the end was reached.
+    /// The same, and the end is reported when it is reached.
     Said,
     /// So many one by one.
     Much { left: usize },
-    /// Likewise, and the first is skipped.
+    /// The same, and the first is skipped.
     Skip,
 }
 
@@ -139,7 +138,7 @@ impl Follower {
     /// Opens a journal after the entry with the cursor `from`; without one at its end, so that the first
     /// entry to come is the first one written from now on.
     ///
-    /// If that entry is gone (vacuumed), reading begins with the nearest later one; if `from` is no cursor at
+    /// If that entry is gone (vacuumed), reading begins with the nearest later one; if `from` is not a cursor at
     /// all, at the end. Either is logged.
     ///
     /// # Errors
@@ -167,7 +166,7 @@ impl Follower {
     ///
     /// From the second on entries come one by one. From the fifth on the first one is skipped: the daemon died three times
     /// when it was the only one that was read. Fewer could be chance, where somebody kills the daemon. `sink` must have
-    /// noted a batch that has `starts` for good when it returns.
+    /// durably noted a batch that has `starts` when it returns.
     pub fn after_starts(self, starts: u32) -> Self {
         let care = match starts {
             0 => return self,

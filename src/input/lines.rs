@@ -1,10 +1,7 @@
-//! Cuts a stream of bytes into lines.
+//! Splits a stream of bytes into lines, for the socket, standard input, and the child that rsyslog starts.
 //!
-//! The stream comes in pieces that end anywhere, so this keeps what has begun until its end arrives. It is
-//! shared by all that read lines: the socket, standard input, and the child that rsyslog starts.
-//!
-//! It does no reading itself, and does not look into a line: any byte but `\n` is part of it, NUL, `\r` and
-//! what is not UTF-8 too.
+//! The stream comes in pieces that end anywhere, so this keeps the beginning of a line until its end arrives. Any byte
+//! but `\n` is part of a line, including NUL, `\r` and bytes that are not UTF-8.
 
 use std::mem;
 

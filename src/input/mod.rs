@@ -1,11 +1,7 @@
-//! Where records come from: journald, a Unix socket, standard input.
+//! Sources of records: journald, a Unix socket, standard input.
 //!
-//! The sources stand apart from the decoders so that bytes can be read in one place and understood in
-//! another: a source cuts its stream into records, and hands over as many as there are, at once, in one
-//! [`Batch`].
-//!
-//! No source knows what a record says. None spawns a thread or reads the clock: the caller gives each its
-//! thread or task, and the function to hand batches to.
+//! A source splits its stream into records, and passes on all that are there, at once, in one [`Batch`]. The decoders
+//! interpret them. The caller gives each source its thread or task, and the function that takes batches.
 
 pub mod ingest;
 pub mod journald;

@@ -1,11 +1,8 @@
-//! `banstream omprog`: the child that rsyslog starts, which passes log lines on to the engine's socket.
+//! `banstream omprog`: the child that rsyslog starts, which forwards log lines to the daemon's socket.
 //!
-//! It is a process of its own because rsyslog starts it late, may start several, kills them, and starts them
-//! again, none of which must touch the engine. What is said to whom is in `protocol`, without a file in
-//! sight; here bytes are moved, by one thread that waits for all sides at once.
-//!
-//! It does not look into a line, has no configuration but its options, and says what it has to say on
-//! standard error: whatever it wrote on standard output would be taken for an answer.
+//! It is a process of its own because rsyslog starts it late, may start several, kills them, and restarts them; none of
+//! that may affect the daemon. The protocol is in `protocol`, without files; here one thread moves the bytes and waits
+//! for all sides at once. Messages go to stderr: rsyslog would take text on stdout for an answer.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -37,7 +34,7 @@ pub struct Options {
     pub socket: PathBuf,
     /// `confirmMessages="on"`: each line is answered once the engine has it in its ledger.
     pub confirm: bool,
-    /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are no log's.
+    /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are not log lines.
     pub transactions: bool,
 }
 

@@ -1,9 +1,5 @@
-//! Unix sockets that the daemon listens on, and how they are connected to.
-//!
-//! They stand apart because the ingest socket and the control socket are made alike: for their owner and a group, in
-//! place of a dead one and never in place of a live one.
-//!
-//! It does not know what is spoken over them.
+//! Unix sockets of the daemon. The ingest socket and the control socket are created alike: for their owner and a group,
+//! in place of a dead one and never in place of a live one.
 
 use std::fmt;
 use std::fs::Permissions;

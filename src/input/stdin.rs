@@ -1,8 +1,5 @@
-//! Reads lines from standard input, or from anything else that can be read.
-//!
-//! It is the one source that ends: a pipe into `banstream run`, and every replay of a file, come this way.
-//!
-//! It does not know whether it reads a pipe or a file, and hands over whatever one read gave.
+//! Reads lines from standard input or another reader. It is the one source that ends: a pipe into `banstream run`, and
+//! every replay of a file.
 
 use std::io::{ErrorKind, Read, Result};
 use std::ops::ControlFlow;

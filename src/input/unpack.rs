@@ -1,9 +1,5 @@
-//! Reads a log as it lies on the disk: plain, or compressed by logrotate.
-//!
-//! It stands apart from what reads lines because an archive is damaged in ways that a log is not, and so that no
-//! reader need know which of the two it has. What it is shows in its first bytes, whatever its name.
-//!
-//! It holds a part of the archive at a time, however large that is, and does not know what is in it.
+//! Reads a log file, plain or compressed by logrotate. The first bytes show the format, whatever its name. It holds a
+//! part of the archive at a time, however large that is.
 
 use std::io::{BufRead, BufReader, Cursor, Error, ErrorKind, Read, Result, copy, sink};
 

@@ -1,9 +1,7 @@
-//! What the kernel's sets ought to hold, and how that differs from what they do hold.
+//! The desired content of the kernel's sets, and its difference from the real one.
 //!
-//! It stands apart from the kernel because the comparison is the whole of a restart: what a stopped daemon left, what
-//! a reboot lost, what somebody put in or took out by hand, all are one difference, and only that is applied.
-//!
-//! Nothing here knows why anybody is banned, and nothing reads a clock or speaks to the kernel.
+//! The comparison is the whole of a restart: what a stopped daemon left, what a reboot lost, what somebody added or
+//! removed by hand, all are one difference, and only that is applied.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -65,7 +63,7 @@ impl Book {
         }
     }
 
-    /// Begins anew with these bans, of which the longest counts where several come to the same element.
+    /// Restarts with these bans, of which the longest counts where several come to the same element.
     pub fn restart<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) {
         self.elements.clear();
         bans.for_each(|ban| {

@@ -1,9 +1,5 @@
-//! What is to change in the kernel's sets, as values.
-//!
-//! It stands apart from the netlink messages because the ledger's bans and the kernel's elements are compared
-//! in these terms too: a ban says whom and why, an element is what one set holds of it.
-//!
-//! Nothing here knows how a message looks or what the sets are called in full, and nothing reads a clock.
+//! Changes of the kernel's sets, as values. Bans of the ledger and elements of the kernel are compared in these terms:
+//! an element is the part of a ban in one set.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -126,7 +122,7 @@ impl Set {
     }
 }
 
-/// How long the kernel keeps an element: 1 to 2,147,483 whole seconds (24 days), or for ever.
+/// How long the kernel keeps an element: 1 to 2,147,483 whole seconds (24 days), or forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timeout(u32);
 
@@ -150,7 +146,7 @@ impl Timeout {
         })
     }
 
-    /// The seconds; 0 is for ever.
+    /// The seconds; 0 is forever.
     pub fn as_secs(self) -> u32 {
         self.0
     }
@@ -171,7 +167,7 @@ impl Timeout {
         }
     }
 
-    /// This many seconds, 0 for ever; more than the longest is the longest.
+    /// This many seconds, 0 is forever; more than the longest is the longest.
     pub(super) fn from_secs(secs: u64) -> Self {
         u32::try_from(secs).map_or(Self::LONGEST, |secs| Self(secs.min(Self::LONGEST.0)))
     }

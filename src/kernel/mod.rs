@@ -1,9 +1,7 @@
-//! Carries decisions out: a few kernel sets hold who is banned, and one firewall rule refers to them all.
+//! Enforces decisions: a few kernel sets hold the banned addresses, and one firewall rule refers to them all.
 //!
-//! It stands apart so that the rest of the program deals in values ([`Change`]) and never sees netlink or
-//! iptables, and so that a dry run and tests can put another [`Firewall`] in the kernel's place.
-//!
-//! Nothing here knows jails, grammars or the ledger, how long a ban ought to last, or why there is one.
+//! The rest of the program uses values ([`Change`]) and never sees netlink or iptables, so a dry run and tests can use
+//! another [`Firewall`] in the kernel's place.
 
 mod book;
 mod change;
@@ -39,7 +37,7 @@ pub trait Firewall: Send {
 
     /// Puts a new set in the place of one, as large as the settings say and with what `adds` puts into it.
     ///
-    /// The new one is filled first and the two then change places, so at no moment is anybody let in whom both
+    /// The new one is filled first and the two are then swapped, so there is no gap for offenders that both
     /// hold. An error leaves the old one in its place.
     fn replace(&mut self, set: Set, adds: &[Change]) -> Result<Applied, EnforceError>;
 
@@ -127,7 +125,7 @@ impl Default for Settings {
 /// What [`Firewall::prepare`] had to do.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// The sets that were missing. They are there again, empty: their bans have to be applied anew.
+    /// The sets that were missing. They are recreated, empty: their bans must be applied again.
     pub sets: Vec<Set>,
     /// How many sets were there, but not where the rule looks, and are again.
     pub linked: usize,
@@ -219,7 +217,7 @@ pub struct Held {
     pub set: String,
     /// Who is kept out, and from where.
     pub element: Element,
-    /// For how many seconds; for ever if `None`.
+    /// For how many seconds; forever if `None`.
     pub left: Option<u32>,
     /// What the rule has met of it; `None` where the set does not count that.
     pub met: Option<Met>,

@@ -1,9 +1,5 @@
-//! The kernel's sets over a netlink socket, and the rules that refer to them.
-//!
-//! It stands apart as the one place that talks to the kernel. What is said is in `wire`, the rules are in
-//! `rule`; here is the order of things, and what to do when the kernel says no.
-//!
-//! It keeps no account of what is in the sets: the kernel does, and outlives us.
+//! The kernel's sets over a netlink socket, and the rules that refer to them. The messages are in `wire`, the rules in
+//! `rule`; here is the order of operations, and the handling of errors.
 
 use std::io;
 
@@ -165,7 +161,7 @@ impl Kernel {
         self.change_in(&name, set, changes, applied)
     }
 
-    /// Likewise, in the set of this name.
+    /// The same, in the set of this name.
     fn change_in(
         &mut self,
         name: &str,
@@ -240,7 +236,7 @@ impl Kernel {
         self.exchange_about(None)
     }
 
-    /// Likewise, for a listing of which only what concerns this offender is wanted.
+    /// The same, for a listing of which only elements of this offender are wanted.
     fn exchange_about(
         &mut self,
         about: Option<Offender>,

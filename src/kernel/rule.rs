@@ -1,9 +1,6 @@
 //! The one rule of a family and chain, through `iptables` or `ip6tables`.
 //!
-//! It stands apart because it is the only part that starts a program. The rule's words are put together once
-//! and serve to put it in and to take it out; where it stands is read from what iptables prints.
-//!
-//! Nothing here knows what is in the set that the rule refers to.
+//! The words of the rule are built once, to add and to remove it; its position is read from the output of iptables.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -46,8 +43,8 @@ impl Rule {
 
     /// Sees to it that the rule is in its chain, once, and before all others. The set has to be there.
     ///
-    /// Where one is there that leads the chain, every packet meets it; whatever else is amiss then is put right
-    /// only on [`Displaced::Move`], and is no error otherwise.
+    /// If one leads the chain, every packet meets it; other differences are then repaired only on
+    /// [`Displaced::Move`], and are not an error otherwise.
     pub(super) fn ensure(&mut self, displaced: Displaced) -> Result<Done, EnforceError> {
         let listed = self.run("-S", &[])?;
         if !listed.status.success() {

@@ -1,10 +1,8 @@
 //! The kernel's ipset protocol: requests to bytes, bytes to replies.
 //!
-//! It stands apart from the socket so that both directions can be tested byte by byte, on any machine and
-//! without rights. Formats and numbers are those of `linux/netlink.h`, `linux/netfilter/nfnetlink.h` and
-//! `linux/netfilter/ipset/ip_set.h`, protocol 6, which kernels speak since 2.6.39.
-//!
-//! Nothing here sends or receives, decides what to do about an error, or knows which sets there ought to be.
+//! Both directions can be tested byte by byte, on any machine and without privileges. Formats and numbers are those of
+//! `linux/netlink.h`, `linux/netfilter/nfnetlink.h` and `linux/netfilter/ipset/ip_set.h`, protocol 6, which kernels
+//! support since 2.6.39.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -35,7 +33,7 @@ const ADD: u16 = 9;
 const DEL: u16 = 10;
 const TEST: u16 = 11;
 
-// Flags of a request. Never NLM_F_EXCL: without it, adding twice renews and removing twice is no error.
+// Flags of a request. Never NLM_F_EXCL: without it, adding twice renews and removing twice is not an error.
 const ACK: u16 = 0x1 | 0x4;
 const NEW: u16 = ACK | 0x400;
 const DUMP: u16 = 0x1 | 0x300;
@@ -67,7 +65,7 @@ const PACKETS: u16 = 25;
 
 /// Marks an element as an exception, in CADT_FLAGS (`IPSET_FLAG_NOMATCH`).
 const NOMATCH: u32 = 1 << 2;
-/// Makes a set whose elements count what they keep out, likewise (`IPSET_FLAG_WITH_COUNTERS`).
+/// Creates a set whose elements count dropped packets (`IPSET_FLAG_WITH_COUNTERS`).
 const COUNTERS: u32 = 1 << 3;
 
 /// Marks an attribute that holds attributes (`NLA_F_NESTED`).
@@ -83,7 +81,7 @@ const NET: u16 = 0x4000;
 const ROOM: usize = 65_000;
 const LARGEST: usize = 92;
 
-/// The most elements of one set that are told of with their counters.
+/// The most elements of one set that are listed with their counters.
 const MOST: usize = 100;
 
 /// One request to the kernel. Its buffer is kept from one to the next.
@@ -103,7 +101,7 @@ impl Request {
             if set_type.times_out {
                 data.put(HASHSIZE | NET, &hash_size.to_be_bytes());
                 data.put(MAXELEM | NET, &max_elements.to_be_bytes());
-                // For elements that bring no timeout: for ever. Without this, none could bring one.
+                // For elements without a timeout: forever. Without this, no element could have one.
                 data.put(TIMEOUT | NET, &Timeout::FOREVER.as_secs().to_be_bytes());
                 data.put(CADT_FLAGS | NET, &COUNTERS.to_be_bytes());
             }

@@ -1,9 +1,7 @@
-//! What happened, for reports: every ban there was and how it ended, and how many offences an hour had.
+//! The history for reports: every ban and how it ended, and the offences of each hour.
 //!
-//! It stands apart from what the daemon remembers, because no decision hangs on it. Sums keep what a flood pushes out
-//! of the table of offences, and their number is set by jails and rules, not by attackers.
-//!
-//! It does not know what a report looks like, nor which of this is worth showing.
+//! No decision depends on it. Sums remain when a flood pushes rows out of the table of offences; jails and rules decide
+//! their number, not attackers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +16,7 @@ use crate::model::{Allowance, Ban, Kind, Mode, Offender, Timestamp};
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// Whom.
+    /// The offender.
     pub offender: Offender,
     /// The jail that decided it.
     pub jail: String,
@@ -28,7 +26,7 @@ pub struct Past {
     pub mode: Mode,
     /// Since when.
     pub since: Timestamp,
-    /// Until when it was meant to last; for ever if `None`.
+    /// When it was meant to end; never if `None`.
     pub until: Option<Timestamp>,
     /// How many bans the offender had had from this jail, this one included.
     pub times: u32,
@@ -41,7 +39,7 @@ pub struct Past {
 /// How a ban ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// An operator lifted it, by a command or by whom the configuration protects.
+    /// An operator lifted it, by a command or by an exemption in the configuration.
     Lifted,
     /// A ban of the whole prefix took its place.
     Widened,
@@ -60,11 +58,11 @@ pub struct Tally {
     pub heading: String,
     /// Its line in the grammar's file; 0 if that is not known.
     pub rule: u32,
-    /// How many; an attempt that several lines tell of is one.
+    /// How many; an attempt with several lines is one.
     pub offences: u64,
 }
 
-/// A line that told of an offence.
+/// A line with an offence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// When.
@@ -97,7 +95,7 @@ pub struct Rows {
     pub tallies: Vec<Tally>,
     /// How many offences of each offender are still on file.
     pub offences: BTreeMap<Offender, u64>,
-    /// Whom operators allow.
+    /// The exemptions by hand.
     pub allowances: Vec<Allowance>,
     /// How many bans are carried out at the end.
     pub in_force: u64,
@@ -190,7 +188,7 @@ impl History {
     }
 
     /// The last lines that this jail counted of the offender, in their order: `most` at the most, or of evidence those
-    /// of the last window that it filled. A line that told of an attempt already counted is none.
+    /// of the last window that it filled. A further line about a counted attempt is not one.
     ///
     /// # Errors
     ///
@@ -202,7 +200,7 @@ impl History {
         role: Role,
         most: u8,
     ) -> Result<Vec<Line>, LedgerError> {
-        // What was written anew for a ledger that had missed something has no message, and stands beside the old rows,
+        // Rows that were rewritten for a ledger with gaps have no message, and stand beside the old rows,
         // of which nobody knows any more which were none; `most` leaves few of them.
         let sql = "SELECT time, grammar, heading, rule, message, window FROM offence
                    WHERE offender = ?1 AND jail = ?2 AND evidence = ?3 AND window <> 'nothing'
@@ -232,7 +230,7 @@ fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
     })
 }
 
-/// Adds the offences of a page to the sums. A page that says all tells of offences once more, which were counted.
+/// Adds the offences of a page to the sums. A page with the whole state repeats offences that were counted.
 pub(super) fn count(transaction: &Transaction<'_>, page: &Page) -> Result<(), LedgerError> {
     let mut sums: BTreeMap<_, u64> = BTreeMap::new();
     for trace in page.traces.iter().filter(|trace| !page.whole && trace.left != Left::Nothing) {

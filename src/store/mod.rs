@@ -1,11 +1,9 @@
-//! The durable book: bans and past bans, whom operators allow, who logged in, what each offence left
-//! behind and the line that told of it, and how far each source has been read.
+//! The ledger: bans and past bans, exemptions, logins, the effect of each offence and its line, and how far each source
+//! has been read.
 //!
-//! It is an SQLite database, so that a crash at any moment leaves a whole one. It stands apart because it is the
-//! only thing that touches the disk; one task writes it, a transaction for all that came together, and nothing on
-//! the way from a log line to the kernel waits for it. What goes in together is a [`Page`].
-//!
-//! It does not decide anything, and knows neither jails' settings nor the kernel.
+//! It is an SQLite database, so that it is consistent after a crash at any moment. One task writes it, with one
+//! transaction for all waiting pages, and nothing on the way from a log line to the kernel waits for it. A [`Page`] is
+//! written as a whole.
 
 mod history;
 mod page;
@@ -45,7 +43,7 @@ pub struct Ledger {
 pub struct Size {
     /// Its files' bytes.
     pub bytes: u64,
-    /// Offences, with the lines that told of them.
+    /// Offences, with their lines.
     pub offences: u64,
     /// Offenders' bans, in force and past.
     pub bans: u64,
@@ -70,7 +68,7 @@ enum Kind {
 }
 
 impl LedgerError {
-    /// Whether the file is no ledger, or one that cannot be read any more.
+    /// Whether the file is not a ledger, or cannot be read any more.
     pub fn is_corrupt(&self) -> bool {
         self.kind == Kind::Corrupt
     }
@@ -113,7 +111,7 @@ const MIGRATIONS: [&str; 8] = [
         kind     TEXT NOT NULL,
         ports    TEXT NOT NULL, -- JSON
         since    INTEGER NOT NULL, -- microseconds
-        until    INTEGER, -- for ever if NULL; past bans stay for a while
+        until    INTEGER, -- forever if NULL; past bans stay for a while
         times    INTEGER NOT NULL,
         reason   TEXT NOT NULL,
         PRIMARY KEY (offender, jail)
@@ -147,7 +145,7 @@ const MIGRATIONS: [&str; 8] = [
     "CREATE TABLE allowance (
         offender TEXT PRIMARY KEY,
         since    INTEGER NOT NULL, -- microseconds
-        until    INTEGER, -- for ever if NULL
+        until    INTEGER, -- forever if NULL
         comment  TEXT NOT NULL
     ) WITHOUT ROWID;",
     "CREATE TABLE login (
@@ -163,7 +161,7 @@ const MIGRATIONS: [&str; 8] = [
         jail     TEXT NOT NULL,
         kind     TEXT NOT NULL,
         mode     TEXT NOT NULL,
-        until    INTEGER, -- for ever if NULL
+        until    INTEGER, -- forever if NULL
         times    INTEGER NOT NULL,
         reason   TEXT NOT NULL,
         ended    INTEGER, -- microseconds; if it was taken back before its time
@@ -202,7 +200,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Another process has it; the file cannot be made or read, is no ledger or damaged, or is one of a later
+    /// Another process has it; the file cannot be made or read, is not a ledger or is damaged, or is one of a later
     /// version.
     pub fn open(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
         DirBuilder::new()
@@ -444,7 +442,7 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
 fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(), LedgerError> {
     if page.whole {
         transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
-        // They may be dated anew.
+        // Their dates may have changed.
         let sql = "DELETE FROM history WHERE ended IS NULL AND (until IS NULL OR until > ?1)";
         transaction.execute(sql, [now.as_micros()])?;
         transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;

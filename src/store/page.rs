@@ -1,8 +1,4 @@
-//! What goes into the ledger together.
-//!
-//! It stands apart from the database because whoever decides fills pages, and whoever writes them has the disk.
-//!
-//! Nothing here knows SQL.
+//! The unit of writing to the ledger.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,20 +11,20 @@ use crate::model::{Allowance, Decision, GrammarId, Offender, Timestamp};
 /// All that came of one batch or one command: the ledger holds the whole of it or nothing.
 ///
 /// The place in the source stands beside what was decided from the entries before it. So after a crash at any
-/// moment, whoever reads on from that place decides what would have been decided without the crash.
+/// moment, a daemon that reads on from that place decides as it would have without the crash.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     /// Whether this is all there is: bans and counts that are not in it are over.
     pub whole: bool,
     /// What the offences left behind, in their order.
     pub traces: Vec<Trace>,
-    /// The messages that told of them.
+    /// Their messages.
     pub evidence: Evidence,
     /// The grammars that found them.
     pub grammars: Arc<Grammars>,
     /// What was decided. A ban that is over by now is history, and counts for how long the next one lasts.
     pub decisions: Vec<Decision>,
-    /// Whom an operator has said not to ban; `None` where that is over.
+    /// Exemptions by hand; `None` for a removed one.
     pub allowances: Vec<(Offender, Option<Allowance>)>,
     /// What has changed of who logged in lately, and what was forgiven them.
     pub logins: Vec<Login>,
@@ -93,7 +89,7 @@ pub struct Memory {
     pub starts: BTreeMap<Arc<str>, u32>,
     /// How far clients were read, the one heard last at the end.
     pub clients: Vec<Client>,
-    /// Whom operators have said not to ban, those that are over by now among them.
+    /// Exemptions by hand, including those that are over by now.
     pub allowances: Vec<Allowance>,
     /// Who logged in lately.
     pub logins: Vec<Login>,

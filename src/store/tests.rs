@@ -1,4 +1,4 @@
-//! What the ledger keeps, and what becomes of one that cannot be used.
+//! What the ledger keeps, and how it handles a file that cannot be used.
 
 use std::num::NonZeroU32;
 
@@ -212,7 +212,7 @@ fn what_is_too_old_or_too_much_is_forgotten() {
     assert_eq!(ledger.size().unwrap().offences, 1000);
     ledger.write(&[Page::default()], later + Span::from_secs(1000)).unwrap();
     let Size { offences, bans, history, tallies, .. } = ledger.size().unwrap();
-    assert_eq!((offences, bans), (0, 1), "who is banned for ever stays");
+    assert_eq!((offences, bans), (0, 1), "a permanent ban stays");
     assert_eq!((history, tallies), (0, 1), "of the hour a part is still to be kept");
 }
 
@@ -251,7 +251,7 @@ fn every_ban_is_history_with_how_it_ended() {
     let lifted = decided(&[Decision::Unban(first.clone())]);
     let widened = decided(&[Decision::Unban(third.clone()), Decision::Ban(wide)]);
     let [one, two, three] = [&first, &second, &third].map(|ban| decided(&[Decision::Ban(ban.clone())]));
-    // A page that says all tells of a ban once more, which is the same one.
+    // A page with the whole state repeats a ban, which is the same one.
     let whole = Page { whole: true, ..decided(&[Decision::Ban(second)]) };
     ledger.write(&[one, lifted, two, whole, three, widened], NOW).unwrap();
     let known = memory(&ledger).bans;

@@ -1,9 +1,7 @@
-//! Whether protection is real: looks at all that has to hold between a log line and a dropped packet.
+//! Checks everything between a log line and a dropped packet, also without a daemon.
 //!
-//! It stands apart from the daemon, because it has to be able to say why there is none. What there is, `gather`
-//! finds out; what that means, [`examine`] says, and knows nothing of how it was found out.
-//!
-//! It changes nothing, but for one element that it puts into each set for a second.
+//! `gather` collects the facts, and [`examine`] says what they mean. The only change that it makes is an element in
+//! each set, for a second.
 
 mod findings;
 mod gather;

@@ -1,4 +1,4 @@
-//! What needs no daemon: it reads logs, the ledger and the kernel itself.
+//! Commands that need no daemon: they read logs, the ledger and the kernel themselves.
 
 pub mod terminal;
 pub mod offline;

@@ -1,10 +1,7 @@
-//! What can be asked without a daemon: what is wrong with files, what grammars make of lines, and who would have
-//! been banned.
+//! Commands without a daemon: faults in files, what grammars find in lines, and who would have been banned.
 //!
-//! It stands apart from the daemon, but runs the daemon's own decoders, grammars and detector: what is shown here
-//! is what would happen there.
-//!
-//! It touches neither kernel nor ledger, and it bans nobody.
+//! They run the daemon's own decoders, grammars and detector, so the result is what the daemon would do. They change
+//! neither kernel nor ledger.
 
 mod compare;
 mod replay;
@@ -101,30 +98,30 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 pub struct Explanation<'a> {
     /// Its number, from 1 on.
     line: u64,
-    /// Whether it tells of an offence.
+    /// Whether it is an offence.
     #[serde(rename = "match")]
     matches: bool,
-    /// Whose offence it is.
+    /// The offender's address.
     ip: Option<String>,
     /// The grammar that reads the program's lines.
     grammar: Option<&'a str>,
-    /// What the offence is called.
+    /// The offence's name.
     offence: Option<&'a str>,
     /// The user name in it.
     user: Option<String>,
-    /// From where somebody logged in, which is no offence.
+    /// The address of a login, which is not an offence.
     login: Option<String>,
     /// The line of the grammar's file where the rule stands.
     rule: Option<u32>,
     /// That line.
     written: Option<&'a str>,
-    /// What the rule's holes held: names or kinds, byte offsets in the message, and text.
+    /// The text in the rule's holes: names or kinds, byte offsets in the message, and text.
     holes: Vec<Hole>,
-    /// Whether the daemon would not believe the line, because of who wrote it.
+    /// Whether the daemon would ignore the line, because of its sender.
     forged: bool,
-    /// Why this is no offence.
+    /// Why this is not an offence.
     why: Option<String>,
-    /// The rule that comes closest where none matches.
+    /// The closest rule, if none matches.
     closest: Option<Nearest<'a>>,
     /// The conditions of a shape that do not hold.
     unmet: Vec<Condition<'a>>,
@@ -140,7 +137,7 @@ struct Nearest<'a> {
     written: &'a str,
     /// Where in the message it stops, in bytes.
     stopped: usize,
-    /// What it wants there.
+    /// What it expects there.
     expected: Vec<String>,
 }
 
@@ -154,9 +151,9 @@ struct Condition<'a> {
     rule: u32,
     /// That line.
     written: &'a str,
-    /// The hole that speaks against it.
+    /// The hole that contradicts it.
     hole: &'a str,
-    /// What that held.
+    /// The text in it.
     holds: Option<String>,
 }
 
@@ -346,7 +343,7 @@ pub(crate) fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
     }
 }
 
-/// Says something on stderr. That nobody reads it is no error, and no reason to stop.
+/// Prints to stderr. It is not an error if nobody reads it.
 pub fn warn(what: impl Display) {
     drop(writeln!(io::stderr(), "{what}"));
 }

@@ -1,9 +1,5 @@
-//! What happened in a time: totals, when, to which jails, by which rules, by whom and from where.
-//!
-//! It stands apart from the ledger, which says what there was, and from [`text()`] and [`html()`], which say how a report
-//! looks. As JSON it is what stands here.
-//!
-//! It reads neither clock nor file.
+//! What happened in a time range: totals, timeline, jails, rules, offenders and networks. These types are also the
+//! JSON; [`text()`] and [`html()`] render them.
 
 mod html;
 mod text;
@@ -88,7 +84,7 @@ pub struct Report {
     pub networks: Vec<NetworkSum>,
     /// The last bans that were lifted before their time.
     pub lifted: Vec<Lifted>,
-    /// Whom operators allow.
+    /// The exemptions by hand.
     pub allowed: Vec<AllowLine>,
 }
 

@@ -1,8 +1,4 @@
-//! How answers look on a terminal: tables and colours.
-//!
-//! It stands apart because several commands print such answers.
-//!
-//! It prints nothing, and does not know whether there is a terminal.
+//! Output on a terminal: tables, colours and times.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
@@ -34,7 +30,7 @@ pub fn local(instant: &str) -> String {
     instant.parse().map_or_else(|_| instant.to_owned(), local)
 }
 
-/// The text in that style; whoever prints it where there is no terminal takes the style off again.
+/// The text in that style; printing removes the style if there is no terminal.
 pub fn painted(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }

@@ -61,13 +61,13 @@ pub(crate) fn until<L: Look>(what: &str, mut look: impl FnMut() -> L) -> L::Foun
     loop {
         match look().found() {
             Ok(found) => return found,
-            Err(instead) => assert!(Instant::now() < end, "in vain: {what}{instead}"),
+            Err(instead) => assert!(Instant::now() < end, "timed out: {what}{instead}"),
         }
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// What is in force where nothing is configured but that reports reach back for ever. Loaded once: it takes a second.
+/// What is in force where nothing is configured but that reports reach back forever. Loaded once: it takes a second.
 pub(crate) static SHIPPED: LazyLock<Loaded> = LazyLock::new(|| {
     let mut config = tempfile::NamedTempFile::new().unwrap();
     config.write_all(b"grammar-directory = '/nonexistent'\nledger.keep = '100y'\n").unwrap();

@@ -116,7 +116,7 @@ fn what_a_jail_counts_and_bans_itself_is_told_too() {
     daemon.says("set sshd banip 198.51.100.7", "0");
     daemon.says("set sshd banip 198.51.100.8", "1");
     daemon.says("set sshd unbanip 198.51.100.8 198.51.100.7", "2");
-    // A ban by hand that is meant for no jail stands apart.
+    // A ban by hand without a jail is separate.
     daemon.0.tell("ban 198.51.100.9");
     daemon.says("banned", "[{'ftp': []}, {'sshd': []}, {'manual': ['198.51.100.9']}]");
 }

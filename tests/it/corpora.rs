@@ -22,7 +22,7 @@ use crate::common::SHIPPED;
 /// Offences to others that we let pass.
 const MISSED: &[(&str, &[&str])] = &[
     (
-        "whoever knows that no OpenSSH user has a colon in the name can tell which address is the client's; the \
+        "a reader who knows that OpenSSH's user names have no colon can tell which address is the client's; the \
          line alone does not, so nobody is blamed",
         &["fail2ban/sshd/0056", "fail2ban/sshd-journal/0055"],
     ),
@@ -150,7 +150,7 @@ impl Row {
         }
     }
 
-    /// The address of an offence that one line tells of, in the mode that all have; `Some(None)` where there is no
+    /// The address of an offence in one line, in the mode that all have; `Some(None)` where there is no
     /// offence, `None` where there is no verdict to hold us to.
     fn verdict(&self) -> Option<Option<&str>> {
         let normal = self.mode.as_deref().is_none_or(|mode| mode == "normal");

@@ -10,6 +10,7 @@ mod common;
 mod compat;
 mod corpora;
 mod documents;
+mod english;
 mod entry;
 mod honest;
 mod hostile;

@@ -1,4 +1,4 @@
-//! Who is told of bans, by a real daemon: over HTTP on loopback, by programs, by mail.
+//! Notifications of a real daemon: over HTTP on loopback, by programs, by mail.
 //!
 //! Each test runs the built program with files of its own and no other privilege; nothing leaves the machine, and nobody
 //! is banned for real.

@@ -1,4 +1,4 @@
-//! What a report tells of a week that is known, and that nothing in it runs in a browser.
+//! The report of a known week, and that nothing in it runs in a browser.
 
 use serde_json::{Value, json};
 

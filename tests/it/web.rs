@@ -51,7 +51,7 @@ fn apache(code: &str) -> (&'static str, String) {
     ("apache2", format!("[core:error] [pid 1:tid 2] [client 192.0.2.1:4711] {code}"))
 }
 
-/// How many requests these messages tell of, where the jail watches these headings.
+/// How many requests these messages report, where the jail watches these headings.
 #[track_caller]
 fn requests(offences: &str, messages: &[(&str, String)], want: u64) {
     let (got, _) = counted(&load("maxretry = 200", offences), messages);
@@ -144,7 +144,7 @@ fn a_proxy_is_protected() {
 #[test]
 fn nobody_can_speak_for_others() {
     for program in ["nginx", "apache2", "lighttpd"] {
-        // From a peer that is no proxy the header means nothing.
+        // From a peer that is not a proxy the header means nothing.
         blamed(program, "192.0.2.1", r#""curl" "203.0.113.9""#, "192.0.2.1");
         blamed(program, "192.0.2.1", r#""curl" "203.0.113.9, 10.0.0.1""#, "192.0.2.1");
         // What the client sends itself stands on the left, and does not get others blamed.

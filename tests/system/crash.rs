@@ -254,7 +254,7 @@ fn somebody_who_holds_the_ledger_stops_nothing() {
     for pid in 0..100 {
         let message = format!("Failed password for root from 198.19.1.{} port 1 ssh2", pid / 3);
         let line = Line { time: now, pid, message }.json();
-        assert!(is_taken(&mut talk, &line), "rsyslog would wait for ever");
+        assert!(is_taken(&mut talk, &line), "rsyslog would wait forever");
     }
     lab.wait("it is reported", |status| status.banned == 34 && status.ledger.error.is_some());
     other.execute_batch("ROLLBACK").unwrap();

@@ -293,7 +293,7 @@ fn nobody_who_belongs_here_is_shut_out() {
         lab.attack("ssh", "198.51.100.9", MAX_RETRY);
         lab.is_banned("198.51.100.9")
     });
-    lab.sh("grep -F '/run/allow.list:1: `192.0.2.0/33` is no address' /run/banstream.log");
+    lab.sh("grep -F '/run/allow.list:1: `192.0.2.0/33` is not an address' /run/banstream.log");
     lab.sh("echo 198.51.100.9 >/run/allow.list");
     until("the ban is lifted", || !lab.is_banned("198.51.100.9"));
 }
@@ -486,7 +486,7 @@ fn the_doctor_finds_each_fault_by_name() {
     lab.sh(&format!("runuser -u alice -- logger -p auth.info -t sshd '{forged}'"));
     until("the forged line is read", || metrics(&lab).contains("entries_forged_total{grammar=\"sshd\",uid="));
     finds(&["forged-lines"]);
-    // It would put right what is done now.
+    // It would repair what is done now.
     daemon.stop();
     finds(&["no-daemon"]);
     lab.sh("iptables -t raw -I PREROUTING -s 203.0.113.9 -j ACCEPT");

@@ -66,7 +66,7 @@ fn prepared(settings: Settings) -> Kernel {
     kernel
 }
 
-/// A ban from second 0 on for so many seconds, or for ever.
+/// A ban from second 0 on for so many seconds, or forever.
 fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
     Ban {
         offender: offender.parse().unwrap(),
@@ -567,7 +567,7 @@ impl Daemon {
         until("the daemon answers", || self.ask("status").status.success());
     }
 
-    /// What it says when it is started and refuses.
+    /// Its message when it is started and refuses.
     #[track_caller]
     fn refuses(&self) -> String {
         self.write_config();
@@ -598,7 +598,7 @@ impl Daemon {
         self.tell("reload");
     }
 
-    /// How often things of this kind were put right.
+    /// How many repairs there were of this kind.
     fn repairs(&self, kind: &str) -> u64 {
         let mut stream = TcpStream::connect("127.0.0.1:9634").unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -1021,7 +1021,7 @@ fn bans_longer_than_the_kernel_counts_are_renewed() {
         sh("ipset -exist add banstream4 192.0.2.1 timeout 1024283");
         until("it is renewed", || left("192.0.2.1") > 2_147_000);
         sh("ipset -exist add banstream4 192.0.2.2 timeout 1024283");
-        until("for ever is for ever", || left("192.0.2.2") == 0);
+        until("forever is forever", || left("192.0.2.2") == 0);
         daemon.end("TERM");
         daemon.start();
         assert!(left("192.0.2.1") > 2_147_000 && left("192.0.2.2") == 0);
@@ -1076,7 +1076,7 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
 
         daemon.tell("ban 192.0.2.1");
         let server = UdpSocket::bind("192.0.2.200:0").unwrap();
-        until("one that lasts for ever takes a place", || !passes("192.0.2.1", &server));
+        until("one that lasts forever takes a place", || !passes("192.0.2.1", &server));
         daemon.tell(&format!("unban {}", address(1499)));
         until("a free place is taken", || holds(500));
         until("as many wait as before", || waits(&daemon));

@@ -1,5 +1,5 @@
-//! `banstream omprog` between a real rsyslogd and the ingest socket: no line is lost, whoever ends in the
-//! middle.
+//! `banstream omprog` between a real rsyslogd and the ingest socket: no line is lost, whichever process
+//! ends in the middle.
 //!
 //! Each test has an rsyslogd of its own, with its own configuration, log socket and pid file in a directory
 //! of its own. It needs Debian's package `rsyslog`, and touches no log of the machine.

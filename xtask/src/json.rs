@@ -1,6 +1,4 @@
-//! What `--json` prints, as tables for people: made of the very types that are printed, and of their comments.
-//!
-//! It stands apart because it knows about schemas and nothing about commands.
+//! The keys of `--json`, as tables for people, from the types that are printed and their comments.
 
 use std::fmt::Write;
 
@@ -16,13 +14,13 @@ use serde_json::Value;
 const HEAD: &str = "\
 # What `--json` prints
 
-Keys stay what they are from version to version, and new ones may come: ignore what you do not know. Instants are written
-as RFC 3339 does, addresses and prefixes as `192.0.2.1` and `2001:db8::/64`. `[]` stands for each element of an array, `*`
-for each key of an object; what may be `null` has a `?`. The control socket answers with the same:
+Keys do not change from version to version, and new ones may be added: ignore unknown keys. Times are in UTC as in
+RFC 3339, addresses and prefixes are `192.0.2.1` and `2001:db8::/64`. `[]` stands for each element of an array, `*`
+for each key of an object; a `?` marks types that may be `null`. The control socket gives the same answers:
 `curl --unix-socket /run/banstream/control.sock http://localhost/status`.
 
-`ban`, `unban`, `allow` with an address and `reload` print `{\"changed\": N}`, how many bans or allowances came, changed or went.
-What the daemon refuses is `{\"error\": \"...\"}`, with exit status 1.
+`ban`, `unban`, `allow` with an address and `reload` print `{\"changed\": N}`, how many bans or exemptions were added, changed or
+removed. A refusal is `{\"error\": \"...\"}`, with exit status 1.
 
 `cargo run --package xtask -- DIR` makes this file of the types that are printed.
 ";
@@ -36,15 +34,19 @@ pub(crate) fn document() -> String {
     section::<Vec<AllowLine>>(&mut text, "allow", "Without an address: an array.");
     section::<Vec<Finding>>(&mut text, "doctor", "An array.");
     section::<Report>(&mut text, "report", "An object.");
-    section::<Explanation<'_>>(&mut text, "explain", "A line for each line that is read: an object.");
-    section::<Decided>(&mut text, "replay", "A line for each ban: an object. The last line is as below.");
+    section::<Explanation<'_>>(&mut text, "explain", "An object for each line, one per line.");
+    section::<Decided>(
+        &mut text,
+        "replay",
+        "An object for each ban, one per line. The last line is described below.",
+    );
     section::<Difference>(
         &mut text,
         "replay --against",
-        "A line for each offender who is not treated alike.",
+        "An object for each offender that is treated differently, one per line.",
     );
     section::<Summary>(&mut text, "replay, the last line", "The only key is `summary`; in it:");
-    section::<Message>(&mut text, "What receivers are told", "The JSON of `[notify]`: an object.");
+    section::<Message>(&mut text, "Notifications", "The JSON of `[notify]`: an object.");
     text
 }
 

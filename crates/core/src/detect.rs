@@ -1,10 +1,7 @@
 //! Turns offences into bans.
 //!
-//! A jail counts the offences that it watches, per offender, and bans whoever fills its window. All state that
-//! decides anything is here, in one value that one task owns.
-//!
-//! The detector is handed the time and returns its decisions as values: it reads no clock, logs nothing, and
-//! does not know that there is a kernel.
+//! A jail counts the offences that it watches, per offender, and bans an offender that fills its window. All state that
+//! decides anything is here, in one value that one task owns. The caller passes the time; decisions are returned.
 
 mod account;
 mod allow;
@@ -61,7 +58,7 @@ pub struct Jail {
     /// The hole of its grammars whose values are counted, if not offences are: those with the same
     /// [value](Offence::value) count as one, at the time of the last.
     pub distinct: Option<Arc<str>>,
-    /// How long the first ban lasts; for ever if `None`.
+    /// How long the first ban lasts; forever if `None`.
     pub ban_time: Option<Span>,
     /// The ports that a ban shuts, in order; all where empty.
     pub ports: Arc<[Port]>,
@@ -81,7 +78,7 @@ pub struct Watch {
 /// How the bans of one offender grow: the n-th lasts `ban_time * factor^(n-1)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growth {
-    /// From 1, which is no growth, to 100.
+    /// From 1 (no growth) to 100.
     pub factor: f64,
     /// How long a ban can become by growing.
     pub cap: Span,
@@ -154,7 +151,7 @@ pub struct Seen {
     pub observed: usize,
     /// Offences counted by some jail.
     pub counted: u64,
-    /// Lines that told of an attempt that was counted already.
+    /// Further lines about a counted attempt.
     pub repeated: u64,
     /// Offences of offenders that the jail had banned already.
     pub banned_already: u64,
@@ -222,8 +219,7 @@ impl Detector {
         self.review()
     }
 
-    /// Lifts the jails' bans on those whom a list protects, and forgets that they had any; and lays the others anew
-    /// whose jail has another mode by now.
+    /// Lifts and forgets the jails' bans on exempt offenders, and re-issues bans whose jail has another mode now.
     pub fn review(&mut self) -> Vec<Decision> {
         let protected =
             |ban: &&Ban| ban.kind != Kind::Manual && self.protector(ban.offender, &ban.jail).is_some();
@@ -234,8 +230,8 @@ impl Detector {
         let mut decisions = self.pardon(lifted);
         let others: Vec<Ban> = self.bans.iter().filter(|ban| self.mode(ban) != ban.mode).cloned().collect();
         for ban in others {
-            let anew = self.bans.insert(Ban { mode: self.mode(&ban), ..ban.clone() });
-            decisions.extend([Decision::Unban(ban), Decision::Ban(anew)]);
+            let renewed = self.bans.insert(Ban { mode: self.mode(&ban), ..ban.clone() });
+            decisions.extend([Decision::Unban(ban), Decision::Ban(renewed)]);
         }
         decisions
     }
@@ -330,7 +326,7 @@ impl Detector {
         seen.observed += 1;
     }
 
-    /// Whoever is behind an address, at these widths.
+    /// The offender behind an address, at these widths.
     fn behind(&self, address: IpAddr, widths: Widths) -> Offender {
         match self.nat64.contains(address) {
             true => Offender::single(address),
@@ -338,8 +334,8 @@ impl Detector {
         }
     }
 
-    /// Whom a jail, if one is named, holds to account for what came from an address. Where a list protects somebody
-    /// behind the same prefix that is the address alone, which can be banned without the other.
+    /// The offender of an address, for a jail if one is named. If another address of its prefix is exempt, it is the
+    /// address alone, which can be banned without the other.
     fn offender(&self, address: IpAddr, widths: Widths, cell: Option<&Cell>) -> Offender {
         let wide = self.behind(address, widths);
         let lists = std::iter::once(&self.allow).chain(cell.map(|cell| &cell.allow));

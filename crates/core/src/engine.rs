@@ -1,9 +1,7 @@
-//! The whole way from bytes to decisions, in one value that one task owns.
+//! Everything from bytes to decisions, in one value that one task owns.
 //!
-//! It joins decoder, grammars and detector, so that the daemon and a replay run the very same code; and it
-//! spreads the part of the work that needs no order, decoding and finding, over all cores when there is much.
-//!
-//! It reads no clock, and knows neither where records come from nor what becomes of its decisions.
+//! It joins decoder, grammars and detector, so that the daemon and a replay run the same code. Decoding and finding
+//! need no order, so they are spread over all cores for large batches.
 
 mod forgers;
 mod majority;
@@ -41,7 +39,7 @@ pub struct Engine<'p> {
     seen: Seen,
     /// What no rule knows, by [`GrammarId`].
     strangers: Vec<Strangers>,
-    /// Who makes the requests of web servers, likewise.
+    /// The clients of web servers, by [`GrammarId`].
     majorities: Vec<Majority>,
     /// The latest instant so far, where time is that of the entries.
     clock: Timestamp,
@@ -61,7 +59,7 @@ pub enum Clock {
 pub enum Unattested {
     /// They count.
     Accept,
-    /// They do not: whoever can write to the log could have made them up.
+    /// They do not count: a process that can write to the log could have forged them.
     Refuse,
 }
 
@@ -76,7 +74,7 @@ pub struct Report<'a> {
     pub ended: Vec<Ban>,
 }
 
-/// The messages that tell of offences, and the rules that say so.
+/// The messages with offences, and the rules that matched.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     bytes: Vec<u8>,
@@ -292,7 +290,7 @@ impl<'p> Engine<'p> {
         &mut self.detector
     }
 
-    /// What the offences of the records that were taken last left behind, and the messages that told of them. Nothing
+    /// What the offences of the records that were taken last left behind, and their messages. Nothing
     /// the second time.
     pub fn traces(&mut self) -> (Vec<Trace>, Evidence) {
         match self.seen.traces.is_empty() {
@@ -687,7 +685,7 @@ mod tests {
         pieces(&[&full, &attack], (0, 1, 1));
         pieces(&[&full, &attack, &attack], (1, 1, 1));
         pieces(&[&full, &full, &attack, &attack], (1, 1, 2));
-        // Whoever writes meanwhile.
+        // A process that writes meanwhile.
         pieces(&[&full, "app[7]: x", "other: x", &format!("app[8]: {ATTACK}"), &attack], (1, 1, 1));
         // The spaces before a piece are part of it.
         let spaces = format!("app:{}{}", " ".repeat(25), "x".repeat(1000));

@@ -1,12 +1,8 @@
-//! Reads one record of a log, as its transport delivers it, into an [`Entry`].
+//! Decodes one record of a log into an [`Entry`].
 //!
-//! Three transports, one result: journald's fields, the JSON objects that rsyslog's omprog template renders,
-//! and plain syslog lines. They stand together so that a grammar sees no difference between them, whichever
-//! way a line came.
-//!
-//! Nothing here knows where records come from or what time it is (the caller says), and nothing looks into
-//! the message. Records are bytes and need not be UTF-8. Every decoder is linear in the record and allocates
-//! nothing.
+//! There are three transports: journald's fields, the JSON objects of rsyslog's omprog template, and plain syslog
+//! lines. A grammar sees no difference between them. Records are bytes and need not be UTF-8. Every decoder is linear
+//! in the record and allocates nothing. The caller passes the time.
 
 pub mod journal;
 pub mod records;
@@ -33,7 +29,7 @@ pub enum Format {
 /// Why no entry came of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// It begins with `{` and is no JSON object, or not a whole one.
+    /// It begins with `{`, but is not a whole JSON object.
     Json,
     /// The lengths of the journal fields contradict the length of the record.
     Journal,

@@ -1,10 +1,7 @@
-//! Grammars: what an attack looks like in the log of a program, as data that is proved before it is used.
+//! Grammars: descriptions of attacks in the log of a program, proved before use.
 //!
-//! A grammar is a text file (`grammars/README.md` describes the language). [`Grammar::load`] parses, proves
-//! and tests it; there is no other way to get one, so whatever [`Grammars::find`] returns is an address that
-//! no stranger could choose.
-//!
-//! Nothing here knows of jails or counts, and nothing reads a file: whoever does passes the text.
+//! A grammar is a text file (`grammars/README.md` describes the language). [`Grammar::load`] parses, proves and tests
+//! it. There is no other way to get one, so no stranger can choose the address that [`Grammars::find`] returns.
 
 mod condition;
 mod explain;
@@ -56,7 +53,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
 ];
 
-/// The heading that no jail counts: what stands below it tells of a login that went well.
+/// The heading that no jail counts: its rules match successful logins.
 const LOGIN: &str = "login";
 
 /// One program's grammar: parsed, proved and tested.
@@ -208,7 +205,7 @@ impl Grammar {
         &self.headings
     }
 
-    /// The offence that a message tells of, or else the login, if any. Whoever wrote the message is not asked about.
+    /// The offence in a message, or else the login, if any. Its sender is not checked.
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
@@ -362,7 +359,7 @@ impl<'g> Found<'g> {
         self.grammar.headings.get(usize::from(self.heading)).map_or("", String::as_str)
     }
 
-    /// The address to hold to account: that of the peer, or whom the peer speaks for if [`Grammars`] trusts it.
+    /// The offender's address: the peer's, or that of the client that a trusted peer names.
     pub fn address(&self) -> IpAddr {
         self.reading.address
     }
@@ -394,7 +391,7 @@ impl<'g> Found<'g> {
 pub struct Grammars {
     all: Vec<Grammar>,
     by_program: HashMap<Box<[u8]>, u16>,
-    /// Peers that are believed when they say whom they speak for.
+    /// Peers that are trusted to name their clients.
     proxies: Prefixes<()>,
 }
 
@@ -403,13 +400,13 @@ pub struct Grammars {
 pub enum Outcome {
     /// No grammar reads its program's lines.
     Foreign,
-    /// It tells of no offence.
+    /// It has no offence.
     Harmless(GrammarId),
-    /// It would tell of an offence or a login, but what is known of its sender contradicts it.
+    /// It looks like an offence or a login, but has another sender.
     Forged(GrammarId),
-    /// It tells of an offence; the line of the grammar's file where the rule stands that says so.
+    /// It has an offence; the line of the matching rule in the grammar's file.
     Offence(Offence, u32),
-    /// It tells of a login that went well.
+    /// It has a successful login.
     Login(Offence),
 }
 
@@ -438,7 +435,7 @@ impl Grammars {
         Ok(Self { all, by_program, proxies: Prefixes::default() })
     }
 
-    /// The same, with these proxies to be believed when they say whom they speak for; at first none is.
+    /// The same, with these proxies trusted to name their clients; the default is none.
     pub fn trusting(self, proxies: impl IntoIterator<Item = Offender>) -> Self {
         Self { proxies: Prefixes::new(proxies.into_iter().map(|proxy| (proxy, ()))), ..self }
     }
@@ -499,7 +496,7 @@ impl Grammars {
         self.by_program.get(program).copied().map(GrammarId)
     }
 
-    /// The offence that a message tells of, if any, by the grammar of this program. If the peer in it is a trusted
+    /// The offence in a message, if any, by the grammar of this program. If the peer in it is a trusted
     /// proxy, the offence is the client's; where the message does not say who that is, it is nobody's.
     pub fn read(&self, id: GrammarId, message: &[u8]) -> Option<Found<'_>> {
         let mut found = self.get(id)?.read(message)?;
@@ -507,7 +504,7 @@ impl Grammars {
         Some(found)
     }
 
-    /// The peer of a web server's message, where it is no proxy that is trusted; what it asked for does not matter.
+    /// The peer of a web server's message, unless it is a trusted proxy; its request does not matter.
     ///
     /// Takes as long as [`find`](Self::find).
     pub fn peer(&self, id: GrammarId, message: &[u8]) -> Option<IpAddr> {
@@ -515,7 +512,7 @@ impl Grammars {
         (!self.proxies.contains(peer)).then_some(peer)
     }
 
-    /// Whom a reading of the message holds to account.
+    /// The offender of a reading of the message.
     fn accountable(&self, reading: &Reading, message: &[u8]) -> Option<IpAddr> {
         if !self.proxies.contains(reading.address) {
             return Some(reading.address);
@@ -524,7 +521,7 @@ impl Grammars {
         forwarded::client(message.get(from..to)?, &self.proxies)
     }
 
-    /// Finds the offence or the login that an entry tells of.
+    /// Finds the offence or the login in an entry.
     ///
     /// Takes time linear in the message, however many grammars there are for other programs. Does not allocate.
     pub fn find(&self, entry: &Entry<'_>) -> Outcome {

@@ -1,9 +1,5 @@
-//! The nouns that every other part speaks of, and the invariants they keep.
-//!
-//! They stand apart because all layers share them: a decoder makes an [`Entry`], a grammar finds an
-//! [`Offence`] in it, the detector turns offences into [`Decision`]s, and the enforcer carries those out.
-//!
-//! Nothing here reads a clock, a file or a socket, and nothing here decides anything.
+//! The types that all layers share, and their invariants: a decoder makes an [`Entry`], a grammar finds an [`Offence`]
+//! in it, the detector turns offences into [`Decision`]s, and the enforcer carries those out.
 
 mod prefixes;
 mod text;
@@ -153,7 +149,7 @@ impl Entry<'_> {
 
     /// A hash of the host, the same at all times; 0 where the log does not say. A host's name has 255 bytes at most.
     pub fn host_hash(&self) -> u32 {
-        // FNV-0. Whoever can choose a name that collides could also choose the other host's name itself.
+        // FNV-0. A sender that can choose a colliding name could also choose the other host's name itself.
         self.host.iter().take(255).fold(0, |hash: u32, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193))
     }
 }
@@ -223,7 +219,7 @@ impl Hash for Offender {
 }
 
 impl Offender {
-    /// Whoever is behind `address`, at these widths; nobody but the address itself where an IPv6 prefix is
+    /// The offender behind `address`, at these widths; the address alone if an IPv6 prefix is
     /// shared.
     pub fn behind(address: IpAddr, widths: Widths) -> Self {
         match address.to_canonical() {
@@ -442,7 +438,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// The text is no port.
+/// The text is not a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAPort(String);
 
@@ -517,7 +513,7 @@ pub enum Mode {
     /// They are.
     #[default]
     Enforce,
-    /// They are decided, counted, logged and listed, and keep nobody out.
+    /// They are decided, counted, logged and listed, but not enforced.
     Observe,
 }
 
@@ -534,7 +530,7 @@ impl Mode {
 /// A ban: who, where, how long, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ban {
-    /// Whom.
+    /// The offender.
     pub offender: Offender,
     /// The jail that decided it; `manual` for an operator's ban, `wide` for that of a prefix.
     pub jail: Arc<str>,
@@ -546,7 +542,7 @@ pub struct Ban {
     pub ports: Arc<[Port]>,
     /// Since when.
     pub since: Timestamp,
-    /// Until when; for ever if `None`.
+    /// Until when; forever if `None`.
     pub until: Option<Timestamp>,
     /// How many bans this offender has had from this jail, this one included.
     pub times: u32,
@@ -588,11 +584,11 @@ impl fmt::Display for Ban {
 /// An operator's word that somebody is not to be banned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance {
-    /// Whom.
+    /// The offender.
     pub offender: Offender,
     /// Since when.
     pub since: Timestamp,
-    /// Until when; for ever if `None`.
+    /// Until when; forever if `None`.
     pub until: Option<Timestamp>,
     /// The operator's words; may be empty.
     pub comment: Arc<str>,

@@ -125,7 +125,7 @@ impl State {
     /// Takes what the daemon said this long after it last did.
     pub(super) fn sample(&mut self, sample: Sample, after: Duration) {
         let status = &sample.status;
-        // Of whom nothing was said before, nothing had come; at first nobody knows.
+        // A name that was missing before had none; at first nothing is known.
         let begin = Rate { total: self.last.is_some().then_some(0), past: VecDeque::new() };
         self.entries.count(status.entries, after);
         self.offences.count(status.offences, after);

@@ -1,8 +1,5 @@
-//! How `top` looks: draws what is known into a frame of any size.
-//!
-//! It stands apart from what is known so that the look is tested by text, without a terminal.
-//!
-//! It changes nothing, and everything the daemon said goes through [`plain`]: strangers wrote some of it.
+//! The drawing of `top`, for a frame of any size. All text of the daemon goes through [`plain`]: strangers wrote some
+//! of it.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -362,7 +359,7 @@ fn health(frame: &mut Frame<'_>, sample: &Sample, theme: &Theme, area: Rect) {
         (None, Some(_)) => (bytes(ledger.bytes), theme.good),
     };
     rows.push(("ledger".to_owned(), told, style));
-    // The fullest first, for there may be no room for all of them.
+    // The fullest first: all of them may not fit.
     let mut sets: Vec<_> = status.enforcement.sets.iter().collect();
     sets.sort_by_key(|set| Reverse(set.elements * 1_000_000 / set.capacity.max(1)));
     for set in sets {

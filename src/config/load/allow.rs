@@ -1,9 +1,7 @@
-//! The files that `ignoreip` names: who is not banned, an address or a prefix a line.
+//! The files that `ignoreip` names: one exempt address or prefix per line.
 //!
-//! They stand apart from the configuration because others write them, at any time: a broken line must not undo the
-//! rest, nor a file that is gone for a moment what it said before. So what is wrong with them is a warning.
-//!
-//! It does not know whom the lists protect from what.
+//! Others write them, at any time. So a broken line does not undo the rest, a file that is missing for a moment keeps
+//! its last content, and faults are warnings.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -59,7 +57,7 @@ impl AllowFiles {
         }
     }
 
-    /// Whom this file protects.
+    /// The exemptions of this file.
     pub fn members(&self, path: &Path) -> &[Offender] {
         self.0.get(path).map_or(&[], |file| &file.members)
     }

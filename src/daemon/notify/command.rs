@@ -1,9 +1,5 @@
-//! Runs a program that tells somebody.
-//!
-//! It stands apart because a program is a stranger to the daemon: it gets none of the daemon's capabilities, of its
-//! environment only the path, and an end.
-//!
-//! It does not know what it hands over, nor for how long it may.
+//! Runs a program with a message. The program gets none of the daemon's capabilities, only the path of its environment,
+//! and a time limit.
 
 use std::process::Stdio;
 

@@ -1,10 +1,8 @@
-//! News become digests: what is told, and when.
+//! Digests of news: content and time.
 //!
-//! It stands apart, and is pure, because it is what keeps a flood of bans from becoming a flood of messages: however much
-//! happens, a digest lists so much of each kind and counts the rest, and there is one every so often.
-//!
-//! It knows no way of telling anybody. Strangers' words do not come here: a reason is what was counted, or what an
-//! operator said. Even so no control character gets into a line.
+//! A flood of bans must not become a flood of messages: a digest lists a limited number of each kind and counts the
+//! rest, and there is one per interval. Digests contain no strangers' text: a reason is what was counted, or an
+//! operator's text. Even so no control character gets into a line.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -29,7 +27,7 @@ pub enum Event {
     Trouble(String),
     /// That is over.
     Over,
-    /// This was put right in the kernel.
+    /// This was repaired in the kernel.
     Repaired(String),
 }
 
@@ -57,16 +55,16 @@ pub struct Digest {
     observed: Group<BanLine>,
     /// Ends of those that are.
     unbans: Group<UnbanLine>,
-    /// What keeps bans from being enforced.
+    /// What prevents bans from being enforced.
     troubles: Group<Note>,
-    /// What was put right in the kernel.
+    /// Repairs in the kernel.
     repairs: Group<Note>,
-    /// Messages to whoever makes the digest that were lost on the way, with news in them.
+    /// Batches of news that were lost because they came too fast.
     missed: u64,
     /// All that is listed, for people, in the order in which it happened.
     #[serde(skip)]
     lines: Vec<String>,
-    /// How it stands with trouble in the end.
+    /// The final problem state.
     #[serde(skip)]
     trouble: Option<&'static str>,
 }
@@ -93,9 +91,9 @@ impl<T> Default for Group<T> {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct UnbanLine {
-    /// Whom.
+    /// The address or prefix.
     address: Offender,
-    /// Whose ban it was.
+    /// The jail of the ban.
     jail: Arc<str>,
     /// Why it ended: `expired`, `lifted` or `widened`.
     reason: &'static str,
@@ -104,9 +102,9 @@ struct UnbanLine {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Note {
-    /// When.
+    /// The time, in RFC 3339.
     at: String,
-    /// What.
+    /// The text.
     what: String,
 }
 
@@ -226,7 +224,7 @@ impl Outbox {
         Self { receiver, digest: Digest::default(), first: None, taken: None }
     }
 
-    /// Notes something, if the receiver wants to be told of it. Its size has a bound, whatever comes.
+    /// Notes an event, if the receiver wants it. Its size is bounded.
     pub fn note(&mut self, event: &Event, at: Timestamp, passed: Span) {
         let Receiver { topics, jails, at_most, .. } = &*self.receiver;
         let jail = match event {
@@ -368,7 +366,7 @@ mod tests {
         Event::Banned(ban(address, jail, "seen"))
     }
 
-    /// What a receiver is told of these events.
+    /// The message to a receiver about these events.
     fn message(receiver: Receiver, events: &[Event]) -> Option<Message> {
         let mut outbox = Outbox::new(Arc::new(receiver.clone()));
         events.iter().for_each(|event| outbox.note(event, Timestamp::default(), Span::ZERO));
@@ -415,7 +413,7 @@ mod tests {
         let ssh = Receiver { jails: vec!["sshd".to_owned()], topics: vec![Topic::Ban], ..receiver() };
         let text = "banned 192.0.2.2 for 1h (sshd, time 1): seen\n";
         check(ssh.clone(), &events, "banstream on web1: 1 ban (sshd 1)", text);
-        // Trouble is no jail's.
+        // Trouble belongs to no jail.
         let ssh = Receiver { topics: vec![Topic::Trouble], ..ssh };
         check(ssh.clone(), &[Event::Over], "banstream on web1: trouble is over", "bans are enforced again\n");
         assert!(message(ssh, &events).is_none());

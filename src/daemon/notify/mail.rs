@@ -1,9 +1,5 @@
-//! A digest as mail.
-//!
-//! It stands apart because a header is where a stranger's line break would do harm: what goes into one is an address from
-//! the configuration, or made of numbers and names that have none.
-//!
-//! It sends nothing.
+//! A digest as mail. Headers contain only addresses from the configuration, numbers and checked names, so a stranger
+//! cannot add a line break.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -1,9 +1,5 @@
-//! Posts JSON to an address.
-//!
-//! It stands apart because it alone speaks to other hosts. A request goes to the address that the operator wrote and
-//! nowhere else: redirects are not followed. Certificates are judged by the system's store, read anew each time.
-//!
-//! It does not know what it posts.
+//! Posts JSON to a URL. Redirects are not followed. Certificates are checked against the system's store, which is read
+//! each time.
 
 use std::path::Path;
 

@@ -1,9 +1,7 @@
-//! Looks back in the journal for the pieces of a line.
+//! Searches the journal backwards for the pieces of a line, with a second reader for all programs.
 //!
-//! It stands apart from what follows the journal because it needs a second reader, which goes backwards and reads all
-//! programs. The journal itself keeps the pieces, so that nothing is lost in a crash and nobody can fill the memory.
-//!
-//! What pieces make, [`whole`](crate::entry::whole) decides.
+//! The journal itself keeps the pieces, so a crash loses none and a client cannot fill our memory.
+//! [`whole`](crate::entry::whole) joins them.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};

@@ -1,6 +1,4 @@
-//! A claim about the shim for fuzzers: whatever rsyslog and the engine say, and in whatever order, no line is lost.
-//!
-//! It stands apart from the protocol's own tests, which say what is answered; this says only what always holds.
+//! A claim for fuzzers: no line is lost, whatever rsyslog and the daemon send, in whatever order.
 
 use memchr::memchr_iter;
 

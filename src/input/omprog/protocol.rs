@@ -1,16 +1,14 @@
-//! Who is told what: rsyslog's omprog protocol on one side, the engine's receipts on the other.
+//! The two protocols: rsyslog's omprog on one side, the daemon's receipts on the other.
 //!
-//! It stands apart from the moving of bytes so that every order of events can be tried, byte by byte. The
-//! rules are those that rsyslog 8.2302 was seen to follow, beyond what its manual says (omprog,
-//! "confirmMessages" and "useTransactions"):
+//! It is separate from the moving of bytes, so that tests can try every order of events, byte by byte. Beyond the
+//! manual (omprog, "confirmMessages" and "useTransactions"), the rules are those that rsyslog 8.2302 was observed to
+//! follow:
 //!
 //! - The child first says `OK`, then answers each line with exactly one line, in a write of its own.
 //! - After any answer but `OK` and `DEFER_COMMIT` rsyslog sends the line again; after one to a `COMMIT
 //!   TRANSACTION`, every line of the transaction.
 //! - Inside a transaction lines are answered `DEFER_COMMIT`, which means "this one is mine": after an error
 //!   or a crash rsyslog does not send it again. `OK` there would end the transaction.
-//!
-//! It knows no clock, file, socket or process, and does not know whether the engine can be reached at all.
 
 use memchr::memchr_iter;
 
@@ -54,11 +52,11 @@ enum Question {
     Mark,
     /// That all held is on its way; rsyslog sends again from this place in `held` after a refusal.
     Sent(usize),
-    /// That nothing is held any more; likewise.
+    /// That nothing is held any more; to be sent, too.
     Taken(usize),
 }
 
-/// The engine wrote something that is no receipt for what it was sent.
+/// The daemon wrote something that is not a receipt for its lines.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoReceipt;
 

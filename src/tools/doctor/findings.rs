@@ -1,8 +1,5 @@
-//! What the facts about a host mean: what keeps bans from being real, and what to do about it.
-//!
-//! It stands apart from how facts are gathered so that every fault can be tried in a table, without a kernel.
-//!
-//! Nothing here asks the system anything.
+//! What the facts about a host mean: what prevents bans from being enforced, and how to fix it. It is pure, so that
+//! every fault can be tested in a table, without a kernel.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -484,7 +481,7 @@ impl Findings {
                     "journald drops messages of a service beyond {burst} in {interval}, so a large attack can hide itself"
                 );
                 let fix = "set RateLimitIntervalSec=0 in journald.conf(5), or LogRateLimitIntervalSec=0 in the servers' units";
-                // Messages in the time of the other, lest rates be divided.
+                // Messages in the time of the other, to avoid a division.
                 let ours = u128::from(burst) * u128::from(usual.interval.as_micros());
                 if ours < u128::from(usual.burst) * u128::from(interval.as_micros()) {
                     self.wrong("journald-rate-limit", what, fix);

@@ -1,9 +1,5 @@
-//! Finds out what there is on this host.
-//!
-//! It stands apart because it does nothing else: it asks the kernel, iptables, the daemon and the files of other
-//! programs, and keeps going where one does not answer, for that is a fact too.
-//!
-//! It does not know what is wrong.
+//! Collects facts about this host: from the kernel, iptables, the daemon and the files of other programs. It goes on if
+//! one does not answer, because that is a fact too.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

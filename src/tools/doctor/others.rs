@@ -1,7 +1,7 @@
-//! What in the configurations of others keeps lines from being read, or from being read right.
+//! Settings of other programs that prevent lines from being read, or from being read right.
 //!
-//! It stands apart from what gathers files so that lines can be tried without them. It reads single lines, as all these
-//! programs write them, and knows nothing of blocks or of which setting wins: a setting that is there is worth a look.
+//! It reads single lines, as all these programs write them, and ignores blocks and which setting wins: a setting that
+//! is there is worth a look.
 
 use std::path::Path;
 

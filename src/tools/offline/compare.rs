@@ -1,8 +1,4 @@
-//! What two configurations make of the same log: whom only one of them bans, and whom one bans sooner or for longer.
-//!
-//! It stands apart from the replay so that differences can be tried without logs.
-//!
-//! It does not know in what the configurations differ, and reads nothing.
+//! Compares two configurations over the same log: offenders that only one of them bans, or bans earlier or for longer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::model::{Ban, Offender, Span, Timestamp};
 use crate::tools::terminal::local;
 
-/// An offender whom the two do not treat alike: the configuration that is in force (here) and the other (there).
+/// An offender that two configurations treat differently: the one in force (here) and the other (there).
 #[derive(Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Difference {
@@ -49,7 +45,7 @@ struct Sentence {
     #[serde(serialize_with = "instant")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     since: Timestamp,
-    /// For how many seconds, without the times between bans; for good if `None`.
+    /// For how many seconds, without the gaps between bans; forever if `None`.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     #[cfg_attr(feature = "schema", schemars(with = "Option<u64>"))]
     lasts: Option<Span>,

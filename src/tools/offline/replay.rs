@@ -1,9 +1,5 @@
-//! `replay`: who would have been banned, had a log come in live.
-//!
-//! It stands apart from the other tools because it alone runs the whole engine, over logs of any size: files, rotated
-//! and packed ones among them, a pipe, or the journal.
-//!
-//! It touches neither kernel nor ledger, and it knows nothing of what a line means.
+//! `replay`: who would have been banned. It runs the whole engine over logs of any size: files, also rotated and
+//! compressed ones, a pipe, or the journal. It changes neither kernel nor ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -107,13 +103,13 @@ struct Other {
     offenders: u64,
     /// Of these, those from where somebody also logged in.
     logged_in: u64,
-    /// Offenders whom it does not treat alike, by in what.
+    /// Offenders that it treats differently, by difference.
     changes: BTreeMap<Change, u64>,
 }
 
 impl Replay<'_> {
     /// Runs the whole detector over logs, by the logs' own clock; prints who would have been banned, and a summary.
-    /// Where there is another configuration, it is run as well, and what is printed is whom the two do not treat alike.
+    /// Another configuration is run as well; then the differences are printed.
     ///
     /// What can be read of a log that is damaged counts, and so do the logs after it.
     ///
@@ -159,7 +155,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Reads the files, the one that begins first first, into `sink`, which tells of the latest time so far; what could
+    /// Reads the files, the oldest first, into `sink`, which returns the latest time so far; what could
     /// not be read to its end.
     fn read_files(
         &self,
@@ -235,7 +231,7 @@ impl Replay<'_> {
         there.changes.iter().try_for_each(|(change, offenders)| writeln!(output, "{offenders} {change}"))
     }
 
-    /// Prints whom the two do not treat alike; what the other comes to.
+    /// Prints the differences; returns the sums of the other.
     fn print_differences(
         &self,
         run: &Run<'_>,
@@ -355,7 +351,7 @@ impl<'l> Run<'l> {
         Self { loaded, engine, total: Tally::default(), bans: Vec::new() }
     }
 
-    /// Takes what was read, and tells of the latest time so far.
+    /// Takes records, and returns the latest time so far.
     fn take(&mut self, records: &mut Records, now: Timestamp) -> Timestamp {
         let report = self.engine.take(records, Clock::OfEntries(now), Unattested::Accept);
         self.total.add(report.tally);
@@ -374,7 +370,7 @@ impl<'l> Run<'l> {
         (offenders.len() as u64, logged_in as u64)
     }
 
-    /// Tells of who is probably a proxy: of whom it shields the log says nothing.
+    /// Warns of probable proxies: the log does not have their clients.
     fn warn_of_proxies(&self) {
         const FIX: &str = "let the server log the client's address (nginx: real_ip; Apache: mod_remoteip), or name the \
                            proxy in `trusted-proxies`";

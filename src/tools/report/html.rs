@@ -1,9 +1,7 @@
-//! A report as one page for a browser: no script, nothing from elsewhere, charts within.
+//! A report as one page for a browser: no script, nothing from elsewhere, charts included.
 //!
-//! It is separate from the report because of what a browser must not be told: all text goes through the template
-//! engine, which escapes it, and the page itself forbids scripts, so that a line of a stranger is twice inert.
-//!
-//! It counts nothing.
+//! All text goes through the template engine, which escapes it, and the page itself forbids scripts, so a stranger's
+//! line is inert twice.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

@@ -1,8 +1,4 @@
 //! A report for a terminal.
-//!
-//! It is separate from the report so that a column can be added without touching a sum.
-//!
-//! It counts nothing.
 
 use super::{LineSum, Report, Step};
 use crate::tools::terminal::table;
@@ -10,7 +6,7 @@ use crate::tools::terminal::table;
 /// The longest bar, in characters.
 const BAR: u64 = 40;
 
-/// The report, for people; styled, for whoever prints it where there is no terminal to take off again.
+/// The report, for people; styled: printing removes the styles if there is no terminal.
 pub fn text(report: &Report) -> String {
     let Report { host, since, until, totals, .. } = report;
     let mut text = format!("banstream on {host} from {since} to {until} ({})\n\n", report.zone());

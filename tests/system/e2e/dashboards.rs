@@ -110,7 +110,7 @@ END
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// What Prometheus answers to a query; that it is no query fails.
+/// What Prometheus answers to a query; an invalid query fails.
 #[track_caller]
 fn asked(lab: &Lab, query: &str) -> Vec<Value> {
     let mut curl = lab.command(&["curl", "-s", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode"]);

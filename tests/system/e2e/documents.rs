@@ -110,7 +110,7 @@ fn every_command_runs_as_written() {
         let output =
             lab.output(&format!("cd /run/documents; set -o pipefail; exec <failed-logins; {script}"));
         let said = String::from_utf8_lossy(&output.stderr);
-        // The name of a command alone is no call of it.
+        // The name of a command alone does not call it.
         let named = said.contains("required arguments were not provided") || said.contains(" <COMMAND>\n");
         if !output.status.success() && !named {
             wrong.push(format!("{command}\n{}{said}", String::from_utf8_lossy(&output.stdout)));

@@ -110,7 +110,7 @@ time.sleep(2)
     lab.sh("echo 'in a file' >>/run/watched");
     sender(&recorder.line("in a file"), ["apache2", "", "", "", "", "victim"]);
 
-    // Another host's lines are only taken by whom asks for them, and nobody here vouches for them.
+    // Another host's lines are taken only on request, and are not attested here.
     send("UDP:127.0.0.1:514", "elsewhere sshd[1]: over UDP");
     send("TCP:127.0.0.1:514", "elsewhere sshd[1]: over TCP");
     send("TCP:127.0.0.1:515", "elsewhere sshd[1]: asked for");

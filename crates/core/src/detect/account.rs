@@ -1,8 +1,4 @@
-//! What is known of one address: its bans, its counts, and what protects it.
-//!
-//! It stands apart because it decides nothing: it reads what the detector goes by, for operators who ask why.
-//!
-//! It does not know what the lines said that were counted.
+//! What the detector knows of one address: its bans, counts and exemptions, for operators who ask why.
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
@@ -15,7 +11,7 @@ use super::{Detector, Guard};
 /// What is known of one address or prefix.
 #[derive(Debug)]
 pub struct Account<'d> {
-    /// Whom the jails hold to account for it.
+    /// The offender that its offences count for.
     pub offender: Offender,
     /// The bans on it, on what lies around it, and on what lies in it; at most [`MOST`].
     pub bans: Vec<(&'d Ban, Option<Reckoning>)>,
@@ -30,7 +26,7 @@ pub struct Account<'d> {
 pub struct Standing {
     /// The jail's name.
     pub jail: Arc<str>,
-    /// Whom it holds to account for the address: that alone where the jail has somebody else there in its `ignoreip`.
+    /// The offender that offences of the address count for: the address alone if the jail's `ignoreip` has another one there.
     pub offender: Offender,
     /// Offences that count now.
     pub counted: u8,

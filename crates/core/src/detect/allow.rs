@@ -1,9 +1,7 @@
-//! Who is never banned, and why: by what list, or because somebody logged in from there.
+//! Exemptions from bans, and their reasons: by which list, or because of a login.
 //!
-//! A ban is withheld from whoever overlaps the list: an address inside one of its prefixes, and also a prefix
-//! that holds one of its addresses, for banning the prefix would shut that address out.
-//!
-//! It does not know where the list comes from.
+//! A ban is withheld if its offender overlaps the list: an address inside one of its prefixes, and also a prefix that
+//! contains one of its addresses, because a ban of the prefix would block that address.
 
 use std::fmt;
 

@@ -1,9 +1,4 @@
-//! The bans in force, by offender and by when they end.
-//!
-//! They stand apart from the counting because bans also come from operators and, after a restart, from the
-//! ledger, and all end alike.
-//!
-//! This file does not know why anybody is banned, and it does not carry bans out.
+//! The bans in force, by offender and by end, from jails, operators and, after a restart, the ledger.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -23,14 +18,14 @@ pub(super) struct Bans {
     observed: usize,
     /// Families (whether it is IPv6) and lengths of the prefixes that were banned as such.
     wide: BTreeSet<(bool, u8)>,
-    /// Bans that were found to be in vain, by offender, with since when they are in force.
+    /// Ineffective bans, by offender, with their beginnings.
     in_vain: BTreeSet<(Timestamp, Offender)>,
 }
 
 /// After so long no line is left that a server wrote late about what was before the ban: OpenSSH waits 2 minutes for a
 /// login that has begun (`LoginGraceTime`).
 const LATE: Span = Span::from_secs(300);
-/// Bans in vain that are remembered, lest one be told of twice; the oldest goes first.
+/// Ineffective bans that are remembered, so that each is reported once; the oldest goes first.
 const MOST_IN_VAIN: usize = 10_000;
 
 impl Bans {

@@ -1,10 +1,8 @@
-//! How long a ban lasts: longer each time, and as before again after a quiet time.
+//! The length of a ban: longer each time, and shorter again after a quiet time.
 //!
-//! The n-th ban lasts `ban_time * factor^(n-1)`, at most `cap`. Each `decay` of quiet since the last ban ended
-//! makes one earlier ban forgotten. Jitter lengthens a ban by up to that fraction of it, so that nobody can
-//! lie in wait for its end.
-//!
-//! It rolls no dice: the caller passes the roll.
+//! The n-th ban lasts `ban_time * factor^(n-1)`, at most `cap`. Each `decay` of quiet since the last ban ended removes
+//! one earlier ban from the count. Jitter lengthens a ban by up to that fraction of it, so that an attacker cannot wait
+//! for its exact end. The caller passes the random number.
 
 use std::fmt;
 
@@ -33,7 +31,7 @@ impl Past {
 /// How the length of a ban comes about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reckoning {
-    /// How long the first lasts; for ever if `None`.
+    /// How long the first lasts; forever if `None`.
     pub first: Option<Span>,
     /// How they grow.
     pub growth: Growth,

@@ -1,9 +1,7 @@
-//! Who logged in lately, and how much is forgiven them for it.
+//! Recent logins, and how many bans they prevent.
 //!
-//! It stands apart because it is the one protection that outsiders can earn: it is bounded in number, in time, and
-//! in what it forgives, lest somebody with an account of their own go on guessing the passwords of others.
-//!
-//! It does not know whose log told of a login, and it reads no clock.
+//! This is the one exemption that outsiders can earn. It is bounded in number, in time and in the bans that it
+//! prevents; otherwise an attacker with an account could guess the passwords of others forever.
 
 use std::collections::BTreeSet;
 
@@ -43,7 +41,7 @@ pub struct Login {
 /// How many places people log in from; the one longest unused makes room. 112 bytes each.
 pub const LOGINS: usize = 10_000;
 /// The ban that is imposed all the same is the tenth that is earned within a day: then an account is worth at most
-/// 10 x `maxretry` guesses a day, and whoever mistypes a password never comes near it.
+/// 10 x `maxretry` guesses a day, and an honest user with a mistyped password does not come near it.
 const ENOUGH: u8 = 10;
 const DAY: Span = Span::from_secs(24 * 60 * 60);
 
@@ -83,7 +81,7 @@ impl Logins {
         self.lately.slot(&offender).and_then(|(_, noted)| noted.login)
     }
 
-    /// All of them, those of whom something is new first.
+    /// All of them, changed ones first.
     pub(super) fn iter(&self) -> impl Iterator<Item = Login> {
         self.lately.newest_first().filter_map(|(_, noted)| noted.login)
     }

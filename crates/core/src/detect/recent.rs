@@ -1,9 +1,7 @@
-//! A table that never outgrows its limit: the entry longest unseen makes room for a new one.
+//! A table with a fixed limit: the least recently seen entry makes room for a new one.
 //!
-//! It stands apart because all that attackers can make the detector remember is kept in it: whoever owns a /32
-//! of IPv6 space could otherwise fill our memory.
-//!
-//! It does not know what it keeps, nor when an entry is out of date.
+//! It holds everything that attackers can make the detector remember: the owner of an IPv6 /32 could otherwise fill our
+//! memory.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -72,7 +70,7 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         (at, &mut self.slots[at as usize].value, evicted)
     }
 
-    /// The slot of an entry and what it holds, if it is there. It is not seen anew for that.
+    /// The slot of an entry and what it holds, if it is there. That does not count as seen.
     pub(super) fn slot(&self, key: &K) -> Option<(u32, &V)> {
         self.find(key).and_then(|at| Some((at, &self.slots.get(at as usize)?.value)))
     }

@@ -1,17 +1,14 @@
-//! Counts one attempt once, though a server may write several lines for it.
+//! Counts one attempt once, even if a server writes several lines for it.
 //!
-//! OpenSSH writes `Invalid user`, `error: PAM`, `Failed password` and `Connection closed` for one wrong password.
-//! Each is a voice of its own. Within one session (the lines of one process of one host about one address) each
-//! voice says one thing once, so the voice that spoke most often says how many attempts there were, and a line
-//! counts only if it raises that number. That holds for a while only: of an attempt long ago no voice speaks any more,
-//! so one that has been silent does not go on with attempts that were counted then.
+//! OpenSSH writes `Invalid user`, `error: PAM`, `Failed password` and `Connection closed` for one wrong password. Each
+//! is a voice of its own. Within one session (the lines of one process of one host about one address) each voice says
+//! one thing once. So the voice that spoke most often gives the number of attempts, and a line counts only if it raises
+//! that number. That holds for a while only: a voice that has been silent does not continue with attempts counted long
+//! ago.
 //!
-//! Web servers tell of a request in the access log and perhaps in the error log, and the process ids say nothing.
-//! There an offence has the heading's number for a process id, so that a session is all lines below one heading
-//! about one address. Two requests that come under different headings never count as one, whichever log tells of
-//! them.
-//!
-//! This file knows neither what the voices say nor how many attempts are too many.
+//! Web servers log a request in the access log and perhaps in the error log, with unrelated process ids. There the
+//! heading replaces the process id, so that a session is all lines below one heading about one address. Two requests
+//! below different headings never count as one, whichever log reports them.
 
 use crate::model::{GrammarId, Offence, Offender, Span, Timestamp, VoiceId};
 
@@ -51,7 +48,7 @@ const VOICES: usize = 4;
 /// that has begun. Attempts are settled once they are so long ago, and at twice that at the latest.
 const LATE: Span = Span::from_secs(150);
 
-/// Sessions of one jail remembered at a time, 80 bytes each. Whoever opens more at once can have a session
+/// Sessions of one jail remembered at a time, 80 bytes each. A client that opens more at once can have a session
 /// forgotten, and so a line too many counted: against themselves, or by as much against another.
 const LIMIT: usize = 65_536;
 
@@ -61,7 +58,7 @@ impl Sessions {
         Self { forget_after, table: Recent::new(LIMIT) }
     }
 
-    /// Whether the offence is an attempt that no line of its session has told of yet, and its session after it.
+    /// Whether the offence is a new attempt, not yet reported by a line of its session, and its session after it.
     ///
     /// Constant time; allocates only as the number of sessions grows.
     pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
@@ -81,7 +78,7 @@ impl Sessions {
         });
         let is_new = times > session.attempts;
         session.attempts = session.attempts.max(times);
-        // A worker that serves one client for days would reach the end of the count: begin anew before.
+        // A worker that serves one client for days would reach the end of the count: restart before.
         if session.attempts == u16::MAX {
             *session = Session { last: session.last, ..Session::default() };
         }
@@ -234,7 +231,7 @@ mod tests {
             let fast = (0..135).map(|nth| (135 * gap + nth, 1));
             assert_eq!(counted(&slow.chain(fast).collect::<Vec<_>>()).len(), 270, "{gap}");
         }
-        // However often it is heard of meanwhile, those of the last minutes may be told of at most.
+        // However many lines came meanwhile, at most those of the last minutes may count.
         let slow = (0..135).map(|nth| (nth * 100, 0));
         let fast = (0..135).map(|nth| (134 * 100 + nth, 1));
         assert!(counted(&slow.chain(fast).collect::<Vec<_>>()).len() >= 270 - 4);

@@ -1,4 +1,4 @@
-//! What the detector decides.
+//! Decisions of the detector.
 
 use super::*;
 use proptest::prelude::{Just, Strategy};
@@ -270,7 +270,7 @@ enum Event {
     Unban(u8),
     /// A crash, after which there is only what was written down.
     Crash,
-    /// A ledger that was lost, and is written anew from memory, and then a crash.
+    /// A lost ledger, rewritten from memory, and then a crash.
     Loss,
 }
 
@@ -442,7 +442,7 @@ fn neighbours_are_counted_over_a_restart_and_their_past_with_them() {
     let mut later = Seen::default();
     detector.observe(&offence(3, "192.0.2.3", 0), now, &mut later);
     assert_eq!((seen.decisions.len(), later.decisions.len()), (2, 5), "{later:?}");
-    // Whoever of them comes back after the ban of the prefix is known.
+    // An offender that comes back after the ban of the prefix is known.
     let back = Timestamp::from_secs(104);
     detector.expire(back);
     let mut again = Seen::default();
@@ -578,7 +578,7 @@ fn who_becomes_protected_is_let_in_and_the_neighbour_is_banned_again_alone() {
 }
 
 proptest::proptest! {
-    /// In a small world: who is protected is never banned, whoever is not can be, and a restart changes neither.
+    /// In a small world: an exempt offender is never banned, others can be, and a restart changes neither.
     #[test]
     fn nobody_protected_is_banned_and_everybody_else_is(
         lists in proptest::collection::vec(proptest::collection::vec((0_usize..16, 118_u8..=128), 0..3), 2..4),

@@ -1,10 +1,7 @@
-//! What an offence left behind in a jail's counts, so that it can be put back after a restart.
+//! The effect of an offence on a jail's counts, to be restored after a restart.
 //!
-//! Outcomes are kept, not offences to be judged again: a second judgement would need the clock, the settings, the
-//! lifted bans and the dice of the first. Each trace holds the whole state of its session, so the last one of a
-//! session says all of it, whatever happened to those before.
-//!
-//! This file does not know where traces are kept.
+//! Effects are kept, not offences to judge again: that would need the clock, settings, lifted bans and random numbers
+//! of the first time. Each trace contains the whole state of its session, so the last one of a session is enough.
 
 use std::sync::Arc;
 
@@ -34,7 +31,7 @@ pub struct Trace {
     pub value: u64,
     /// What became of the offender's window.
     pub left: Left,
-    /// The session of this offender and process after it; `None` where only the window is told of.
+    /// The session of this offender and process after it; `None` if only the window changed.
     pub session: Option<Session>,
 }
 

@@ -1,9 +1,5 @@
-//! Counts how many offenders of one prefix are banned within a time.
-//!
-//! It stands apart because it is the one place where bans, not offences, are counted: whoever rents a whole /24 can
-//! do nothing more once enough of it is banned.
-//!
-//! It does not know why they are banned, and bans nobody.
+//! Counts the banned offenders of one prefix within a time. A client that rents a whole /24 is stopped once enough of
+//! it is banned.
 
 use std::num::NonZeroU8;
 
@@ -41,7 +37,7 @@ impl Neighbours {
         self.0.values_mut().flatten().for_each(|(_, since)| *since = *since - by);
     }
 
-    /// An offender in `wide` was banned at `at`. If enough were, all of them; and the count begins anew.
+    /// An offender in `wide` was banned at `at`. If enough were, returns all of them and restarts the count.
     pub(super) fn count(
         &mut self,
         wide: Offender,

@@ -1,11 +1,8 @@
 //! Counts offences in a sliding window, per offender.
 //!
-//! A window keeps the times of the last `full` offences only: an older one could not change the verdict any
-//! more. So its size is set by the operator, never by an attacker, and the number of windows is bounded.
-//!
-//! Where only distinct values count, it keeps the last `full` of these, each with its last time.
-//!
-//! This file knows nothing of rules or bans, and it reads no clock.
+//! A window keeps the times of the last `full` offences only: an older one could not change the result. So the operator
+//! decides its size, not an attacker, and the number of windows is bounded. If only distinct values count, it keeps the
+//! last `full` of these, each with its last time.
 
 use crate::model::{Offender, Span, Timestamp};
 
@@ -114,7 +111,7 @@ impl Windows {
         self.times.iter_mut().for_each(|time| *time = *time - by);
     }
 
-    /// Forgets an offender, who begins anew.
+    /// Forgets an offender, whose count restarts.
     pub(super) fn forget(&mut self, offender: Offender) {
         self.table.remove(&offender);
     }
@@ -274,13 +271,13 @@ mod tests {
                 now += gap;
                 // Written down and put back, as after a restart.
                 if nth % 7 == 6 {
-                    let mut anew = Windows::new(distinct(full, 10), 2);
+                    let mut resized = Windows::new(distinct(full, 10), 2);
                     for (offender, offences) in windows.iter() {
                         for (time, value) in offences {
-                            anew.count(offender, time, value);
+                            resized.count(offender, time, value);
                         }
                     }
-                    windows = anew;
+                    windows = resized;
                 }
                 let all = &mut all[usize::from(who - 1)];
                 all.push((now, *value));

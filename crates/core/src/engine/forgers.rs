@@ -1,7 +1,5 @@
-//! Who wrote lines in the name of somebody else, by local user id.
-//!
-//! It stands apart because the same count is kept for a batch and since the start; and because of its bound: who may
-//! make users on a host must not make our memory and our metrics grow.
+//! Counts forged lines by local user id, for a batch and since the start. Its size is bounded, because a user who can
+//! create users must not make our memory and our metrics grow.
 
 /// User ids that are told apart.
 const MOST: usize = 64;

@@ -1,7 +1,6 @@
-//! Whether one client makes nearly all requests: then it is a proxy, and those who are behind it are in no packet.
+//! Finds one client that makes nearly all requests: probably a proxy, whose clients are not in the packets.
 //!
-//! It stands apart from the detector because it judges a log and nobody in it. It keeps one address, whoever writes the
-//! lines: the vote of Boyer and Moore, of which the lead says how large the majority is at least.
+//! It keeps one address (the vote of Boyer and Moore); the lead is a lower bound of the majority.
 
 use std::net::IpAddr;
 
@@ -33,7 +32,7 @@ impl Majority {
         }
     }
 
-    /// The client that made nearly all requests: whoever made 95 in 100, and nobody who made fewer than 90.
+    /// The client that made nearly all requests: one with 95 in 100 is reported, one with fewer than 90 is not.
     pub(super) fn client(&self) -> Option<IpAddr> {
         // Who has the share s leads by 2s - 1 at least, and by s at most.
         let nearly_all = self.lead * 10 >= self.looked_at * 9;

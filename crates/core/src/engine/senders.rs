@@ -1,9 +1,8 @@
-//! Who sent a message of which the next may be the rest.
+//! Remembers senders whose next message may be the rest of the last.
 //!
-//! `logger` makes several messages of a long line and marks none, so that what comes next may begin anywhere in the
-//! line, and nobody judges it. Wrong is to judge it; if it was a message after all, one is lost.
-//!
-//! It reads no clock: a sender is forgotten by the time of the entries.
+//! `logger` makes several messages of a long line and marks none, so the next message may begin anywhere in the line
+//! and is not judged. To judge it would be wrong; if it was a message after all, one is lost. A sender is forgotten by
+//! the time of the entries.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +11,7 @@ use crate::model::{Entry, Span, Timestamp};
 /// How many senders are remembered, the latest ones.
 const MOST: usize = 64;
 
-/// After this long what comes is no rest: `logger` sends all pieces of a line at once.
+/// After this long a message is not the rest of another: `logger` sends all pieces of a line at once.
 const LONG: Span = Span::from_secs(60);
 
 /// Senders whose last message may go on.

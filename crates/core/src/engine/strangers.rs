@@ -1,9 +1,7 @@
-//! What lines look like that name an address and that no rule knows, so that somebody can look why.
+//! Counts lines that name an address and match no rule, by their form.
 //!
-//! It stands apart from the engine because it outlives batches: lines of a kind are counted together, and of each
-//! grammar only so many kinds are kept, the one longest unseen making room. Strangers write these lines.
-//!
-//! It does not know what makes a line one of these.
+//! It outlives batches and is bounded: for each grammar it keeps a limited number of forms, and the least recently seen
+//! makes room.
 
 use std::collections::VecDeque;
 

@@ -1,9 +1,7 @@
 //! Tells by its length whether a transport has cut a message.
 //!
-//! Syslog's transports do not say so. Each has a greatest length, and what has exactly that may have been longer. Some
-//! make further messages of the rest, so that the next one of the same sender may begin anywhere.
-//!
-//! It knows neither senders nor what a message says.
+//! Syslog's transports do not mark it. Each has a maximum length, and a message of exactly that length may have been
+//! longer. Some make further messages of the rest, so that the next message of the same sender may begin anywhere.
 
 /// As much of a line `logger` sends at once, without a header (util-linux, `--size`).
 const LOGGER: usize = 1 << 10;

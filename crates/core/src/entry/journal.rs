@@ -1,11 +1,8 @@
 //! Journal entries: how the thread that reads the journal packs the fields, and how they become an entry.
 //!
-//! The pointers that libsystemd gives die at its next call, so that thread copies what is wanted, one entry
-//! after the other, into one buffer, and does no more. The meaning of the fields is decided here, on the
-//! engine's side.
-//!
-//! Nothing here calls libsystemd. The fields are those of systemd.journal-fields(7): a name that begins with
-//! `_` was written by journald itself, any other by the sender.
+//! libsystemd's pointers are invalid after its next call, so that thread copies the fields into one buffer and does no
+//! more. Their meaning is decided here, on the engine's side. The fields are those of systemd.journal-fields(7):
+//! journald itself writes a name that begins with `_`, the sender any other.
 
 use nom::multi::length_data;
 use nom::number::complete::{le_i64, le_u32};

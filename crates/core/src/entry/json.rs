@@ -1,11 +1,8 @@
-//! The JSON objects that rsyslog's `option.jsonf` templates render, one on a line.
+//! The JSON objects that rsyslog's `option.jsonf` templates render, one per line.
 //!
-//! They are not quite JSON: bytes that are no UTF-8 pass through rsyslog unchanged, and a strict parser would
-//! lose the line over a byte that a stranger typed. So strings are bytes here, and a backslash that begins
-//! no escape stands for itself.
-//!
-//! Nothing here checks what it skips: of values under other keys only the end is looked for, to any depth,
-//! without recursion.
+//! They are not quite JSON: rsyslog passes bytes that are not UTF-8 unchanged, and a strict parser would lose the line
+//! over a byte that a stranger typed. So strings are bytes here, and a backslash that begins no escape stands for
+//! itself. Values under other keys are skipped unchecked, to any depth, without recursion.
 
 use std::ops::Range;
 

@@ -1,9 +1,4 @@
-//! Records side by side in one buffer.
-//!
-//! They stand apart from the decoders so that a source can gather records without knowing what they say, and so
-//! that a batch can be cut into pieces that are read on several cores.
-//!
-//! It does not know what a record is.
+//! Records side by side in one buffer: sources collect them, and a batch can be split for several cores.
 
 use super::Format;
 use super::whole::Messages;

@@ -1,9 +1,7 @@
-//! Reads the time that a log line begins with.
+//! Reads the time at the start of a log line.
 //!
-//! What to do about years and zones that a stamp does not name is the same for syslog and JSON, and it is
-//! the slow part of reading a header: so it is done here, once a minute.
-//!
-//! Nothing here knows what follows a stamp, and nothing reads a clock: `now` is an argument.
+//! Years and zones that a stamp lacks are completed in the same way for syslog and JSON. That is the slow part of
+//! reading a header, so it is done once a minute. The caller passes `now`.
 
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};

@@ -1,10 +1,8 @@
-//! Lines of plain syslog: RFC 3164, RFC 5424, and what rsyslog and others write to files.
+//! Lines of plain syslog: RFC 3164, RFC 5424, and the forms that rsyslog and others write to files.
 //!
-//! A line that came with a header that is not recognised would have no program and meet no grammar. So this
-//! reads all forms that are in use, and is strict only where a message without a header could be mistaken
-//! for one with it: the less there is of a stamp, the more the tag must show.
-//!
-//! Nothing here looks for a header further on in a line, where a stranger could have written it.
+//! A line with an unknown header would have no program and match no grammar. So this reads all forms in use. It is
+//! strict only if a message without a header could be mistaken for one with a header: the less of a stamp there is, the
+//! more the tag must show. It never searches for a header further on in a line, where a stranger could have written it.
 
 use memchr::memchr;
 use nom::branch::alt;

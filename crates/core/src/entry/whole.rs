@@ -1,10 +1,8 @@
-//! Makes whole messages of the pieces that journald and container engines cut long lines into.
+//! Joins the pieces of long lines that journald and container engines have split.
 //!
-//! What follows a cut begins wherever the line happened to be cut, and whoever wrote the line chose what stands
-//! there. So a piece is never a message: pieces are joined, or nobody judges them. This decides what belongs
-//! together; it stands apart from the reader of the journal so that tests can cut lines in every way there is.
-//!
-//! It knows no journal: the caller hands it the entries of a stream, the latest first.
+//! A piece begins where the line happened to be split, and the author of the line chose the text there. So a piece is
+//! never a message: pieces are joined, or not judged. This decides which pieces belong together; the caller passes the
+//! entries of a stream, the latest first.
 
 use std::collections::BTreeSet;
 
@@ -54,7 +52,7 @@ impl Messages {
     }
 }
 
-/// An entry of a journal, and what it says about the line that it is a piece of.
+/// An entry of a journal, and its fields about the line that it is a piece of.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
     /// The entry, as [`journal`] lays it out.
@@ -113,7 +111,7 @@ pub enum Verdict {
     Joined(Vec<u8>),
     /// Nobody can say what it is the end of.
     Unjudged,
-    /// It is no last piece.
+    /// It is not the last piece.
     More,
 }
 
@@ -143,7 +141,7 @@ impl Part {
         *self = Self { record, id, uid, pid, ..Self::default() };
     }
 
-    /// Takes a field (`NAME=value`) if an entry is made of it or it tells of pieces; of each name the first. Whether it
+    /// Takes a field (`NAME=value`) if entries or pieces use it; of each name the first. Whether it
     /// was too long for that.
     pub fn take(&mut self, field: &[u8]) -> bool {
         let (name, value) = journal::name_and_value(field);
@@ -295,7 +293,7 @@ impl Part {
     }
 }
 
-/// Which of the fields that tell of pieces has this name.
+/// The field about pieces with this name.
 fn place(name: &[u8]) -> Option<u32> {
     Some(match name {
         b"SYSLOG_RAW" => 9,

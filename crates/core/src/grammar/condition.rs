@@ -1,9 +1,7 @@
-//! What makes a line of a shape an offence: comparisons of its named holes with lists of words.
+//! The conditions that make a line of a shape an offence: comparisons of its named holes with lists of words.
 //!
-//! They stand apart from shapes because they can only make a rule match less. So adding a path to a list needs no other
-//! proof; what every case excludes from a hole the proof is told.
-//!
-//! Text is compared without regard to ASCII upper and lower case. For `has` and `starts`, a thousand words
+//! A condition can only make a rule match less, so a new word in a list needs no new proof. The proof is told about
+//! text that every case excludes from a hole. Comparisons ignore ASCII case. For `has` and `starts`, a thousand words
 //! cost as much as one.
 
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};

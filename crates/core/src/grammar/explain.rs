@@ -1,9 +1,5 @@
-//! What a rule made of a message, piece by piece; and of a message that tells of no offence, how close it came.
-//!
-//! It stands apart from the matcher because it serves authors, not the daemon: it is plain, it allocates, and it
-//! looks at every rule.
-//!
-//! It decides nothing: whether there is an offence the matcher has said before.
+//! Explains a message for authors: the text in each hole, or how close the nearest rule came. Unlike the matcher it
+//! allocates and tries every rule.
 
 use super::condition::Condition;
 use super::matcher::{Spans, addresses, extent};
@@ -26,7 +22,7 @@ pub struct Held<'g, 'm> {
     pub text: &'m [u8],
 }
 
-/// Why a message tells of no offence.
+/// Why a message has no offence.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Silence<'g> {
     /// Shapes read it, and none of these conditions holds.

@@ -1,9 +1,4 @@
-//! What is wrong with a grammar, pointed at.
-//!
-//! It stands apart because the parser, the compiler and the proof all report the same way, and report every
-//! fault of a file in one run, not the first.
-//!
-//! It does not know what can go wrong: the words come from whoever found the fault.
+//! Faults of a grammar, with their places. Parser, compiler and proof report every fault of a file in one run.
 
 use std::fmt;
 

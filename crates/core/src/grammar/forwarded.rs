@@ -1,17 +1,15 @@
-//! Whom a proxy speaks for: the address in `X-Forwarded-For` and headers like it.
+//! The client that a proxy names: the address in `X-Forwarded-For` and similar headers.
 //!
-//! It stands apart because here, and nowhere else, an address comes out of what a client may have typed. Each proxy
-//! appends whom it saw, so only the right end of the header, as far as the proxies are trusted, is to be believed.
-//!
-//! It does not know where the header stands in a message.
+//! Only here an address comes out of text that a client may have typed. Each proxy appends the address that it saw, so
+//! only the right end of the header counts, as far as the proxies are trusted.
 
 use std::net::IpAddr;
 
 use super::matcher;
 use crate::model::Prefixes;
 
-/// The rightmost address that is no trusted proxy's; `None` where something that is no address comes first, or there
-/// is no other.
+/// The rightmost address that is not a trusted proxy's; `None` if other text comes first, or there is no other
+/// address.
 ///
 /// Linear in the header; does not allocate.
 pub(super) fn client(header: &[u8], trusted: &Prefixes<()>) -> Option<IpAddr> {
@@ -49,7 +47,7 @@ fn address(element: &[u8]) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Whom a proxy speaks for with this header, where 10.0.0.0/8 and 2001:db8:a::/48 are trusted.
+    /// The client that this header names, where 10.0.0.0/8 and 2001:db8:a::/48 are trusted.
     #[track_caller]
     fn check(header: &str, want: &str) {
         let trusted =

@@ -1,10 +1,7 @@
-//! Lists of words that all grammars share: `@probes` means the same for every web server.
+//! Lists of words that all grammars share: `@probes` is the same for every web server.
 //!
-//! A list is a file, a word a line. What comes with banstream can be added to by files of the same name, and a
-//! line `not WORD` in such a file takes a word out again; so the operator's part stays small, and a new version's
-//! words reach everybody.
-//!
-//! This file does not know what words are compared with, and it reads no files: whoever does passes the text.
+//! A list is a file with one word per line. A file of the same name adds words to a built-in list, and a line `not
+//! WORD` removes one. So the operator's part stays small, and new versions can add words.
 
 use std::collections::BTreeMap;
 

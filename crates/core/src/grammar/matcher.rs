@@ -1,12 +1,10 @@
-//! Reads a message by the spelt-out rules of a grammar.
+//! Reads a message by the expanded rules of a grammar.
 //!
-//! The closed run of texts and holes at the start of a variant is read forward. The runs behind free holes are
-//! then looked for from the end of the message backwards: each as far to the right as it fits, which leaves
-//! most room for those before it, so that a variant is found if it is there at all. Variants are filed by the
-//! text they begin with.
+//! The closed run of texts and holes at the start of a variant is read forward. The runs behind free holes are searched
+//! from the end of the message backwards, each as far to the right as it fits. That leaves most room for those before
+//! it, so a variant that matches is found. Variants are indexed by the text that they begin with.
 //!
-//! This file relies on the proof for one thing: whichever variant is found, its address is the only one. It
-//! knows neither headings nor conditions.
+//! It relies on the proof for one thing: whichever variant is found, its address is the only one.
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -1,17 +1,17 @@
 //! Proves that no message can be read with two addresses, and finds the rules that a cut message could mislead.
 //!
-//! Each rule is a regular language, and so is a grammar. Two copies of its automaton walk over the same bytes,
-//! and remember whether they have disagreed about which bytes are the `<ip>`, or which are `<forwarded>`. If both
-//! can accept after a disagreement, that message has two readings; the walk is breadth first, so it finds the
-//! shortest such. If not, every message has one address, whichever rule reads it, and in whatever order rules are
-//! tried. The forms below `other:` walk along: no rule reads one of them with an address of its own.
+//! Each rule is a regular language, and so is a grammar. Two copies of its automaton walk over the same bytes, and
+//! remember whether they have disagreed about which bytes are the `<ip>`, or which are `<forwarded>`. If both can
+//! accept after a disagreement, that message has two readings; the walk is breadth first, so it finds the shortest. If
+//! not, every message has one address, whichever rule reads it, and in whatever order rules are tried. The forms below
+//! `other:` are part of the automaton: no rule reads another address in one of them.
 //!
-//! A second walk lets one copy stop before the end. A rule that then accepts with another address is one that must not
-//! be tried on a message whose end may be missing.
+//! A second walk lets one copy stop before the end. A rule that then accepts with another address must not be tried on
+//! a message whose end may be missing.
 //!
-//! The holes here accept at least what the matcher's do (an `<ip>` need not be a valid address, for instance). Of
-//! conditions only texts count that a hole has not in any case of its shape; so the proof errs on the side of refusing.
-//! It knows nothing of the matcher.
+//! The holes here accept at least as much as the matcher's (an `<ip>` need not be a valid address, for instance). Of
+//! the conditions, only texts count that a hole excludes in every case of its shape. So the proof errs on the side of
+//! refusing.
 
 use std::fmt;
 
@@ -23,8 +23,8 @@ use super::fault::{Faults, Place};
 use super::syntax::Kind;
 use super::variant::{Hole, Item, OTHER, Variant, is_name};
 
-/// Refuses (in `faults`) a grammar in which some message has two addresses. For each variant that is no
-/// [other form](OTHER), in their order: whether it reads no beginning of a message with another address than the whole
+/// Refuses (in `faults`) a grammar in which some message has two addresses. For each variant, except
+/// [other forms](OTHER), in their order: whether it reads no beginning of a message with another address than the whole
 /// has.
 ///
 /// `without` are the texts that holes never hold, by [`Hole::without`], from 1.
@@ -449,7 +449,7 @@ impl<'v> Automaton<'v> {
             }
             for a in first.moves.iter().filter(|a| is(&live, a.to)) {
                 for b in second.moves.iter().filter(|b| is(&leads, b.to)) {
-                    // Whom a proxy speaks for may be missing: then a proxy's message is nobody's.
+                    // The client may be missing: then a proxy's message has no offender.
                     let differ = a.label != b.label && (a.label == Label::Ip || b.label != Label::None);
                     let pair = (a.to, b.to, disagree || differ);
                     if !seen.contains(&pair) && a.bytes.common(b.bytes).is_some() {

@@ -1,9 +1,7 @@
 //! Proposes a grammar from sample lines.
 //!
-//! Lines that look alike become one rule; the proof judges each rule beside those before it, and where it refuses one,
-//! a stricter one is tried. What comes out is a whole file that loads, with the samples as its tests.
-//!
-//! It does not know what an attack is: whoever gives the lines has chosen them, and whoever uses the file reads it.
+//! Similar lines become one rule. The proof judges each rule beside those before it; if it refuses one, a stricter one
+//! is tried. The result is a whole file that loads, with the samples as its tests.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -48,7 +46,7 @@ struct Kind {
     samples: Vec<(IpAddr, String)>,
 }
 
-/// Proposes a grammar for a program from messages of it that each tell of an offence. The same messages make the same
+/// Proposes a grammar for a program from messages of it that each report an offence. The same messages make the same
 /// grammar.
 pub fn propose<'m>(program: &str, messages: impl Iterator<Item = &'m [u8]> + Clone) -> Proposal {
     let mut proposal = Proposal::default();
@@ -159,7 +157,7 @@ fn gather(kinds: &mut Vec<Kind>, text: &str) -> bool {
     true
 }
 
-/// Words before the address of whoever is at the other end; `relay=` and the like are not.
+/// Words before the address of the client; `relay=` and the like are not.
 const HINTS: &[&str] = &["from", "rhost", "client", "ip", "addr", "address", "src", "remote", "peer", "by"];
 
 /// Which of a template's addresses is probably the offender's, and why, where there are several: the one behind the

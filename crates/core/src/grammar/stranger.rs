@@ -1,9 +1,5 @@
-//! Messages that name an address and that no rule knows.
-//!
-//! They stand apart from matching because they are looked at seldom, so that an author hears of it when a new release
-//! of a server words its lines anew. What is told of a message is its template, not its text.
-//!
-//! It keeps no count and remembers nothing.
+//! Finds messages that name an address and match no rule, so that an author notices when a new release of a server
+//! changes its wording. A message is reported by its template, not by its text.
 
 use std::net::IpAddr;
 use std::ops::Range;

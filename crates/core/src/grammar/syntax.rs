@@ -1,10 +1,7 @@
-//! Reads the text of a grammar.
+//! Parses the text of a grammar.
 //!
-//! The file is lines: an unindented one opens a section, the indented ones below are its body. nom reads what
-//! stands in a line. `grammars/README.md` describes the language for those who write it.
-//!
-//! This file knows what may be written, not what it means: whether a rule has exactly one address, or can be
-//! fooled, is for the compiler and the proof.
+//! The file consists of lines: an unindented one opens a section, the indented ones below are its body. nom parses the
+//! content of a line. Whether a rule has exactly one address, or can be fooled, the compiler and the proof decide.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -36,7 +33,7 @@ pub(super) struct Source {
     pub(super) tests: Vec<Test>,
 }
 
-/// Which lines may tell of the same attempt.
+/// Which lines may report the same attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Session {
     /// Those of one process about one address.
@@ -166,7 +163,7 @@ pub(super) enum Kind {
     Unquoted,
     /// What does not begin with a `"`, up to the end of the message.
     Rest,
-    /// The header in which proxies name whom they speak for.
+    /// The header in which proxies name their clients.
     Forwarded,
 }
 

@@ -1,9 +1,7 @@
-//! What a message looks like, in the words of a rule: `Failed password for <user> from <ip> port <num>`.
+//! The form of a message, written like a rule: `Failed password for <user> from <ip> port <num>`.
 //!
-//! It stands apart because two tools need it: one proposes rules from sample lines, the other tells lines that no
-//! rule knows by their looks, so that ten thousand of a kind are shown once.
-//!
-//! It guesses from one message, or two of a kind, and proves nothing; it knows no grammar.
+//! Two tools use it: one proposes rules from sample lines, the other groups lines that match no rule, so that ten
+//! thousand of a kind are shown once. It guesses from one message, or two of a kind, and proves nothing.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -175,7 +173,7 @@ fn core(token: &str) -> (&str, &str, &str) {
 const NAMES: &[&str] = &["user", "username", "account"];
 /// Keys of one.
 const KEYS: &[&str] = &["user", "username", "account", "ruser", "login", "acct", "uname"];
-/// What may follow such a word and is no name.
+/// Words that may follow such a word and are not names.
 const NO_NAMES: &[&str] = &[
     "from",
     "by",

@@ -284,7 +284,7 @@ fn root_and_the_grammars_units_and_users_are_believed() {
     speaks(SSHD, inside(uid(0), "cron.service"), true);
     speaks(SSHD, inside(uid(101), "ssh.service"), true);
     speaks(SSHD, inside(uid(101), "ssh@7-192.0.2.1:22.service"), true);
-    // No name of a process or file is proof, and none is no proof either.
+    // The name of a process or file proves nothing, and neither does its absence.
     for uid in [uid(1), uid(33), uid(999), uid(1000), uid(60_001), uid(65_534), uid(100_000)] {
         for server in [SSHD, "", "user: nobody-here"] {
             speaks(server, uid, false);
@@ -297,7 +297,7 @@ fn root_and_the_grammars_units_and_users_are_believed() {
     speaks(NGINX, called(uid(33), "/tmp/nginx"), true);
     speaks(NGINX, uid(34), false);
     speaks(NGINX, inside(uid(34), "nginx.service"), true);
-    // The id says nothing of whoever has it on another host; the unit does.
+    // An id of another host says nothing about its user; the unit does.
     let foreign = Witness { foreign: true, ..uid(33) };
     speaks(NGINX, foreign, false);
     speaks(NGINX, inside(foreign, "nginx.service"), true);

@@ -1,9 +1,7 @@
-//! Spells a rule out: one flat sequence of texts and holes for each way through its choices.
+//! Expands a rule into flat sequences of texts and holes, one for each way through its choices.
 //!
-//! Proof and matcher both work on these sequences, so what is proved is what is matched. Here too a rule is
-//! held to what makes matching linear: where a hole ends must be plain from the next character.
-//!
-//! This file does not know of conditions, and it reads no messages.
+//! Proof and matcher both use these sequences, so the matcher matches what was proved. A rule must also be linear to
+//! match: the next character must show where a hole ends.
 
 use super::fault::{Faults, Place};
 use super::syntax::{Kind, Part, Rule};
@@ -44,7 +42,7 @@ impl Kind {
 /// Slots in a voice. The spans of a match are an array of this size, so that none is allocated.
 pub(super) const SLOTS: usize = 24;
 
-/// The voice of the forms below `other:`, which tell of no offence and may name no address.
+/// The voice of the forms below `other:`, which have no offence and may lack an address.
 pub(super) const OTHER: u16 = u16::MAX;
 
 /// Variants in a grammar; the choices of one rule multiply.

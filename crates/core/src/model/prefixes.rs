@@ -1,8 +1,4 @@
-//! Sets of addresses and prefixes: who is never banned, which proxies are trusted.
-//!
-//! It stands apart from the other nouns because a look-up among many members takes some thought.
-//!
-//! It does not know what a set is for, nor where it comes from.
+//! Sets of addresses and prefixes with fast look-up: exemptions, trusted proxies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

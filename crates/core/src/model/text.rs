@@ -1,4 +1,4 @@
-//! Text of strangers, and which of its characters may be shown to people.
+//! Text for people: strangers' text made harmless, numbers with their nouns.
 
 /// The text without anything that a terminal would obey or that would show it as another text: a reason or a message
 /// may hold what a stranger wrote.
