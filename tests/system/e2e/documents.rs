@@ -203,7 +203,8 @@ fn file(block: &[String]) -> Option<(String, String)> {
         return Some(("it.grammar".into(), text()));
     }
     if first.ends_with(':') && block.iter().any(|line| line.contains('<')) {
-        return Some(("it.grammar".into(), format!("program: it\n{}", text())));
+        let rule = if first == "other:" { "it:\n    it was <ip>\n" } else { "" };
+        return Some(("it.grammar".into(), format!("program: it\n{rule}{}", text())));
     }
     if first.starts_with("rule_files:") {
         return Some(("it.yml".into(), text()));
@@ -217,6 +218,7 @@ fn settings(spans: &[String]) -> String {
         let name = code.strip_prefix('[').and_then(|code| code.strip_suffix(']'));
         name.is_some_and(|name| name.chars().all(|c| c.is_ascii_lowercase() || "-.".contains(c)))
     };
+    let is_of_fail2ban = |code: &str| code.starts_with("mode = ") && !code.contains(['"', '\'']);
     let mut lines = String::new();
     for code in spans {
         let (table, setting) = match code.split_once("] ") {
@@ -226,7 +228,7 @@ fn settings(spans: &[String]) -> String {
         if let Some(table) = table {
             lines += &format!("{table}\n");
         }
-        if setting.contains(" = ") && !setting.starts_with("mode = aggressive") {
+        if setting.contains(" = ") && !is_of_fail2ban(setting) {
             lines += &format!("{setting}\n");
         }
     }
