@@ -438,7 +438,7 @@ impl Scan {
             };
             tally.latest = tally.latest.max(entry.time);
             // Journald vouches for what it wrote on any host; the syslog daemon here has only heard what others say.
-            entry.witness.foreign = entry.is_foreign(host);
+            entry.witness.foreign = entry.witness.attests() && entry.is_foreign(host);
             let sampled = tally.entries % SAMPLE == 1;
             let attested = entry.witness.attests() && (format == Format::Journal || !entry.witness.foreign);
             tally.unattested += u64::from(!attested);

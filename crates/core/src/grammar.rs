@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use hashbrown::{HashMap, HashSet};
 
 use crate::model::{Entry, GrammarId, HeadingId, Offence, Offender, Prefixes, VoiceId, Witness};
-use condition::Condition;
+use condition::{Condition, Conditions};
 pub use explain::{Closest, Held, Silence, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
@@ -77,6 +77,8 @@ pub struct Grammar {
     quiet: Vec<String>,
     /// The words that its rules are made of.
     words: HashSet<Box<str>>,
+    /// Whether a rule has a `<forwarded>`, as those of web servers have.
+    forwards: bool,
     /// By heading: the hole, and the part of it, by whose values offences are told apart.
     counted: Vec<Option<(String, View)>>,
 }
@@ -93,7 +95,7 @@ enum Meaning {
     /// The offence of this heading, always.
     Always(u16),
     /// The offence of the first condition that holds; none if none does.
-    First(Vec<Condition>),
+    First(Conditions),
 }
 
 impl Meaning {
@@ -105,13 +107,7 @@ impl Meaning {
     ) -> Self {
         match &voice.verdict {
             Verdict::Always(heading) => Self::Always(*heading as u16),
-            Verdict::Shape { cases, .. } => {
-                let cases = cases.iter().filter_map(|case| Condition::new(case, names, words, faults));
-                let mut cases: Vec<Condition> = cases.collect();
-                // What could be either is an offence.
-                cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
-                Self::First(cases)
-            }
+            Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, faults)),
         }
     }
 }
@@ -168,6 +164,7 @@ impl Grammar {
             quiet: stranger::quiet(&source.tests),
             words: stranger::words(&variants),
             counted: Vec::new(),
+            forwards: variants.iter().any(Variant::forwards),
             variants,
             text: text.into(),
         };
@@ -224,7 +221,7 @@ impl Grammar {
         &self,
         message: &[u8],
         cut: bool,
-        keep: impl Fn(u16, Reading, &Spans, Option<&Condition>) -> T,
+        keep: impl Fn(u16, Reading, &Spans, Option<(&Conditions, &Condition)>) -> T,
     ) -> Option<T> {
         let message = message.trim_ascii_end();
         let mut login = None;
@@ -232,8 +229,8 @@ impl Grammar {
             let (heading, condition) = match &self.voices.get(usize::from(reading.voice))?.meaning {
                 Meaning::Always(heading) => (*heading, None),
                 Meaning::First(conditions) => {
-                    let held = conditions.iter().find(|condition| condition.holds(message, spans, cut))?;
-                    (held.heading, Some(held))
+                    let held = conditions.first(message, spans, cut)?;
+                    (held.heading, Some((conditions, held)))
                 }
             };
             // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
@@ -277,7 +274,7 @@ impl Grammar {
         heading: u16,
         voice: u16,
         spans: &Spans,
-        condition: Option<&Condition>,
+        condition: Option<(&Conditions, &Condition)>,
         message: &[u8],
     ) -> u64 {
         let value = || {
@@ -287,7 +284,7 @@ impl Grammar {
             let text = part.of(message.get(from as usize..to as usize)?);
             let mut room = [0; _];
             let condition = condition.filter(|_| *part == View::Path);
-            let named = condition.and_then(|condition| condition.named(text, &mut room));
+            let named = condition.and_then(|(all, condition)| all.named(condition, text, &mut room));
             let text = named.unwrap_or(text);
             // FNV-1a, the same at each start, since the ledger keeps it.
             let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

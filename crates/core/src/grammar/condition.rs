@@ -6,12 +6,28 @@
 
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
 use hashbrown::HashSet;
+use memchr::{memchr_iter, memchr3};
 
 use super::fault::Faults;
 use super::matcher::Spans;
 use super::path::{Room, resolved};
 use super::syntax::{Case, How, Verdict, View, Voice, Word};
 use super::variant::{Item, Variant};
+use crate::model::HeadingId;
+
+/// Words up to which comparing them one by one is the fastest.
+const FEW: usize = 4;
+
+/// What makes a message of a shape an offence, and the comparisons that this takes, each of them once.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    /// Parts of holes that are compared with something.
+    subjects: Vec<(usize, View)>,
+    terms: Vec<Term>,
+    cases: Vec<Condition>,
+    /// By subject: which comparisons are with short words, and which of them hold for each of these words.
+    shorts: Vec<(u64, Vec<(u64, u64)>)>,
+}
 
 /// Comparisons that must all hold.
 #[derive(Debug)]
@@ -19,14 +35,19 @@ pub(super) struct Condition {
     pub(super) heading: u16,
     /// The line where it stands.
     pub(super) line: u32,
-    terms: Vec<Term>,
+    /// Places among the comparisons, and what each must come to.
+    terms: Vec<(usize, bool)>,
+    /// Of the first comparisons, as bits: which are among these, and which of them must hold.
+    of: u64,
+    want: u64,
 }
 
+/// A part of a hole, by its place among the subjects, and what it is compared with.
 #[derive(Debug)]
 struct Term {
-    slot: usize,
-    part: View,
-    not: bool,
+    subject: usize,
+    how: How,
+    words: Vec<String>,
     test: Test,
 }
 
@@ -36,84 +57,290 @@ enum Test {
     IsShort(Vec<u64>),
     Is(Vec<Box<[u8]>>),
     Ends(Vec<Box<[u8]>>),
-    Starts(AhoCorasick),
-    Has(AhoCorasick),
+    Starts(Vec<Box<[u8]>>),
+    StartsMany(AhoCorasick),
+    Has(Search),
     Names(AhoCorasick),
 }
 
-impl Condition {
-    /// Makes a case usable; `names` are the shape's holes by slot, and `lists` gives the words of a list.
+/// What comparisons with a message came to, by their place, and the first subjects' texts, both as far as there is room.
+#[derive(Default)]
+struct Answers<'m> {
+    known: u64,
+    held: u64,
+    texts: [Option<Text<'m>>; 8],
+}
+
+impl Answers<'_> {
+    /// Whether a comparison that was made speaks against the condition.
+    fn refuse(&self, condition: &Condition) -> bool {
+        condition.of & self.known & (self.held ^ condition.want) != 0
+    }
+}
+
+/// A text to compare, and as [`short`] has it.
+#[derive(Clone, Copy)]
+struct Text<'m> {
+    whole: &'m [u8],
+    short: u64,
+}
+
+impl Conditions {
+    /// Makes the cases of a shape usable; `names` are its holes by slot, and `lists` gives the words of a list.
     pub(super) fn new<'l>(
+        cases: &[Case],
+        names: &[Option<String>],
+        lists: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        faults: &mut Faults<'_>,
+    ) -> Self {
+        let mut conditions =
+            Self { subjects: Vec::new(), terms: Vec::new(), cases: Vec::new(), shorts: Vec::new() };
+        for case in cases {
+            let terms = conditions.comparisons(case, names, lists);
+            match (terms, u16::try_from(case.heading)) {
+                (Ok(terms), Ok(heading)) => {
+                    let of = terms.iter().fold(0, |of, (place, _)| of | bit(*place));
+                    let wanted = terms.iter().filter(|(_, want)| *want);
+                    let want = wanted.fold(0, |want, (place, _)| want | bit(*place));
+                    conditions.cases.push(Condition { heading, line: case.place.line, terms, of, want });
+                }
+                (Err(what), _) => faults.error(case.place, what),
+                (_, Err(_)) => {}
+            }
+        }
+        // What could be either is an offence.
+        conditions.cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
+        conditions.shorts =
+            (0..conditions.subjects.len()).map(|subject| conditions.shorts_of(subject)).collect();
+        conditions
+    }
+
+    fn shorts_of(&self, subject: usize) -> (u64, Vec<(u64, u64)>) {
+        let (mut known, mut held) = (0, Vec::<(u64, u64)>::new());
+        for (place, term) in self.terms.iter().enumerate().filter(|(_, term)| term.subject == subject) {
+            let Test::IsShort(words) = &term.test else { continue };
+            known |= bit(place);
+            for word in words {
+                match held.iter_mut().find(|(known, _)| known == word) {
+                    Some((_, held)) => *held |= bit(place),
+                    None => held.push((*word, bit(place))),
+                }
+            }
+        }
+        (known, held)
+    }
+
+    fn comparisons<'l>(
+        &mut self,
         case: &Case,
         names: &[Option<String>],
         lists: impl Fn(&str) -> Option<&'l [String]>,
-        faults: &mut Faults<'_>,
-    ) -> Option<Self> {
+    ) -> Result<Vec<(usize, bool)>, String> {
         let mut terms = Vec::new();
         for comparison in &case.comparisons {
             let Some(slot) = names.iter().position(|name| name.as_deref() == Some(&comparison.hole)) else {
                 let known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
-                let what = format!("the shape has no hole `{}`; it has {}", comparison.hole, known.join(" "));
-                faults.error(case.place, what);
-                return None;
+                return Err(format!(
+                    "the shape has no hole `{}`; it has {}",
+                    comparison.hole,
+                    known.join(" ")
+                ));
             };
-            let mut words: Vec<&str> = Vec::new();
+            let mut words: Vec<String> = Vec::new();
             for word in &comparison.words {
                 match word {
-                    Word::Plain(word) => words.push(word),
+                    Word::Plain(word) => words.push(word.clone()),
                     Word::List(name) => match lists(name) {
-                        Some(list) => words.extend(list.iter().map(String::as_str)),
-                        None => {
-                            faults.error(
-                                case.place,
-                                format!("there is no `list {name}:` and no file `{name}.list`"),
-                            );
-                            return None;
-                        }
+                        Some(list) => words.extend_from_slice(list),
+                        None => return Err(format!("there is no `list {name}:` and no file `{name}.list`")),
                     },
                 }
             }
-            match Test::new(comparison.how, &words) {
-                Ok(test) => terms.push(Term { slot, part: comparison.part, not: comparison.not, test }),
-                Err(error) => {
-                    faults.error(case.place, format!("cannot compare with these words: {error}"));
-                    return None;
+            let subject = (slot, comparison.part);
+            let known = self.subjects.iter().position(|known| *known == subject);
+            let subject = known.unwrap_or_else(|| {
+                self.subjects.push(subject);
+                self.subjects.len() - 1
+            });
+            let same =
+                |term: &Term| (term.subject, term.how) == (subject, comparison.how) && term.words == words;
+            let place = match self.terms.iter().position(same) {
+                Some(place) => place,
+                None => {
+                    let test = Test::new(comparison.how, &words)
+                        .map_err(|error| format!("cannot compare with these words: {error}"))?;
+                    self.terms.push(Term { subject, how: comparison.how, words, test });
+                    self.terms.len() - 1
                 }
-            }
+            };
+            terms.push((place, !comparison.not));
         }
         // What is cheap is asked first; all have to hold anyway.
-        terms.sort_by_key(|term| matches!(term.test, Test::Has(_) | Test::Names(_)));
-        Some(Self { heading: u16::try_from(case.heading).ok()?, line: case.place.line, terms })
+        let is_search = |place: usize| {
+            let test = self.terms.get(place).map(|term| &term.test);
+            matches!(test, Some(Test::Has(_) | Test::Names(_)))
+        };
+        terms.sort_by_key(|(place, _)| is_search(*place));
+        Ok(terms)
     }
 
-    /// Whether a message with these spans meets it. Linear in the holes it names.
+    /// The first condition that a message with these spans meets. Linear in the holes that are named: each comparison is
+    /// made once at most.
     ///
     /// What is not part of the message counts as the `-` that servers write for what is not there; of a message that is
     /// `cut` nobody knows what it was, and it meets nothing.
-    pub(super) fn holds(&self, message: &[u8], spans: &Spans, cut: bool) -> bool {
-        self.failing(message, spans, cut).is_none()
+    pub(super) fn first(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<&Condition> {
+        let mut answers = Answers::default();
+        self.cases.iter().find(|case| {
+            !answers.refuse(case) && self.failing(case, message, spans, cut, &mut answers).is_none()
+        })
+    }
+
+    /// Each condition, and the slot of a hole that speaks against it, if there is one.
+    pub(super) fn unmet<'c>(
+        &'c self,
+        message: &'c [u8],
+        spans: &'c Spans,
+    ) -> impl Iterator<Item = (&'c Condition, usize)> {
+        let mut answers = Answers::default();
+        self.cases.iter().filter_map(move |case| {
+            let term = self.failing(case, message, spans, false, &mut answers)?;
+            Some((case, self.subjects.get(term.subject)?.0))
+        })
     }
 
     /// The beginning of a path as servers resolve it, up to where a name ends that the condition looks for.
-    pub(super) fn named<'t>(&self, path: &'t [u8], room: &'t mut Room) -> Option<&'t [u8]> {
+    pub(super) fn named<'t>(
+        &self,
+        condition: &Condition,
+        path: &'t [u8],
+        room: &'t mut Room,
+    ) -> Option<&'t [u8]> {
         let path = resolved(path, room);
-        self.terms.iter().find_map(|term| match &term.test {
+        condition.terms.iter().find_map(|(place, _)| match &self.terms.get(*place)?.test {
             Test::Names(words) => path.get(..named(words, path)?),
             _ => None,
         })
     }
 
-    /// The slot of a hole that speaks against it, if there is one.
-    pub(super) fn failing(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<usize> {
-        let fails = |term: &&Term| {
-            let text = spans.get(term.slot).and_then(|(from, to)| message.get(from as usize..to as usize));
-            match text {
-                // Where the message was cut, what it ends in may be a part of a word.
-                None if cut => true,
-                text => term.test.holds(term.part.of(text.unwrap_or(b"-"))) == term.not,
+    /// A comparison that speaks against the condition, if there is one.
+    fn failing<'m>(
+        &self,
+        condition: &Condition,
+        message: &'m [u8],
+        spans: &Spans,
+        cut: bool,
+        answers: &mut Answers<'m>,
+    ) -> Option<&Term> {
+        condition.terms.iter().find_map(|(place, want)| {
+            let (term, bit) = (self.terms.get(*place)?, bit(*place));
+            if answers.known & bit == 0 {
+                let Some(text) = self.text(term.subject, message, spans, cut, answers) else {
+                    return Some(term);
+                };
+                if bit == 0 {
+                    return (term.test.holds(text) != *want).then_some(term);
+                }
+                if answers.known & bit == 0 {
+                    answers.known |= bit;
+                    answers.held |= if term.test.holds(text) { bit } else { 0 };
+                }
             }
+            ((answers.held & bit != 0) != *want).then_some(term)
+        })
+    }
+
+    /// What a subject is; `None` if the message was cut, and so may have a text for it that is not here.
+    fn text<'m>(
+        &self,
+        subject: usize,
+        message: &'m [u8],
+        spans: &Spans,
+        cut: bool,
+        answers: &mut Answers<'m>,
+    ) -> Option<Text<'m>> {
+        if let Some(Some(known)) = answers.texts.get(subject) {
+            return Some(*known);
+        }
+        let (slot, part) = self.subjects.get(subject)?;
+        let text = spans.get(*slot).and_then(|(from, to)| message.get(from as usize..to as usize));
+        if cut && text.is_none() {
+            return None;
+        }
+        let whole = part.of(text.unwrap_or(b"-"));
+        let text = Text { whole, short: short(whole).unwrap_or(LONG) };
+        answers.texts.get_mut(subject).into_iter().for_each(|known| *known = Some(text));
+        let (known, held) = self.shorts.get(subject)?;
+        answers.known |= known;
+        answers.held |= held.iter().find(|(word, _)| *word == text.short).map_or(0, |(_, held)| *held);
+        Some(text)
+    }
+}
+
+/// The bit of a comparison; none beyond the 64th, which are made each time.
+fn bit(place: usize) -> u64 {
+    1_u64.checked_shl(place as u32).unwrap_or(0)
+}
+
+/// Words that are looked for anywhere in a text.
+#[derive(Debug)]
+struct Search {
+    all: AhoCorasick,
+    /// Bytes of which most of the words have one and few texts have any, and the other words; if there are few of those.
+    marks: Option<([u8; 3], Vec<Marked>)>,
+}
+
+/// A word, and its byte that is rarest in requests and names of browsers, with its offset.
+#[derive(Debug)]
+struct Marked {
+    word: Box<[u8]>,
+    byte: u8,
+    offset: usize,
+}
+
+/// Bytes that are frequent in requests and names of browsers, the most frequent first.
+const FREQUENT: &[u8] = b" /.-;():,_?&='\"+";
+
+impl Search {
+    fn new(words: &[String]) -> Result<Self, BuildError> {
+        let all = AhoCorasick::builder().ascii_case_insensitive(true).build(words)?;
+        let mut others: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        let mut marks = [0; 3];
+        for mark in &mut marks {
+            let with = |byte: u8| others.iter().filter(|word| word.contains(&byte)).count();
+            let rare = |byte: &u8| byte.is_ascii_punctuation() && !FREQUENT.contains(byte);
+            *mark = (0..128).filter(rare).max_by_key(|byte| with(*byte)).unwrap_or_default();
+            others.retain(|word| !word.contains(mark));
+        }
+        let marked = |word: &[u8]| {
+            let places = word.iter().enumerate();
+            let known =
+                places.filter_map(|(n, byte)| Some((FREQUENT.iter().position(|f| f == byte)?, n, *byte)));
+            let (_, offset, byte) = known.max()?;
+            Some(Marked { word: word.into(), byte, offset })
         };
-        self.terms.iter().find(fails).map(|term| term.slot)
+        let others: Option<Vec<Marked>> = others.into_iter().map(marked).collect();
+        let marks = others.filter(|others| others.len() <= FEW).map(|others| (marks, others));
+        Ok(Self { all, marks })
+    }
+
+    fn is_in(&self, text: &[u8]) -> bool {
+        match &self.marks {
+            Some(([a, b, c], others)) if memchr3(*a, *b, *c, text).is_none() => {
+                others.iter().any(|other| other.is_in(text))
+            }
+            _ => self.all.is_match(text),
+        }
+    }
+}
+
+impl Marked {
+    fn is_in(&self, text: &[u8]) -> bool {
+        memchr_iter(self.byte, text).any(|at| {
+            let from = at.checked_sub(self.offset);
+            let there = from.and_then(|from| text.get(from..from + self.word.len()));
+            there.is_some_and(|there| there.eq_ignore_ascii_case(&self.word))
+        })
     }
 }
 
@@ -155,18 +382,21 @@ pub(super) fn narrow(
 }
 
 impl Test {
-    fn new(how: How, words: &[&str]) -> Result<Self, BuildError> {
+    fn new(how: How, words: &[String]) -> Result<Self, BuildError> {
         let bytes = || words.iter().map(|word| word.as_bytes().into()).collect();
-        let search =
-            |start| AhoCorasick::builder().ascii_case_insensitive(true).start_kind(start).build(words);
         Ok(match how {
             How::Is => match words.iter().map(|word| short(word.as_bytes())).collect() {
                 Some(words) => Test::IsShort(words),
                 None => Test::Is(bytes()),
             },
             How::Ends => Test::Ends(bytes()),
-            How::Starts => Test::Starts(search(StartKind::Anchored)?),
-            How::Has => Test::Has(search(StartKind::Unanchored)?),
+            How::Starts if words.len() <= FEW => Test::Starts(bytes()),
+            How::Starts => {
+                let mut builder = AhoCorasick::builder();
+                let anchored = builder.ascii_case_insensitive(true).start_kind(StartKind::Anchored);
+                Test::StartsMany(anchored.build(words)?)
+            }
+            How::Has => Test::Has(Search::new(words)?),
             How::Names => {
                 let segments = words.iter().map(|word| word.trim_end_matches('/'));
                 Test::Names(AhoCorasick::builder().ascii_case_insensitive(true).build(segments)?)
@@ -174,12 +404,15 @@ impl Test {
         })
     }
 
-    fn holds(&self, text: &[u8]) -> bool {
+    fn holds(&self, Text { whole: text, short }: Text<'_>) -> bool {
         match self {
-            Test::IsShort(words) => short(text).is_some_and(|text| words.contains(&text)),
+            Test::IsShort(words) => words.contains(&short),
             Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
-            Test::Starts(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
-            Test::Has(words) => words.is_match(text),
+            Test::Starts(words) => words
+                .iter()
+                .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))),
+            Test::StartsMany(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
+            Test::Has(words) => words.is_in(text),
             Test::Names(words) => named(words, resolved(text, &mut [0; _])).is_some(),
             Test::Ends(words) => words.iter().any(|word| {
                 text.len()
@@ -201,6 +434,9 @@ fn named(words: &AhoCorasick, path: &[u8]) -> Option<usize> {
     };
     words.find_overlapping_iter(path).find(is_whole).map(|word| word.end())
 }
+
+/// Instead of a text that is not short.
+const LONG: u64 = u64::MAX;
 
 /// A text of at most seven bytes in lower case, with its length, as one number: all that a server's status is compared
 /// with costs less so than a single comparison of bytes.

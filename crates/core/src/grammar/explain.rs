@@ -103,7 +103,8 @@ impl Grammar {
                 self.voices.get(usize::from(reading.voice)).map(|voice| &voice.meaning)
             {
                 let names = self.voices.get(usize::from(reading.voice)).map_or(&[][..], |voice| &voice.names);
-                unmet.extend(conditions.iter().filter_map(|c| self.unmet(c, names, message, spans)));
+                let failing = conditions.unmet(message, spans);
+                unmet.extend(failing.filter_map(|(c, slot)| self.unmet(c, slot, names, message, spans)));
             }
             None::<()>
         });
@@ -138,11 +139,11 @@ impl Grammar {
     fn unmet<'g>(
         &'g self,
         condition: &Condition,
+        slot: usize,
         names: &'g [Option<String>],
         message: &[u8],
         spans: &Spans,
     ) -> Option<Unmet<'g>> {
-        let slot = condition.failing(message, spans, false)?;
         let holds = spans.get(slot).and_then(|(from, to)| message.get(from as usize..to as usize));
         Some(Unmet {
             heading: self.headings.get(usize::from(condition.heading))?,

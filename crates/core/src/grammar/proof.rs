@@ -112,15 +112,15 @@ impl Bytes {
         self.0.get(usize::from(byte / 64)).is_some_and(|word| word >> (byte % 64) & 1 == 1)
     }
 
+    /// Whether a byte is in both sets.
+    fn meets(self, other: Self) -> bool {
+        self.0.iter().zip(other.0).any(|(one, other)| one & other != 0)
+    }
+
     /// A byte of both sets; one that can be printed if there is one.
     fn common(self, other: Self) -> Option<u8> {
-        let both = Self(std::array::from_fn(|i| {
-            self.0.get(i).copied().unwrap_or(0) & other.0.get(i).copied().unwrap_or(0)
-        }));
-        if both.0 == [0; 4] {
-            return None;
-        }
-        (b'a'..=b'z').chain(b'0'..=b'9').chain(b' '..=b'~').chain(0..=u8::MAX).find(|byte| both.holds(*byte))
+        let both = |byte: &u8| self.holds(*byte) && other.holds(*byte);
+        (b'a'..=b'z').chain(b'0'..=b'9').chain(b' '..=b'~').chain(0..=u8::MAX).find(both)
     }
 }
 
@@ -380,15 +380,14 @@ impl<'v> Automaton<'v> {
 
     /// The shortest message that two copies of the automaton accept after a disagreement.
     fn two_readings(&self) -> Result<Option<Witness>, TooComplex> {
-        let mut pairs = vec![Pair {
-            states: (0, 0),
-            disagree: false,
-            from: 0,
-            byte: 0,
-            labels: (Label::None, Label::None),
-        }];
+        let first = Pair { states: (0, 0), disagree: false, from: 0, labels: (Label::None, Label::None) };
+        let mut pairs = vec![first];
         let mut seen = HashSet::<(u32, u32, bool)>::from_iter([(0, 0, false)]);
         let mut next = 0;
+        // Two other forms may disagree.
+        let rules = self.rules();
+        let leads = self.leading_to(|state| state.accepts.first().is_some_and(|first| *first < rules));
+        let leads = |state: u32| leads.get(state as usize) == Some(&true);
         while let Some(&Pair { states: (one, two), disagree, .. }) = pairs.get(next) {
             let (Some(first), Some(second)) = (self.states.get(one as usize), self.states.get(two as usize))
             else {
@@ -403,10 +402,12 @@ impl<'v> Automaton<'v> {
                     if seen.contains(&(states.0, states.1, disagree)) {
                         continue;
                     }
-                    let Some(byte) = a.bytes.common(b.bytes) else { continue };
+                    if !a.bytes.meets(b.bytes) || !(leads(a.to) || leads(b.to)) {
+                        continue;
+                    }
                     seen.insert((states.0, states.1, disagree));
                     let labels = if swap { (b.label, a.label) } else { (a.label, b.label) };
-                    pairs.push(Pair { states, disagree, from: next, byte, labels });
+                    pairs.push(Pair { states, disagree, from: next, labels });
                     if disagree && let Some(witness) = self.witness(&pairs) {
                         return Ok(Some(witness));
                     }
@@ -420,6 +421,11 @@ impl<'v> Automaton<'v> {
         Ok(None)
     }
 
+    /// How many of the variants are rules; the other forms come last.
+    fn rules(&self) -> u32 {
+        self.variants.iter().take_while(|variant| variant.voice != OTHER).count() as u32
+    }
+
     /// The first variant that ends in this state: a rule, if one does.
     fn ending(&self, state: u32) -> Option<&Variant> {
         // The other forms come last.
@@ -428,10 +434,10 @@ impl<'v> Automaton<'v> {
 
     /// For each rule, whether no message has another address than its beginning that this rule reads.
     fn safe_where_cut(&self) -> Result<Vec<bool>, TooComplex> {
-        let rules = self.variants.iter().take_while(|variant| variant.voice != OTHER).count();
-        let mut safe = vec![true; rules];
+        let rules = self.rules();
+        let mut safe = vec![true; rules as usize];
         let ends = |state: &State| !state.accepts.is_empty();
-        let reads = |state: &State| state.accepts.first().is_some_and(|first| (*first as usize) < rules);
+        let reads = |state: &State| state.accepts.first().is_some_and(|first| *first < rules);
         let (live, leads) = (self.leading_to(ends), self.leading_to(reads));
         let is = |set: &[bool], state: u32| set.get(state as usize) == Some(&true);
         let (mut todo, mut seen) = (vec![(0, 0, false)], HashSet::<(u32, u32, bool)>::new());
@@ -444,15 +450,14 @@ impl<'v> Automaton<'v> {
                 second
                     .accepts
                     .iter()
-                    .filter_map(|rule| Some(*rule as usize).filter(|rule| *rule < rules))
-                    .for_each(|rule| safe.get_mut(rule).into_iter().for_each(|safe| *safe = false));
+                    .for_each(|rule| safe.get_mut(*rule as usize).into_iter().for_each(|safe| *safe = false));
             }
             for a in first.moves.iter().filter(|a| is(&live, a.to)) {
                 for b in second.moves.iter().filter(|b| is(&leads, b.to)) {
                     // The client may be missing: then a proxy's message has no offender.
                     let differ = a.label != b.label && (a.label == Label::Ip || b.label != Label::None);
                     let pair = (a.to, b.to, disagree || differ);
-                    if !seen.contains(&pair) && a.bytes.common(b.bytes).is_some() {
+                    if !seen.contains(&pair) && a.bytes.meets(b.bytes) {
                         seen.insert(pair);
                         todo.push(pair);
                     }
@@ -504,15 +509,21 @@ impl<'v> Automaton<'v> {
             let at = pairs.get(index)?;
             let before = pairs.get(at.from)?;
             let labels = if states == at.states { at.labels } else { (at.labels.1, at.labels.0) };
-            read.push((at.byte, labels));
-            let leads = |from: u32, to: u32, label: Label| {
-                self.states.get(from as usize).is_some_and(|state| {
-                    state.moves.iter().any(|m| m.to == to && m.label == label && m.bytes.holds(at.byte))
-                })
+            let moves = |from: u32, to: u32, label: Label| {
+                let state = self.states.get(from as usize);
+                state
+                    .into_iter()
+                    .flat_map(|state| &state.moves)
+                    .filter(move |m| m.to == to && m.label == label)
+            };
+            let byte = |one: u32, two: u32| {
+                moves(one, states.0, labels.0)
+                    .find_map(|a| moves(two, states.1, labels.1).find_map(|b| a.bytes.common(b.bytes)))
             };
             let (one, two) = before.states;
-            let straight = leads(one, states.0, labels.0) && leads(two, states.1, labels.1);
-            states = if straight { (one, two) } else { (two, one) };
+            let (straight, swapped) = (byte(one, two), byte(two, one));
+            read.push((straight.or(swapped)?, labels));
+            states = if straight.is_some() { (one, two) } else { (two, one) };
             index = at.from;
         }
         read.reverse();
@@ -541,14 +552,13 @@ impl<'v> Automaton<'v> {
 struct Pair {
     states: (u32, u32),
     disagree: bool,
-    /// The pair before, and what was read since.
+    /// The pair before.
     from: usize,
-    byte: u8,
     labels: (Label, Label),
 }
 
 /// Whether this tells a host name from an address; `_` is what some servers call their nameless host.
-pub(super) fn is_letter(byte: u8) -> bool {
+pub(super) const fn is_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_'
 }
 

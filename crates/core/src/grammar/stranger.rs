@@ -7,7 +7,7 @@ use std::ops::Range;
 use hashbrown::HashSet;
 
 use super::Grammar;
-use super::syntax::{Kind, Test};
+use super::syntax::Test;
 use super::template::{addresses, join, template};
 use super::variant::{Item, Variant};
 
@@ -45,11 +45,8 @@ impl Grammar {
 
     /// The peer that the message of a web server names: one that may stand behind a proxy, as the grammar knows.
     pub(super) fn peer(&self, message: &[u8]) -> Option<IpAddr> {
-        let forwards = |variant: &Variant| {
-            variant.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == Kind::Forwarded))
-        };
-        let web = self.variants.iter().any(forwards);
-        web.then(|| self.matcher.read(message.trim_ascii_end(), false, |reading, _| Some(reading.address)))?
+        self.forwards
+            .then(|| self.matcher.read(message.trim_ascii_end(), false, |reading, _| Some(reading.address)))?
     }
 
     /// The template that covers both, where they are of a kind. They are not where they differ in a word that this

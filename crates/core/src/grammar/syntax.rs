@@ -109,12 +109,12 @@ impl View {
 
     /// The part of `text`. Linear; does not allocate.
     pub(super) fn of(self, text: &[u8]) -> &[u8] {
-        let space = memchr::memchr(b' ', text);
+        let space = || memchr::memchr(b' ', text);
         match self {
             Self::Whole => text,
-            Self::Method => text.get(..space.unwrap_or(text.len())).unwrap_or(text),
+            Self::Method => text.get(..space().unwrap_or(text.len())).unwrap_or(text),
             Self::Path => {
-                let path = space.and_then(|space| text.get(space + 1..)).unwrap_or(text);
+                let path = space().and_then(|space| text.get(space + 1..)).unwrap_or(text);
                 path.get(..memchr::memchr3(b' ', b'?', b'#', path).unwrap_or(path.len())).unwrap_or(path)
             }
         }

@@ -32,6 +32,13 @@ pub(super) struct Hole {
     pub(super) without: u8,
 }
 
+impl Variant {
+    /// Whether it has a `<forwarded>`.
+    pub(super) fn forwards(&self) -> bool {
+        self.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == Kind::Forwarded))
+    }
+}
+
 impl Kind {
     /// Whether this is the address to hold to account.
     pub(super) fn is_address(self) -> bool {
@@ -162,17 +169,26 @@ fn expand(
                 sequences.iter_mut().for_each(|sequence| sequence.push(hole.clone()));
             }
             Part::Choice { options, optional } => {
-                let mut spelt = Vec::new();
+                let before = sequences.len();
+                let mut spelt: Vec<Vec<Vec<Flat>>> = Vec::new();
                 for option in options {
                     let mut with = sequences.clone();
                     expand(option, &mut with, slots, place, faults);
-                    spelt.append(&mut with);
+                    spelt.push(with);
                 }
                 if *optional {
-                    spelt.append(sequences);
+                    spelt.push(std::mem::take(sequences));
                 }
-                spelt.truncate(LIMIT + 1);
-                *sequences = spelt;
+                // What begins alike stands side by side, for the matcher's sake.
+                let each: Vec<usize> = spelt.iter().map(|option| option.len() / before.max(1)).collect();
+                let mut spelt: Vec<_> = spelt.into_iter().map(Vec::into_iter).collect();
+                sequences.clear();
+                for _ in 0..before {
+                    for (option, each) in spelt.iter_mut().zip(&each) {
+                        sequences.extend(option.by_ref().take(*each));
+                    }
+                }
+                sequences.truncate(LIMIT + 1);
             }
         }
     }
@@ -289,7 +305,7 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
 const SHORT: usize = 5;
 
 /// Whether this may stand in a host name (RFC 952, and `_` as many use it).
-pub(super) fn is_name(byte: u8) -> bool {
+pub(super) const fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
