@@ -122,7 +122,7 @@ mod tests {
             assert!(page.contains(part), "no `{part}` in {page}");
         }
         for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
-            let about = command.get_about().unwrap().to_string().replace('-', "\\-");
+            let about = command.get_about().unwrap().to_string().replace('-', "\\-").replace('\'', "\\*(Aq");
             assert!(read(&format!("man/banstream-{}.1", command.get_name())).contains(&about), "{about}");
         }
         for shell in ["bash", "zsh", "fish"] {
