@@ -165,7 +165,9 @@ fn the_rule_stands_where_the_settings_say() {
         let reported = kernel.prepare(Displaced::Report).unwrap();
         assert_eq!((reported.rules, reported.moved, reported.faults.len()), (0, 0, 1));
         assert!(
-            reported.faults[0].to_string().starts_with("IPv4 may not be enforced: the rule in `FORWARD` is")
+            reported.faults[0]
+                .to_string()
+                .starts_with("IPv4 bans may not be enforced: the rule in `FORWARD` is")
         );
         let moved = kernel.prepare(Displaced::Move).unwrap();
         assert_eq!((moved.rules, moved.moved, moved.faults.len()), (0, 2, 0));
@@ -712,15 +714,16 @@ fn another_program_that_wants_to_be_first_is_not_fought_for_ever() {
     in_namespace(|| {
         let mut daemon = Daemon::new("");
         daemon.start();
-        let reported =
-            |daemon: &Daemon| daemon.tell("status").contains("the rule in `PREROUTING` is not the first");
+        let reported = |daemon: &Daemon| {
+            daemon.tell("status").contains("the rule in `PREROUTING` is no longer the first")
+        };
         for fight in 1..=6 {
             let before = daemon.repairs("order");
             sh("iptables -t raw -I PREROUTING -s 198.51.100.1 -j ACCEPT");
             until("it is moved or reported", || daemon.repairs("order") > before || reported(&daemon));
             assert_eq!(reported(&daemon), fight == 6, "in fight {fight}");
         }
-        assert!(daemon.log().contains("IPv4 may not be enforced"));
+        assert!(daemon.log().contains("IPv4 bans may not be enforced"));
         sh("iptables -t raw -F");
         until("it is in again and all is well", || {
             sh("iptables -t raw -S").contains("banstream") && !reported(&daemon)
@@ -1103,11 +1106,11 @@ fn a_rule_that_could_not_be_taken_out_is_tried_again() {
         let mut daemon = Daemon::new(&first);
         daemon.start();
         daemon.reload(&format!("{first}\ntable = 'mangle'"));
-        until("it is said", || daemon.tell("status").contains("could not be taken out"));
+        until("it is said", || daemon.tell("status").contains("cannot remove the rule of earlier settings"));
         assert!(sh("iptables -t raw -S; iptables -t mangle -S").matches("banstream").count() == 2);
         script("never");
         until("it is taken out", || !sh("iptables -t raw -S").contains("banstream"));
-        until("nothing is said any more", || !daemon.tell("status").contains("could not"));
+        until("nothing is said any more", || !daemon.tell("status").contains("cannot remove"));
         assert!(sh("iptables -t mangle -S").contains("banstream"));
     });
 }
@@ -1155,14 +1158,14 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
         };
         let tells = |what: &str| until(what, || daemon.tell("why 192.0.2.1").contains(what));
         attempt(1);
-        tells("sshd counts 1 of 5");
+        tells("sshd has counted 1 of 5");
         tells(" Invalid user \u{fffd}[2J1 from 192.0.2.1 port 5\n");
         (2..=5).for_each(attempt);
         tells("192.0.2.1 is banned by sshd");
         tells("      user     13..18    `\u{fffd}[2J5`\n");
-        tells("kept out: 0 packets, 0 bytes");
+        tells("dropped: 0 packets, 0 bytes");
         assert!(!passes("192.0.2.1", &to));
-        tells("kept out: 1 packets, ");
+        tells("dropped: 1 packet, ");
         let why = daemon.tell("why 192.0.2.1");
         assert_eq!(why.matches("Invalid user \u{fffd}").count(), 5, "{why}");
         assert!(
@@ -1178,6 +1181,6 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
         // What cannot be found out is said, and the rest shown.
         sh(&format!("rm {}/state/ledger.db*", daemon.dir.path().display()));
         tells("cannot ask the ledger: ");
-        tells("kept out: 1 packets, ");
+        tells("dropped: 1 packet, ");
     });
 }
