@@ -168,7 +168,7 @@ pub struct Witness<'a> {
     pub comm: Option<&'a [u8]>,
     /// The systemd unit it ran in.
     pub unit: Option<&'a [u8]>,
-    /// Whether this was on another host, so that users' ids may mean others than here.
+    /// Whether this was on another host, so that users' ids may mean others than here; `false` where no id is known.
     pub foreign: bool,
 }
 

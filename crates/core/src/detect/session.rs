@@ -162,22 +162,26 @@ mod tests {
         check_hosts(&of_one, want);
     }
 
+    fn offence(host: u32, second: i64, pid: u32, voice: u16) -> Offence {
+        Offence {
+            time: Timestamp::from_secs(second),
+            address: "192.0.2.1".parse().unwrap(),
+            grammar: GrammarId(0),
+            heading: HeadingId(0),
+            voice: VoiceId(voice),
+            pid,
+            host,
+            value: 0,
+        }
+    }
+
     /// Which of these (host, second, pid, voice) count.
     #[track_caller]
     fn check_hosts(lines: &[(u32, i64, u32, u16)], want: &[usize]) {
         let mut sessions = Sessions::new(Span::from_secs(60));
         let mut counted = Vec::new();
         for (number, (host, second, pid, voice)) in lines.iter().enumerate() {
-            let offence = Offence {
-                time: Timestamp::from_secs(*second),
-                address: "192.0.2.1".parse().unwrap(),
-                grammar: GrammarId(0),
-                heading: HeadingId(0),
-                voice: VoiceId(*voice),
-                pid: *pid,
-                host: *host,
-                value: 0,
-            };
+            let offence = offence(*host, *second, *pid, *voice);
             if sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0 {
                 counted.push(number);
             }
@@ -209,16 +213,7 @@ mod tests {
     fn counted(lines: &[(i64, u16)]) -> Vec<usize> {
         let mut sessions = Sessions::new(Span::from_secs(600));
         let mut hear = |(second, voice): &(i64, u16)| {
-            let offence = Offence {
-                time: Timestamp::from_secs(*second),
-                address: "192.0.2.1".parse().unwrap(),
-                grammar: GrammarId(0),
-                heading: HeadingId(0),
-                voice: VoiceId(*voice),
-                pid: 7,
-                host: 0,
-                value: 0,
-            };
+            let offence = offence(0, *second, 7, *voice);
             sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0
         };
         (0..lines.len()).filter(|nth| hear(&lines[*nth])).collect()

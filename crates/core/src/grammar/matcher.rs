@@ -8,6 +8,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+#[cfg(test)]
+use hashbrown::HashSet;
 use memchr::{memchr, memchr2, memrchr};
 
 use super::proof::{is_letter, is_zone};
@@ -197,6 +199,26 @@ impl Matcher {
             }
         }
         None
+    }
+
+    /// As [`read`](Self::read), of each pattern by itself: what patterns share must not change what they read.
+    #[cfg(test)]
+    pub(super) fn read_apart(&self, message: &[u8], mut accept: impl FnMut(Reading, &Spans)) {
+        let mut voices = HashSet::new();
+        for (index, pattern) in (0..).zip(&self.patterns) {
+            let filed = match pattern.head.first() {
+                Some(Step::Text(text)) => message.starts_with(text),
+                _ => true,
+            };
+            let mut reader = Reader::new(message);
+            if filed
+                && !voices.contains(&pattern.voice)
+                && let Some(reading) = pattern.read(&mut reader, index)
+            {
+                voices.insert(pattern.voice);
+                accept(reading, &reader.spans);
+            }
+        }
     }
 
     /// Puts the patterns of all nodes whose texts the message begins with into `lists`; how many nodes there are.
@@ -451,10 +473,11 @@ impl<'m> Reader<'m> {
         let (mut at, limit, last) = (mark.at, self.message.len(), pattern.rest.is_empty());
         let first = common.max(filed);
         for (nth, step) in pattern.head.iter().enumerate().skip(first) {
-            if nth > first {
+            let is_open = matches!(step, Step::Open(_));
+            if nth > first || is_open {
                 self.mark(index, nth, at);
             }
-            if let Step::Open(_) = step {
+            if is_open {
                 return self.forward(pattern.head.get(nth..)?, at, limit, last);
             }
             let Some(length) = self.step(step, at, limit) else {
@@ -472,12 +495,12 @@ impl<'m> Reader<'m> {
         (!last || at == limit).then_some(at)
     }
 
-    /// Notes how the message was read before this step of a pattern.
-    fn mark(&mut self, pattern: u32, step: usize, at: usize) {
+    /// Notes how a pattern was read before this step.
+    fn mark(&mut self, index: u32, step: usize, at: usize) {
+        (self.last, self.known, self.failed) = (index, step.min(MARKS), usize::MAX);
         if let Some(mark) = self.marks.get_mut(step) {
             *mark =
                 Mark { at, present: self.spans.present, address: self.address, forwarded: self.forwarded };
-            (self.last, self.known, self.failed) = (pattern, step, usize::MAX);
         }
     }
 
