@@ -215,7 +215,7 @@ impl Enforcer {
         let listing = self.firewall.list()?;
         if !listing.strange.is_empty() {
             for size in self.firewall.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
-                self.voice.repairs(&[("foreign", 1, "recreated", "set", " with unexpected content")]);
+                self.voice.repairs(&[("unexpected", 1, "recreated", "set", " with unexpected content")]);
                 self.replace(size)?;
             }
         }
@@ -322,7 +322,7 @@ impl Enforcer {
     fn tell(&self, sizes: &[SetSize], pending: u64) {
         for size in sizes {
             let set = [("set", size.name.as_str())];
-            self.voice.metrics.gauge("banstream_set_entries", &set).set(f64::from(size.elements));
+            self.voice.metrics.gauge("banstream_set_elements", &set).set(f64::from(size.elements));
             self.voice.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
         }
         self.metrics.pending.set(pending as f64);
@@ -466,7 +466,7 @@ fn repairs_of(difference: &Difference) -> [Repair; 3] {
     [
         ("missing", difference.missing, "added", "missing element", ""),
         ("timeout", difference.timeouts, "corrected", "timeout", ""),
-        ("foreign", difference.foreign, "removed", "element", " that no ban put there"),
+        ("unexpected", difference.foreign, "removed", "element", " that no ban put there"),
     ]
 }
 

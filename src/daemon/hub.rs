@@ -67,7 +67,7 @@ pub(super) struct Hub {
 /// Why bans end, in metrics and in what receivers are told.
 const EXPIRED: &str = "expired";
 const LIFTED: &str = "lifted";
-const WIDENED: &str = "widened";
+const REPLACED: &str = "replaced";
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
@@ -150,7 +150,7 @@ impl Hub {
         if let Some(numbered) = batch.numbered {
             let (client, known) = self.clients.take(numbered, &mut batch.records);
             page.clients.push(client);
-            self.metrics.counter("banstream_entries_known_total", &[]).increment(known);
+            self.metrics.counter("banstream_entries_duplicate_total", &[]).increment(known);
         }
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
         let unattested = if batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
@@ -188,7 +188,7 @@ impl Hub {
             log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
         }
         for (who, jail) in &report.seen.ineffective {
-            self.metrics.counter("banstream_ineffective_bans_total", &[("jail", jail)]).increment(1);
+            self.metrics.counter("banstream_bans_ineffective_total", &[("jail", jail)]).increment(1);
             log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through; does it come \
                 through a proxy or another path? Run `banstream doctor`");
         }
@@ -198,7 +198,7 @@ impl Hub {
             self.metrics.dropped("overlong", batch.overlong);
         }
         if batch.deadly > 0 {
-            self.metrics.dropped("deadly", batch.deadly);
+            self.metrics.dropped("crash", batch.deadly);
         }
         self.ended(ended);
         page.decisions.extend(decisions.iter().cloned());
@@ -254,7 +254,7 @@ impl Hub {
         let event = |decision: &Decision| match decision {
             Decision::Ban(ban) => Event::Banned(ban.clone()),
             Decision::Unban(ban) => {
-                Event::Unbanned(ban.clone(), if ban.widened(&wide).is_some() { WIDENED } else { LIFTED })
+                Event::Unbanned(ban.clone(), if ban.widened(&wide).is_some() { REPLACED } else { LIFTED })
             }
         };
         self.herald.tell(|| decisions.iter().map(event).collect());
@@ -275,8 +275,8 @@ impl Hub {
                 }
                 Decision::Unban(ban) => {
                     let wide = ban.widened(&wide);
-                    let reason = if wide.is_some() { WIDENED } else { LIFTED };
-                    self.metrics.counter("banstream_unbans_total", &[("reason", reason)]).increment(1);
+                    let reason = if wide.is_some() { REPLACED } else { LIFTED };
+                    self.metrics.counter("banstream_bans_ended_total", &[("reason", reason)]).increment(1);
                     let (who, jail) = (ban.offender, &ban.jail);
                     match wide {
                         Some(wide) => {
@@ -310,7 +310,7 @@ impl Hub {
             self.herald.tell(|| ended.iter().map(|ban| Event::Unbanned(ban.clone(), EXPIRED)).collect());
         }
         for ban in ended {
-            self.metrics.counter("banstream_unbans_total", &[("reason", EXPIRED)]).increment(1);
+            self.metrics.counter("banstream_bans_ended_total", &[("reason", EXPIRED)]).increment(1);
             let (who, jail) = (ban.offender, &ban.jail);
             log::debug!(address:% = who, jail:% = jail; "the ban on {who} ({jail}) is over");
         }
@@ -326,7 +326,7 @@ impl Hub {
     /// Never waits: the ledger's disk may hang, and bans must not.
     pub(super) fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
         if self.book.write(page, receipt) {
-            self.metrics.dropped("ledger_behind", 1);
+            self.metrics.dropped("ledger_queue_full", 1);
         }
     }
 
@@ -642,14 +642,14 @@ impl Hub {
             let page = self.whole();
             self.write(page, None);
         }
-        self.metrics.gauge("banstream_queue_depth", &[("queue", "engine")]).set(waiting as f64);
+        self.metrics.gauge("banstream_inbox_depth", &[]).set(waiting as f64);
         self.show_active();
         let detector = self.engine.detector();
         for (jail, tracked) in detector.jails() {
             self.metrics.gauge("banstream_offenders_tracked", &[("jail", &jail.name)]).set(tracked as f64);
             let labels = [("jail", &*jail.name), ("kind", "auto"), ("mode", jail.mode.name())];
             self.metrics.counter("banstream_bans_total", &labels).increment(0);
-            self.metrics.counter("banstream_ineffective_bans_total", &[("jail", &jail.name)]).increment(0);
+            self.metrics.counter("banstream_bans_ineffective_total", &[("jail", &jail.name)]).increment(0);
         }
         self.metrics.dropped("log_queue_full", logging::take_lost());
         // That this is sent from here says that decisions are still made.

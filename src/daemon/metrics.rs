@@ -32,9 +32,9 @@ pub struct Metrics {
 const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_build_info", None, "Always 1; the label says which version runs."),
     ("banstream_entries_total", None, "Log entries read."),
-    ("banstream_entry_bytes_total", Some(Unit::Bytes), "Bytes of the log entries read."),
-    ("banstream_entries_known_total", None, "Entries that a client sent twice; counted once."),
-    ("banstream_entries_foreign_total", None, "Entries of programs that no grammar reads."),
+    ("banstream_entries_bytes_total", Some(Unit::Bytes), "Bytes of the log entries read."),
+    ("banstream_entries_duplicate_total", None, "Entries that a client sent twice; counted once."),
+    ("banstream_entries_ignored_total", None, "Entries of programs that no grammar reads."),
     ("banstream_entries_harmless_total", None, "Entries of a grammar's program without an offence."),
     (
         "banstream_entries_unmatched_total",
@@ -58,39 +58,39 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         "Messages whose end may be missing, because a transport cut them.",
     ),
     (
-        "banstream_messages_split_total",
+        "banstream_messages_joined_total",
         None,
-        "Pieces of long lines that journald or a container engine split.",
+        "Messages joined from the pieces that journald or a container engine made of a long line.",
     ),
-    ("banstream_messages_joined_total", None, "Messages joined from such pieces."),
+    ("banstream_pieces_total", None, "Pieces of such lines, without the last of each."),
     (
-        "banstream_messages_unjudged_total",
+        "banstream_pieces_skipped_total",
         None,
         "Pieces that are not judged, because the beginning of their message is missing.",
     ),
-    ("banstream_drops_total", None, "Entries, batches or offenders lost or left out, by reason."),
-    ("banstream_offences_total", None, "Offences found, by grammar and heading."),
-    ("banstream_attempts_total", None, "Offences counted by a jail."),
-    ("banstream_attempts_repeated_total", None, "Further lines about a counted attempt."),
+    ("banstream_drops_total", None, "Losses, by reason, which says what was lost."),
+    ("banstream_offences_total", None, "Offences found, by grammar and category."),
+    ("banstream_offences_counted_total", None, "Offences counted by a jail."),
+    ("banstream_offences_repeated_total", None, "Further lines about an attempt that is already counted."),
     (
-        "banstream_offences_banned_already_total",
+        "banstream_offences_already_banned_total",
         None,
         "Offences of offenders that the jail had already banned.",
     ),
     (
-        "banstream_ineffective_bans_total",
+        "banstream_bans_ineffective_total",
         None,
         "Bans whose offender kept causing offences in the jail's log.",
     ),
     ("banstream_clock_jumps_total", None, "Jumps of the clock by 5 s or more, or sleeps of the machine."),
     ("banstream_bans_total", None, "Bans decided, by jail, kind and mode."),
-    ("banstream_bans_spared_total", None, "Bans that were earned but not imposed, by jail and exemption."),
+    ("banstream_bans_exempted_total", None, "Bans that an exemption prevented, by jail and exemption."),
     ("banstream_logins_total", None, "Successful logins, by grammar."),
-    ("banstream_unbans_total", None, "Bans that ended, by reason."),
+    ("banstream_bans_ended_total", None, "Bans that ended, by reason."),
     ("banstream_bans_active", None, "Bans in force, and observed bans, by mode."),
     ("banstream_offenders_tracked", None, "Offenders that a jail tracks."),
     (
-        "banstream_enforce_seconds",
+        "banstream_enforce_duration_seconds",
         Some(Unit::Seconds),
         "Time from a decision until the kernel has accepted it.",
     ),
@@ -102,21 +102,22 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         "Repairs of kernel state that differed from the bans in force, by kind.",
     ),
     (
-        "banstream_enforce_pending",
+        "banstream_enforce_pending_elements",
         None,
         "Elements that are not in the kernel, because a set is full or refuses them; tried again.",
     ),
-    ("banstream_enforcement_up", None, "1 if all bans are enforced, 0 otherwise."),
-    ("banstream_set_entries", None, "Elements in a set."),
+    ("banstream_enforce_up", None, "1 if all bans are enforced, 0 otherwise."),
+    ("banstream_set_elements", None, "Elements in a set."),
     ("banstream_set_capacity", None, "Capacity of a set."),
     ("banstream_notifications_total", None, "Messages to receivers, by receiver and result."),
+    ("banstream_notifications_errors_total", None, "Failed attempts to deliver a message, by receiver."),
     ("banstream_notifications_waiting", None, "Messages waiting for a receiver."),
-    ("banstream_queue_depth", None, "Items waiting in a queue."),
+    ("banstream_inbox_depth", None, "Batches and commands waiting in the daemon's inbox."),
     ("banstream_source_up", None, "1 if a source is read, 0 if it failed."),
     ("banstream_reloads_total", None, "Reloads of the configuration, by result."),
     ("banstream_ledger_up", None, "1 if the ledger can be written, 0 if changes are in memory only."),
     ("banstream_ledger_errors_total", None, "Failed writes of the ledger."),
-    ("banstream_ledger_write_seconds", Some(Unit::Seconds), "Time to write one transaction."),
+    ("banstream_ledger_write_duration_seconds", Some(Unit::Seconds), "Time to write one transaction."),
     ("banstream_ledger_waiting_bytes", Some(Unit::Bytes), "Bytes waiting to be written to the ledger."),
     ("banstream_ledger_bytes", Some(Unit::Bytes), "Size of the ledger's files."),
     ("banstream_ledger_rows", None, "Rows in the ledger, by table."),
@@ -135,22 +136,22 @@ const ZEROES: &[(&str, &str, &[&str])] = &[
         "banstream_drops_total",
         "reason",
         &[
-            "json",
-            "journal",
+            "malformed_json",
+            "malformed_journal",
             "overlong",
-            "deadly",
+            "crash",
             "offender_table_full",
-            "ledger_behind",
+            "ledger_queue_full",
             "log_queue_full",
-            "notify_behind",
+            "notify_queue_full",
         ],
     ),
     (
         "banstream_enforce_repairs_total",
         "kind",
-        &["set", "member", "rule", "order", "missing", "timeout", "foreign"],
+        &["set", "member", "rule", "order", "missing", "timeout", "unexpected"],
     ),
-    ("banstream_unbans_total", "reason", &["expired", "lifted", "widened"]),
+    ("banstream_bans_ended_total", "reason", &["expired", "lifted", "replaced"]),
     ("banstream_reloads_total", "result", &["done", "refused", "rolled_back"]),
 ];
 
@@ -163,8 +164,8 @@ impl Metrics {
     ///
     /// None but a mistake in this file.
     pub fn new() -> Result<Self, metrics_exporter_prometheus::BuildError> {
-        let seconds = Matcher::Full("banstream_enforce_seconds".to_owned());
-        let writing = Matcher::Full("banstream_ledger_write_seconds".to_owned());
+        let seconds = Matcher::Full("banstream_enforce_duration_seconds".to_owned());
+        let writing = Matcher::Full("banstream_ledger_write_duration_seconds".to_owned());
         let elements = Matcher::Full("banstream_enforce_batch_elements".to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(seconds, SECONDS)?
@@ -178,9 +179,9 @@ impl Metrics {
                 counter if counter.ends_with("_total") => {
                     metrics.recorder.describe_counter(name, *unit, help)
                 }
-                "banstream_enforce_seconds"
+                "banstream_enforce_duration_seconds"
                 | "banstream_enforce_batch_elements"
-                | "banstream_ledger_write_seconds" => {
+                | "banstream_ledger_write_duration_seconds" => {
                     metrics.recorder.describe_histogram(name, *unit, help);
                 }
                 _ => metrics.recorder.describe_gauge(name, *unit, help),
@@ -189,7 +190,7 @@ impl Metrics {
         for (name, label, values) in ZEROES {
             values.iter().for_each(|value| metrics.counter(name, &[(label, value)]).increment(0));
         }
-        for name in ["banstream_entries_known_total", "banstream_clock_jumps_total"] {
+        for name in ["banstream_entries_duplicate_total", "banstream_clock_jumps_total"] {
             metrics.counter(name, &[]).increment(0);
         }
         metrics.gauge("banstream_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
@@ -244,13 +245,13 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 /// The counters that every batch touches, for one set of grammars.
 pub struct EngineMetrics {
     metrics: Metrics,
-    foreign: Counter,
+    ignored: Counter,
     /// Messages that were cut, split, joined, or not judged.
     messages: [Counter; 4],
     grammars: Vec<GrammarCounters>,
-    attempts: Counter,
+    counted: Counter,
     repeated: Counter,
-    banned_already: Counter,
+    already_banned: Counter,
 }
 
 struct GrammarCounters {
@@ -267,7 +268,7 @@ impl EngineMetrics {
         let of = |grammar: &crate::grammar::Grammar| {
             let name = [("grammar", grammar.name())];
             let offence = |heading: &String| {
-                let labels = [("grammar", grammar.name()), ("offence", heading.as_str())];
+                let labels = [("grammar", grammar.name()), ("category", heading.as_str())];
                 metrics.counter("banstream_offences_total", &labels)
             };
             GrammarCounters {
@@ -280,18 +281,18 @@ impl EngineMetrics {
         };
         Self {
             metrics: metrics.clone(),
-            foreign: metrics.counter("banstream_entries_foreign_total", &[]),
+            ignored: metrics.counter("banstream_entries_ignored_total", &[]),
             messages: [
                 "banstream_messages_cut_total",
-                "banstream_messages_split_total",
+                "banstream_pieces_total",
                 "banstream_messages_joined_total",
-                "banstream_messages_unjudged_total",
+                "banstream_pieces_skipped_total",
             ]
             .map(|name| metrics.counter(name, &[])),
             grammars: grammars.iter().map(of).collect(),
-            attempts: metrics.counter("banstream_attempts_total", &[]),
-            repeated: metrics.counter("banstream_attempts_repeated_total", &[]),
-            banned_already: metrics.counter("banstream_offences_banned_already_total", &[]),
+            counted: metrics.counter("banstream_offences_counted_total", &[]),
+            repeated: metrics.counter("banstream_offences_repeated_total", &[]),
+            already_banned: metrics.counter("banstream_offences_already_banned_total", &[]),
         }
     }
 
@@ -299,9 +300,9 @@ impl EngineMetrics {
     pub fn add(&self, source: &'static str, tally: &Tally, seen: &Seen) {
         let source = [("source", source)];
         self.metrics.counter("banstream_entries_total", &source).increment(tally.entries);
-        self.metrics.counter("banstream_entry_bytes_total", &source).increment(tally.bytes);
+        self.metrics.counter("banstream_entries_bytes_total", &source).increment(tally.bytes);
         self.metrics.counter("banstream_entries_unattested_total", &source).increment(tally.unattested);
-        self.foreign.increment(tally.foreign);
+        self.ignored.increment(tally.foreign);
         let Messages { cut, split, joined, unjudged } = tally.messages;
         self.messages
             .iter()
@@ -321,15 +322,15 @@ impl EngineMetrics {
         for (why, times) in &tally.malformed {
             self.metrics.dropped(why.reason(), *times);
         }
-        self.attempts.increment(seen.counted);
+        self.counted.increment(seen.counted);
         self.repeated.increment(seen.repeated);
-        self.banned_already.increment(seen.banned_already);
+        self.already_banned.increment(seen.banned_already);
         if seen.forgotten > 0 {
             self.metrics.dropped("offender_table_full", seen.forgotten);
         }
         for spared in &seen.spared {
-            let labels = [("jail", &*spared.jail), ("by", spared.by.name())];
-            self.metrics.counter("banstream_bans_spared_total", &labels).increment(1);
+            let labels = [("jail", &*spared.jail), ("exemption", spared.by.name())];
+            self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
         }
     }
 }
@@ -352,7 +353,7 @@ impl LedgerMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let rows = |table| metrics.gauge("banstream_ledger_rows", &[("table", table)]);
         Self {
-            seconds: metrics.histogram("banstream_ledger_write_seconds"),
+            seconds: metrics.histogram("banstream_ledger_write_duration_seconds"),
             bytes: metrics.gauge("banstream_ledger_bytes", &[]),
             rows: ["offence", "ban", "history", "tally"].map(rows),
             errors: metrics.counter("banstream_ledger_errors_total", &[]),
@@ -391,11 +392,11 @@ impl EnforceMetrics {
     /// The metrics, at zero.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            seconds: metrics.histogram("banstream_enforce_seconds"),
+            seconds: metrics.histogram("banstream_enforce_duration_seconds"),
             elements: metrics.histogram("banstream_enforce_batch_elements"),
             errors: metrics.counter("banstream_enforce_errors_total", &[]),
-            pending: metrics.gauge("banstream_enforce_pending", &[]),
-            up: metrics.gauge("banstream_enforcement_up", &[]),
+            pending: metrics.gauge("banstream_enforce_pending_elements", &[]),
+            up: metrics.gauge("banstream_enforce_up", &[]),
         }
     }
 

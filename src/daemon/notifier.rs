@@ -172,7 +172,7 @@ impl Attendant {
                         events.iter().for_each(|event| self.outbox.note(event, at, passed));
                     }
                     Err(RecvError::Lagged(batches)) => {
-                        self.voice.metrics.dropped("notify_behind", batches);
+                        self.voice.metrics.dropped("notify_queue_full", batches);
                         self.outbox.miss(batches, self.passed());
                     }
                     Err(RecvError::Closed) => break,
@@ -275,11 +275,17 @@ impl Voice {
         self.metrics.counter("banstream_notifications_total", &labels).increment(times);
     }
 
+    fn errors(&self, times: u64) {
+        let labels = [("receiver", &*self.name)];
+        self.metrics.counter("banstream_notifications_errors_total", &labels).increment(times);
+    }
+
     fn begin(&self) {
         // What was wrong with earlier settings.
         self.say(|status| status.error = None);
         // A series that begins with its first event hides that event from `increase`.
-        ["delivered", "failed", "dropped"].iter().for_each(|result| self.count(result, 0));
+        ["delivered", "dropped"].iter().for_each(|result| self.count(result, 0));
+        self.errors(0);
     }
 
     fn waiting(&self, messages: usize) {
@@ -290,7 +296,7 @@ impl Voice {
 
     /// An attempt failed, and there will be others.
     fn failed(&self, error: &anyhow::Error) {
-        self.count("failed", 1);
+        self.errors(1);
         let error = format!("{error:#}");
         self.say(|status| {
             if status.error.is_none() {

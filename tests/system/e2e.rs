@@ -279,7 +279,7 @@ fn nobody_who_belongs_here_is_shut_out() {
     let _daemon = lab.start("ignoreip = ['file:/run/allow.list']\n");
     let spared = |source: &str, by: &str| {
         lab.attack("ssh", source, MAX_RETRY);
-        let metric = format!("banstream_bans_spared_total{{jail=\"sshd\",by=\"{by}\"}} 1");
+        let metric = format!("banstream_bans_exempted_total{{jail=\"sshd\",exemption=\"{by}\"}} 1");
         until(&format!("{source} is spared"), || metrics(&lab).contains(&metric));
         assert!(!lab.is_banned(source));
     };

@@ -646,14 +646,14 @@ const FAULTS: &[(&str, &str)] = &[
     ("rule", "IPT -t raw -F; IP6T -t raw -F"),
     ("order", "IPT -t raw -I PREROUTING -s 192.0.2.1 -j ACCEPT"),
     ("order", "IPT -t raw -A PREROUTING -m set --match-set banstream src,dst -j DROP"),
-    ("foreign", "ipset add banstream4 192.0.2.9"),
-    ("foreign", "ipset add banstream4p 192.0.2.9,sctp:22"),
+    ("unexpected", "ipset add banstream4 192.0.2.9"),
+    ("unexpected", "ipset add banstream4p 192.0.2.9,sctp:22"),
     (
-        "foreign",
+        "unexpected",
         "ipset create x hash:net counters timeout 0 maxelem 1048576; ipset add x 192.0.2.1 nomatch; ipset swap x banstream4; \
          ipset destroy x",
     ),
-    ("foreign", "ipset del banstream4 192.0.2.1; ipset add banstream4 192.0.2.9"),
+    ("unexpected", "ipset del banstream4 192.0.2.1; ipset add banstream4 192.0.2.9"),
     ("timeout", "ipset -exist add banstream4 192.0.2.1 timeout 60"),
     ("timeout", "ipset -exist add banstream4 192.0.2.1 timeout 0"),
     (

@@ -39,8 +39,8 @@ impl Malformed {
     /// One word, the same for all records of the kind.
     pub fn reason(self) -> &'static str {
         match self {
-            Malformed::Json => "json",
-            Malformed::Journal => "journal",
+            Malformed::Json => "malformed_json",
+            Malformed::Journal => "malformed_journal",
         }
     }
 }

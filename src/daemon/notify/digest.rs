@@ -95,7 +95,7 @@ struct UnbanLine {
     address: Offender,
     /// The jail of the ban.
     jail: Arc<str>,
-    /// Why it ended: `expired`, `lifted` or `widened`.
+    /// Why it ended: `expired`, `lifted` or `replaced`.
     reason: &'static str,
 }
 

@@ -421,7 +421,7 @@ impl Findings {
                 PROXY,
             );
         }
-        if let Some(jails) = samples.told("banstream_ineffective_bans_total") {
+        if let Some(jails) = samples.told("banstream_bans_ineffective_total") {
             self.wrong(
                 "ineffective-bans",
                 format!("banned addresses still cause offences: {jails}"),
@@ -678,7 +678,7 @@ mod tests {
         check(|facts| daemon(facts).fault = Some("x".to_owned()), &["ENFORCEMENT-FAILED"]);
         check(|facts| daemon(facts).sources[0].1 = Err("x".to_owned()), &["SOURCE-FAILED"]);
         check(|facts| daemon(facts).sources.clear(), &["NO-SOURCE"]);
-        check(sample("banstream_ineffective_bans_total{jail=\"sshd\"} 3"), &["INEFFECTIVE-BANS"]);
+        check(sample("banstream_bans_ineffective_total{jail=\"sshd\"} 3"), &["INEFFECTIVE-BANS"]);
         check(sample("banstream_drops_total{reason=\"overlong\"} 1"), &["drops"]);
         check(sample("banstream_ledger_errors_total 1"), &["LEDGER-ERRORS"]);
         check(sample("banstream_clock_jumps_total 1"), &["clock-jumps"]);

@@ -74,7 +74,7 @@ END
             "count_over_time((banstream_bans_total{jail='sshd'} > 0)[20s:1s]) > 5",
         ),
         ("the repair is known", "banstream_enforce_repairs_total > 0"),
-        ("the rules have been evaluated", "instance:banstream_enforce_seconds:p99_5m > 0"),
+        ("the rules have been evaluated", "instance:banstream_enforce_duration_seconds:p99_5m > 0"),
     ] {
         until(what, || !asked(&lab, query).is_empty());
     }

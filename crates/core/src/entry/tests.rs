@@ -402,10 +402,10 @@ fn json_that_is_cut_short_is_counted_as_such() {
     let line = r#"{"tag":"sshd[1]:","a":[1,{"b":"\u00e9"}],"message":"x\n"}"#;
     check(line, r"now|sshd[1]|x\n");
     for length in 1..line.len() {
-        check(&line[..length], "json");
+        check(&line[..length], "malformed_json");
     }
-    check("{\"tag\":\"sshd:\",\"message\":\"x\"} and more", "json");
-    check("{tag:sshd}", "json");
+    check("{\"tag\":\"sshd:\",\"message\":\"x\"} and more", "malformed_json");
+    check("{tag:sshd}", "malformed_json");
 }
 
 #[test]
