@@ -15,8 +15,9 @@ use std::process::{self, Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use banstream::config::Enforce;
 use banstream::control::{Command, Pick, Target, client};
-use banstream::kernel::{Element, Firewall, Kernel, Settings};
+use banstream::kernel::{Element, Firewall, Kernel};
 
 const BANS: usize = 1000;
 const CONFIG: &str = r#"
@@ -57,7 +58,7 @@ fn main() {
     let begun = Instant::now();
     let daemon = start(&config);
     let mut socket = connect(&dir.join("ingest.sock"));
-    let mut kernel = Kernel::open(Settings::default()).expect("netlink, as root");
+    let mut kernel = Kernel::open(Enforce::default()).expect("netlink, as root");
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 

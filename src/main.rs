@@ -87,9 +87,9 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         Action::Doctor { .. } => return Ok(ExitCode::from(cli::REFUSED)),
         Action::Report { files, since, until, json, html } => {
             let format = match (json, html) {
-                (_, true) => cli::Format::Html,
-                (true, _) => cli::Format::Json,
-                _ => cli::Format::Text,
+                (_, true) => cli::ReportFormat::Html,
+                (true, _) => cli::ReportFormat::Json,
+                _ => cli::ReportFormat::Text,
             };
             cli::report(files.config.as_deref(), since, until, format, daemon::now())?;
         }

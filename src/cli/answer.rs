@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::{Ask, REFUSED, Remote};
-use crate::cli::compat::{self, Refusal};
-use crate::control::client::{self, Done};
+use crate::cli::compat::{self, CompatError};
+use crate::control::client::{self, ChangeCount};
 use crate::control::{
     AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, MessagesStatus, Pick, SoleClient,
     SourceState, Status, Target, TemplateStatus, Why,
@@ -47,8 +47,8 @@ pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
     let said = compat::fail2ban_client(words);
     let done = said.is_ok();
     match said {
-        Ok(text) | Err(Refusal::Said(text)) => print(&format!("{text}\n"))?,
-        Err(Refusal::Told(error)) => warn(format_args!("ERROR   {error}")),
+        Ok(text) | Err(CompatError::Said(text)) => print(&format!("{text}\n"))?,
+        Err(CompatError::Told(error)) => warn(format_args!("ERROR   {error}")),
     }
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(compat::FAILED) })
 }
@@ -85,7 +85,7 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// A good answer to `command`, for people.
 fn text(command: &Command, body: &str) -> serde_json::Result<String> {
-    let changed = || serde_json::from_str(body).map(|Done { changed }| changed);
+    let changed = || serde_json::from_str(body).map(|ChangeCount { changed }| changed);
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
         Command::Bans(_) => bans(&serde_json::from_str::<Vec<BanLine>>(body)?),

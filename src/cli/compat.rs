@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 
 use crate::config::load::load;
-use crate::control::client::{self, Done};
+use crate::control::client::{self, ChangeCount};
 use crate::control::{AllowLine, BanLine, Command, JailStatus, Pick, Status, Target};
-use crate::model::{Kind, NotAnOffender, Offender, Span};
+use crate::model::{BanOrigin, NotAnOffender, Offender, Span};
 use crate::tools::terminal::local;
 
 /// The verbs that are understood.
@@ -49,14 +49,14 @@ pub const FAILED: u8 = 255;
 
 /// Why something was not done.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum CompatError {
     /// fail2ban-client says this on stdout, where scripts look for it.
     Said(String),
     /// For people.
     Told(String),
 }
 
-impl From<anyhow::Error> for Refusal {
+impl From<anyhow::Error> for CompatError {
     fn from(error: anyhow::Error) -> Self {
         Self::Told(format!("{error:#}"))
     }
@@ -67,9 +67,9 @@ impl From<anyhow::Error> for Refusal {
 /// # Errors
 ///
 /// No daemon answers, the daemon refuses, or there is no counterpart.
-pub fn fail2ban_client(words: &[String]) -> Result<String, Refusal> {
+pub fn fail2ban_client(words: &[String]) -> Result<String, CompatError> {
     let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
-    let mut client = Client { socket: socket.into(), config: None };
+    let mut client = Fail2banClient { socket: socket.into(), config: None };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut words = words.as_slice();
     loop {
@@ -90,13 +90,13 @@ pub fn fail2ban_client(words: &[String]) -> Result<String, Refusal> {
 }
 
 /// The daemon to ask.
-struct Client {
+struct Fail2banClient {
     socket: PathBuf,
     config: Option<PathBuf>,
 }
 
-impl Client {
-    fn answer(&self, words: &[&str]) -> Result<String, Refusal> {
+impl Fail2banClient {
+    fn answer(&self, words: &[&str]) -> Result<String, CompatError> {
         Ok(match words {
             ["-h" | "--help" | "help"] => usage(),
             ["-V" | "--version"] => env!("CARGO_PKG_VERSION").to_owned(),
@@ -120,7 +120,7 @@ impl Client {
                 jails.get(jail)?;
                 let absent: Vec<_> = who.iter().filter(|who| !jails.holds(jail, **who)).collect();
                 if !absent.is_empty() {
-                    return Err(Refusal::Said(format!("not banned: {}", quoted(absent))));
+                    return Err(CompatError::Said(format!("not banned: {}", quoted(absent))));
                 }
                 self.unban_from(jail, &who)?.to_string()
             }
@@ -136,12 +136,12 @@ impl Client {
             ["unban", who @ ..] if !who.is_empty() => self.unban(&offenders(who)?)?.to_string(),
             ["reload"] | ["reload", "--all"] => self.reload()?,
             ["reload", jail] | ["reload", "--if-exists", jail] if !jail.starts_with('-') => self.reload()?,
-            [] => return Err(Refusal::Said(usage())),
-            words => return Err(Refusal::Told(no_counterpart(words))),
+            [] => return Err(CompatError::Said(usage())),
+            words => return Err(CompatError::Told(no_counterpart(words))),
         })
     }
 
-    fn get(&self, jail: &str, what: &str, how: &[&str]) -> Result<String, Refusal> {
+    fn get(&self, jail: &str, what: &str, how: &[&str]) -> Result<String, CompatError> {
         let jails = self.jails()?;
         let status = jails.get(jail)?;
         Ok(match (what, how) {
@@ -154,12 +154,12 @@ impl Client {
                 held(&jails.bans, jail).map(with_time).collect::<Vec<_>>().join("\n")
             }
             ("banip", [separator]) => jails.addresses(jail).join(separator),
-            _ => return Err(Refusal::Told(no_counterpart(&["get", jail, what]))),
+            _ => return Err(CompatError::Told(no_counterpart(&["get", jail, what]))),
         })
     }
 
     /// Bans those that the jail does not ban yet, and returns how many they are.
-    fn ban(&self, jail: &str, who: &[Offender]) -> Result<u64, Refusal> {
+    fn ban(&self, jail: &str, who: &[Offender]) -> Result<u64, CompatError> {
         let jails = self.jails()?;
         let span = jails.get(jail)?.bantime.map(Span::from_secs);
         let mut new = 0;
@@ -172,7 +172,7 @@ impl Client {
     }
 
     /// Lifts the bans on those that the jail bans, bans of other jails included: otherwise they would stay blocked.
-    fn unban_from(&self, jail: &str, who: &[Offender]) -> Result<u64, Refusal> {
+    fn unban_from(&self, jail: &str, who: &[Offender]) -> Result<u64, CompatError> {
         let jails = self.jails()?;
         jails.get(jail)?;
         let held: Vec<Offender> = who.iter().copied().filter(|who| jails.holds(jail, *who)).collect();
@@ -180,7 +180,7 @@ impl Client {
     }
 
     /// How many of these were banned.
-    fn unban(&self, who: &[Offender]) -> Result<u64, Refusal> {
+    fn unban(&self, who: &[Offender]) -> Result<u64, CompatError> {
         let mut were = 0;
         for offender in who {
             were += self.change(&Command::Unban(Target::One(*offender)))?.min(1);
@@ -188,24 +188,24 @@ impl Client {
         Ok(were)
     }
 
-    fn allow(&self, verb: &str, jail: &str, offender: Offender) -> Result<(), Refusal> {
+    fn allow(&self, verb: &str, jail: &str, offender: Offender) -> Result<(), CompatError> {
         if verb == "addignoreip" {
             let comment = format!("fail2ban-client set {jail} addignoreip");
             self.change(&Command::Allow { offender, span: None, comment })?;
         } else if self.change(&Command::Disallow(offender))? == 0 {
             let what = format!("{offender} was not exempted by hand; `ignoreip` in the configuration stays");
-            return Err(Refusal::Told(what));
+            return Err(CompatError::Told(what));
         }
         Ok(())
     }
 
-    fn reload(&self) -> Result<String, Refusal> {
+    fn reload(&self) -> Result<String, CompatError> {
         self.change(&Command::Reload { confirm: None })?;
         Ok("OK".to_owned())
     }
 
     /// The jail's exemptions, by the configuration as it is on disk, and by hand.
-    fn ignored(&self, jail: &str) -> Result<String, Refusal> {
+    fn ignored(&self, jail: &str) -> Result<String, CompatError> {
         let settings = load(self.config.as_deref()).map_err(anyhow::Error::from)?.settings();
         let of_jail = settings.jails.into_iter().filter(|of| *of.name == *jail).flat_map(|of| of.ignore);
         let by_hand = self.ask::<Vec<AllowLine>>(&Command::Allowances)?;
@@ -214,7 +214,7 @@ impl Client {
         Ok(tree(&ignored.collect()))
     }
 
-    fn jails(&self) -> Result<Jails, Refusal> {
+    fn jails(&self) -> Result<Jails, CompatError> {
         let Status { mut jails, .. } = self.ask(&Command::Status)?;
         let bans: Vec<BanLine> = self.ask(&Command::Bans(Pick::default()))?;
         // `manual` and `wide` are jails here as long as they ban somebody.
@@ -222,17 +222,17 @@ impl Client {
         Ok(Jails { jails, bans })
     }
 
-    fn change(&self, command: &Command) -> Result<u64, Refusal> {
-        self.ask(command).map(|Done { changed }| changed)
+    fn change(&self, command: &Command) -> Result<u64, CompatError> {
+        self.ask(command).map(|ChangeCount { changed }| changed)
     }
 
-    fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, Refusal> {
+    fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CompatError> {
         let answer = client::send(&self.socket, command)?;
         if let Some(error) = answer.refusal() {
-            return Err(Refusal::Told(error));
+            return Err(CompatError::Told(error));
         }
         serde_json::from_str(&answer.body)
-            .map_err(|_| Refusal::Told("the daemon has another version".to_owned()))
+            .map_err(|_| CompatError::Told("the daemon has another version".to_owned()))
     }
 }
 
@@ -243,9 +243,9 @@ struct Jails {
 }
 
 impl Jails {
-    fn get(&self, name: &str) -> Result<&JailStatus, Refusal> {
+    fn get(&self, name: &str) -> Result<&JailStatus, CompatError> {
         let jail = self.jails.iter().find(|jail| jail.name == name);
-        jail.ok_or_else(|| Refusal::Said(format!("Sorry but the jail '{name}' does not exist")))
+        jail.ok_or_else(|| CompatError::Said(format!("Sorry but the jail '{name}' does not exist")))
     }
 
     /// Whether the jail bans this one, or a prefix that it lies in.
@@ -267,7 +267,7 @@ impl Jails {
         format!("Status\n|- Number of jail:\t{}\n`- Jail list:\t{}", names.len(), names.join(", "))
     }
 
-    fn describe(&self, name: &str) -> Result<String, Refusal> {
+    fn describe(&self, name: &str) -> Result<String, CompatError> {
         let JailStatus { tracked, offences, bans, grammars, .. } = self.get(name)?;
         let (banned, grammars) = (self.addresses(name), grammars.join(" "));
         // fail2ban counts the bans that it finds at its start; the daemon does not.
@@ -296,15 +296,15 @@ fn usage() -> String {
     format!("Usage: fail2ban-client [OPTIONS] COMMAND\n\n{USAGE}")
 }
 
-fn offenders(words: &[&str]) -> Result<Vec<Offender>, Refusal> {
+fn offenders(words: &[&str]) -> Result<Vec<Offender>, CompatError> {
     let parsed = words.iter().map(|word| word.parse());
-    parsed.collect::<Result<_, NotAnOffender>>().map_err(|error| Refusal::Told(error.to_string()))
+    parsed.collect::<Result<_, NotAnOffender>>().map_err(|error| CompatError::Told(error.to_string()))
 }
 
 /// The bans of a jail, those by hand that were meant for it included.
 fn held<'a>(bans: &'a [BanLine], jail: &str) -> impl Iterator<Item = &'a BanLine> {
     bans.iter().filter(move |ban| {
-        let meant = if ban.kind == Kind::Manual { meant_for(&ban.reason) } else { None };
+        let meant = if ban.kind == BanOrigin::Manual { meant_for(&ban.reason) } else { None };
         meant.unwrap_or(&ban.jail) == jail
     })
 }

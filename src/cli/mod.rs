@@ -13,7 +13,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 pub(crate) use self::answer::{COLUMNS, cells, short, why};
 pub use self::answer::{ask, fail2ban_client};
-pub use self::report::{Format, When, report};
+pub use self::report::{ReportFormat, When, report};
 use crate::config;
 use crate::control::client;
 use crate::control::{BanLine, Command, Pick};

@@ -48,7 +48,7 @@ impl When {
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum ReportFormat {
     /// For a terminal.
     Text,
     /// For programs.
@@ -69,7 +69,7 @@ pub fn report(
     config: Option<&Path>,
     since: When,
     until: When,
-    format: Format,
+    format: ReportFormat,
     now: Timestamp,
 ) -> anyhow::Result<()> {
     let config = load(config)?.config;
@@ -89,8 +89,8 @@ pub fn report(
     let mut report = Report::new(host.trim(), from, to, &rows, &zone);
     report.add_lines(&zone, |offender| history.lines(offender, from, to, LINES))?;
     print(&match format {
-        Format::Text => report::text(&report),
-        Format::Json => format!("{}\n", serde_json::to_string(&report)?),
-        Format::Html => report::html(&report),
+        ReportFormat::Text => report::text(&report),
+        ReportFormat::Json => format!("{}\n", serde_json::to_string(&report)?),
+        ReportFormat::Html => report::html(&report),
     })
 }

@@ -21,10 +21,10 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::cli::why;
-use crate::control::client::{self, Done};
+use crate::control::client::{self, ChangeCount};
 use crate::control::{Command, Pick, Target};
 use crate::model::{Offender, Span};
-use state::{LATEST, Sample, State, Wish};
+use state::{LATEST, Sample, TopState, Wish};
 use view::Theme;
 
 /// Shows the daemon that listens at `socket` until the operator has seen enough, and asks it this often.
@@ -71,7 +71,7 @@ async fn watch(
     let mut keys = EventStream::new();
     let mut round = tokio::time::interval(interval);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut state = State::new();
+    let mut state = TopState::new();
     let (mut asking, mut sampled) = (false, Instant::now());
     loop {
         terminal.draw(|frame| view::draw(frame, &state, theme)).context("cannot draw on the terminal")?;
@@ -102,7 +102,7 @@ async fn watch(
                         let (socket, news) = (Arc::clone(&socket), news.clone());
                         tokio::spawn(async move {
                             let answer = ask(&socket, Command::Unban(Target::One(who))).await;
-                            news.send(News::Unbanned(who, answer.map(|Done { changed }| changed))).await
+                            news.send(News::Unbanned(who, answer.map(|ChangeCount { changed }| changed))).await
                         });
                     }
                     None => {}

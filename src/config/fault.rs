@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 ///
 /// Printed, each fault is `file:line:column: what`, the line, and a caret below the fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub struct ConfigErrors(Vec<ConfigError>);
 
-impl Faults {
-    pub(super) fn new(faults: Vec<Fault>) -> Self {
+impl ConfigErrors {
+    pub(super) fn new(faults: Vec<ConfigError>) -> Self {
         Self(faults)
     }
 
@@ -20,7 +20,7 @@ impl Faults {
     }
 }
 
-impl fmt::Display for Faults {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (nth, fault) in self.0.iter().enumerate() {
             write!(f, "{}{fault}", if nth == 0 { "" } else { "\n" })?;
@@ -29,11 +29,11 @@ impl fmt::Display for Faults {
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for ConfigErrors {}
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct ConfigError {
     path: PathBuf,
     line: usize,
     column: usize,
@@ -41,7 +41,7 @@ pub(super) struct Fault {
     text: String,
 }
 
-impl Fault {
+impl ConfigError {
     /// What is wrong `at` so many bytes into `source`; past its end means at its end.
     pub(super) fn new(path: &Path, source: &str, at: usize, what: String) -> Self {
         let before = source.get(..at).unwrap_or(source);
@@ -56,7 +56,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, line, column, what, text } = self;
         // A tab stays one, so that the caret stands below the fault however wide tabs are shown.

@@ -120,7 +120,7 @@ impl From<anyhow::Error> for LoadError {
 /// A file cannot be read, or something in the files is wrong; then the error names every fault.
 pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let files = configuration(main)?;
-    let faulty = |faults: crate::config::Faults| LoadError::Faulty(faults.to_string());
+    let faulty = |faults: crate::config::ConfigErrors| LoadError::Faulty(faults.to_string());
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&headings(&grammars)).map_err(faulty)?;

@@ -7,7 +7,7 @@ use hyper::Uri;
 use hyper::header::HeaderMap;
 
 use super::value;
-use super::written::Reader;
+use super::written::TableReader;
 use crate::model::Span;
 
 /// A receiver of notifications.
@@ -82,7 +82,7 @@ struct Habits {
 }
 
 impl Habits {
-    fn read(t: &mut Reader<'_, '_>, inherited: Self, jails: &[&str]) -> Self {
+    fn read(t: &mut TableReader<'_, '_>, inherited: Self, jails: &[&str]) -> Self {
         let topics = ["ban", "unban", "trouble", "repair"];
         let topic = |value: &_| {
             value::one_of("`ban`, `unban`, `trouble` or `repair`", &topics, value).map(|topic| match topic {
@@ -110,13 +110,13 @@ impl Habits {
 }
 
 /// The receivers in the table `[notify]`, given the names of the jails.
-pub(super) fn receivers(t: &mut Reader<'_, '_>, jails: &[String]) -> Option<Vec<Arc<Receiver>>> {
+pub(super) fn receivers(t: &mut TableReader<'_, '_>, jails: &[String]) -> Option<Vec<Arc<Receiver>>> {
     let jails: Vec<&str> = jails.iter().map(String::as_str).collect();
     let habits = Habits::read(t, Habits::default(), &jails);
     t.others(|name, t| receiver(name, t, habits.clone(), &jails).map(Arc::new))
 }
 
-fn receiver(name: &str, t: &mut Reader<'_, '_>, inherited: Habits, jails: &[&str]) -> Option<Receiver> {
+fn receiver(name: &str, t: &mut TableReader<'_, '_>, inherited: Habits, jails: &[&str]) -> Option<Receiver> {
     if !value::is_name(name) {
         t.fault(None, "a receiver's name can have letters, digits, `-`, `_` and `.` only".to_owned());
     }

@@ -1,6 +1,6 @@
 //! The configuration as it is written: the files merged, each value with its place.
 //!
-//! [`Reader`] is the only way to the checked configuration: it collects every fault and every key that nobody has read,
+//! [`TableReader`] is the only way to the checked configuration: it collects every fault and every key that nobody has read,
 //! so one run reports all. (Serde would stop at the first.)
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Faults};
+use super::fault::{ConfigError, ConfigErrors};
 
 /// The lowest layer: what holds where no file says otherwise.
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
@@ -31,7 +31,7 @@ impl<'t> Written<'t> {
     /// # Errors
     ///
     /// Everything in any of them that is not TOML.
-    pub fn parse(files: &'t [(PathBuf, String)]) -> Result<Self, Faults> {
+    pub fn parse(files: &'t [(PathBuf, String)]) -> Result<Self, ConfigErrors> {
         let files: Vec<_> = std::iter::once((Path::new("built-in defaults"), DEFAULTS))
             .chain(files.iter().map(|(path, text)| (path.as_path(), text.as_str())))
             .collect();
@@ -42,7 +42,7 @@ impl<'t> Written<'t> {
             top.merge(file, table.into_inner());
             faults.extend(errors.into_iter().map(|error| {
                 let at = error.span().map_or(text.len(), |span| span.start);
-                (Place { file, at }, error.message().replace('\n', ", "))
+                (FileOffset { file, at }, error.message().replace('\n', ", "))
             }));
         }
         let written = Self { files, top };
@@ -59,9 +59,12 @@ impl<'t> Written<'t> {
     /// # Errors
     ///
     /// All that `read` found wrong, and all keys that it did not ask for.
-    pub(super) fn read<T>(&self, read: impl FnOnce(&mut Reader<'_, 't>) -> Option<T>) -> Result<T, Faults> {
+    pub(super) fn read<T>(
+        &self,
+        read: impl FnOnce(&mut TableReader<'_, 't>) -> Option<T>,
+    ) -> Result<T, ConfigErrors> {
         let mut faults = Vec::new();
-        let value = Reader::run(&self.top, Place::default(), &mut faults, read);
+        let value = TableReader::run(&self.top, FileOffset::default(), &mut faults, read);
         value.filter(|_| faults.is_empty()).ok_or_else(|| self.show(faults))
     }
 
@@ -70,43 +73,47 @@ impl<'t> Written<'t> {
         &self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
-    ) -> Result<T, Faults> {
+    ) -> Result<T, ConfigErrors> {
         let mut faults = Vec::new();
-        let mut reader =
-            Reader { table: &self.top, place: Place::default(), known: Vec::new(), faults: &mut faults };
+        let mut reader = TableReader {
+            table: &self.top,
+            place: FileOffset::default(),
+            known: Vec::new(),
+            faults: &mut faults,
+        };
         reader.value(key, read).ok_or_else(|| self.show(faults))
     }
 
-    fn show(&self, mut faults: Vec<(Place, String)>) -> Faults {
+    fn show(&self, mut faults: Vec<(FileOffset, String)>) -> ConfigErrors {
         faults.sort();
-        let show = |(place, what): (Place, String)| {
-            self.files.get(place.file).map(|(path, text)| Fault::new(path, text, place.at, what))
+        let show = |(place, what): (FileOffset, String)| {
+            self.files.get(place.file).map(|(path, text)| ConfigError::new(path, text, place.at, what))
         };
-        Faults::new(faults.into_iter().filter_map(show).collect())
+        ConfigErrors::new(faults.into_iter().filter_map(show).collect())
     }
 }
 
 /// Which file, and how many bytes into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct FileOffset {
     file: usize,
     at: usize,
 }
 
-/// What a table holds under its keys, whichever files said it.
+/// What a table holds under its keys, whichever files set them.
 #[derive(Clone, Debug, Default)]
-struct Table<'t>(BTreeMap<Cow<'t, str>, Said<'t>>);
+struct Table<'t>(BTreeMap<Cow<'t, str>, TomlEntry<'t>>);
 
 /// What stands under a key, and where the last file to speak of it has the key and the value.
 #[derive(Clone, Debug)]
-struct Said<'t> {
-    key: Place,
-    value: Place,
-    node: Node<'t>,
+struct TomlEntry<'t> {
+    key: FileOffset,
+    value: FileOffset,
+    node: TomlNode<'t>,
 }
 
 #[derive(Clone, Debug)]
-enum Node<'t> {
+enum TomlNode<'t> {
     Table(Table<'t>),
     Value(DeValue<'t>),
 }
@@ -114,21 +121,21 @@ enum Node<'t> {
 impl<'t> Table<'t> {
     fn merge(&mut self, file: usize, above: DeTable<'t>) {
         for (key, value) in above {
-            let place = |span: std::ops::Range<usize>| Place { file, at: span.start };
+            let place = |span: std::ops::Range<usize>| FileOffset { file, at: span.start };
             let (key_place, value_place) = (place(key.span()), place(value.span()));
             let below = self.0.remove(key.get_ref());
             let node = match value.into_inner() {
                 DeValue::Table(above) => {
                     let mut table = match below {
-                        Some(Said { node: Node::Table(table), .. }) => table,
+                        Some(TomlEntry { node: TomlNode::Table(table), .. }) => table,
                         _ => Self::default(),
                     };
                     table.merge(file, above);
-                    Node::Table(table)
+                    TomlNode::Table(table)
                 }
-                value => Node::Value(value),
+                value => TomlNode::Value(value),
             };
-            self.0.insert(key.into_inner(), Said { key: key_place, value: value_place, node });
+            self.0.insert(key.into_inner(), TomlEntry { key: key_place, value: value_place, node });
         }
     }
 }
@@ -137,21 +144,21 @@ impl<'t> Table<'t> {
 ///
 /// Every method gives `None` where it has noted a fault, so that a caller can ask for all the keys before it
 /// gives up.
-pub(super) struct Reader<'w, 't> {
+pub(super) struct TableReader<'w, 't> {
     table: &'w Table<'t>,
-    place: Place,
+    place: FileOffset,
     known: Vec<&'w str>,
-    faults: &'w mut Vec<(Place, String)>,
+    faults: &'w mut Vec<(FileOffset, String)>,
 }
 
-impl<'w, 't> Reader<'w, 't> {
+impl<'w, 't> TableReader<'w, 't> {
     fn run<T>(
         table: &'w Table<'t>,
-        place: Place,
-        faults: &'w mut Vec<(Place, String)>,
+        place: FileOffset,
+        faults: &'w mut Vec<(FileOffset, String)>,
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<T> {
-        let mut reader = Reader { table, place, known: Vec::new(), faults };
+        let mut reader = TableReader { table, place, known: Vec::new(), faults };
         let value = read(&mut reader);
         reader.refuse_unknown();
         value
@@ -182,12 +189,12 @@ impl<'w, 't> Reader<'w, 't> {
         read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
     ) -> Option<T> {
         self.known.push(key);
-        let Some(said) = self.table.0.get(key) else { return default };
-        let read = match &said.node {
-            Node::Value(value) => read(value),
-            Node::Table(_) => Err(Unwanted("must be one value, not a table".into())),
+        let Some(entry) = self.table.0.get(key) else { return default };
+        let read = match &entry.node {
+            TomlNode::Value(value) => read(value),
+            TomlNode::Table(_) => Err(Unwanted("must be one value, not a table".into())),
         };
-        read.map_err(|unwanted| self.note(said.value, key, unwanted)).ok()
+        read.map_err(|unwanted| self.note(entry.value, key, unwanted)).ok()
     }
 
     /// The items of a list; a fault in one is noted at its own place. Empty where the key is not there.
@@ -207,13 +214,13 @@ impl<'w, 't> Reader<'w, 't> {
         read: impl Fn(&DeValue<'t>) -> Result<T, Unwanted>,
     ) -> Option<Vec<T>> {
         self.known.push(key);
-        let Some(said) = self.table.0.get(key) else { return default };
-        let Node::Value(DeValue::Array(items)) = &said.node else {
-            self.note(said.value, key, Unwanted("must be a list, such as `[\"...\", \"...\"]`".into()));
+        let Some(entry) = self.table.0.get(key) else { return default };
+        let TomlNode::Value(DeValue::Array(items)) = &entry.node else {
+            self.note(entry.value, key, Unwanted("must be a list, such as `[\"...\", \"...\"]`".into()));
             return None;
         };
         let mut item = |item: &Spanned<DeValue<'t>>| {
-            let place = Place { file: said.value.file, at: item.span().start };
+            let place = FileOffset { file: entry.value.file, at: item.span().start };
             read(item.get_ref()).map_err(|unwanted| self.note(place, key, unwanted)).ok()
         };
         // Two steps, since collecting into an `Option` would stop at the first fault.
@@ -225,23 +232,25 @@ impl<'w, 't> Reader<'w, 't> {
     pub(super) fn table<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&mut Reader<'_, 't>) -> Option<T>,
+        read: impl FnOnce(&mut TableReader<'_, 't>) -> Option<T>,
     ) -> Option<T> {
         let (table, place) = self.inner(key)?;
-        Reader::run(table, place, self.faults, read)
+        TableReader::run(table, place, self.faults, read)
     }
 
     /// What `read` makes of each table in the table under a key, in the order of their names.
     pub(super) fn tables<T>(
         &mut self,
         key: &'static str,
-        mut read: impl FnMut(&str, &mut Reader<'_, 't>) -> Option<T>,
+        mut read: impl FnMut(&str, &mut TableReader<'_, 't>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let (outer, _) = self.inner(key)?;
-        let mut inner = |(name, said): (&Cow<'t, str>, &'w Said<'t>)| match &said.node {
-            Node::Table(table) => Reader::run(table, said.key, self.faults, |reader| read(name, reader)),
-            Node::Value(_) => {
-                self.faults.push((said.key, format!("`{name}` must be a table: `[{key}.{name}]`")));
+        let mut inner = |(name, entry): (&Cow<'t, str>, &'w TomlEntry<'t>)| match &entry.node {
+            TomlNode::Table(table) => {
+                TableReader::run(table, entry.key, self.faults, |reader| read(name, reader))
+            }
+            TomlNode::Value(_) => {
+                self.faults.push((entry.key, format!("`{name}` must be a table: `[{key}.{name}]`")));
                 None
             }
         };
@@ -252,28 +261,28 @@ impl<'w, 't> Reader<'w, 't> {
     /// What `read` makes of each table in this one that nobody has asked for, in the order of their names.
     pub(super) fn others<T>(
         &mut self,
-        mut read: impl FnMut(&str, &mut Reader<'_, 't>) -> Option<T>,
+        mut read: impl FnMut(&str, &mut TableReader<'_, 't>) -> Option<T>,
     ) -> Option<Vec<T>> {
         let mut others = Vec::new();
-        for (name, said) in &self.table.0 {
-            if let Node::Table(table) = &said.node
+        for (name, entry) in &self.table.0 {
+            if let TomlNode::Table(table) = &entry.node
                 && !self.known.contains(&name.as_ref())
             {
                 self.known.push(name);
-                others.push(Reader::run(table, said.key, self.faults, |reader| read(name, reader)));
+                others.push(TableReader::run(table, entry.key, self.faults, |reader| read(name, reader)));
             }
         }
         others.into_iter().collect()
     }
 
-    fn inner(&mut self, key: &'static str) -> Option<(&'w Table<'t>, Place)> {
+    fn inner(&mut self, key: &'static str) -> Option<(&'w Table<'t>, FileOffset)> {
         static EMPTY: Table<'static> = Table(BTreeMap::new());
         self.known.push(key);
         match self.table.0.get(key) {
             None => Some((&EMPTY, self.place)),
-            Some(Said { key, node: Node::Table(table), .. }) => Some((table, *key)),
-            Some(said) => {
-                self.note(said.value, key, Unwanted(format!("must be a table: `[{key}]`")));
+            Some(TomlEntry { key, node: TomlNode::Table(table), .. }) => Some((table, *key)),
+            Some(entry) => {
+                self.note(entry.value, key, Unwanted(format!("must be a table: `[{key}]`")));
                 None
             }
         }
@@ -281,19 +290,19 @@ impl<'w, 't> Reader<'w, 't> {
 
     /// Notes a fault of this table as a whole, or of the value under one of its keys.
     pub(super) fn fault(&mut self, key: Option<&'static str>, what: String) {
-        let said = key.and_then(|key| self.table.0.get(key));
-        self.faults.push((said.map_or(self.place, |said| said.value), what));
+        let entry = key.and_then(|key| self.table.0.get(key));
+        self.faults.push((entry.map_or(self.place, |entry| entry.value), what));
     }
 
-    fn note(&mut self, place: Place, key: &str, Unwanted(wanted): Unwanted) {
+    fn note(&mut self, place: FileOffset, key: &str, Unwanted(wanted): Unwanted) {
         self.faults.push((place, format!("`{key}` {wanted}")));
     }
 
     fn refuse_unknown(self) {
-        for (key, said) in &self.table.0 {
+        for (key, entry) in &self.table.0 {
             if !self.known.contains(&key.as_ref()) {
                 let hint = nearest(key, "keys", self.known.iter().copied());
-                self.faults.push((said.key, format!("unknown key `{key}`; {hint}")));
+                self.faults.push((entry.key, format!("unknown key `{key}`; {hint}")));
             }
         }
     }

@@ -36,17 +36,18 @@ impl Answer {
     /// Why the daemon refuses, if it does.
     pub fn refusal(&self) -> Option<String> {
         #[derive(Deserialize)]
-        struct Refused {
+        struct ErrorBody {
             error: String,
         }
-        let error = || serde_json::from_str(&self.body).map_or(self.body.clone(), |Refused { error }| error);
+        let error =
+            || serde_json::from_str(&self.body).map_or(self.body.clone(), |ErrorBody { error }| error);
         (!self.done).then(error)
     }
 }
 
 /// What a good answer to a change says.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Done {
+pub struct ChangeCount {
     /// How much it changed.
     pub changed: u64,
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use why::{BanWhy, HeldWhy, Hole, JailWhy, LineWhy, Why};
 
-use crate::model::{Allowance, Ban, Kind, Mode, Offender, Port, Span, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -355,7 +355,7 @@ pub struct BanLine {
     /// The jail that decided it; `manual` for a ban by hand, `wide` for a ban of a prefix.
     pub jail: String,
     /// The origin: a threshold, a command or a prefix.
-    pub kind: Kind,
+    pub kind: BanOrigin,
     /// Whether it is enforced.
     #[serde(default)]
     pub mode: Mode,
@@ -439,7 +439,7 @@ mod tests {
         let ban = Ban {
             offender: "2001:db8::/64".parse().unwrap(),
             jail: "sshd".into(),
-            kind: Kind::Auto,
+            kind: BanOrigin::Auto,
             mode: Mode::Observe,
             ports: [Port { protocol: crate::model::Protocol::Tcp, number: 22 }].into(),
             since: Timestamp::from_secs(1_700_000_000),

@@ -76,9 +76,9 @@ pub fn metrics_route(daemon: Daemon) -> Router {
 
 fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
     routes
-        .fallback(async || Problem(StatusCode::NOT_FOUND, "no such path".to_owned()))
+        .fallback(async || ErrorResponse(StatusCode::NOT_FOUND, "no such path".to_owned()))
         .method_not_allowed_fallback(async || {
-            Problem(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method".to_owned())
+            ErrorResponse(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method".to_owned())
         })
         .with_state(daemon)
 }
@@ -123,7 +123,7 @@ pub(crate) async fn answer(
             let (head, body) = request.into_parts();
             let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
                 let error = format!("a request can have at most {MAX_BODY} bytes");
-                return Ok(Problem(StatusCode::PAYLOAD_TOO_LARGE, error).into_response());
+                return Ok(ErrorResponse(StatusCode::PAYLOAD_TOO_LARGE, error).into_response());
             };
             asked.store(true, Ordering::Relaxed);
             routes.call(Request::from_parts(head, Body::from(body.to_bytes()))).await
@@ -140,18 +140,18 @@ pub(crate) async fn answer(
 }
 
 /// What is wrong with a request, and the status that says so.
-struct Problem(StatusCode, String);
+struct ErrorResponse(StatusCode, String);
 
-impl IntoResponse for Problem {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         (self.0, Json(json!({ "error": self.1 }))).into_response()
     }
 }
 
-async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response, Problem> {
+async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response, ErrorResponse> {
     let reply = (daemon.ask)(command).await;
-    let reply =
-        reply.map_err(|_| Problem(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned()))?;
+    let reply = reply
+        .map_err(|_| ErrorResponse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned()))?;
     let status = if matches!(reply, Reply::Refused { .. }) { StatusCode::CONFLICT } else { StatusCode::OK };
     Ok((status, Json(reply)).into_response())
 }
@@ -172,7 +172,7 @@ struct BansQuery {
 async fn bans(
     daemon: State<Daemon>,
     query: Result<Query<BansQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorResponse> {
     let Query(BansQuery { last, text }) =
         query.map_err(|_| wrong("unknown parameter; use none, or `?last=20`, `?text=sshd`".to_owned()))?;
     ask(daemon, Command::Bans(Pick { last, text })).await
@@ -189,7 +189,7 @@ struct BanRequest {
 }
 
 // The body is taken as bytes, not with `Json`, which would insist on a content type that `curl -d` does not send.
-async fn ban(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
+async fn ban(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
     let request: BanRequest =
         serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is not a ban: {error}")))?;
     let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
@@ -206,7 +206,7 @@ struct AllowRequest {
     comment: String,
 }
 
-async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
+async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
     let request: AllowRequest = serde_json::from_slice(&body)
         .map_err(|error| wrong(format!("the body is not an exemption: {error}")))?;
     let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
@@ -216,7 +216,7 @@ async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> 
 async fn why(
     daemon: State<Daemon>,
     query: Result<Query<AddressQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorResponse> {
     ask(daemon, Command::Why(queried(query)?)).await
 }
 
@@ -230,11 +230,11 @@ struct AddressQuery {
 async fn disallow(
     daemon: State<Daemon>,
     query: Result<Query<AddressQuery>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorResponse> {
     ask(daemon, Command::Disallow(queried(query)?)).await
 }
 
-fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offender, Problem> {
+fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offender, ErrorResponse> {
     let Query(AddressQuery { address }) =
         query.map_err(|_| wrong("missing parameter `?address=192.0.2.1`".to_owned()))?;
     offender(&address)
@@ -250,7 +250,7 @@ struct ReloadRequest {
 async fn reload(
     daemon: State<Daemon>,
     query: Result<Query<ReloadRequest>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorResponse> {
     let Query(ReloadRequest { confirm }) =
         query.map_err(|_| wrong("unknown parameter; use none, or `?confirm=60s`".to_owned()))?;
     ask(daemon, Command::Reload { confirm: confirm.map(span).transpose()? }).await
@@ -263,21 +263,21 @@ struct NotifyRequest {
     receiver: String,
 }
 
-async fn notify(daemon: State<Daemon>, body: Bytes) -> Result<Response, Problem> {
+async fn notify(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
     let request: NotifyRequest = serde_json::from_slice(&body)
         .map_err(|error| wrong(format!("the body does not name a receiver: {error}")))?;
     ask(daemon, Command::Notify(request.receiver)).await
 }
 
-fn wrong(what: String) -> Problem {
-    Problem(StatusCode::BAD_REQUEST, what)
+fn wrong(what: String) -> ErrorResponse {
+    ErrorResponse(StatusCode::BAD_REQUEST, what)
 }
 
-fn offender(text: &str) -> Result<Offender, Problem> {
+fn offender(text: &str) -> Result<Offender, ErrorResponse> {
     text.parse().map_err(|error| wrong(format!("{error}")))
 }
 
-fn span(text: String) -> Result<Span, Problem> {
+fn span(text: String) -> Result<Span, ErrorResponse> {
     let span = config::parse_span(&text).filter(|span| *span > Span::ZERO);
     span.ok_or_else(|| wrong(format!("`{text}` is not a time; write `10m`, `1h 30m` or a number of seconds")))
 }
@@ -294,7 +294,7 @@ struct UnbanRequest {
 async fn unban(
     daemon: State<Daemon>,
     query: Result<Query<UnbanRequest>, QueryRejection>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ErrorResponse> {
     let target = match query {
         Ok(Query(UnbanRequest { address: Some(address), all: false })) => Target::One(offender(&address)?),
         Ok(Query(UnbanRequest { address: None, all: true })) => Target::All,

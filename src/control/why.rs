@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{BanLine, rfc3339};
 use crate::detect::{Account, Guard, Standing};
 use crate::grammar::{self, Grammar, Grammars};
-use crate::kernel::{Held, Met};
+use crate::kernel::{ElementState, PacketCounters};
 use crate::model::plain;
 use crate::model::{Mode, Offender, Timestamp};
 use crate::store::Line;
@@ -204,10 +204,10 @@ impl fmt::Display for Hole {
     }
 }
 
-impl From<Held> for HeldWhy {
-    fn from(held: Held) -> Self {
-        let Held { set, element, left, met } = held;
-        let (packets, bytes) = met.map(|Met { packets, bytes }| (packets, bytes)).unzip();
+impl From<ElementState> for HeldWhy {
+    fn from(held: ElementState) -> Self {
+        let ElementState { set, element, left, met } = held;
+        let (packets, bytes) = met.map(|PacketCounters { packets, bytes }| (packets, bytes)).unzip();
         Self { set, element: element.to_string(), left, packets, bytes }
     }
 }

@@ -162,7 +162,7 @@ impl Book {
 pub(super) struct Bookkeeper {
     entries: Receiver<Entry>,
     shared: Arc<Shared>,
-    ledger: Place,
+    ledger: LedgerFile,
     /// What is not written yet.
     waiting: Vec<Page>,
     /// Whether the last attempt to write failed.
@@ -174,7 +174,7 @@ pub(super) struct Bookkeeper {
 }
 
 /// Where the ledger is.
-enum Place {
+enum LedgerFile {
     /// There is none: what is only tried leaves no trace.
     Nowhere,
     Closed(PathBuf, Retention),
@@ -195,7 +195,8 @@ impl Bookkeeper {
         let mut bookkeeper = Self {
             entries,
             shared: Arc::clone(&shared),
-            ledger: place.map_or(Place::Nowhere, |(directory, limits)| Place::Closed(directory, limits)),
+            ledger: place
+                .map_or(LedgerFile::Nowhere, |(directory, limits)| LedgerFile::Closed(directory, limits)),
             waiting: Vec::new(),
             is_failing: false,
             tried: Instant::now(),
@@ -210,7 +211,7 @@ impl Bookkeeper {
     }
 
     fn remember(&mut self, grammars: &Grammars) -> Memory {
-        let Place::Closed(directory, limits) = &self.ledger else { return Memory::default() };
+        let LedgerFile::Closed(directory, limits) = &self.ledger else { return Memory::default() };
         let (directory, limits) = (directory.clone(), *limits);
         self.health.ledger(|status| status.path = Some(directory.display().to_string()));
         let remembered =
@@ -252,7 +253,7 @@ impl Bookkeeper {
             let pages = count(self.waiting.len() as u64, "page");
             log::error!("shutting down: {pages} were not written to the ledger");
         }
-        self.waiting.is_empty() && matches!(self.ledger, Place::Open(..))
+        self.waiting.is_empty() && matches!(self.ledger, LedgerFile::Open(..))
     }
 
     /// Takes in what there is; the number of the last page. Where nobody waits for a receipt, more may come for a while.
@@ -296,7 +297,7 @@ impl Bookkeeper {
 
     /// The ledger, opened if it is not, and set aside if it is damaged; `None` if there is to be none.
     fn open(&mut self) -> Result<Option<&mut Ledger>, LedgerError> {
-        if let Place::Closed(directory, limits) = &self.ledger {
+        if let LedgerFile::Closed(directory, limits) = &self.ledger {
             let opened = Ledger::open(directory, *limits).or_else(|error| match error.is_corrupt() {
                 true => {
                     self.set_aside(directory, &error)?;
@@ -304,10 +305,10 @@ impl Bookkeeper {
                 }
                 false => Err(error),
             })?;
-            self.ledger = Place::Open(directory.clone(), *limits, Box::new(opened));
+            self.ledger = LedgerFile::Open(directory.clone(), *limits, Box::new(opened));
         }
         Ok(match &mut self.ledger {
-            Place::Open(_, _, ledger) => Some(ledger),
+            LedgerFile::Open(_, _, ledger) => Some(ledger),
             _ => None,
         })
     }
@@ -332,10 +333,10 @@ impl Bookkeeper {
         if !mem::replace(&mut self.is_failing, true) {
             log::error!("cannot use the ledger, so bans would not survive a restart: {error}");
         }
-        if let Place::Open(directory, limits, _) = &self.ledger {
+        if let LedgerFile::Open(directory, limits, _) = &self.ledger {
             let (directory, limits) = (directory.clone(), *limits);
             // Closes it, so that the next attempt opens it again.
-            self.ledger = Place::Closed(directory.clone(), limits);
+            self.ledger = LedgerFile::Closed(directory.clone(), limits);
             if error.is_corrupt()
                 && let Err(error) = self.set_aside(&directory, error)
             {
@@ -348,7 +349,7 @@ impl Bookkeeper {
     fn measure(&mut self) {
         self.measured = Some(Instant::now());
         self.metrics.waiting.set(self.shared.waiting.load(Ordering::Relaxed) as f64);
-        let Place::Open(_, _, ledger) = &self.ledger else { return };
+        let LedgerFile::Open(_, _, ledger) = &self.ledger else { return };
         match ledger.size() {
             Ok(size) => {
                 self.metrics.size(&size);

@@ -16,8 +16,8 @@ use crate::control::{SetStatus, rfc3339};
 use crate::daemon::metrics::{EnforceMetrics, Metrics};
 use crate::daemon::notify::Event;
 use crate::kernel::{
-    Applied, Book, Census, Change, Difference, Displaced, EnforceError, Firewall, Prepared, Refusal, SetSize,
-    render,
+    Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Prepared,
+    Refusal, SetSize, render,
 };
 use crate::model::{Ban, Decision, count};
 
@@ -70,7 +70,7 @@ pub(super) struct Enforcer {
     firewall: Box<dyn Firewall>,
     voice: Voice,
     metrics: EnforceMetrics,
-    book: Book,
+    book: DesiredState,
     /// When the numbers were compared last, and how long that is good for.
     checked: Instant,
     pause: Duration,
@@ -87,7 +87,7 @@ pub(super) struct Enforcer {
 impl Enforcer {
     pub(super) fn new(firewall: Box<dyn Firewall>, voice: Voice) -> Self {
         let metrics = EnforceMetrics::new(&voice.metrics);
-        let (book, checked, pause, then) = (Book::default(), Instant::now(), CHECK, Vec::new());
+        let (book, checked, pause, then) = (DesiredState::default(), Instant::now(), CHECK, Vec::new());
         Self {
             firewall,
             voice,
@@ -209,7 +209,7 @@ impl Enforcer {
     }
 
     /// Compares each element with the book, and applies the difference.
-    fn compare(&mut self) -> Result<Difference, EnforceError> {
+    fn compare(&mut self) -> Result<Drift, EnforceError> {
         let began = Instant::now();
         self.compared = None;
         let listing = self.firewall.list()?;
@@ -307,7 +307,7 @@ impl Enforcer {
     }
 
     /// Gives free places to those who wait, and those of bans that end sooner.
-    fn make_room(&mut self, sizes: &[SetSize], census: &Census) -> Result<(), EnforceError> {
+    fn make_room(&mut self, sizes: &[SetSize], census: &ElementCounts) -> Result<(), EnforceError> {
         for size in sizes.iter().filter(|size| census.pending(size.set) > 0) {
             let free = size.capacity.saturating_sub(size.elements) as usize;
             let changes = self.book.make_room(size.set, free, now());
@@ -462,7 +462,7 @@ impl Voice {
 type Repair = (&'static str, u64, &'static str, &'static str, &'static str);
 
 /// What was different between the kernel and the book.
-fn repairs_of(difference: &Difference) -> [Repair; 3] {
+fn repairs_of(difference: &Drift) -> [Repair; 3] {
     [
         ("missing", difference.missing, "added", "missing element", ""),
         ("timeout", difference.timeouts, "corrected", "timeout", ""),

@@ -21,7 +21,7 @@ use super::health::{Health, State};
 use super::inbox::Input;
 use super::inquiry::Inquiry;
 use super::notifier::Herald;
-use super::steps::{Step, Steps};
+use super::steps::{ClockStep, Steps};
 use super::surroundings::Surroundings;
 use super::{logging, now};
 use crate::config::load::Loaded;
@@ -36,7 +36,7 @@ use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::entry::whole::Messages;
 use crate::grammar::Grammar;
 use crate::input::Batch;
-use crate::model::{Allowance, Ban, Decision, Kind, Mode, Offender, Span, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp};
 use crate::store::Page;
 
 pub(super) struct Hub {
@@ -536,7 +536,7 @@ impl Hub {
     /// Protects an address or a prefix, and lifts the bans on it, those by hand included. What is said last holds.
     fn allow(&mut self, offender: Offender, span: Option<Span>, comment: &str) -> Reply {
         let around = |wide: Offender| wide != offender && wide.contains(offender);
-        let mut manual = self.engine.detector().bans().filter(|ban| ban.kind == Kind::Manual);
+        let mut manual = self.engine.detector().bans().filter(|ban| ban.kind == BanOrigin::Manual);
         if let Some(ban) = manual.find(|ban| around(ban.offender)) {
             let wide = ban.offender;
             return Reply::Refused {
@@ -613,8 +613,8 @@ impl Hub {
     fn watch_clock(&mut self) {
         match self.steps.look(now(), Instant::now()) {
             None => return,
-            Some(Step::On(by)) => log::warn!("the clock jumped forward by {by}, or the machine slept"),
-            Some(Step::Back(by)) => {
+            Some(ClockStep::On(by)) => log::warn!("the clock jumped forward by {by}, or the machine slept"),
+            Some(ClockStep::Back(by)) => {
                 log::warn!("the clock jumped back by {by}; bans, logins and counts are moved back too");
                 self.engine.detector().shift_back(by);
                 self.allowances.shift_back(by);

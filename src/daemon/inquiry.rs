@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, Enforce};
 use crate::control::{BanWhy, HeldWhy, JailWhy, LineWhy, Why};
 use crate::grammar::Grammars;
-use crate::kernel::{EnforceError, Kernel, Settings};
-use crate::model::{Kind, Offender};
+use crate::kernel::{EnforceError, Kernel};
+use crate::model::{BanOrigin, Offender};
 use crate::store::{History, LedgerError, Role};
 
 /// How long each may take: a set of a million takes the kernel half a second, and a disk may hang.
@@ -36,7 +36,7 @@ impl Inquiry {
     pub(super) async fn finish(self) -> Why {
         let Self { mut why, config, grammars, is_enforced, ledger } = self;
         let who = why.address;
-        let settings = config.enforce.as_ref().filter(|_| is_enforced).map(Settings::of);
+        let settings = config.enforce.as_ref().filter(|_| is_enforced).cloned();
         let (lines, held) = tokio::join!(
             patiently("the ledger", {
                 let why = why.clone();
@@ -77,7 +77,7 @@ fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why
         let lines = ledger.counted(offender, jail, role, most.min(LINES))?;
         Ok::<_, LedgerError>(lines.iter().map(|line| LineWhy::new(line, grammars)).collect())
     };
-    for BanWhy { ban, lines: told, .. } in why.bans.iter_mut().filter(|why| why.ban.kind == Kind::Auto) {
+    for BanWhy { ban, lines: told, .. } in why.bans.iter_mut().filter(|why| why.ban.kind == BanOrigin::Auto) {
         let most = why.jails.iter().find(|jail| jail.name == ban.jail).map_or(LINES, |jail| jail.maxretry);
         *told = lines(ban.address, &ban.jail, Role::Evidence, most)?;
     }
@@ -87,6 +87,6 @@ fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why
     Ok(why)
 }
 
-fn held(settings: Settings, who: Offender) -> Result<Vec<HeldWhy>, EnforceError> {
+fn held(settings: Enforce, who: Offender) -> Result<Vec<HeldWhy>, EnforceError> {
     Ok(Kernel::open(settings)?.held(who)?.into_iter().map(HeldWhy::from).collect())
 }

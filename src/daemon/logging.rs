@@ -50,14 +50,14 @@ pub(super) fn start(level: LevelFilter) -> impl FnOnce() + Send {
     move || write(&receiver)
 }
 
-struct Line {
+struct LogRecord {
     level: Level,
     target: String,
     message: String,
     fields: Vec<(String, String)>,
 }
 
-struct Queue(SyncSender<Line>);
+struct Queue(SyncSender<LogRecord>);
 
 impl Log for Queue {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -68,8 +68,8 @@ impl Log for Queue {
         if !self.enabled(record.metadata()) {
             return;
         }
-        struct Fields(Vec<(String, String)>);
-        impl<'kvs> VisitSource<'kvs> for Fields {
+        struct KeyValues(Vec<(String, String)>);
+        impl<'kvs> VisitSource<'kvs> for KeyValues {
             fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
                 let name = match key.as_str() {
                     "message_id" => "message_id".to_owned(),
@@ -79,10 +79,10 @@ impl Log for Queue {
                 Ok(())
             }
         }
-        let mut fields = Fields(Vec::new());
+        let mut fields = KeyValues(Vec::new());
         // A field that cannot be shown is left out; the message says it too.
         let _ = record.key_values().visit(&mut fields);
-        let line = Line {
+        let line = LogRecord {
             level: record.level(),
             target: record.target().to_owned(),
             message: plain(record.args().to_string()),
@@ -96,7 +96,7 @@ impl Log for Queue {
     fn flush(&self) {}
 }
 
-fn write(lines: &Receiver<Line>) {
+fn write(lines: &Receiver<LogRecord>) {
     let journal = connected_to_journal().then(JournalLog::new).and_then(Result::ok);
     let journal = journal.map(|journal| journal.with_syslog_identifier(env!("CARGO_PKG_NAME").to_owned()));
     for line in lines {

@@ -54,9 +54,7 @@ use crate::detect::manual;
 use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::input::socket;
-use crate::kernel::{
-    Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Settings, Timeout, elements,
-};
+use crate::kernel::{Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Timeout, elements};
 use crate::model::{Ban, Decision, Offender, Span, Timestamp, count};
 use crate::store::{self, Page};
 use allowances::Allowances;
@@ -328,7 +326,7 @@ fn mode(enforce: Option<&Enforce>) -> &'static str {
 
 fn firewall(enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
     let Some(enforce) = enforce else { return Ok(Box::new(DryRun)) };
-    Ok(Box::new(Kernel::open(Settings::of(enforce))?))
+    Ok(Box::new(Kernel::open(enforce.clone())?))
 }
 
 /// Takes over the elements in the kernel that the ledger knows nothing of, in place of taking them out: after a crash

@@ -86,7 +86,7 @@ impl Sources {
         let (stop, stopped) = threads::channel::<Infallible>();
         let (opening, tried) = threads::channel::<Infallible>();
         let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        let place = settings.place.name();
+        let place = settings.location.name();
         let (following, position) = (settings.clone(), self.positions.remove(&place));
         // Where it is opened again by a reload nobody has died.
         let starts = self.starts.remove(&place).map_or(0, |starts| starts.saturating_add(1));
@@ -186,7 +186,7 @@ impl Sources {
             // It may be waiting for room in the inbox, which the hub makes.
             let position = tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await;
             let position = position.ok().flatten();
-            self.positions.extend(position.map(|position| (settings.place.name(), position)));
+            self.positions.extend(position.map(|position| (settings.location.name(), position)));
         }
     }
 }

@@ -9,7 +9,7 @@ const STEP: Span = Span::from_secs(5);
 
 /// What the clock has done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ClockStep {
     On(Span),
     Back(Span),
 }
@@ -29,7 +29,7 @@ impl Steps {
 
     /// What the clock has done, which says `clock` at that instant, since it was last looked at; `None` where it went on
     /// as time did. While it is less than a step behind it stays so: steps back do not escape by being small.
-    pub(super) fn look(&mut self, clock: Timestamp, at: Instant) -> Option<Step> {
+    pub(super) fn look(&mut self, clock: Timestamp, at: Instant) -> Option<ClockStep> {
         let passed = at.saturating_duration_since(self.at).as_micros();
         let expected = self.clock + Span::from_micros(passed.try_into().unwrap_or(u64::MAX));
         let (on, back) = (clock.since(expected), expected.since(clock));
@@ -38,8 +38,8 @@ impl Steps {
         }
         *self = Self { clock, at };
         match (on >= STEP, back >= STEP) {
-            (true, _) => Some(Step::On(on)),
-            (_, true) => Some(Step::Back(back)),
+            (true, _) => Some(ClockStep::On(on)),
+            (_, true) => Some(ClockStep::Back(back)),
             _ => None,
         }
     }
@@ -88,7 +88,7 @@ mod tests {
             for (second, step) in (0..).zip(&steps) {
                 clock = Timestamp::from_secs(clock.as_secs() + 1 + step);
                 let passed = second + 1;
-                if let Some(Step::Back(by)) = watched.look(clock, began + Duration::from_secs(passed)) {
+                if let Some(ClockStep::Back(by)) = watched.look(clock, began + Duration::from_secs(passed)) {
                     detector.shift_back(by);
                 }
                 detector.expire(clock);
@@ -116,11 +116,11 @@ mod tests {
             |clock, seconds| steps.look(Timestamp::from_secs(clock), began + Duration::from_secs(seconds));
         assert_eq!(look(1001, 1), None);
         assert_eq!(look(1003, 2), None);
-        assert_eq!(look(1013, 3), Some(Step::On(Span::from_secs(9))));
+        assert_eq!(look(1013, 3), Some(ClockStep::On(Span::from_secs(9))));
         assert_eq!(look(1011, 4), None);
-        assert_eq!(look(1009, 5), Some(Step::Back(Span::from_secs(6))));
+        assert_eq!(look(1009, 5), Some(ClockStep::Back(Span::from_secs(6))));
         assert_eq!(look(1010, 6), None);
-        assert_eq!(look(10, 7), Some(Step::Back(Span::from_secs(1001))));
+        assert_eq!(look(10, 7), Some(ClockStep::Back(Span::from_secs(1001))));
         assert_eq!(look(11, 8), None);
     }
 }

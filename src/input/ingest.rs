@@ -81,13 +81,13 @@ where
     let mut stop = pin!(stop);
     let mut clients = JoinSet::new();
     let (stopping, stopped) = watch::channel(());
-    let mut places: Vec<(AbortHandle, Place)> = Vec::new();
+    let mut places: Vec<(AbortHandle, ClientSlot)> = Vec::new();
     let mut waiting = None;
     loop {
         if clients.len() < CLIENTS
             && let Some(stream) = waiting.take()
         {
-            let place = Place::default();
+            let place = ClientSlot::default();
             let task = clients.spawn(client(stream, sink.clone(), stopped.clone(), place.clone()));
             places.retain(|(task, _)| !task.is_finished());
             places.push((task, place));
@@ -120,20 +120,20 @@ where
 
 /// A client's place, and what is known of who has it.
 #[derive(Clone)]
-struct Place {
+struct ClientSlot {
     /// When it last said a whole line; `None` while that is dealt with, and where it wants receipts.
     heard: watch::Sender<Option<Instant>>,
     /// Tells it to make room.
     leave: Arc<Notify>,
 }
 
-impl Default for Place {
+impl Default for ClientSlot {
     fn default() -> Self {
         Self { heard: watch::Sender::new(Some(Instant::now())), leave: Arc::default() }
     }
 }
 
-impl Place {
+impl ClientSlot {
     fn silence(&self) -> Option<Duration> {
         self.heard.borrow().map(|heard| heard.elapsed())
     }
@@ -147,14 +147,14 @@ async fn client<S, F>(
     stream: UnixStream,
     sink: S,
     mut stopped: watch::Receiver<()>,
-    place: Place,
+    place: ClientSlot,
 ) -> io::Result<()>
 where
     S: Fn(Batch) -> F,
     F: Future<Output = ControlFlow<()>>,
 {
     let mut piece = vec![0; PIECE];
-    let mut reader = Reader::default();
+    let mut reader = LineReader::default();
     let mut undecided = VecDeque::new();
     let mut receipts = Receipts::default();
     let mut open = true;
@@ -217,7 +217,7 @@ async fn taken(undecided: &mut VecDeque<(u64, oneshot::Receiver<()>)>) -> io::Re
 
 /// What one client has written so far, as far as it matters.
 #[derive(Default)]
-struct Reader {
+struct LineReader {
     lines: Lines,
     /// Whether the first line has come.
     begun: bool,
@@ -225,7 +225,7 @@ struct Reader {
     next: Option<Numbered>,
 }
 
-impl Reader {
+impl LineReader {
     /// The lines that `piece` completes.
     fn batch(&mut self, piece: &[u8]) -> Batch {
         let mut batch = Batch::new("socket", Format::Line);
@@ -287,14 +287,14 @@ mod tests {
     use crate::input::lines::LONGEST;
 
     /// One client, and the engine behind it.
-    struct Client {
+    struct TestClient {
         stream: UnixStream,
         batches: UnboundedReceiver<Batch>,
         stop: watch::Sender<()>,
         served: JoinHandle<io::Result<()>>,
     }
 
-    impl Client {
+    impl TestClient {
         fn new() -> Self {
             let (stream, theirs) = UnixStream::pair().unwrap();
             let (sender, batches) = unbounded_channel();
@@ -305,7 +305,7 @@ mod tests {
                 stream,
                 batches,
                 stop,
-                served: tokio::spawn(client(theirs, sink, stopped, Place::default())),
+                served: tokio::spawn(client(theirs, sink, stopped, ClientSlot::default())),
             }
         }
 
@@ -326,7 +326,7 @@ mod tests {
     fn check(writes: &[&[u8]], want: &[&[u8]], overlong: u64) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (lines, counted) = runtime.block_on(async {
-            let mut client = Client::new();
+            let mut client = TestClient::new();
             for bytes in writes {
                 client.write(bytes).await;
                 tokio::task::yield_now().await;
@@ -382,7 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn receipts_come_when_the_engine_has_taken_the_lines() {
-        let mut client = Client::new();
+        let mut client = TestClient::new();
         client.write(b"banstream-omprog 2 9 7 1\none\n\n").await;
         let first = client.batches.recv().await.unwrap();
         assert_eq!(first.records.iter().collect::<Vec<_>>(), [&b"one"[..], b""]);
@@ -402,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_that_the_engine_drops_ends_the_connection_without_a_receipt() {
-        let mut client = Client::new();
+        let mut client = TestClient::new();
         client.write(b"banstream-omprog 2 9 7 1\none\n").await;
         drop(client.batches.recv().await);
         assert_eq!(client.read().await, "");
@@ -410,7 +410,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_end_what_is_owed_is_given_and_no_more_is_read() {
-        let mut client = Client::new();
+        let mut client = TestClient::new();
         client.write(b"banstream-omprog 2 9 7 1\none\n").await;
         let batch = client.batches.recv().await.unwrap();
         drop(std::mem::replace(&mut client.stop, watch::channel(()).0));
@@ -426,7 +426,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_reads_no_receipts_is_read_all_the_same() {
-        let mut client = Client::new();
+        let mut client = TestClient::new();
         client.write(b"banstream-omprog 2 9 7 1\n").await;
         for _ in 0..20_000 {
             client.write(b"x\n").await;

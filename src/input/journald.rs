@@ -11,18 +11,16 @@ mod streams;
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::fmt;
+
 use std::io;
 use std::mem;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{Batch, Kind, SourceError};
-use crate::config::Journald;
+use super::{Batch, SourceError, SourceErrorKind};
+use crate::config::JournalLocation;
 use crate::config::load::Loaded;
 use crate::entry::records::Records;
 use crate::entry::whole::{self, Part, Verdict};
@@ -49,32 +47,10 @@ const LATE: Duration = Duration::from_secs(10);
 /// What to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
-    /// Whose journal.
-    pub place: Place,
+    /// Which journal.
+    pub location: JournalLocation,
     /// Entries with one of these as `SYSLOG_IDENTIFIER` or `_COMM`. Every entry if empty, our own among them.
     pub programs: Vec<String>,
-}
-
-/// Where a journal is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// This machine's, in `/var/log/journal` and `/run/log/journal`.
-    Local,
-    /// This machine's, of one namespace (`LogNamespace=` in systemd.exec(5)).
-    Namespace(String),
-    /// The files in this directory, and one level below it.
-    Directory(PathBuf),
-}
-
-impl Place {
-    /// Under which name it is kept how far this journal was read, for each has cursors of its own.
-    pub fn name(&self) -> Arc<str> {
-        match self {
-            Self::Local => "journald".into(),
-            Self::Namespace(namespace) => format!("journald@{namespace}").into(),
-            Self::Directory(directory) => format!("journald:{}", directory.display()).into(),
-        }
-    }
 }
 
 /// An open journal, and the place in it where reading goes on.
@@ -458,30 +434,26 @@ fn time(journal: &systemd::Journal) -> Option<Timestamp> {
 impl Journal {
     /// That of a configuration, or this machine's where it reads none, with the programs of its grammars.
     pub fn of(loaded: &Loaded) -> Self {
-        let place = match &loaded.config.journald {
-            None | Some(Journald::System) => Place::Local,
-            Some(Journald::Namespace(namespace)) => Place::Namespace(namespace.clone()),
-            Some(Journald::Directory(directory)) => Place::Directory(directory.clone()),
-        };
+        let location = loaded.config.journald.clone().unwrap_or(JournalLocation::System);
         let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
-        Self { place, programs }
+        Self { location, programs }
     }
 
     /// Opens the journal, and has it watched for new and deleted files.
     fn open(&self) -> Result<systemd::Journal, SourceError> {
         let mut options = systemd::journal::OpenOptions::default();
         options.local_only(true);
-        let mut journal = match &self.place {
-            Place::Local => options.open(),
-            Place::Namespace(name) => options.open_namespace(name.as_str()),
-            Place::Directory(path) => CString::new(path.as_os_str().as_bytes())
+        let mut journal = match &self.location {
+            JournalLocation::System => options.open(),
+            JournalLocation::Namespace(name) => options.open_namespace(name.as_str()),
+            JournalLocation::Directory(path) => CString::new(path.as_os_str().as_bytes())
                 .map_err(|error| io::Error::from(error).into())
                 .and_then(|path| systemd::journal::OpenDirectoryOptions::default().open_directory(path)),
         }
         .map_err(|error| self.failed(error))?;
         self.prepare(&mut journal).map_err(|error| self.failed(error))?;
         match journal.usage() {
-            Ok(0) => Err(SourceError(Kind::NoJournal(self.place.to_string()))),
+            Ok(0) => Err(SourceError(SourceErrorKind::NoJournal(self.location.to_string()))),
             Ok(_) => Ok(journal),
             Err(error) => Err(self.failed(error)),
         }
@@ -522,21 +494,11 @@ impl Journal {
     }
 
     fn failed(&self, error: systemd::Error) -> SourceError {
-        SourceError(Kind::Journal(self.place.to_string(), error.into_io_error_with_context()))
+        SourceError(SourceErrorKind::Journal(self.location.to_string(), error.into_io_error_with_context()))
     }
 }
 
 /// What the name of a program's process is: the kernel keeps 15 bytes (TASK_COMM_LEN).
 fn comm(program: &str) -> &[u8] {
     program.as_bytes().get(..15).unwrap_or(program.as_bytes())
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local => write!(f, "`/var/log/journal` or `/run/log/journal`"),
-            Self::Namespace(name) => write!(f, "the namespace `{name}`"),
-            Self::Directory(path) => write!(f, "`{}`", path.display()),
-        }
-    }
 }

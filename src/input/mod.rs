@@ -75,10 +75,10 @@ pub struct Numbered {
 
 /// Why a source cannot be read at all. Print it for the operator; the other sources go on.
 #[derive(Debug)]
-pub struct SourceError(Kind);
+pub struct SourceError(SourceErrorKind);
 
 #[derive(Debug)]
-enum Kind {
+enum SourceErrorKind {
     NoJournal(String),
     Journal(String, io::Error),
 }
@@ -86,12 +86,14 @@ enum Kind {
 impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::NoJournal(place) => write!(
+            SourceErrorKind::NoJournal(place) => write!(
                 f,
                 "no readable journal in {place}; is journald running, and is this user in the \
                  group `systemd-journal`?"
             ),
-            Kind::Journal(place, error) => write!(f, "cannot read the journal in {place}: {error}"),
+            SourceErrorKind::Journal(place, error) => {
+                write!(f, "cannot read the journal in {place}: {error}")
+            }
         }
     }
 }
@@ -99,8 +101,8 @@ impl fmt::Display for SourceError {
 impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
-            Kind::Journal(_, error) => Some(error),
-            Kind::NoJournal(_) => None,
+            SourceErrorKind::Journal(_, error) => Some(error),
+            SourceErrorKind::NoJournal(_) => None,
         }
     }
 }

@@ -21,7 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 
-use self::protocol::{NoReceipt, Protocol};
+use self::protocol::{NoReceipt, Relay};
 use crate::input::Numbered;
 use crate::input::ingest::Greeting;
 use crate::input::socket;
@@ -75,8 +75,8 @@ pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<(
     terminate.add(Signal::SIGHUP);
     terminate.thread_block()?;
 
-    let mut protocol = Protocol::new(options.confirm, options.transactions);
-    let mut engine = Engine::at(&options.socket);
+    let mut protocol = Relay::new(options.confirm, options.transactions);
+    let mut engine = DaemonConnection::at(&options.socket);
     let mut piece = vec![0; PIECE];
     let mut answer_by = None;
     let mut end_by = None;
@@ -106,7 +106,7 @@ pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<(
             [
                 Some((signals.as_fd(), PollFlags::POLLIN)),
                 (open && protocol.wants_input()).then_some((input.as_fd(), PollFlags::POLLIN)),
-                engine.stream.as_ref().map(|stream| (stream.as_fd(), Engine::awaits(&protocol))),
+                engine.stream.as_ref().map(|stream| (stream.as_fd(), DaemonConnection::awaits(&protocol))),
             ],
             wake.map(|wake| wake.duration_since(now)),
         )?;
@@ -169,7 +169,7 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// The connection to the engine. It is made when there is something to send.
-struct Engine<'a> {
+struct DaemonConnection<'a> {
     path: &'a Path,
     /// What we are called, so that the engine knows us again; no other has that name.
     instance: u64,
@@ -180,7 +180,7 @@ struct Engine<'a> {
     pause: Duration,
 }
 
-impl<'a> Engine<'a> {
+impl<'a> DaemonConnection<'a> {
     fn at(path: &'a Path) -> Self {
         // Seeded at random by the system.
         let instance = RandomState::new().hash_one(std::process::id());
@@ -188,7 +188,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Sends what can be sent now; whether that was anything.
-    fn send(&mut self, protocol: &mut Protocol, now: Instant) -> bool {
+    fn send(&mut self, protocol: &mut Relay, now: Instant) -> bool {
         let unsent = protocol.unsent();
         if unsent.is_empty() || self.stream.is_none() && self.retry_at.is_some_and(|retry_at| retry_at > now)
         {
@@ -206,7 +206,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The connection; a new one has been greeted.
-    fn connected(&mut self, protocol: &Protocol) -> io::Result<&UnixStream> {
+    fn connected(&mut self, protocol: &Relay) -> io::Result<&UnixStream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -221,7 +221,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Reads receipts.
-    fn receive(&mut self, protocol: &mut Protocol, now: Instant) {
+    fn receive(&mut self, protocol: &mut Relay, now: Instant) {
         let mut piece = [0; 4096];
         match self.stream.as_mut().map_or(Ok(0), |stream| stream.read(&mut piece)) {
             Ok(0) => self.lost(protocol, now, "it closed the connection"),
@@ -235,11 +235,11 @@ impl<'a> Engine<'a> {
     }
 
     /// What to wait for.
-    fn awaits(protocol: &Protocol) -> PollFlags {
+    fn awaits(protocol: &Relay) -> PollFlags {
         if protocol.unsent().is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
     }
 
-    fn lost(&mut self, protocol: &mut Protocol, now: Instant, why: &str) {
+    fn lost(&mut self, protocol: &mut Relay, now: Instant, why: &str) {
         if self.pause == SOON {
             log::warn!("the daemon does not answer at `{}`: {why}", self.path.display());
         }
@@ -247,7 +247,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Ends the connection; the next is a little off.
-    fn leave(&mut self, protocol: &mut Protocol, now: Instant) {
+    fn leave(&mut self, protocol: &mut Relay, now: Instant) {
         protocol.disconnected();
         self.stream = None;
         self.retry_at = Some(now + self.pause);

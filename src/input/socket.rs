@@ -20,11 +20,11 @@ const WAITING: u32 = 1024;
 #[derive(Debug)]
 pub struct SocketError {
     path: PathBuf,
-    kind: Kind,
+    kind: SocketErrorKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum SocketErrorKind {
     Answered,
     NotASocket,
     NoGroup(String),
@@ -35,12 +35,12 @@ impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.kind {
-            Kind::Answered => write!(f, "another process listens at the socket `{path}`"),
-            Kind::NotASocket => {
+            SocketErrorKind::Answered => write!(f, "another process listens at the socket `{path}`"),
+            SocketErrorKind::NotASocket => {
                 write!(f, "`{path}` exists and is not a socket; remove it or choose another path")
             }
-            Kind::NoGroup(name) => write!(f, "there is no group `{name}`"),
-            Kind::Refused(error) => write!(f, "cannot listen at the socket `{path}`: {error}"),
+            SocketErrorKind::NoGroup(name) => write!(f, "there is no group `{name}`"),
+            SocketErrorKind::Refused(error) => write!(f, "cannot listen at the socket `{path}`: {error}"),
         }
     }
 }
@@ -48,7 +48,7 @@ impl fmt::Display for SocketError {
 impl std::error::Error for SocketError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.kind {
-            Kind::Refused(error) => Some(error),
+            SocketErrorKind::Refused(error) => Some(error),
             _ => None,
         }
     }
@@ -64,13 +64,13 @@ impl std::error::Error for SocketError {
 /// If another process answers there, if something else than a socket has that name, if there is no such
 /// group, or if the system refuses.
 pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketError> {
-    let refused = |error| SocketError { path: path.to_owned(), kind: Kind::Refused(error) };
+    let refused = |error| SocketError { path: path.to_owned(), kind: SocketErrorKind::Refused(error) };
     let wrong = |kind| Err(SocketError { path: path.to_owned(), kind });
     let gid = match group {
         None => None,
         Some(name) => match Group::from_name(name).map_err(|errno| refused(errno.into()))? {
             Some(group) => Some(group.gid.as_raw()),
-            None => return wrong(Kind::NoGroup(name.to_owned())),
+            None => return wrong(SocketErrorKind::NoGroup(name.to_owned())),
         },
     };
     if let Some(folder) = path.parent() {
@@ -80,14 +80,14 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketErro
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(refused(error)),
         // Connecting to a plain file is refused like connecting to a dead socket, so this is looked at first.
-        Ok(found) if !found.file_type().is_socket() => return wrong(Kind::NotASocket),
+        Ok(found) if !found.file_type().is_socket() => return wrong(SocketErrorKind::NotASocket),
         Ok(_) => match connect(path) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 std::fs::remove_file(path).map_err(refused)?;
             }
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(refused(error)),
             // Where its queue is full somebody is there as well.
-            _ => return wrong(Kind::Answered),
+            _ => return wrong(SocketErrorKind::Answered),
         },
     }
     let open = || {

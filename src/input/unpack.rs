@@ -8,17 +8,17 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// The first bytes of archives that we know, and whether we read them.
-const MAGIC: &[(&[u8], Kind)] = &[
-    (b"\x1f\x8b", Kind::Gzip),
-    (b"\x28\xb5\x2f\xfd", Kind::Zstd),
-    (b"\xfd7zXZ\0", Kind::Other("xz")),
-    (b"BZh", Kind::Other("bzip2")),
+const MAGIC: &[(&[u8], Compression)] = &[
+    (b"\x1f\x8b", Compression::Gzip),
+    (b"\x28\xb5\x2f\xfd", Compression::Zstd),
+    (b"\xfd7zXZ\0", Compression::Other("xz")),
+    (b"BZh", Compression::Other("bzip2")),
 ];
 /// As many as the longest of these has.
 const LONGEST: u64 = 6;
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum Compression {
     Gzip,
     Zstd,
     Other(&'static str),
@@ -38,9 +38,11 @@ pub fn unpack<'i>(mut input: impl Read + 'i) -> Result<Box<dyn Read + 'i>> {
     let whole = Cursor::new(head).chain(input);
     Ok(match kind {
         None => Box::new(whole),
-        Some(Kind::Gzip) => Box::new(MultiGzDecoder::new(whole)),
-        Some(Kind::Zstd) => Box::new(Frames { decoder: FrameDecoder::new(), input: BufReader::new(whole) }),
-        Some(Kind::Other(name)) => {
+        Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(whole)),
+        Some(Compression::Zstd) => {
+            Box::new(Frames { decoder: FrameDecoder::new(), input: BufReader::new(whole) })
+        }
+        Some(Compression::Other(name)) => {
             let what = format!(
                 "it is compressed with {name}, which is not supported; decompress it into `banstream replay`"
             );

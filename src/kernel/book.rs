@@ -12,14 +12,14 @@ use crate::model::{Ban, Decision, Span, Timestamp};
 
 /// The elements that keep everybody out who is banned.
 #[derive(Debug, Default)]
-pub struct Book {
-    elements: HashMap<Element, Want>,
+pub struct DesiredState {
+    elements: HashMap<Element, Desired>,
     /// Counts comparisons, so that each can tell what it has seen.
     round: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Want {
+struct Desired {
     until: Option<Timestamp>,
     /// The kernel has no room for it.
     pending: bool,
@@ -29,7 +29,7 @@ struct Want {
 
 /// What a comparison found, and the changes that put it right.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Difference {
+pub struct Drift {
     /// The changes.
     pub changes: Vec<Change>,
     /// How many elements were missing.
@@ -40,7 +40,7 @@ pub struct Difference {
     pub foreign: u64,
 }
 
-impl Difference {
+impl Drift {
     /// Whether the kernel held what it ought to.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -50,7 +50,7 @@ impl Difference {
 /// How long the kernel may keep an element after its end: whole seconds are rounded up, and messages take a while.
 const GRACE: Span = Span::from_secs(3);
 
-impl Book {
+impl DesiredState {
     /// Notes what was decided; like the kernel, it keeps the last that was said of an element.
     pub fn take(&mut self, decision: &Decision) {
         match decision {
@@ -68,20 +68,20 @@ impl Book {
         self.elements.clear();
         bans.for_each(|ban| {
             let known = elements(ban).filter_map(|element| self.elements.get(&element));
-            let longest = known.map(|want| Ending(want.until)).max();
-            let until = longest.max(Some(Ending(ban.until))).map_or(ban.until, |Ending(until)| until);
+            let longest = known.map(|want| Expiry(want.until)).max();
+            let until = longest.max(Some(Expiry(ban.until))).map_or(ban.until, |Expiry(until)| until);
             self.put(&Ban { until, ..ban.clone() });
         });
     }
 
     fn put(&mut self, ban: &Ban) {
-        let want = Want { until: ban.until, pending: false, seen: self.round };
+        let want = Desired { until: ban.until, pending: false, seen: self.round };
         self.elements.extend(elements(ban).map(|element| (element, want)));
     }
 
     /// Forgets what is over at `now`, and counts what each set ought to hold. Looks at every element.
-    pub fn census(&mut self, now: Timestamp) -> Census {
-        let mut census = Census::default();
+    pub fn census(&mut self, now: Timestamp) -> ElementCounts {
+        let mut census = ElementCounts::default();
         self.elements.retain(|element, want| {
             let over = want.until.is_some_and(|until| until <= now);
             if !over {
@@ -95,9 +95,9 @@ impl Book {
     }
 
     /// Compares with what the kernel holds at `now`. What it could not take before counts as missing no more.
-    pub fn compare(&mut self, held: &[(Element, Timeout)], now: Timestamp) -> Difference {
+    pub fn compare(&mut self, held: &[(Element, Timeout)], now: Timestamp) -> Drift {
         self.round = self.round.wrapping_add(1);
-        let mut difference = Difference::default();
+        let mut difference = Drift::default();
         for &(element, timeout) in held {
             let Some(want) = self.elements.get_mut(&element) else {
                 difference.foreign += 1;
@@ -141,9 +141,9 @@ impl Book {
     /// Gives the set's free places to those who wait for one, those first that last longest; and where there are
     /// not enough, takes out elements that end sooner than those that wait.
     pub fn make_room(&mut self, set: Set, free: usize, now: Timestamp) -> Vec<Change> {
-        let of_set = |(element, want): (&Element, &Want)| {
+        let of_set = |(element, want): (&Element, &Desired)| {
             (element.set() == set && want.until.is_none_or(|until| until > now)).then_some((
-                Ending(want.until),
+                Expiry(want.until),
                 *element,
                 want.pending,
             ))
@@ -188,12 +188,12 @@ impl Book {
 
 /// How many elements each set ought to hold, in the order of [`Set::ALL`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct ElementCounts {
     held: [u32; 4],
     pending: [u32; 4],
 }
 
-impl Census {
+impl ElementCounts {
     /// How many this set ought to hold.
     pub fn held(&self, set: Set) -> u32 {
         self.held.get(set as usize).copied().unwrap_or(0)
@@ -212,15 +212,15 @@ impl Census {
 
 /// When a ban ends; never is the latest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ending(Option<Timestamp>);
+struct Expiry(Option<Timestamp>);
 
-impl Ord for Ending {
+impl Ord for Expiry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.0.is_none(), self.0).cmp(&(other.0.is_none(), other.0))
     }
 }
 
-impl PartialOrd for Ending {
+impl PartialOrd for Expiry {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
@@ -229,7 +229,7 @@ impl PartialOrd for Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, Mode};
+    use crate::model::{BanOrigin, Mode};
 
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -238,7 +238,7 @@ mod tests {
         Ban {
             offender: format!("192.0.2.{last}").parse().unwrap(),
             jail: "ssh".into(),
-            kind: Kind::Auto,
+            kind: BanOrigin::Auto,
             mode: Mode::Enforce,
             ports: [].into(),
             since: Timestamp::from_secs(0),
@@ -252,8 +252,8 @@ mod tests {
         Element { offender: format!("192.0.2.{last}").parse().unwrap(), port: None }
     }
 
-    fn book(bans: &[(u8, Option<i64>)]) -> Book {
-        let mut book = Book::default();
+    fn book(bans: &[(u8, Option<i64>)]) -> DesiredState {
+        let mut book = DesiredState::default();
         bans.iter().for_each(|(last, secs)| book.take(&Decision::Ban(ban(*last, *secs))));
         book
     }

@@ -213,7 +213,7 @@ fn halves(offender: Offender) -> [Option<Offender>; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Kind, Mode, Protocol};
+    use crate::model::{BanOrigin, Mode, Protocol};
 
     /// Renders a ban of `offender` on `ports` until `until`, decided at second 1,000, and its end.
     #[track_caller]
@@ -221,7 +221,7 @@ mod tests {
         let ban = Ban {
             offender: offender.parse().unwrap(),
             jail: "ssh".into(),
-            kind: Kind::Auto,
+            kind: BanOrigin::Auto,
             mode: Mode::Enforce,
             ports: ports.into(),
             since: Timestamp::from_secs(1000),

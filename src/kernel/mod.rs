@@ -9,14 +9,12 @@ mod netlink;
 mod rule;
 mod wire;
 
-pub use book::{Book, Census, Difference};
+pub use book::{DesiredState, Drift, ElementCounts};
 pub use change::{Change, Element, Family, Set, Timeout, elements, render};
 pub use netlink::Kernel;
 
 use std::fmt;
 use std::io;
-
-use crate::config;
 
 /// A place that can keep offenders out: the kernel, or nothing at all.
 pub trait Firewall: Send {
@@ -45,7 +43,7 @@ pub trait Firewall: Send {
     fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError>;
 
     /// All elements with the time they have left, set by set, in no order; 0.4 µs each.
-    fn list(&mut self) -> Result<Listing, EnforceError>;
+    fn list(&mut self) -> Result<SetContents, EnforceError>;
 
     /// Whether the kernel matches this element; a single address matches also where a prefix around it is in.
     fn holds(&mut self, element: &Element) -> Result<bool, EnforceError>;
@@ -61,65 +59,6 @@ pub enum Displaced {
     Move,
     /// Leave it and say so, for another program may want to be first as well.
     Report,
-}
-
-/// Where the kernel shall keep offenders out, and how many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The name of the set that the rule refers to, 1 to 29 letters, digits, `-`, `_` or `.`; the names of its
-    /// four members begin with it.
-    pub set: String,
-    /// The table that the rule stands in.
-    pub table: String,
-    /// The chains that the rule stands in.
-    pub chains: Vec<String>,
-    /// What follows `-j`: the target and its options. A rule with another target is not known as ours, so
-    /// [`Firewall::withdraw`] before changing it.
-    pub target: Vec<String>,
-    /// The program that keeps the rules for IPv4.
-    pub iptables: String,
-    /// The program that keeps the rules for IPv6.
-    pub ip6tables: String,
-    /// The most elements that each set may hold, to within some 10 % where it is small: the kernel counts by
-    /// regions of 1,024 buckets. Only what is in it costs memory.
-    pub max_elements: u32,
-    /// How many hash buckets a set begins with; the kernel doubles them when one gets full.
-    ///
-    /// 100,000 bans took 134 ms from 1,024 buckets on, and 31 ms from 65,536.
-    /// Empty buckets cost memory too, though `ipset list` does not count it: 4 MiB for four sets of 65,536.
-    pub hash_size: u32,
-}
-
-impl Settings {
-    /// As the operator chose.
-    pub fn of(chosen: &config::Enforce) -> Self {
-        Self {
-            set: chosen.set.clone(),
-            table: chosen.table.clone(),
-            chains: chosen.chains.clone(),
-            target: chosen.target.clone(),
-            iptables: chosen.iptables.clone(),
-            ip6tables: chosen.ip6tables.clone(),
-            max_elements: chosen.max_elements.get(),
-            ..Self::default()
-        }
-    }
-}
-
-impl Default for Settings {
-    /// `DROP` in `raw PREROUTING`: before connection tracking, before NAT, for host and containers.
-    fn default() -> Self {
-        Self {
-            set: "banstream".to_owned(),
-            table: "raw".to_owned(),
-            chains: vec!["PREROUTING".to_owned()],
-            target: vec!["DROP".to_owned()],
-            iptables: "iptables".to_owned(),
-            ip6tables: "ip6tables".to_owned(),
-            max_elements: 1 << 20,
-            hash_size: 1 << 16,
-        }
-    }
 }
 
 /// What [`Firewall::prepare`] had to do.
@@ -139,7 +78,7 @@ pub struct Prepared {
 
 /// What the sets hold.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct SetContents {
     /// The elements, each with the time it has left.
     pub elements: Vec<(Element, Timeout)>,
     /// The sets that hold something which no [`Element`] can say and only an operator can have put in by hand:
@@ -151,14 +90,14 @@ pub struct Listing {
 #[derive(Debug, Default)]
 pub struct Applied {
     /// The changes that were not made, in their order.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RefusedChange>,
     /// The repair that was needed, if one was: what earlier calls had put into those sets is gone.
     pub repaired: Option<Prepared>,
 }
 
 /// A change that the kernel would not make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedChange {
     /// Which, by its place among the changes.
     pub index: usize,
     /// Why.
@@ -212,7 +151,7 @@ impl SetSize {
 
 /// An element as the kernel holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct ElementState {
     /// The name of the set that it is in.
     pub set: String,
     /// Who is kept out, and from where.
@@ -220,12 +159,12 @@ pub struct Held {
     /// For how many seconds; forever if `None`.
     pub left: Option<u32>,
     /// What the rule has met of it; `None` where the set does not count that.
-    pub met: Option<Met>,
+    pub met: Option<PacketCounters>,
 }
 
 /// What the rule has met of one element since that was put in or renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct PacketCounters {
     /// Packets.
     pub packets: u64,
     /// Their bytes.
@@ -249,8 +188,8 @@ impl Firewall for DryRun {
     fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError> {
         Ok(Vec::new())
     }
-    fn list(&mut self) -> Result<Listing, EnforceError> {
-        Ok(Listing::default())
+    fn list(&mut self) -> Result<SetContents, EnforceError> {
+        Ok(SetContents::default())
     }
     fn holds(&mut self, _: &Element) -> Result<bool, EnforceError> {
         Ok(false)
@@ -266,11 +205,11 @@ impl Firewall for DryRun {
 #[derive(Debug)]
 pub struct EnforceError {
     family: Option<Family>,
-    kind: Kind,
+    kind: EnforceErrorKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum EnforceErrorKind {
     /// The settings' name is none that both ipset and iptables take.
     Name(String),
     /// The netlink socket failed.
@@ -297,7 +236,7 @@ impl EnforceError {
 
     /// Whether all is in place, but others come first.
     fn is_displaced(&self) -> bool {
-        matches!(self.kind, Kind::Displaced { .. })
+        matches!(self.kind, EnforceErrorKind::Displaced { .. })
     }
 
     fn of(self, family: Family) -> Self {
@@ -305,8 +244,8 @@ impl EnforceError {
     }
 }
 
-impl From<Kind> for EnforceError {
-    fn from(kind: Kind) -> Self {
+impl From<EnforceErrorKind> for EnforceError {
+    fn from(kind: EnforceErrorKind) -> Self {
         Self { family: None, kind }
     }
 }
@@ -315,31 +254,33 @@ impl fmt::Display for EnforceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(family) = self.family {
             match self.kind {
-                Kind::Displaced { .. } => write!(f, "{family} bans may not be enforced: ")?,
+                EnforceErrorKind::Displaced { .. } => write!(f, "{family} bans may not be enforced: ")?,
                 _ => write!(f, "{family} bans are not enforced: ")?,
             }
         }
         match &self.kind {
-            Kind::Name(name) => write!(
+            EnforceErrorKind::Name(name) => write!(
                 f,
                 "`{name}` is not a name for a set: use 1 to 29 letters, digits, `-`, `_` or `.`, not beginning with `-`"
             ),
-            Kind::Socket(error) => write!(f, "netlink failed: {error}"),
-            Kind::NoAnswer => f.write_str("the kernel did not answer over netlink"),
-            Kind::Kernel { request, set, code } => {
+            EnforceErrorKind::Socket(error) => write!(f, "netlink failed: {error}"),
+            EnforceErrorKind::NoAnswer => f.write_str("the kernel did not answer over netlink"),
+            EnforceErrorKind::Kernel { request, set, code } => {
                 write!(f, "the kernel refuses to {request} `{set}`: {}", reason(*code))
             }
-            Kind::WrongSet { set, found, wanted } => write!(
+            EnforceErrorKind::WrongSet { set, found, wanted } => write!(
                 f,
                 "the set `{set}` exists as {found}, not as {wanted}; destroy it or choose another name"
             ),
-            Kind::Program { program, error } => write!(f, "cannot run `{program}`: {error}"),
-            Kind::Displaced { chain } => write!(
+            EnforceErrorKind::Program { program, error } => write!(f, "cannot run `{program}`: {error}"),
+            EnforceErrorKind::Displaced { chain } => write!(
                 f,
                 "the rule in `{chain}` is no longer the first; a rule of another program before it may accept \
                  banned addresses"
             ),
-            Kind::Failed { command, status, said } => write!(f, "`{command}` failed ({status}): {said}"),
+            EnforceErrorKind::Failed { command, status, said } => {
+                write!(f, "`{command}` failed ({status}): {said}")
+            }
         }
     }
 }

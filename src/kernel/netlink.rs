@@ -8,12 +8,13 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
 use super::change::{Change, Element, Family, Set, Timeout};
-use super::rule::{Done, Rule};
-use super::wire::{self, Counters, Fault, Header, Reply, Request, SetType};
+use super::rule::{IptablesRule, RuleRepair};
+use super::wire::{self, Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
 use super::{
-    Applied, Displaced, EnforceError, Firewall, Held, Kind, Listing, Prepared, Refusal, Refused, SetSize,
-    Settings,
+    Applied, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared, Refusal,
+    RefusedChange, SetContents, SetSize,
 };
+use crate::config::Enforce;
 use crate::model::Offender;
 
 /// Room for the longest answer: an error brings back the whole request, listings come in 32 KiB and less.
@@ -24,8 +25,8 @@ const ANSWER: usize = 256 << 10;
 /// It needs CAP_NET_ADMIN, for netlink and iptables alike.
 #[derive(Debug)]
 pub struct Kernel {
-    settings: Settings,
-    rules: Vec<(Family, Rule)>,
+    settings: Enforce,
+    rules: Vec<(Family, IptablesRule)>,
     /// Families whose sets could not be made.
     lacking: Vec<Family>,
     socket: Socket,
@@ -36,21 +37,21 @@ pub struct Kernel {
 
 impl Kernel {
     /// Opens the way to the kernel and changes nothing yet; [`prepare`](Firewall::prepare) does.
-    pub fn open(settings: Settings) -> Result<Self, EnforceError> {
+    pub fn open(settings: Enforce) -> Result<Self, EnforceError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let set = &settings.set;
         if !matches!(set.len(), 1..=29) || set.starts_with('-') || !set.bytes().all(plain) {
-            return Err(Kind::Name(settings.set).into());
+            return Err(EnforceErrorKind::Name(settings.set).into());
         }
         let rule = |family, program: &str, chain: &String| {
-            (family, Rule::new(program, &settings.table, chain, &settings.set, &settings.target))
+            (family, IptablesRule::new(program, &settings.table, chain, &settings.set, &settings.target))
         };
         let v4 = settings.chains.iter().map(|chain| rule(Family::V4, &settings.iptables, chain));
         let v6 = settings.chains.iter().map(|chain| rule(Family::V6, &settings.ip6tables, chain));
         Ok(Self {
             rules: v4.chain(v6).collect(),
             lacking: Vec::new(),
-            socket: connect().map_err(Kind::Socket)?,
+            socket: connect().map_err(EnforceErrorKind::Socket)?,
             sequence: 0,
             request: Request::default(),
             answer: Vec::with_capacity(ANSWER),
@@ -64,8 +65,8 @@ impl Kernel {
         self.request.test_member(&self.settings.set, &name);
         match self.exchange()?.1 {
             Ok(()) => Ok(true),
-            Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
-            Err(Fault { code, .. }) => Err(refusal("list", &self.settings.set, code)),
+            Err(NetlinkError { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
+            Err(NetlinkError { code, .. }) => Err(refusal("list", &self.settings.set, code)),
         }
     }
 
@@ -73,20 +74,22 @@ impl Kernel {
     ///
     /// The kernel finds no single element, so it lists the sets of the family: 0.5 µs an element. A set that is being
     /// listed cannot be replaced.
-    pub fn held(&mut self, who: Offender) -> Result<Vec<Held>, EnforceError> {
+    pub fn held(&mut self, who: Offender) -> Result<Vec<ElementState>, EnforceError> {
         let mut all = Vec::new();
         for set in Set::ALL.into_iter().filter(|set| set.family() == Family::of(who)) {
             let name = set.name(&self.settings.set);
             self.request.list(&name);
             match self.exchange_about(Some(who))? {
-                (reply, Ok(())) => all.extend(reply.held.into_iter().map(|(element, timeout, met)| Held {
-                    set: name.clone(),
-                    element,
-                    left: (timeout != Timeout::FOREVER).then(|| timeout.as_secs()),
-                    met,
-                })),
-                (_, Err(Fault { code: wire::ENOENT, .. })) => (),
-                (_, Err(Fault { code, .. })) => return Err(refusal("list", &name, code)),
+                (reply, Ok(())) => {
+                    all.extend(reply.held.into_iter().map(|(element, timeout, met)| ElementState {
+                        set: name.clone(),
+                        element,
+                        left: (timeout != Timeout::FOREVER).then(|| timeout.as_secs()),
+                        met,
+                    }))
+                }
+                (_, Err(NetlinkError { code: wire::ENOENT, .. })) => (),
+                (_, Err(NetlinkError { code, .. })) => return Err(refusal("list", &name, code)),
             }
         }
         Ok(all)
@@ -123,9 +126,9 @@ impl Kernel {
     ) -> Result<(), EnforceError> {
         for (_, rule) in self.rules.iter_mut().filter(|(of, _)| *of == family) {
             match rule.ensure(displaced)? {
-                Done::Nothing => {}
-                Done::Made => prepared.rules += 1,
-                Done::Moved => prepared.moved += 1,
+                RuleRepair::Nothing => {}
+                RuleRepair::Made => prepared.rules += 1,
+                RuleRepair::Moved => prepared.moved += 1,
             }
         }
         Ok(())
@@ -150,7 +153,7 @@ impl Kernel {
             Some(header) if header.set_type == *wanted => Ok(false),
             Some(header) => {
                 let (found, wanted) = (header.set_type.to_string(), wanted.to_string());
-                Err(Kind::WrongSet { set: name.to_owned(), found, wanted }.into())
+                Err(EnforceErrorKind::WrongSet { set: name.to_owned(), found, wanted }.into())
             }
         }
     }
@@ -176,7 +179,7 @@ impl Kernel {
         while !left.is_empty() {
             if self.lacking.contains(&set.family()) {
                 let why = Refusal::NoSet(set.family());
-                applied.refused.extend(left.iter().map(|(index, _)| Refused { index: *index, why }));
+                applied.refused.extend(left.iter().map(|(index, _)| RefusedChange { index: *index, why }));
                 break;
             }
             let sent = self.request.change(name, counters, left.iter().map(|(_, change)| *change).take(most));
@@ -185,21 +188,21 @@ impl Kernel {
                     most = most.saturating_mul(2);
                     sent
                 }
-                Err(Fault { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
+                Err(NetlinkError { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
                     applied.repaired = Some(self.prepare(Displaced::Report)?);
                     0
                 }
-                Err(Fault { code: wire::NO_COUNTERS, .. }) if counters == Counters::Zeroed => {
+                Err(NetlinkError { code: wire::NO_COUNTERS, .. }) if counters == Counters::Zeroed => {
                     counters = Counters::None;
                     0
                 }
-                Err(Fault { code, line }) => {
+                Err(NetlinkError { code, line }) => {
                     let done = line as usize;
                     let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
                         return Err(refusal("change", name, code));
                     };
                     let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
-                    applied.refused.push(Refused { index: *index, why });
+                    applied.refused.push(RefusedChange { index: *index, why });
                     // One refusal is seldom alone. In halved messages a full set costs 2 µs an element;
                     // in whole ones each refusal would bring 64 KB back and send as many again.
                     most = (sent / 2).max(1);
@@ -212,13 +215,13 @@ impl Kernel {
     }
 
     /// What a set is; `None` where there is no such set.
-    fn header(&mut self, name: &str) -> Result<Option<Header>, EnforceError> {
+    fn header(&mut self, name: &str) -> Result<Option<SetHeader>, EnforceError> {
         self.request.header(name);
         let (reply, end) = self.exchange()?;
         match end {
             Ok(()) => Ok(reply.header),
-            Err(Fault { code: wire::ENOENT, .. }) => Ok(None),
-            Err(Fault { code, .. }) => Err(refusal("describe", name, code)),
+            Err(NetlinkError { code: wire::ENOENT, .. }) => Ok(None),
+            Err(NetlinkError { code, .. }) => Err(refusal("describe", name, code)),
         }
     }
 
@@ -232,7 +235,7 @@ impl Kernel {
     /// The kernel does the work within `send`, so the answer is there when that returns, and `recv` never
     /// waits. Where it finds nothing, or no room was found for the answer (ENOBUFS), the request is made
     /// again: all of ours can be made twice.
-    fn exchange(&mut self) -> Result<(Reply, Result<(), Fault>), EnforceError> {
+    fn exchange(&mut self) -> Result<(NetlinkReply, Result<(), NetlinkError>), EnforceError> {
         self.exchange_about(None)
     }
 
@@ -240,11 +243,11 @@ impl Kernel {
     fn exchange_about(
         &mut self,
         about: Option<Offender>,
-    ) -> Result<(Reply, Result<(), Fault>), EnforceError> {
+    ) -> Result<(NetlinkReply, Result<(), NetlinkError>), EnforceError> {
         for _ in 0..3 {
             self.sequence = self.sequence.wrapping_add(1);
-            self.socket.send(self.request.finish(self.sequence), 0).map_err(Kind::Socket)?;
-            let mut reply = Reply { about, ..Reply::default() };
+            self.socket.send(self.request.finish(self.sequence), 0).map_err(EnforceErrorKind::Socket)?;
+            let mut reply = NetlinkReply { about, ..NetlinkReply::default() };
             loop {
                 self.answer.clear();
                 match self.socket.recv(&mut self.answer, 0) {
@@ -252,14 +255,14 @@ impl Kernel {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => break,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(Kind::Socket(error).into()),
+                    Err(error) => return Err(EnforceErrorKind::Socket(error).into()),
                 }
                 if let Some(end) = reply.end {
                     return Ok((reply, end));
                 }
             }
         }
-        Err(Kind::NoAnswer.into())
+        Err(EnforceErrorKind::NoAnswer.into())
     }
 }
 
@@ -318,7 +321,7 @@ impl Firewall for Kernel {
         let mut sizes = Vec::new();
         for set in Set::ALL {
             let name = set.name(&self.settings.set);
-            if let Some(Header { elements, capacity, counts, .. }) = self.header(&name)? {
+            if let Some(SetHeader { elements, capacity, counts, .. }) = self.header(&name)? {
                 let configured = self.settings.max_elements;
                 sizes.push(SetSize { set, name, elements, capacity, configured, counts });
             }
@@ -326,8 +329,8 @@ impl Firewall for Kernel {
         Ok(sizes)
     }
 
-    fn list(&mut self) -> Result<Listing, EnforceError> {
-        let mut listing = Listing::default();
+    fn list(&mut self) -> Result<SetContents, EnforceError> {
+        let mut listing = SetContents::default();
         for set in Set::ALL {
             let name = set.name(&self.settings.set);
             self.request.list(&name);
@@ -336,8 +339,8 @@ impl Firewall for Kernel {
                     listing.elements.append(&mut reply.elements);
                     listing.strange.extend((reply.strange > 0).then_some(set));
                 }
-                (_, Err(Fault { code: wire::ENOENT, .. })) => (),
-                (_, Err(Fault { code, .. })) => return Err(refusal("list", &name, code)),
+                (_, Err(NetlinkError { code: wire::ENOENT, .. })) => (),
+                (_, Err(NetlinkError { code, .. })) => return Err(refusal("list", &name, code)),
             }
         }
         Ok(listing)
@@ -348,8 +351,8 @@ impl Firewall for Kernel {
         self.request.test(&name, element);
         match self.exchange()?.1 {
             Ok(()) => Ok(true),
-            Err(Fault { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
-            Err(Fault { code, .. }) => Err(refusal("list", &name, code)),
+            Err(NetlinkError { code: wire::NOT_IN_SET | wire::ENOENT, .. }) => Ok(false),
+            Err(NetlinkError { code, .. }) => Err(refusal("list", &name, code)),
         }
     }
 
@@ -367,5 +370,5 @@ fn connect() -> io::Result<Socket> {
 }
 
 fn refusal(request: &'static str, set: &str, code: u32) -> EnforceError {
-    Kind::Kernel { request, set: set.to_owned(), code }.into()
+    EnforceErrorKind::Kernel { request, set: set.to_owned(), code }.into()
 }

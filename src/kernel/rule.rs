@@ -5,11 +5,11 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use super::{Displaced, EnforceError, Kind};
+use super::{Displaced, EnforceError, EnforceErrorKind};
 
 /// A rule of ours, whether it is there or not.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct IptablesRule {
     program: String,
     table: String,
     chain: String,
@@ -22,7 +22,7 @@ pub(super) struct Rule {
 
 /// What had to be done about a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Done {
+pub(super) enum RuleRepair {
     /// It was there, alone and first.
     Nothing,
     /// It was not there.
@@ -31,7 +31,7 @@ pub(super) enum Done {
     Moved,
 }
 
-impl Rule {
+impl IptablesRule {
     /// The rule that sends to `target` whatever comes from a member of `set`.
     ///
     /// `src,dst`: the source address, and for elements with a port the destination's port.
@@ -45,7 +45,7 @@ impl Rule {
     ///
     /// If one leads the chain, every packet meets it; other differences are then repaired only on
     /// [`Displaced::Move`], and are not an error otherwise.
-    pub(super) fn ensure(&mut self, displaced: Displaced) -> Result<Done, EnforceError> {
+    pub(super) fn ensure(&mut self, displaced: Displaced) -> Result<RuleRepair, EnforceError> {
         let listed = self.run("-S", &[])?;
         if !listed.status.success() {
             return Err(self.failed("-S", &[], &listed));
@@ -58,18 +58,18 @@ impl Rule {
             ([], _) => {
                 let output = self.run("-I", &self.words)?;
                 if output.status.success() {
-                    return Ok(Done::Made);
+                    return Ok(RuleRepair::Made);
                 }
                 Err(self.failed("-I", &self.words, &output))
             }
-            ([only], _) if first && self.known.as_deref() == Some(only) => Ok(Done::Nothing),
+            ([only], _) if first && self.known.as_deref() == Some(only) => Ok(RuleRepair::Nothing),
             ([only], _) if first && self.finds("-C")? => {
                 self.known = Some((*only).to_owned());
-                Ok(Done::Nothing)
+                Ok(RuleRepair::Nothing)
             }
-            (_, Displaced::Report) if first => Ok(Done::Nothing),
-            (_, Displaced::Report) => Err(Kind::Displaced { chain: self.chain.clone() }.into()),
-            (ours, Displaced::Move) => self.put_first(ours).map(|()| Done::Moved),
+            (_, Displaced::Report) if first => Ok(RuleRepair::Nothing),
+            (_, Displaced::Report) => Err(EnforceErrorKind::Displaced { chain: self.chain.clone() }.into()),
+            (ours, Displaced::Move) => self.put_first(ours).map(|()| RuleRepair::Moved),
         }
     }
 
@@ -109,7 +109,7 @@ impl Rule {
             let _ = child.stdin.take().map(|mut stdin| stdin.write_all(script.as_bytes()));
             child.wait_with_output()
         })();
-        let output = output.map_err(|error| Kind::Program { program: restore.clone(), error })?;
+        let output = output.map_err(|error| EnforceErrorKind::Program { program: restore.clone(), error })?;
         match output.status.success() {
             true => Ok(()),
             false => Err(failed(format!("{restore} {}", arguments.join(" ")), &output)),
@@ -130,7 +130,9 @@ impl Rule {
         let mut command = Command::new(&self.program);
         // It waits 5 s at most for another that is at work; 4 ms is usual.
         command.args(["-w", "5", "-t", &self.table, verb, &self.chain]).args(words).stdin(Stdio::null());
-        command.output().map_err(|error| Kind::Program { program: self.program.clone(), error }.into())
+        command
+            .output()
+            .map_err(|error| EnforceErrorKind::Program { program: self.program.clone(), error }.into())
     }
 
     fn failed(&self, verb: &str, words: &[String], output: &Output) -> EnforceError {
@@ -143,5 +145,5 @@ impl Rule {
 fn failed(command: String, output: &Output) -> EnforceError {
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().next().unwrap_or("it gave no reason").to_owned();
-    Kind::Failed { command, status: output.status.to_string(), said }.into()
+    EnforceErrorKind::Failed { command, status: output.status.to_string(), said }.into()
 }

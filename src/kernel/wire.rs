@@ -9,7 +9,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Met;
+use super::PacketCounters;
 use super::change::{Change, Element, Family, Set, Timeout};
 use crate::model::{Offender, Port, Protocol};
 
@@ -316,13 +316,13 @@ impl fmt::Display for SetType {
 
 /// What the kernel has answered to one request so far.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct NetlinkReply {
     /// If this is set, of what is in the set only what concerns this offender is wanted, with its counters.
     pub about: Option<Offender>,
     /// That is what it comes to, and there may be more if it is [`MOST`].
-    pub held: Vec<(Element, Timeout, Option<Met>)>,
+    pub held: Vec<(Element, Timeout, Option<PacketCounters>)>,
     /// What the set is, if that was asked.
-    pub header: Option<Header>,
+    pub header: Option<SetHeader>,
     /// What is in the set, if that was asked.
     pub elements: Vec<(Element, Timeout)>,
     /// What is in it besides, and no [`Element`] can say: exceptions, other protocols.
@@ -330,12 +330,12 @@ pub(super) struct Reply {
     /// The sets in a set of sets, if that was asked.
     pub members: Vec<String>,
     /// How it ended; `None` as long as more is to come.
-    pub end: Option<Result<(), Fault>>,
+    pub end: Option<Result<(), NetlinkError>>,
 }
 
 /// What a set is and how full.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
+pub(super) struct SetHeader {
     /// What it is.
     pub set_type: SetType,
     /// Whether its elements count what they keep out.
@@ -348,7 +348,7 @@ pub(super) struct Header {
 
 /// Why the kernel did not do as it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct NetlinkError {
     /// An errno, or one of ipset's own numbers from 4,096 on.
     pub code: u32,
     /// The change at fault: those before it are in force, it and those after it are not. 0 where no single
@@ -356,7 +356,7 @@ pub(super) struct Fault {
     pub line: u32,
 }
 
-impl Reply {
+impl NetlinkReply {
     /// Takes in one datagram of the answer to the request with this sequence number.
     ///
     /// Messages with another number are answers that nobody waits for any more, and are passed over. What
@@ -405,7 +405,7 @@ impl Reply {
     }
 }
 
-impl Header {
+impl SetHeader {
     fn read(&mut self, data: &[u8]) {
         for (kind, value) in attributes(data) {
             match kind {
@@ -430,14 +430,14 @@ fn message(datagram: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
 }
 
 /// `struct nlmsgerr`: a negative error or 0, and after an error the request that it is about.
-fn end(body: &[u8]) -> Option<Result<(), Fault>> {
+fn end(body: &[u8]) -> Option<Result<(), NetlinkError>> {
     let code = ne_u32(body)?.cast_signed();
     if code == 0 {
         return Some(Ok(()));
     }
     let request = body.get(24..).unwrap_or_default();
     let line = attributes(request).find(|(kind, _)| *kind == LINENO).and_then(|(_, line)| ne_u32(line));
-    Some(Err(Fault { code: code.unsigned_abs(), line: line.unwrap_or(0) }))
+    Some(Err(NetlinkError { code: code.unsigned_abs(), line: line.unwrap_or(0) }))
 }
 
 /// The element that stands in a DATA; `None` for what [`Element`] cannot say, exceptions among them.
@@ -466,10 +466,10 @@ fn element(data: &[u8]) -> Option<(Element, Timeout)> {
 }
 
 /// What the element that stands in a DATA has counted; `None` where its set has no counters.
-fn met(data: &[u8]) -> Option<Met> {
+fn met(data: &[u8]) -> Option<PacketCounters> {
     let count =
         |wanted| attributes(data).find(|(kind, _)| *kind == wanted).and_then(|(_, count)| be_u64(count));
-    Some(Met { packets: count(PACKETS)?, bytes: count(BYTES)? })
+    Some(PacketCounters { packets: count(PACKETS)?, bytes: count(BYTES)? })
 }
 
 fn ip(octets: &[u8]) -> Option<IpAddr> {
@@ -621,8 +621,8 @@ mod tests {
     }
 
     /// What a datagram in hexadecimal says in reply to request 7.
-    fn reply(hex: &str) -> Reply {
-        let mut reply = Reply::default();
+    fn reply(hex: &str) -> NetlinkReply {
+        let mut reply = NetlinkReply::default();
         reply.read(&bytes(hex), 7);
         reply
     }
@@ -638,7 +638,7 @@ mod tests {
              0500030040000000 0500070006000000 0800064000000257",
         );
         let set_type = SetType { name: "hash:net,port".to_owned(), family: 10, times_out: true };
-        assert_eq!(set.header, Some(Header { set_type, counts: true, elements: 1, capacity: 65_536 }));
+        assert_eq!(set.header, Some(SetHeader { set_type, counts: true, elements: 1, capacity: 65_536 }));
         let held = element("2001:db8::/64", Some((Protocol::Tcp, 22)));
         assert_eq!(set.elements, [(held, Timeout::from_secs(599))]);
         assert_eq!(set.end, None);
@@ -653,14 +653,14 @@ mod tests {
              0c001840 00000000000000ff 0c001940 0000000000000002 \
              20000780 0c000180 08000140c0000201 0800064000000009 0500030020000000 \
              10000780 0c000180 08000140c6336401";
-        let check = |about: &str, want: &[(&str, u64, Option<Met>)]| {
-            let mut reply = Reply { about: about.parse().ok(), ..Reply::default() };
+        let check = |about: &str, want: &[(&str, u64, Option<PacketCounters>)]| {
+            let mut reply = NetlinkReply { about: about.parse().ok(), ..NetlinkReply::default() };
             reply.read(&bytes(listing), 7);
             let want =
                 want.iter().map(|(who, left, met)| (element(who, None), Timeout::from_secs(*left), *met));
             assert_eq!((reply.held, reply.elements.len()), (want.collect(), 0));
         };
-        let wide = ("192.0.2.0/24", 0, Some(Met { packets: 2, bytes: 255 }));
+        let wide = ("192.0.2.0/24", 0, Some(PacketCounters { packets: 2, bytes: 255 }));
         check("192.0.2.1", &[wide, ("192.0.2.1", 9, None)]);
         check("192.0.2.2", &[wide]);
         check("192.0.0.0/16", &[wide, ("192.0.2.1", 9, None)]);
@@ -682,7 +682,8 @@ mod tests {
 
     #[test]
     fn an_error_names_the_line_or_none() {
-        let check = |hex: &str, code, line| assert_eq!(reply(hex).end, Some(Err(Fault { code, line })));
+        let check =
+            |hex: &str, code, line| assert_eq!(reply(hex).end, Some(Err(NetlinkError { code, line })));
         // The second of two elements has a prefix of length 0.
         check(
             "94000000 0200 0000 07000000 427e0000 f8efffff \
@@ -707,7 +708,7 @@ mod tests {
         let stale = "14000000 0200 0000 06000000 427e0000 00000000";
         let fresh = "14000000 0200 0000 07000000 427e0000 ffffffff";
         assert_eq!(reply(stale).end, None);
-        assert_eq!(reply(&[stale, fresh].concat()).end, Some(Err(Fault { code: 1, line: 0 })));
+        assert_eq!(reply(&[stale, fresh].concat()).end, Some(Err(NetlinkError { code: 1, line: 0 })));
     }
 
     fn any_element() -> impl Strategy<Value = Element> {
@@ -726,7 +727,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_it_panic(answer: Vec<u8>) {
-            Reply::default().read(&answer, 0);
+            NetlinkReply::default().read(&answer, 0);
         }
 
         #[test]
@@ -739,7 +740,7 @@ mod tests {
             let place = at % answer.len();
             answer[place] = by;
             answer.truncate(cut);
-            Reply::default().read(&answer, 7);
+            NetlinkReply::default().read(&answer, 7);
         }
 
         #[test]
@@ -754,7 +755,7 @@ mod tests {
             let message = request.finish(7);
             prop_assert_eq!(ne_u32(message), Some(message.len() as u32));
             prop_assert!(fitted == sent.len() || message.len() > ROOM - LARGEST);
-            let mut reply = Reply::default();
+            let mut reply = NetlinkReply::default();
             reply.listed(&message[20..]);
             prop_assert_eq!(reply.elements.as_slice(), &sent[..fitted]);
         }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use super::{FILE, LedgerError, PATIENCE, Page, VERSION, allowance, kind, mode, offender, open_unlocked};
 use crate::config::Retention;
 use crate::detect::Left;
-use crate::model::{Allowance, Ban, Kind, Mode, Offender, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Timestamp};
 
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Past {
     /// The jail that decided it.
     pub jail: String,
     /// Threshold, command or prefix.
-    pub kind: Kind,
+    pub kind: BanOrigin,
     /// Whether it was carried out.
     pub mode: Mode,
     /// Since when.

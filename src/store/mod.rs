@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 use crate::config::Retention;
 use crate::detect::{LOGINS, Left, Login, Session, Trace};
 use crate::grammar::Grammars;
-use crate::model::{self, Allowance, Ban, Decision, GrammarId, Mode, Offender, Span, Timestamp};
+use crate::model::{self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, Span, Timestamp};
 
 pub use history::{Ending, History, Line, Past, Role, Rows, Tally};
 pub use page::{Client, Memory, Page};
@@ -57,11 +57,11 @@ pub struct Size {
 #[derive(Debug)]
 pub struct LedgerError {
     what: String,
-    kind: Kind,
+    kind: LedgerErrorKind,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Kind {
+enum LedgerErrorKind {
     Corrupt,
     Locked,
     Other,
@@ -70,16 +70,16 @@ enum Kind {
 impl LedgerError {
     /// Whether the file is not a ledger, or cannot be read any more.
     pub fn is_corrupt(&self) -> bool {
-        self.kind == Kind::Corrupt
+        self.kind == LedgerErrorKind::Corrupt
     }
 
     /// Whether another daemon has it.
     pub fn is_locked(&self) -> bool {
-        self.kind == Kind::Locked
+        self.kind == LedgerErrorKind::Locked
     }
 
     fn new(what: impl fmt::Display) -> Self {
-        Self { what: what.to_string(), kind: Kind::Other }
+        Self { what: what.to_string(), kind: LedgerErrorKind::Other }
     }
 }
 
@@ -96,7 +96,10 @@ impl From<rusqlite::Error> for LedgerError {
         let code = error.sqlite_error_code();
         let is_corrupt = matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
             || matches!(error, rusqlite::Error::FromSqlConversionFailure(..));
-        Self { what: error.to_string(), kind: if is_corrupt { Kind::Corrupt } else { Kind::Other } }
+        Self {
+            what: error.to_string(),
+            kind: if is_corrupt { LedgerErrorKind::Corrupt } else { LedgerErrorKind::Other },
+        }
     }
 }
 
@@ -222,7 +225,7 @@ impl Ledger {
         connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
         let sound: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
         if sound != "ok" {
-            return Err(LedgerError { what: sound, kind: Kind::Corrupt });
+            return Err(LedgerError { what: sound, kind: LedgerErrorKind::Corrupt });
         }
         let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
         let known = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..));
@@ -341,7 +344,10 @@ impl Ledger {
     pub fn write(&mut self, pages: &[Page], now: Timestamp) -> Result<(), LedgerError> {
         // SQLite would go on writing into a file without a name.
         if !self.path.exists() {
-            return Err(LedgerError { what: "the file was removed".to_owned(), kind: Kind::Corrupt });
+            return Err(LedgerError {
+                what: "the file was removed".to_owned(),
+                kind: LedgerErrorKind::Corrupt,
+            });
         }
         let transaction = self.connection.transaction()?;
         let mut unpruned = self.unpruned;
@@ -433,7 +439,7 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => {
-            Err(LedgerError { what: "another daemon has it open".to_owned(), kind: Kind::Locked })
+            Err(LedgerError { what: "another daemon has it open".to_owned(), kind: LedgerErrorKind::Locked })
         }
         Err(fs::TryLockError::Error(error)) => Err(refused(error)),
     }
@@ -617,11 +623,11 @@ fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
     })
 }
 
-fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<model::Kind> {
+fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<BanOrigin> {
     Ok(match row.get_ref(column)?.as_str()? {
-        "manual" => model::Kind::Manual,
-        "wide" => model::Kind::Wide,
-        _ => model::Kind::Auto,
+        "manual" => BanOrigin::Manual,
+        "wide" => BanOrigin::Wide,
+        _ => BanOrigin::Auto,
     })
 }
 

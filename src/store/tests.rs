@@ -32,7 +32,7 @@ fn ban(offender: &str, until: Option<i64>) -> Ban {
     Ban {
         offender: offender.parse().unwrap(),
         jail: "sshd".into(),
-        kind: model::Kind::Auto,
+        kind: model::BanOrigin::Auto,
         mode: Mode::Enforce,
         ports: [Port { protocol: Protocol::Tcp, number: 22 }].into(),
         since: Timestamp::from_secs(1),
@@ -245,7 +245,7 @@ fn every_ban_is_history_with_how_it_ended() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let again = |second, until| Ban { since: Timestamp::from_secs(second), ..ban("192.0.2.1", Some(until)) };
-    let wide = Ban { kind: model::Kind::Wide, jail: "wide".into(), ..again(9, 99) };
+    let wide = Ban { kind: model::BanOrigin::Wide, jail: "wide".into(), ..again(9, 99) };
     let wide = Ban { offender: "192.0.2.0/24".parse().unwrap(), ..wide };
     let (first, second, third) = (again(1, 2), again(5, 6), again(7, 8));
     let lifted = decided(&[Decision::Unban(first.clone())]);

@@ -13,8 +13,8 @@ use std::path::Path;
 use crate::tools::offline::ended_well;
 
 pub use findings::{
-    Chain, Daemon, Enforcement, Facts, Finding, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts,
-    Severity, Suspect, examine,
+    Chain, DaemonFacts, Enforcement, Facts, Finding, FindingSeverity, JournaldSettings, Rsyslog, RuleListing,
+    Samples, ServerFault, SetFacts, Suspect, examine,
 };
 
 /// Looks at this host, and prints what is wrong and what to do about it. Whether nothing is.
@@ -30,11 +30,11 @@ pub fn run(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow:
         "no problems found: bans are enforced\n".to_owned()
     } else {
         let shown = |Finding { name, severity, what, fix }: &Finding| {
-            let severity = if *severity == Severity::Wrong { "wrong" } else { "doubtful" };
+            let severity = if *severity == FindingSeverity::Wrong { "wrong" } else { "doubtful" };
             format!("{severity}: {what} [{name}]\n    {fix}\n")
         };
         findings.iter().map(shown).collect()
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
-    Ok(findings.iter().all(|finding| finding.severity != Severity::Wrong))
+    Ok(findings.iter().all(|finding| finding.severity != FindingSeverity::Wrong))
 }

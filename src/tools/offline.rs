@@ -124,7 +124,7 @@ pub struct Explanation<'a> {
     /// The closest rule, if none matches.
     closest: Option<Nearest<'a>>,
     /// The conditions of a shape that do not hold.
-    unmet: Vec<Condition<'a>>,
+    unmet: Vec<FailedCondition<'a>>,
 }
 
 /// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
@@ -144,7 +144,7 @@ struct Nearest<'a> {
 /// A condition that does not hold, as `explain` says it.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Condition<'a> {
+struct FailedCondition<'a> {
     /// The offence that it would be.
     offence: &'a str,
     /// The line of the grammar's file where it stands.
@@ -281,7 +281,7 @@ fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: 
             of.why = Some(format!("a shape of {name}.grammar reads this line, but no condition holds"));
             of.unmet = unmet
                 .into_iter()
-                .map(|unmet| Condition {
+                .map(|unmet| FailedCondition {
                     offence: unmet.heading,
                     rule: unmet.line,
                     written: unmet.written,
@@ -321,7 +321,7 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
     for hole in &of.holes {
         writeln!(output, "        {hole}")?;
     }
-    for Condition { offence, rule: line, written, hole, holds } in &of.unmet {
+    for FailedCondition { offence, rule: line, written, hole, holds } in &of.unmet {
         let holds =
             holds.as_ref().map_or("is missing".to_owned(), |text| format!("is `{}`", plain(text.as_bytes())));
         writeln!(output, "        {offence} ({}): {written}: `{hole}` {holds}", rule(*line))?;

@@ -16,7 +16,7 @@ pub use html::html;
 pub use text::text;
 
 use crate::control::AllowLine;
-use crate::model::{Kind, Mode, Offender, Span, Timestamp, Widths};
+use crate::model::{BanOrigin, Mode, Offender, Span, Timestamp, Widths};
 use crate::store::{Ending, Line, Past, Rows};
 
 /// An instant in the zone whose days are counted: as JSON by RFC 3339, for people without seconds and zone.
@@ -69,11 +69,11 @@ pub struct Report {
     /// From when on bans are on file, if older ones were forgotten because they were too many.
     pub complete_since: Option<Moment>,
     /// All in all.
-    pub totals: Totals,
+    pub totals: ReportTotals,
     /// How long each part of the timeline is: `hour`, `day` or `week`.
     pub step: &'static str,
     /// When it happened.
-    pub timeline: Vec<Step>,
+    pub timeline: Vec<TimelineBucket>,
     /// The jails, most bans first.
     pub jails: Vec<JailSum>,
     /// The rules that found most offences.
@@ -91,7 +91,7 @@ pub struct Report {
 /// All in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Totals {
+pub struct ReportTotals {
     /// Bans decided.
     pub bans: u64,
     /// How many offenders were banned.
@@ -115,7 +115,7 @@ pub struct Totals {
 /// One part of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Step {
+pub struct TimelineBucket {
     /// When it begins.
     pub since: Moment,
     /// That in short, for people.
@@ -213,7 +213,7 @@ pub struct Lifted {
     pub lifted: Moment,
 }
 
-impl Totals {
+impl ReportTotals {
     /// What there is to say, for people: of what is rare, only where it happened.
     fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let always = [
@@ -260,13 +260,13 @@ impl Report {
         let count = |is: fn(&Past) -> bool| bans.iter().filter(|ban| is(ban)).count() as u64;
         let offenders = offenders(rows, zone);
         let banned = || offenders.iter().filter(|offender| offender.bans > 0);
-        let totals = Totals {
+        let totals = ReportTotals {
             bans: bans.len() as u64,
             offenders: banned().count() as u64,
             repeat_offenders: banned().filter(|offender| offender.bans.max(offender.times.into()) > 1).count()
                 as u64,
-            prefixes: count(|ban| ban.kind == Kind::Wide),
-            by_hand: count(|ban| ban.kind == Kind::Manual),
+            prefixes: count(|ban| ban.kind == BanOrigin::Wide),
+            by_hand: count(|ban| ban.kind == BanOrigin::Manual),
             observed: count(|ban| ban.mode == Mode::Observe),
             lifted: count(|ban| is_lifted(ban).is_some()),
             offences: rows.tallies.iter().map(|tally| tally.offences).sum(),
@@ -412,7 +412,12 @@ fn networks(offenders: &[OffenderSum]) -> Vec<NetworkSum> {
 }
 
 /// The time in hours, days or weeks, whichever makes a chart that can be read, and what each of them is called.
-fn timeline(from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> (&'static str, Vec<Step>) {
+fn timeline(
+    from: Timestamp,
+    to: Timestamp,
+    rows: &Rows,
+    zone: &TimeZone,
+) -> (&'static str, Vec<TimelineBucket>) {
     let length = to.since(from);
     let (name, step, format) = match length.as_micros().div_ceil(DAY.as_micros()) {
         0..=3 => ("hour", 1.hour(), "%a %d %b %H:%M"),
@@ -424,7 +429,7 @@ fn timeline(from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> (&'
         "hour" => first.with().minute(0).second(0).subsec_nanosecond(0).build(),
         _ => first.start_of_day(),
     };
-    let mut starts: BTreeMap<Timestamp, Step> = BTreeMap::new();
+    let mut starts: BTreeMap<Timestamp, TimelineBucket> = BTreeMap::new();
     let mut next = whole.ok();
     while let Some(at) = next {
         let start = Timestamp::from_micros(at.timestamp().as_microsecond());
@@ -433,7 +438,7 @@ fn timeline(from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> (&'
         }
         next = at.checked_add(step).ok();
         let label = at.strftime(format).to_string();
-        starts.insert(start, Step { since: Moment(at), label, bans: 0, offences: 0 });
+        starts.insert(start, TimelineBucket { since: Moment(at), label, bans: 0, offences: 0 });
     }
     for ban in &rows.bans {
         if let Some((_, step)) = starts.range_mut(..=ban.since).next_back() {

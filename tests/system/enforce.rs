@@ -12,13 +12,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
+use banstream::config::Enforce;
 use banstream::config::Retention;
 use banstream::grammar::Grammars;
 use banstream::kernel::{
-    Change, Displaced, Element, Family, Firewall, Kernel, Prepared, Refusal, Refused, Set, Settings, Timeout,
+    Change, Displaced, Element, Family, Firewall, Kernel, Prepared, Refusal, RefusedChange, Set, Timeout,
     render,
 };
-use banstream::model::{Ban, Decision, Kind, Mode, Port, Protocol, Span, Timestamp};
+use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
 use banstream::store::{Ledger, Page};
 use tempfile::{TempDir, tempdir};
 
@@ -53,13 +54,13 @@ fn sh(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn settings() -> Settings {
-    Settings { hash_size: 1024, ..Settings::default() }
+fn settings() -> Enforce {
+    Enforce { hash_size: 1024, ..Enforce::default() }
 }
 
 /// A kernel with all sets and rules.
 #[track_caller]
-fn prepared(settings: Settings) -> Kernel {
+fn prepared(settings: Enforce) -> Kernel {
     let mut kernel = Kernel::open(settings).unwrap();
     let faults = kernel.prepare(Displaced::Move).unwrap().faults;
     assert!(faults.is_empty(), "{faults:?}");
@@ -71,7 +72,7 @@ fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
     Ban {
         offender: offender.parse().unwrap(),
         jail: Arc::from("ssh"),
-        kind: Kind::Auto,
+        kind: BanOrigin::Auto,
         mode: Mode::Enforce,
         ports: ports.into(),
         since: Timestamp::default(),
@@ -147,7 +148,7 @@ fn preparing_twice_leaves_one_rule_a_family() {
 #[test]
 fn the_rule_stands_where_the_settings_say() {
     in_namespace(|| {
-        let mut kernel = prepared(Settings {
+        let mut kernel = prepared(Enforce {
             set: "other".to_owned(),
             table: "filter".to_owned(),
             chains: ["INPUT", "FORWARD"].map(str::to_owned).to_vec(),
@@ -178,7 +179,7 @@ fn the_rule_stands_where_the_settings_say() {
         // Words with blanks and quotes in them survive the move.
         let prefix = r#"a "b" \c "#;
         let target = ["LOG", "--log-prefix", prefix].map(str::to_owned).to_vec();
-        let mut logs = prepared(Settings { set: "logs".to_owned(), target, ..settings() });
+        let mut logs = prepared(Enforce { set: "logs".to_owned(), target, ..settings() });
         sh("iptables -t raw -I PREROUTING -s 192.0.2.1 -j ACCEPT");
         assert_eq!(logs.prepare(Displaced::Move).unwrap().moved, 1);
         assert_eq!(logs.prepare(Displaced::Move).unwrap().moved, 0);
@@ -274,9 +275,9 @@ fn many(count: u32) -> Vec<Change> {
 #[test]
 fn a_full_set_names_what_it_refuses_and_takes_the_rest() {
     in_namespace(|| {
-        let mut kernel = prepared(Settings { max_elements: 1000, ..settings() });
+        let mut kernel = prepared(Enforce { max_elements: 1000, ..settings() });
         let changes = many(3000);
-        let full = |index| Refused { index, why: Refusal::Full };
+        let full = |index| RefusedChange { index, why: Refusal::Full };
         assert_eq!(kernel.apply(&changes).unwrap().refused, (2000..3000).map(full).collect::<Vec<_>>());
         let sizes = kernel.sizes().unwrap();
         let sizes: Vec<_> = sizes.iter().map(|size| (&*size.name, size.elements, size.capacity)).collect();
@@ -308,7 +309,7 @@ fn an_element_that_no_set_takes_is_named() {
 #[test]
 fn a_hundred_thousand_bans_go_in() {
     in_namespace(|| {
-        let mut kernel = prepared(Settings::default());
+        let mut kernel = prepared(Enforce::default());
         let changes = many(100_000);
         let start = Instant::now();
         let applied = kernel.apply(&changes).unwrap();
@@ -361,7 +362,7 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
             assert_eq!(faults[0].family(), Some(Family::V6));
         }
         let mut kernel =
-            Kernel::open(Settings { ip6tables: "/no/ip6tables".to_owned(), ..settings() }).unwrap();
+            Kernel::open(Enforce { ip6tables: "/no/ip6tables".to_owned(), ..settings() }).unwrap();
         check(
             &mut kernel,
             "IPv6 bans are not enforced: cannot run `/no/ip6tables`: No such file or directory (os error 2)",
@@ -377,14 +378,14 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
              not as hash:net for IPv6 with timeouts; destroy it or choose another name",
         );
         let refused = kernel.apply(&many(4)).unwrap().refused;
-        assert_eq!(refused, [1, 3].map(|index| Refused { index, why: Refusal::NoSet(Family::V6) }));
+        assert_eq!(refused, [1, 3].map(|index| RefusedChange { index, why: Refusal::NoSet(Family::V6) }));
         assert_eq!(listed(&mut kernel), ["10.0.0.0", "10.0.0.1"]);
     });
 }
 
 /// That nothing at all can be enforced with these settings, and that this is what is said of it.
 #[track_caller]
-fn check_error(settings: Settings, want: &str) {
+fn check_error(settings: Enforce, want: &str) {
     let error = Kernel::open(settings).and_then(|mut kernel| kernel.prepare(Displaced::Move)).unwrap_err();
     assert_eq!(error.to_string(), want);
 }
@@ -392,7 +393,7 @@ fn check_error(settings: Settings, want: &str) {
 #[test]
 fn what_cannot_work_at_all_is_an_error() {
     in_namespace(|| {
-        let name = |set: &str| Settings { set: set.to_owned(), ..settings() };
+        let name = |set: &str| Enforce { set: set.to_owned(), ..settings() };
         let longest = "a23456789b123456789c123456789";
         prepared(name(longest));
         for set in ["", "-x", "a b", "a,b", &format!("{longest}d")] {
@@ -411,7 +412,7 @@ fn what_cannot_work_at_all_is_an_error() {
         std::fs::write(&program, "#!/bin/sh\necho 'it is broken' >&2\nexit 4\n").unwrap();
         sh(&format!("chmod +x {program}"));
         check_error(
-            Settings { iptables: program.clone(), ip6tables: program.clone(), ..settings() },
+            Enforce { iptables: program.clone(), ip6tables: program.clone(), ..settings() },
             &format!(
                 "IPv4 bans are not enforced: `{program} -w 5 -t raw -S PREROUTING` failed (exit status: 4): it is broken"
             ),
@@ -893,8 +894,11 @@ fn who_could_not_write_to_a_set_cannot_claim_it() {
 fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
     in_namespace(|| {
         let observe = "\n[jail.sshd]\nmode = 'observe'";
-        let of =
-            |jail: &str, offender| Ban { jail: jail.into(), kind: Kind::Auto, ..lasting(offender, 3600) };
+        let of = |jail: &str, offender| Ban {
+            jail: jail.into(),
+            kind: BanOrigin::Auto,
+            ..lasting(offender, 3600)
+        };
         let bans = [
             of("sshd", "192.0.2.1"),
             of("ftp", "192.0.2.2"),
@@ -929,7 +933,7 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
 /// A ban from now on.
 fn lasting(offender: &str, seconds: u64) -> Ban {
     let until = banstream::daemon::now() + Span::from_secs(seconds);
-    Ban { until: Some(until), kind: Kind::Manual, ..ban(offender, &[], None) }
+    Ban { until: Some(until), kind: BanOrigin::Manual, ..ban(offender, &[], None) }
 }
 
 #[test]
@@ -995,7 +999,7 @@ fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
 fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
     in_namespace(|| {
         let bans = ["sshd", "manual"].map(|jail| {
-            let kind = if jail == "manual" { Kind::Manual } else { Kind::Auto };
+            let kind = if jail == "manual" { BanOrigin::Manual } else { BanOrigin::Auto };
             Ban { jail: jail.into(), kind, ..lasting("192.0.2.1", 3600) }
         });
         let mut daemon = Daemon::new("").with_ledger(bans);
@@ -1119,7 +1123,7 @@ fn a_rule_that_could_not_be_taken_out_is_tried_again() {
 fn an_element_counts_from_nothing_where_another_was() {
     in_namespace(|| {
         sh("ip link set lo up; ip route add local 192.0.2.0/24 dev lo");
-        let mut kernel = prepared(Settings { hash_size: 64, ..settings() });
+        let mut kernel = prepared(Enforce { hash_size: 64, ..settings() });
         let of =
             |net: &str| (1..=200).map(|n| ban(&format!("{net}.{n}"), &[], Some(3600))).collect::<Vec<_>>();
         let met = |kernel: &mut Kernel, who: &str| -> u64 {

@@ -13,9 +13,10 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
+use banstream::config::JournalLocation;
 use banstream::entry::whole::Messages;
 use banstream::input::Batch;
-use banstream::input::journald::{Follower, Journal, Place};
+use banstream::input::journald::{Follower, Journal};
 use tempfile::TempDir;
 
 use crate::common::{LIMIT, until};
@@ -428,7 +429,7 @@ fn a_replay_bans_for_the_entries_of_its_time_that_are_believed() {
         }
     }
     file.flush();
-    let Place::Directory(folder) = directory.journal().place else { panic!("a directory") };
+    let JournalLocation::Directory(folder) = directory.journal().location else { panic!("a directory") };
     let check = |options: &[&str], want: &[&str]| {
         let mut replay = Command::new(env!("CARGO_BIN_EXE_banstream"));
         replay.args(["replay", "--journal", "--directory"]).arg(&folder).args(options).env("TZ", "UTC");
@@ -495,7 +496,7 @@ impl Directory {
     fn journal(&self) -> Journal {
         let programs = ["sshd", "sshd-session", "a-name-too-long-for-the-kernel"];
         Journal {
-            place: Place::Directory(self.0.path().to_owned()),
+            location: JournalLocation::Directory(self.0.path().to_owned()),
             programs: programs.map(str::to_owned).to_vec(),
         }
     }

@@ -23,7 +23,7 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
 use crate::model::{
-    Ban, Decision, GrammarId, HeadingId, Kind, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
+    Ban, BanOrigin, Decision, GrammarId, HeadingId, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
     Widths, count,
 };
 pub use account::{Account, MOST, Standing};
@@ -37,7 +37,7 @@ use recent::Recent;
 use session::Sessions;
 use widen::Neighbours;
 pub use widen::Widen;
-use window::{Size, Windows};
+use window::{Threshold, Windows};
 
 pub use session::Session;
 pub use trace::{Left, Trace};
@@ -222,7 +222,7 @@ impl Detector {
     /// Lifts and forgets the jails' bans on exempt offenders, and re-issues bans whose jail has another mode now.
     pub fn review(&mut self) -> Vec<Decision> {
         let protected =
-            |ban: &&Ban| ban.kind != Kind::Manual && self.protector(ban.offender, &ban.jail).is_some();
+            |ban: &&Ban| ban.kind != BanOrigin::Manual && self.protector(ban.offender, &ban.jail).is_some();
         let lifted: Vec<_> =
             self.bans.iter().filter(protected).map(|ban| (ban.offender, Arc::clone(&ban.jail))).collect();
         let lifted = lifted.into_iter().filter_map(|(offender, jail)| self.bans.remove(offender, &jail));
@@ -242,9 +242,9 @@ impl Detector {
         let enforces = |cell: &Cell| cell.jail.mode == Mode::Enforce;
         match self.cells.iter().find(|cell| cell.jail.name == ban.jail) {
             Some(cell) => cell.jail.mode,
-            None if ban.kind == Kind::Wide => self.settings.mode,
+            None if ban.kind == BanOrigin::Wide => self.settings.mode,
             None if self.settings.mode == Mode::Observe && !self.cells.iter().any(enforces) => Mode::Observe,
-            None if ban.kind == Kind::Manual && *ban.jail == *MANUAL => Mode::Enforce,
+            None if ban.kind == BanOrigin::Manual && *ban.jail == *MANUAL => Mode::Enforce,
             None => ban.mode,
         }
     }
@@ -261,7 +261,7 @@ impl Detector {
             .jails
             .iter()
             .map(|jail| {
-                let size = Size {
+                let size = Threshold {
                     full: jail.max_retry.get(),
                     span: jail.find_time,
                     distinct: jail.distinct.is_some(),
@@ -455,7 +455,7 @@ impl Detector {
         let ban = Ban {
             offender,
             jail: jail.name,
-            kind: Kind::Auto,
+            kind: BanOrigin::Auto,
             mode: jail.mode,
             ports: jail.ports,
             since: at,
@@ -528,7 +528,7 @@ impl Detector {
         let (times, until) = self.sentence(wide, WIDE, longest, at);
         let (jail, mode, ports, reason) = (WIDE.into(), self.settings.mode, ports.into(), reason.into());
         let ban =
-            Ban { offender: wide, jail, kind: Kind::Wide, mode, ports, since: at, until, times, reason };
+            Ban { offender: wide, jail, kind: BanOrigin::Wide, mode, ports, since: at, until, times, reason };
         let ban = self.impose(ban);
         seen.decisions.push(Decision::Ban(ban));
         seen.decisions.extend(folded.into_iter().map(Decision::Unban));
@@ -648,7 +648,7 @@ impl Detector {
     /// Puts a ban in force again that was decided before a restart, in the order in which they were. One that is over
     /// by `now` is only remembered.
     pub fn restore(&mut self, ban: Ban, now: Timestamp) {
-        if ban.kind == Kind::Auto
+        if ban.kind == BanOrigin::Auto
             && ban.mode == self.settings.mode
             && let Some(rule) = self.settings.widen
         {
@@ -731,7 +731,17 @@ impl Detector {
 /// A ban by hand, on all ports.
 pub fn manual(offender: Offender, since: Timestamp, until: Option<Timestamp>, reason: &str) -> Ban {
     let (jail, mode, ports) = (MANUAL.into(), Mode::Enforce, [].into());
-    Ban { offender, jail, kind: Kind::Manual, mode, ports, since, until, times: 1, reason: reason.into() }
+    Ban {
+        offender,
+        jail,
+        kind: BanOrigin::Manual,
+        mode,
+        ports,
+        since,
+        until,
+        times: 1,
+        reason: reason.into(),
+    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
 pub use forgers::Forgers;
 use majority::Majority;
 use senders::Senders;
-pub use strangers::{Kind, Strangers};
+pub use strangers::{Strangers, UnmatchedTemplate};
 
 /// Decides who is banned.
 #[derive(Debug)]

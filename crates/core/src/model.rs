@@ -485,7 +485,7 @@ impl<'de> Deserialize<'de> for Port {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum BanOrigin {
     /// A jail's threshold.
     Auto,
     /// An operator's command.
@@ -494,7 +494,7 @@ pub enum Kind {
     Wide,
 }
 
-impl Kind {
+impl BanOrigin {
     /// Its name, in metrics and in the ledger.
     pub fn name(self) -> &'static str {
         match self {
@@ -535,7 +535,7 @@ pub struct Ban {
     /// The jail that decided it; `manual` for an operator's ban, `wide` for that of a prefix.
     pub jail: Arc<str>,
     /// Threshold, command or prefix.
-    pub kind: Kind,
+    pub kind: BanOrigin,
     /// Whether it is carried out.
     pub mode: Mode,
     /// The ports it is limited to; all where empty.
@@ -619,7 +619,7 @@ impl Decision {
     /// The bans of prefixes among what was decided together.
     pub fn wide(together: &[Decision]) -> Vec<&Ban> {
         let wide = together.iter().filter_map(|decision| match decision {
-            Self::Ban(ban) if ban.kind == Kind::Wide => Some(ban),
+            Self::Ban(ban) if ban.kind == BanOrigin::Wide => Some(ban),
             _ => None,
         });
         wide.collect()

@@ -38,7 +38,7 @@ pub(super) enum Wish {
 
 /// What the keys act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum Focus {
     /// The list of bans.
     List,
     /// The filter, which is being typed.
@@ -83,7 +83,7 @@ impl Rate {
 
 /// All that is known.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct TopState {
     pub(super) last: Option<Sample>,
     /// Why nothing came after `last`, if nothing did.
     pub(super) away: Option<String>,
@@ -97,14 +97,14 @@ pub(super) struct State {
     pub(super) paused: bool,
     /// What address or jail has in it.
     pub(super) filter: String,
-    pub(super) mode: Mode,
+    pub(super) mode: Focus,
     /// What came of the last wish, until the next key.
     pub(super) notice: Option<String>,
     /// The chosen ban, and which row it was in. The latest one if `None`, whichever that is.
     chosen: Option<(Offender, String, usize)>,
 }
 
-impl State {
+impl TopState {
     pub(super) fn new() -> Self {
         Self {
             last: None,
@@ -116,7 +116,7 @@ impl State {
             grammars: BTreeMap::new(),
             paused: false,
             filter: String::new(),
-            mode: Mode::List,
+            mode: Focus::List,
             notice: None,
             chosen: None,
         }
@@ -144,8 +144,8 @@ impl State {
 
     /// Shows what is known of somebody, unless the operator has gone on to something else.
     pub(super) fn explain(&mut self, who: Offender, text: &str) {
-        if self.mode == Mode::List {
-            self.mode = Mode::Why { who, lines: text.lines().map(str::to_owned).collect(), above: 0 };
+        if self.mode == Focus::List {
+            self.mode = Focus::Why { who, lines: text.lines().map(str::to_owned).collect(), above: 0 };
         }
     }
 
@@ -204,27 +204,27 @@ impl State {
             return (key.code == KeyCode::Char('c')).then_some(Wish::Quit);
         }
         match &mut self.mode {
-            Mode::List => return self.list_key(key.code),
-            Mode::Filter => match key.code {
-                KeyCode::Enter => self.mode = Mode::List,
+            Focus::List => return self.list_key(key.code),
+            Focus::Filter => match key.code {
+                KeyCode::Enter => self.mode = Focus::List,
                 KeyCode::Esc => {
                     self.filter.clear();
-                    self.mode = Mode::List;
+                    self.mode = Focus::List;
                 }
                 KeyCode::Backspace => drop(self.filter.pop()),
                 // No other character is in an address or a jail's name.
                 KeyCode::Char(c) if c.is_ascii_alphanumeric() || "-_.:/".contains(c) => self.filter.push(c),
                 _ => {}
             },
-            Mode::Unban(who) => {
+            Focus::Unban(who) => {
                 let who = *who;
-                self.mode = Mode::List;
+                self.mode = Focus::List;
                 match key.code {
                     KeyCode::Char('y' | 'Y') => return Some(Wish::Unban(who)),
                     _ => self.notice(format!("{who} stays banned")),
                 }
             }
-            Mode::Why { lines, above, .. } => {
+            Focus::Why { lines, above, .. } => {
                 let rows = lines.iter().map(|line| line.chars().count().div_ceil(NARROW).max(1));
                 let last = rows.sum::<usize>().saturating_sub(1);
                 match key.code {
@@ -234,14 +234,14 @@ impl State {
                     KeyCode::PageUp => *above = above.saturating_sub(10),
                     KeyCode::Home | KeyCode::Char('g') => *above = 0,
                     KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q' | 'w') => {
-                        self.mode = Mode::List;
+                        self.mode = Focus::List;
                         return None;
                     }
                     _ => {}
                 }
                 *above = (*above).min(last);
             }
-            Mode::Help => self.mode = Mode::List,
+            Focus::Help => self.mode = Focus::List,
         }
         None
     }
@@ -261,9 +261,9 @@ impl State {
                 match (key, who) {
                     (KeyCode::Char('q'), _) => return Some(Wish::Quit),
                     (KeyCode::Char('w') | KeyCode::Enter, Some(who)) => return Some(Wish::Why(who)),
-                    (KeyCode::Char('u'), Some(who)) => self.mode = Mode::Unban(who),
-                    (KeyCode::Char('/'), _) => self.mode = Mode::Filter,
-                    (KeyCode::Char('?'), _) => self.mode = Mode::Help,
+                    (KeyCode::Char('u'), Some(who)) => self.mode = Focus::Unban(who),
+                    (KeyCode::Char('/'), _) => self.mode = Focus::Filter,
+                    (KeyCode::Char('?'), _) => self.mode = Focus::Help,
                     (KeyCode::Char('p'), _) => self.paused = !self.paused,
                     (KeyCode::Esc, _) => self.filter.clear(),
                     _ => {}
@@ -328,7 +328,7 @@ pub(super) mod tests {
         Sample { status: serde_json::from_str(&status).unwrap(), bans: hosts.iter().map(ban).collect() }
     }
 
-    pub(in super::super) fn press(state: &mut State, keys: &[KeyCode]) -> Vec<Wish> {
+    pub(in super::super) fn press(state: &mut TopState, keys: &[KeyCode]) -> Vec<Wish> {
         keys.iter().filter_map(|key| state.key(KeyEvent::from(*key))).collect()
     }
 
@@ -341,8 +341,8 @@ pub(super) mod tests {
     }
 
     /// A state that has seen bans of these hosts.
-    fn state(hosts: &[u8]) -> State {
-        let mut state = State::new();
+    fn state(hosts: &[u8]) -> TopState {
+        let mut state = TopState::new();
         state.sample(sample(0, hosts), Duration::from_secs(1));
         state
     }
@@ -390,7 +390,7 @@ pub(super) mod tests {
     #[test]
     fn nobody_is_lifted_where_nobody_is_listed() {
         assert_eq!(press(&mut state(&[]), &typed("juwy")), []);
-        assert_eq!(press(&mut State::new(), &typed("juwy")), []);
+        assert_eq!(press(&mut TopState::new(), &typed("juwy")), []);
     }
 
     #[test]
@@ -456,7 +456,7 @@ pub(super) mod tests {
 
     #[test]
     fn who_is_new_has_begun_from_zero() {
-        let mut state = State::new();
+        let mut state = TopState::new();
         let with = |jails: &[&str]| {
             let mut sample = sample(0, &[1]);
             sample.status.jails.retain(|jail| jails.contains(&jail.name.as_str()));
@@ -478,11 +478,11 @@ pub(super) mod tests {
         let mut state = state(&[1]);
         press(&mut state, &typed("wu"));
         state.explain(host(1), "x");
-        assert_eq!(state.mode, Mode::Unban(host(1)));
+        assert_eq!(state.mode, Focus::Unban(host(1)));
         press(&mut state, &typed("n"));
         state.explain(host(1), &format!("a\nb\n{}", "c".repeat(2 * NARROW)));
-        let above = |state: &State| match &state.mode {
-            Mode::Why { above, .. } => Some(*above),
+        let above = |state: &TopState| match &state.mode {
+            Focus::Why { above, .. } => Some(*above),
             _ => None,
         };
         press(&mut state, &[KeyCode::PageDown]);
@@ -495,7 +495,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_wrong_is_told_the_worst_first() {
-        let mut state = State::new();
+        let mut state = TopState::new();
         let mut sample = sample(0, &[1]);
         let status = &mut sample.status;
         status.enforcement.error = Some("no permission".to_owned());

@@ -15,7 +15,7 @@ use ratatui::widgets::{
     Wrap,
 };
 
-use super::state::{LATEST, Mode, Rate, Sample, State};
+use super::state::{Focus, LATEST, Rate, Sample, TopState};
 use crate::cli::{COLUMNS, cells, short};
 use crate::control::{SourceState, SourceStatus, TemplateStatus};
 use crate::model::Offender;
@@ -86,7 +86,7 @@ impl Theme {
 }
 
 /// Draws all of it.
-pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
+pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, theme: &Theme) {
     let area = frame.area();
     let alarms = state.alarms();
     let charts = match area.height {
@@ -119,13 +119,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, theme: &Theme) {
         }
     }
     match &state.mode {
-        Mode::Why { who, lines, above } => why(frame, theme, charts.union(body), *who, lines, *above),
-        Mode::Help => help(frame, theme),
-        Mode::List | Mode::Filter | Mode::Unban(_) => {}
+        Focus::Why { who, lines, above } => why(frame, theme, charts.union(body), *who, lines, *above),
+        Focus::Help => help(frame, theme),
+        Focus::List | Focus::Filter | Focus::Unban(_) => {}
     }
 }
 
-fn narrow(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, area: Rect) {
+fn narrow(frame: &mut Frame<'_>, state: &TopState, sample: &Sample, theme: &Theme, area: Rect) {
     let below = if area.height >= BELOW + 6 { BELOW } else { 0 };
     let [list, below] = Layout::vertical([Constraint::Fill(1), Constraint::Length(below)]).areas(area);
     let thirds = [Constraint::Fill(29), Constraint::Fill(23), Constraint::Fill(28)];
@@ -136,7 +136,7 @@ fn narrow(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, 
     health(frame, sample, theme, rest);
 }
 
-fn wide(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, area: Rect) {
+fn wide(frame: &mut Frame<'_>, state: &TopState, sample: &Sample, theme: &Theme, area: Rect) {
     let status = &sample.status;
     let templates: usize = status.unmatched.iter().map(|unmatched| unmatched.templates.len()).sum();
     let [left, side] = Layout::horizontal([Constraint::Fill(1), Constraint::Length(SIDE)]).areas(area);
@@ -154,7 +154,7 @@ fn wide(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, ar
     health(frame, sample, theme, rest);
 }
 
-fn header(state: &State, theme: &Theme) -> Line<'static> {
+fn header(state: &TopState, theme: &Theme) -> Line<'static> {
     let mut line = vec![Span::from(" banstream").bold()];
     if let Some(Sample { status, .. }) = &state.last {
         line.push(Span::from(format!(" {}  up {}  ", plain(&status.version), short(status.uptime))));
@@ -181,12 +181,12 @@ const KEYS: &[(&str, &str)] = &[
     ("q", "uit"),
 ];
 
-fn footer(state: &State, theme: &Theme) -> Line<'static> {
+fn footer(state: &TopState, theme: &Theme) -> Line<'static> {
     match (&state.mode, &state.notice) {
-        (Mode::Unban(who), _) => {
+        (Focus::Unban(who), _) => {
             Line::styled(format!(" unban {who}? y/n"), theme.warn.add_modifier(Modifier::BOLD))
         }
-        (Mode::Filter, _) => Line::from(format!(" /{}\u{2588}  Enter keeps it, Esc ends it", state.filter)),
+        (Focus::Filter, _) => Line::from(format!(" /{}\u{2588}  Enter keeps it, Esc ends it", state.filter)),
         (_, Some(notice)) => Line::styled(format!(" {}", plain(notice)), theme.warn),
         (_, None) => {
             Line::from_iter(KEYS.iter().flat_map(|(key, rest)| {
@@ -196,7 +196,7 @@ fn footer(state: &State, theme: &Theme) -> Line<'static> {
     }
 }
 
-fn rates(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, area: Rect) {
+fn rates(frame: &mut Frame<'_>, state: &TopState, sample: &Sample, theme: &Theme, area: Rect) {
     let status = &sample.status;
     let charts = [
         ("Entries", &state.entries, status.entries, theme.entries),
@@ -221,7 +221,7 @@ fn bar(rate: f64) -> u64 {
     (rate * 1000.0) as u64
 }
 
-fn bans(frame: &mut Frame<'_>, state: &State, theme: &Theme, area: Rect) {
+fn bans(frame: &mut Frame<'_>, state: &TopState, theme: &Theme, area: Rect) {
     let listed = state.listed();
     let last = state.last.as_ref().map(|sample| &sample.status);
     let (banned, observed) = last.map_or((0, 0), |status| (status.banned, status.observed));
@@ -261,7 +261,7 @@ fn bans(frame: &mut Frame<'_>, state: &State, theme: &Theme, area: Rect) {
     }
 }
 
-fn jails(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, area: Rect) {
+fn jails(frame: &mut Frame<'_>, state: &TopState, sample: &Sample, theme: &Theme, area: Rect) {
     let mut jails: Vec<_> = sample.status.jails.iter().collect();
     jails.sort_by_key(|jail| Reverse((jail.banned, jail.bans, jail.tracked)));
     let rows = jails.iter().map(|jail| {
@@ -270,7 +270,7 @@ fn jails(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, a
     counts(frame, theme, area, "Jails", ["JAIL", "BANNED", "BANS", "TRACKED"], theme.bans, rows.collect());
 }
 
-fn grammars(frame: &mut Frame<'_>, state: &State, sample: &Sample, theme: &Theme, area: Rect) {
+fn grammars(frame: &mut Frame<'_>, state: &TopState, sample: &Sample, theme: &Theme, area: Rect) {
     let mut grammars: Vec<_> = sample.status.grammars.iter().collect();
     grammars.sort_by_key(|grammar| Reverse((grammar.offences, grammar.logins)));
     let rows = grammars.iter().map(|grammar| {
@@ -473,7 +473,7 @@ mod tests {
     use super::*;
 
     /// What is drawn at this size.
-    fn drawn(state: &State, theme: &Theme, width: u16, height: u16) -> Buffer {
+    fn drawn(state: &TopState, theme: &Theme, width: u16, height: u16) -> Buffer {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, state, theme)).unwrap();
         terminal.backend().buffer().clone()
@@ -489,15 +489,15 @@ mod tests {
     }
 
     /// A state after two samples, a second apart.
-    fn state() -> State {
-        let mut state = State::new();
+    fn state() -> TopState {
+        let mut state = TopState::new();
         state.sample(sample(10, &[2, 1]), Duration::from_secs(1));
         state.sample(sample(13, &[3, 2, 1]), Duration::from_secs(1));
         state
     }
 
     #[track_caller]
-    fn check(state: &State, width: u16, height: u16, want: &str) {
+    fn check(state: &TopState, width: u16, height: u16, want: &str) {
         let got = text(&drawn(state, &Theme::plain(), width, height));
         assert_eq!(got, want.trim_start_matches('\n'), "\n{got}");
     }
@@ -603,7 +603,7 @@ mod tests {
 
     #[test]
     fn a_question_and_a_notice_stand_at_the_foot() {
-        let foot = |state: &State| {
+        let foot = |state: &TopState| {
             let text = text(&drawn(state, &Theme::plain(), 80, 24));
             text.lines().last().unwrap().to_owned()
         };
@@ -618,7 +618,7 @@ mod tests {
 
     #[test]
     fn no_size_is_too_small_and_none_too_large() {
-        let mut states = [State::new(), state(), state(), state()];
+        let mut states = [TopState::new(), state(), state(), state()];
         states[2].explain("192.0.2.3".parse().unwrap(), &"x\n".repeat(1000));
         press(&mut states[3], &[KeyCode::Char('?')]);
         for state in &states {
@@ -642,7 +642,7 @@ mod tests {
     #[test]
     fn the_chosen_ban_is_in_sight() {
         let hosts: Vec<u8> = (0..=255).rev().collect();
-        let mut state = State::new();
+        let mut state = TopState::new();
         state.sample(sample(0, &hosts), Duration::from_secs(1));
         for _ in 0..30 {
             press(&mut state, &[KeyCode::Down]);

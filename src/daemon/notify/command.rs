@@ -33,7 +33,7 @@ pub(super) async fn run(
         command.spawn().map_err(anyhow::Error::from)
     });
     let mut child = spawned.await?.with_context(|| format!("cannot run `{program}`"))?;
-    let mut group = Group(child.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw));
+    let mut group = ProcessGroup(child.id().and_then(|id| id.try_into().ok()).map(Pid::from_raw));
     let stdin = child.stdin.take();
     let hand_over = async move {
         if let Some(mut stdin) = stdin {
@@ -50,9 +50,9 @@ pub(super) async fn run(
 }
 
 /// A process group that is killed when nobody waits for it any more.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(leader) = self.0 {
             let _ = killpg(leader, Signal::SIGKILL);

@@ -50,15 +50,15 @@ const LONGEST: usize = 240;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Digest {
     /// Bans that are carried out.
-    bans: Group<BanLine>,
+    bans: DigestSection<BanLine>,
     /// Bans that are not carried out.
-    observed: Group<BanLine>,
+    observed: DigestSection<BanLine>,
     /// Ends of those that are.
-    unbans: Group<UnbanLine>,
+    unbans: DigestSection<UnbanLine>,
     /// What prevents bans from being enforced.
-    troubles: Group<Note>,
+    troubles: DigestSection<Note>,
     /// Repairs in the kernel.
-    repairs: Group<Note>,
+    repairs: DigestSection<Note>,
     /// Batches of news that were lost because they came too fast.
     missed: u64,
     /// All that is listed, for people, in the order in which it happened.
@@ -72,7 +72,7 @@ pub struct Digest {
 /// News of one kind.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Group<T> {
+struct DigestSection<T> {
     /// How many.
     total: u64,
     /// How many of each jail.
@@ -82,7 +82,7 @@ struct Group<T> {
     listed: Vec<T>,
 }
 
-impl<T> Default for Group<T> {
+impl<T> Default for DigestSection<T> {
     fn default() -> Self {
         Self { total: 0, jails: BTreeMap::new(), listed: Vec::new() }
     }
@@ -108,7 +108,7 @@ struct Note {
     what: String,
 }
 
-impl<T> Group<T> {
+impl<T> DigestSection<T> {
     /// Counts one, and lists it where there is room.
     fn add(&mut self, jail: Option<&Arc<str>>, at_most: usize, item: T) -> bool {
         self.total += 1;

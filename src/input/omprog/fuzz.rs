@@ -2,14 +2,14 @@
 
 use memchr::memchr_iter;
 
-use super::protocol::Protocol;
+use super::protocol::Relay;
 
 /// Plays a conversation: the first byte is the mode, then each event takes a byte for its kind, one for its size and
 /// the bytes it brings.
 pub(crate) fn conversation(input: &[u8]) {
     let Some((mode, mut rest)) = input.split_first() else { return };
     let (confirm, transactions) = (mode & 1 == 1, mode & 2 == 2);
-    let mut protocol = Protocol::new(confirm, transactions);
+    let mut protocol = Relay::new(confirm, transactions);
     let (mut written, mut taken) = (0, 0);
     while let [kind, size, after @ ..] = rest {
         let (piece, later) = after.split_at(after.len().min(usize::from(*size)));

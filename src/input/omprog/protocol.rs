@@ -27,7 +27,7 @@ const BEGIN: &[u8] = b"BEGIN TRANSACTION";
 const COMMIT: &[u8] = b"COMMIT TRANSACTION";
 
 /// The state of both conversations.
-pub(super) struct Protocol {
+pub(super) struct Relay {
     confirm: bool,
     transactions: bool,
     lines: Lines,
@@ -60,7 +60,7 @@ enum Question {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoReceipt;
 
-impl Protocol {
+impl Relay {
     pub(super) fn new(confirm: bool, transactions: bool) -> Self {
         Self {
             confirm,
@@ -241,7 +241,7 @@ mod tests {
     #[track_caller]
     fn check([confirm, transactions]: [bool; 2], script: &str) {
         for bytewise in [false, true] {
-            let mut protocol = Protocol::new(confirm, transactions);
+            let mut protocol = Relay::new(confirm, transactions);
             let mut answers = VecDeque::new();
             for word in script.lines().map(str::trim).filter(|word| !word.is_empty()) {
                 answers.extend(std::iter::from_fn(|| protocol.answer()));
@@ -475,7 +475,7 @@ mod tests {
             (&longest, &longest),
             (&[&longest[..], b"x"].concat(), b""),
         ] {
-            let mut protocol = Protocol::new(false, false);
+            let mut protocol = Relay::new(false, false);
             for piece in [line, b"\n"].concat().chunks(64 << 10) {
                 protocol.input(piece);
                 assert_eq!(protocol.answer(), None);
@@ -487,7 +487,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_bounded() {
-        let mut protocol = Protocol::new(false, false);
+        let mut protocol = Relay::new(false, false);
         let piece = b"x".repeat(1023).into_iter().chain(*b"\n").collect::<Vec<_>>().repeat(64);
         let mut fed = 0;
         while protocol.wants_input() {
@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn nonsense_from_the_engine_is_no_receipt() {
         for nonsense in ["x", "\n", "-1\n", "3\n", "1\n2\n", "HTTP/1.1 200 OK", "99999999999999999999999\n"] {
-            let mut protocol = Protocol::new(false, false);
+            let mut protocol = Relay::new(false, false);
             protocol.input(b"1\n2\n3\n");
             assert_eq!(protocol.answer(), None);
             protocol.sent(4);

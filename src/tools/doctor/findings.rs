@@ -18,9 +18,9 @@ pub struct Facts {
     /// What is in the kernel; `None` where bans are not to be enforced, or we may not look.
     pub enforcement: Option<Enforcement>,
     /// What the daemon says; or why none does.
-    pub daemon: Result<Daemon, String>,
+    pub daemon: Result<DaemonFacts, String>,
     /// How journald is set; `None` where it is not read.
-    pub journald: Option<Journald>,
+    pub journald: Option<JournaldSettings>,
     /// How rsyslog is set; `None` where it hands us nothing.
     pub rsyslog: Option<Rsyslog>,
     /// Lines of servers' configurations with which no offence can be found, or the wrong one.
@@ -80,21 +80,21 @@ pub struct Chain {
     /// `raw PREROUTING`.
     pub name: String,
     /// By the program that is configured.
-    pub listing: Listing,
+    pub listing: RuleListing,
     /// By those of its variants (legacy, nft) that keep rules of their own.
-    pub others: Vec<Listing>,
+    pub others: Vec<RuleListing>,
 }
 
 /// The rules of a chain, as one program lists them.
 #[derive(Clone, Debug)]
-pub struct Listing {
+pub struct RuleListing {
     /// The program.
     pub program: String,
     /// The rules in their order, and which are ours; or why they cannot be listed.
     pub rules: Result<Vec<(String, bool)>, String>,
 }
 
-impl Listing {
+impl RuleListing {
     /// Where our rule stands first, from 0.
     fn place(&self) -> Option<usize> {
         self.rules.iter().flatten().position(|(_, ours)| *ours)
@@ -103,7 +103,7 @@ impl Listing {
 
 /// What the daemon says of itself.
 #[derive(Clone, Debug)]
-pub struct Daemon {
+pub struct DaemonFacts {
     /// `kernel`, or `none` where it only decides and logs.
     pub mode: String,
     /// What keeps it from enforcing bans, if anything does.
@@ -150,7 +150,7 @@ impl Samples {
 
 /// How journald is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Journald {
+pub struct JournaldSettings {
     /// How many messages of one service it takes in how long; 0 for all.
     pub burst: u64,
     /// In how long; zero for all.
@@ -159,7 +159,7 @@ pub struct Journald {
     pub keeps_none: bool,
 }
 
-impl Default for Journald {
+impl Default for JournaldSettings {
     /// journald.conf(5).
     fn default() -> Self {
         Self { burst: 10_000, interval: Span::from_secs(30), keeps_none: false }
@@ -182,7 +182,7 @@ pub struct Finding {
     /// Its name, for programs; it does not change.
     pub name: &'static str,
     /// How bad it is.
-    pub severity: Severity,
+    pub severity: FindingSeverity,
     /// What it is, for people.
     pub what: String,
     /// What to do about it.
@@ -193,7 +193,7 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Severity {
+pub enum FindingSeverity {
     /// Bans are not enforced, or attacks not seen.
     Wrong,
     /// That may happen.
@@ -245,11 +245,11 @@ const RESTART: &str = "a running daemon repairs this within seconds; otherwise s
 
 impl Findings {
     fn wrong(&mut self, name: &'static str, what: String, fix: &str) {
-        self.0.push(Finding { name, severity: Severity::Wrong, what, fix: fix.to_owned() });
+        self.0.push(Finding { name, severity: FindingSeverity::Wrong, what, fix: fix.to_owned() });
     }
 
     fn doubtful(&mut self, name: &'static str, what: String, fix: &str) {
-        self.0.push(Finding { name, severity: Severity::Doubtful, what, fix: fix.to_owned() });
+        self.0.push(Finding { name, severity: FindingSeverity::Doubtful, what, fix: fix.to_owned() });
     }
 
     fn sets(&mut self, enforcement: &Enforcement) {
@@ -365,8 +365,8 @@ impl Findings {
         }
     }
 
-    fn daemon(&mut self, daemon: &Daemon) {
-        let Daemon { mode, fault, observing, sources, silent, uptime, private_bans, crowds, samples } =
+    fn daemon(&mut self, daemon: &DaemonFacts) {
+        let DaemonFacts { mode, fault, observing, sources, silent, uptime, private_bans, crowds, samples } =
             daemon;
         if mode == "none" {
             let what = "bans are decided and logged, but not enforced".to_owned();
@@ -471,8 +471,8 @@ impl Findings {
 
     fn logs(&mut self, facts: &Facts) {
         if let Some(journald) = &facts.journald {
-            let usual = Journald::default();
-            let Journald { burst, interval, keeps_none } = *journald;
+            let usual = JournaldSettings::default();
+            let JournaldSettings { burst, interval, keeps_none } = *journald;
             if keeps_none {
                 let what = "journald keeps no messages (Storage=none), so there are none to read".to_owned();
                 self.wrong("journald-keeps-none", what, "set Storage=volatile in journald.conf(5)");
@@ -545,7 +545,7 @@ mod tests {
 
     /// A host on which all is well.
     fn sound() -> Facts {
-        let listing = |program: &str| Listing {
+        let listing = |program: &str| RuleListing {
             program: program.to_owned(),
             rules: Ok(vec![
                 ("-A PREROUTING ours".to_owned(), true),
@@ -556,7 +556,7 @@ mod tests {
             family,
             name: "raw PREROUTING".to_owned(),
             listing: listing(program),
-            others: vec![Listing { program: format!("{program}-legacy"), rules: Ok(vec![]) }],
+            others: vec![RuleListing { program: format!("{program}-legacy"), rules: Ok(vec![]) }],
         };
         let set = |name: &str| SetFacts {
             name: name.to_owned(),
@@ -573,7 +573,7 @@ mod tests {
                 chains: vec![chain(Family::V4, "iptables"), chain(Family::V6, "ip6tables")],
                 modules: Vec::new(),
             }),
-            daemon: Ok(Daemon {
+            daemon: Ok(DaemonFacts {
                 mode: "kernel".to_owned(),
                 fault: None,
                 observing: Vec::new(),
@@ -584,7 +584,7 @@ mod tests {
                 crowds: Vec::new(),
                 samples: Samples(samples.to_owned()),
             }),
-            journald: Some(Journald { burst: 0, ..Journald::default() }),
+            journald: Some(JournaldSettings { burst: 0, ..JournaldSettings::default() }),
             rsyslog: None,
             servers: Vec::new(),
         }
@@ -600,8 +600,8 @@ mod tests {
         let mut facts = sound();
         harm(&mut facts);
         let shown = |finding: Finding| match finding.severity {
-            Severity::Wrong => finding.name.to_uppercase(),
-            Severity::Doubtful => finding.name.to_owned(),
+            FindingSeverity::Wrong => finding.name.to_uppercase(),
+            FindingSeverity::Doubtful => finding.name.to_owned(),
         };
         assert_eq!(examine(&facts).into_iter().map(shown).collect::<Vec<_>>(), want);
     }
@@ -614,7 +614,7 @@ mod tests {
         &mut facts.enforcement.as_mut().unwrap().chains[1]
     }
 
-    fn daemon(facts: &mut Facts) -> &mut Daemon {
+    fn daemon(facts: &mut Facts) -> &mut DaemonFacts {
         facts.daemon.as_mut().unwrap()
     }
 
@@ -688,15 +688,21 @@ mod tests {
 
     #[test]
     fn a_log_that_drops_messages_is_found() {
-        let journald = |journald: Journald| move |facts: &mut Facts| facts.journald = Some(journald);
-        check(journald(Journald::default()), &["journald-rate-limit"]);
-        check(journald(Journald { burst: 9_999, ..Journald::default() }), &["JOURNALD-RATE-LIMIT"]);
+        let journald = |journald: JournaldSettings| move |facts: &mut Facts| facts.journald = Some(journald);
+        check(journald(JournaldSettings::default()), &["journald-rate-limit"]);
         check(
-            journald(Journald { interval: Span::from_secs(31), ..Journald::default() }),
+            journald(JournaldSettings { burst: 9_999, ..JournaldSettings::default() }),
             &["JOURNALD-RATE-LIMIT"],
         );
-        check(journald(Journald { interval: Span::ZERO, ..Journald::default() }), &[]);
-        check(journald(Journald { keeps_none: true, ..Journald::default() }), &["JOURNALD-KEEPS-NONE"]);
+        check(
+            journald(JournaldSettings { interval: Span::from_secs(31), ..JournaldSettings::default() }),
+            &["JOURNALD-RATE-LIMIT"],
+        );
+        check(journald(JournaldSettings { interval: Span::ZERO, ..JournaldSettings::default() }), &[]);
+        check(
+            journald(JournaldSettings { keeps_none: true, ..JournaldSettings::default() }),
+            &["JOURNALD-KEEPS-NONE"],
+        );
         let rsyslog =
             |limits, sizes| move |facts: &mut Facts| facts.rsyslog = Some(Rsyslog { limits, sizes });
         check(rsyslog(vec![], vec![(suspect(), LONG_ENOUGH)]), &[]);

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::findings::{
-    Chain, Daemon, Enforcement, Facts, Journald, Listing, Rsyslog, Samples, ServerFault, SetFacts, Suspect,
+    Chain, DaemonFacts, Enforcement, Facts, JournaldSettings, Rsyslog, RuleListing, Samples, ServerFault,
+    SetFacts, Suspect,
 };
 use super::others;
 use crate::config::load;
-use crate::config::{self, Config, parse_span};
+use crate::config::{self, Config, Enforce, parse_span};
 use crate::control::client;
 use crate::control::{self, BanLine, JailStatus, Pick, SourceState, SourceStatus, Status};
-use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Settings, Timeout};
-use crate::model::{Kind, Mode, Offender, Port, Protocol};
+use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Timeout};
+use crate::model::{BanOrigin, Mode, Offender, Port, Protocol};
 
 /// Looks at everything.
 pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
@@ -41,7 +42,7 @@ pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
     })
 }
 
-fn daemon(config: &Config) -> anyhow::Result<Daemon> {
+fn daemon(config: &Config) -> anyhow::Result<DaemonFacts> {
     let socket = &config.control.path;
     let answer = client::send(socket, &control::Command::Status)?;
     let status: Status = serde_json::from_str(&answer.body)?;
@@ -53,8 +54,8 @@ fn daemon(config: &Config) -> anyhow::Result<Daemon> {
         serde_json::from_str(&client::send(socket, &control::Command::Bans(Pick::default()))?.body)?;
     let private = bans
         .into_iter()
-        .filter(|ban| ban.mode == Mode::Enforce && ban.kind == Kind::Auto && ban.address.is_private());
-    Ok(Daemon {
+        .filter(|ban| ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private());
+    Ok(DaemonFacts {
         silent: status.sources.iter().filter_map(|source| source.silent).min(),
         uptime: status.uptime,
         private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
@@ -79,8 +80,8 @@ fn capable(status: &str) -> bool {
     bits.is_some_and(|bits| bits >> 12 & 1 == 1)
 }
 
-fn sets(enforce: &config::Enforce) -> Result<Vec<SetFacts>, EnforceError> {
-    let mut kernel = Kernel::open(Settings::of(enforce))?;
+fn sets(enforce: &Enforce) -> Result<Vec<SetFacts>, EnforceError> {
+    let mut kernel = Kernel::open(enforce.clone())?;
     let sizes = kernel.sizes()?;
     let mut facts = |set: Set| {
         let name = set.name(&enforce.set);
@@ -118,7 +119,7 @@ fn probe(kernel: &mut Kernel, set: Set) -> Result<bool, String> {
 }
 
 /// The modules for sets, and for rules by the variant of iptables, that are neither loaded nor on disk.
-fn missing_modules(enforce: &config::Enforce) -> Vec<&'static str> {
+fn missing_modules(enforce: &Enforce) -> Vec<&'static str> {
     // Where no kernel has modules on disk they are built in, or those of a container's host: nothing is known of them.
     if !Path::new("/lib/modules").is_dir() {
         return Vec::new();
@@ -144,7 +145,7 @@ fn is_listed(module: &str, lines: &str) -> bool {
     files.filter_map(|file| file.split(".ko").next()).any(|name| name.replace('-', "_") == module)
 }
 
-fn chains(enforce: &config::Enforce) -> Vec<Chain> {
+fn chains(enforce: &Enforce) -> Vec<Chain> {
     let programs = [
         (Family::V4, &enforce.iptables, "/proc/net/ip_tables_names"),
         (Family::V6, &enforce.ip6tables, "/proc/net/ip6_tables_names"),
@@ -167,17 +168,17 @@ fn chains(enforce: &config::Enforce) -> Vec<Chain> {
     chains
 }
 
-fn listing(program: &str, enforce: &config::Enforce, chain: &str) -> Listing {
+fn listing(program: &str, enforce: &Enforce, chain: &str) -> RuleListing {
     let listed = output(program, &["-w", "5", "-t", &enforce.table, "-S", chain]);
     let rules = listed.map(|listed| {
         let rules = listed.lines().filter(|line| line.starts_with("-A "));
         rules.map(|rule| (rule.to_owned(), is_ours(rule, enforce))).collect()
     });
-    Listing { program: program.to_owned(), rules }
+    RuleListing { program: program.to_owned(), rules }
 }
 
 /// Whether a rule, as iptables prints it, sends what comes from the members of our set to our target, and nothing less.
-fn is_ours(rule: &str, enforce: &config::Enforce) -> bool {
+fn is_ours(rule: &str, enforce: &Enforce) -> bool {
     let target = enforce.target.first().map_or("", String::as_str);
     let ours = format!("-m set --match-set {} src,dst -j {target}", enforce.set);
     let words = rule.splitn(3, ' ').nth(2).unwrap_or_default();
@@ -201,10 +202,10 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 /// The configuration of journald, later files winning (journald.conf(5)).
-fn journald_files(journal: &config::Journald) -> String {
+fn journald_files(journal: &config::JournalLocation) -> String {
     let name = match journal {
-        config::Journald::Namespace(namespace) => format!("journald@{namespace}.conf"),
-        config::Journald::System | config::Journald::Directory(_) => "journald.conf".to_owned(),
+        config::JournalLocation::Namespace(namespace) => format!("journald@{namespace}.conf"),
+        config::JournalLocation::System | config::JournalLocation::Directory(_) => "journald.conf".to_owned(),
     };
     let folders = ["/usr/lib/systemd", "/run/systemd", "/etc/systemd"];
     let mut text: String = folders.iter().map(|folder| read(format!("{folder}/{name}")) + "\n").collect();
@@ -225,8 +226,8 @@ fn list(folder: &str) -> Vec<PathBuf> {
     paths
 }
 
-fn journald(text: &str) -> Journald {
-    let mut journald = Journald::default();
+fn journald(text: &str) -> JournaldSettings {
+    let mut journald = JournaldSettings::default();
     let mut interval = journald.interval;
     for (key, value) in text.lines().filter_map(|line| line.trim().split_once('=')) {
         let value = value.trim();
@@ -322,14 +323,11 @@ mod tests {
 
     #[test]
     fn a_rule_that_says_less_is_not_ours() {
-        let enforce = config::Enforce {
-            set: "banstream".to_owned(),
-            max_elements: 1.try_into().unwrap(),
+        let enforce = Enforce {
             table: "filter".to_owned(),
             chains: vec!["INPUT".to_owned()],
             target: vec!["REJECT".to_owned()],
-            iptables: "iptables".to_owned(),
-            ip6tables: "ip6tables".to_owned(),
+            ..Enforce::default()
         };
         let ours = "-A INPUT -m set --match-set banstream src,dst -j REJECT";
         assert!(is_ours(ours, &enforce));
@@ -341,10 +339,10 @@ mod tests {
 
     #[test]
     fn the_last_word_about_journald_counts() {
-        assert_eq!(journald("[Journal]\n#RateLimitBurst=1\n"), Journald::default());
+        assert_eq!(journald("[Journal]\n#RateLimitBurst=1\n"), JournaldSettings::default());
         let text =
             "RateLimitBurst=7\nRateLimitIntervalSec=1min\nStorage=none\nStorage=auto\nRateLimitBurst = 9";
-        let want = Journald { burst: 9, interval: Span::from_secs(60), keeps_none: false };
+        let want = JournaldSettings { burst: 9, interval: Span::from_secs(60), keeps_none: false };
         assert_eq!(journald(text), want);
         assert_eq!(journald("RateLimitIntervalSec=0").interval, Span::ZERO);
     }

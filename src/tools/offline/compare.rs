@@ -15,18 +15,18 @@ pub struct Difference {
     /// Who.
     address: Offender,
     /// In what; at least one.
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<Deviation>,
     /// What the one in force comes to.
-    here: Option<Sentence>,
+    here: Option<CombinedBans>,
     /// What the other comes to.
-    there: Option<Sentence>,
+    there: Option<CombinedBans>,
 }
 
 /// What the other configuration does otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Change {
+pub(super) enum Deviation {
     OnlyHere,
     OnlyThere,
     /// The first ban begins earlier.
@@ -40,7 +40,7 @@ pub(super) enum Change {
 /// All the bans of one offender, taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Sentence {
+struct CombinedBans {
     /// When the first begins.
     #[serde(serialize_with = "instant")]
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
@@ -61,8 +61,8 @@ pub(super) fn compare(here: &[Ban], there: &[Ban]) -> Vec<Difference> {
     let differences = all.into_iter().map(|address| {
         let (here, there) = (here.get(&address).copied(), there.get(&address).copied());
         let changes = match (here, there) {
-            (Some(_), None) => vec![Change::OnlyHere],
-            (None, _) => vec![Change::OnlyThere],
+            (Some(_), None) => vec![Deviation::OnlyHere],
+            (None, _) => vec![Deviation::OnlyThere],
             (Some(here), Some(there)) => here.changes(there),
         };
         Difference { address, changes, here, there }
@@ -71,10 +71,10 @@ pub(super) fn compare(here: &[Ban], there: &[Ban]) -> Vec<Difference> {
 }
 
 /// What becomes of each offender, by bans in the order in which they begin.
-fn sentences(bans: &[Ban]) -> BTreeMap<Offender, Sentence> {
+fn sentences(bans: &[Ban]) -> BTreeMap<Offender, CombinedBans> {
     let mut sentences = BTreeMap::new();
     for ban in bans {
-        let new = Sentence { since: ban.since, lasts: Some(Span::ZERO), until: ban.since };
+        let new = CombinedBans { since: ban.since, lasts: Some(Span::ZERO), until: ban.since };
         let sentence = sentences.entry(ban.offender).or_insert(new);
         // Two jails may ban at once; a time counts once.
         sentence.lasts = sentence.lasts.zip(ban.until).map(|(lasts, until)| {
@@ -86,20 +86,20 @@ fn sentences(bans: &[Ban]) -> BTreeMap<Offender, Sentence> {
     sentences
 }
 
-impl Sentence {
-    fn changes(self, there: Self) -> Vec<Change> {
+impl CombinedBans {
+    fn changes(self, there: Self) -> Vec<Deviation> {
         let length = |sentence: Self| sentence.lasts.map_or(u64::MAX, Span::as_micros);
         let changes = [
-            (there.since < self.since, Change::Earlier),
-            (there.since > self.since, Change::Later),
-            (length(there) > length(self), Change::Longer),
-            (length(there) < length(self), Change::Shorter),
+            (there.since < self.since, Deviation::Earlier),
+            (there.since > self.since, Deviation::Later),
+            (length(there) > length(self), Deviation::Longer),
+            (length(there) < length(self), Deviation::Shorter),
         ];
         changes.into_iter().filter(|(is_so, _)| *is_so).map(|(_, change)| change).collect()
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::OnlyHere => "only here",
@@ -114,10 +114,10 @@ impl fmt::Display for Change {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let changes: Vec<String> = self.changes.iter().map(Change::to_string).collect();
+        let changes: Vec<String> = self.changes.iter().map(Deviation::to_string).collect();
         write!(f, "{} {}", self.address, changes.join(", "))?;
         for (place, sentence) in [("here", self.here), ("there", self.there)] {
-            if let Some(Sentence { since, lasts, .. }) = sentence {
+            if let Some(CombinedBans { since, lasts, .. }) = sentence {
                 let lasts = lasts.map_or("forever".to_owned(), |lasts| format!("for {lasts}"));
                 write!(f, "; {place} since {} {lasts}", local(&since.to_string()))?;
             }

@@ -11,15 +11,16 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::compare::{Change, compare};
+use super::compare::{Deviation, compare};
 use super::{decoder, ended_well, to_json, warn, warn_of};
+use crate::config::JournalLocation;
 use crate::config::load::Loaded;
 use crate::control::{BanLine, rfc3339};
 use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::records::Records;
 use crate::entry::{Decoder, Format};
 use crate::grammar::Grammar;
-use crate::input::journald::{self, Journal, Place};
+use crate::input::journald::{self, Journal};
 use crate::input::stdin;
 use crate::input::unpack::unpack;
 use crate::model::{Ban, Decision, Mode, Offender, Timestamp, count};
@@ -104,7 +105,7 @@ struct Other {
     /// Of these, those from where somebody also logged in.
     logged_in: u64,
     /// Offenders that it treats differently, by difference.
-    changes: BTreeMap<Change, u64>,
+    changes: BTreeMap<Deviation, u64>,
 }
 
 impl Replay<'_> {
@@ -122,8 +123,8 @@ impl Replay<'_> {
             Logs::Files(_) => decoder(self.program).with_times_in_messages(),
             Logs::Journal { .. } => decoder(self.program),
         };
-        let mut run = Run::new(self.loaded, decoder.clone());
-        let mut other = self.against.map(|against| Run::new(against, decoder.clone()));
+        let mut run = ReplayRun::new(self.loaded, decoder.clone());
+        let mut other = self.against.map(|against| ReplayRun::new(against, decoder.clone()));
         let mut sink = |records: &mut Records| {
             if let Some(other) = &mut other {
                 // Decoding leaves nothing of them.
@@ -139,7 +140,7 @@ impl Replay<'_> {
                     .programs
                     .extend(self.against.into_iter().flat_map(|other| Journal::of(other).programs));
                 if let Some(directory) = directory {
-                    journal.place = Place::Directory(directory.clone());
+                    journal.location = JournalLocation::Directory(directory.clone());
                 }
                 let read = journald::read(&journal, *since, *until, |records| _ = sink(records));
                 read.err().into_iter().map(anyhow::Error::from).collect()
@@ -196,8 +197,8 @@ impl Replay<'_> {
 
     fn print(
         &self,
-        run: &mut Run<'_>,
-        other: Option<&mut Run<'_>>,
+        run: &mut ReplayRun<'_>,
+        other: Option<&mut ReplayRun<'_>>,
         output: &mut impl Write,
     ) -> io::Result<()> {
         let there = match other {
@@ -234,8 +235,8 @@ impl Replay<'_> {
     /// Prints the differences; returns the sums of the other.
     fn print_differences(
         &self,
-        run: &Run<'_>,
-        other: &mut Run<'_>,
+        run: &ReplayRun<'_>,
+        other: &mut ReplayRun<'_>,
         output: &mut impl Write,
     ) -> io::Result<Other> {
         let mut changes = BTreeMap::new();
@@ -338,14 +339,14 @@ fn progress(length: u64) -> ProgressBar {
 }
 
 /// One configuration at work.
-struct Run<'l> {
+struct ReplayRun<'l> {
     loaded: &'l Loaded,
     engine: Engine<'l>,
     total: Tally,
     bans: Vec<Ban>,
 }
 
-impl<'l> Run<'l> {
+impl<'l> ReplayRun<'l> {
     fn new(loaded: &'l Loaded, decoder: Decoder<'l>) -> Self {
         let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
         Self { loaded, engine, total: Tally::default(), bans: Vec::new() }

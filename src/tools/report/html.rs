@@ -5,7 +5,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{OffenderSum, Report, Step};
+use super::{OffenderSum, Report, TimelineBucket};
 
 const STYLE: &str = include_str!("report.css");
 /// What the page may load or run: its own style.
@@ -68,7 +68,7 @@ pub fn html(report: &Report) -> String {
 }
 
 /// A bar for each step. Hovering tells its number, and all numbers stand below for who sees no bars.
-fn chart(id: &str, title: &str, steps: &[Step], count: fn(&Step) -> u64) -> Markup {
+fn chart(id: &str, title: &str, steps: &[TimelineBucket], count: fn(&TimelineBucket) -> u64) -> Markup {
     let greatest = steps.iter().max_by_key(|step| count(step)).filter(|step| count(step) > 0);
     let top = ceiling(greatest.map_or(0, count));
     let summary = greatest.map_or("There were none.".to_owned(), |step| {

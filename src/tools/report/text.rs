@@ -1,6 +1,6 @@
 //! A report for a terminal.
 
-use super::{LineSum, Report, Step};
+use super::{LineSum, Report, TimelineBucket};
 use crate::tools::terminal::table;
 
 /// The longest bar, in characters.
@@ -17,7 +17,7 @@ pub fn text(report: &Report) -> String {
         text += &format!("\nbans before {since} are incomplete: the ledger is limited by `max-rows`\n");
     }
     let most = report.timeline.iter().map(|step| step.bans).max().unwrap_or(0).max(1);
-    let steps = report.timeline.iter().map(|Step { label, bans, offences, .. }| {
+    let steps = report.timeline.iter().map(|TimelineBucket { label, bans, offences, .. }| {
         let bar = "█".repeat(usize::try_from((bans * BAR).div_ceil(most)).unwrap_or(0));
         [label.clone(), bans.to_string(), offences.to_string(), bar]
     });

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use hashbrown::HashMap;
 
-use crate::model::{Ban, Kind, Mode, Offender, Port, Span, Timestamp};
+use crate::model::{Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp};
 
 /// Who is banned. An offender has at most one ban from each jail.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Bans {
     pub(super) fn shuts_around(&self, offender: Offender, ports: &[Port]) -> bool {
         let family = offender.address().is_ipv6();
         let shuts = |ban: &Ban| {
-            ban.kind == Kind::Wide
+            ban.kind == BanOrigin::Wide
                 && (ban.ports.is_empty()
                     || (!ports.is_empty() && ports.iter().all(|port| ban.ports.contains(port))))
         };
@@ -86,7 +86,7 @@ impl Bans {
     /// the others.
     pub(super) fn fold(&mut self, offender: Offender, mode: Mode) -> Vec<Ban> {
         let Some(bans) = self.by_offender.get_mut(&offender) else { return Vec::new() };
-        if bans.iter().any(|ban| ban.kind == Kind::Manual) {
+        if bans.iter().any(|ban| ban.kind == BanOrigin::Manual) {
             return Vec::new();
         }
         let folded: Vec<Ban> = bans.extract_if(.., |ban| ban.mode == mode).collect();
@@ -120,7 +120,7 @@ impl Bans {
                 _ => None,
             };
         }
-        if ban.kind == Kind::Wide {
+        if ban.kind == BanOrigin::Wide {
             self.wide.insert((ban.offender.address().is_ipv6(), ban.offender.prefix()));
         }
         let replaced: Vec<Ban> = bans.extract_if(.., |other| other.jail == ban.jail).collect();

@@ -19,11 +19,11 @@ use super::trace::Trace;
 #[derive(Debug)]
 pub(super) struct Sessions {
     forget_after: Span,
-    table: Recent<Key, Session>,
+    table: Recent<SessionKey, Session>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct SessionKey {
     pub(super) offender: Offender,
     pub(super) host: u32,
     pub(super) pid: u32,
@@ -63,7 +63,7 @@ impl Sessions {
     /// Constant time; allocates only as the number of sessions grows.
     pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
         let Offence { host, pid, grammar, .. } = *offence;
-        let (_, session, _) = self.table.touch(Key { offender, host, pid, grammar });
+        let (_, session, _) = self.table.touch(SessionKey { offender, host, pid, grammar });
         let quiet = offence.time.since(session.last);
         if quiet > self.forget_after {
             *session = Session::default();
@@ -93,11 +93,11 @@ impl Sessions {
     /// Puts back what was heard of a session.
     pub(super) fn recall(&mut self, trace: &Trace, session: Session) {
         let Trace { offender, host, pid, grammar, .. } = *trace;
-        *self.table.touch(Key { offender, host, pid, grammar }).1 = session;
+        *self.table.touch(SessionKey { offender, host, pid, grammar }).1 = session;
     }
 
     /// What is known of each session, the one longest unheard first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Session)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionKey, Session)> {
         self.table.iter().map(|(_, key, session)| (*key, *session))
     }
 }

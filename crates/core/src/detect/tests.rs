@@ -263,7 +263,7 @@ fn an_operator_can_shorten_a_ban() {
 
 /// What happens in a life of the detector.
 #[derive(Clone, Debug)]
-enum Event {
+enum LifeEvent {
     /// An offence, so many seconds after the one before: whose, heading, voice, process (and host), value.
     Offence(i64, u8, u16, u16, u32, u64),
     /// An operator lifts the bans of this one.
@@ -275,7 +275,7 @@ enum Event {
 }
 
 /// The decisions in a life with these events, crashes or no crashes.
-fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
+fn life(events: &[LifeEvent], crashes: bool) -> Vec<Decision> {
     let distinct = Jail { distinct: Some("request".into()), ..jail("four", "a", 4) };
     let chosen = settings(&[jail("one", "a", 3), jail("two", "a", 5), jail("three", "b", 2), distinct]);
     let mut detector = Detector::new(chosen.clone(), &grammars());
@@ -283,7 +283,7 @@ fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
     for event in events {
         let at = Timestamp::from_secs(now);
         match event {
-            Event::Offence(gap, who, heading, voice, process, value) => {
+            LifeEvent::Offence(gap, who, heading, voice, process, value) => {
                 now += gap;
                 let at = Timestamp::from_secs(now);
                 // Some come late, and some of their bans are over by then.
@@ -307,7 +307,7 @@ fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
                 }
                 all.append(&mut seen.decisions);
             }
-            Event::Unban(who) => {
+            LifeEvent::Unban(who) => {
                 let lifted = detector.unban(format!("192.0.2.{who}").parse().unwrap());
                 for decision in &lifted {
                     let Decision::Unban(ban) = decision else { continue };
@@ -319,8 +319,8 @@ fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
                 });
                 all.extend(lifted);
             }
-            Event::Crash | Event::Loss if crashes => {
-                if matches!(event, Event::Loss) {
+            LifeEvent::Crash | LifeEvent::Loss if crashes => {
+                if matches!(event, LifeEvent::Loss) {
                     traces = detector.traces().collect();
                 }
                 detector = Detector::new(chosen.clone(), &grammars());
@@ -331,7 +331,7 @@ fn life(events: &[Event], crashes: bool) -> Vec<Decision> {
                     detector.recall(trace);
                 }
             }
-            Event::Crash | Event::Loss => {}
+            LifeEvent::Crash | LifeEvent::Loss => {}
         }
     }
     all
@@ -342,11 +342,11 @@ proptest::proptest! {
     fn a_life_with_crashes_is_one_without(events in proptest::collection::vec(
         proptest::prop_oneof![
             20 => (0_i64..8, 1_u8..4, 0_u16..2, 0_u16..3, 0_u32..6, 0_u64..5).prop_map(
-                |(gap, who, heading, voice, process, value)| Event::Offence(gap, who, heading, voice, process, value),
+                |(gap, who, heading, voice, process, value)| LifeEvent::Offence(gap, who, heading, voice, process, value),
             ),
-            1 => (1_u8..4).prop_map(Event::Unban),
-            2 => Just(Event::Crash),
-            1 => Just(Event::Loss),
+            1 => (1_u8..4).prop_map(LifeEvent::Unban),
+            2 => Just(LifeEvent::Crash),
+            1 => Just(LifeEvent::Loss),
         ],
         1..200,
     )) {

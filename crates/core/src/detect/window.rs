@@ -11,7 +11,7 @@ use super::recent::Recent;
 /// The windows of one jail: 72 bytes an offender at five retries, and 10 for the index.
 #[derive(Debug)]
 pub(super) struct Windows {
-    size: Size,
+    size: Threshold,
     table: Recent<Offender, Ring>,
     /// The times of the offender in slot n, from n * full on, as a ring.
     times: Vec<Timestamp>,
@@ -21,7 +21,7 @@ pub(super) struct Windows {
 
 /// What fills a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct Threshold {
     /// This many offences; at least 1.
     pub(super) full: u8,
     /// Within this time.
@@ -39,8 +39,8 @@ struct Ring {
 
 impl Windows {
     /// Windows of this size, for at most `limit` offenders.
-    pub(super) fn new(size: Size, limit: usize) -> Self {
-        let size = Size { full: size.full.max(1), ..size };
+    pub(super) fn new(size: Threshold, limit: usize) -> Self {
+        let size = Threshold { full: size.full.max(1), ..size };
         Self { size, table: Recent::new(limit), times: Vec::new(), values: Vec::new() }
     }
 
@@ -61,7 +61,7 @@ impl Windows {
     /// Linear in `full`; allocates only as the number of offenders grows.
     pub(super) fn count(&mut self, offender: Offender, at: Timestamp, value: u64) -> (u8, bool) {
         let (slot, ring, evicted) = self.table.touch(offender);
-        let Size { full, span, distinct } = self.size;
+        let Threshold { full, span, distinct } = self.size;
         let (capacity, start) = (usize::from(full), slot as usize * usize::from(full));
         let mine = start..start + capacity;
         if self.times.len() < mine.end {
@@ -141,7 +141,7 @@ impl Windows {
     }
 
     /// The same counts in windows of another size: what happened stays, what it amounts to is new.
-    pub(super) fn resized(mut self, size: Size, limit: usize) -> Self {
+    pub(super) fn resized(mut self, size: Threshold, limit: usize) -> Self {
         let mut resized = Self::new(size, limit);
         if self.size == resized.size {
             self.table.set_limit(limit);
@@ -161,12 +161,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn size(full: u8, seconds: u64) -> Size {
-        Size { full, span: Span::from_secs(seconds), distinct: false }
+    fn size(full: u8, seconds: u64) -> Threshold {
+        Threshold { full, span: Span::from_secs(seconds), distinct: false }
     }
 
-    fn distinct(full: u8, seconds: u64) -> Size {
-        Size { distinct: true, ..size(full, seconds) }
+    fn distinct(full: u8, seconds: u64) -> Threshold {
+        Threshold { distinct: true, ..size(full, seconds) }
     }
 
     /// Feeds offences at these seconds to a window of 3 in 10 s; those that filled it.

@@ -13,7 +13,7 @@ const KINDS: usize = 64;
 
 /// Lines of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kind {
+pub struct UnmatchedTemplate {
     /// What they look like, in the words of a rule; strangers wrote some of it.
     pub template: String,
     /// How many of them were looked at.
@@ -28,12 +28,12 @@ pub struct Strangers {
     /// How many lines were looked at, those of kinds that are forgotten included.
     pub lines: u64,
     /// The one seen last comes first: the next line is mostly of its kind.
-    kinds: VecDeque<Kind>,
+    kinds: VecDeque<UnmatchedTemplate>,
 }
 
 impl Strangers {
     /// The kinds, the one seen last first.
-    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+    pub fn kinds(&self) -> impl Iterator<Item = &UnmatchedTemplate> {
         self.kinds.iter()
     }
 
@@ -49,7 +49,7 @@ impl Strangers {
                 None => (0, template),
             };
         self.kinds.truncate(KINDS - 1);
-        self.kinds.push_front(Kind { template, lines: lines + 1, last: at });
+        self.kinds.push_front(UnmatchedTemplate { template, lines: lines + 1, last: at });
     }
 }
 

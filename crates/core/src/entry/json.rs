@@ -37,7 +37,7 @@ pub(super) fn decode<'a>(
     for place in fields.places() {
         place.unescape(record);
     }
-    let text = |place: Option<Place>| record.get(place?.at).filter(|text| !text.is_empty());
+    let text = |place: Option<ValueSpan>| record.get(place?.at).filter(|text| !text.is_empty());
     let tag = text(fields.tag);
     let tag_length = tag.map_or(0, <[u8]>::len);
     let tag = tag.and_then(Tag::read);
@@ -71,21 +71,21 @@ pub(super) fn decode<'a>(
 /// Where in the record the values stand that an entry is made of.
 #[derive(Default)]
 struct Fields {
-    time: Option<Place>,
-    host: Option<Place>,
-    tag: Option<Place>,
-    program: Option<Place>,
-    pid: Option<Place>,
-    uid: Option<Place>,
-    exe: Option<Place>,
-    comm: Option<Place>,
-    unit: Option<Place>,
-    size: Option<Place>,
-    message: Option<Place>,
+    time: Option<ValueSpan>,
+    host: Option<ValueSpan>,
+    tag: Option<ValueSpan>,
+    program: Option<ValueSpan>,
+    pid: Option<ValueSpan>,
+    uid: Option<ValueSpan>,
+    exe: Option<ValueSpan>,
+    comm: Option<ValueSpan>,
+    unit: Option<ValueSpan>,
+    size: Option<ValueSpan>,
+    message: Option<ValueSpan>,
 }
 
-/// Where a [`Text`] stands.
-struct Place {
+/// Where a [`RawValue`] stands.
+struct ValueSpan {
     at: Range<usize>,
     escaped: bool,
 }
@@ -96,9 +96,9 @@ impl Fields {
         let mut fields = Self::default();
         let (mut rest, _) = terminated(char('{'), space).parse(record).ok()?;
         while let Ok((after, (key, value))) = terminated(member, opt(char(','))).parse(rest) {
-            if let (Some(slot), Some(Text { text, escaped })) = (fields.slot(key), value) {
+            if let (Some(slot), Some(RawValue { text, escaped })) = (fields.slot(key), value) {
                 let start = record.offset(text);
-                slot.get_or_insert(Place { at: start..start + text.len(), escaped });
+                slot.get_or_insert(ValueSpan { at: start..start + text.len(), escaped });
             }
             rest = after;
         }
@@ -106,7 +106,7 @@ impl Fields {
         Some(fields)
     }
 
-    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<Place>> {
+    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<ValueSpan>> {
         match key {
             b"time" => Some(&mut self.time),
             b"host" => Some(&mut self.host),
@@ -129,13 +129,13 @@ impl Fields {
         self.message.is_some() && (self.program.is_some() || tagged().is_some())
     }
 
-    fn places(&mut self) -> impl Iterator<Item = &mut Place> {
+    fn places(&mut self) -> impl Iterator<Item = &mut ValueSpan> {
         let Self { time, host, tag, program, pid, uid, exe, comm, unit, size, message } = self;
         [time, host, tag, program, pid, uid, exe, comm, unit, size, message].into_iter().flatten()
     }
 }
 
-impl Place {
+impl ValueSpan {
     /// Unescapes the text where it stands, and ends where it then ends.
     fn unescape(&mut self, record: &mut [u8]) {
         if let (true, Some(text)) = (self.escaped, record.get_mut(self.at.clone())) {
@@ -145,23 +145,23 @@ impl Place {
 }
 
 /// A string without its quotes, or a number, and whether there are escapes in it.
-struct Text<'a> {
+struct RawValue<'a> {
     text: &'a [u8],
     escaped: bool,
 }
 
 /// `"key": value`; no text where the value is neither string nor number.
-fn member(input: &[u8]) -> IResult<&[u8], (&[u8], Option<Text<'_>>)> {
+fn member(input: &[u8]) -> IResult<&[u8], (&[u8], Option<RawValue<'_>>)> {
     let nested = nested.map(|_| None);
     let word = is_not(",]}[{\": \t\r\n");
-    let word =
-        word.map(|word: &[u8]| word.first()?.is_ascii_digit().then_some(Text { text: word, escaped: false }));
+    let word = word
+        .map(|word: &[u8]| word.first()?.is_ascii_digit().then_some(RawValue { text: word, escaped: false }));
     let key = delimited(space, string, space).map(|key| key.text);
     let value = delimited(space, alt((string.map(Some), word, nested)), space);
     separated_pair(key, char(':'), value).parse(input)
 }
 
-fn string(input: &[u8]) -> IResult<&[u8], Text<'_>> {
+fn string(input: &[u8]) -> IResult<&[u8], RawValue<'_>> {
     let (inside, _) = char('"').parse(input)?;
     let mut end = 0;
     let mut escaped = false;
@@ -171,7 +171,7 @@ fn string(input: &[u8]) -> IResult<&[u8], Text<'_>> {
         };
         end += at;
         match inside.split_at_checked(end) {
-            Some((text, [b'"', rest @ ..])) => return Ok((rest, Text { text, escaped })),
+            Some((text, [b'"', rest @ ..])) => return Ok((rest, RawValue { text, escaped })),
             _ => (end, escaped) = (end + 2, true),
         }
     }

@@ -66,7 +66,7 @@ pub(super) fn bare<'a>(line: &'a [u8], unnamed: &'a [u8], now: Timestamp) -> Ent
 }
 
 /// What stands before a message, and the message.
-struct Header<'a> {
+struct SyslogHeader<'a> {
     time: Timestamp,
     /// Empty where it is not said.
     host: &'a [u8],
@@ -104,20 +104,20 @@ impl<'a> Tag<'a> {
 
 /// `Nov 22 05:42:09 web01 sshd[208]: ...` (RFC 3164, 4.1), also without host, as on /dev/log; or metalog's
 /// `Nov 22 05:42:09 [sshd] ...`.
-fn traditional<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+fn traditional<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<SyslogHeader<'a>> {
     let (time, text) = stamps.traditional(text, now)?;
     let text = text.strip_prefix(b" ")?;
     // Where FreeBSD's `syslogd -v` writes the priority.
     let text = if text.starts_with(b"<") { word(text).1 } else { text };
     let (host, tag, message) = host_and_tag(text).or_else(|| bracketed(text))?;
-    Some(Header { time, host, tag, message })
+    Some(SyslogHeader { time, host, tag, message })
 }
 
 /// `2026-11-22T05:42:09.579216+00:00 web01 sshd[208]: ...` (rsyslog's file format), also without host, or with the
 /// fields of RFC 5424 behind such a stamp.
 ///
 /// Many programs begin lines of their own with a date, a space and a time; then the tag must have a pid.
-fn file<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+fn file<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<SyslogHeader<'a>> {
     let own = text.get(10) == Some(&b' ');
     let (time, rest) = stamps.iso(text, now)?;
     let stamp = text.get(..text.len() - rest.len())?;
@@ -127,10 +127,10 @@ fn file<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<Heade
     }
     match host_and_tag(text) {
         Some((_, tag, _)) if tag.pid.is_none() && is_priority(tag.program) => {
-            Some(Header { time, ..socklogs(text, time, stamps, now)? })
+            Some(SyslogHeader { time, ..socklogs(text, time, stamps, now)? })
         }
         Some((host, tag, message)) => {
-            (tag.pid.is_some() || !own).then_some(Header { time, host, tag, message })
+            (tag.pid.is_some() || !own).then_some(SyslogHeader { time, host, tag, message })
         }
         None if own => None,
         None => described(text, time).filter(|header| header.tag.pid.is_some()),
@@ -153,14 +153,19 @@ fn supervised<'a>(
     time: Timestamp,
     stamps: &mut Stamps,
     now: Timestamp,
-) -> Option<Header<'a>> {
-    let printed = Header { time, host: b"", tag: Tag { program: b"", pid: None }, message: text };
+) -> Option<SyslogHeader<'a>> {
+    let printed = SyslogHeader { time, host: b"", tag: Tag { program: b"", pid: None }, message: text };
     let sent = socklogs(text, time, stamps, now).or_else(|| stampless(text, time));
-    Some(sent.map_or(printed, |sent| Header { time, ..sent }))
+    Some(sent.map_or(printed, |sent| SyslogHeader { time, ..sent }))
 }
 
 /// `auth.info: Nov 22 05:42:09 sshd[208]: ...`: socklog writes the priority, and then what the program sent.
-fn socklogs<'a>(text: &'a [u8], time: Timestamp, stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+fn socklogs<'a>(
+    text: &'a [u8],
+    time: Timestamp,
+    stamps: &mut Stamps,
+    now: Timestamp,
+) -> Option<SyslogHeader<'a>> {
     let (first, sent) = word(text);
     first.strip_suffix(b":").filter(|priority| is_priority(priority))?;
     traditional(sent, stamps, now).or_else(|| stampless(sent, time))
@@ -170,13 +175,18 @@ fn socklogs<'a>(text: &'a [u8], time: Timestamp, stamps: &mut Stamps, now: Times
 ///
 /// Other programs begin lines of their own like that (nginx with `2026/11/22 05:42:09 [error]`), so where a program
 /// is expected, it must be the one that stands there.
-fn metalogs<'a>(text: &'a [u8], unnamed: &[u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+fn metalogs<'a>(
+    text: &'a [u8],
+    unnamed: &[u8],
+    stamps: &mut Stamps,
+    now: Timestamp,
+) -> Option<SyslogHeader<'a>> {
     let (time, text) = stamps.slashed(text, now).or_else(|| {
         let (seconds, rest) = text.split_at_checked(10)?;
         Some((Timestamp::from_secs(number(seconds)?.into()), rest))
     })?;
     let (host, tag, message) = bracketed(text.strip_prefix(b" ")?)?;
-    (unnamed.is_empty() || unnamed == tag.program).then_some(Header { time, host, tag, message })
+    (unnamed.is_empty() || unnamed == tag.program).then_some(SyslogHeader { time, host, tag, message })
 }
 
 /// No host, the tag `[sshd]`, perhaps with a colon, and what follows it.
@@ -188,13 +198,13 @@ fn bracketed(text: &[u8]) -> Option<(&[u8], Tag<'_>, &[u8])> {
 }
 
 /// `web01 sshd[208]: ...`, as fail2ban prints journal entries, or `sshd[208]: ...`; the pid is a must.
-fn stampless(text: &[u8], now: Timestamp) -> Option<Header<'_>> {
+fn stampless(text: &[u8], now: Timestamp) -> Option<SyslogHeader<'_>> {
     let (host, tag, message) = host_and_tag(text)?;
-    tag.pid.is_some().then_some(Header { time: now, host, tag, message })
+    tag.pid.is_some().then_some(SyslogHeader { time: now, host, tag, message })
 }
 
 /// `TIMESTAMP HOST APP PROCID MSGID SD MESSAGE` (RFC 5424, 6), after the version; `-` stands for nothing.
-fn structured<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<Header<'a>> {
+fn structured<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option<SyslogHeader<'a>> {
     let (time, text) = match text {
         [b'-', text @ ..] => (now, text),
         _ => stamps.iso(text, now)?,
@@ -203,7 +213,7 @@ fn structured<'a>(text: &'a [u8], stamps: &mut Stamps, now: Timestamp) -> Option
 }
 
 /// What follows the timestamp in RFC 5424, from the host on.
-fn described(text: &[u8], time: Timestamp) -> Option<Header<'_>> {
+fn described(text: &[u8], time: Timestamp) -> Option<SyslogHeader<'_>> {
     // Words by memchr: such a line costs 57 ns, with nom's `is_not` 84.
     let (host, text) = word(text);
     let (app, text) = word(text);
@@ -214,7 +224,7 @@ fn described(text: &[u8], time: Timestamp) -> Option<Header<'_>> {
     let message = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let known = |word| if word == b"-" { &b""[..] } else { word };
     let tag = Tag { program: known(app), pid: number(process) };
-    Some(Header { time, host: known(host), tag, message })
+    Some(SyslogHeader { time, host: known(host), tag, message })
 }
 
 /// `-`, or one or more of `[id name="value" ...]`, where `"`, `\` and `]` in a value have a `\` before them.
