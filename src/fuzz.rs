@@ -12,10 +12,10 @@ use crate::grammar::{self, Grammar, Lists, SHIPPED, Silence};
 use crate::model::Timestamp;
 
 /// A name and what it claims of any input.
-pub type Claim = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All claims.
-pub const CLAIMS: &[Claim] = &[
+pub const CLAIMS: &[FuzzTarget] = &[
     ("grammar", grammar),
     ("line", line),
     ("journal", journal),

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
 fn run(action: Action) -> anyhow::Result<ExitCode> {
     match action {
         Action::Run { files, dry_run, stdin } => {
-            daemon::run(&daemon::Options { config: files.config, dry_run, stdin })?;
+            daemon::run(&daemon::RunOptions { config: files.config, dry_run, stdin })?;
         }
         Action::Omprog { socket, confirm, transactions } => {
             let (input, output) =

@@ -197,7 +197,7 @@ pub enum Action {
     Run {
         /// Where the configuration is.
         #[command(flatten)]
-        files: Files,
+        files: ConfigArg,
         /// Observe only, whatever the configuration says, and write no ledger
         #[arg(long)]
         dry_run: bool,
@@ -240,7 +240,7 @@ pub enum Action {
     Explain {
         /// Where the configuration is.
         #[command(flatten)]
-        files: Files,
+        files: ConfigArg,
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,
@@ -264,7 +264,7 @@ pub enum Action {
     Replay {
         /// Where the configuration is.
         #[command(flatten)]
-        files: Files,
+        files: ConfigArg,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -289,7 +289,7 @@ pub enum Action {
     Report {
         /// Where the configuration is.
         #[command(flatten)]
-        files: Files,
+        files: ConfigArg,
         /// The beginning: a time ago, such as 12h or 7d, or a date such as 2026-11-01 or '2026-11-01 12:00'
         #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "7d")]
         since: When,
@@ -311,7 +311,7 @@ pub enum Action {
     Doctor {
         /// Where the configuration is.
         #[command(flatten)]
-        files: Files,
+        files: ConfigArg,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -536,7 +536,7 @@ pub struct Journaled {
 
 /// Where the configuration is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct Files {
+pub struct ConfigArg {
     /// The configuration [default: /etc/banstream/banstream.toml, if it exists]
     ///
     /// The *.toml files in the folder with the same name and `.d` in place of `.toml` are read after it, in the order
@@ -599,8 +599,8 @@ mod tests {
 
     #[test]
     fn a_command_line_says_what_to_do() {
-        let files = Files::default();
-        let config = Files { config: Some("/c".into()) };
+        let files = ConfigArg::default();
+        let config = ConfigArg { config: Some("/c".into()) };
         check("banstream run", Action::Run { files: files.clone(), dry_run: false, stdin: false });
         check(
             "banstream run --dry-run --config /c",
@@ -635,7 +635,7 @@ mod tests {
             replay(files, &["-"], journal),
         );
         let (since, until) = (When::Ago(Span::from_secs(7 * 86_400)), When::Ago(Span::ZERO));
-        let files = Files::default();
+        let files = ConfigArg::default();
         check(
             "banstream report --html",
             Action::Report { files: files.clone(), since, until, json: false, html: true },

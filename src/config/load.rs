@@ -12,7 +12,7 @@ use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::config::{Config, Written};
-use crate::detect::{List, Settings};
+use crate::detect::{ExemptionList, Settings};
 use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
 pub use allow::AllowFiles;
@@ -32,14 +32,14 @@ pub struct Loaded {
     /// What is doubtful in grammars and in those files, but does not keep anything from running.
     pub warnings: Vec<String>,
     /// Which files the configuration was read from.
-    pub files: Files,
+    pub files: ConfigFiles,
 }
 
 /// The configuration's files, and whether they set something.
 #[derive(Clone, Debug)]
-pub struct Files(BTreeMap<PathBuf, bool>);
+pub struct ConfigFiles(BTreeMap<PathBuf, bool>);
 
-impl Files {
+impl ConfigFiles {
     fn new(files: &[(PathBuf, String)]) -> Self {
         Self(files.iter().map(|(path, text)| (path.clone(), !Written::is_silent(text))).collect())
     }
@@ -71,11 +71,11 @@ impl Loaded {
             let list = jail.map_or(&mut ignore, |jail| &mut jail.ignore);
             list.extend_from_slice(self.allow_files.members(file));
         }
-        let proxies = config.trusted_proxies.iter().map(|who| (*who, List::Proxy));
+        let proxies = config.trusted_proxies.iter().map(|who| (*who, ExemptionList::Proxy));
         Settings {
             mode: config.mode,
             jails,
-            ignore: ignore.into_iter().map(|who| (who, List::Ignored)).chain(proxies).collect(),
+            ignore: ignore.into_iter().map(|who| (who, ExemptionList::Ignored)).chain(proxies).collect(),
             protect_logins: config.protect_logins,
             widths: config.widths,
             nat64: config.nat64.clone(),
@@ -135,7 +135,7 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
-    Ok(Loaded { config, grammars, allow_files, warnings, files: Files::new(&files) })
+    Ok(Loaded { config, grammars, allow_files, warnings, files: ConfigFiles::new(&files) })
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is
@@ -302,7 +302,7 @@ mod tests {
         #[track_caller]
         fn check(before: &[(&str, &str)], now: &[(&str, &str)], want: &str) {
             let files = |files: &[(&str, &str)]| {
-                Files::new(
+                ConfigFiles::new(
                     &files.iter().map(|(path, text)| (path.into(), (*text).into())).collect::<Vec<_>>(),
                 )
             };

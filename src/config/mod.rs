@@ -23,7 +23,7 @@ use crate::engine::Unattested;
 use crate::model::{Mode, Offender, Span, Widths};
 
 pub use fault::ConfigErrors;
-pub use notify::{Receiver, Topic, Way};
+pub use notify::{NotifyChannel, Receiver, Topic};
 use value::Ignored;
 use written::TableReader;
 pub use written::Written;
@@ -743,7 +743,7 @@ mod tests {
         let receivers = |config: &Config| {
             let show = |r: &Arc<Receiver>| {
                 let way = match &r.way {
-                    Way::Webhook { url, headers, token_file } => {
+                    NotifyChannel::Webhook { url, headers, token_file } => {
                         format!("{url} {headers:?} {token_file:?}")
                     }
                     way => format!("{way:?}"),

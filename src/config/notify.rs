@@ -16,7 +16,7 @@ pub struct Receiver {
     /// Its name, in metrics and `status`.
     pub name: Arc<str>,
     /// The way of delivery.
-    pub way: Way,
+    pub way: NotifyChannel,
     /// What to send; at least one.
     pub topics: Vec<Topic>,
     /// Bans of these jails only; all if empty.
@@ -33,7 +33,7 @@ pub struct Receiver {
 
 /// A way of delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum NotifyChannel {
     /// JSON, posted to an address.
     Webhook {
         /// Where to.
@@ -71,7 +71,7 @@ pub enum Topic {
 
 /// What receivers inherit, each part by itself.
 #[derive(Clone, Default)]
-struct Habits {
+struct DigestOptions {
     topics: Option<Vec<Topic>>,
     jails: Option<Vec<String>>,
     delay: Option<Span>,
@@ -81,7 +81,7 @@ struct Habits {
     sendmail: Option<PathBuf>,
 }
 
-impl Habits {
+impl DigestOptions {
     fn read(t: &mut TableReader<'_, '_>, inherited: Self, jails: &[&str]) -> Self {
         let topics = ["ban", "unban", "trouble", "repair"];
         let topic = |value: &_| {
@@ -112,15 +112,20 @@ impl Habits {
 /// The receivers in the table `[notify]`, given the names of the jails.
 pub(super) fn receivers(t: &mut TableReader<'_, '_>, jails: &[String]) -> Option<Vec<Arc<Receiver>>> {
     let jails: Vec<&str> = jails.iter().map(String::as_str).collect();
-    let habits = Habits::read(t, Habits::default(), &jails);
+    let habits = DigestOptions::read(t, DigestOptions::default(), &jails);
     t.others(|name, t| receiver(name, t, habits.clone(), &jails).map(Arc::new))
 }
 
-fn receiver(name: &str, t: &mut TableReader<'_, '_>, inherited: Habits, jails: &[&str]) -> Option<Receiver> {
+fn receiver(
+    name: &str,
+    t: &mut TableReader<'_, '_>,
+    inherited: DigestOptions,
+    jails: &[&str],
+) -> Option<Receiver> {
     if !value::is_name(name) {
         t.fault(None, "a receiver's name can have letters, digits, `-`, `_` and `.` only".to_owned());
     }
-    let habits = Habits::read(t, inherited, jails);
+    let habits = DigestOptions::read(t, inherited, jails);
     let url = t.value_or("webhook", None, value::url);
     let headers = t.list("headers", value::header);
     let token_file = t.value_or("token-file", Some(None), |v| value::path(v).map(Some));
@@ -132,9 +137,9 @@ fn receiver(name: &str, t: &mut TableReader<'_, '_>, inherited: Habits, jails: &
     }
     let (headers, token_file, command) = (headers?.into_iter().collect(), token_file?, command?);
     let way = match (t.has("webhook"), !command.is_empty(), t.has("mail")) {
-        (true, false, false) => Way::Webhook { url: url?, headers, token_file },
-        (false, true, false) => Way::Command(command),
-        (false, false, true) => Way::Mail { to: to?, from: from?, sendmail: habits.sendmail? },
+        (true, false, false) => NotifyChannel::Webhook { url: url?, headers, token_file },
+        (false, true, false) => NotifyChannel::Command(command),
+        (false, false, true) => NotifyChannel::Mail { to: to?, from: from?, sendmail: habits.sendmail? },
         _ => {
             t.fault(None, format!("`{name}` needs one of `webhook`, `command` and `mail`"));
             return None;

@@ -8,12 +8,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BanLine, rfc3339};
-use crate::detect::{Account, Guard, Standing};
+use crate::detect::{Account, Exemption, JailState};
 use crate::grammar::{self, Grammar, Grammars};
 use crate::kernel::{ElementState, PacketCounters};
 use crate::model::plain;
 use crate::model::{Mode, Offender, Timestamp};
-use crate::store::Line;
+use crate::store::OffenceLine;
 
 /// Why an address is banned, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,13 +94,13 @@ pub struct LineWhy {
     /// The message, or its first 512 bytes. Strangers wrote some of it: escape it before you show it.
     pub message: String,
     /// The text in the rule's holes. Escape it too.
-    pub holes: Vec<Hole>,
+    pub holes: Vec<HoleWhy>,
 }
 
 /// A hole of a rule and its text in a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Hole {
+pub struct HoleWhy {
     /// Its name in the rule.
     pub name: Option<String>,
     /// Its kind, such as `ip` or `word`.
@@ -133,7 +133,7 @@ impl Why {
     /// The account of `address` at `now`, without what ledger and kernel know.
     pub fn new(address: Offender, account: &Account<'_>, now: Timestamp) -> Self {
         let bans = account.bans.iter();
-        let jail = |standing: &Standing| JailWhy {
+        let jail = |standing: &JailState| JailWhy {
             name: standing.jail.to_string(),
             offender: standing.offender,
             counted: standing.counted,
@@ -142,7 +142,7 @@ impl Why {
             last: standing.last.map(rfc3339),
             earlier: standing.earlier,
             next: standing.next.to_string(),
-            protected: standing.guard.as_ref().map(Guard::to_string),
+            protected: standing.guard.as_ref().map(Exemption::to_string),
             lines: Vec::new(),
         };
         Self {
@@ -157,7 +157,7 @@ impl Why {
                 })
                 .collect(),
             jails: account.jails.iter().map(jail).collect(),
-            protected: account.guards.iter().map(Guard::to_string).collect(),
+            protected: account.guards.iter().map(Exemption::to_string).collect(),
             kernel: None,
             unknown: Vec::new(),
         }
@@ -166,7 +166,7 @@ impl Why {
 
 impl LineWhy {
     /// How a line is shown that one of these grammars read, when they were as they are now or before.
-    pub fn new(line: &Line, grammars: &Grammars) -> Self {
+    pub fn new(line: &OffenceLine, grammars: &Grammars) -> Self {
         let grammar = grammars.iter().find(|grammar| grammar.name() == line.grammar);
         let found = grammar.and_then(|grammar: &Grammar| grammar.read(&line.message));
         let found = found.filter(|found| found.line() == line.rule && found.heading() == line.heading);
@@ -177,12 +177,12 @@ impl LineWhy {
             rule: line.rule,
             written: found.as_ref().map(|found| found.written().to_owned()),
             message: String::from_utf8_lossy(&line.message).into_owned(),
-            holes: found.iter().flat_map(|found| found.held(&line.message)).map(Hole::from).collect(),
+            holes: found.iter().flat_map(|found| found.held(&line.message)).map(HoleWhy::from).collect(),
         }
     }
 }
 
-impl From<grammar::Held<'_, '_>> for Hole {
+impl From<grammar::Held<'_, '_>> for HoleWhy {
     fn from(held: grammar::Held<'_, '_>) -> Self {
         let (name, kind) = (held.name.map(str::to_owned), held.kind.to_owned());
         Self {
@@ -195,7 +195,7 @@ impl From<grammar::Held<'_, '_>> for Hole {
     }
 }
 
-impl fmt::Display for Hole {
+impl fmt::Display for HoleWhy {
     /// For people: `user     20..24    `root``, and nothing that a terminal would obey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, kind, from, to, text } = self;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::control::AllowLine;
-use crate::detect::List;
+use crate::detect::ExemptionList;
 use crate::model::{Allowance, Offender, Span, Timestamp};
 
 /// Those in force, by exempt offender.
@@ -17,8 +17,8 @@ impl Allowances {
     }
 
     /// The exempt offenders.
-    pub(super) fn members(&self) -> impl Iterator<Item = (Offender, List)> {
-        self.0.keys().map(|offender| (*offender, List::Allowed))
+    pub(super) fn members(&self) -> impl Iterator<Item = (Offender, ExemptionList)> {
+        self.0.keys().map(|offender| (*offender, ExemptionList::Allowed))
     }
 
     /// All, for the ledger.

@@ -11,33 +11,33 @@ use std::hash::{DefaultHasher, Hasher};
 use crate::entry::records::Records;
 use crate::input::Numbered;
 use crate::input::ingest::AGAIN;
-use crate::store::{CLIENTS, Client};
+use crate::store::{CLIENTS, ClientProgress};
 
 /// The clients that were heard last, the latest at the end.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Vec<Client>);
+pub(super) struct Clients(Vec<ClientProgress>);
 
 impl Clients {
     /// The clients that the ledger knows, the one heard last at the end.
-    pub(super) fn new(known: Vec<Client>) -> Self {
+    pub(super) fn new(known: Vec<ClientProgress>) -> Self {
         Self(known)
     }
 
     /// All that is known.
-    pub(super) fn all(&self) -> Vec<Client> {
+    pub(super) fn all(&self) -> Vec<ClientProgress> {
         self.0.clone()
     }
 
     /// Leaves out of `lines` those that were taken before. What is known of the client now, to be written down
     /// together with what comes of the lines; and how many were left out.
-    pub(super) fn take(&mut self, numbered: Numbered, lines: &mut Records) -> (Client, u64) {
+    pub(super) fn take(&mut self, numbered: Numbered, lines: &mut Records) -> (ClientProgress, u64) {
         let Numbered { instance, first, again } = numbered;
         let known = self.0.iter().position(|client| client.instance == instance);
         let is_latest = known.is_some_and(|at| at + 1 == self.0.len());
-        let mut client = known.map(|at| self.0.remove(at)).unwrap_or_else(|| Client {
+        let mut client = known.map(|at| self.0.remove(at)).unwrap_or_else(|| ClientProgress {
             instance,
             taken: first,
-            ..Client::default()
+            ..ClientProgress::default()
         });
         let taken: Vec<bool> = (first..)
             .zip(lines.iter())
@@ -67,7 +67,7 @@ impl Clients {
     }
 }
 
-impl Client {
+impl ClientProgress {
     /// Whether this line was taken. After it was told that the engine is away, rsyslog may have gone on with another
     /// message under the same number, so the text decides where it is known.
     fn has(&self, number: u64, hash: Option<u64>) -> bool {

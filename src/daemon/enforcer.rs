@@ -1,7 +1,7 @@
 //! The two tasks that update the kernel.
 //!
 //! The enforcer takes all waiting decisions and carries them out together: a lone ban goes at once, a flood goes in
-//! messages of thousands, without a timer. It keeps the book, the desired content of the sets. Every second it compares
+//! messages of thousands, without a timer. It keeps the desired state of the sets. Every second it compares
 //! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
 //! enforcer changes the content of the sets. The watcher checks that sets and rules exist and are in place. It is a
 //! task of its own because iptables takes 10 ms, and bans must not wait for that.
@@ -9,8 +9,8 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::health::{Health, Keeper};
-use super::notifier::Herald;
+use super::health::{Component, Health};
+use super::notifier::EventSender;
 use super::{logging, now};
 use crate::control::{SetStatus, rfc3339};
 use crate::daemon::metrics::{EnforceMetrics, Metrics};
@@ -34,11 +34,11 @@ pub(super) enum Order {
 
 /// What both tasks tell others with.
 #[derive(Clone)]
-pub(super) struct Voice {
+pub(super) struct Reporter {
     metrics: Metrics,
     health: Health,
-    herald: Herald,
-    keeper: Keeper,
+    events: EventSender,
+    component: Component,
     /// What was last said to be wrong, and when.
     said: Option<(String, Instant)>,
 }
@@ -68,9 +68,9 @@ const OLD: usize = 16;
 
 pub(super) struct Enforcer {
     firewall: Box<dyn Firewall>,
-    voice: Voice,
+    reporter: Reporter,
     metrics: EnforceMetrics,
-    book: DesiredState,
+    desired: DesiredState,
     /// When the numbers were compared last, and how long that is good for.
     checked: Instant,
     pause: Duration,
@@ -85,14 +85,14 @@ pub(super) struct Enforcer {
 }
 
 impl Enforcer {
-    pub(super) fn new(firewall: Box<dyn Firewall>, voice: Voice) -> Self {
-        let metrics = EnforceMetrics::new(&voice.metrics);
-        let (book, checked, pause, then) = (DesiredState::default(), Instant::now(), CHECK, Vec::new());
+    pub(super) fn new(firewall: Box<dyn Firewall>, reporter: Reporter) -> Self {
+        let metrics = EnforceMetrics::new(&reporter.metrics);
+        let (desired, checked, pause, then) = (DesiredState::default(), Instant::now(), CHECK, Vec::new());
         Self {
             firewall,
-            voice,
+            reporter,
             metrics,
-            book,
+            desired,
             checked,
             pause,
             compared: None,
@@ -105,12 +105,12 @@ impl Enforcer {
     /// Brings what is in the kernel in line with these bans, by the difference alone: what is right stays untouched.
     pub(super) fn begin<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) {
         let began = Instant::now();
-        self.book.restart(bans);
+        self.desired.restart(bans);
         match self.compare() {
-            Ok(difference) if !difference.changes.is_empty() => log::info!(
+            Ok(drift) if !drift.changes.is_empty() => log::info!(
                 "updated the kernel's sets in {:?}: {}",
                 began.elapsed(),
-                words(&repairs_of(&difference))
+                words(&repairs_of(&drift))
             ),
             Ok(_) => {}
             Err(error) => self.failed(&error),
@@ -147,12 +147,12 @@ impl Enforcer {
     fn take(&mut self, order: Order, waiting: &mut Vec<(Vec<Decision>, Instant)>) {
         match order {
             Order::Do(decisions, at) => {
-                decisions.iter().for_each(|decision| self.book.take(decision));
+                decisions.iter().for_each(|decision| self.desired.take(decision));
                 waiting.push((decisions, at));
             }
             Order::All(bans) => {
                 self.carry_out(&std::mem::take(waiting));
-                self.book.restart(bans.iter());
+                self.desired.restart(bans.iter());
                 if let Err(error) = self.compare() {
                     self.failed(&error);
                 }
@@ -198,38 +198,38 @@ impl Enforcer {
 
     fn note(&mut self, changes: &[Change], applied: Applied) {
         for refused in &applied.refused {
-            changes.get(refused.index).into_iter().for_each(|change| self.book.refused(change.element()));
+            changes.get(refused.index).into_iter().for_each(|change| self.desired.refused(change.element()));
             self.why = Some(refused.why);
         }
         if let Some(repaired) = applied.repaired {
-            self.voice.repaired(&repaired);
+            self.reporter.repaired(&repaired);
             // What was in those sets besides is gone.
             self.compared = None;
         }
     }
 
-    /// Compares each element with the book, and applies the difference.
+    /// Compares each element with the desired state, and applies the difference.
     fn compare(&mut self) -> Result<Drift, EnforceError> {
         let began = Instant::now();
         self.compared = None;
         let listing = self.firewall.list()?;
         if !listing.strange.is_empty() {
             for size in self.firewall.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
-                self.voice.repairs(&[("unexpected", 1, "recreated", "set", " with unexpected content")]);
+                self.reporter.repairs(&[("unexpected", 1, "recreated", "set", " with unexpected content")]);
                 self.replace(size)?;
             }
         }
-        let difference = self.book.compare(&listing.elements, now());
+        let drift = self.desired.compare(&listing.elements, now());
         // Set first: a repair on the way asks for the next comparison.
         self.compared = Some((began, Duration::ZERO));
-        if let Err(error) = self.apply(&difference.changes) {
+        if let Err(error) = self.apply(&drift.changes) {
             self.compared = None;
             return Err(error);
         }
         self.compared = self.compared.map(|_| (Instant::now(), began.elapsed()));
         self.caught_up();
         self.then.drain(..).for_each(|then| then());
-        Ok(difference)
+        Ok(drift)
     }
 
     fn caught_up(&mut self) {
@@ -239,9 +239,9 @@ impl Enforcer {
         }
     }
 
-    /// Puts a new set in the place of this one, filled from the book.
+    /// Puts a new set in the place of this one, filled from the desired state.
     fn replace(&mut self, size: &SetSize) -> Result<(), EnforceError> {
-        let adds = self.book.fill(size.set, size.configured as usize, now());
+        let adds = self.desired.fill(size.set, size.configured as usize, now());
         // Where it fails, what waits and what is held is for the next comparison to say.
         let compared = self.compared.take();
         let applied = self.firewall.replace(size.set, &adds)?;
@@ -254,7 +254,7 @@ impl Enforcer {
     /// Looks whether the kernel holds what it ought to, and sees that it does.
     fn check(&mut self) {
         match self.try_check() {
-            Ok(fault) => self.voice.fault(fault, &self.metrics),
+            Ok(fault) => self.reporter.fault(fault, &self.metrics),
             Err(error) => self.failed(&error),
         }
     }
@@ -273,8 +273,8 @@ impl Enforcer {
             faults.extend(replaced.filter_map(Result::err).map(|error| error.to_string()));
             sizes = self.firewall.sizes()?;
         }
-        let mut census = self.book.census(now());
-        let differs = sizes.iter().any(|size| census.held(size.set) != size.elements);
+        let mut counts = self.desired.counts(now());
+        let differs = sizes.iter().any(|size| counts.held(size.set) != size.elements);
         self.pause = (self.checked.elapsed() * OFTEN).clamp(CHECK, COMPARE);
         let share = if differs { OFTEN } else { SELDOM };
         let due = self.compared.is_none_or(|(at, took)| {
@@ -284,15 +284,15 @@ impl Enforcer {
             if matches!(self.why, Some(Refusal::NoSet(_))) {
                 self.firewall.prepare(Displaced::Report)?;
             }
-            let difference = self.compare()?;
-            self.voice.repairs(&repairs_of(&difference));
-            census = self.book.census(now());
+            let drift = self.compare()?;
+            self.reporter.repairs(&repairs_of(&drift));
+            counts = self.desired.counts(now());
         }
-        if census.all_pending() > 0 {
-            self.make_room(&sizes, &census)?;
-            census = self.book.census(now());
+        if counts.all_pending() > 0 {
+            self.make_room(&sizes, &counts)?;
+            counts = self.desired.counts(now());
         }
-        let pending = census.all_pending();
+        let pending = counts.all_pending();
         self.tell(&sizes, pending.into());
         match self.why.filter(|_| pending > 0) {
             Some(why) => {
@@ -307,10 +307,10 @@ impl Enforcer {
     }
 
     /// Gives free places to those who wait, and those of bans that end sooner.
-    fn make_room(&mut self, sizes: &[SetSize], census: &ElementCounts) -> Result<(), EnforceError> {
-        for size in sizes.iter().filter(|size| census.pending(size.set) > 0) {
+    fn make_room(&mut self, sizes: &[SetSize], counts: &ElementCounts) -> Result<(), EnforceError> {
+        for size in sizes.iter().filter(|size| counts.pending(size.set) > 0) {
             let free = size.capacity.saturating_sub(size.elements) as usize;
-            let changes = self.book.make_room(size.set, free, now());
+            let changes = self.desired.make_room(size.set, free, now());
             if let Err(error) = self.apply(&changes) {
                 self.compared = None;
                 return Err(error);
@@ -322,8 +322,8 @@ impl Enforcer {
     fn tell(&self, sizes: &[SetSize], pending: u64) {
         for size in sizes {
             let set = [("set", size.name.as_str())];
-            self.voice.metrics.gauge("banstream_set_elements", &set).set(f64::from(size.elements));
-            self.voice.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
+            self.reporter.metrics.gauge("banstream_set_elements", &set).set(f64::from(size.elements));
+            self.reporter.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
         }
         self.metrics.pending.set(pending as f64);
         let sets = sizes.iter().map(|size| SetStatus {
@@ -332,19 +332,19 @@ impl Enforcer {
             capacity: size.capacity.into(),
         });
         let sets = sets.collect();
-        self.voice.health.enforcement(|status| (status.sets, status.pending) = (sets, pending));
+        self.reporter.health.enforcement(|status| (status.sets, status.pending) = (sets, pending));
     }
 
     fn failed(&mut self, error: &EnforceError) {
         self.compared = None;
         self.metrics.errors.increment(1);
-        self.voice.fault(Some(format!("cannot update the kernel: {error}")), &self.metrics);
+        self.reporter.fault(Some(format!("cannot update the kernel: {error}")), &self.metrics);
     }
 }
 
 pub(super) struct Watcher {
     firewall: Box<dyn Firewall>,
-    voice: Voice,
+    reporter: Reporter,
     /// When rules were moved to the front, the last few times.
     moved: Vec<Instant>,
     /// Those of earlier settings, whose rules are still to be taken out.
@@ -352,14 +352,14 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(firewall: Box<dyn Firewall>, voice: Voice) -> Self {
-        Self { firewall, voice, moved: Vec::new(), old: Vec::new() }
+    pub(super) fn new(firewall: Box<dyn Firewall>, reporter: Reporter) -> Self {
+        Self { firewall, reporter, moved: Vec::new(), old: Vec::new() }
     }
 
     /// Looks after sets and rules until nobody can say otherwise. A firewall that comes takes the place of the one
     /// there is, whose rule is taken out if the new one has another.
     pub(super) fn run(mut self, firewalls: &Receiver<(Box<dyn Firewall>, bool)>) {
-        let metrics = EnforceMetrics::new(&self.voice.metrics);
+        let metrics = EnforceMetrics::new(&self.reporter.metrics);
         loop {
             self.look(&metrics);
             match firewalls.recv_timeout(LOOK) {
@@ -391,19 +391,19 @@ impl Watcher {
                 if prepared.moved > 0 {
                     self.moved.push(Instant::now());
                 }
-                self.voice.repaired(&prepared);
+                self.reporter.repaired(&prepared);
                 faults.extend(prepared.faults.iter().map(EnforceError::to_string));
             }
             Err(error) => faults.push(format!("bans are not enforced: {error}")),
         }
         metrics.errors.increment(faults.len() as u64);
-        self.voice.fault((!faults.is_empty()).then(|| faults.join("; ")), metrics);
+        self.reporter.fault((!faults.is_empty()).then(|| faults.join("; ")), metrics);
     }
 }
 
-impl Voice {
-    pub(super) fn new(metrics: &Metrics, health: &Health, herald: Herald, keeper: Keeper) -> Self {
-        Self { metrics: metrics.clone(), health: health.clone(), herald, keeper, said: None }
+impl Reporter {
+    pub(super) fn new(metrics: &Metrics, health: &Health, events: EventSender, component: Component) -> Self {
+        Self { metrics: metrics.clone(), health: health.clone(), events, component, said: None }
     }
 
     /// Says what is wrong, in the log when it is new and now and then after that.
@@ -412,7 +412,7 @@ impl Voice {
             None => {
                 if self.said.take().is_some() {
                     log::info!("bans are enforced again");
-                    self.herald.tell(|| vec![Event::Over]);
+                    self.events.send(|| vec![Event::Over]);
                 }
             }
             Some(fault) => {
@@ -420,7 +420,7 @@ impl Voice {
                 let kind = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
                 let known = self.said.as_ref().filter(|(said, _)| *said == kind(fault));
                 if known.is_none() {
-                    self.herald.tell(|| vec![Event::Trouble(fault.clone())]);
+                    self.events.send(|| vec![Event::Trouble(fault.clone())]);
                 }
                 if known.is_none_or(|(_, at)| at.elapsed() >= REPEAT) {
                     log::error!(message_id = logging::NOT_ENFORCED; "{fault}");
@@ -428,7 +428,7 @@ impl Voice {
                 }
             }
         }
-        let known = self.health.fault(self.keeper, fault);
+        let known = self.health.fault(self.component, fault);
         metrics.up.set(if known.is_none() { 1.0 } else { 0.0 });
     }
 
@@ -444,7 +444,7 @@ impl Voice {
         }
         log::warn!(message_id = logging::REPAIRED; "repaired in the kernel: {words}");
         let repaired = format!("{} {words}", rfc3339(now()));
-        self.herald.tell(|| vec![Event::Repaired(words)]);
+        self.events.send(|| vec![Event::Repaired(words)]);
         self.health.enforcement(|status| status.repaired = Some(repaired));
     }
 
@@ -461,12 +461,12 @@ impl Voice {
 /// A label for metrics, how often, and what was done: a verb, a noun and the rest of the sentence.
 type Repair = (&'static str, u64, &'static str, &'static str, &'static str);
 
-/// What was different between the kernel and the book.
-fn repairs_of(difference: &Drift) -> [Repair; 3] {
+/// What was different between the kernel and the desired state.
+fn repairs_of(drift: &Drift) -> [Repair; 3] {
     [
-        ("missing", difference.missing, "added", "missing element", ""),
-        ("timeout", difference.timeouts, "corrected", "timeout", ""),
-        ("unexpected", difference.foreign, "removed", "element", " that no ban put there"),
+        ("missing", drift.missing, "added", "missing element", ""),
+        ("timeout", drift.timeouts, "corrected", "timeout", ""),
+        ("unexpected", drift.foreign, "removed", "element", " that no ban put there"),
     ]
 }
 

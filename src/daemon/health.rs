@@ -7,11 +7,11 @@ use crate::control::{EnforcementStatus, LedgerStatus, ReceiverStatus, SourceStat
 
 /// A handle to what all tasks know; clones share it.
 #[derive(Clone)]
-pub(super) struct Health(Arc<Mutex<State>>);
+pub(super) struct Health(Arc<Mutex<HealthState>>);
 
 /// What they know.
 #[derive(Clone)]
-pub(super) struct State {
+pub(super) struct HealthState {
     pub(super) sources: Vec<SourceStatus>,
     pub(super) enforcement: EnforcementStatus,
     pub(super) ledger: LedgerStatus,
@@ -21,7 +21,7 @@ pub(super) struct State {
 
 /// Who looks after the kernel: each has a word on how that is.
 #[derive(Clone, Copy)]
-pub(super) enum Keeper {
+pub(super) enum Component {
     Enforcer,
     Watcher,
 }
@@ -31,7 +31,7 @@ impl Health {
         let mode = mode.to_owned();
         let enforcement =
             EnforcementStatus { mode, sets: Vec::new(), pending: 0, repaired: None, error: None };
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(HealthState {
             sources: Vec::new(),
             enforcement,
             ledger: LedgerStatus::default(),
@@ -40,7 +40,7 @@ impl Health {
         })))
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut HealthState) -> T) -> T {
         // A panic while writing leaves at worst an old line of status.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -71,10 +71,10 @@ impl Health {
         self.with(|state| change(&mut state.enforcement));
     }
 
-    /// Says what keeps bans from being enforced, as far as this keeper knows. `None` where nobody knows anything.
-    pub(super) fn fault(&self, keeper: Keeper, fault: Option<String>) -> Option<String> {
+    /// Says what keeps bans from being enforced, as far as this component knows. `None` where nobody knows anything.
+    pub(super) fn fault(&self, component: Component, fault: Option<String>) -> Option<String> {
         self.with(|state| {
-            state.faults.get_mut(keeper as usize).into_iter().for_each(|slot| slot.clone_from(&fault));
+            state.faults.get_mut(component as usize).into_iter().for_each(|slot| slot.clone_from(&fault));
             let known: Vec<&str> = state.faults.iter().flatten().map(String::as_str).collect();
             state.enforcement.error = (!known.is_empty()).then(|| known.join("; "));
             state.enforcement.error.clone()
@@ -103,7 +103,7 @@ impl Health {
         self.with(|state| state.receivers.iter_mut().find(|receiver| receiver.name == name).map(change));
     }
 
-    pub(super) fn read(&self) -> State {
+    pub(super) fn read(&self) -> HealthState {
         self.with(|state| state.clone())
     }
 }

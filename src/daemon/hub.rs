@@ -14,15 +14,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::allowances::Allowances;
-use super::bookkeeper::Book;
 use super::clients::Clients;
+use super::clock::{ClockStep, ClockWatch};
 use super::enforcer::Order;
-use super::health::{Health, State};
+use super::health::{Health, HealthState};
+use super::host_addresses::HostAddresses;
 use super::inbox::Input;
 use super::inquiry::Inquiry;
-use super::notifier::Herald;
-use super::steps::{ClockStep, Steps};
-use super::surroundings::Surroundings;
+use super::ledger_writer::LedgerQueue;
+use super::notifier::EventSender;
 use super::{logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
@@ -31,22 +31,22 @@ use crate::control::{
 };
 use crate::daemon::metrics::{EngineMetrics, Metrics};
 use crate::daemon::notify::Event;
-use crate::detect::{Left, MANUAL, Settings, WIDE, manual};
+use crate::detect::{MANUAL, Settings, WIDE, WindowEffect, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
 use crate::entry::whole::Messages;
 use crate::grammar::Grammar;
 use crate::input::Batch;
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp};
-use crate::store::Page;
+use crate::store::LedgerUpdate;
 
 pub(super) struct Hub {
     pub(super) engine: Engine<'static>,
     pub(super) counters: EngineMetrics,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
-    pub(super) herald: Herald,
+    pub(super) events: EventSender,
     pub(super) orders: SyncSender<Order>,
-    pub(super) book: Book,
+    pub(super) ledger: LedgerQueue,
     pub(super) clients: Clients,
     /// How far sources were read.
     pub(super) positions: BTreeMap<Arc<str>, String>,
@@ -55,10 +55,10 @@ pub(super) struct Hub {
     /// What the operator chose.
     pub(super) loaded: Loaded,
     /// What this host is itself.
-    pub(super) around: Surroundings,
+    pub(super) host: HostAddresses,
     pub(super) allowances: Allowances,
     pub(super) ticked: Instant,
-    pub(super) steps: Steps,
+    pub(super) steps: ClockWatch,
     pub(super) told: Instant,
     /// Where what takes a while is done.
     pub(super) runtime: Handle,
@@ -71,7 +71,7 @@ const REPLACED: &str = "replaced";
 
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often the enforcer gets all bans in force, so that its book and ours do not differ for long.
+/// How often the enforcer gets all bans in force, so that its desired state and ours do not differ for long.
 const TELL: Duration = Duration::from_secs(60 * 60);
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
@@ -130,8 +130,8 @@ impl Hub {
                     self.reload(*loaded);
                     let _ = reply.send(Reply::Done { changed: 0 });
                 }
-                Input::Around(around, files) => {
-                    self.around = around;
+                Input::HostChanged(host, files) => {
+                    self.host = host;
                     self.loaded.allow_files.adopt(&files);
                     self.settle();
                 }
@@ -139,17 +139,17 @@ impl Hub {
                 Input::Stop => break,
             }
         }
-        if self.book.owes_whole() {
-            let page = self.whole();
-            self.book.close(page);
+        if self.ledger.owes_whole() {
+            let update = self.whole();
+            self.ledger.close(update);
         }
     }
 
     fn batch(&mut self, mut batch: Batch) {
-        let mut page = Page::default();
+        let mut update = LedgerUpdate::default();
         if let Some(numbered) = batch.numbered {
             let (client, known) = self.clients.take(numbered, &mut batch.records);
-            page.clients.push(client);
+            update.clients.push(client);
             self.metrics.counter("banstream_entries_duplicate_total", &[]).increment(known);
         }
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
@@ -193,7 +193,7 @@ impl Hub {
                 through a proxy or another path? Run `banstream doctor`");
         }
         let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
-        page.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
+        update.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
         if batch.overlong > 0 {
             self.metrics.dropped("overlong", batch.overlong);
         }
@@ -201,29 +201,29 @@ impl Hub {
             self.metrics.dropped("crash", batch.deadly);
         }
         self.ended(ended);
-        page.decisions.extend(decisions.iter().cloned());
+        update.decisions.extend(decisions.iter().cloned());
         self.carry_out(decisions);
         // The enforcer has its orders; the rest is not urgent.
-        (page.traces, page.evidence) = self.engine.traces();
-        for trace in page.traces.iter().filter(|trace| trace.left != Left::Nothing) {
+        (update.traces, update.evidence) = self.engine.traces();
+        for trace in update.traces.iter().filter(|trace| trace.left != WindowEffect::Nothing) {
             self.totals.jails.entry(Arc::clone(&trace.jail)).or_default().0 += 1;
         }
-        page.grammars = grammars;
-        page.logins = self.engine.detector().take_changed_logins();
+        update.grammars = grammars;
+        update.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
             let place = batch.place.unwrap_or_else(|| batch.source.into());
             self.positions.insert(Arc::clone(&place), position.clone());
-            page.starts.extend(batch.starts.map(|starts| (Arc::clone(&place), starts)));
-            page.positions.push((place, position));
+            update.starts.extend(batch.starts.map(|starts| (Arc::clone(&place), starts)));
+            update.positions.push((place, position));
         }
-        self.write(page, batch.receipt);
+        self.write(update, batch.receipt);
     }
 
     /// What is decided without any entry: carried out and kept.
     fn decided(&mut self, decisions: Vec<Decision>) {
-        let page = Page { decisions: decisions.clone(), ..Page::default() };
+        let update = LedgerUpdate { decisions: decisions.clone(), ..LedgerUpdate::default() };
         self.carry_out(decisions);
-        self.write(page, None);
+        self.write(update, None);
     }
 
     /// Reports decisions, and sends the enforcer those that are to be enforced.
@@ -244,7 +244,7 @@ impl Hub {
         if !lifted.is_empty() {
             self.record(&lifted);
             self.tell_all();
-            self.write(Page { decisions: lifted, ..Page::default() }, None);
+            self.write(LedgerUpdate { decisions: lifted, ..LedgerUpdate::default() }, None);
         }
     }
 
@@ -257,7 +257,7 @@ impl Hub {
                 Event::Unbanned(ban.clone(), if ban.widened(&wide).is_some() { REPLACED } else { LIFTED })
             }
         };
-        self.herald.tell(|| decisions.iter().map(event).collect());
+        self.events.send(|| decisions.iter().map(event).collect());
         for decision in decisions {
             match decision {
                 Decision::Ban(ban) => {
@@ -307,7 +307,7 @@ impl Hub {
 
     fn ended(&mut self, ended: Vec<Ban>) {
         if !ended.is_empty() {
-            self.herald.tell(|| ended.iter().map(|ban| Event::Unbanned(ban.clone(), EXPIRED)).collect());
+            self.events.send(|| ended.iter().map(|ban| Event::Unbanned(ban.clone(), EXPIRED)).collect());
         }
         for ban in ended {
             self.metrics.counter("banstream_bans_ended_total", &[("reason", EXPIRED)]).increment(1);
@@ -324,17 +324,17 @@ impl Hub {
     }
 
     /// Never waits: the ledger's disk may hang, and bans must not.
-    pub(super) fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
-        if self.book.write(page, receipt) {
+    pub(super) fn write(&mut self, update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) {
+        if self.ledger.write(update, receipt) {
             self.metrics.dropped("ledger_queue_full", 1);
         }
     }
 
     /// All that the ledger has to know, for one that missed something.
-    fn whole(&mut self) -> Page {
+    fn whole(&mut self) -> LedgerUpdate {
         let grammars = Arc::clone(self.engine.grammars());
         let detector = &*self.engine.detector();
-        Page {
+        LedgerUpdate {
             whole: true,
             traces: detector.traces().skip(detector.traces().count().saturating_sub(WHOLE)).collect(),
             grammars,
@@ -343,7 +343,7 @@ impl Hub {
             clients: self.clients.all(),
             allowances: self.allowances.all(),
             logins: detector.logins().collect(),
-            ..Page::default()
+            ..LedgerUpdate::default()
         }
     }
 
@@ -386,7 +386,7 @@ impl Hub {
     /// What we know of `who`, for somebody to find out the rest.
     fn inquiry(&mut self, who: Offender) -> Inquiry {
         let now = now();
-        let State { enforcement, ledger, .. } = self.health.read();
+        let HealthState { enforcement, ledger, .. } = self.health.read();
         Inquiry {
             why: Why::new(who, &self.engine.detector().account(who, now), now),
             config: self.loaded.config.clone(),
@@ -419,8 +419,8 @@ impl Hub {
     }
 
     fn status(&mut self) -> Status {
-        let State { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
-        ledger.waiting = self.book.waiting();
+        let HealthState { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
+        ledger.waiting = self.ledger.waiting();
         let sole_client = |(grammar, address): (&Grammar, IpAddr)| SoleClient {
             grammar: grammar.name().to_owned(),
             address: address.to_string(),
@@ -568,7 +568,7 @@ impl Hub {
     }
 
     fn write_allowance(&mut self, offender: Offender, allowance: Option<Allowance>) {
-        self.write(Page { allowances: vec![(offender, allowance)], ..Page::default() }, None);
+        self.write(LedgerUpdate { allowances: vec![(offender, allowance)], ..LedgerUpdate::default() }, None);
     }
 
     /// Ends those whose time is over.
@@ -586,7 +586,7 @@ impl Hub {
 
     fn reload(&mut self, loaded: Loaded) {
         self.loaded = loaded;
-        let settings = settings(&self.loaded, &self.around, &self.allowances);
+        let settings = settings(&self.loaded, &self.host, &self.allowances);
         let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
         self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
         self.lifted(lifted);
@@ -594,7 +594,7 @@ impl Hub {
 
     /// Goes on with what has changed of who is not banned; how many bans are lifted for it.
     fn settle(&mut self) -> u64 {
-        let settings = settings(&self.loaded, &self.around, &self.allowances);
+        let settings = settings(&self.loaded, &self.host, &self.allowances);
         let lifted = self.engine.reconfigure_settings(settings);
         let changed = lifted.len() as u64;
         self.lifted(lifted);
@@ -619,7 +619,7 @@ impl Hub {
                 self.engine.detector().shift_back(by);
                 self.allowances.shift_back(by);
                 self.tell_all();
-                self.book.want_whole();
+                self.ledger.want_whole();
             }
         }
         self.metrics.counter("banstream_clock_jumps_total", &[]).increment(1);
@@ -633,14 +633,14 @@ impl Hub {
         let ended = self.engine.detector().expire(now());
         self.ended(ended);
         self.end_allowances();
-        if self.book.lose_patience(self.ticked) {
+        if self.ledger.lose_patience(self.ticked) {
             let error = "the disk does not respond; recent bans and counts are in memory only";
             self.health.ledger(|status| status.error = Some(error.to_owned()));
             log::error!("ledger: {error}");
         }
-        if self.book.wants_whole() {
-            let page = self.whole();
-            self.write(page, None);
+        if self.ledger.wants_whole() {
+            let update = self.whole();
+            self.write(update, None);
         }
         self.metrics.gauge("banstream_inbox_depth", &[]).set(waiting as f64);
         self.show_active();
@@ -663,9 +663,9 @@ fn unattested(loaded: &Loaded) -> Unattested {
 }
 
 /// The detector's settings: the configuration, and the exemptions of this host and by hand.
-pub(super) fn settings(loaded: &Loaded, around: &Surroundings, allowances: &Allowances) -> Settings {
+pub(super) fn settings(loaded: &Loaded, host: &HostAddresses, allowances: &Allowances) -> Settings {
     let mut settings = loaded.settings();
-    settings.ignore.extend(around.members());
+    settings.ignore.extend(host.members());
     settings.ignore.extend(allowances.members());
     settings
 }

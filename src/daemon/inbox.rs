@@ -2,12 +2,12 @@
 
 use tokio::sync::oneshot;
 
-use super::surroundings::Surroundings;
+use super::host_addresses::HostAddresses;
 use crate::config::load::{AllowFiles, Loaded};
 use crate::control::{Command, Reply};
 use crate::input::Batch;
 
-/// All that can happen to the engine.
+/// All that can happen to the hub.
 pub(super) enum Input {
     /// A source has read something.
     Batch(Batch),
@@ -15,8 +15,8 @@ pub(super) enum Input {
     Command(Command, oneshot::Sender<Reply>),
     /// The configuration has been read again, and is sound.
     Reload(Box<Loaded>, oneshot::Sender<Reply>),
-    /// What this host is has changed, or a list of who is not banned.
-    Around(Surroundings, AllowFiles),
+    /// The host's own addresses have changed, or a file of exemptions.
+    HostChanged(HostAddresses, AllowFiles),
     /// A second is over, or there is something else to look after.
     Tick,
     /// There is nothing after this.

@@ -19,7 +19,7 @@ use crate::detect::Seen;
 use crate::engine::{Forgers, Tally};
 use crate::entry::whole::Messages;
 use crate::grammar::Grammars;
-use crate::store::Size;
+use crate::store::LedgerSize;
 
 /// The metrics of one daemon.
 #[derive(Clone)]
@@ -368,7 +368,7 @@ impl LedgerMetrics {
     }
 
     /// It is this large, and in order.
-    pub fn size(&self, size: &Size) {
+    pub fn size(&self, size: &LedgerSize) {
         self.up.set(1.0);
         self.bytes.set(size.bytes as f64);
         let rows = [size.offences, size.bans, size.history, size.tallies];

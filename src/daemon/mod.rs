@@ -1,15 +1,15 @@
 //! The daemon: its tasks, how they are connected, and how they end.
 //!
 //! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
-//! updates the kernel, the watcher checks it, the bookkeeper writes the ledger, and a task for each receiver sends
+//! updates the kernel, the watcher checks it, the ledger writer writes the ledger, and a task for each receiver sends
 //! notifications. Every queue between them is bounded.
 //!
 //! ```text
 //!     journald thread ─┐                  ┌─> enforcer thread ─> kernel <─ watcher thread
 //!     ingest tasks ────┼─> inbox ─> hub ──┤
-//!     stdin thread ────┤                  └─> bookkeeper thread ─> ledger
+//!     stdin thread ────┤                  └─> ledger writer ──────> ledger
 //!     control tasks ───┤
-//!     lookout thread ──┘                        (news of all) ─> notify tasks ─> receivers
+//!     host addresses ──┘                        (news of all) ─> notify tasks ─> receivers
 //! ```
 //!
 //! Shutdown follows the data: sources stop, `Stop` is the last input, the hub drops its senders, and the readers finish
@@ -18,8 +18,8 @@
 pub mod metrics;
 pub mod notify;
 mod allowances;
-mod bookkeeper;
-mod claim;
+mod ledger_writer;
+mod set_lock;
 mod clients;
 mod enforcer;
 mod health;
@@ -29,9 +29,9 @@ mod inquiry;
 mod logging;
 mod notifier;
 mod reload;
-mod steps;
+mod clock;
 mod sources;
-mod surroundings;
+mod host_addresses;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -56,24 +56,24 @@ use crate::entry::Decoder;
 use crate::input::socket;
 use crate::kernel::{Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Timeout, elements};
 use crate::model::{Ban, Decision, Offender, Span, Timestamp, count};
-use crate::store::{self, Page};
+use crate::store::{self, LedgerUpdate};
 use allowances::Allowances;
-use bookkeeper::{Book, Bookkeeper};
-use claim::Claim;
 use clients::Clients;
-use enforcer::{Enforcer, Voice, Watcher};
-use health::{Health, Keeper};
+use clock::ClockWatch;
+use enforcer::{Enforcer, Reporter, Watcher};
+use health::{Component, Health};
+use host_addresses::HostAddresses;
 use hub::{Hub, Totals, settings};
 use inbox::Input;
+use ledger_writer::{LedgerQueue, LedgerWriter};
 use notifier::Notifier;
 use reload::Reloader;
+use set_lock::SetLock;
 use sources::Sources;
-use steps::Steps;
-use surroundings::Surroundings;
 
 /// How to run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RunOptions {
     /// The configuration; the usual place if `None`.
     pub config: Option<PathBuf>,
     /// Only observe, whatever the configuration says, and leave no trace.
@@ -82,7 +82,7 @@ pub struct Options {
     pub stdin: bool,
 }
 
-impl Options {
+impl RunOptions {
     /// What is in force, as far as it is sound.
     fn load(&self) -> Result<Loaded, LoadError> {
         let mut loaded = load::load(self.config.as_deref())?;
@@ -108,7 +108,7 @@ const RUNNING: &str = "running";
 /// It cannot begin: the configuration is wrong, the kernel refuses, or another daemon has the control socket or the
 /// set.
 /// Nothing that happens later ends it.
-pub fn run(options: &Options) -> anyhow::Result<()> {
+pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     let loaded = options.load()?;
     std::thread::Builder::new().name("log".to_owned()).spawn(logging::start(log::LevelFilter::Info))?;
     loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     ended
 }
 
-async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
+async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     // Before anybody is told that we run, and sends one.
     let (mut hang_up, mut terminate, mut interrupt) =
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -128,7 +128,7 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     // Before anything is written to the kernel.
     let claim = match &config.enforce {
-        Some(enforce) => Claim::take(&enforce.set).await?,
+        Some(enforce) => SetLock::take(&enforce.set).await?,
         None => None,
     };
     let make_firewall = || firewall(config.enforce.as_ref());
@@ -143,72 +143,73 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
 
     // What is only tried leaves no trace.
     let place = (!options.dry_run).then(|| (config.state_directory.clone(), config.ledger));
-    let (bookkeeper, mut book, mut memory) = Bookkeeper::start(place, &loaded.grammars, &metrics, &health);
+    let (ledger_writer, mut ledger, mut memory) =
+        LedgerWriter::start(place, &loaded.grammars, &metrics, &health);
     let running = config.state_directory.join(RUNNING);
     let unclean = running.exists();
     if !options.dry_run {
         drop(store::private(&running));
     }
-    let bookkeeper = spawn("bookkeeper", move || {
-        if bookkeeper.run() {
+    let ledger_writer = spawn("ledger-writer", move || {
+        if ledger_writer.run() {
             drop(std::fs::remove_file(&running));
         }
     })?;
-    let around = Surroundings::look(&Surroundings::default());
+    let host = HostAddresses::look(&HostAddresses::default());
     if memory.redate(now()) {
         log::warn!("the ledger has times in the future: the clock was ahead, or is behind now");
-        book.want_whole();
+        ledger.want_whole();
     }
     let allowances = Allowances::new(memory.allowances);
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine =
-        Engine::new(settings(&loaded, &around, &allowances), Arc::clone(&loaded.grammars), decoder);
+        Engine::new(settings(&loaded, &host, &allowances), Arc::clone(&loaded.grammars), decoder);
     memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
     memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
     memory.logins.into_iter().for_each(|login| engine.detector().restore_login(login));
     if unclean || engine.detector().banned() == 0 {
-        adopt(&mut engine, firewall.as_mut(), &mut book);
+        adopt(&mut engine, firewall.as_mut(), &mut ledger);
     }
 
     // Bans are in force before we report that we run, and before anything is read.
-    let voice = |keeper| Voice::new(&metrics, &health, notifier.herald(), keeper);
-    let mut enforcer = Enforcer::new(firewall, voice(Keeper::Enforcer));
+    let reporter = |component| Reporter::new(&metrics, &health, notifier.events(), component);
+    let mut enforcer = Enforcer::new(firewall, reporter(Component::Enforcer));
     enforcer.begin(engine.detector().enforced());
     let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
-    let watcher = Watcher::new(make_firewall()?, voice(Keeper::Watcher));
+    let watcher = Watcher::new(make_firewall()?, reporter(Component::Watcher));
     let (firewalls, renewed) = threads::channel();
     let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
     let counters = EngineMetrics::new(&metrics, engine.grammars());
     let (totals, started) = (Totals::default(), now());
     let (files, renewed_files) = threads::channel();
-    let lookout = {
-        let (around, files, inbox) = (around.clone(), loaded.allow_files.clone(), inbox.clone());
+    let host_watch = {
+        let (host, files, inbox) = (host.clone(), loaded.allow_files.clone(), inbox.clone());
         // The hub is gone only where the daemon ends.
-        let tell = move |around, files| drop(inbox.blocking_send(Input::Around(around, files)));
-        spawn("lookout", move || surroundings::watch(around, files, tell, &renewed_files))?
+        let tell = move |host, files| drop(inbox.blocking_send(Input::HostChanged(host, files)));
+        spawn("host-addresses", move || host_addresses::watch(host, files, tell, &renewed_files))?
     };
     let hub = Hub {
         engine,
         counters,
         metrics: metrics.clone(),
         health: health.clone(),
-        herald: notifier.herald(),
+        events: notifier.events(),
         orders: orders.clone(),
-        book,
+        ledger,
         clients: Clients::new(memory.clients),
         positions: memory.positions.clone(),
         started,
         totals,
         loaded: loaded.clone(),
-        around,
+        host,
         allowances,
         ticked: Instant::now(),
-        steps: Steps::new(started, Instant::now()),
+        steps: ClockWatch::new(started, Instant::now()),
         told: Instant::now(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let hub = spawn("engine", move || hub.run(inputs))?;
+    let hub = spawn("hub", move || hub.run(inputs))?;
 
     let mut sources =
         Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.positions, memory.starts);
@@ -276,11 +277,11 @@ async fn serve(options: &Options, loaded: Loaded) -> anyhow::Result<()> {
     drop((orders, firewalls, files));
     inbox.send(Input::Stop).await?;
     for (name, task) in [
-        ("engine", hub),
-        ("lookout", lookout),
+        ("hub", hub),
+        ("host-addresses", host_watch),
         ("enforcer", enforcer),
         ("watcher", watcher),
-        ("bookkeeper", bookkeeper),
+        ("ledger-writer", ledger_writer),
     ] {
         if task.join().is_err() {
             log::error!("the {name} thread has failed");
@@ -332,7 +333,7 @@ fn firewall(enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError
 /// Takes over the elements in the kernel that the ledger knows nothing of, in place of taking them out: after a crash
 /// they may be the bans of its last moments. They look like bans of a jail of their own, and end when the kernel would
 /// have ended them.
-fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) {
+fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, ledger: &mut LedgerQueue) {
     let mut listing = match firewall.list() {
         Ok(listing) => listing.elements,
         Err(error) => return log::error!("cannot list the kernel's sets: {error}"),
@@ -362,7 +363,13 @@ fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, book: &mut Book) 
         );
     }
     found.values().for_each(|ban| engine.detector().restore(ban.clone(), now));
-    book.write(Page { decisions: found.into_values().map(Decision::Ban).collect(), ..Page::default() }, None);
+    ledger.write(
+        LedgerUpdate {
+            decisions: found.into_values().map(Decision::Ban).collect(),
+            ..LedgerUpdate::default()
+        },
+        None,
+    );
 }
 
 /// Passes commands to the hub, and those about the configuration and receivers to the task that reads files.

@@ -38,11 +38,11 @@ const TEST: Duration = Duration::from_secs(20);
 
 /// Puts news into the ring, which clones share.
 #[derive(Clone)]
-pub(super) struct Herald(broadcast::Sender<Arc<[Event]>>);
+pub(super) struct EventSender(broadcast::Sender<Arc<[Event]>>);
 
-impl Herald {
+impl EventSender {
     /// Never waits. Where nobody wants news, none are made.
-    pub(super) fn tell(&self, events: impl FnOnce() -> Vec<Event>) {
+    pub(super) fn send(&self, events: impl FnOnce() -> Vec<Event>) {
         if self.0.receiver_count() > 0 {
             // That the last of them has just left is well.
             let _ = self.0.send(events().into());
@@ -52,14 +52,14 @@ impl Herald {
 
 /// Looks after the receivers' tasks.
 pub(super) struct Notifier {
-    herald: Herald,
+    events: EventSender,
     metrics: Metrics,
     health: Health,
     host: String,
-    tasks: Vec<Task>,
+    tasks: Vec<TaskHandle>,
 }
 
-struct Task {
+struct TaskHandle {
     receiver: Arc<Receiver>,
     /// Dropped, it ends the task.
     leave: oneshot::Sender<()>,
@@ -70,15 +70,15 @@ impl Notifier {
     /// Starts a task for each of these receivers.
     pub(super) fn start(receivers: &[Arc<Receiver>], metrics: &Metrics, health: &Health) -> Self {
         let host = host(&std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default());
-        let (herald, metrics, health) =
-            (Herald(broadcast::Sender::new(NEWS)), metrics.clone(), health.clone());
-        let mut notifier = Self { herald, metrics, health, host, tasks: Vec::new() };
+        let (events, metrics, health) =
+            (EventSender(broadcast::Sender::new(NEWS)), metrics.clone(), health.clone());
+        let mut notifier = Self { events, metrics, health, host, tasks: Vec::new() };
         notifier.restart(receivers);
         notifier
     }
 
-    pub(super) fn herald(&self) -> Herald {
-        self.herald.clone()
+    pub(super) fn events(&self) -> EventSender {
+        self.events.clone()
     }
 
     /// Goes on with these receivers. One that stays as it was keeps what it has not been told yet; one that is gone is
@@ -88,27 +88,27 @@ impl Notifier {
         self.health.receivers(receivers.iter().map(|receiver| &*receiver.name));
         for receiver in receivers {
             if !self.tasks.iter().any(|task| task.receiver == *receiver) {
-                self.tasks.push(self.attend(Arc::clone(receiver)));
+                self.tasks.push(self.start_task(Arc::clone(receiver)));
             }
         }
     }
 
-    fn attend(&self, receiver: Arc<Receiver>) -> Task {
+    fn start_task(&self, receiver: Arc<Receiver>) -> TaskHandle {
         let (leave, left) = oneshot::channel();
-        let attendant = Attendant {
+        let task = DeliveryTask {
             outbox: Outbox::new(Arc::clone(&receiver)),
             receiver: Arc::clone(&receiver),
             waiting: VecDeque::new(),
             began: Instant::now(),
-            voice: Voice {
+            reporter: ReceiverReporter {
                 name: Arc::clone(&receiver.name),
                 metrics: self.metrics.clone(),
                 health: self.health.clone(),
             },
             host: self.host.clone(),
         };
-        let handle = tokio::spawn(attendant.run(self.herald.0.subscribe(), left));
-        Task { receiver, leave, handle }
+        let handle = tokio::spawn(task.run(self.events.0.subscribe(), left));
+        TaskHandle { receiver, leave, handle }
     }
 
     /// Tells the receiver of this name that this is a test, and replies with what came of it.
@@ -147,24 +147,24 @@ impl Notifier {
 type Delivery = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
 /// The task of one receiver.
-struct Attendant {
+struct DeliveryTask {
     receiver: Arc<Receiver>,
     outbox: Outbox,
     waiting: VecDeque<Message>,
     began: Instant,
-    voice: Voice,
+    reporter: ReceiverReporter,
     host: String,
 }
 
-impl Attendant {
+impl DeliveryTask {
     async fn run(mut self, mut news: broadcast::Receiver<Arc<[Event]>>, mut leave: oneshot::Receiver<()>) {
-        self.voice.begin();
+        self.reporter.begin();
         let mut delivery: Option<Delivery> = None;
         loop {
             if delivery.is_none() {
-                delivery = self.waiting.pop_front().map(|message| self.persist(message));
+                delivery = self.waiting.pop_front().map(|message| self.retry(message));
             }
-            self.voice.waiting(self.waiting.len() + usize::from(delivery.is_some()));
+            self.reporter.waiting(self.waiting.len() + usize::from(delivery.is_some()));
             tokio::select! {
                 heard = news.recv() => match heard {
                     Ok(events) => {
@@ -172,7 +172,7 @@ impl Attendant {
                         events.iter().for_each(|event| self.outbox.note(event, at, passed));
                     }
                     Err(RecvError::Lagged(batches)) => {
-                        self.voice.metrics.dropped("notify_queue_full", batches);
+                        self.reporter.metrics.dropped("notify_queue_full", batches);
                         self.outbox.miss(batches, self.passed());
                     }
                     Err(RecvError::Closed) => break,
@@ -180,24 +180,24 @@ impl Attendant {
                 () = at(self.outbox.due().map(|due| self.began + duration(due))) => self.pack(),
                 told = under_way(&mut delivery) => {
                     delivery = None;
-                    self.voice.ended(&told);
+                    self.reporter.ended(&told);
                 }
                 _ = &mut leave => break,
             }
         }
-        self.voice.waiting(0);
+        self.reporter.waiting(0);
         while let Ok(events) = news.try_recv() {
             events.iter().for_each(|event| self.outbox.note(event, now(), self.passed()));
         }
         self.pack();
         let last = async {
             if delivery.is_some() {
-                self.voice.ended(&under_way(&mut delivery).await);
+                self.reporter.ended(&under_way(&mut delivery).await);
                 delivery = None;
             }
             while let Some(message) = self.waiting.front() {
                 let told = deliver(&self.receiver, message).await;
-                self.voice.ended(&told);
+                self.reporter.ended(&told);
                 self.waiting.pop_front();
             }
         };
@@ -218,13 +218,13 @@ impl Attendant {
         self.waiting.push_back(Message::new(&self.receiver, digest, &self.host, now()));
         if self.waiting.len() > WAITING {
             self.waiting.pop_front();
-            self.voice.dropped();
+            self.reporter.dropped();
         }
     }
 
     /// Tries to deliver a message, again and again.
-    fn persist(&self, message: Message) -> Delivery {
-        let (receiver, voice) = (Arc::clone(&self.receiver), self.voice.clone());
+    fn retry(&self, message: Message) -> Delivery {
+        let (receiver, reporter) = (Arc::clone(&self.receiver), self.reporter.clone());
         let pauses = ExponentialBuilder::default()
             .with_min_delay(FIRST)
             .with_max_delay(LONGEST)
@@ -232,7 +232,7 @@ impl Attendant {
             .with_jitter();
         Box::pin(async move {
             let attempt = || deliver(&receiver, &message);
-            attempt.retry(pauses).notify(|error: &anyhow::Error, _| voice.failed(error)).await
+            attempt.retry(pauses).notify(|error: &anyhow::Error, _| reporter.failed(error)).await
         })
     }
 }
@@ -259,13 +259,13 @@ async fn under_way(delivery: &mut Option<Delivery>) -> anyhow::Result<()> {
 
 /// Says how it goes with one receiver.
 #[derive(Clone)]
-struct Voice {
+struct ReceiverReporter {
     name: Arc<str>,
     metrics: Metrics,
     health: Health,
 }
 
-impl Voice {
+impl ReceiverReporter {
     fn say(&self, change: impl FnOnce(&mut ReceiverStatus)) {
         self.health.receiver(&self.name, change);
     }

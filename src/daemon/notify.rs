@@ -9,7 +9,7 @@ mod webhook;
 use anyhow::anyhow;
 
 pub use self::digest::{Digest, Event, Message, Outbox, host};
-use crate::config::{Receiver, Way};
+use crate::config::{NotifyChannel, Receiver};
 
 /// Tells a receiver something, once. A receiver may be told the same thing twice: it can have understood, and its answer
 /// have been lost.
@@ -22,11 +22,11 @@ use crate::config::{Receiver, Way};
 pub async fn deliver(receiver: &Receiver, message: &Message) -> anyhow::Result<()> {
     let told = async {
         match &receiver.way {
-            Way::Webhook { url, headers, token_file } => {
+            NotifyChannel::Webhook { url, headers, token_file } => {
                 webhook::post(url, headers, token_file.as_deref(), message.json()).await
             }
-            Way::Command(words) => command::run(words, message.environment(), message.json()).await,
-            Way::Mail { to, from, sendmail } => {
+            NotifyChannel::Command(words) => command::run(words, message.environment(), message.json()).await,
+            NotifyChannel::Mail { to, from, sendmail } => {
                 let words = [sendmail.display().to_string(), "-t".to_owned(), "-i".to_owned()];
                 command::run(&words, [], mail::compose(to, from.as_deref(), message)).await
             }

@@ -9,13 +9,13 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::claim::Claim;
 use super::enforcer::Order;
 use super::health::Health;
 use super::inbox::Input;
 use super::notifier::Notifier;
+use super::set_lock::SetLock;
 use super::sources::Sources;
-use super::{Options, firewall, logging, mode};
+use super::{RunOptions, firewall, logging, mode};
 use crate::config::Config;
 use crate::config::load::{AllowFiles, Loaded};
 use crate::control::{Command, Reply};
@@ -25,7 +25,7 @@ use crate::model::Span;
 
 /// Reads the configuration again when it is asked to.
 pub(super) struct Reloader {
-    pub(super) options: Options,
+    pub(super) options: RunOptions,
     pub(super) inbox: mpsc::Sender<Input>,
     pub(super) orders: threads::SyncSender<Order>,
     pub(super) firewalls: threads::Sender<(Box<dyn Firewall>, bool)>,
@@ -38,7 +38,7 @@ pub(super) struct Reloader {
     /// What comes back, and when, unless the operator confirms what is in force.
     pub(super) unconfirmed: Option<(Loaded, Instant)>,
     /// The set that we write to is ours.
-    pub(super) claim: Option<Claim>,
+    pub(super) claim: Option<SetLock>,
 }
 
 impl Reloader {
@@ -105,7 +105,7 @@ impl Reloader {
     /// Puts back in force what was last confirmed.
     pub(super) async fn go_back(&mut self) {
         let Some((mut confirmed, _)) = self.unconfirmed.take() else { return };
-        // Those files may have changed meanwhile; what is wrong with them, the lookout says.
+        // Those files may have changed meanwhile; what is wrong with them, the host watch says.
         let _ = confirmed.allow_files.renew();
         match self.put_in_force(confirmed).await {
             Ok(_) => {
@@ -121,7 +121,7 @@ impl Reloader {
         let (old, new) = (&self.loaded.config, &loaded.config);
         let set = |config: &Config| config.enforce.as_ref().map(|enforce| enforce.set.clone());
         let claim = match set(new) {
-            Some(name) if set(old).as_ref() != Some(&name) => Some(Claim::take(&name).await?),
+            Some(name) if set(old).as_ref() != Some(&name) => Some(SetLock::take(&name).await?),
             Some(_) => None,
             None => Some(None),
         };
@@ -150,7 +150,10 @@ impl Reloader {
         let (reply, replied) = oneshot::channel();
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
         let reply = replied.await?;
-        self.files.send(loaded.allow_files.clone()).ok().context("the lookout has stopped")?;
+        self.files
+            .send(loaded.allow_files.clone())
+            .ok()
+            .context("the thread `host-addresses` has stopped")?;
         self.notifier.restart(&loaded.config.receivers);
         self.sources.restart(&loaded).await?;
         self.loaded = loaded;

@@ -23,7 +23,7 @@ use super::{Batch, SourceError, SourceErrorKind};
 use crate::config::JournalLocation;
 use crate::config::load::Loaded;
 use crate::entry::records::Records;
-use crate::entry::whole::{self, Part, Verdict};
+use crate::entry::whole::{self, JoinResult, JournalPiece};
 use crate::entry::{self, journal::field_of};
 use crate::model::Timestamp;
 use streams::Streams;
@@ -359,7 +359,7 @@ fn is_full(batch: &Batch) -> bool {
 #[derive(Default)]
 struct Gatherer {
     /// The entry that is read, kept for its memory.
-    part: Part,
+    part: JournalPiece,
     streams: Streams,
 }
 
@@ -382,21 +382,21 @@ impl Gatherer {
         let verdict = streams.place(part, journal, settings);
         let counts = &mut batch.records.messages;
         match verdict {
-            Verdict::Whole => {
+            JoinResult::Whole => {
                 if part.is_unfinished() {
                     entry::journal::cut(&mut part.record);
                 }
                 batch.records.push(&part.record);
             }
-            Verdict::Joined(record) => {
+            JoinResult::Joined(record) => {
                 // It ends with a piece that was counted as one of several, if the engine marks that one, too.
                 (counts.joined, counts.split) = (counts.joined + 1, counts.split + 1);
                 batch.records.push(&record);
             }
             // The pieces of all programs are read, so that none of ours is missed.
-            Verdict::More if settings.wants(&part.record) => counts.split += 1,
-            Verdict::More => {}
-            Verdict::Unjudged => counts.unjudged += 1,
+            JoinResult::More if settings.wants(&part.record) => counts.split += 1,
+            JoinResult::More => {}
+            JoinResult::Unjudged => counts.unjudged += 1,
         }
     }
 }
@@ -407,7 +407,7 @@ struct TooLarge;
 
 /// Reads the current entry, as far as it matters; how many fields were left out because they are too long. Nothing comes
 /// of one without a time.
-fn scan(journal: &mut systemd::Journal, part: &mut Part) -> Result<u64, TooLarge> {
+fn scan(journal: &mut systemd::Journal, part: &mut JournalPiece) -> Result<u64, TooLarge> {
     part.clear();
     let Some(time) = time(journal) else { return Ok(0) };
     entry::journal::begin(&mut part.record, time);

@@ -3,14 +3,14 @@
 //! The rest of the program uses values ([`Change`]) and never sees netlink or iptables, so a dry run and tests can use
 //! another [`Firewall`] in the kernel's place.
 
-mod book;
+mod desired;
 mod change;
 mod netlink;
 mod rule;
 mod wire;
 
-pub use book::{DesiredState, Drift, ElementCounts};
 pub use change::{Change, Element, Family, Set, Timeout, elements, render};
+pub use desired::{DesiredState, Drift, ElementCounts};
 pub use netlink::Kernel;
 
 use std::fmt;

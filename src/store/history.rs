@@ -8,14 +8,16 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use super::{FILE, LedgerError, PATIENCE, Page, VERSION, allowance, kind, mode, offender, open_unlocked};
+use super::{
+    FILE, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, kind, mode, offender, open_unlocked,
+};
 use crate::config::Retention;
-use crate::detect::Left;
+use crate::detect::WindowEffect;
 use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Timestamp};
 
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct BanRecord {
     /// The offender.
     pub offender: Offender,
     /// The jail that decided it.
@@ -33,12 +35,12 @@ pub struct Past {
     /// The operator's words, or what was counted.
     pub reason: String,
     /// When it was taken back before its time, if it was, and how.
-    pub ended: Option<(Timestamp, Ending)>,
+    pub ended: Option<(Timestamp, BanEnd)>,
 }
 
 /// How a ban ended before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum BanEnd {
     /// An operator lifted it, by a command or by an exemption in the configuration.
     Lifted,
     /// A ban of the whole prefix took its place.
@@ -47,7 +49,7 @@ pub enum Ending {
 
 /// How many offences one rule found for one jail in one hour.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub struct HourlyOffences {
     /// When the hour began.
     pub hour: Timestamp,
     /// The jail that counted them.
@@ -64,7 +66,7 @@ pub struct Tally {
 
 /// A line with an offence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct OffenceLine {
     /// When.
     pub time: Timestamp,
     /// The grammar that read it; it may be gone.
@@ -90,9 +92,9 @@ pub enum Role {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// The bans that began, in order.
-    pub bans: Vec<Past>,
+    pub bans: Vec<BanRecord>,
     /// The offences, by the hour; of the first and the last hour all of them.
-    pub tallies: Vec<Tally>,
+    pub tallies: Vec<HourlyOffences>,
     /// How many offences of each offender are still on file.
     pub offences: BTreeMap<Offender, u64>,
     /// The exemptions by hand.
@@ -110,7 +112,7 @@ pub struct History {
 }
 
 const HOUR: i64 = 3_600_000_000;
-/// [`Ending::Widened`], as the ledger has it.
+/// [`BanEnd::Widened`], as the ledger has it.
 const WIDENED: &str = "widened";
 
 impl History {
@@ -179,7 +181,7 @@ impl History {
         from: Timestamp,
         to: Timestamp,
         most: u32,
-    ) -> Result<Vec<Line>, LedgerError> {
+    ) -> Result<Vec<OffenceLine>, LedgerError> {
         let sql = "SELECT time, grammar, heading, rule, message FROM offence
                    WHERE offender = ?1 AND time >= ?2 AND time < ?3 AND message IS NOT NULL
                    ORDER BY evidence DESC, id DESC LIMIT ?4";
@@ -199,7 +201,7 @@ impl History {
         jail: &str,
         role: Role,
         most: u8,
-    ) -> Result<Vec<Line>, LedgerError> {
+    ) -> Result<Vec<OffenceLine>, LedgerError> {
         // Rows that were rewritten for a ledger with gaps have no message, and stand beside the old rows,
         // of which nobody knows any more which were none; `most` leaves few of them.
         let sql = "SELECT time, grammar, heading, rule, message, window FROM offence
@@ -210,7 +212,7 @@ impl History {
         let mut rows = statement.query(params![offender.to_string(), jail, role == Role::Evidence, most])?;
         let mut lines = Vec::new();
         while let Some(row) = rows.next()? {
-            if !lines.is_empty() && row.get::<_, String>(5)? == Left::Filled(0).name() {
+            if !lines.is_empty() && row.get::<_, String>(5)? == WindowEffect::Filled(0).name() {
                 break;
             }
             lines.push(line(row)?);
@@ -220,8 +222,8 @@ impl History {
     }
 }
 
-fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
-    Ok(Line {
+fn line(row: &Row<'_>) -> rusqlite::Result<OffenceLine> {
+    Ok(OffenceLine {
         time: Timestamp::from_micros(row.get(0)?),
         grammar: row.get(1)?,
         heading: row.get(2)?,
@@ -230,17 +232,17 @@ fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
     })
 }
 
-/// Adds the offences of a page to the sums. A page with the whole state repeats offences that were counted.
-pub(super) fn count(transaction: &Transaction<'_>, page: &Page) -> Result<(), LedgerError> {
+/// Adds the offences of an update to the sums. An update with the whole state repeats offences that were counted.
+pub(super) fn count(transaction: &Transaction<'_>, update: &LedgerUpdate) -> Result<(), LedgerError> {
     let mut sums: BTreeMap<_, u64> = BTreeMap::new();
-    for trace in page.traces.iter().filter(|trace| !page.whole && trace.left != Left::Nothing) {
+    for trace in update.traces.iter().filter(|trace| !update.whole && trace.left != WindowEffect::Nothing) {
         let hour = trace.time.as_micros().div_euclid(HOUR);
-        let rule = page.evidence.get(trace.nth).map_or(0, |(_, rule)| rule);
+        let rule = update.evidence.get(trace.nth).map_or(0, |(_, rule)| rule);
         *sums.entry((hour, &*trace.jail, trace.grammar, trace.heading, rule)).or_default() += 1;
     }
     let sql = "INSERT INTO tally VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET offences = offences + ?6";
     for ((hour, jail, grammar, heading, rule), offences) in sums {
-        let (grammar, heading) = page.names(grammar, heading);
+        let (grammar, heading) = update.names(grammar, heading);
         let offences = offences.cast_signed();
         transaction.prepare_cached(sql)?.execute(params![hour, jail, grammar, heading, rule, offences])?;
     }
@@ -268,12 +270,12 @@ pub(super) fn begin(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), Ledg
 pub(super) fn end(
     transaction: &Transaction<'_>,
     ban: &Ban,
-    ending: Ending,
+    ending: BanEnd,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
     let ending = match ending {
-        Ending::Lifted => "lifted",
-        Ending::Widened => WIDENED,
+        BanEnd::Lifted => "lifted",
+        BanEnd::Widened => WIDENED,
     };
     let sql = "UPDATE history SET ended = ?1, ending = ?2 WHERE since = ?3 AND offender = ?4 AND jail = ?5";
     let (since, offender) = (ban.since.as_micros(), ban.offender.to_string());
@@ -301,10 +303,10 @@ pub(super) fn prune(transaction: &Transaction<'_>, rows: u32, before: i64) -> ru
     Ok(())
 }
 
-fn past(row: &Row<'_>) -> rusqlite::Result<Past> {
+fn past(row: &Row<'_>) -> rusqlite::Result<BanRecord> {
     let ending =
-        if row.get_ref(9)?.as_str_or_null()? == Some(WIDENED) { Ending::Widened } else { Ending::Lifted };
-    Ok(Past {
+        if row.get_ref(9)?.as_str_or_null()? == Some(WIDENED) { BanEnd::Widened } else { BanEnd::Lifted };
+    Ok(BanRecord {
         offender: offender(row, 0)?,
         jail: row.get(1)?,
         kind: kind(row, 2)?,
@@ -317,8 +319,8 @@ fn past(row: &Row<'_>) -> rusqlite::Result<Past> {
     })
 }
 
-fn tally(row: &Row<'_>) -> rusqlite::Result<Tally> {
-    Ok(Tally {
+fn tally(row: &Row<'_>) -> rusqlite::Result<HourlyOffences> {
+    Ok(HourlyOffences {
         hour: Timestamp::from_micros(row.get::<_, i64>(0)?.saturating_mul(HOUR)),
         jail: row.get(1)?,
         grammar: row.get(2)?,

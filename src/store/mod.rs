@@ -2,11 +2,11 @@
 //! has been read.
 //!
 //! It is an SQLite database, so that it is consistent after a crash at any moment. One task writes it, with one
-//! transaction for all waiting pages, and nothing on the way from a log line to the kernel waits for it. A [`Page`] is
+//! transaction for all waiting updates, and nothing on the way from a log line to the kernel waits for it. A [`LedgerUpdate`] is
 //! written as a whole.
 
 mod history;
-mod page;
+mod update;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -18,12 +18,12 @@ use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 
 use crate::config::Retention;
-use crate::detect::{LOGINS, Left, Login, Session, Trace};
+use crate::detect::{LOGINS, Login, Session, Trace, WindowEffect};
 use crate::grammar::Grammars;
 use crate::model::{self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, Span, Timestamp};
 
-pub use history::{Ending, History, Line, Past, Role, Rows, Tally};
-pub use page::{Client, Memory, Page};
+pub use history::{BanEnd, BanRecord, History, HourlyOffences, OffenceLine, Role, Rows};
+pub use update::{ClientProgress, LedgerUpdate, SavedState};
 
 /// An open ledger, which no other process has.
 pub struct Ledger {
@@ -40,7 +40,7 @@ pub struct Ledger {
 
 /// How large the ledger is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Size {
+pub struct LedgerSize {
     /// Its files' bytes.
     pub bytes: u64,
     /// Offences, with their lines.
@@ -287,7 +287,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn memory(&self, grammars: &Grammars) -> Result<Memory, LedgerError> {
+    pub fn memory(&self, grammars: &Grammars) -> Result<SavedState, LedgerError> {
         let sql =
             "SELECT offender, jail, kind, ports, since, until, times, reason, mode FROM ban ORDER BY since";
         let bans = self.connection.prepare(sql)?.query_map([], ban)?.collect::<Result<_, _>>()?;
@@ -309,14 +309,14 @@ impl Ledger {
                 pid: row.get(4)?,
                 host: row.get(7)?,
                 value: row.get::<_, i64>(8)?.cast_unsigned(),
-                left: Left::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
+                left: WindowEffect::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
                 session,
             })
         };
         let traces = self.connection.prepare(sql)?.query_map([], trace)?.collect::<Result<_, _>>()?;
         let sql = "SELECT instance, taken, tail FROM client ORDER BY heard";
-        let client = |row: &Row<'_>| -> rusqlite::Result<Client> {
-            Ok(Client {
+        let client = |row: &Row<'_>| -> rusqlite::Result<ClientProgress> {
+            Ok(ClientProgress {
                 instance: row.get::<_, i64>(0)?.cast_unsigned(),
                 taken: row.get::<_, i64>(1)?.cast_unsigned(),
                 tail: hashes(row.get_ref(2)?.as_blob()?),
@@ -333,15 +333,15 @@ impl Ledger {
         let sql = "SELECT source, starts FROM position";
         let start = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.into(), row.get(1)?));
         let starts = self.connection.prepare(sql)?.query_map([], start)?.collect::<Result<_, _>>()?;
-        Ok(Memory { bans, traces, positions, starts, clients, allowances, logins })
+        Ok(SavedState { bans, traces, positions, starts, clients, allowances, logins })
     }
 
-    /// Writes all these pages or none. Now and then it also forgets what is too old or too much at `now`.
+    /// Writes all these updates or none. Now and then it also forgets what is too old or too much at `now`.
     ///
     /// # Errors
     ///
     /// The file cannot be written, or is not there any more.
-    pub fn write(&mut self, pages: &[Page], now: Timestamp) -> Result<(), LedgerError> {
+    pub fn write(&mut self, updates: &[LedgerUpdate], now: Timestamp) -> Result<(), LedgerError> {
         // SQLite would go on writing into a file without a name.
         if !self.path.exists() {
             return Err(LedgerError {
@@ -351,9 +351,9 @@ impl Ledger {
         }
         let transaction = self.connection.transaction()?;
         let mut unpruned = self.unpruned;
-        for page in pages {
-            unpruned = unpruned.saturating_add(page.traces.len().try_into().unwrap_or(u32::MAX));
-            write(&transaction, page, now)?;
+        for update in updates {
+            unpruned = unpruned.saturating_add(update.traces.len().try_into().unwrap_or(u32::MAX));
+            write(&transaction, update, now)?;
         }
         let due = unpruned >= UNPRUNED || now.since(self.pruned) >= PRUNE || now < self.pruned;
         if due {
@@ -372,7 +372,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The file cannot be read.
-    pub fn size(&self) -> Result<Size, LedgerError> {
+    pub fn size(&self) -> Result<LedgerSize, LedgerError> {
         let count = |table: &str| {
             let sql = format!("SELECT count(*) FROM {table}");
             self.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
@@ -382,7 +382,7 @@ impl Ledger {
             path.push(suffix);
             fs::metadata(path).map_or(0, |file| file.len())
         };
-        Ok(Size {
+        Ok(LedgerSize {
             bytes: bytes("") + bytes("-wal"),
             offences: count("offence")?,
             bans: count("ban")?,
@@ -445,8 +445,8 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
     }
 }
 
-fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(), LedgerError> {
-    if page.whole {
+fn write(transaction: &Transaction<'_>, update: &LedgerUpdate, now: Timestamp) -> Result<(), LedgerError> {
+    if update.whole {
         transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
         // Their dates may have changed.
         let sql = "DELETE FROM history WHERE ended IS NULL AND (until IS NULL OR until > ?1)";
@@ -455,12 +455,12 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
         transaction.execute("DELETE FROM allowance", [])?;
         transaction.execute("DELETE FROM login", [])?;
     }
-    for trace in &page.traces {
-        write_trace(transaction, trace, page)?;
+    for trace in &update.traces {
+        write_trace(transaction, trace, update)?;
     }
-    history::count(transaction, page)?;
-    let wide = Decision::wide(&page.decisions);
-    for decision in &page.decisions {
+    history::count(transaction, update)?;
+    let wide = Decision::wide(&update.decisions);
+    for decision in &update.decisions {
         match decision {
             Decision::Ban(ban) => {
                 write_ban(transaction, ban)?;
@@ -468,7 +468,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
             }
             Decision::Unban(ban) => {
                 let wide = ban.widened(&wide);
-                let ending = if wide.is_some() { Ending::Widened } else { Ending::Lifted };
+                let ending = if wide.is_some() { BanEnd::Widened } else { BanEnd::Lifted };
                 history::end(transaction, ban, ending, now)?;
                 match wide {
                     // It is over, and the next one counts it.
@@ -482,18 +482,18 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
             }
         }
     }
-    for (source, cursor) in &page.positions {
+    for (source, cursor) in &update.positions {
         let sql = "INSERT OR REPLACE INTO position (source, cursor) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute(params![&**source, cursor])?;
     }
-    for (source, starts) in &page.starts {
+    for (source, starts) in &update.starts {
         let sql = "UPDATE position SET starts = ?2 WHERE source = ?1";
         transaction.prepare_cached(sql)?.execute(params![&**source, starts])?;
     }
-    for (offender, allowance) in &page.allowances {
+    for (offender, allowance) in &update.allowances {
         write_allowance(transaction, *offender, allowance.as_ref())?;
     }
-    for login in &page.logins {
+    for login in &update.logins {
         let sql = "INSERT OR REPLACE INTO login VALUES (?1, ?2, ?3, ?4)";
         transaction.prepare_cached(sql)?.execute(params![
             login.offender.to_string(),
@@ -502,7 +502,7 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
             login.forgiven.1.as_micros(),
         ])?;
     }
-    for client in &page.clients {
+    for client in &update.clients {
         let sql = "INSERT OR REPLACE INTO client
                    SELECT ?1, ?2, ?3, 1 + coalesce(max(heard), 0) FROM client";
         transaction.prepare_cached(sql)?.execute(params![
@@ -514,9 +514,13 @@ fn write(transaction: &Transaction<'_>, page: &Page, now: Timestamp) -> Result<(
     Ok(())
 }
 
-fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Result<(), LedgerError> {
-    let (grammar, heading) = page.names(trace.grammar, trace.heading);
-    let (message, rule) = page.evidence.get(trace.nth).unzip();
+fn write_trace(
+    transaction: &Transaction<'_>,
+    trace: &Trace,
+    update: &LedgerUpdate,
+) -> Result<(), LedgerError> {
+    let (grammar, heading) = update.names(trace.grammar, trace.heading);
+    let (message, rule) = update.evidence.get(trace.nth).unzip();
     let offender = trace.offender.to_string();
     let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)";
     transaction.prepare_cached(sql)?.execute(params![
@@ -533,7 +537,7 @@ fn write_trace(transaction: &Transaction<'_>, trace: &Trace, page: &Page) -> Res
         trace.host,
         trace.value.cast_signed(),
     ])?;
-    if let Left::Filled(retries) = trace.left {
+    if let WindowEffect::Filled(retries) = trace.left {
         let sql = "UPDATE offence SET evidence = 1 WHERE id IN (
                        SELECT max(id) FROM (
                            SELECT id, value FROM offence

@@ -42,7 +42,7 @@ fn ban(offender: &str, until: Option<i64>) -> Ban {
     }
 }
 
-fn trace(second: i64, offender: &str, left: Left) -> Trace {
+fn trace(second: i64, offender: &str, left: WindowEffect) -> Trace {
     Trace {
         nth: 0,
         jail: "sshd".into(),
@@ -58,12 +58,12 @@ fn trace(second: i64, offender: &str, left: Left) -> Trace {
     }
 }
 
-fn memory(ledger: &Ledger) -> Memory {
+fn memory(ledger: &Ledger) -> SavedState {
     ledger.memory(&Grammars::default()).unwrap()
 }
 
-fn decided(decisions: &[Decision]) -> Page {
-    Page { decisions: decisions.to_vec(), ..Page::default() }
+fn decided(decisions: &[Decision]) -> LedgerUpdate {
+    LedgerUpdate { decisions: decisions.to_vec(), ..LedgerUpdate::default() }
 }
 
 #[test]
@@ -72,24 +72,28 @@ fn what_is_written_is_there_after_a_restart() {
     let (lasting, over, lifted) =
         (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(900)));
     let lasting = Ban { mode: Mode::Observe, ..lasting };
-    let traces = [Left::Counted, Left::Nothing].map(|left| trace(5, "192.0.2.3", left));
-    let client = Client { instance: u64::MAX, taken: 3, tail: vec![1, u64::MAX] };
-    let other = Client { instance: 1, ..Client::default() };
+    let traces = [WindowEffect::Counted, WindowEffect::Nothing].map(|left| trace(5, "192.0.2.3", left));
+    let client = ClientProgress { instance: u64::MAX, taken: 3, tail: vec![1, u64::MAX] };
+    let other = ClientProgress { instance: 1, ..ClientProgress::default() };
     {
         let mut ledger = directory.open().unwrap();
         let first = decided(&[&lasting, &over, &lifted].map(|ban| Decision::Ban(ban.clone())));
-        let second = Page {
+        let second = LedgerUpdate {
             traces: traces.to_vec(),
             decisions: vec![Decision::Unban(lifted)],
             positions: vec![("journald".into(), "s=1;i=2".to_owned()), ("journald@x".into(), "y".to_owned())],
             clients: vec![client.clone(), other.clone()],
-            ..Page::default()
+            ..LedgerUpdate::default()
         };
-        let third = Page { clients: vec![client.clone()], ..Page::default() };
+        let third = LedgerUpdate { clients: vec![client.clone()], ..LedgerUpdate::default() };
         ledger.write(&[first, second, third], NOW).unwrap();
         // A position that is read further is one without a start.
-        let started = |place: &str| Page { starts: vec![(place.into(), 2)], ..Page::default() };
-        let read = Page { positions: vec![("journald".into(), "s=1;i=2".to_owned())], ..Page::default() };
+        let started =
+            |place: &str| LedgerUpdate { starts: vec![(place.into(), 2)], ..LedgerUpdate::default() };
+        let read = LedgerUpdate {
+            positions: vec![("journald".into(), "s=1;i=2".to_owned())],
+            ..LedgerUpdate::default()
+        };
         ledger.write(&[started("journald"), started("journald@x"), read], NOW).unwrap();
     }
     let memory = memory(&directory.open().unwrap());
@@ -106,12 +110,13 @@ fn a_page_that_says_all_ends_what_it_does_not_say() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let (over, gone, new) = (ban("192.0.2.1", Some(10)), ban("192.0.2.2", None), ban("192.0.2.3", None));
-    let before = Page {
-        traces: vec![trace(1, "192.0.2.9", Left::Counted)],
+    let before = LedgerUpdate {
+        traces: vec![trace(1, "192.0.2.9", WindowEffect::Counted)],
         ..decided(&[Decision::Ban(over.clone()), Decision::Ban(gone)])
     };
-    let counted = trace(2, "192.0.2.9", Left::Counted);
-    let whole = Page { whole: true, traces: vec![counted.clone()], ..decided(&[Decision::Ban(new.clone())]) };
+    let counted = trace(2, "192.0.2.9", WindowEffect::Counted);
+    let whole =
+        LedgerUpdate { whole: true, traces: vec![counted.clone()], ..decided(&[Decision::Ban(new.clone())]) };
     ledger.write(&[before, whole], NOW).unwrap();
     let memory = memory(&ledger);
     assert_eq!(memory.bans, [over, new], "past bans stay");
@@ -123,12 +128,18 @@ fn a_page_that_says_all_ends_what_it_does_not_say() {
 fn the_lines_that_filled_a_window_are_its_evidence() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    let lefts = [Left::Counted, Left::Counted, Left::Nothing, Left::Counted, Left::Filled(3)];
+    let lefts = [
+        WindowEffect::Counted,
+        WindowEffect::Counted,
+        WindowEffect::Nothing,
+        WindowEffect::Counted,
+        WindowEffect::Filled(3),
+    ];
     let traces: Vec<Trace> =
         (1..).zip(lefts).map(|(second, left)| trace(second, "192.0.2.9", left)).collect();
-    let other = trace(9, "192.0.2.8", Left::Counted);
-    let page = Page { traces: [traces, vec![other]].concat(), ..Page::default() };
-    ledger.write(&[page], NOW).unwrap();
+    let other = trace(9, "192.0.2.8", WindowEffect::Counted);
+    let update = LedgerUpdate { traces: [traces, vec![other]].concat(), ..LedgerUpdate::default() };
+    ledger.write(&[update], NOW).unwrap();
     let sql = "SELECT time / 1000000 FROM offence WHERE evidence = 1 ORDER BY id";
     let mut statement = ledger.connection.prepare(sql).unwrap();
     let times = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>();
@@ -140,11 +151,11 @@ fn of_a_value_that_stood_twice_the_last_line_is_evidence() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let values = [u64::MAX, 5, u64::MAX, 5, 0, 9];
-    let lefts = [[Left::Counted; 5].as_slice(), &[Left::Filled(4)]].concat();
+    let lefts = [[WindowEffect::Counted; 5].as_slice(), &[WindowEffect::Filled(4)]].concat();
     let traces = (1..).zip(values.into_iter().zip(lefts));
     let traces: Vec<Trace> =
         traces.map(|(second, (value, left))| Trace { value, ..trace(second, "192.0.2.9", left) }).collect();
-    ledger.write(&[Page { traces: traces.clone(), ..Page::default() }], NOW).unwrap();
+    ledger.write(&[LedgerUpdate { traces: traces.clone(), ..LedgerUpdate::default() }], NOW).unwrap();
     let sql = "SELECT time / 1000000 FROM offence WHERE evidence = 1 ORDER BY id";
     let mut statement = ledger.connection.prepare(sql).unwrap();
     let times = statement.query_map([], |row| row.get::<_, i64>(0)).unwrap().collect::<Result<Vec<_>, _>>();
@@ -157,18 +168,19 @@ fn of_a_value_that_stood_twice_the_last_line_is_evidence() {
 fn lines_are_read_beside_the_writer_by_what_became_of_them() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    let (fill, counted) = ([Left::Counted, Left::Nothing, Left::Filled(2)], [Left::Counted]);
+    let (fill, counted) =
+        ([WindowEffect::Counted, WindowEffect::Nothing, WindowEffect::Filled(2)], [WindowEffect::Counted]);
     let lefts = [&fill[..], &fill, &counted].concat();
-    let page = |lines: &[&str], lefts: &[Left]| {
+    let update = |lines: &[&str], lefts: &[WindowEffect]| {
         let traces =
             (0..).zip(lefts).map(|(nth, left)| Trace { nth, ..trace(nth as i64, "192.0.2.9", *left) });
         let evidence = lines.iter().fold(Evidence::default(), |mut evidence, line| {
             evidence.push(line.as_bytes(), 7);
             evidence
         });
-        Page { traces: traces.collect(), evidence, ..Page::default() }
+        LedgerUpdate { traces: traces.collect(), evidence, ..LedgerUpdate::default() }
     };
-    ledger.write(&[page(&["a", "b", "c", "d", "e", "f", "g"], &lefts)], NOW).unwrap();
+    ledger.write(&[update(&["a", "b", "c", "d", "e", "f", "g"], &lefts)], NOW).unwrap();
     let check = |who: &str, role, most, want: &[&str]| {
         let reader = History::open(directory.0.path(), LIMITS).unwrap();
         let lines = reader.counted(who.parse().unwrap(), "sshd", role, most).unwrap();
@@ -182,7 +194,9 @@ fn lines_are_read_beside_the_writer_by_what_became_of_them() {
     check("192.0.2.8", Role::Evidence, 20, &[]);
 
     // A ledger that missed something is told all there is, without messages.
-    ledger.write(&[Page { whole: true, ..page(&[], &counted) }, page(&["h"], &counted)], NOW).unwrap();
+    ledger
+        .write(&[LedgerUpdate { whole: true, ..update(&[], &counted) }, update(&["h"], &counted)], NOW)
+        .unwrap();
     check("192.0.2.9", Role::Counted, 2, &["g", "h"]);
 }
 
@@ -192,7 +206,7 @@ fn what_is_too_old_or_too_much_is_forgotten() {
     let mut ledger = directory.open().unwrap();
     let flood = |second, left| {
         let traces = (0..5000).map(|_| trace(second, "192.0.2.9", left)).collect();
-        Page { traces, ..Page::default() }
+        LedgerUpdate { traces, ..LedgerUpdate::default() }
     };
     let past = (1..=1500).map(|n: u32| {
         let offender = format!("10.0.{}.{}", n / 250, n % 250);
@@ -200,18 +214,18 @@ fn what_is_too_old_or_too_much_is_forgotten() {
         Decision::Ban(Ban { since, ..ban(&offender, Some(i64::from(n % 50) + 10)) })
     });
     let bans = decided(&past.chain([Decision::Ban(ban("192.0.2.1", None))]).collect::<Vec<_>>());
-    ledger.write(&[flood(50, Left::Filled(1)), bans, flood(60, Left::Counted)], NOW).unwrap();
-    let Size { bytes, offences, bans, history, tallies } = ledger.size().unwrap();
+    ledger.write(&[flood(50, WindowEffect::Filled(1)), bans, flood(60, WindowEffect::Counted)], NOW).unwrap();
+    let LedgerSize { bytes, offences, bans, history, tallies } = ledger.size().unwrap();
     assert!(bytes > 0);
     assert!((970..=1000).contains(&history), "{history}");
     assert_eq!(tallies, 1, "the sum of a flood is one row");
     assert_eq!(offences, 2000, "half of them evidence");
     assert!((971..=1001).contains(&bans), "{bans}");
     let later = Timestamp::from_secs(1055);
-    ledger.write(&[Page::default()], later).unwrap();
+    ledger.write(&[LedgerUpdate::default()], later).unwrap();
     assert_eq!(ledger.size().unwrap().offences, 1000);
-    ledger.write(&[Page::default()], later + Span::from_secs(1000)).unwrap();
-    let Size { offences, bans, history, tallies, .. } = ledger.size().unwrap();
+    ledger.write(&[LedgerUpdate::default()], later + Span::from_secs(1000)).unwrap();
+    let LedgerSize { offences, bans, history, tallies, .. } = ledger.size().unwrap();
     assert_eq!((offences, bans), (0, 1), "a permanent ban stays");
     assert_eq!((history, tallies), (0, 1), "of the hour a part is still to be kept");
 }
@@ -251,15 +265,15 @@ fn every_ban_is_history_with_how_it_ended() {
     let lifted = decided(&[Decision::Unban(first.clone())]);
     let widened = decided(&[Decision::Unban(third.clone()), Decision::Ban(wide)]);
     let [one, two, three] = [&first, &second, &third].map(|ban| decided(&[Decision::Ban(ban.clone())]));
-    // A page with the whole state repeats a ban, which is the same one.
-    let whole = Page { whole: true, ..decided(&[Decision::Ban(second)]) };
+    // An update with the whole state repeats a ban, which is the same one.
+    let whole = LedgerUpdate { whole: true, ..decided(&[Decision::Ban(second)]) };
     ledger.write(&[one, lifted, two, whole, three, widened], NOW).unwrap();
     let known = memory(&ledger).bans;
     let known: Vec<_> = known.iter().map(|ban| (ban.since.as_secs(), ban.until.unwrap().as_secs())).collect();
     assert_eq!(known, [(7, 9), (9, 99)], "the next ban of who is in the prefix is not to count as a first");
     let told =
         |rows: Rows| -> Vec<_> { rows.bans.iter().map(|ban| (ban.since.as_secs(), ban.ended)).collect() };
-    let want = [(1, Some((NOW, Ending::Lifted))), (5, None), (7, Some((NOW, Ending::Widened))), (9, None)];
+    let want = [(1, Some((NOW, BanEnd::Lifted))), (5, None), (7, Some((NOW, BanEnd::Widened))), (9, None)];
     assert_eq!(told(history(&directory)), want, "beside who writes it");
     drop(ledger);
     assert_eq!(told(history(&directory)), want, "and alone");
@@ -273,11 +287,15 @@ fn offences_are_summed_up_by_the_hour_once() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let of = |second, left| trace(second, "192.0.2.9", left);
-    let traces =
-        vec![of(1, Left::Counted), of(2, Left::Nothing), of(3, Left::Filled(2)), of(3601, Left::Counted)];
-    let page = Page { traces: traces.clone(), ..Page::default() };
-    let whole = Page { whole: true, traces, ..Page::default() };
-    ledger.write(&[page.clone(), page, whole], NOW).unwrap();
+    let traces = vec![
+        of(1, WindowEffect::Counted),
+        of(2, WindowEffect::Nothing),
+        of(3, WindowEffect::Filled(2)),
+        of(3601, WindowEffect::Counted),
+    ];
+    let update = LedgerUpdate { traces: traces.clone(), ..LedgerUpdate::default() };
+    let whole = LedgerUpdate { whole: true, traces, ..LedgerUpdate::default() };
+    ledger.write(&[update.clone(), update, whole], NOW).unwrap();
     let sums: Vec<_> =
         history(&directory).tallies.iter().map(|tally| (tally.hour.as_secs(), tally.offences)).collect();
     assert_eq!(sums, [(0, 4), (3600, 2)]);
@@ -288,8 +306,8 @@ fn offences_are_summed_up_by_the_hour_once() {
 fn check(damage: impl Fn(&Path), want: &str, corrupt: bool) {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    let traces = (0..2000).map(|second| trace(second, "192.0.2.9", Left::Counted)).collect();
-    ledger.write(&[Page { traces, ..Page::default() }], NOW).unwrap();
+    let traces = (0..2000).map(|second| trace(second, "192.0.2.9", WindowEffect::Counted)).collect();
+    ledger.write(&[LedgerUpdate { traces, ..LedgerUpdate::default() }], NOW).unwrap();
     drop(ledger);
     damage(&directory.file());
     let error = directory.open().err().unwrap();
@@ -403,7 +421,7 @@ fn a_file_that_was_taken_away_is_not_written_into() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     fs::remove_file(directory.file()).unwrap();
-    assert!(ledger.write(&[Page::default()], NOW).unwrap_err().is_corrupt());
+    assert!(ledger.write(&[LedgerUpdate::default()], NOW).unwrap_err().is_corrupt());
 }
 
 #[test]
@@ -448,7 +466,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
 
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    ledger.write(&[Page { traces, evidence, grammars, ..Page::default() }], NOW).unwrap();
+    ledger.write(&[LedgerUpdate { traces, evidence, grammars, ..LedgerUpdate::default() }], NOW).unwrap();
     let sql = "SELECT offender || ' ' || grammar || ' ' || heading || ' ' || rule, message FROM offence ORDER BY id";
     let mut statement = ledger.connection.prepare(sql).unwrap();
     let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?));
@@ -469,17 +487,17 @@ fn an_allowance_is_kept_until_it_is_taken_back() {
     };
     let all =
         [allowance("192.0.2.1", Some(10)), allowance("192.0.2.2", None), allowance("2001:db8::/32", None)];
-    let page = |allowances: &[Allowance], whole| Page {
+    let update = |allowances: &[Allowance], whole| LedgerUpdate {
         whole,
         allowances: allowances.iter().map(|one| (one.offender, Some(one.clone()))).collect(),
-        ..Page::default()
+        ..LedgerUpdate::default()
     };
     let mut ledger = directory.open().unwrap();
     let kept = |ledger: &Ledger| ledger.memory(&Grammars::default()).unwrap().allowances;
-    let over = Page { allowances: vec![(all[1].offender, None)], ..Page::default() };
-    ledger.write(&[page(&all, false), over], NOW).unwrap();
+    let over = LedgerUpdate { allowances: vec![(all[1].offender, None)], ..LedgerUpdate::default() };
+    ledger.write(&[update(&all, false), over], NOW).unwrap();
     assert_eq!(kept(&ledger), [all[0].clone(), all[2].clone()]);
-    ledger.write(&[page(&all[1..2], true)], NOW).unwrap();
+    ledger.write(&[update(&all[1..2], true)], NOW).unwrap();
     assert_eq!(kept(&ledger), [all[1].clone()]);
 }
 
@@ -491,13 +509,14 @@ fn who_logged_in_is_known_after_a_restart() {
         at: Timestamp::from_secs(at),
         forgiven: (forgiven, Timestamp::from_secs(1)),
     };
-    let page = |logins: &[Login], whole| Page { whole, logins: logins.to_vec(), ..Page::default() };
+    let update =
+        |logins: &[Login], whole| LedgerUpdate { whole, logins: logins.to_vec(), ..LedgerUpdate::default() };
     let mut ledger = directory.open().unwrap();
     let kept = |ledger: &Ledger| ledger.memory(&Grammars::default()).unwrap().logins;
     let (one, other) = (login("192.0.2.1", 5, 0), login("2001:db8::/64", 7, 3));
     let later = login("192.0.2.1", 9, 1);
-    ledger.write(&[page(&[one, other], false), page(&[later], false)], NOW).unwrap();
+    ledger.write(&[update(&[one, other], false), update(&[later], false)], NOW).unwrap();
     assert_eq!(kept(&ledger), [later, other]);
-    ledger.write(&[page(&[other], true)], NOW).unwrap();
+    ledger.write(&[update(&[other], true)], NOW).unwrap();
     assert_eq!(kept(&ledger), [other]);
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::config::Written;
 use crate::config::load::{LoadError, Loaded};
-use crate::control::Hole;
+use crate::control::HoleWhy;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, Silence};
 use crate::input::{Batch, stdin};
@@ -116,7 +116,7 @@ pub struct Explanation<'a> {
     /// That line.
     written: Option<&'a str>,
     /// The text in the rule's holes: names or kinds, byte offsets in the message, and text.
-    holes: Vec<Hole>,
+    holes: Vec<HoleWhy>,
     /// Whether the daemon would ignore the line, because of its sender.
     forged: bool,
     /// Why this is not an offence.
@@ -260,7 +260,7 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
     of.user = found.user(entry.message).map(text);
     of.rule = Some(found.line());
     of.written = Some(found.written());
-    of.holes = found.held(entry.message).into_iter().map(Hole::from).collect();
+    of.holes = found.held(entry.message).into_iter().map(HoleWhy::from).collect();
     of.forged = grammar.contradicts(&entry.witness);
     if of.forged {
         let who = entry

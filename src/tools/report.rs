@@ -17,7 +17,7 @@ pub use text::text;
 
 use crate::control::AllowLine;
 use crate::model::{BanOrigin, Mode, Offender, Span, Timestamp, Widths};
-use crate::store::{Ending, Line, Past, Rows};
+use crate::store::{BanEnd, BanRecord, OffenceLine, Rows};
 
 /// An instant in the zone whose days are counted: as JSON by RFC 3339, for people without seconds and zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,7 +257,7 @@ impl Report {
     /// [`add_lines`](Self::add_lines) adds.
     pub fn new(host: &str, from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> Self {
         let bans = rows.bans.as_slice();
-        let count = |is: fn(&Past) -> bool| bans.iter().filter(|ban| is(ban)).count() as u64;
+        let count = |is: fn(&BanRecord) -> bool| bans.iter().filter(|ban| is(ban)).count() as u64;
         let offenders = offenders(rows, zone);
         let banned = || offenders.iter().filter(|offender| offender.bans > 0);
         let totals = ReportTotals {
@@ -316,7 +316,7 @@ impl Report {
     pub fn add_lines<E>(
         &mut self,
         zone: &TimeZone,
-        mut lines: impl FnMut(Offender) -> Result<Vec<Line>, E>,
+        mut lines: impl FnMut(Offender) -> Result<Vec<OffenceLine>, E>,
     ) -> Result<(), E> {
         for offender in &mut self.offenders {
             let lines = lines(offender.address)?.into_iter().map(|line| LineSum {
@@ -330,8 +330,8 @@ impl Report {
     }
 }
 
-fn is_lifted(ban: &Past) -> Option<Timestamp> {
-    ban.ended.filter(|(_, ending)| *ending == Ending::Lifted).map(|(at, _)| at)
+fn is_lifted(ban: &BanRecord) -> Option<Timestamp> {
+    ban.ended.filter(|(_, ending)| *ending == BanEnd::Lifted).map(|(at, _)| at)
 }
 
 /// The greatest, the greatest first; of equals the one that stood first.
@@ -377,7 +377,7 @@ fn rules(rows: &Rows) -> Vec<RuleSum> {
 
 /// Everybody, in the order of addresses.
 fn offenders(rows: &Rows, zone: &TimeZone) -> Vec<OffenderSum> {
-    let mut bans: BTreeMap<Offender, Vec<&Past>> = BTreeMap::new();
+    let mut bans: BTreeMap<Offender, Vec<&BanRecord>> = BTreeMap::new();
     rows.bans.iter().for_each(|ban| bans.entry(ban.offender).or_default().push(ban));
     let everybody: BTreeSet<Offender> = bans.keys().chain(rows.offences.keys()).copied().collect();
     let sum = |address: Offender| {

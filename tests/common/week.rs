@@ -8,7 +8,7 @@ use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
 use banstream::model::{Allowance, Decision, Timestamp};
-use banstream::store::{Ledger, Page};
+use banstream::store::{Ledger, LedgerUpdate};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
 
@@ -61,8 +61,8 @@ impl Week {
             let decisions = report.seen.decisions.clone();
             let (traces, evidence) = engine.traces();
             let grammars = Arc::clone(&loaded.grammars);
-            let page = Page { traces, evidence, grammars, decisions, ..Page::default() };
-            ledger.write(&[page], now).unwrap();
+            let update = LedgerUpdate { traces, evidence, grammars, decisions, ..LedgerUpdate::default() };
+            ledger.write(&[update], now).unwrap();
         }
         let now = Timestamp::from_secs(END - HOUR / 2);
         let lifted = engine.detector().unban("192.0.2.66".parse().unwrap());
@@ -76,12 +76,12 @@ impl Week {
             until: None,
             comment: "<b>on call</b>".into(),
         };
-        let page = Page {
+        let update = LedgerUpdate {
             decisions: last.into_iter().chain(by_hand.ok()).collect(),
             allowances: vec![(allowance.offender, Some(allowance))],
-            ..Page::default()
+            ..LedgerUpdate::default()
         };
-        ledger.write(&[page], now).unwrap();
+        ledger.write(&[update], now).unwrap();
         Self(directory)
     }
 

@@ -1,6 +1,6 @@
 //! Lines that a transport has split, in every way there is: no piece is read as a message, whatever stands at the cut.
 
-use banstream::entry::whole::{LONGEST, Lost, Part, Past, Verdict, join};
+use banstream::entry::whole::{EarlierPieces, JoinResult, JournalPiece, LONGEST, Lost, join};
 use banstream::entry::{Decoder, Format, journal};
 use banstream::grammar::{Grammar, Lists, SHIPPED};
 use banstream::model::Timestamp;
@@ -9,8 +9,8 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 /// Fields of an entry.
 type Fields<'f> = &'f [(&'f str, &'f str)];
 
-fn part(text: &[u8], fields: Fields<'_>, cursor: usize) -> Part {
-    let mut part = Part::default();
+fn part(text: &[u8], fields: Fields<'_>, cursor: usize) -> JournalPiece {
+    let mut part = JournalPiece::default();
     journal::begin(&mut part.record, Timestamp::from_secs(cursor as i64));
     fields.iter().for_each(|(name, value)| _ = part.take(format!("{name}={value}").as_bytes()));
     part.take(&[b"MESSAGE=", text].concat());
@@ -20,29 +20,29 @@ fn part(text: &[u8], fields: Fields<'_>, cursor: usize) -> Part {
 
 /// A journal, and an entry of it from which somebody looks back.
 struct Story<'s> {
-    entries: &'s [Part],
+    entries: &'s [JournalPiece],
     at: usize,
 }
 
 impl Story<'_> {
-    fn last(&self, before: usize, is_it: impl Fn(&Part) -> bool) -> Option<Part> {
+    fn last(&self, before: usize, is_it: impl Fn(&JournalPiece) -> bool) -> Option<JournalPiece> {
         self.entries[..before].iter().rev().find(|entry| is_it(entry)).cloned()
     }
 }
 
-fn is_same_stream(one: &Part, other: &Part) -> bool {
+fn is_same_stream(one: &JournalPiece, other: &JournalPiece) -> bool {
     one.stream().eq(other.stream())
 }
 
-impl Past for Story<'_> {
-    fn before(&mut self) -> Result<Option<Part>, Lost> {
+impl EarlierPieces for Story<'_> {
+    fn before(&mut self) -> Result<Option<JournalPiece>, Lost> {
         let me = &self.entries[self.entries.len() - 1];
         let found = self.last(self.at, |entry| is_same_stream(entry, me));
         self.at = found.as_ref().map_or(0, |found| found.cursor.parse().unwrap());
         Ok(found)
     }
 
-    fn own(&mut self, head: &Part, pid: &[u8]) -> Result<Option<Part>, Lost> {
+    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, Lost> {
         let before = head.cursor.parse().unwrap();
         Ok(self.last(before, |entry| is_same_stream(entry, head) && entry.writer() == pid))
     }
@@ -50,21 +50,22 @@ impl Past for Story<'_> {
 
 /// What becomes of the entries: the message of each record and whether it is cut, and how many entries nobody judges.
 fn read(entries: &[(&[u8], Fields<'_>)]) -> (Vec<(Vec<u8>, bool)>, usize) {
-    let parts: Vec<Part> = (0..).zip(entries).map(|(nth, (text, fields))| part(text, fields, nth)).collect();
+    let parts: Vec<JournalPiece> =
+        (0..).zip(entries).map(|(nth, (text, fields))| part(text, fields, nth)).collect();
     let (mut messages, mut unjudged) = (Vec::new(), 0);
     for nth in 0..parts.len() {
         let mut record = match join(&parts[nth], &mut Story { entries: &parts[..=nth], at: nth }) {
             _ if !parts[nth].streams() => parts[nth].record.clone(),
-            Verdict::Whole => {
+            JoinResult::Whole => {
                 let mut record = parts[nth].record.clone();
                 if parts[nth].is_unfinished() {
                     journal::cut(&mut record);
                 }
                 record
             }
-            Verdict::Joined(record) => record,
-            Verdict::More => continue,
-            Verdict::Unjudged => {
+            JoinResult::Joined(record) => record,
+            JoinResult::More => continue,
+            JoinResult::Unjudged => {
                 unjudged += 1;
                 continue;
             }

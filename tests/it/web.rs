@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, LazyLock};
 
 use banstream::config::load::{self, Loaded};
-use banstream::detect::List;
+use banstream::detect::ExemptionList;
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
@@ -138,7 +138,7 @@ fn a_proxy_is_never_blamed() {
 #[test]
 fn a_proxy_is_protected() {
     let ignore = load("trusted-proxies = ['10.0.0.0/8']", "'probe'").settings().ignore;
-    assert!(ignore.contains(&("10.0.0.0/8".parse().unwrap(), List::Proxy)), "{ignore:?}");
+    assert!(ignore.contains(&("10.0.0.0/8".parse().unwrap(), ExemptionList::Proxy)), "{ignore:?}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use banstream::kernel::{
     render,
 };
 use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
-use banstream::store::{Ledger, Page};
+use banstream::store::{Ledger, LedgerUpdate};
 use tempfile::{TempDir, tempdir};
 
 use crate::common::{said, until};
@@ -544,7 +544,7 @@ impl Daemon {
     fn with_ledger(self, bans: impl IntoIterator<Item = Ban>) -> Self {
         let decisions = bans.into_iter().map(Decision::Ban).collect();
         let mut ledger = Ledger::open(&self.dir.path().join("state"), RETENTION).unwrap();
-        ledger.write(&[Page { decisions, ..Page::default() }], Timestamp::default()).unwrap();
+        ledger.write(&[LedgerUpdate { decisions, ..LedgerUpdate::default() }], Timestamp::default()).unwrap();
         self
     }
 

@@ -26,11 +26,11 @@ use crate::model::{
     Ban, BanOrigin, Decision, GrammarId, HeadingId, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
     Widths, count,
 };
-pub use account::{Account, MOST, Standing};
-pub use allow::{Guard, List};
+pub use account::{Account, JailState, MOST};
+pub use allow::{Exemption, ExemptionList};
 use bans::Bans;
-use curve::Past;
-pub use curve::Reckoning;
+pub use curve::BanDuration;
+use curve::PriorBans;
 use login::Logins;
 pub use login::{LOGINS, Login};
 use recent::Recent;
@@ -40,7 +40,7 @@ pub use widen::Widen;
 use window::{Threshold, Windows};
 
 pub use session::Session;
-pub use trace::{Left, Trace};
+pub use trace::{Trace, WindowEffect};
 
 /// How many offences in how long earn how long a ban; the words are fail2ban's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub struct Settings {
     /// The jails, no two of one name.
     pub jails: Vec<Jail>,
     /// Who is never banned by any jail, and why.
-    pub ignore: Vec<(Offender, List)>,
+    pub ignore: Vec<(Offender, ExemptionList)>,
     /// How long a login protects from the jails' bans; not at all where zero.
     pub protect_logins: Span,
     /// What one offender is.
@@ -115,12 +115,12 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Detector {
     settings: Settings,
-    allow: Prefixes<List>,
+    allow: Prefixes<ExemptionList>,
     nat64: Prefixes<()>,
     cells: Vec<Cell>,
     /// For each grammar and heading the cells that count it.
     watchers: Vec<Vec<Vec<u16>>>,
-    past: Recent<(Offender, u64), Past>,
+    past: Recent<(Offender, u64), PriorBans>,
     logins: Logins,
     neighbours: Neighbours,
     bans: Bans,
@@ -131,7 +131,7 @@ pub struct Detector {
 #[derive(Debug)]
 struct Cell {
     jail: Jail,
-    allow: Prefixes<List>,
+    allow: Prefixes<ExemptionList>,
     windows: Windows,
     sessions: Sessions,
 }
@@ -142,7 +142,7 @@ pub struct Seen {
     /// What is to be done.
     pub decisions: Vec<Decision>,
     /// Bans that were earned and withheld.
-    pub spared: Vec<Spared>,
+    pub spared: Vec<WithheldBan>,
     /// Bans that were over before they could be imposed.
     pub lapsed: Vec<Ban>,
     /// What the offences left behind, in their order.
@@ -176,13 +176,13 @@ impl Seen {
 
 /// A ban that was earned and withheld.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spared {
+pub struct WithheldBan {
     /// Who earned it.
     pub offender: Offender,
     /// From which jail.
     pub jail: Arc<str>,
     /// What protects them.
-    pub by: Guard,
+    pub by: Exemption,
 }
 
 /// The jail that operators' bans belong to.
@@ -273,7 +273,7 @@ impl Detector {
                     Some(cell) => (cell.windows.resized(size, limit), cell.sessions),
                     None => (Windows::new(size, limit), Sessions::new(jail.find_time)),
                 };
-                let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, List::Ignored)));
+                let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, ExemptionList::Ignored)));
                 Cell { jail: jail.clone(), allow, windows, sessions }
             })
             .collect();
@@ -339,8 +339,9 @@ impl Detector {
     fn offender(&self, address: IpAddr, widths: Widths, cell: Option<&Cell>) -> Offender {
         let wide = self.behind(address, widths);
         let lists = std::iter::once(&self.allow).chain(cell.map(|cell| &cell.allow));
-        let is_shared =
-            |list: &Prefixes<List>| list.overlapping(wide).is_some_and(|(who, _)| !who.contains(wide));
+        let is_shared = |list: &Prefixes<ExemptionList>| {
+            list.overlapping(wide).is_some_and(|(who, _)| !who.contains(wide))
+        };
         match !wide.is_single() && lists.into_iter().any(is_shared) {
             true => Offender::single(address),
             false => wide,
@@ -361,11 +362,15 @@ impl Detector {
             return false;
         }
         let (is_new, session) = cell.sessions.hear(offence, offender);
-        let mut left = Left::Nothing;
+        let mut left = WindowEffect::Nothing;
         let value = if cell.jail.distinct.is_some() { offence.value } else { 0 };
         if is_new {
             let (standing, evicted) = cell.windows.count(offender, offence.time, value);
-            left = if standing >= cell.jail.max_retry.get() { Left::Filled(standing) } else { Left::Counted };
+            left = if standing >= cell.jail.max_retry.get() {
+                WindowEffect::Filled(standing)
+            } else {
+                WindowEffect::Counted
+            };
             seen.counted += 1;
             seen.forgotten += u64::from(evicted);
         } else {
@@ -386,16 +391,16 @@ impl Detector {
             left,
             session: Some(session),
         });
-        matches!(left, Left::Filled(_))
+        matches!(left, WindowEffect::Filled(_))
     }
 
     /// Puts back what an offence left behind before a restart. Decides nothing; a jail that is gone is no more.
     pub fn recall(&mut self, trace: &Trace) {
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.jail.name == trace.jail) else { return };
         match trace.left {
-            Left::Nothing => {}
-            Left::Counted => drop(cell.windows.count(trace.offender, trace.time, trace.value)),
-            Left::Filled(_) => cell.windows.forget(trace.offender),
+            WindowEffect::Nothing => {}
+            WindowEffect::Counted => drop(cell.windows.count(trace.offender, trace.time, trace.value)),
+            WindowEffect::Filled(_) => cell.windows.forget(trace.offender),
         }
         if let Some(session) = trace.session {
             cell.sessions.recall(trace, session);
@@ -420,14 +425,14 @@ impl Detector {
                 session: None,
             };
             let windows = cell.windows.iter().flat_map(move |(offender, times)| {
-                times.map(move |(time, value)| trace(offender, time, value, Left::Counted))
+                times.map(move |(time, value)| trace(offender, time, value, WindowEffect::Counted))
             });
             let sessions = cell.sessions.iter().map(move |(key, session)| Trace {
                 pid: key.pid,
                 host: key.host,
                 grammar: key.grammar,
                 session: Some(session),
-                ..trace(key.offender, session.last(), 0, Left::Nothing)
+                ..trace(key.offender, session.last(), 0, WindowEffect::Nothing)
             });
             windows.chain(sessions)
         })
@@ -445,8 +450,8 @@ impl Detector {
             Mode::Observe => logins.last(offender, at, span),
         };
         let by = self.protector(offender, &jail.name);
-        if let Some(by) = by.or_else(|| login(&mut self.logins).map(Guard::Login)) {
-            seen.spared.push(Spared { offender, jail: jail.name, by });
+        if let Some(by) = by.or_else(|| login(&mut self.logins).map(Exemption::Login)) {
+            seen.spared.push(WithheldBan { offender, jail: jail.name, by });
             return;
         }
         let (times, until) = self.sentence(offender, &jail.name, jail.ban_time, at);
@@ -484,7 +489,7 @@ impl Detector {
         let logins =
             Prefixes::new(self.logins.within(wide, at, span).map(|login| (login.offender, login.at)));
         let guard = |part: Offender| {
-            let login = || logins.overlapping(part).map(|(_, at)| Guard::Login(at));
+            let login = || logins.overlapping(part).map(|(_, at)| Exemption::Login(at));
             self.protector(part, WIDE).or_else(login)
         };
         let part = |offender: &Offender| {
@@ -497,7 +502,7 @@ impl Detector {
         parts.sort_unstable();
         parts.dedup();
         if let (true, Some(by)) = (parts.is_empty(), guard(wide)) {
-            seen.spared.push(Spared { offender: wide, jail: WIDE.into(), by });
+            seen.spared.push(WithheldBan { offender: wide, jail: WIDE.into(), by });
         }
         let reason = format!("{} banned within {}", count(banned.len() as u64, "offender"), rule.within);
         for part in parts {
@@ -557,7 +562,7 @@ impl Detector {
         // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
         let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
         let until = first.map(|time| at + curve::length(time, &growth, times, roll));
-        *past = Past { bans: times, ended: until.unwrap_or(at) };
+        *past = PriorBans { bans: times, ended: until.unwrap_or(at) };
         (times, until)
     }
 
@@ -602,7 +607,7 @@ impl Detector {
     }
 
     /// What list protects the offender from this jail. A prefix is protected by those of all jails.
-    fn protector(&self, offender: Offender, jail: &str) -> Option<Guard> {
+    fn protector(&self, offender: Offender, jail: &str) -> Option<Exemption> {
         let mut cells = self.cells.iter().filter(|cell| *jail == *WIDE || *cell.jail.name == *jail);
         self.allow.protects(offender).or_else(|| cells.find_map(|cell| cell.allow.protects(offender)))
     }
@@ -618,7 +623,7 @@ impl Detector {
         span: Option<Span>,
         reason: &str,
         now: Timestamp,
-    ) -> Result<Decision, Guard> {
+    ) -> Result<Decision, Exemption> {
         if let Some(by) = self.protector(offender, MANUAL) {
             return Err(by);
         }
@@ -657,7 +662,7 @@ impl Detector {
             self.neighbours.count(wide, ban.offender, ban.since, &rule);
         }
         let key = (ban.offender, self.hasher.hash_one(&ban.jail));
-        *self.past.touch(key).1 = Past { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
+        *self.past.touch(key).1 = PriorBans { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
         if ban.until.is_none_or(|until| until > now) {
             self.bans.insert(ban);
         }

@@ -6,7 +6,7 @@
 mod forgers;
 mod majority;
 mod senders;
-mod strangers;
+mod unmatched;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
 pub use forgers::Forgers;
 use majority::Majority;
 use senders::Senders;
-pub use strangers::{Strangers, UnmatchedTemplate};
+pub use unmatched::{UnmatchedLines, UnmatchedTemplate};
 
 /// Decides who is banned.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Engine<'p> {
     parts: Vec<Scan>,
     seen: Seen,
     /// What no rule knows, by [`GrammarId`].
-    strangers: Vec<Strangers>,
+    strangers: Vec<UnmatchedLines>,
     /// The clients of web servers, by [`GrammarId`].
     majorities: Vec<Majority>,
     /// The latest instant so far, where time is that of the entries.
@@ -65,7 +65,7 @@ pub enum Unattested {
 
 /// What came of a batch of records.
 #[derive(Debug)]
-pub struct Report<'a> {
+pub struct BatchReport<'a> {
     /// How many of what there were.
     pub tally: &'a Tally,
     /// What was decided, and counted on the way.
@@ -275,7 +275,7 @@ impl<'p> Engine<'p> {
     }
 
     /// What lines look like that name an address and that no rule knows, for each grammar that has met some.
-    pub fn strangers(&self) -> impl Iterator<Item = (&Grammar, &Strangers)> {
+    pub fn strangers(&self) -> impl Iterator<Item = (&Grammar, &UnmatchedLines)> {
         self.grammars.iter().zip(&self.strangers).filter(|(_, strangers)| strangers.lines > 0)
     }
 
@@ -303,7 +303,7 @@ impl<'p> Engine<'p> {
     ///
     /// Never fails: what cannot be read is counted. Linear in the bytes. Decodes in place, so that the records are
     /// not what they were afterwards.
-    pub fn take(&mut self, records: &mut Records, clock: Clock, unattested: Unattested) -> Report<'_> {
+    pub fn take(&mut self, records: &mut Records, clock: Clock, unattested: Unattested) -> BatchReport<'_> {
         let Self {
             grammars,
             host,
@@ -335,7 +335,7 @@ impl<'p> Engine<'p> {
             });
             parts.iter_mut().for_each(|part| scan.append(part));
         }
-        strangers.resize_with(grammars.iter().count(), Strangers::default);
+        strangers.resize_with(grammars.iter().count(), UnmatchedLines::default);
         majorities.resize_with(grammars.iter().count(), Majority::default);
         for (majority, tally) in majorities.iter_mut().zip(&scan.tally.grammars) {
             majority.requests += tally.harmless + tally.offences.iter().sum::<u64>();
@@ -365,7 +365,7 @@ impl<'p> Engine<'p> {
                 _ => detector.observe(offence, *latest, seen),
             }
         }
-        Report { tally: &scan.tally, seen, ended }
+        BatchReport { tally: &scan.tally, seen, ended }
     }
 }
 
@@ -500,7 +500,7 @@ mod tests {
     use super::*;
     use crate::detect::Growth;
     use crate::entry::journal;
-    use crate::entry::whole::Part;
+    use crate::entry::whole::JournalPiece;
     use crate::grammar::Lists;
     use crate::model::{Mode, Offender, Span, Widths};
 
@@ -730,7 +730,7 @@ mod tests {
     #[test]
     fn a_journal_tells_how_much_of_a_piece_it_left_out() {
         let entry = |comm: &str, text: &str, raw: &str| {
-            let mut part = Part::default();
+            let mut part = JournalPiece::default();
             journal::begin(&mut part.record, Timestamp::default());
             for field in ["SYSLOG_IDENTIFIER=app", &format!("_COMM={comm}"), &format!("MESSAGE={text}"), raw]
             {

@@ -340,13 +340,13 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::Way;
+    use crate::config::NotifyChannel;
     use crate::detect::manual;
 
     fn receiver() -> Receiver {
         Receiver {
             name: "ops".into(),
-            way: Way::Command(vec!["/bin/true".to_owned()]),
+            way: NotifyChannel::Command(vec!["/bin/true".to_owned()]),
             topics: vec![Topic::Ban, Topic::Unban, Topic::Trouble, Topic::Repair],
             jails: vec![],
             delay: Span::from_secs(10),

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use super::{Journal, scan};
-use crate::entry::whole::{Lost, Part, Past, Verdict, join};
+use crate::entry::whole::{EarlierPieces, JoinResult, JournalPiece, Lost, join};
 
 /// Streams of which it is remembered that no line is open, twice. Of any other it is looked up.
 const KNOWN: usize = 4096;
@@ -33,12 +33,12 @@ impl Streams {
     /// What becomes of this entry, at which `journal` stands.
     pub(super) fn place(
         &mut self,
-        part: &mut Part,
+        part: &mut JournalPiece,
         journal: &systemd::Journal,
         settings: &Journal,
-    ) -> Verdict {
+    ) -> JoinResult {
         if !part.streams() {
-            return Verdict::Whole;
+            return JoinResult::Whole;
         }
         let stream = self.hasher.hash_one((part.stream().collect::<Vec<_>>(), b""));
         let own = self.hasher.hash_one((part.stream().collect::<Vec<_>>(), part.writer()));
@@ -47,21 +47,21 @@ impl Streams {
                 known.remove(&stream);
                 known.remove(&own);
             });
-            return Verdict::More;
+            return JoinResult::More;
         }
         if part.is_named() && !part.goes_on() && !part.is_numbered() && self.knows(stream) && self.knows(own)
         {
-            return Verdict::Whole;
+            return JoinResult::Whole;
         }
         let verdict = match journal.cursor() {
             Ok(cursor) => {
                 part.cursor = cursor;
                 self.look_back(part, settings)
             }
-            Err(_) => Verdict::Unjudged,
+            Err(_) => JoinResult::Unjudged,
         };
         match verdict {
-            Verdict::More => self.known.iter_mut().for_each(|known| {
+            JoinResult::More => self.known.iter_mut().for_each(|known| {
                 known.remove(&stream);
             }),
             _ => [stream, own].into_iter().for_each(|key| self.learn(key)),
@@ -69,12 +69,12 @@ impl Streams {
         verdict
     }
 
-    fn look_back(&mut self, part: &Part, settings: &Journal) -> Verdict {
+    fn look_back(&mut self, part: &JournalPiece, settings: &Journal) -> JoinResult {
         let journal = match self.past.take() {
             Some(journal) => Ok(journal),
             None => settings.open(),
         };
-        let Ok(mut journal) = journal else { return Verdict::Unjudged };
+        let Ok(mut journal) = journal else { return JoinResult::Unjudged };
         let mut back = Back { journal: &mut journal, part, begun: false };
         let verdict = join(part, &mut back);
         self.past = Some(journal);
@@ -105,7 +105,7 @@ impl Streams {
 /// The journal before an entry.
 struct Back<'b> {
     journal: &'b mut systemd::Journal,
-    part: &'b Part,
+    part: &'b JournalPiece,
     begun: bool,
 }
 
@@ -115,7 +115,7 @@ impl Back<'_> {
         &mut self,
         from: &str,
         fields: impl Iterator<Item = (&'static str, &'f [u8])>,
-    ) -> systemd::Result<Option<Part>> {
+    ) -> systemd::Result<Option<JournalPiece>> {
         // Files come and go.
         self.journal.process()?;
         self.journal.match_flush()?;
@@ -132,11 +132,11 @@ impl Back<'_> {
         }
     }
 
-    fn read(&mut self) -> systemd::Result<Option<Part>> {
+    fn read(&mut self) -> systemd::Result<Option<JournalPiece>> {
         if self.journal.previous()? == 0 {
             return Ok(None);
         }
-        let mut part = Part::default();
+        let mut part = JournalPiece::default();
         if scan(self.journal, &mut part).is_err() {
             // Nobody is to know what it is; that of which it is a part is not judged.
             return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge).into());
@@ -146,8 +146,8 @@ impl Back<'_> {
     }
 }
 
-impl Past for Back<'_> {
-    fn before(&mut self) -> Result<Option<Part>, Lost> {
+impl EarlierPieces for Back<'_> {
+    fn before(&mut self) -> Result<Option<JournalPiece>, Lost> {
         let part = self.part;
         match std::mem::replace(&mut self.begun, true) {
             true => self.read(),
@@ -156,7 +156,7 @@ impl Past for Back<'_> {
         .map_err(|_| Lost)
     }
 
-    fn own(&mut self, head: &Part, pid: &[u8]) -> Result<Option<Part>, Lost> {
+    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, Lost> {
         self.seek(&head.cursor, head.stream().chain([("_PID", pid)])).map_err(|_| Lost)
     }
 }

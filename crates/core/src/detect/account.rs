@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::{Ban, Offender, Span, Timestamp};
 
-use super::curve::Reckoning;
-use super::{Detector, Guard};
+use super::curve::BanDuration;
+use super::{Detector, Exemption};
 
 /// What is known of one address or prefix.
 #[derive(Debug)]
@@ -14,16 +14,16 @@ pub struct Account<'d> {
     /// The offender that its offences count for.
     pub offender: Offender,
     /// The bans on it, on what lies around it, and on what lies in it; at most [`MOST`].
-    pub bans: Vec<(&'d Ban, Option<Reckoning>)>,
+    pub bans: Vec<(&'d Ban, Option<BanDuration>)>,
     /// What each jail has against it.
-    pub jails: Vec<Standing>,
+    pub jails: Vec<JailState>,
     /// What protects it from all jails.
-    pub guards: Vec<Guard>,
+    pub guards: Vec<Exemption>,
 }
 
 /// What one jail has against an offender.
 #[derive(Debug)]
-pub struct Standing {
+pub struct JailState {
     /// The jail's name.
     pub jail: Arc<str>,
     /// The offender that offences of the address count for: the address alone if the jail's `ignoreip` has another one there.
@@ -39,9 +39,9 @@ pub struct Standing {
     /// Earlier bans that still count.
     pub earlier: u32,
     /// How long the next ban would last.
-    pub next: Reckoning,
+    pub next: BanDuration,
     /// What protects it from this jail alone.
-    pub guard: Option<Guard>,
+    pub guard: Option<Exemption>,
 }
 
 /// A listing of all that is banned in a wide prefix is another command.
@@ -62,16 +62,16 @@ impl Detector {
         let growth = self.settings.growth;
         let bans = bans.into_iter().map(|ban| {
             let cell = self.cells.iter().find(|cell| cell.jail.name == ban.jail);
-            (ban, cell.map(|cell| Reckoning { first: cell.jail.ban_time, growth, times: ban.times }))
+            (ban, cell.map(|cell| BanDuration { first: cell.jail.ban_time, growth, times: ban.times }))
         });
         let listed = self.allow.protects(offender);
-        let login = self.logins.last(offender, now, self.settings.protect_logins).map(Guard::Login);
+        let login = self.logins.last(offender, now, self.settings.protect_logins).map(Exemption::Login);
         let jails = self.cells.iter().map(|cell| {
             let (jail, offender) = (&cell.jail, accountable(Some(cell)));
             let (counted, last) = cell.windows.of(offender, now);
             let past = self.past.slot(&self.key(offender, &jail.name));
             let earlier = past.map_or(0, |(_, past)| past.remembered(&growth, now));
-            Standing {
+            JailState {
                 jail: Arc::clone(&jail.name),
                 offender,
                 counted,
@@ -79,7 +79,7 @@ impl Detector {
                 find_time: jail.find_time,
                 last,
                 earlier,
-                next: Reckoning { first: jail.ban_time, growth, times: earlier.saturating_add(1) },
+                next: BanDuration { first: jail.ban_time, growth, times: earlier.saturating_add(1) },
                 guard: cell.allow.protects(offender),
             }
         });

@@ -12,14 +12,14 @@ use super::Growth;
 
 /// What is remembered of an offender's bans in one jail.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Past {
+pub(super) struct PriorBans {
     /// How many.
     pub(super) bans: u32,
     /// When the last one ended or will end.
     pub(super) ended: Timestamp,
 }
 
-impl Past {
+impl PriorBans {
     /// How many earlier bans still count at `now`.
     pub(super) fn remembered(self, growth: &Growth, now: Timestamp) -> u32 {
         let quiet =
@@ -30,7 +30,7 @@ impl Past {
 
 /// How the length of a ban comes about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reckoning {
+pub struct BanDuration {
     /// How long the first lasts; forever if `None`.
     pub first: Option<Span>,
     /// How they grow.
@@ -39,7 +39,7 @@ pub struct Reckoning {
     pub times: u32,
 }
 
-impl fmt::Display for Reckoning {
+impl fmt::Display for BanDuration {
     /// For people: `1h`, `1h x 2^1 = 2h`, `1h x 2^12, at most 28d`, with what jitter may add.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(first) = self.first else { return f.write_str("forever") };
@@ -92,18 +92,18 @@ mod tests {
     fn a_length_is_shown_as_it_came_about() {
         let shown = |times, jitter| {
             let growth = Growth { jitter, ..GROWTH };
-            Reckoning { first: Some(Span::from_secs(100)), growth, times }.to_string()
+            BanDuration { first: Some(Span::from_secs(100)), growth, times }.to_string()
         };
         assert_eq!(shown(1, 0.0), "1m 40s");
         assert_eq!(shown(3, 0.0), "1m 40s x 2^2 = 6m 40s");
         assert_eq!(shown(4, 0.0), "1m 40s x 2^3, at most 8m 20s");
         assert_eq!(shown(2, 0.5), "1m 40s x 2^1 = 3m 20s, and up to 50 % more");
-        assert_eq!(Reckoning { first: None, growth: GROWTH, times: 7 }.to_string(), "forever");
+        assert_eq!(BanDuration { first: None, growth: GROWTH, times: 7 }.to_string(), "forever");
     }
 
     #[test]
     fn quiet_time_brings_it_down() {
-        let past = Past { bans: 3, ended: Timestamp::from_secs(10_000) };
+        let past = PriorBans { bans: 3, ended: Timestamp::from_secs(10_000) };
         for (now, want) in [(9_000, 3), (10_999, 3), (11_000, 2), (12_500, 1), (99_999, 0)] {
             assert_eq!(past.remembered(&GROWTH, Timestamp::from_secs(now)), want);
         }

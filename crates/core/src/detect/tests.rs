@@ -27,7 +27,7 @@ fn settings(jails: &[Jail]) -> Settings {
     Settings {
         mode: Mode::Enforce,
         jails: jails.to_vec(),
-        ignore: vec![("198.51.100.0/24".parse().unwrap(), List::Ignored)],
+        ignore: vec![("198.51.100.0/24".parse().unwrap(), ExemptionList::Ignored)],
         protect_logins: Span::from_secs(1000),
         widths: Widths::default(),
         nat64: Vec::new(),
@@ -106,10 +106,10 @@ fn the_second_ban_lasts_twice_as_long() {
 #[test]
 fn who_is_protected_is_spared() {
     let (detector, seen) = after(settings(&[jail("j", "a", 2)]), &[(1, "198.51.100.9"), (2, "198.51.100.9")]);
-    let spared = Spared {
+    let spared = WithheldBan {
         offender: "198.51.100.9".parse().unwrap(),
         jail: "j".into(),
-        by: Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored),
+        by: Exemption::Listed("198.51.100.0/24".parse().unwrap(), ExemptionList::Ignored),
     };
     assert_eq!((seen.spared, seen.decisions, detector.banned()), (vec![spared], vec![], 0));
 }
@@ -191,7 +191,7 @@ fn an_operator_bans_and_unbans() {
     assert!(detector.ban("203.0.113.0/24".parse().unwrap(), None, "rude", now).is_ok());
     assert_eq!(
         detector.ban("198.51.100.0/25".parse().unwrap(), None, "", now),
-        Err(Guard::Listed("198.51.100.0/24".parse().unwrap(), List::Ignored))
+        Err(Exemption::Listed("198.51.100.0/24".parse().unwrap(), ExemptionList::Ignored))
     );
     assert_eq!(detector.banned(), 4);
     let lifted = |decisions: Vec<Decision>| decisions.len();
@@ -221,7 +221,7 @@ fn a_reload_loses_neither_ban_nor_count() {
     detector.observe(&offence(3, "192.0.2.2", 0), Timestamp::from_secs(3), &mut seen);
     assert_eq!(detector.banned(), 2);
     let mut protective = settings(&[jail("j", "a", 2)]);
-    protective.ignore = vec![("192.0.2.2".parse().unwrap(), List::Own)];
+    protective.ignore = vec![("192.0.2.2".parse().unwrap(), ExemptionList::Own)];
     let lifted = detector.reconfigure(protective, &grammars());
     assert_eq!((lifted.len(), detector.banned()), (1, 1));
 }
@@ -362,7 +362,7 @@ fn a_login_protects_from_the_next_nine_bans() {
     for second in 0..22 {
         detector.observe(&offence(second, "192.0.2.1", 0), Timestamp::from_secs(second), &mut seen);
     }
-    let by = Guard::Login(Timestamp::default());
+    let by = Exemption::Login(Timestamp::default());
     assert_eq!((seen.spared.len(), seen.spared[0].by), (9, by));
     let [Decision::Ban(ban)] = &*seen.decisions else { panic!("{seen:?}") };
     assert_eq!((ban.since.as_secs(), seen.banned_already), (19, 2));
@@ -455,10 +455,10 @@ fn neighbours_are_counted_over_a_restart_and_their_past_with_them() {
 fn a_prefix_is_banned_but_for_those_of_ours_in_it() {
     /// Who is banned after three neighbours in 198.51.0.0/16 were, and who was spared.
     #[track_caller]
-    fn check(ignored: &str, ignored_by_one: &str, login: &str, want: &[&str], spared: Option<Guard>) {
+    fn check(ignored: &str, ignored_by_one: &str, login: &str, want: &[&str], spared: Option<Exemption>) {
         let mut one = jail("j", "a", 1);
         one.ignore.extend(ignored_by_one.parse::<Offender>());
-        let ignore = ignored.parse().map(|who| (who, List::Ignored)).into_iter().collect();
+        let ignore = ignored.parse().map(|who| (who, ExemptionList::Ignored)).into_iter().collect();
         let mut settings = Settings { ignore, ..settings(&[one]) };
         let widths = Widths { v4: 16, v6: 48 };
         let (offenders, within) = (NonZeroU8::new(3).unwrap(), Span::from_secs(1000));
@@ -480,7 +480,7 @@ fn a_prefix_is_banned_but_for_those_of_ours_in_it() {
         assert_eq!(bans, want);
         assert_eq!(seen.spared.iter().map(|spared| spared.by).next(), spared);
     }
-    let listed = |who: &str| Some(Guard::Listed(who.parse().unwrap(), List::Ignored));
+    let listed = |who: &str| Some(Exemption::Listed(who.parse().unwrap(), ExemptionList::Ignored));
     check("", "", "", &["wide 198.51.0.0/16"], None);
     check("198.51.128.1", "", "", &["wide 198.51.0.0/17", "wide 198.51.129.0/24"], None);
     check("", "198.51.0.1", "", &["wide 198.51.1.0/24", "wide 198.51.128.0/17"], None);
@@ -502,7 +502,7 @@ fn the_neighbour_of_somebody_protected_is_banned_alone() {
     let lists = |all: &[&str], one: &[&str]| {
         let mut jail = jail("j", "a", 2);
         jail.ignore = one.iter().map(|who| who.parse().unwrap()).collect();
-        let own = |who: &&str| (who.parse().unwrap(), List::Own);
+        let own = |who: &&str| (who.parse().unwrap(), ExemptionList::Own);
         Settings { ignore: all.iter().map(own).collect(), ..settings(&[jail]) }
     };
     bans(lists(&["2001:db8:1::1"], &[]), "2001:db8:1::bad", &["2001:db8:1::bad"]);
@@ -546,7 +546,7 @@ fn each_address_of_nat64_is_an_offender() {
 
 #[test]
 fn a_neighbours_login_protects_nobody_else() {
-    let own = ("2001:db8:1::1".parse().unwrap(), List::Own);
+    let own = ("2001:db8:1::1".parse().unwrap(), ExemptionList::Own);
     let mut detector =
         Detector::new(Settings { ignore: vec![own], ..settings(&[jail("j", "a", 1)]) }, &grammars());
     let mut seen = Seen::default();
@@ -565,7 +565,7 @@ fn who_becomes_protected_is_let_in_and_the_neighbour_is_banned_again_alone() {
     let (mut detector, mut seen) = after(settings(&jails), &offences);
     let before: Vec<_> = detector.bans().map(|ban| ban.offender.to_string()).collect();
     assert_eq!(before, ["2001:db8:1::/64"]);
-    let own = ("2001:db8:1::1".parse().unwrap(), List::Own);
+    let own = ("2001:db8:1::1".parse().unwrap(), ExemptionList::Own);
     let lifted = detector.reconfigure(Settings { ignore: vec![own], ..settings(&jails) }, &grammars());
     assert_eq!((lifted.len(), detector.banned()), (1, 0));
     for second in [3, 4] {
@@ -602,7 +602,7 @@ proptest::proptest! {
         let settings = |list: &[(usize, u8)]| {
             let (offenders, within) = (NonZeroU8::new(2).unwrap(), Span::from_secs(1000));
             let widen = Some(Widen { widths: Widths { v4: 16, v6: 48 }, offenders, within });
-            let ignore = list.iter().map(|who| (member(who), List::Own)).collect();
+            let ignore = list.iter().map(|who| (member(who), ExemptionList::Own)).collect();
             Settings { ignore, widths: Widths { v4: 24, v6: 64 }, widen, ..settings(std::slice::from_ref(&one)) }
         };
         let mut detector = Detector::new(settings(&lists[0]), &grammars());
@@ -653,7 +653,7 @@ fn an_account_says_what_stands_against_whom() {
     assert_eq!(shown.collect::<Vec<_>>(), [(2, Some(202), 1, None), (5, Some(202), 0, None)]);
     assert_eq!(account.jails[0].next.to_string(), "1m 40s x 2^1 = 3m 20s");
     let account = detector.account("192.0.2.7".parse().unwrap(), now);
-    let guard = Guard::Listed("192.0.2.0/24".parse().unwrap(), List::Ignored);
+    let guard = Exemption::Listed("192.0.2.0/24".parse().unwrap(), ExemptionList::Ignored);
     assert_eq!((account.jails[1].guard, account.jails[1].counted), (Some(guard), 0));
 }
 

@@ -30,14 +30,14 @@ pub struct Trace {
     /// A hash of what the offence was about; 0 where the jail does not go by it.
     pub value: u64,
     /// What became of the offender's window.
-    pub left: Left,
+    pub left: WindowEffect,
     /// The session of this offender and process after it; `None` if only the window changed.
     pub session: Option<Session>,
 }
 
 /// What became of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum WindowEffect {
     /// Nothing: the attempt had been counted already.
     Nothing,
     /// One more time stands in it.
@@ -46,7 +46,7 @@ pub enum Left {
     Filled(u8),
 }
 
-impl Left {
+impl WindowEffect {
     /// Its name, as it is written down.
     pub fn name(self) -> &'static str {
         match self {

@@ -54,7 +54,7 @@ impl Messages {
 
 /// An entry of a journal, and its fields about the line that it is a piece of.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct JournalPiece {
     /// The entry, as [`journal`] lays it out.
     pub record: Vec<u8>,
     /// Where it stands in the journal, where somebody has asked.
@@ -104,7 +104,7 @@ enum Break {
 
 /// What becomes of the last piece of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum JoinResult {
     /// It is a message.
     Whole,
     /// It ends a message of several pieces: the record of the whole.
@@ -119,16 +119,16 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Lost;
 
-/// The entries of the stream of a [`Part`].
-pub trait Past {
+/// The entries of the stream of a [`JournalPiece`].
+pub trait EarlierPieces {
     /// The one before that which came last, at first the one before the part itself.
-    fn before(&mut self) -> Result<Option<Part>, Lost>;
+    fn before(&mut self) -> Result<Option<JournalPiece>, Lost>;
 
     /// The last one by this process that stands before this one.
-    fn own(&mut self, head: &Part, pid: &[u8]) -> Result<Option<Part>, Lost>;
+    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, Lost>;
 }
 
-impl Part {
+impl JournalPiece {
     /// Forgets the entry and keeps the memory.
     pub fn clear(&mut self) {
         let (mut record, mut id, mut uid, mut pid) = (
@@ -266,7 +266,7 @@ impl Part {
     }
 
     /// What this one is to the one that comes next in the stream.
-    fn before(&self, next: &Part) -> Link {
+    fn before(&self, next: &JournalPiece) -> Link {
         if !next.is_anonymous() {
             let ordinal = next.ordinal.and_then(|ordinal| ordinal.checked_sub(1));
             return match self.number == next.number && self.goes_on() && self.ordinal == ordinal {
@@ -282,7 +282,7 @@ impl Part {
     }
 
     /// The record of a message that begins with this and has this text.
-    fn with_text(&self, last: &Part, text: &[u8]) -> Vec<u8> {
+    fn with_text(&self, last: &JournalPiece, text: &[u8]) -> Vec<u8> {
         let mut record = Vec::with_capacity(self.record.len() + text.len());
         // It was written when its last piece was.
         record.extend_from_slice(last.record.get(..8).unwrap_or_default());
@@ -323,16 +323,16 @@ enum Link {
 /// What `last` is the last piece of.
 ///
 /// Linear in the bytes and the number of pieces, both of which are bounded.
-pub fn join(last: &Part, past: &mut impl Past) -> Verdict {
-    judge(last, past).unwrap_or(Verdict::Unjudged)
+pub fn join(last: &JournalPiece, past: &mut impl EarlierPieces) -> JoinResult {
+    judge(last, past).unwrap_or(JoinResult::Unjudged)
 }
 
-fn judge(last: &Part, past: &mut impl Past) -> Result<Verdict, Lost> {
+fn judge(last: &JournalPiece, past: &mut impl EarlierPieces) -> Result<JoinResult, Lost> {
     if last.goes_on() && !last.may_be_last() {
-        return Ok(Verdict::More);
+        return Ok(JoinResult::More);
     }
     // The latest first.
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<JournalPiece> = Vec::new();
     let mut size = last.text().len();
     loop {
         let head = parts.last().unwrap_or(last);
@@ -345,7 +345,7 @@ fn judge(last: &Part, past: &mut impl Past) -> Result<Verdict, Lost> {
             Some(before) => {
                 let link = before.before(head);
                 if last.goes_on() && (link != Link::Continues || before.text().len() != DOCKER) {
-                    return Ok(Verdict::More);
+                    return Ok(JoinResult::More);
                 }
                 if link == Link::Continues {
                     size += before.text().len() + 1;
@@ -357,29 +357,29 @@ fn judge(last: &Part, past: &mut impl Past) -> Result<Verdict, Lost> {
         match link {
             Link::Begins => break,
             Link::Continues if size <= LONGEST && parts.len() < PIECES => {}
-            Link::Continues | Link::Unknown => return Ok(Verdict::Unjudged),
+            Link::Continues | Link::Unknown => return Ok(JoinResult::Unjudged),
         }
     }
-    let is_old_docker = |parts: &[Part]| {
+    let is_old_docker = |parts: &[JournalPiece]| {
         // From the second on, one that is shorter than those before it was the last of its line.
         let (first, rest) = parts.split_last().map_or((None, parts), |(first, rest)| (Some(first), rest));
         first.is_some_and(|first| first.is_anonymous() && first.text().len() == DOCKER)
             && rest.iter().all(|part| part.text().len() == DOCKER)
     };
     if last.goes_on() && !is_old_docker(&parts) {
-        return Ok(Verdict::More);
+        return Ok(JoinResult::More);
     }
     if last.stream == Stream::Unit {
         if owes(last, &parts, past)? || parts.iter().rev().zip(after(last, &parts)).any(runs_together) {
-            return Ok(Verdict::Unjudged);
+            return Ok(JoinResult::Unjudged);
         }
     } else if (1..parts.len()).any(|nth| {
         let (newer, older) = parts.split_at(nth);
         newer.last().is_some_and(|part| part.text().len() < DOCKER) && is_old_docker(older)
     }) {
-        return Ok(Verdict::Unjudged);
+        return Ok(JoinResult::Unjudged);
     }
-    let Some(head) = parts.last() else { return Ok(Verdict::Whole) };
+    let Some(head) = parts.last() else { return Ok(JoinResult::Whole) };
     let mut text = Vec::with_capacity(size);
     for part in parts.iter().rev() {
         text.extend_from_slice(part.text());
@@ -392,17 +392,17 @@ fn judge(last: &Part, past: &mut impl Past) -> Result<Verdict, Lost> {
     if last.goes_on() || last.is_unfinished() {
         journal::cut(&mut record);
     }
-    Ok(Verdict::Joined(record))
+    Ok(JoinResult::Joined(record))
 }
 
 /// The pieces that follow the first, in order.
-fn after<'p>(last: &'p Part, parts: &'p [Part]) -> impl Iterator<Item = &'p Part> {
+fn after<'p>(last: &'p JournalPiece, parts: &'p [JournalPiece]) -> impl Iterator<Item = &'p JournalPiece> {
     parts.iter().rev().skip(1).chain([last])
 }
 
 /// Whether one of the processes that wrote these had begun a line before, and another one's came between. Then what it
 /// wrote goes on with that.
-fn owes(last: &Part, parts: &[Part], past: &mut impl Past) -> Result<bool, Lost> {
+fn owes(last: &JournalPiece, parts: &[JournalPiece], past: &mut impl EarlierPieces) -> Result<bool, Lost> {
     let head = parts.last().unwrap_or(last);
     let writers: BTreeSet<&[u8]> = parts.iter().chain([last]).map(|part| &*part.pid).collect();
     if writers.len() > WRITERS {
@@ -418,7 +418,7 @@ fn owes(last: &Part, parts: &[Part], past: &mut impl Past) -> Result<bool, Lost>
 
 /// Whether two pieces might make an address that neither has. Journald leaves out white space at the end of a piece,
 /// so that there may have been some; one of full length had none.
-fn runs_together((before, after): (&Part, &Part)) -> bool {
+fn runs_together((before, after): (&JournalPiece, &JournalPiece)) -> bool {
     let (left, right) = (before.text(), after.text());
     if before.line_break != Break::Other || left.len() == LINE_MAX {
         return false;

@@ -31,9 +31,9 @@ const USER: &str = "banstream";
 
 /// A set is ours until this is dropped.
 #[derive(Debug)]
-pub(super) struct Claim(JoinHandle<()>);
+pub(super) struct SetLock(JoinHandle<()>);
 
-impl Claim {
+impl SetLock {
     /// Claims a set of this network namespace; `None` where somebody has the name who cannot be a daemon.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SetLock {
     fn drop(&mut self) {
         self.0.abort();
     }

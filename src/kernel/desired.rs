@@ -80,41 +80,41 @@ impl DesiredState {
     }
 
     /// Forgets what is over at `now`, and counts what each set ought to hold. Looks at every element.
-    pub fn census(&mut self, now: Timestamp) -> ElementCounts {
-        let mut census = ElementCounts::default();
+    pub fn counts(&mut self, now: Timestamp) -> ElementCounts {
+        let mut counts = ElementCounts::default();
         self.elements.retain(|element, want| {
             let over = want.until.is_some_and(|until| until <= now);
             if !over {
-                let count = if want.pending { &mut census.pending } else { &mut census.held };
+                let count = if want.pending { &mut counts.pending } else { &mut counts.held };
                 count.get_mut(element.set() as usize).into_iter().for_each(|count| *count += 1);
             }
             // The kernel may have it still, and that is not to seem foreign.
             !over || want.until.is_some_and(|until| now.since(until) < GRACE)
         });
-        census
+        counts
     }
 
     /// Compares with what the kernel holds at `now`. What it could not take before counts as missing no more.
     pub fn compare(&mut self, held: &[(Element, Timeout)], now: Timestamp) -> Drift {
         self.round = self.round.wrapping_add(1);
-        let mut difference = Drift::default();
+        let mut drift = Drift::default();
         for &(element, timeout) in held {
             let Some(want) = self.elements.get_mut(&element) else {
-                difference.foreign += 1;
-                difference.changes.push(Change::Remove(element));
+                drift.foreign += 1;
+                drift.changes.push(Change::Remove(element));
                 continue;
             };
             (want.seen, want.pending) = (self.round, false);
             match Timeout::until(want.until, now) {
                 Some(wanted) if wanted.is_about(timeout) => {}
                 Some(wanted) => {
-                    difference.timeouts += 1;
-                    difference.changes.push(Change::Add(element, wanted));
+                    drift.timeouts += 1;
+                    drift.changes.push(Change::Add(element, wanted));
                 }
                 None if timeout.is_nearly_over() => {}
                 None => {
-                    difference.timeouts += 1;
-                    difference.changes.push(Change::Remove(element));
+                    drift.timeouts += 1;
+                    drift.changes.push(Change::Remove(element));
                 }
             }
         }
@@ -124,11 +124,11 @@ impl DesiredState {
                 && let Some(timeout) = Timeout::until(want.until, now)
                 && !timeout.is_nearly_over()
             {
-                difference.missing += 1;
-                difference.changes.push(Change::Add(*element, timeout));
+                drift.missing += 1;
+                drift.changes.push(Change::Add(*element, timeout));
             }
         }
-        difference
+        drift
     }
 
     /// Notes that the kernel would not take the element. It is tried again by [`make_room`](Self::make_room).
@@ -252,10 +252,10 @@ mod tests {
         Element { offender: format!("192.0.2.{last}").parse().unwrap(), port: None }
     }
 
-    fn book(bans: &[(u8, Option<i64>)]) -> DesiredState {
-        let mut book = DesiredState::default();
-        bans.iter().for_each(|(last, secs)| book.take(&Decision::Ban(ban(*last, *secs))));
-        book
+    fn desired(bans: &[(u8, Option<i64>)]) -> DesiredState {
+        let mut desired = DesiredState::default();
+        bans.iter().for_each(|(last, secs)| desired.take(&Decision::Ban(ban(*last, *secs))));
+        desired
     }
 
     fn words(changes: &[Change]) -> Vec<String> {
@@ -275,9 +275,9 @@ mod tests {
     fn check(wanted: &[(u8, Option<i64>)], held: &[(u8, u64)], want: &[&str]) {
         let held: Vec<_> =
             held.iter().map(|(last, secs)| (element(*last), Timeout::from_secs(*secs))).collect();
-        let difference = book(wanted).compare(&held, NOW);
-        assert_eq!(words(&difference.changes), want);
-        let counted = difference.missing + difference.timeouts + difference.foreign;
+        let drift = desired(wanted).compare(&held, NOW);
+        assert_eq!(words(&drift.changes), want);
+        let counted = drift.missing + drift.timeouts + drift.foreign;
         assert_eq!(counted, want.len() as u64);
     }
 
@@ -324,28 +324,28 @@ mod tests {
 
     #[test]
     fn the_census_counts_what_is_not_over() {
-        let mut book = book(&[(1, Some(1)), (2, Some(0)), (3, None), (4, Some(9))]);
-        book.refused(element(4));
-        let census = book.census(NOW);
-        assert_eq!((census.held(Set::V4), census.pending(Set::V4), census.held(Set::V6)), (2, 1, 0));
-        book.take(&Decision::Unban(ban(3, None)));
-        assert_eq!(book.census(NOW).held(Set::V4), 1);
-        assert_eq!(book.elements.len(), 3, "what has just ended is still known");
-        book.census(Timestamp::from_secs(1_000_005));
-        assert_eq!(book.elements.len(), 1);
+        let mut desired = desired(&[(1, Some(1)), (2, Some(0)), (3, None), (4, Some(9))]);
+        desired.refused(element(4));
+        let counts = desired.counts(NOW);
+        assert_eq!((counts.held(Set::V4), counts.pending(Set::V4), counts.held(Set::V6)), (2, 1, 0));
+        desired.take(&Decision::Unban(ban(3, None)));
+        assert_eq!(desired.counts(NOW).held(Set::V4), 1);
+        assert_eq!(desired.elements.len(), 3, "what has just ended is still known");
+        desired.counts(Timestamp::from_secs(1_000_005));
+        assert_eq!(desired.elements.len(), 1);
     }
 
     /// What is changed where these wait, those are held, and so many places are free.
     #[track_caller]
     fn check_room(waiting: &[(u8, Option<i64>)], held: &[(u8, Option<i64>)], free: usize, want: &[&str]) {
-        let mut book = book(&[waiting, held].concat());
-        waiting.iter().for_each(|(last, _)| book.refused(element(*last)));
-        assert_eq!(words(&book.make_room(Set::V4, free, NOW)), want);
-        let census = book.census(NOW);
+        let mut desired = desired(&[waiting, held].concat());
+        waiting.iter().for_each(|(last, _)| desired.refused(element(*last)));
+        assert_eq!(words(&desired.make_room(Set::V4, free, NOW)), want);
+        let counts = desired.counts(NOW);
         let (adds, removes) = (want.iter().filter(|w| w.starts_with('+')).count(), want.len());
         let pending = waiting.len() + (removes - adds) - adds;
-        assert_eq!(census.pending(Set::V4) as usize, pending);
-        assert_eq!(book.make_room(Set::V6, 9, NOW), []);
+        assert_eq!(counts.pending(Set::V4) as usize, pending);
+        assert_eq!(desired.make_room(Set::V6, 9, NOW), []);
     }
 
     #[test]
@@ -365,17 +365,17 @@ mod tests {
 
     #[test]
     fn a_new_set_is_filled_with_those_who_last_longest() {
-        let mut book = book(&[(1, Some(5)), (2, None), (3, Some(7)), (4, Some(0))]);
-        assert_eq!(words(&book.fill(Set::V4, 2, NOW)), ["+192.0.2.2 0", "+192.0.2.3 7"]);
-        assert_eq!(book.census(NOW).pending(Set::V4), 1);
+        let mut desired = desired(&[(1, Some(5)), (2, None), (3, Some(7)), (4, Some(0))]);
+        assert_eq!(words(&desired.fill(Set::V4, 2, NOW)), ["+192.0.2.2 0", "+192.0.2.3 7"]);
+        assert_eq!(desired.counts(NOW).pending(Set::V4), 1);
     }
 
     #[test]
     fn of_several_bans_on_one_element_the_longest_counts() {
         for bans in [[ban(1, Some(5)), ban(1, Some(9))], [ban(1, Some(9)), ban(1, Some(5))]] {
-            let mut book = book(&[(2, None)]);
-            book.restart(bans.iter());
-            assert_eq!(words(&book.compare(&[], NOW).changes), ["+192.0.2.1 9"]);
+            let mut desired = desired(&[(2, None)]);
+            desired.restart(bans.iter());
+            assert_eq!(words(&desired.compare(&[], NOW).changes), ["+192.0.2.1 9"]);
         }
     }
 }

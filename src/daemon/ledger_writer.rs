@@ -1,8 +1,8 @@
 //! The task that writes the ledger, and handles a ledger that cannot be written.
 //!
-//! It writes all waiting pages in one transaction, and gives the receipts for them. While the ledger fails, pages wait
-//! in memory and receipts are given at once, because bans must go on; when the ledger can be written again, the pages
-//! are written. If too much waits, the hub drops pages and later writes one page with the whole state.
+//! It writes all waiting updates in one transaction, and gives the receipts for them. While the ledger fails, updates wait
+//! in memory and receipts are given at once, because bans must go on; when the ledger can be written again, the updates
+//! are written. If too much waits, the hub drops updates and later writes one update with the whole state.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -21,51 +21,51 @@ use crate::control::rfc3339;
 use crate::daemon::metrics::{LedgerMetrics, Metrics};
 use crate::grammar::Grammars;
 use crate::model::count;
-use crate::store::{Ledger, LedgerError, Memory, Page};
+use crate::store::{Ledger, LedgerError, LedgerUpdate, SavedState};
 
-/// How long pages gather for one transaction, where nobody waits for a receipt.
+/// How long updates gather for one transaction, where nobody waits for a receipt.
 const GATHER: Duration = Duration::from_millis(100);
 /// How soon to try again what could not be written.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often to measure the ledger.
 const MEASURE: Duration = Duration::from_secs(10);
-/// Bytes of pages that may wait; what comes then is left out.
+/// Bytes of updates that may wait; what comes then is left out.
 const MOST: usize = 64 << 20;
 
 /// For how long a receipt waits for a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A page on its way to the ledger.
-struct Entry {
+/// An update on its way to the ledger.
+struct QueuedUpdate {
     number: u64,
-    page: Page,
+    update: LedgerUpdate,
     is_waited_for: bool,
 }
 
 /// The hub's end.
-pub(super) struct Book {
-    entries: Sender<Entry>,
+pub(super) struct LedgerQueue {
+    entries: Sender<QueuedUpdate>,
     shared: Arc<Shared>,
     /// Pages handed over.
     count: u64,
-    /// Whether pages have been left out since the last that says all.
+    /// Whether updates have been left out since the last that says all.
     has_gap: bool,
 }
 
 /// What both ends know.
 #[derive(Default)]
 struct Shared {
-    /// Bytes of the pages that are not written yet.
+    /// Bytes of the updates that are not written yet.
     waiting: AtomicUsize,
-    /// Set where a page that says all is needed.
+    /// Set where an update that says all is needed.
     wanted: AtomicBool,
-    /// Whether a receipt has waited for too long since the last page was written.
+    /// Whether a receipt has waited for too long since the last update was written.
     hangs: AtomicBool,
-    owed: Mutex<VecDeque<Owed>>,
+    owed: Mutex<VecDeque<PendingReceipt>>,
 }
 
-/// A receipt for the page of that number.
-struct Owed {
+/// A receipt for the update of that number.
+struct PendingReceipt {
     number: u64,
     since: Instant,
     receipt: oneshot::Sender<()>,
@@ -73,11 +73,11 @@ struct Owed {
 
 impl Shared {
     /// Gives the oldest receipts, as far as they are due; whether there were any.
-    fn give(&self, is_due: impl Fn(&Owed) -> bool) -> bool {
+    fn give(&self, is_due: impl Fn(&PendingReceipt) -> bool) -> bool {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let before = owed.len();
         while owed.front().is_some_and(&is_due)
-            && let Some(Owed { receipt, .. }) = owed.pop_front()
+            && let Some(PendingReceipt { receipt, .. }) = owed.pop_front()
         {
             // The client may be gone; then it sends the lines again.
             let _ = receipt.send(());
@@ -86,46 +86,46 @@ impl Shared {
     }
 }
 
-impl Book {
-    /// Hands over a page; never waits for the disk. The receipt is given once the page is written, or at once where it
+impl LedgerQueue {
+    /// Hands over an update; never waits for the disk. The receipt is given once the update is written, or at once where it
     /// is left out because too much waits; whether it was left out.
-    pub(super) fn write(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) -> bool {
+    pub(super) fn write(&mut self, update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) -> bool {
         self.has_gap |= self.shared.waiting.load(Ordering::Relaxed) > MOST;
         if self.has_gap {
             if let Some(receipt) = receipt {
                 let _ = receipt.send(());
             }
-            return !page.is_empty();
+            return !update.is_empty();
         }
-        if page.is_empty() && receipt.is_none() {
+        if update.is_empty() && receipt.is_none() {
             return false;
         }
-        self.hand_over(page, receipt);
+        self.hand_over(update, receipt);
         false
     }
 
-    /// Whether a page that says all is still owed when the end has come, however much waits: without it the ledger
+    /// Whether an update that says all is still owed when the end has come, however much waits: without it the ledger
     /// would lack what was left out, and nobody would know.
     pub(super) fn owes_whole(&self) -> bool {
         self.has_gap || self.shared.wanted.load(Ordering::Relaxed)
     }
 
-    /// Hands over that page.
-    pub(super) fn close(&mut self, whole: Page) {
+    /// Hands over that update.
+    pub(super) fn close(&mut self, whole: LedgerUpdate) {
         self.hand_over(whole, None);
     }
 
-    fn hand_over(&mut self, page: Page, receipt: Option<oneshot::Sender<()>>) {
+    fn hand_over(&mut self, update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) {
         self.count += 1;
         let (number, since) = (self.count, Instant::now());
         let is_waited_for = receipt.is_some();
         if let Some(receipt) = receipt {
             let mut owed = self.shared.owed.lock().unwrap_or_else(PoisonError::into_inner);
-            owed.push_back(Owed { number, since, receipt });
+            owed.push_back(PendingReceipt { number, since, receipt });
         }
-        self.shared.waiting.fetch_add(page.size(), Ordering::Relaxed);
-        if self.entries.send(Entry { number, page, is_waited_for }).is_err() {
-            log::error!("the bookkeeper has stopped");
+        self.shared.waiting.fetch_add(update.size(), Ordering::Relaxed);
+        if self.entries.send(QueuedUpdate { number, update, is_waited_for }).is_err() {
+            log::error!("the writer has stopped");
         }
         if self.shared.hangs.load(Ordering::Relaxed) {
             self.shared.give(|_| true);
@@ -150,7 +150,7 @@ impl Book {
         self.shared.wanted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a page that says all is to be written now. Ask about every second.
+    /// Whether an update that says all is to be written now. Ask about every second.
     pub(super) fn wants_whole(&mut self) -> bool {
         let has_room = self.shared.waiting.load(Ordering::Relaxed) == 0;
         let wanted = has_room && mem::take(&mut self.has_gap);
@@ -159,12 +159,12 @@ impl Book {
 }
 
 /// The task.
-pub(super) struct Bookkeeper {
-    entries: Receiver<Entry>,
+pub(super) struct LedgerWriter {
+    entries: Receiver<QueuedUpdate>,
     shared: Arc<Shared>,
     ledger: LedgerFile,
     /// What is not written yet.
-    waiting: Vec<Page>,
+    waiting: Vec<LedgerUpdate>,
     /// Whether the last attempt to write failed.
     is_failing: bool,
     tried: Instant,
@@ -181,7 +181,7 @@ enum LedgerFile {
     Open(PathBuf, Retention, Box<Ledger>),
 }
 
-impl Bookkeeper {
+impl LedgerWriter {
     /// Opens the ledger in this directory, if there is to be one, and what it remembers. A ledger that cannot be
     /// opened is opened later; one that is damaged is set aside.
     pub(super) fn start(
@@ -189,10 +189,10 @@ impl Bookkeeper {
         grammars: &Grammars,
         metrics: &Metrics,
         health: &Health,
-    ) -> (Self, Book, Memory) {
+    ) -> (Self, LedgerQueue, SavedState) {
         let (sender, entries) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut bookkeeper = Self {
+        let mut writer = Self {
             entries,
             shared: Arc::clone(&shared),
             ledger: place
@@ -205,21 +205,21 @@ impl Bookkeeper {
             health: health.clone(),
         };
         // Without a ledger none fails.
-        bookkeeper.metrics.up.set(1.0);
-        let memory = bookkeeper.remember(grammars);
-        (bookkeeper, Book { entries: sender, shared, count: 0, has_gap: false }, memory)
+        writer.metrics.up.set(1.0);
+        let memory = writer.remember(grammars);
+        (writer, LedgerQueue { entries: sender, shared, count: 0, has_gap: false }, memory)
     }
 
-    fn remember(&mut self, grammars: &Grammars) -> Memory {
-        let LedgerFile::Closed(directory, limits) = &self.ledger else { return Memory::default() };
+    fn remember(&mut self, grammars: &Grammars) -> SavedState {
+        let LedgerFile::Closed(directory, limits) = &self.ledger else { return SavedState::default() };
         let (directory, limits) = (directory.clone(), *limits);
         self.health.ledger(|status| status.path = Some(directory.display().to_string()));
         let remembered =
-            self.open().and_then(|ledger| ledger.map_or(Ok(Memory::default()), |l| l.memory(grammars)));
+            self.open().and_then(|ledger| ledger.map_or(Ok(SavedState::default()), |l| l.memory(grammars)));
         let memory = remembered.unwrap_or_else(|error| {
             self.failed(&error);
             if error.is_locked() {
-                return Memory::default();
+                return SavedState::default();
             }
             // Who was banned is to stay so, where it can at least be read.
             let read = Ledger::open_to_read(&directory, limits).and_then(|ledger| ledger.memory(grammars));
@@ -250,20 +250,20 @@ impl Bookkeeper {
         }
         self.write();
         if !self.waiting.is_empty() {
-            let pages = count(self.waiting.len() as u64, "page");
-            log::error!("shutting down: {pages} were not written to the ledger");
+            let updates = count(self.waiting.len() as u64, "update");
+            log::error!("shutting down: {updates} were not written to the ledger");
         }
         self.waiting.is_empty() && matches!(self.ledger, LedgerFile::Open(..))
     }
 
-    /// Takes in what there is; the number of the last page. Where nobody waits for a receipt, more may come for a while.
-    fn gather(&mut self, first: Entry) -> u64 {
+    /// Takes in what there is; the number of the last update. Where nobody waits for a receipt, more may come for a while.
+    fn gather(&mut self, first: QueuedUpdate) -> u64 {
         let until = Instant::now() + GATHER;
         let (mut last, mut is_waited_for, mut next) = (first.number, false, Some(first));
         while let Some(entry) = next {
             last = entry.number;
             is_waited_for |= entry.is_waited_for;
-            self.waiting.push(entry.page);
+            self.waiting.push(entry.update);
             next = match is_waited_for {
                 true => self.entries.try_recv().ok(),
                 false => self.entries.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
@@ -282,7 +282,9 @@ impl Bookkeeper {
             Ok(()) => {
                 self.shared.hangs.store(false, Ordering::Relaxed);
                 self.metrics.written(self.tried.elapsed());
-                self.shared.waiting.fetch_sub(waiting.iter().map(Page::size).sum(), Ordering::Relaxed);
+                self.shared
+                    .waiting
+                    .fetch_sub(waiting.iter().map(LedgerUpdate::size).sum(), Ordering::Relaxed);
                 if mem::take(&mut self.is_failing) {
                     log::info!("the ledger can be written again");
                     self.measure();
@@ -371,30 +373,33 @@ mod tests {
     fn what_is_too_much_is_left_out_and_made_up_for() {
         let (entries, received) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut book = Book { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
-        let page = || Page { positions: vec![("journald".into(), String::new())], ..Page::default() };
+        let mut queue = LedgerQueue { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
+        let update = || LedgerUpdate {
+            positions: vec![("journald".into(), String::new())],
+            ..LedgerUpdate::default()
+        };
         let sent = || received.try_iter().count();
-        assert!(!book.write(page(), None) && sent() == 1 && book.waiting() > 0);
+        assert!(!queue.write(update(), None) && sent() == 1 && queue.waiting() > 0);
 
         shared.waiting.store(MOST + 1, Ordering::Relaxed);
         let (receipt, mut given) = oneshot::channel();
-        assert!(book.write(page(), Some(receipt)) && sent() == 0);
+        assert!(queue.write(update(), Some(receipt)) && sent() == 0);
         assert!(given.try_recv().is_ok(), "nobody waits for what is never written");
         shared.waiting.store(1, Ordering::Relaxed);
-        assert!(!book.wants_whole(), "what was before the gap comes first");
+        assert!(!queue.wants_whole(), "what was before the gap comes first");
         assert!(
-            book.write(page(), None) && sent() == 0,
-            "and what is after it, after the page that says all"
+            queue.write(update(), None) && sent() == 0,
+            "and what is after it, after the update that says all"
         );
 
         shared.waiting.store(0, Ordering::Relaxed);
-        assert!(book.wants_whole() && !book.wants_whole());
-        assert!(!book.write(page(), None) && sent() == 1);
-        assert!(!book.owes_whole());
+        assert!(queue.wants_whole() && !queue.wants_whole());
+        assert!(!queue.write(update(), None) && sent() == 1);
+        assert!(!queue.owes_whole());
 
         shared.waiting.store(MOST + 1, Ordering::Relaxed);
-        assert!(book.write(page(), None) && book.owes_whole(), "at the end it does not wait for room");
-        book.close(page());
+        assert!(queue.write(update(), None) && queue.owes_whole(), "at the end it does not wait for room");
+        queue.close(update());
         assert_eq!(sent(), 1);
     }
 
@@ -402,22 +407,22 @@ mod tests {
     fn receipts_are_given_in_order_and_do_not_wait_for_ever() {
         let (entries, _received) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut book = Book { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
+        let mut queue = LedgerQueue { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
         let mut given: Vec<_> = (0..3)
             .map(|_| {
                 let (receipt, given) = oneshot::channel();
-                book.write(Page::default(), Some(receipt));
+                queue.write(LedgerUpdate::default(), Some(receipt));
                 given
             })
             .collect();
         let mut count = || given.iter_mut().map(|given| usize::from(given.try_recv().is_ok())).sum::<usize>();
-        assert!(!book.lose_patience(Instant::now()) && count() == 0);
+        assert!(!queue.lose_patience(Instant::now()) && count() == 0);
         shared.give(|owed| owed.number <= 2);
         assert_eq!(count(), 2);
-        assert!(book.lose_patience(Instant::now() + PATIENCE) && count() == 1);
+        assert!(queue.lose_patience(Instant::now() + PATIENCE) && count() == 1);
         // One has waited for long enough to know.
         let (receipt, mut given) = oneshot::channel();
-        book.write(Page::default(), Some(receipt));
+        queue.write(LedgerUpdate::default(), Some(receipt));
         assert!(given.try_recv().is_ok());
     }
 }

@@ -16,12 +16,12 @@ pub(super) enum ClockStep {
 
 /// The clock, and the time by which it is measured.
 #[derive(Debug)]
-pub(super) struct Steps {
+pub(super) struct ClockWatch {
     clock: Timestamp,
     at: Instant,
 }
 
-impl Steps {
+impl ClockWatch {
     /// Begins with a clock that says `clock` at that instant.
     pub(super) fn new(clock: Timestamp, at: Instant) -> Self {
         Self { clock, at }
@@ -83,7 +83,7 @@ mod tests {
         ) {
             let (mut detector, began) = (detector(), Instant::now());
             let mut clock = Timestamp::from_secs(1_000_000_000);
-            let mut watched = Steps::new(clock, began);
+            let mut watched = ClockWatch::new(clock, began);
             let mut ends = Vec::new();
             for (second, step) in (0..).zip(&steps) {
                 clock = Timestamp::from_secs(clock.as_secs() + 1 + step);
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_step_is_told_once_and_small_ones_add_up() {
         let began = Instant::now();
-        let mut steps = Steps::new(Timestamp::from_secs(1000), began);
+        let mut steps = ClockWatch::new(Timestamp::from_secs(1000), began);
         let mut look =
             |clock, seconds| steps.look(Timestamp::from_secs(clock), began + Duration::from_secs(seconds));
         assert_eq!(look(1001, 1), None);

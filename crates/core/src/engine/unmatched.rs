@@ -24,14 +24,14 @@ pub struct UnmatchedTemplate {
 
 /// The kinds of lines that one grammar does not know.
 #[derive(Clone, Debug, Default)]
-pub struct Strangers {
+pub struct UnmatchedLines {
     /// How many lines were looked at, those of kinds that are forgotten included.
     pub lines: u64,
     /// The one seen last comes first: the next line is mostly of its kind.
     kinds: VecDeque<UnmatchedTemplate>,
 }
 
-impl Strangers {
+impl UnmatchedLines {
     /// The kinds, the one seen last first.
     pub fn kinds(&self) -> impl Iterator<Item = &UnmatchedTemplate> {
         self.kinds.iter()
@@ -65,7 +65,7 @@ mod tests {
     /// What is kept of lines that look like these: lines and template, the last first.
     #[track_caller]
     fn check(templates: &[&str], want: &[(u64, &str)]) {
-        let (grammar, mut strangers) = (grammar(), Strangers::default());
+        let (grammar, mut strangers) = (grammar(), UnmatchedLines::default());
         for (second, template) in (0..).zip(templates) {
             strangers.count(&grammar, (*template).to_owned(), Timestamp::from_secs(second));
         }
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_kind_longest_unseen_makes_room() {
-        let (grammar, mut strangers) = (grammar(), Strangers::default());
+        let (grammar, mut strangers) = (grammar(), UnmatchedLines::default());
         for number in 0..KINDS + 5 {
             strangers.count(&grammar, "always <ip>".to_owned(), Timestamp::default());
             strangers.count(&grammar, format!("{}<ip>", "x ".repeat(number)), Timestamp::default());

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use crate::config::load::AllowFiles;
-use crate::detect::List;
+use crate::detect::ExemptionList;
 use crate::model::Offender;
 
 /// How often to look.
@@ -17,16 +17,16 @@ const LOOK: Duration = Duration::from_secs(3);
 
 /// This host's own addresses and its default gateways, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Surroundings(Vec<(Offender, List)>);
+pub(super) struct HostAddresses(Vec<(Offender, ExemptionList)>);
 
-impl Surroundings {
+impl HostAddresses {
     /// What they are now. Where something cannot be known, that is logged, and what was known of it before holds.
     pub(super) fn look(known: &Self) -> Self {
         known.renewed(own_addresses(), gateways())
     }
 
     fn renewed(&self, own: io::Result<Vec<Offender>>, gateways: io::Result<Vec<Offender>>) -> Self {
-        let found = [(List::Own, "addresses", own), (List::Gateway, "gateways", gateways)];
+        let found = [(ExemptionList::Own, "addresses", own), (ExemptionList::Gateway, "gateways", gateways)];
         let found = found.into_iter().flat_map(|(list, what, found)| match found {
             Ok(found) => found.into_iter().map(|offender| (offender, list)).collect(),
             Err(error) => {
@@ -41,16 +41,16 @@ impl Surroundings {
     }
 
     /// Who they are, and why they are not banned.
-    pub(super) fn members(&self) -> &[(Offender, List)] {
+    pub(super) fn members(&self) -> &[(Offender, ExemptionList)] {
         &self.0
     }
 }
 
 /// Looks until nobody can name other files to look at, and tells what has changed.
 pub(super) fn watch(
-    mut known: Surroundings,
+    mut known: HostAddresses,
     mut files: AllowFiles,
-    tell: impl Fn(Surroundings, AllowFiles),
+    tell: impl Fn(HostAddresses, AllowFiles),
     renewed: &Receiver<AllowFiles>,
 ) {
     loop {
@@ -59,11 +59,11 @@ pub(super) fn watch(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let (around, warnings) = (Surroundings::look(&known), files.renew());
+        let (host, warnings) = (HostAddresses::look(&known), files.renew());
         warnings.iter().flatten().for_each(|warning| log::error!("{warning}"));
-        if around != known || warnings.is_some() {
-            known = around.clone();
-            tell(around, files.clone());
+        if host != known || warnings.is_some() {
+            known = host.clone();
+            tell(host, files.clone());
         }
     }
 }
@@ -124,11 +124,11 @@ mod tests {
     fn what_cannot_be_listed_stays_as_it_was() {
         let one = |text: &str| vec![text.parse().unwrap()];
         let full = || Err(io::Error::from(nix::errno::Errno::EMFILE));
-        let shown = |around: &Surroundings| {
-            let members = around.members().iter();
+        let shown = |host: &HostAddresses| {
+            let members = host.members().iter();
             members.map(|(who, list)| format!("{who} {list:?}")).collect::<Vec<_>>()
         };
-        let known = Surroundings::default().renewed(Ok(one("192.0.2.1")), Ok(one("192.0.2.254")));
+        let known = HostAddresses::default().renewed(Ok(one("192.0.2.1")), Ok(one("192.0.2.254")));
         assert_eq!(shown(&known.renewed(full(), full())), ["192.0.2.1 Own", "192.0.2.254 Gateway"]);
         let moved = known.renewed(full(), Ok(one("192.0.2.7")));
         assert_eq!(shown(&moved), ["192.0.2.1 Own", "192.0.2.7 Gateway"]);

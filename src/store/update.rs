@@ -13,7 +13,7 @@ use crate::model::{Allowance, Decision, GrammarId, Offender, Timestamp};
 /// The place in the source stands beside what was decided from the entries before it. So after a crash at any
 /// moment, a daemon that reads on from that place decides as it would have without the crash.
 #[derive(Clone, Debug, Default)]
-pub struct Page {
+pub struct LedgerUpdate {
     /// Whether this is all there is: bans and counts that are not in it are over.
     pub whole: bool,
     /// What the offences left behind, in their order.
@@ -33,10 +33,10 @@ pub struct Page {
     /// How often the daemon has started since such a position changed last. A position that changes is one without any.
     pub starts: Vec<(Arc<str>, u32)>,
     /// How far a client that numbers its lines was read.
-    pub clients: Vec<Client>,
+    pub clients: Vec<ClientProgress>,
 }
 
-impl Page {
+impl LedgerUpdate {
     /// About how many bytes it takes while it waits to be written.
     pub fn size(&self) -> usize {
         size_of::<Self>()
@@ -67,7 +67,7 @@ impl Page {
 
 /// How far a client's lines were read, and which of them may come again from its successor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Client {
+pub struct ClientProgress {
     /// Which one: a number drawn at random when it started.
     pub instance: u64,
     /// How many of its lines were read.
@@ -78,7 +78,7 @@ pub struct Client {
 
 /// What the ledger had to say at the start.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct SavedState {
     /// Bans, those that are over by now among them: they count for how long the next one lasts.
     pub bans: Vec<crate::model::Ban>,
     /// What offences left behind, in their order.
@@ -88,14 +88,14 @@ pub struct Memory {
     /// How often the daemon has started since such a position changed last.
     pub starts: BTreeMap<Arc<str>, u32>,
     /// How far clients were read, the one heard last at the end.
-    pub clients: Vec<Client>,
+    pub clients: Vec<ClientProgress>,
     /// Exemptions by hand, including those that are over by now.
     pub allowances: Vec<Allowance>,
     /// Who logged in lately.
     pub logins: Vec<Login>,
 }
 
-impl Memory {
+impl SavedState {
     /// Dates what is in the future at `now`, for the clock has stepped back since: as of now. So a ban lasts as long as
     /// it was to last, from now on at most. Whether there was any.
     pub fn redate(&mut self, now: Timestamp) -> bool {
