@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use banstream::config::Enforce;
-use banstream::control::{Command, Pick, Target, client};
+use banstream::control::{BanFilter, Command, Target, client};
 use banstream::kernel::{Element, Firewall, Kernel};
 
 const BANS: usize = 1000;
@@ -92,7 +92,7 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Kernel, con
     shown("added in", begun, &daemon);
 
     let begun = Instant::now();
-    let count = || ask(Command::Bans(Pick::default())).matches("\"address\"").count();
+    let count = || ask(Command::Bans(BanFilter::default())).matches("\"address\"").count();
     let listed = count();
     shown(&format!("{listed} listed in"), begun, &daemon);
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use banstream::cli::top;
-use banstream::cli::{self, Action, Cli, Compat, Journaled, OfGrammar, When};
+use banstream::cli::{self, Action, Cli, Compat, GrammarCommand, JournalArgs, When};
 use banstream::config::load::{LoadError, load};
 use banstream::daemon;
 use banstream::input::omprog;
@@ -71,14 +71,14 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             let replay = offline::Replay { loaded: &loaded, against, program, json, now };
             let at = |when: Option<When>| when.map(|when| when.instant(now));
             let logs = match journal {
-                Journaled { journal: false, .. } => Logs::Files(logs),
-                Journaled { directory, since, until, .. } => {
+                JournalArgs { journal: false, .. } => Logs::Files(logs),
+                JournalArgs { directory, since, until, .. } => {
                     Logs::Journal { directory, since: at(since), until: at(until) }
                 }
             };
             replay.run(&logs, stdout().lock())?;
         }
-        Action::Grammar(OfGrammar::New { program }) => {
+        Action::Grammar(GrammarCommand::New { program }) => {
             if !offline::propose(&program, daemon::now(), stdin().lock(), stdout().lock())? {
                 return Ok(ExitCode::from(cli::REFUSED));
             }

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{Ask, REFUSED, Remote};
+use super::{Ask, REFUSED, SocketArgs};
 use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, ChangeCount};
 use crate::control::{
-    AllowLine, BanLine, BanWhy, Command, HeldWhy, JailWhy, LineWhy, MessagesStatus, Pick, SoleClient,
+    AllowLine, BanFilter, BanLine, BanWhy, Command, ElementWhy, JailWhy, LineWhy, MessagesStatus, SoleClient,
     SourceState, Status, Target, TemplateStatus, Why,
 };
 use crate::model::{Mode, Span};
@@ -53,10 +53,12 @@ pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(compat::FAILED) })
 }
 
-fn command(ask: &Ask) -> (&Remote, Command) {
+fn command(ask: &Ask) -> (&SocketArgs, Command) {
     match ask {
         Ask::Status { remote } => (remote, Command::Status),
-        Ask::Bans { remote, last } => (remote, Command::Bans(Pick { last: *last, ..Pick::default() })),
+        Ask::Bans { remote, last } => {
+            (remote, Command::Bans(BanFilter { last: *last, ..BanFilter::default() }))
+        }
         Ask::Ban { remote, offender, span, reason } => {
             (remote, Command::Ban { offender: *offender, span: *span, reason: reason.clone() })
         }
@@ -226,7 +228,7 @@ pub(crate) fn why(why: &Why) -> String {
     if why.offender != why.address {
         text += &format!("its offences count for {}\n", why.offender);
     }
-    for BanWhy { ban, reckoning, lines } in &why.bans {
+    for BanWhy { ban, formula, lines } in &why.bans {
         let BanLine { address, jail, since, times, .. } = ban;
         let ports =
             if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
@@ -236,8 +238,8 @@ pub(crate) fn why(why: &Why) -> String {
         if !ban.reason.is_empty() {
             text += &format!("  for: {}\n", plain(&ban.reason));
         }
-        let reckoning = reckoning.iter().map(|reckoning| format!("  ban number {times}: {reckoning}\n"));
-        text.extend(reckoning);
+        let formula = formula.iter().map(|formula| format!("  ban number {times}: {formula}\n"));
+        text.extend(formula);
         text.extend(lines.iter().map(line));
     }
     for jail in
@@ -274,8 +276,8 @@ fn line(line: &LineWhy) -> String {
     text
 }
 
-fn held(held: &HeldWhy) -> String {
-    let HeldWhy { set, element, left, packets, bytes } = held;
+fn held(held: &ElementWhy) -> String {
+    let ElementWhy { set, element, left, packets, bytes } = held;
     let left = left.map_or("forever".to_owned(), |left| format!("for {} more", short(left.into())));
     let kept = packets.zip(*bytes);
     let kept = kept.map_or(String::new(), |(packets, bytes)| {
@@ -304,8 +306,8 @@ mod tests {
     use super::*;
     use crate::model::Offender;
 
-    fn remote() -> Remote {
-        Remote { socket: "/run/banstream/control.sock".into(), json: false }
+    fn remote() -> SocketArgs {
+        SocketArgs { socket: "/run/banstream/control.sock".into(), json: false }
     }
 
     /// What is printed for this answer to a command.
@@ -342,12 +344,12 @@ mod tests {
         let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
             "bans": [{"address": "2001:db8::/64", "jail": "sshd", "kind": "auto", "ports": ["22/tcp"], "since": "S",
                       "until": "U", "left": 552, "times": 2, "reason": "5 offences within 10m",
-                      "reckoning": "1h x 2^1 = 2h", "lines": [
+                      "formula": "1h x 2^1 = 2h", "lines": [
                         {"time": "R", "offence": "auth-failure", "grammar": "sshd", "rule": 9, "written": "No <user>",
                          "message": "No \u001b[2J", "holes":
                          [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
-                      "until": null, "left": null, "times": 1, "reason": "", "reckoning": null, "lines": []}],
+                      "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []}],
             "jails": [{"name": "http", "offender": "2001:db8::/64", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
                        "next": "1h x 2^1 = 2h", "protected": "::/0 is in `ignoreip`", "lines": [
                         {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",

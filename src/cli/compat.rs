@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::load::load;
 use crate::control::client::{self, ChangeCount};
-use crate::control::{AllowLine, BanLine, Command, JailStatus, Pick, Status, Target};
+use crate::control::{AllowLine, BanFilter, BanLine, Command, JailStatus, Status, Target};
 use crate::model::{BanOrigin, NotAnOffender, Offender, Span};
 use crate::tools::terminal::local;
 
@@ -216,7 +216,7 @@ impl Fail2banClient {
 
     fn jails(&self) -> Result<Jails, CompatError> {
         let Status { mut jails, .. } = self.ask(&Command::Status)?;
-        let bans: Vec<BanLine> = self.ask(&Command::Bans(Pick::default()))?;
+        let bans: Vec<BanLine> = self.ask(&Command::Bans(BanFilter::default()))?;
         // `manual` and `wide` are jails here as long as they ban somebody.
         jails.retain(|jail| !jail.grammars.is_empty() || held(&bans, &jail.name).next().is_some());
         Ok(Jails { jails, bans })

@@ -16,7 +16,7 @@ pub use self::answer::{ask, fail2ban_client};
 pub use self::report::{ReportFormat, When, report};
 use crate::config;
 use crate::control::client;
-use crate::control::{BanLine, Command, Pick};
+use crate::control::{BanFilter, BanLine, Command};
 use crate::model::plain;
 use crate::model::{Offender, Span};
 
@@ -197,7 +197,7 @@ pub enum Action {
     Run {
         /// Where the configuration is.
         #[command(flatten)]
-        files: ConfigArg,
+        files: ConfigArgs,
         /// Observe only, whatever the configuration says, and write no ledger
         #[arg(long)]
         dry_run: bool,
@@ -240,7 +240,7 @@ pub enum Action {
     Explain {
         /// Where the configuration is.
         #[command(flatten)]
-        files: ConfigArg,
+        files: ConfigArgs,
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,
@@ -250,7 +250,7 @@ pub enum Action {
     },
     /// Help with writing grammars
     #[command(subcommand)]
-    Grammar(OfGrammar),
+    Grammar(GrammarCommand),
     /// Replay a log and show who would have been banned
     ///
     /// Runs the daemon's own detector over logs, by their own clock. Prints the bans and a summary.
@@ -264,7 +264,7 @@ pub enum Action {
     Replay {
         /// Where the configuration is.
         #[command(flatten)]
-        files: ConfigArg,
+        files: ConfigArgs,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -279,7 +279,7 @@ pub enum Action {
         logs: Vec<PathBuf>,
         /// Whether it is the journal.
         #[command(flatten)]
-        journal: Journaled,
+        journal: JournalArgs,
     },
     /// Report what happened: bans, offences, jails, rules, offenders and networks
     ///
@@ -289,7 +289,7 @@ pub enum Action {
     Report {
         /// Where the configuration is.
         #[command(flatten)]
-        files: ConfigArg,
+        files: ConfigArgs,
         /// The beginning: a time ago, such as 12h or 7d, or a date such as 2026-11-01 or '2026-11-01 12:00'
         #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "7d")]
         since: When,
@@ -311,7 +311,7 @@ pub enum Action {
     Doctor {
         /// Where the configuration is.
         #[command(flatten)]
-        files: ConfigArg,
+        files: ConfigArgs,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -339,7 +339,7 @@ pub enum Action {
 
 /// Help with writing grammars.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum OfGrammar {
+pub enum GrammarCommand {
     /// Propose a grammar from lines on stdin
     ///
     /// Give it lines that each report an offence, with or without a syslog header. Similar lines become one rule: the
@@ -383,7 +383,7 @@ pub enum Ask {
     Status {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
     },
     /// List the bans in force
     ///
@@ -392,7 +392,7 @@ pub enum Ask {
     Bans {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// Only the latest bans, this many, the latest first
         #[arg(long, value_name = "NUMBER")]
         last: Option<usize>,
@@ -405,7 +405,7 @@ pub enum Ask {
     Why {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// The address or prefix
         #[arg(value_name = "ADDR|CIDR", add = ArgValueCompleter::new(banned))]
         offender: Offender,
@@ -417,7 +417,7 @@ pub enum Ask {
     Ban {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
         #[arg(value_name = "ADDR|CIDR")]
         offender: Offender,
@@ -436,7 +436,7 @@ pub enum Ask {
     Unban {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// The address or prefix, as listed by `banstream bans`
         #[arg(value_name = "ADDR|CIDR", required_unless_present = "all", add = ArgValueCompleter::new(banned))]
         offender: Option<Offender>,
@@ -452,7 +452,7 @@ pub enum Ask {
     Allow {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, lists all exemptions
         #[arg(value_name = "ADDR|CIDR")]
         offender: Option<Offender>,
@@ -479,7 +479,7 @@ pub enum Ask {
     Reload {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// Roll back after this time, such as 60s, unless confirmed with --keep
         #[arg(long, value_name = "TIME", value_parser = span)]
         confirm: Option<Span>,
@@ -494,7 +494,7 @@ pub enum Ask {
     Notify {
         /// The daemon to ask.
         #[command(flatten)]
-        remote: Remote,
+        remote: SocketArgs,
         /// The receiver's name in the configuration
         #[arg(value_name = "NAME")]
         receiver: String,
@@ -503,7 +503,7 @@ pub enum Ask {
 
 /// Which daemon to ask, and how to print its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct Remote {
+pub struct SocketArgs {
     /// The daemon's control socket
     #[arg(
         long,
@@ -519,7 +519,7 @@ pub struct Remote {
 
 /// Which part of the journal to replay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct Journaled {
+pub struct JournalArgs {
     /// Replay the journal that the daemon reads, in the same way
     #[arg(long, conflicts_with = "logs")]
     pub journal: bool,
@@ -536,7 +536,7 @@ pub struct Journaled {
 
 /// Where the configuration is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-pub struct ConfigArg {
+pub struct ConfigArgs {
     /// The configuration [default: /etc/banstream/banstream.toml, if it exists]
     ///
     /// The *.toml files in the folder with the same name and `.d` in place of `.toml` are read after it, in the order
@@ -562,7 +562,7 @@ fn interval(text: &str) -> Result<Span, &'static str> {
 /// Who is banned, for the shell to choose from; nobody where no daemon answers us.
 fn banned(begun: &OsStr) -> Vec<CompletionCandidate> {
     let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
-    let answer = client::send(socket.as_ref(), &Command::Bans(Pick::default()))
+    let answer = client::send(socket.as_ref(), &Command::Bans(BanFilter::default()))
         .map(|answer| answer.body)
         .unwrap_or_default();
     let bans: Vec<BanLine> = serde_json::from_str(&answer).unwrap_or_default();
@@ -593,14 +593,14 @@ mod tests {
         assert_eq!(cli, Ok(Cli { action: want }));
     }
 
-    fn remote() -> Remote {
-        Remote { socket: "/run/banstream/control.sock".into(), json: false }
+    fn remote() -> SocketArgs {
+        SocketArgs { socket: "/run/banstream/control.sock".into(), json: false }
     }
 
     #[test]
     fn a_command_line_says_what_to_do() {
-        let files = ConfigArg::default();
-        let config = ConfigArg { config: Some("/c".into()) };
+        let files = ConfigArgs::default();
+        let config = ConfigArgs { config: Some("/c".into()) };
         check("banstream run", Action::Run { files: files.clone(), dry_run: false, stdin: false });
         check(
             "banstream run --dry-run --config /c",
@@ -622,9 +622,9 @@ mod tests {
             let logs = logs.iter().map(PathBuf::from).collect();
             Action::Replay { files, json: false, program: None, against: None, logs, journal }
         };
-        check("banstream replay", replay(files.clone(), &["-"], Journaled::default()));
-        check("banstream replay --config /c f g", replay(config, &["f", "g"], Journaled::default()));
-        let journal = Journaled {
+        check("banstream replay", replay(files.clone(), &["-"], JournalArgs::default()));
+        check("banstream replay --config /c f g", replay(config, &["f", "g"], JournalArgs::default()));
+        let journal = JournalArgs {
             journal: true,
             directory: Some("/j".into()),
             since: Some(When::Ago(Span::from_secs(30 * 86_400))),
@@ -635,7 +635,7 @@ mod tests {
             replay(files, &["-"], journal),
         );
         let (since, until) = (When::Ago(Span::from_secs(7 * 86_400)), When::Ago(Span::ZERO));
-        let files = ConfigArg::default();
+        let files = ConfigArgs::default();
         check(
             "banstream report --html",
             Action::Report { files: files.clone(), since, until, json: false, html: true },
@@ -652,8 +652,8 @@ mod tests {
             Action::Compat(Compat::Fail2banClient { words: words.into() }),
         );
         let program = "myapp".to_owned();
-        check("banstream grammar new --program myapp", Action::Grammar(OfGrammar::New { program }));
-        let asked = Remote { socket: "/s".into(), json: true };
+        check("banstream grammar new --program myapp", Action::Grammar(GrammarCommand::New { program }));
+        let asked = SocketArgs { socket: "/s".into(), json: true };
         check("banstream status --socket /s --json", Action::Ask(Ask::Status { remote: asked }));
         let ban = Ask::Ban {
             remote: remote(),

@@ -22,9 +22,9 @@ use tokio::time::MissedTickBehavior;
 
 use crate::cli::why;
 use crate::control::client::{self, ChangeCount};
-use crate::control::{Command, Pick, Target};
+use crate::control::{BanFilter, Command, Target};
 use crate::model::{Offender, Span};
-use state::{LATEST, Sample, TopState, Wish};
+use state::{KeyCommand, LATEST, Sample, TopState};
 use view::Theme;
 
 /// Shows the daemon that listens at `socket` until the operator has seen enough, and asks it this often.
@@ -90,15 +90,15 @@ async fn watch(
             }
             event = keys.next() => match event {
                 Some(Ok(Event::Key(key))) if key.kind == KeyEventKind::Press => match state.key(key) {
-                    Some(Wish::Quit) => return Ok(()),
-                    Some(Wish::Why(who)) => {
+                    Some(KeyCommand::Quit) => return Ok(()),
+                    Some(KeyCommand::Why(who)) => {
                         let (socket, news) = (Arc::clone(&socket), news.clone());
                         tokio::spawn(async move {
                             let answer = ask(&socket, Command::Why(who)).await;
                             news.send(News::Why(who, answer.map(|answer| why(&answer)))).await
                         });
                     }
-                    Some(Wish::Unban(who)) => {
+                    Some(KeyCommand::Unban(who)) => {
                         let (socket, news) = (Arc::clone(&socket), news.clone());
                         tokio::spawn(async move {
                             let answer = ask(&socket, Command::Unban(Target::One(who))).await;
@@ -133,7 +133,7 @@ async fn watch(
 
 async fn sample(socket: &Path, text: String) -> anyhow::Result<Box<Sample>> {
     let status = ask(socket, Command::Status).await?;
-    let bans = ask(socket, Command::Bans(Pick { last: Some(LATEST), text })).await?;
+    let bans = ask(socket, Command::Bans(BanFilter { last: Some(LATEST), text })).await?;
     Ok(Box::new(Sample { status, bans }))
 }
 

@@ -225,7 +225,7 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
     let v6 = top.value("ipv6-prefix", value::whole(16..=128));
     let nat64 = top.list("nat64-prefixes", value::nat64);
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
-    let sentence = BanTerms::read(top, BanTerms::default());
+    let terms = BanTerms::read(top, BanTerms::default());
     let mode = top.value("mode", value::mode);
     let growth = top.table("growth", growth);
     let ledger = top.table("ledger", ledger);
@@ -246,7 +246,7 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
     let mut names = vec![MANUAL.to_owned(), WIDE.to_owned()];
     let jails = top.tables("jail", |name, t| {
         names.push(name.to_owned());
-        jail(name, t, (sentence, mode), grammars)
+        jail(name, t, (terms, mode), grammars)
     });
     let receivers = top.table("notify", |t| notify::receivers(t, &names));
     let (ignore, files) = split(ignore?);
@@ -330,7 +330,7 @@ fn jail(
     let watching = watched.as_ref().unwrap_or(&names);
     let known: Vec<&str> = watching.iter().flat_map(|grammar| headings(grammar)).collect();
     let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
-    let sentence = BanTerms::read(t, inherited);
+    let terms = BanTerms::read(t, inherited);
     let mode = t.value_or("mode", mode, value::mode);
     let ports = t.list("ports", value::ports);
     let ignore = t.list("ignoreip", value::ignored);
@@ -362,10 +362,10 @@ fn jail(
         name: name.into(),
         mode: mode?,
         watches,
-        max_retry: NonZeroU8::new(sentence.max_retry?)?,
-        find_time: sentence.find_time?,
+        max_retry: NonZeroU8::new(terms.max_retry?)?,
+        find_time: terms.find_time?,
         distinct: distinct?.map(Into::into),
-        ban_time: sentence.ban_time?,
+        ban_time: terms.ban_time?,
         ports: ports.into(),
         ignore,
     };
@@ -742,15 +742,15 @@ mod tests {
     fn a_receiver_inherits_what_it_does_not_say() {
         let receivers = |config: &Config| {
             let show = |r: &Arc<Receiver>| {
-                let way = match &r.way {
+                let channel = match &r.channel {
                     NotifyChannel::Webhook { url, headers, token_file } => {
                         format!("{url} {headers:?} {token_file:?}")
                     }
-                    way => format!("{way:?}"),
+                    channel => format!("{channel:?}"),
                 };
                 let (name, topics, jails) = (&r.name, &r.topics, r.jails.join(" "));
                 format!(
-                    "{name}: {way} {topics:?} [{jails}] {} {} {} {}",
+                    "{name}: {channel} {topics:?} [{jails}] {} {} {} {}",
                     r.delay, r.every, r.at_most, r.timeout
                 )
             };

@@ -15,8 +15,8 @@ use crate::model::Span;
 pub struct Receiver {
     /// Its name, in metrics and `status`.
     pub name: Arc<str>,
-    /// The way of delivery.
-    pub way: NotifyChannel,
+    /// The channel of delivery.
+    pub channel: NotifyChannel,
     /// What to send; at least one.
     pub topics: Vec<Topic>,
     /// Bans of these jails only; all if empty.
@@ -27,11 +27,11 @@ pub struct Receiver {
     pub every: Span,
     /// How many of each kind a message lists; it counts the rest.
     pub at_most: usize,
-    /// How long telling may take.
+    /// How long a delivery may take.
     pub timeout: Span,
 }
 
-/// A way of delivery.
+/// A channel of delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotifyChannel {
     /// JSON, posted to an address.
@@ -112,8 +112,8 @@ impl DigestOptions {
 /// The receivers in the table `[notify]`, given the names of the jails.
 pub(super) fn receivers(t: &mut TableReader<'_, '_>, jails: &[String]) -> Option<Vec<Arc<Receiver>>> {
     let jails: Vec<&str> = jails.iter().map(String::as_str).collect();
-    let habits = DigestOptions::read(t, DigestOptions::default(), &jails);
-    t.others(|name, t| receiver(name, t, habits.clone(), &jails).map(Arc::new))
+    let options = DigestOptions::read(t, DigestOptions::default(), &jails);
+    t.others(|name, t| receiver(name, t, options.clone(), &jails).map(Arc::new))
 }
 
 fn receiver(
@@ -125,7 +125,7 @@ fn receiver(
     if !value::is_name(name) {
         t.fault(None, "a receiver's name can have letters, digits, `-`, `_` and `.` only".to_owned());
     }
-    let habits = DigestOptions::read(t, inherited, jails);
+    let options = DigestOptions::read(t, inherited, jails);
     let url = t.value_or("webhook", None, value::url);
     let headers = t.list("headers", value::header);
     let token_file = t.value_or("token-file", Some(None), |v| value::path(v).map(Some));
@@ -136,10 +136,10 @@ fn receiver(
         t.fault(Some("command"), "`command` must begin with an absolute path".to_owned());
     }
     let (headers, token_file, command) = (headers?.into_iter().collect(), token_file?, command?);
-    let way = match (t.has("webhook"), !command.is_empty(), t.has("mail")) {
+    let channel = match (t.has("webhook"), !command.is_empty(), t.has("mail")) {
         (true, false, false) => NotifyChannel::Webhook { url: url?, headers, token_file },
         (false, true, false) => NotifyChannel::Command(command),
-        (false, false, true) => NotifyChannel::Mail { to: to?, from: from?, sendmail: habits.sendmail? },
+        (false, false, true) => NotifyChannel::Mail { to: to?, from: from?, sendmail: options.sendmail? },
         _ => {
             t.fault(None, format!("`{name}` needs one of `webhook`, `command` and `mail`"));
             return None;
@@ -147,12 +147,12 @@ fn receiver(
     };
     Some(Receiver {
         name: name.into(),
-        way,
-        topics: habits.topics?,
-        jails: habits.jails?,
-        delay: habits.delay?,
-        every: habits.every?,
-        at_most: habits.at_most?,
-        timeout: habits.timeout?,
+        channel,
+        topics: options.topics?,
+        jails: options.jails?,
+        delay: options.delay?,
+        every: options.every?,
+        at_most: options.at_most?,
+        timeout: options.timeout?,
     })
 }

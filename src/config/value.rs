@@ -10,13 +10,13 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
-use super::written::{Unwanted, meant, nearest};
+use super::written::{InvalidValue, meant, nearest};
 use crate::model::is_harmful;
 use crate::model::{Mode, Offender, Port, Protocol, Span};
 
 /// What is wanted, and what stands there instead.
-fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
-    Unwanted(match value {
+fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> InvalidValue {
+    InvalidValue(match value {
         DeValue::Array(_) => format!("must be {what}, not a list"),
         DeValue::Table(_) => format!("must be {what}, not a table"),
         DeValue::String(text) if text.is_empty() => format!("must be {what}, not an empty text"),
@@ -29,12 +29,12 @@ fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> Unwanted {
 }
 
 /// `true` or `false`.
-pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, Unwanted> {
+pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, InvalidValue> {
     value.as_bool().ok_or_else(|| wants("`true` or `false`", value))
 }
 
 /// Whether bans are carried out.
-pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, Unwanted> {
+pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, InvalidValue> {
     let modes = [Mode::Enforce, Mode::Observe];
     let name = one_of("`enforce` or `observe`", &modes.map(Mode::name), value)?;
     Ok(modes.into_iter().find(|mode| mode.name() == name).unwrap_or_default())
@@ -43,7 +43,7 @@ pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, Unwanted> {
 /// A whole number within these bounds.
 pub(super) fn whole<N: TryFrom<i64>>(
     range: RangeInclusive<i64>,
-) -> impl Fn(&DeValue<'_>) -> Result<N, Unwanted> {
+) -> impl Fn(&DeValue<'_>) -> Result<N, InvalidValue> {
     move |value| {
         let number = integer(value).filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| {
@@ -53,7 +53,7 @@ pub(super) fn whole<N: TryFrom<i64>>(
 }
 
 /// A number, whole or not, within these bounds.
-pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&DeValue<'_>) -> Result<f64, Unwanted> {
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&DeValue<'_>) -> Result<f64, InvalidValue> {
     move |value| {
         let number = match value {
             DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
@@ -71,18 +71,18 @@ fn integer(value: &DeValue<'_>) -> Option<i64> {
 }
 
 /// A time longer than none: `"1h 30m"`, or a number of seconds.
-pub(super) fn time(value: &DeValue<'_>) -> Result<Span, Unwanted> {
+pub(super) fn time(value: &DeValue<'_>) -> Result<Span, InvalidValue> {
     span(value).ok_or_else(|| wants("a time such as `10m`, `1h 30m` or a number of seconds", value))
 }
 
 /// A time, which may be none (`"0s"`).
-pub(super) fn time_or_none(value: &DeValue<'_>) -> Result<Span, Unwanted> {
+pub(super) fn time_or_none(value: &DeValue<'_>) -> Result<Span, InvalidValue> {
     let none = integer(value) == Some(0) || value.as_str().and_then(super::parse_span) == Some(Span::ZERO);
     if none { Ok(Span::ZERO) } else { time(value) }
 }
 
 /// A time longer than none, or `None` for `"forever"` and -1.
-pub(super) fn time_or_forever(value: &DeValue<'_>) -> Result<Option<Span>, Unwanted> {
+pub(super) fn time_or_forever(value: &DeValue<'_>) -> Result<Option<Span>, InvalidValue> {
     if value.as_str() == Some("forever") || integer(value) == Some(-1) {
         return Ok(None);
     }
@@ -99,26 +99,26 @@ fn span(value: &DeValue<'_>) -> Option<Span> {
 }
 
 /// A path that does not hang on where the daemon was started.
-pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, InvalidValue> {
     let absolute = value.as_str().filter(|text| text.starts_with('/') && !text.contains('\0'));
     absolute.map(PathBuf::from).ok_or_else(|| wants("an absolute path, such as `/var/lib/banstream`", value))
 }
 
 /// A path that fits into a socket's address, which has room for 107 bytes (unix(7)).
-pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, Unwanted> {
+pub(super) fn socket_path(value: &DeValue<'_>) -> Result<PathBuf, InvalidValue> {
     let path = path(value)?;
     if path.as_os_str().len() <= 107 { Ok(path) } else { Err(wants("a path of at most 107 bytes", value)) }
 }
 
 /// What `read` makes of a text, or `None` for an empty one.
 pub(super) fn unless_empty<T>(
-    read: impl Fn(&DeValue<'_>) -> Result<T, Unwanted>,
-) -> impl Fn(&DeValue<'_>) -> Result<Option<T>, Unwanted> {
+    read: impl Fn(&DeValue<'_>) -> Result<T, InvalidValue>,
+) -> impl Fn(&DeValue<'_>) -> Result<Option<T>, InvalidValue> {
     move |value| if value.as_str() == Some("") { Ok(None) } else { read(value).map(Some) }
 }
 
 /// A hole of a grammar, or a part of it: `request` or `request.path`.
-pub(super) fn hole(value: &DeValue<'_>) -> Result<String, Unwanted> {
+pub(super) fn hole(value: &DeValue<'_>) -> Result<String, InvalidValue> {
     let is_word =
         |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !text.is_empty();
     let is_hole = |text: &&str| {
@@ -133,7 +133,7 @@ pub(super) fn hole(value: &DeValue<'_>) -> Result<String, Unwanted> {
 }
 
 /// A text of one or more words without control characters.
-pub(super) fn text(value: &DeValue<'_>) -> Result<String, Unwanted> {
+pub(super) fn text(value: &DeValue<'_>) -> Result<String, InvalidValue> {
     let plain = value.as_str().filter(|text| !text.trim().is_empty() && !text.contains(is_harmful));
     plain.map(str::to_owned).ok_or_else(|| wants("a text", value))
 }
@@ -141,7 +141,7 @@ pub(super) fn text(value: &DeValue<'_>) -> Result<String, Unwanted> {
 /// A name of at most `longest` letters, digits, `-`, `_` and `.`, which does not begin with `-`.
 ///
 /// What the kernel, iptables, a file name and a metric's label all take.
-pub(super) fn name(longest: usize) -> impl Fn(&DeValue<'_>) -> Result<String, Unwanted> {
+pub(super) fn name(longest: usize) -> impl Fn(&DeValue<'_>) -> Result<String, InvalidValue> {
     move |value| {
         let name = value.as_str().filter(|text| text.len() <= longest && is_name(text));
         name.map(str::to_owned).ok_or_else(|| {
@@ -158,14 +158,18 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// One of these names. A `what` of names in backticks lists them all.
-pub(super) fn one_of<'n>(what: &str, known: &[&'n str], value: &DeValue<'_>) -> Result<&'n str, Unwanted> {
+pub(super) fn one_of<'n>(
+    what: &str,
+    known: &[&'n str],
+    value: &DeValue<'_>,
+) -> Result<&'n str, InvalidValue> {
     let Some(name) = value.as_str() else { return Err(wants(what, value)) };
     known.iter().copied().find(|candidate| *candidate == name).ok_or_else(|| {
-        let Unwanted(wanted) = wants(what, value);
+        let InvalidValue(wanted) = wants(what, value);
         let known = known.iter().copied();
         let hint =
             if what.starts_with('`') { meant(name, known) } else { Some(nearest(name, "names", known)) };
-        Unwanted(hint.map_or_else(|| wanted.clone(), |hint| format!("{wanted}; {hint}")))
+        InvalidValue(hint.map_or_else(|| wanted.clone(), |hint| format!("{wanted}; {hint}")))
     })
 }
 
@@ -176,20 +180,20 @@ pub(super) enum Ignored {
 }
 
 /// An address or a prefix.
-pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
+pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, InvalidValue> {
     let wanted = "an address or prefix such as `192.0.2.0/24`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
 }
 
 /// An IPv6 prefix that has room for an IPv4 address behind it (RFC 6052, 2.2).
-pub(super) fn nat64(value: &DeValue<'_>) -> Result<Offender, Unwanted> {
+pub(super) fn nat64(value: &DeValue<'_>) -> Result<Offender, InvalidValue> {
     let read = value.as_str().and_then(|text| text.parse::<Offender>().ok());
     let fits = |prefix: &Offender| prefix.address().is_ipv6() && (32..=96).contains(&prefix.prefix());
     read.filter(fits).ok_or_else(|| wants("an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`", value))
 }
 
 /// An address, a prefix, or `file:` with a path from the root.
-pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, Unwanted> {
+pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, InvalidValue> {
     let read = |text: &str| match text.strip_prefix("file:") {
         None => text.parse().ok().map(Ignored::Offender),
         Some(path) => {
@@ -202,23 +206,23 @@ pub(super) fn ignored(value: &DeValue<'_>) -> Result<Ignored, Unwanted> {
 }
 
 /// An address with a port, to listen on.
-pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, Unwanted> {
+pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, InvalidValue> {
     let wanted = "an address with a port, such as `127.0.0.1:9634`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
 }
 
 /// Where to post something. What is secret in it is not shown.
-pub(super) fn url(value: &DeValue<'_>) -> Result<Uri, Unwanted> {
+pub(super) fn url(value: &DeValue<'_>) -> Result<Uri, InvalidValue> {
     let url = value.as_str().and_then(|text| text.parse::<Uri>().ok()).filter(|url| {
         let host =
             url.authority().is_some_and(|host| !host.host().is_empty() && !host.as_str().contains('@'));
         host && matches!(url.scheme_str(), Some("http" | "https"))
     });
-    url.ok_or_else(|| Unwanted("must be a URL such as `https://example.org/path`".into()))
+    url.ok_or_else(|| InvalidValue("must be a URL such as `https://example.org/path`".into()))
 }
 
 /// A header of HTTP: `Name: value`. What is secret in it is not shown.
-pub(super) fn header(value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), Unwanted> {
+pub(super) fn header(value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), InvalidValue> {
     let read = |text: &str| {
         let (name, value) = text.split_once(':')?;
         let mut value = HeaderValue::from_str(value.trim()).ok()?;
@@ -226,11 +230,11 @@ pub(super) fn header(value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), U
         Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value))
     };
     let wanted = "must be headers such as `X-Api-Key: 123`";
-    value.as_str().and_then(read).ok_or_else(|| Unwanted(wanted.into()))
+    value.as_str().and_then(read).ok_or_else(|| InvalidValue(wanted.into()))
 }
 
 /// One address of mail, of which nothing can be taken for a second one or for another header.
-pub(super) fn mailbox(value: &DeValue<'_>) -> Result<String, Unwanted> {
+pub(super) fn mailbox(value: &DeValue<'_>) -> Result<String, InvalidValue> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@.-_+=".contains(&byte);
     let mailbox = value.as_str().filter(|text| {
         !text.is_empty() && !text.starts_with('-') && text.len() <= 254 && text.bytes().all(plain)
@@ -239,7 +243,7 @@ pub(super) fn mailbox(value: &DeValue<'_>) -> Result<String, Unwanted> {
 }
 
 /// Ports of one protocol, TCP if it does not say: `22`, `"22/tcp"`, `"80,443"`.
-pub(super) fn ports(value: &DeValue<'_>) -> Result<Vec<Port>, Unwanted> {
+pub(super) fn ports(value: &DeValue<'_>) -> Result<Vec<Port>, InvalidValue> {
     let text = match value {
         DeValue::String(text) => text.clone(),
         DeValue::Integer(_) => integer(value).map_or(Cow::Borrowed(""), |number| number.to_string().into()),
@@ -260,7 +264,7 @@ pub(super) fn ports(value: &DeValue<'_>) -> Result<Vec<Port>, Unwanted> {
 }
 
 /// A command line: a text that is split at its spaces, or a list of words.
-pub(super) fn words(value: &DeValue<'_>) -> Result<Vec<String>, Unwanted> {
+pub(super) fn words(value: &DeValue<'_>) -> Result<Vec<String>, InvalidValue> {
     let words: Option<Vec<String>> = match value {
         DeValue::Array(items) => items.iter().map(|item| text(item.get_ref()).ok()).collect(),
         _ => value.as_str().map(|text| text.split_whitespace().map(str::to_owned).collect()),

@@ -72,7 +72,7 @@ impl<'t> Written<'t> {
     pub(super) fn read_key<T>(
         &self,
         key: &'static str,
-        read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, InvalidValue>,
     ) -> Result<T, ConfigErrors> {
         let mut faults = Vec::new();
         let mut reader = TableReader {
@@ -173,7 +173,7 @@ impl<'w, 't> TableReader<'w, 't> {
     pub(super) fn value<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, InvalidValue>,
     ) -> Option<T> {
         if !self.has(key) {
             self.faults.push((self.place, format!("`{key}` is missing")));
@@ -186,13 +186,13 @@ impl<'w, 't> TableReader<'w, 't> {
         &mut self,
         key: &'static str,
         default: Option<T>,
-        read: impl FnOnce(&DeValue<'t>) -> Result<T, Unwanted>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, InvalidValue>,
     ) -> Option<T> {
         self.known.push(key);
         let Some(entry) = self.table.0.get(key) else { return default };
         let read = match &entry.node {
             TomlNode::Value(value) => read(value),
-            TomlNode::Table(_) => Err(Unwanted("must be one value, not a table".into())),
+            TomlNode::Table(_) => Err(InvalidValue("must be one value, not a table".into())),
         };
         read.map_err(|unwanted| self.note(entry.value, key, unwanted)).ok()
     }
@@ -201,7 +201,7 @@ impl<'w, 't> TableReader<'w, 't> {
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
-        read: impl Fn(&DeValue<'t>) -> Result<T, Unwanted>,
+        read: impl Fn(&DeValue<'t>) -> Result<T, InvalidValue>,
     ) -> Option<Vec<T>> {
         self.list_or(key, Some(Vec::new()), read)
     }
@@ -211,12 +211,12 @@ impl<'w, 't> TableReader<'w, 't> {
         &mut self,
         key: &'static str,
         default: Option<Vec<T>>,
-        read: impl Fn(&DeValue<'t>) -> Result<T, Unwanted>,
+        read: impl Fn(&DeValue<'t>) -> Result<T, InvalidValue>,
     ) -> Option<Vec<T>> {
         self.known.push(key);
         let Some(entry) = self.table.0.get(key) else { return default };
         let TomlNode::Value(DeValue::Array(items)) = &entry.node else {
-            self.note(entry.value, key, Unwanted("must be a list, such as `[\"...\", \"...\"]`".into()));
+            self.note(entry.value, key, InvalidValue("must be a list, such as `[\"...\", \"...\"]`".into()));
             return None;
         };
         let mut item = |item: &Spanned<DeValue<'t>>| {
@@ -282,7 +282,7 @@ impl<'w, 't> TableReader<'w, 't> {
             None => Some((&EMPTY, self.place)),
             Some(TomlEntry { key, node: TomlNode::Table(table), .. }) => Some((table, *key)),
             Some(entry) => {
-                self.note(entry.value, key, Unwanted(format!("must be a table: `[{key}]`")));
+                self.note(entry.value, key, InvalidValue(format!("must be a table: `[{key}]`")));
                 None
             }
         }
@@ -294,7 +294,7 @@ impl<'w, 't> TableReader<'w, 't> {
         self.faults.push((entry.map_or(self.place, |entry| entry.value), what));
     }
 
-    fn note(&mut self, place: FileOffset, key: &str, Unwanted(wanted): Unwanted) {
+    fn note(&mut self, place: FileOffset, key: &str, InvalidValue(wanted): InvalidValue) {
         self.faults.push((place, format!("`{key}` {wanted}")));
     }
 
@@ -309,7 +309,7 @@ impl<'w, 't> TableReader<'w, 't> {
 }
 
 /// Why a value will not do, as it reads after the name of the key: "must be ..., not ...".
-pub(super) struct Unwanted(pub(super) String);
+pub(super) struct InvalidValue(pub(super) String);
 
 /// A hint for `name`, which is unknown: `did you mean ...`, or all known names.
 pub(super) fn nearest<'n>(name: &str, nouns: &str, known: impl Iterator<Item = &'n str>) -> String {

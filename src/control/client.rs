@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use super::{Command, Pick, Target};
+use super::{BanFilter, Command, Target};
 
 /// Where the daemon listens, unless its configuration says otherwise.
 pub const SOCKET: &str = "/run/banstream/control.sock";
@@ -119,7 +119,7 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::
 fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
     let (method, path, body) = match command {
         Command::Status => (Method::GET, "/status".to_owned(), None),
-        Command::Bans(Pick { last, text }) => {
+        Command::Bans(BanFilter { last, text }) => {
             let last = last.map_or(String::new(), |last| format!("&last={last}"));
             (Method::GET, format!("/bans?text={text}{last}"), None)
         }

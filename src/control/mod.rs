@@ -9,7 +9,7 @@ mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use why::{BanWhy, HeldWhy, HoleWhy, JailWhy, LineWhy, Why};
+pub use why::{BanWhy, ElementWhy, HoleWhy, JailWhy, LineWhy, Why};
 
 use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp};
 
@@ -19,7 +19,7 @@ pub enum Command {
     /// The daemon's status.
     Status,
     /// The bans in force.
-    Bans(Pick),
+    Bans(BanFilter),
     /// Why an offender is banned, or why not.
     Why(Offender),
     /// Ban an offender, on all ports.
@@ -59,7 +59,7 @@ pub enum Command {
 
 /// Which of the bans in force to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pick {
+pub struct BanFilter {
     /// So many of the latest, the latest first; all, by address, if `None`.
     pub last: Option<usize>,
     /// Those only that have this in address or jail; letters, digits and `-_.:/`, may be empty.

@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
-use super::{Command, Pick, Reply, Target};
+use super::{BanFilter, Command, Reply, Target};
 use crate::config;
 use crate::model::{Offender, Span};
 
@@ -175,7 +175,7 @@ async fn bans(
 ) -> Result<Response, ErrorResponse> {
     let Query(BansQuery { last, text }) =
         query.map_err(|_| wrong("unknown parameter; use none, or `?last=20`, `?text=sshd`".to_owned()))?;
-    ask(daemon, Command::Bans(Pick { last, text })).await
+    ask(daemon, Command::Bans(BanFilter { last, text })).await
 }
 
 /// The body of `POST /bans`.
@@ -378,8 +378,8 @@ mod tests {
         };
         let commands = [
             Command::Status,
-            Command::Bans(Pick::default()),
-            Command::Bans(Pick { last: Some(20), text: "2001:db8::/64".to_owned() }),
+            Command::Bans(BanFilter::default()),
+            Command::Bans(BanFilter { last: Some(20), text: "2001:db8::/64".to_owned() }),
             ban("192.0.2.0/24", Some(Span::from_secs(90)), ""),
             ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}"),
             Command::Unban(Target::One("2001:db8::/32".parse().unwrap())),

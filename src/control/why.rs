@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{BanLine, rfc3339};
-use crate::detect::{Account, Exemption, JailState};
+use crate::detect::{AddressState, Exemption, JailState};
 use crate::grammar::{self, Grammar, Grammars};
 use crate::kernel::{ElementState, PacketCounters};
 use crate::model::plain;
@@ -33,7 +33,7 @@ pub struct Why {
     pub protected: Vec<String>,
     /// Its elements in the kernel's sets, and those around and in it; at most 100 of each set. `None` if nothing is
     /// enforced, or the kernel did not answer.
-    pub kernel: Option<Vec<HeldWhy>>,
+    pub kernel: Option<Vec<ElementWhy>>,
     /// Missing information, for people.
     pub unknown: Vec<String>,
 }
@@ -46,7 +46,7 @@ pub struct BanWhy {
     #[serde(flatten)]
     pub ban: BanLine,
     /// The calculation by today's settings, such as `1h x 2^1 = 2h`; for bans of a jail only.
-    pub reckoning: Option<String>,
+    pub formula: Option<String>,
     /// The lines that earned it, as far as they are kept; for bans of a jail only.
     pub lines: Vec<LineWhy>,
 }
@@ -116,7 +116,7 @@ pub struct HoleWhy {
 /// An element as the kernel holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct HeldWhy {
+pub struct ElementWhy {
     /// The name of the set.
     pub set: String,
     /// Its address or prefix, with the port if it is limited to one: `192.0.2.1 22/tcp`.
@@ -131,18 +131,18 @@ pub struct HeldWhy {
 
 impl Why {
     /// The account of `address` at `now`, without what ledger and kernel know.
-    pub fn new(address: Offender, account: &Account<'_>, now: Timestamp) -> Self {
+    pub fn new(address: Offender, account: &AddressState<'_>, now: Timestamp) -> Self {
         let bans = account.bans.iter();
-        let jail = |standing: &JailState| JailWhy {
-            name: standing.jail.to_string(),
-            offender: standing.offender,
-            counted: standing.counted,
-            maxretry: standing.max_retry.get(),
-            findtime: standing.find_time.to_string(),
-            last: standing.last.map(rfc3339),
-            earlier: standing.earlier,
-            next: standing.next.to_string(),
-            protected: standing.guard.as_ref().map(Exemption::to_string),
+        let jail = |state: &JailState| JailWhy {
+            name: state.jail.to_string(),
+            offender: state.offender,
+            counted: state.counted,
+            maxretry: state.max_retry.get(),
+            findtime: state.find_time.to_string(),
+            last: state.last.map(rfc3339),
+            earlier: state.earlier,
+            next: state.next.to_string(),
+            protected: state.exemption.as_ref().map(Exemption::to_string),
             lines: Vec::new(),
         };
         Self {
@@ -150,14 +150,14 @@ impl Why {
             offender: account.offender,
             banned: bans.clone().any(|(ban, _)| ban.mode == Mode::Enforce && ban.offender.contains(address)),
             bans: bans
-                .map(|(ban, reckoning)| BanWhy {
+                .map(|(ban, formula)| BanWhy {
                     ban: BanLine::new(ban, now),
-                    reckoning: reckoning.as_ref().map(ToString::to_string),
+                    formula: formula.as_ref().map(ToString::to_string),
                     lines: Vec::new(),
                 })
                 .collect(),
             jails: account.jails.iter().map(jail).collect(),
-            protected: account.guards.iter().map(Exemption::to_string).collect(),
+            protected: account.exemptions.iter().map(Exemption::to_string).collect(),
             kernel: None,
             unknown: Vec::new(),
         }
@@ -204,10 +204,10 @@ impl fmt::Display for HoleWhy {
     }
 }
 
-impl From<ElementState> for HeldWhy {
+impl From<ElementState> for ElementWhy {
     fn from(held: ElementState) -> Self {
-        let ElementState { set, element, left, met } = held;
-        let (packets, bytes) = met.map(|PacketCounters { packets, bytes }| (packets, bytes)).unzip();
+        let ElementState { set, element, left, counters } = held;
+        let (packets, bytes) = counters.map(|PacketCounters { packets, bytes }| (packets, bytes)).unzip();
         Self { set, element: element.to_string(), left, packets, bytes }
     }
 }

@@ -466,7 +466,7 @@ fn repairs_of(drift: &Drift) -> [Repair; 3] {
     [
         ("missing", drift.missing, "added", "missing element", ""),
         ("timeout", drift.timeouts, "corrected", "timeout", ""),
-        ("unexpected", drift.foreign, "removed", "element", " that no ban put there"),
+        ("unexpected", drift.unexpected, "removed", "element", " that no ban put there"),
     ]
 }
 

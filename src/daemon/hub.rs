@@ -26,14 +26,14 @@ use super::notifier::EventSender;
 use super::{logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
-    BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Pick, Reply, SoleClient,
+    BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Reply, SoleClient,
     Status, Target, TemplateStatus, UnmatchedStatus, Why, rfc3339,
 };
 use crate::daemon::metrics::{EngineMetrics, Metrics};
 use crate::daemon::notify::Event;
 use crate::detect::{MANUAL, Settings, WIDE, WindowEffect, manual};
 use crate::engine::{Clock, Engine, Forgers, Unattested};
-use crate::entry::whole::Messages;
+use crate::entry::whole::MessageCounts;
 use crate::grammar::Grammar;
 use crate::input::Batch;
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp};
@@ -80,7 +80,7 @@ const WHOLE: usize = 200_000;
 /// What has happened since the start.
 #[derive(Default)]
 pub(super) struct Totals {
-    sources: BTreeMap<&'static str, Read>,
+    sources: BTreeMap<&'static str, SourceTotals>,
     /// By grammar.
     forged: BTreeMap<String, Forgers>,
     /// By jail: offences it has counted, and bans.
@@ -88,14 +88,14 @@ pub(super) struct Totals {
     /// By grammar: offences and logins.
     found: BTreeMap<String, (u64, u64)>,
     refused: u64,
-    messages: Messages,
+    messages: MessageCounts,
     offences: u64,
     bans: u64,
 }
 
 /// What has come from one source.
 #[derive(Default)]
-struct Read {
+struct SourceTotals {
     entries: u64,
     unattested: u64,
     /// When something came last.
@@ -183,9 +183,9 @@ impl Hub {
         }
         self.totals.messages.add(&report.tally.messages);
         self.totals.offences += report.tally.offences();
-        for spared in &report.seen.spared {
-            let (who, jail, by) = (spared.offender, &spared.jail, spared.by);
-            log::info!(message_id = logging::SPARED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
+        for exempted in &report.seen.exempted {
+            let (who, jail, by) = (exempted.offender, &exempted.jail, exempted.by);
+            log::info!(message_id = logging::EXEMPTED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
         }
         for (who, jail) in &report.seen.ineffective {
             self.metrics.counter("banstream_bans_ineffective_total", &[("jail", jail)]).increment(1);
@@ -205,7 +205,7 @@ impl Hub {
         self.carry_out(decisions);
         // The enforcer has its orders; the rest is not urgent.
         (update.traces, update.evidence) = self.engine.traces();
-        for trace in update.traces.iter().filter(|trace| trace.left != WindowEffect::Nothing) {
+        for trace in update.traces.iter().filter(|trace| trace.effect != WindowEffect::Nothing) {
             self.totals.jails.entry(Arc::clone(&trace.jail)).or_default().0 += 1;
         }
         update.grammars = grammars;
@@ -397,7 +397,7 @@ impl Hub {
     }
 
     /// The bans in force, or some of them. Of the latest it sorts only those that it lists.
-    fn bans(&mut self, Pick { last, text }: &Pick) -> Vec<BanLine> {
+    fn bans(&mut self, BanFilter { last, text }: &BanFilter) -> Vec<BanLine> {
         let now = now();
         let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
         if !text.is_empty() {
@@ -478,7 +478,7 @@ impl Hub {
             offences: self.totals.offences,
             refused: self.totals.refused,
             messages: {
-                let Messages { cut, split, joined, unjudged } = self.totals.messages;
+                let MessageCounts { cut, split, joined, unjudged } = self.totals.messages;
                 MessagesStatus { cut, split, joined, unjudged }
             },
             bans: self.totals.bans,

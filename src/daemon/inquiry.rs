@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Enforce};
-use crate::control::{BanWhy, HeldWhy, JailWhy, LineWhy, Why};
+use crate::control::{BanWhy, ElementWhy, JailWhy, LineWhy, Why};
 use crate::grammar::Grammars;
 use crate::kernel::{EnforceError, Kernel};
 use crate::model::{BanOrigin, Offender};
@@ -87,6 +87,6 @@ fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why
     Ok(why)
 }
 
-fn held(settings: Enforce, who: Offender) -> Result<Vec<HeldWhy>, EnforceError> {
-    Ok(Kernel::open(settings)?.held(who)?.into_iter().map(HeldWhy::from).collect())
+fn held(settings: Enforce, who: Offender) -> Result<Vec<ElementWhy>, EnforceError> {
+    Ok(Kernel::open(settings)?.held(who)?.into_iter().map(ElementWhy::from).collect())
 }

@@ -23,7 +23,7 @@ const QUEUE: usize = 1024;
 /// What an entry is about, as its field `message_id`.
 pub(super) const BANNED: &str = "3073580f91524f1f850218c163df63a0";
 pub(super) const UNBANNED: &str = "0c4caa63f4bb4be28cbc235b5ecafac8";
-pub(super) const SPARED: &str = "09bd9cce5a7744a7adf6209c404dc732";
+pub(super) const EXEMPTED: &str = "09bd9cce5a7744a7adf6209c404dc732";
 pub(super) const REPAIRED: &str = "adcb89b1f49246229acec868c96baff0";
 pub(super) const NOT_ENFORCED: &str = "ecfa24cbadd94867b0e3d4a311e5d029";
 

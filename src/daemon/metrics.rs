@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::detect::Seen;
 use crate::engine::{Forgers, Tally};
-use crate::entry::whole::Messages;
+use crate::entry::whole::MessageCounts;
 use crate::grammar::Grammars;
 use crate::store::LedgerSize;
 
@@ -302,8 +302,8 @@ impl EngineMetrics {
         self.metrics.counter("banstream_entries_total", &source).increment(tally.entries);
         self.metrics.counter("banstream_entries_bytes_total", &source).increment(tally.bytes);
         self.metrics.counter("banstream_entries_unattested_total", &source).increment(tally.unattested);
-        self.ignored.increment(tally.foreign);
-        let Messages { cut, split, joined, unjudged } = tally.messages;
+        self.ignored.increment(tally.ignored);
+        let MessageCounts { cut, split, joined, unjudged } = tally.messages;
         self.messages
             .iter()
             .zip([cut, split, joined, unjudged])
@@ -328,8 +328,8 @@ impl EngineMetrics {
         if seen.forgotten > 0 {
             self.metrics.dropped("offender_table_full", seen.forgotten);
         }
-        for spared in &seen.spared {
-            let labels = [("jail", &*spared.jail), ("exemption", spared.by.name())];
+        for exempted in &seen.exempted {
+            let labels = [("jail", &*exempted.jail), ("exemption", exempted.by.name())];
             self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
         }
     }

@@ -21,7 +21,7 @@ use crate::config::{NotifyChannel, Receiver};
 /// It could not be told within its time. The error has no secret in it.
 pub async fn deliver(receiver: &Receiver, message: &Message) -> anyhow::Result<()> {
     let told = async {
-        match &receiver.way {
+        match &receiver.channel {
             NotifyChannel::Webhook { url, headers, token_file } => {
                 webhook::post(url, headers, token_file.as_deref(), message.json()).await
             }

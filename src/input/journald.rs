@@ -63,8 +63,8 @@ pub struct Follower {
     resuming: bool,
     /// `None` after it has failed.
     journal: Option<systemd::Journal>,
-    gatherer: Gatherer,
-    care: Care,
+    builder: RecordBuilder,
+    caution: Caution,
     /// How many starts are to be noted before anything is read.
     starts: Option<u32>,
     /// Whether the journal stands at an entry that is yet to be read.
@@ -73,13 +73,13 @@ pub struct Follower {
 
 /// How carefully an entry is read. Progress is not to depend on any one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Care {
+enum Caution {
     /// As many as there are at once.
     None,
     /// The same, and the end is reported when it is reached.
-    Said,
+    ReportEnd,
     /// So many one by one.
-    Much { left: usize },
+    OneByOne { left: usize },
     /// The same, and the first is skipped.
     Skip,
 }
@@ -104,8 +104,8 @@ impl Follower {
             start,
             resuming: false,
             journal: None,
-            gatherer: Gatherer::default(),
-            care: Care::None,
+            builder: RecordBuilder::default(),
+            caution: Caution::None,
             starts: None,
             stands: false,
         }
@@ -144,13 +144,13 @@ impl Follower {
     /// when it was the only one that was read. Fewer could be chance, where somebody kills the daemon. `sink` must have
     /// durably noted a batch that has `starts` when it returns.
     pub fn after_starts(self, starts: u32) -> Self {
-        let care = match starts {
+        let caution = match starts {
             0 => return self,
-            1 => Care::Said,
-            2..=4 => Care::Much { left: CAREFUL },
-            _ => Care::Skip,
+            1 => Caution::ReportEnd,
+            2..=4 => Caution::OneByOne { left: CAREFUL },
+            _ => Caution::Skip,
         };
-        Self { care, starts: Some(starts), ..self }
+        Self { caution, starts: Some(starts), ..self }
     }
 
     /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 10 ms, or `sink`
@@ -169,10 +169,10 @@ impl Follower {
         let mut backoff = SOON;
         loop {
             let pause = match self.read().inspect(|_| backoff = SOON) {
-                Ok(None) if self.care == Care::None => IDLE,
+                Ok(None) if self.caution == Caution::None => IDLE,
                 Ok(None) => {
                     // Whatever the daemon died of, it was none of these.
-                    self.care = Care::None;
+                    self.caution = Caution::None;
                     let position = self.position().map(str::to_owned);
                     let batch = Batch::new("journald", entry::Format::Journal);
                     if sink(Batch { position, starts: Some(0), ..batch }).is_break() {
@@ -269,7 +269,7 @@ impl Follower {
         }
         let mut batch = Batch::new("journald", entry::Format::Journal);
         let mut entries = 0;
-        let most = if matches!(self.care, Care::None | Care::Said) { ENTRIES } else { 1 };
+        let most = if matches!(self.caution, Caution::None | Caution::ReportEnd) { ENTRIES } else { 1 };
         // Not every entry becomes a record.
         while !is_full(&batch) && entries < most && (mem::take(&mut self.stands) || journal.next()? > 0) {
             if mem::take(&mut self.resuming) && self.is_known(journal)? {
@@ -281,7 +281,7 @@ impl Follower {
                 return Ok(Some(batch));
             }
             entries += 1;
-            if self.care == Care::Skip {
+            if self.caution == Caution::Skip {
                 let cursor = journal.cursor()?;
                 log::error!(
                     "skipped the journal entry `{cursor}`: the daemon died three times when it read this entry alone"
@@ -289,15 +289,15 @@ impl Follower {
                 batch.deadly += 1;
                 continue;
             }
-            self.gatherer.add(journal, &self.settings, &mut batch);
+            self.builder.add(journal, &self.settings, &mut batch);
         }
         if entries == 0 {
             return Ok(None);
         }
-        (self.care, batch.starts) = match self.care {
-            Care::None | Care::Said | Care::Much { left: 0 } => (Care::None, None),
-            Care::Much { left } => (Care::Much { left: left - 1 }, Some(1)),
-            Care::Skip => (Care::Much { left: CAREFUL }, Some(1)),
+        (self.caution, batch.starts) = match self.caution {
+            Caution::None | Caution::ReportEnd | Caution::OneByOne { left: 0 } => (Caution::None, None),
+            Caution::OneByOne { left } => (Caution::OneByOne { left: left - 1 }, Some(1)),
+            Caution::Skip => (Caution::OneByOne { left: CAREFUL }, Some(1)),
         };
         let cursor = journal.cursor()?;
         batch.position = Some(cursor.clone());
@@ -331,7 +331,7 @@ pub fn read(
             Some(since) => journal.seek_realtime_usec(since.as_micros().try_into().unwrap_or(0))?,
             None => journal.seek_head()?,
         }
-        let mut gatherer = Gatherer::default();
+        let mut builder = RecordBuilder::default();
         loop {
             let mut batch = Batch::new("journald", entry::Format::Journal);
             let mut entries = 0;
@@ -340,7 +340,7 @@ pub fn read(
                     break;
                 }
                 entries += 1;
-                gatherer.add(&mut journal, settings, &mut batch);
+                builder.add(&mut journal, settings, &mut batch);
             }
             if entries == 0 {
                 return Ok(());
@@ -357,13 +357,13 @@ fn is_full(batch: &Batch) -> bool {
 
 /// Makes records of entries.
 #[derive(Default)]
-struct Gatherer {
+struct RecordBuilder {
     /// The entry that is read, kept for its memory.
     part: JournalPiece,
     streams: Streams,
 }
 
-impl Gatherer {
+impl RecordBuilder {
     /// Adds the current entry to the batch, and the pieces before it that are one line with it. Nothing comes of one
     /// that cannot be read, is too large, or is a piece itself.
     fn add(&mut self, journal: &mut systemd::Journal, settings: &Journal, batch: &mut Batch) {

@@ -1,7 +1,7 @@
 //! `banstream omprog`: the child that rsyslog starts, which forwards log lines to the daemon's socket.
 //!
 //! It is a process of its own because rsyslog starts it late, may start several, kills them, and restarts them; none of
-//! that may affect the daemon. The protocol is in `protocol`, without files; here one thread moves the bytes and waits
+//! that may affect the daemon. The relay is in `relay`, without files; here one thread moves the bytes and waits
 //! for all sides at once. Messages go to stderr: rsyslog would take text on stdout for an answer.
 
 #[cfg(any(test, fuzzing))]
@@ -30,16 +30,16 @@ use crate::model::count;
 /// How to run. The last two must say what the action in rsyslog's configuration says.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The engine's ingest socket.
+    /// The daemon's ingest socket.
     pub socket: PathBuf,
-    /// `confirmMessages="on"`: each line is answered once the engine has it in its ledger.
+    /// `confirmMessages="on"`: each line is answered once the daemon has it in its ledger.
     pub confirm: bool,
     /// `useTransactions="on"`: the lines `BEGIN TRANSACTION` and `COMMIT TRANSACTION` are not log lines.
     pub transactions: bool,
 }
 
 /// How long an answer may take, and what is held at the end. Less than rsyslog has patience for by default:
-/// 10 s (`confirmTimeout`) and 5 s (`closeTimeout`). A restart of the engine takes less.
+/// 10 s (`confirmTimeout`) and 5 s (`closeTimeout`). A restart of the daemon takes less.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How long until the next attempt to connect: at first, and at most.
@@ -49,15 +49,15 @@ const LATE: Duration = Duration::from_millis(640);
 /// Bytes read at once: what a pipe holds.
 const PIECE: usize = 64 << 10;
 
-/// Passes lines from `input` to the engine until the input ends, and answers on `output` where asked to.
+/// Passes lines from `input` to the daemon until the input ends, and answers on `output` where asked to.
 ///
-/// Without confirmation up to 1 MiB of lines is held while the engine is away, then no more is read:
+/// Without confirmation up to 1 MiB of lines is held while the daemon is away, then no more is read:
 /// rsyslog's own queue is the place for the rest. With it the answer waits for up to 4 s, and then is an
 /// error, after which rsyslog sends the line again. It never fails at its start, as rsyslog 8.2302 loses
 /// lines over that.
 ///
-/// What was sent and has no receipt is sent again on the next connection. By the numbers of the lines the engine knows
-/// which of them it has, so each counts once, whenever the engine ends.
+/// What was sent and has no receipt is sent again on the next connection. By the numbers of the lines the daemon knows
+/// which of them it has, so each counts once, whenever the daemon ends.
 ///
 /// A line that does not end is dropped: a part of a line can have another meaning than the whole.
 ///
@@ -66,7 +66,7 @@ const PIECE: usize = 64 << 10;
 ///
 /// # Errors
 ///
-/// If lines are left at the end that the engine has not taken and rsyslog will not send again, or if the
+/// If lines are left at the end that the daemon has not taken and rsyslog will not send again, or if the
 /// system refuses to let us read, answer or wait.
 pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<()> {
     let mut terminate = SigSet::empty();
@@ -75,49 +75,49 @@ pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<(
     terminate.add(Signal::SIGHUP);
     terminate.thread_block()?;
 
-    let mut protocol = Relay::new(options.confirm, options.transactions);
-    let mut engine = DaemonConnection::at(&options.socket);
+    let mut relay = Relay::new(options.confirm, options.transactions);
+    let mut daemon = DaemonConnection::at(&options.socket);
     let mut piece = vec![0; PIECE];
     let mut answer_by = None;
     let mut end_by = None;
     let mut open = true;
     loop {
-        if let Some(answer) = protocol.answer() {
+        if let Some(answer) = relay.answer() {
             say(&mut output, answer)?;
             answer_by = None;
             continue;
         }
         let now = Instant::now();
-        if engine.send(&mut protocol, now) {
+        if daemon.send(&mut relay, now) {
             continue;
         }
-        if protocol.is_asked() && *answer_by.get_or_insert(now + PATIENCE) <= now {
-            say(&mut output, protocol.refuse())?;
-            engine.leave(&mut protocol, now);
+        if relay.is_asked() && *answer_by.get_or_insert(now + PATIENCE) <= now {
+            say(&mut output, relay.refuse())?;
+            daemon.leave(&mut relay, now);
             answer_by = None;
             continue;
         }
-        if (!open && protocol.is_idle()) || end_by.is_some_and(|end_by| end_by <= now) {
+        if (!open && relay.is_idle()) || end_by.is_some_and(|end_by| end_by <= now) {
             break;
         }
-        let retry_at = engine.retry_at.filter(|_| !protocol.unsent().is_empty());
+        let retry_at = daemon.retry_at.filter(|_| !relay.unsent().is_empty());
         let wake = [answer_by, end_by, retry_at].into_iter().flatten().min();
         let [signalled, readable, spoken] = wait(
             [
                 Some((signals.as_fd(), PollFlags::POLLIN)),
-                (open && protocol.wants_input()).then_some((input.as_fd(), PollFlags::POLLIN)),
-                engine.stream.as_ref().map(|stream| (stream.as_fd(), DaemonConnection::awaits(&protocol))),
+                (open && relay.wants_input()).then_some((input.as_fd(), PollFlags::POLLIN)),
+                daemon.stream.as_ref().map(|stream| (stream.as_fd(), DaemonConnection::awaits(&relay))),
             ],
             wake.map(|wake| wake.duration_since(now)),
         )?;
         let now = Instant::now();
         if spoken {
-            engine.receive(&mut protocol, now);
+            daemon.receive(&mut relay, now);
         }
         if readable {
             match input.read(&mut piece)? {
                 0 => open = false,
-                read => protocol.input(piece.get(..read).unwrap_or_default()),
+                read => relay.input(piece.get(..read).unwrap_or_default()),
             }
         }
         if signalled {
@@ -127,7 +127,7 @@ pub fn run(options: &Options, mut input: File, mut output: File) -> io::Result<(
             end_by.get_or_insert(now + PATIENCE);
         }
     }
-    match protocol.owned() {
+    match relay.owned() {
         0 => Ok(()),
         lost => Err(io::Error::other(format!(
             "shutting down: the daemon did not take {} at `{}`",
@@ -168,10 +168,10 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock)
 }
 
-/// The connection to the engine. It is made when there is something to send.
+/// The connection to the daemon. It is made when there is something to send.
 struct DaemonConnection<'a> {
     path: &'a Path,
-    /// What we are called, so that the engine knows us again; no other has that name.
+    /// What we are called, so that the daemon knows us again; no other has that name.
     instance: u64,
     stream: Option<UnixStream>,
     /// Not before this is a new connection tried.
@@ -188,30 +188,30 @@ impl<'a> DaemonConnection<'a> {
     }
 
     /// Sends what can be sent now; whether that was anything.
-    fn send(&mut self, protocol: &mut Relay, now: Instant) -> bool {
-        let unsent = protocol.unsent();
+    fn send(&mut self, relay: &mut Relay, now: Instant) -> bool {
+        let unsent = relay.unsent();
         if unsent.is_empty() || self.stream.is_none() && self.retry_at.is_some_and(|retry_at| retry_at > now)
         {
             return false;
         }
-        match self.connected(protocol).and_then(|mut stream| stream.write(unsent)) {
+        match self.connected(relay).and_then(|mut stream| stream.write(unsent)) {
             Ok(count) => {
-                protocol.sent(count);
+                relay.sent(count);
                 return count > 0;
             }
             Err(error) if self.stream.is_some() && is_passing(&error) => {}
-            Err(error) => self.lost(protocol, now, &error.to_string()),
+            Err(error) => self.lost(relay, now, &error.to_string()),
         }
         false
     }
 
     /// The connection; a new one has been greeted.
-    fn connected(&mut self, protocol: &Relay) -> io::Result<&UnixStream> {
+    fn connected(&mut self, relay: &Relay) -> io::Result<&UnixStream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
                 let mut stream = socket::connect(self.path)?;
-                let (instance, first, again) = (self.instance, protocol.first(), protocol.again());
+                let (instance, first, again) = (self.instance, relay.first(), relay.again());
                 let greeting = Greeting(Numbered { instance, first, again });
                 stream.write_all(format!("{}\n", greeting.line()).as_bytes())?;
                 stream
@@ -221,34 +221,34 @@ impl<'a> DaemonConnection<'a> {
     }
 
     /// Reads receipts.
-    fn receive(&mut self, protocol: &mut Relay, now: Instant) {
+    fn receive(&mut self, relay: &mut Relay, now: Instant) {
         let mut piece = [0; 4096];
         match self.stream.as_mut().map_or(Ok(0), |stream| stream.read(&mut piece)) {
-            Ok(0) => self.lost(protocol, now, "it closed the connection"),
-            Ok(read) => match protocol.receipts(piece.get(..read).unwrap_or_default()) {
+            Ok(0) => self.lost(relay, now, "it closed the connection"),
+            Ok(read) => match relay.receipts(piece.get(..read).unwrap_or_default()) {
                 Ok(()) => (self.retry_at, self.pause) = (None, SOON),
-                Err(NoReceipt) => self.lost(protocol, now, "its answer is not a receipt"),
+                Err(NoReceipt) => self.lost(relay, now, "its answer is not a receipt"),
             },
             Err(error) if is_passing(&error) => {}
-            Err(error) => self.lost(protocol, now, &error.to_string()),
+            Err(error) => self.lost(relay, now, &error.to_string()),
         }
     }
 
     /// What to wait for.
-    fn awaits(protocol: &Relay) -> PollFlags {
-        if protocol.unsent().is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
+    fn awaits(relay: &Relay) -> PollFlags {
+        if relay.unsent().is_empty() { PollFlags::POLLIN } else { PollFlags::POLLIN | PollFlags::POLLOUT }
     }
 
-    fn lost(&mut self, protocol: &mut Relay, now: Instant, why: &str) {
+    fn lost(&mut self, relay: &mut Relay, now: Instant, why: &str) {
         if self.pause == SOON {
             log::warn!("the daemon does not answer at `{}`: {why}", self.path.display());
         }
-        self.leave(protocol, now);
+        self.leave(relay, now);
     }
 
     /// Ends the connection; the next is a little off.
-    fn leave(&mut self, protocol: &mut Relay, now: Instant) {
-        protocol.disconnected();
+    fn leave(&mut self, relay: &mut Relay, now: Instant) {
+        relay.disconnected();
         self.stream = None;
         self.retry_at = Some(now + self.pause);
         self.pause = LATE.min(self.pause * 2);

@@ -36,8 +36,8 @@ pub struct Drift {
     pub missing: u64,
     /// How many had another time left than they ought to.
     pub timeouts: u64,
-    /// How many nobody banned.
-    pub foreign: u64,
+    /// How many no ban put there.
+    pub unexpected: u64,
 }
 
 impl Drift {
@@ -88,7 +88,7 @@ impl DesiredState {
                 let count = if want.pending { &mut counts.pending } else { &mut counts.held };
                 count.get_mut(element.set() as usize).into_iter().for_each(|count| *count += 1);
             }
-            // The kernel may have it still, and that is not to seem foreign.
+            // The kernel may have it still, and that is not to seem unexpected.
             !over || want.until.is_some_and(|until| now.since(until) < GRACE)
         });
         counts
@@ -100,7 +100,7 @@ impl DesiredState {
         let mut drift = Drift::default();
         for &(element, timeout) in held {
             let Some(want) = self.elements.get_mut(&element) else {
-                drift.foreign += 1;
+                drift.unexpected += 1;
                 drift.changes.push(Change::Remove(element));
                 continue;
             };
@@ -277,7 +277,7 @@ mod tests {
             held.iter().map(|(last, secs)| (element(*last), Timeout::from_secs(*secs))).collect();
         let drift = desired(wanted).compare(&held, NOW);
         assert_eq!(words(&drift.changes), want);
-        let counted = drift.missing + drift.timeouts + drift.foreign;
+        let counted = drift.missing + drift.timeouts + drift.unexpected;
         assert_eq!(counted, want.len() as u64);
     }
 
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_comes_and_what_is_foreign_goes() {
+    fn what_is_missing_comes_and_what_is_unexpected_goes() {
         check(&[(1, Some(600)), (2, None)], &[], &["+192.0.2.1 600", "+192.0.2.2 0"]);
         check(&[(1, Some(600))], &[(1, 600), (2, 600), (3, 0)], &["-192.0.2.2", "-192.0.2.3"]);
         check(&[(1, Some(600))], &[(2, 600)], &["+192.0.2.1 600", "-192.0.2.2"]);

@@ -158,11 +158,11 @@ pub struct ElementState {
     pub element: Element,
     /// For how many seconds; forever if `None`.
     pub left: Option<u32>,
-    /// What the rule has met of it; `None` where the set does not count that.
-    pub met: Option<PacketCounters>,
+    /// Its packets and bytes that the rule has matched; `None` where the set does not count that.
+    pub counters: Option<PacketCounters>,
 }
 
-/// What the rule has met of one element since that was put in or renewed.
+/// The packets and bytes of one element that the rule has matched since it was added or renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketCounters {
     /// Packets.

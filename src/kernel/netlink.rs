@@ -81,11 +81,11 @@ impl Kernel {
             self.request.list(&name);
             match self.exchange_about(Some(who))? {
                 (reply, Ok(())) => {
-                    all.extend(reply.held.into_iter().map(|(element, timeout, met)| ElementState {
+                    all.extend(reply.held.into_iter().map(|(element, timeout, counters)| ElementState {
                         set: name.clone(),
                         element,
                         left: (timeout != Timeout::FOREVER).then(|| timeout.as_secs()),
-                        met,
+                        counters,
                     }))
                 }
                 (_, Err(NetlinkError { code: wire::ENOENT, .. })) => (),

@@ -396,7 +396,7 @@ impl NetlinkReply {
                 (Some((element, timeout)), Some(who)) => {
                     let concerns = element.offender.contains(who) || who.contains(element.offender);
                     if concerns && self.held.len() < MOST {
-                        self.held.push((element, timeout, met(data)));
+                        self.held.push((element, timeout, counters(data)));
                     }
                 }
                 (None, _) => self.strange += 1,
@@ -466,7 +466,7 @@ fn element(data: &[u8]) -> Option<(Element, Timeout)> {
 }
 
 /// What the element that stands in a DATA has counted; `None` where its set has no counters.
-fn met(data: &[u8]) -> Option<PacketCounters> {
+fn counters(data: &[u8]) -> Option<PacketCounters> {
     let count =
         |wanted| attributes(data).find(|(kind, _)| *kind == wanted).and_then(|(_, count)| be_u64(count));
     Some(PacketCounters { packets: count(PACKETS)?, bytes: count(BYTES)? })
@@ -656,8 +656,9 @@ mod tests {
         let check = |about: &str, want: &[(&str, u64, Option<PacketCounters>)]| {
             let mut reply = NetlinkReply { about: about.parse().ok(), ..NetlinkReply::default() };
             reply.read(&bytes(listing), 7);
-            let want =
-                want.iter().map(|(who, left, met)| (element(who, None), Timeout::from_secs(*left), *met));
+            let want = want
+                .iter()
+                .map(|(who, left, counters)| (element(who, None), Timeout::from_secs(*left), *counters));
             assert_eq!((reply.held, reply.elements.len()), (want.collect(), 0));
         };
         let wide = ("192.0.2.0/24", 0, Some(PacketCounters { packets: 2, bytes: 255 }));

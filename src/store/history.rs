@@ -235,7 +235,7 @@ fn line(row: &Row<'_>) -> rusqlite::Result<OffenceLine> {
 /// Adds the offences of an update to the sums. An update with the whole state repeats offences that were counted.
 pub(super) fn count(transaction: &Transaction<'_>, update: &LedgerUpdate) -> Result<(), LedgerError> {
     let mut sums: BTreeMap<_, u64> = BTreeMap::new();
-    for trace in update.traces.iter().filter(|trace| !update.whole && trace.left != WindowEffect::Nothing) {
+    for trace in update.traces.iter().filter(|trace| !update.whole && trace.effect != WindowEffect::Nothing) {
         let hour = trace.time.as_micros().div_euclid(HOUR);
         let rule = update.evidence.get(trace.nth).map_or(0, |(_, rule)| rule);
         *sums.entry((hour, &*trace.jail, trace.grammar, trace.heading, rule)).or_default() += 1;

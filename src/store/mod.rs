@@ -309,7 +309,7 @@ impl Ledger {
                 pid: row.get(4)?,
                 host: row.get(7)?,
                 value: row.get::<_, i64>(8)?.cast_unsigned(),
-                left: WindowEffect::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
+                effect: WindowEffect::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
                 session,
             })
         };
@@ -533,11 +533,11 @@ fn write_trace(
         message,
         trace.pid,
         trace.session.map(|session| session.bytes()),
-        trace.left.name(),
+        trace.effect.name(),
         trace.host,
         trace.value.cast_signed(),
     ])?;
-    if let WindowEffect::Filled(retries) = trace.left {
+    if let WindowEffect::Filled(retries) = trace.effect {
         let sql = "UPDATE offence SET evidence = 1 WHERE id IN (
                        SELECT max(id) FROM (
                            SELECT id, value FROM offence

@@ -42,7 +42,7 @@ fn ban(offender: &str, until: Option<i64>) -> Ban {
     }
 }
 
-fn trace(second: i64, offender: &str, left: WindowEffect) -> Trace {
+fn trace(second: i64, offender: &str, effect: WindowEffect) -> Trace {
     Trace {
         nth: 0,
         jail: "sshd".into(),
@@ -53,7 +53,7 @@ fn trace(second: i64, offender: &str, left: WindowEffect) -> Trace {
         pid: 7,
         host: u32::MAX,
         value: 0,
-        left,
+        effect,
         session: Some(Session::read(&[1, 0, 9, 0, 1, 0], Timestamp::from_secs(second))),
     }
 }
@@ -72,7 +72,7 @@ fn what_is_written_is_there_after_a_restart() {
     let (lasting, over, lifted) =
         (ban("2001:db8::/64", None), ban("192.0.2.1", Some(10)), ban("192.0.2.2", Some(900)));
     let lasting = Ban { mode: Mode::Observe, ..lasting };
-    let traces = [WindowEffect::Counted, WindowEffect::Nothing].map(|left| trace(5, "192.0.2.3", left));
+    let traces = [WindowEffect::Counted, WindowEffect::Nothing].map(|effect| trace(5, "192.0.2.3", effect));
     let client = ClientProgress { instance: u64::MAX, taken: 3, tail: vec![1, u64::MAX] };
     let other = ClientProgress { instance: 1, ..ClientProgress::default() };
     {
@@ -128,7 +128,7 @@ fn a_page_that_says_all_ends_what_it_does_not_say() {
 fn the_lines_that_filled_a_window_are_its_evidence() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    let lefts = [
+    let effects = [
         WindowEffect::Counted,
         WindowEffect::Counted,
         WindowEffect::Nothing,
@@ -136,7 +136,7 @@ fn the_lines_that_filled_a_window_are_its_evidence() {
         WindowEffect::Filled(3),
     ];
     let traces: Vec<Trace> =
-        (1..).zip(lefts).map(|(second, left)| trace(second, "192.0.2.9", left)).collect();
+        (1..).zip(effects).map(|(second, effect)| trace(second, "192.0.2.9", effect)).collect();
     let other = trace(9, "192.0.2.8", WindowEffect::Counted);
     let update = LedgerUpdate { traces: [traces, vec![other]].concat(), ..LedgerUpdate::default() };
     ledger.write(&[update], NOW).unwrap();
@@ -151,10 +151,11 @@ fn of_a_value_that_stood_twice_the_last_line_is_evidence() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
     let values = [u64::MAX, 5, u64::MAX, 5, 0, 9];
-    let lefts = [[WindowEffect::Counted; 5].as_slice(), &[WindowEffect::Filled(4)]].concat();
-    let traces = (1..).zip(values.into_iter().zip(lefts));
-    let traces: Vec<Trace> =
-        traces.map(|(second, (value, left))| Trace { value, ..trace(second, "192.0.2.9", left) }).collect();
+    let effects = [[WindowEffect::Counted; 5].as_slice(), &[WindowEffect::Filled(4)]].concat();
+    let traces = (1..).zip(values.into_iter().zip(effects));
+    let traces: Vec<Trace> = traces
+        .map(|(second, (value, effect))| Trace { value, ..trace(second, "192.0.2.9", effect) })
+        .collect();
     ledger.write(&[LedgerUpdate { traces: traces.clone(), ..LedgerUpdate::default() }], NOW).unwrap();
     let sql = "SELECT time / 1000000 FROM offence WHERE evidence = 1 ORDER BY id";
     let mut statement = ledger.connection.prepare(sql).unwrap();
@@ -170,17 +171,17 @@ fn lines_are_read_beside_the_writer_by_what_became_of_them() {
     let mut ledger = directory.open().unwrap();
     let (fill, counted) =
         ([WindowEffect::Counted, WindowEffect::Nothing, WindowEffect::Filled(2)], [WindowEffect::Counted]);
-    let lefts = [&fill[..], &fill, &counted].concat();
-    let update = |lines: &[&str], lefts: &[WindowEffect]| {
+    let effects = [&fill[..], &fill, &counted].concat();
+    let update = |lines: &[&str], effects: &[WindowEffect]| {
         let traces =
-            (0..).zip(lefts).map(|(nth, left)| Trace { nth, ..trace(nth as i64, "192.0.2.9", *left) });
+            (0..).zip(effects).map(|(nth, effect)| Trace { nth, ..trace(nth as i64, "192.0.2.9", *effect) });
         let evidence = lines.iter().fold(Evidence::default(), |mut evidence, line| {
             evidence.push(line.as_bytes(), 7);
             evidence
         });
         LedgerUpdate { traces: traces.collect(), evidence, ..LedgerUpdate::default() }
     };
-    ledger.write(&[update(&["a", "b", "c", "d", "e", "f", "g"], &lefts)], NOW).unwrap();
+    ledger.write(&[update(&["a", "b", "c", "d", "e", "f", "g"], &effects)], NOW).unwrap();
     let check = |who: &str, role, most, want: &[&str]| {
         let reader = History::open(directory.0.path(), LIMITS).unwrap();
         let lines = reader.counted(who.parse().unwrap(), "sshd", role, most).unwrap();
@@ -204,8 +205,8 @@ fn lines_are_read_beside_the_writer_by_what_became_of_them() {
 fn what_is_too_old_or_too_much_is_forgotten() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    let flood = |second, left| {
-        let traces = (0..5000).map(|_| trace(second, "192.0.2.9", left)).collect();
+    let flood = |second, effect| {
+        let traces = (0..5000).map(|_| trace(second, "192.0.2.9", effect)).collect();
         LedgerUpdate { traces, ..LedgerUpdate::default() }
     };
     let past = (1..=1500).map(|n: u32| {
@@ -286,7 +287,7 @@ fn every_ban_is_history_with_how_it_ended() {
 fn offences_are_summed_up_by_the_hour_once() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    let of = |second, left| trace(second, "192.0.2.9", left);
+    let of = |second, effect| trace(second, "192.0.2.9", effect);
     let traces = vec![
         of(1, WindowEffect::Counted),
         of(2, WindowEffect::Nothing),

@@ -25,7 +25,7 @@ use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
 
 pub use compare::Difference;
-pub use replay::{Decided, Logs, Replay, Summary};
+pub use replay::{Logs, Replay, ReplayedBan, Summary};
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
 /// prints every fault. Whether there was none.
@@ -122,7 +122,7 @@ pub struct Explanation<'a> {
     /// Why this is not an offence.
     why: Option<String>,
     /// The closest rule, if none matches.
-    closest: Option<Nearest<'a>>,
+    closest: Option<ClosestRule<'a>>,
     /// The conditions of a shape that do not hold.
     unmet: Vec<FailedCondition<'a>>,
 }
@@ -130,7 +130,7 @@ pub struct Explanation<'a> {
 /// The closest rule, where it stops as a byte offset in the message, and what it wants there, as `explain` says it.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Nearest<'a> {
+struct ClosestRule<'a> {
     /// The line of the grammar's file where it stands.
     rule: u32,
     /// That line.
@@ -300,7 +300,7 @@ fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: 
             let wants = expected.join(" or ");
             of.why =
                 Some(format!("stopped at column {} of the message: expected {wants}, found {found}", at + 1));
-            of.closest = Some(Nearest { rule: line, written, stopped: at, expected });
+            of.closest = Some(ClosestRule { rule: line, written, stopped: at, expected });
         }
     }
 }
@@ -326,7 +326,7 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
             holds.as_ref().map_or("is missing".to_owned(), |text| format!("is `{}`", plain(text.as_bytes())));
         writeln!(output, "        {offence} ({}): {written}: `{hole}` {holds}", rule(*line))?;
     }
-    if let Some(Nearest { rule: line, written, .. }) = of.closest {
+    if let Some(ClosestRule { rule: line, written, .. }) = of.closest {
         writeln!(output, "        closest: {} {written}", rule(line))?;
     }
     match &of.why {

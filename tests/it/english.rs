@@ -43,7 +43,7 @@ fn no_text_has_a_turn_that_makes_a_reader_stumble() {
     assert!(found.is_empty(), "{}:\n{}", found.len(), found.join("\n"));
 }
 
-fn gather(folder: &Path, files: &mut Vec<PathBuf>) {
+pub(super) fn gather(folder: &Path, files: &mut Vec<PathBuf>) {
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let is_text = path.extension().is_some_and(|end| ENDINGS.iter().any(|ending| end == *ending));
         if path.is_dir() && !path.ends_with("target") {

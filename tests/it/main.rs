@@ -14,6 +14,7 @@ mod english;
 mod entry;
 mod honest;
 mod hostile;
+mod names;
 mod notify;
 mod pieces;
 mod report;

@@ -1,6 +1,6 @@
 //! Lines that a transport has split, in every way there is: no piece is read as a message, whatever stands at the cut.
 
-use banstream::entry::whole::{EarlierPieces, JoinResult, JournalPiece, LONGEST, Lost, join};
+use banstream::entry::whole::{EarlierPieces, JoinResult, JournalPiece, LONGEST, UnreadableJournal, join};
 use banstream::entry::{Decoder, Format, journal};
 use banstream::grammar::{Grammar, Lists, SHIPPED};
 use banstream::model::Timestamp;
@@ -35,14 +35,14 @@ fn is_same_stream(one: &JournalPiece, other: &JournalPiece) -> bool {
 }
 
 impl EarlierPieces for Story<'_> {
-    fn before(&mut self) -> Result<Option<JournalPiece>, Lost> {
+    fn before(&mut self) -> Result<Option<JournalPiece>, UnreadableJournal> {
         let me = &self.entries[self.entries.len() - 1];
         let found = self.last(self.at, |entry| is_same_stream(entry, me));
         self.at = found.as_ref().map_or(0, |found| found.cursor.parse().unwrap());
         Ok(found)
     }
 
-    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, Lost> {
+    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, UnreadableJournal> {
         let before = head.cursor.parse().unwrap();
         Ok(self.last(before, |entry| is_same_stream(entry, head) && entry.writer() == pid))
     }

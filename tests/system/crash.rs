@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use banstream::config::load;
 use banstream::control::client;
-use banstream::control::{Command as Ask, JailStatus, Pick, Status};
+use banstream::control::{BanFilter, Command as Ask, JailStatus, Status};
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
@@ -477,7 +477,7 @@ impl Lab {
     }
 
     fn bans(&self) -> Vec<Banned> {
-        serde_json::from_str(&self.ask(&Ask::Bans(Pick::default())).unwrap()).unwrap()
+        serde_json::from_str(&self.ask(&Ask::Bans(BanFilter::default())).unwrap()).unwrap()
     }
 
     fn banned(&self) -> Vec<String> {
@@ -500,7 +500,7 @@ impl Lab {
     }
 
     fn wait_for_the_last(&self) {
-        let bans = || self.ask(&Ask::Bans(Pick::default()));
+        let bans = || self.ask(&Ask::Bans(BanFilter::default()));
         until("the end of the stream", || bans().is_some_and(|body| body.contains(LAST)));
     }
 

@@ -277,16 +277,16 @@ fn nobody_who_belongs_here_is_shut_out() {
     let lab = Lab::up("journald");
     lab.sh("ip route add default via 203.0.113.2; echo 198.51.100.9 >/run/allow.list");
     let _daemon = lab.start("ignoreip = ['file:/run/allow.list']\n");
-    let spared = |source: &str, by: &str| {
+    let exempt = |source: &str, by: &str| {
         lab.attack("ssh", source, MAX_RETRY);
         let metric = format!("banstream_bans_exempted_total{{jail=\"sshd\",exemption=\"{by}\"}} 1");
-        until(&format!("{source} is spared"), || metrics(&lab).contains(&metric));
+        until(&format!("{source} is exempt"), || metrics(&lab).contains(&metric));
         assert!(!lab.is_banned(source));
     };
-    spared("203.0.113.2", "gateway");
-    spared("198.51.100.9", "ignoreip");
+    exempt("203.0.113.2", "gateway");
+    exempt("198.51.100.9", "ignoreip");
     assert_eq!(lab.log_in("ssh", "198.51.100.3", "sesame"), "1\n");
-    spared("198.51.100.3", "login");
+    exempt("198.51.100.3", "login");
     // Nobody tells the daemon that the list has changed.
     lab.sh("echo '192.0.2.0/33' >/run/allow.list");
     until("the list is read again", || {
@@ -354,12 +354,12 @@ fn enough_banned_neighbours_shut_their_prefix_out() {
 fn the_neighbour_in_our_own_prefix_is_banned_alone() {
     let lab = Lab::up("journald");
     let _daemon = lab.start("ignoreip = ['2001:db8:bad:5::7']\n");
-    for (neighbour, spared) in
+    for (neighbour, exempt) in
         [("2001:db8:bad:5::bad", "2001:db8:bad:5::7"), ("2001:db8:1::2", "2001:db8:1::1")]
     {
         lab.attack("ssh", neighbour, MAX_RETRY);
         until(&format!("{neighbour} is banned"), || lab.is_banned(neighbour));
-        assert!(!lab.reaches(neighbour) && !lab.is_banned(spared));
+        assert!(!lab.reaches(neighbour) && !lab.is_banned(exempt));
         let why = lab.sh(&format!("banstream why {neighbour} || true"));
         assert!(why.contains(&format!("{neighbour} is banned")), "{why}");
     }

@@ -1128,7 +1128,7 @@ fn an_element_counts_from_nothing_where_another_was() {
             |net: &str| (1..=200).map(|n| ban(&format!("{net}.{n}"), &[], Some(3600))).collect::<Vec<_>>();
         let met = |kernel: &mut Kernel, who: &str| -> u64 {
             let held = kernel.held(who.parse().unwrap()).unwrap();
-            held.iter().map(|held| held.met.unwrap().packets).sum()
+            held.iter().map(|held| held.counters.unwrap().packets).sum()
         };
         apply(&mut kernel, of("192.0.2").into_iter().map(Decision::Ban));
         let to = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

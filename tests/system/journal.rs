@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use banstream::config::JournalLocation;
-use banstream::entry::whole::Messages;
+use banstream::entry::whole::MessageCounts;
 use banstream::input::Batch;
 use banstream::input::journald::{Follower, Journal};
 use tempfile::TempDir;
@@ -324,9 +324,9 @@ fn starts_are_noted_only_where_there_is_something_to_read() {
 }
 
 /// The messages of all programs' entries that are read, and what was counted on the way.
-fn messages(directory: &Directory, from: &str, want: usize) -> (Vec<String>, Messages) {
+fn messages(directory: &Directory, from: &str, want: usize) -> (Vec<String>, MessageCounts) {
     let follower = directory.follow(Some(from));
-    let (mut read, mut counts) = (Vec::new(), Messages::default());
+    let (mut read, mut counts) = (Vec::new(), MessageCounts::default());
     while read.len() < want {
         let batch = follower.batches.recv_timeout(LIMIT).unwrap();
         counts.add(&batch.records.messages);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use banstream::control::{AllowLine, BanLine, Status, Why};
 use banstream::daemon::notify::Message;
 use banstream::tools::doctor::Finding;
-use banstream::tools::offline::{Decided, Difference, Explanation, Summary};
+use banstream::tools::offline::{Difference, Explanation, ReplayedBan, Summary};
 use banstream::tools::report::Report;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -35,7 +35,7 @@ pub(crate) fn document() -> String {
     section::<Vec<Finding>>(&mut text, "doctor", "An array.");
     section::<Report>(&mut text, "report", "An object.");
     section::<Explanation<'_>>(&mut text, "explain", "An object for each line, one per line.");
-    section::<Decided>(
+    section::<ReplayedBan>(
         &mut text,
         "replay",
         "An object for each ban, one per line. The last line is described below.",

@@ -26,7 +26,7 @@ use crate::model::{
     Ban, BanOrigin, Decision, GrammarId, HeadingId, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
     Widths, count,
 };
-pub use account::{Account, JailState, MOST};
+pub use account::{AddressState, JailState, MOST};
 pub use allow::{Exemption, ExemptionList};
 use bans::Bans;
 pub use curve::BanDuration;
@@ -35,7 +35,7 @@ use login::Logins;
 pub use login::{LOGINS, Login};
 use recent::Recent;
 use session::Sessions;
-use widen::Neighbours;
+use widen::PrefixCounts;
 pub use widen::Widen;
 use window::{Threshold, Windows};
 
@@ -117,19 +117,19 @@ pub struct Detector {
     settings: Settings,
     allow: Prefixes<ExemptionList>,
     nat64: Prefixes<()>,
-    cells: Vec<Cell>,
+    cells: Vec<ActiveJail>,
     /// For each grammar and heading the cells that count it.
     watchers: Vec<Vec<Vec<u16>>>,
     past: Recent<(Offender, u64), PriorBans>,
     logins: Logins,
-    neighbours: Neighbours,
+    neighbours: PrefixCounts,
     bans: Bans,
     hasher: DefaultHashBuilder,
 }
 
 /// A jail at work.
 #[derive(Debug)]
-struct Cell {
+struct ActiveJail {
     jail: Jail,
     allow: Prefixes<ExemptionList>,
     windows: Windows,
@@ -142,7 +142,7 @@ pub struct Seen {
     /// What is to be done.
     pub decisions: Vec<Decision>,
     /// Bans that were earned and withheld.
-    pub spared: Vec<WithheldBan>,
+    pub exempted: Vec<ExemptedBan>,
     /// Bans that were over before they could be imposed.
     pub lapsed: Vec<Ban>,
     /// What the offences left behind, in their order.
@@ -165,7 +165,7 @@ impl Seen {
     /// Nothing, with the memory kept.
     pub fn reset(&mut self) {
         self.decisions.clear();
-        self.spared.clear();
+        self.exempted.clear();
         self.lapsed.clear();
         self.traces.clear();
         self.observed = 0;
@@ -176,7 +176,7 @@ impl Seen {
 
 /// A ban that was earned and withheld.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WithheldBan {
+pub struct ExemptedBan {
     /// Who earned it.
     pub offender: Offender,
     /// From which jail.
@@ -196,7 +196,7 @@ impl Detector {
     pub fn new(settings: Settings, grammars: &Grammars) -> Self {
         let mut detector = Self {
             past: Recent::new(settings.max_offenders.get()),
-            neighbours: Neighbours::new(settings.max_offenders.get()),
+            neighbours: PrefixCounts::new(settings.max_offenders.get()),
             allow: Prefixes::default(),
             nat64: Prefixes::default(),
             logins: Logins::new(LOGINS),
@@ -239,7 +239,7 @@ impl Detector {
     /// Whether a ban is to be carried out: as its jail says, and an operator's where any are. That of a jail which is
     /// gone stays what it was.
     fn mode(&self, ban: &Ban) -> Mode {
-        let enforces = |cell: &Cell| cell.jail.mode == Mode::Enforce;
+        let enforces = |cell: &ActiveJail| cell.jail.mode == Mode::Enforce;
         match self.cells.iter().find(|cell| cell.jail.name == ban.jail) {
             Some(cell) => cell.jail.mode,
             None if ban.kind == BanOrigin::Wide => self.settings.mode,
@@ -249,9 +249,9 @@ impl Detector {
         }
     }
 
-    fn settle(&mut self, before: Vec<Cell>, grammars: &Grammars) {
+    fn settle(&mut self, before: Vec<ActiveJail>, grammars: &Grammars) {
         let limit = self.settings.max_offenders.get();
-        let mut before: Vec<Option<Cell>> = before.into_iter().map(Some).collect();
+        let mut before: Vec<Option<ActiveJail>> = before.into_iter().map(Some).collect();
         self.allow = Prefixes::new(self.settings.ignore.iter().copied());
         self.nat64 = Prefixes::new(self.settings.nat64.iter().map(|prefix| (*prefix, ())));
         self.past.set_limit(limit);
@@ -274,7 +274,7 @@ impl Detector {
                     None => (Windows::new(size, limit), Sessions::new(jail.find_time)),
                 };
                 let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, ExemptionList::Ignored)));
-                Cell { jail: jail.clone(), allow, windows, sessions }
+                ActiveJail { jail: jail.clone(), allow, windows, sessions }
             })
             .collect();
         self.watchers = grammars
@@ -336,7 +336,7 @@ impl Detector {
 
     /// The offender of an address, for a jail if one is named. If another address of its prefix is exempt, it is the
     /// address alone, which can be banned without the other.
-    fn offender(&self, address: IpAddr, widths: Widths, cell: Option<&Cell>) -> Offender {
+    fn offender(&self, address: IpAddr, widths: Widths, cell: Option<&ActiveJail>) -> Offender {
         let wide = self.behind(address, widths);
         let lists = std::iter::once(&self.allow).chain(cell.map(|cell| &cell.allow));
         let is_shared = |list: &Prefixes<ExemptionList>| {
@@ -362,12 +362,12 @@ impl Detector {
             return false;
         }
         let (is_new, session) = cell.sessions.hear(offence, offender);
-        let mut left = WindowEffect::Nothing;
+        let mut effect = WindowEffect::Nothing;
         let value = if cell.jail.distinct.is_some() { offence.value } else { 0 };
         if is_new {
-            let (standing, evicted) = cell.windows.count(offender, offence.time, value);
-            left = if standing >= cell.jail.max_retry.get() {
-                WindowEffect::Filled(standing)
+            let (counted, evicted) = cell.windows.count(offender, offence.time, value);
+            effect = if counted >= cell.jail.max_retry.get() {
+                WindowEffect::Filled(counted)
             } else {
                 WindowEffect::Counted
             };
@@ -388,16 +388,16 @@ impl Detector {
             pid,
             host,
             value,
-            left,
+            effect,
             session: Some(session),
         });
-        matches!(left, WindowEffect::Filled(_))
+        matches!(effect, WindowEffect::Filled(_))
     }
 
-    /// Puts back what an offence left behind before a restart. Decides nothing; a jail that is gone is no more.
+    /// Puts back what an offence effect behind before a restart. Decides nothing; a jail that is gone is no more.
     pub fn recall(&mut self, trace: &Trace) {
         let Some(cell) = self.cells.iter_mut().find(|cell| cell.jail.name == trace.jail) else { return };
-        match trace.left {
+        match trace.effect {
             WindowEffect::Nothing => {}
             WindowEffect::Counted => drop(cell.windows.count(trace.offender, trace.time, trace.value)),
             WindowEffect::Filled(_) => cell.windows.forget(trace.offender),
@@ -411,7 +411,7 @@ impl Detector {
     /// Traces that [`recall`](Self::recall) would bring all counts about from.
     pub fn traces(&self) -> impl Iterator<Item = Trace> {
         self.cells.iter().flat_map(|cell| {
-            let trace = |offender, time, value, left| Trace {
+            let trace = |offender, time, value, effect| Trace {
                 nth: 0,
                 jail: Arc::clone(&cell.jail.name),
                 offender,
@@ -421,7 +421,7 @@ impl Detector {
                 pid: 0,
                 host: 0,
                 value,
-                left,
+                effect,
                 session: None,
             };
             let windows = cell.windows.iter().flat_map(move |(offender, times)| {
@@ -451,7 +451,7 @@ impl Detector {
         };
         let by = self.protector(offender, &jail.name);
         if let Some(by) = by.or_else(|| login(&mut self.logins).map(Exemption::Login)) {
-            seen.spared.push(WithheldBan { offender, jail: jail.name, by });
+            seen.exempted.push(ExemptedBan { offender, jail: jail.name, by });
             return;
         }
         let (times, until) = self.sentence(offender, &jail.name, jail.ban_time, at);
@@ -502,7 +502,7 @@ impl Detector {
         parts.sort_unstable();
         parts.dedup();
         if let (true, Some(by)) = (parts.is_empty(), guard(wide)) {
-            seen.spared.push(WithheldBan { offender: wide, jail: WIDE.into(), by });
+            seen.exempted.push(ExemptedBan { offender: wide, jail: WIDE.into(), by });
         }
         let reason = format!("{} banned within {}", count(banned.len() as u64, "offender"), rule.within);
         for part in parts {
@@ -729,7 +729,7 @@ impl Detector {
     /// How many offences stand in the windows of each jail, in the order of [`jails`](Self::jails). Looks at every
     /// offender.
     pub fn counts(&self) -> impl Iterator<Item = u64> {
-        self.cells.iter().map(|cell| cell.windows.standing())
+        self.cells.iter().map(|cell| cell.windows.counted())
     }
 }
 

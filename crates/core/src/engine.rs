@@ -15,7 +15,7 @@ use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelI
 
 use crate::detect::{Detector, Seen, Settings, Trace};
 use crate::entry::records::{Piece, Records};
-use crate::entry::whole::Messages;
+use crate::entry::whole::MessageCounts;
 use crate::entry::{Decoder, Format, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
 use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
@@ -126,11 +126,11 @@ pub struct Tally {
     /// Records that no entry came of, by [`Malformed`].
     pub malformed: Vec<(Malformed, u64)>,
     /// Entries of programs that no grammar reads.
-    pub foreign: u64,
+    pub ignored: u64,
     /// Entries of which the source cannot tell who wrote them.
     pub unattested: u64,
     /// Messages that did not come in one piece, of the programs of our grammars.
-    pub messages: Messages,
+    pub messages: MessageCounts,
     /// When the latest entry was written; 0 where there is none.
     pub latest: Timestamp,
     /// What the entries of each grammar came to, by [`crate::model::GrammarId`].
@@ -164,7 +164,7 @@ impl Tally {
     pub fn add(&mut self, other: &Tally) {
         self.entries += other.entries;
         self.bytes += other.bytes;
-        self.foreign += other.foreign;
+        self.ignored += other.ignored;
         self.unattested += other.unattested;
         self.messages.add(&other.messages);
         self.latest = self.latest.max(other.latest);
@@ -195,8 +195,8 @@ impl Tally {
     }
 
     fn reset(&mut self, grammars: &Grammars) {
-        (self.entries, self.bytes, self.foreign, self.unattested) = (0, 0, 0, 0);
-        self.messages = Messages::default();
+        (self.entries, self.bytes, self.ignored, self.unattested) = (0, 0, 0, 0);
+        self.messages = MessageCounts::default();
         self.latest = Timestamp::default();
         self.malformed.clear();
         self.grammars.resize_with(grammars.iter().count(), GrammarTally::default);
@@ -444,7 +444,7 @@ impl Scan {
             tally.unattested += u64::from(!attested);
             let outcome = grammars.find(&entry);
             let id = match outcome {
-                Outcome::Foreign => return tally.foreign += 1,
+                Outcome::Foreign => return tally.ignored += 1,
                 Outcome::Harmless(id) | Outcome::Forged(id) => id,
                 Outcome::Offence(told, _) | Outcome::Login(told) => told.grammar,
             };

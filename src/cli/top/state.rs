@@ -30,7 +30,7 @@ pub(super) struct Sample {
 
 /// What the operator wants of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum KeyCommand {
     Quit,
     Why(Offender),
     Unban(Offender),
@@ -97,8 +97,8 @@ pub(super) struct TopState {
     pub(super) paused: bool,
     /// What address or jail has in it.
     pub(super) filter: String,
-    pub(super) mode: Focus,
-    /// What came of the last wish, until the next key.
+    pub(super) focus: Focus,
+    /// What came of the last command, until the next key.
     pub(super) notice: Option<String>,
     /// The chosen ban, and which row it was in. The latest one if `None`, whichever that is.
     chosen: Option<(Offender, String, usize)>,
@@ -116,7 +116,7 @@ impl TopState {
             grammars: BTreeMap::new(),
             paused: false,
             filter: String::new(),
-            mode: Focus::List,
+            focus: Focus::List,
             notice: None,
             chosen: None,
         }
@@ -144,8 +144,8 @@ impl TopState {
 
     /// Shows what is known of somebody, unless the operator has gone on to something else.
     pub(super) fn explain(&mut self, who: Offender, text: &str) {
-        if self.mode == Focus::List {
-            self.mode = Focus::Why { who, lines: text.lines().map(str::to_owned).collect(), above: 0 };
+        if self.focus == Focus::List {
+            self.focus = Focus::Why { who, lines: text.lines().map(str::to_owned).collect(), above: 0 };
         }
     }
 
@@ -198,18 +198,18 @@ impl TopState {
     }
 
     /// Takes a key; what the loop is to do for it.
-    pub(super) fn key(&mut self, key: KeyEvent) -> Option<Wish> {
+    pub(super) fn key(&mut self, key: KeyEvent) -> Option<KeyCommand> {
         self.notice = None;
         if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return (key.code == KeyCode::Char('c')).then_some(Wish::Quit);
+            return (key.code == KeyCode::Char('c')).then_some(KeyCommand::Quit);
         }
-        match &mut self.mode {
+        match &mut self.focus {
             Focus::List => return self.list_key(key.code),
             Focus::Filter => match key.code {
-                KeyCode::Enter => self.mode = Focus::List,
+                KeyCode::Enter => self.focus = Focus::List,
                 KeyCode::Esc => {
                     self.filter.clear();
-                    self.mode = Focus::List;
+                    self.focus = Focus::List;
                 }
                 KeyCode::Backspace => drop(self.filter.pop()),
                 // No other character is in an address or a jail's name.
@@ -218,9 +218,9 @@ impl TopState {
             },
             Focus::Unban(who) => {
                 let who = *who;
-                self.mode = Focus::List;
+                self.focus = Focus::List;
                 match key.code {
-                    KeyCode::Char('y' | 'Y') => return Some(Wish::Unban(who)),
+                    KeyCode::Char('y' | 'Y') => return Some(KeyCommand::Unban(who)),
                     _ => self.notice(format!("{who} stays banned")),
                 }
             }
@@ -234,19 +234,19 @@ impl TopState {
                     KeyCode::PageUp => *above = above.saturating_sub(10),
                     KeyCode::Home | KeyCode::Char('g') => *above = 0,
                     KeyCode::Esc | KeyCode::Enter | KeyCode::Char('q' | 'w') => {
-                        self.mode = Focus::List;
+                        self.focus = Focus::List;
                         return None;
                     }
                     _ => {}
                 }
                 *above = (*above).min(last);
             }
-            Focus::Help => self.mode = Focus::List,
+            Focus::Help => self.focus = Focus::List,
         }
         None
     }
 
-    fn list_key(&mut self, key: KeyCode) -> Option<Wish> {
+    fn list_key(&mut self, key: KeyCode) -> Option<KeyCommand> {
         let listed = self.listed();
         let row = self.row(&listed);
         let who = listed.get(row).map(|ban| ban.address);
@@ -259,11 +259,11 @@ impl TopState {
             KeyCode::End | KeyCode::Char('G') => usize::MAX,
             _ => {
                 match (key, who) {
-                    (KeyCode::Char('q'), _) => return Some(Wish::Quit),
-                    (KeyCode::Char('w') | KeyCode::Enter, Some(who)) => return Some(Wish::Why(who)),
-                    (KeyCode::Char('u'), Some(who)) => self.mode = Focus::Unban(who),
-                    (KeyCode::Char('/'), _) => self.mode = Focus::Filter,
-                    (KeyCode::Char('?'), _) => self.mode = Focus::Help,
+                    (KeyCode::Char('q'), _) => return Some(KeyCommand::Quit),
+                    (KeyCode::Char('w') | KeyCode::Enter, Some(who)) => return Some(KeyCommand::Why(who)),
+                    (KeyCode::Char('u'), Some(who)) => self.focus = Focus::Unban(who),
+                    (KeyCode::Char('/'), _) => self.focus = Focus::Filter,
+                    (KeyCode::Char('?'), _) => self.focus = Focus::Help,
                     (KeyCode::Char('p'), _) => self.paused = !self.paused,
                     (KeyCode::Esc, _) => self.filter.clear(),
                     _ => {}
@@ -328,7 +328,7 @@ pub(super) mod tests {
         Sample { status: serde_json::from_str(&status).unwrap(), bans: hosts.iter().map(ban).collect() }
     }
 
-    pub(in super::super) fn press(state: &mut TopState, keys: &[KeyCode]) -> Vec<Wish> {
+    pub(in super::super) fn press(state: &mut TopState, keys: &[KeyCode]) -> Vec<KeyCommand> {
         keys.iter().filter_map(|key| state.key(KeyEvent::from(*key))).collect()
     }
 
@@ -349,7 +349,7 @@ pub(super) mod tests {
 
     /// What the keys come to where three are banned.
     #[track_caller]
-    fn check(keys: &[KeyCode], want: &[Wish]) {
+    fn check(keys: &[KeyCode], want: &[KeyCommand]) {
         assert_eq!(press(&mut state(&[3, 2, 1]), keys), want);
     }
 
@@ -359,8 +359,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_ban_is_lifted_only_by_y() {
-        check(&typed("uy"), &[Wish::Unban(host(3))]);
-        check(&typed("jjuy"), &[Wish::Unban(host(1))]);
+        check(&typed("uy"), &[KeyCommand::Unban(host(3))]);
+        check(&typed("jjuy"), &[KeyCommand::Unban(host(1))]);
         check(&typed("un"), &[]);
         check(&[KeyCode::Char('u'), ENTER], &[]);
         check(&[KeyCode::Char('u'), ESC, KeyCode::Char('y')], &[]);
@@ -369,22 +369,22 @@ pub(super) mod tests {
 
     #[test]
     fn the_arrows_stop_at_the_ends() {
-        check(&typed("kw"), &[Wish::Why(host(3))]);
-        check(&typed("jjjjw"), &[Wish::Why(host(1))]);
-        check(&typed("Gkw"), &[Wish::Why(host(2))]);
-        check(&[KeyCode::PageDown, ENTER], &[Wish::Why(host(1))]);
-        check(&typed("jgw"), &[Wish::Why(host(3))]);
+        check(&typed("kw"), &[KeyCommand::Why(host(3))]);
+        check(&typed("jjjjw"), &[KeyCommand::Why(host(1))]);
+        check(&typed("Gkw"), &[KeyCommand::Why(host(2))]);
+        check(&[KeyCode::PageDown, ENTER], &[KeyCommand::Why(host(1))]);
+        check(&typed("jgw"), &[KeyCommand::Why(host(3))]);
     }
 
     #[test]
     fn q_quits_except_in_what_has_to_be_closed_first() {
-        check(&typed("q"), &[Wish::Quit]);
-        check(&typed("?qq"), &[Wish::Quit]);
+        check(&typed("q"), &[KeyCommand::Quit]);
+        check(&typed("?qq"), &[KeyCommand::Quit]);
         check(&typed("/q"), &[]);
         let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         let mut state = state(&[1]);
         press(&mut state, &typed("/"));
-        assert_eq!(state.key(interrupt), Some(Wish::Quit));
+        assert_eq!(state.key(interrupt), Some(KeyCommand::Quit));
     }
 
     #[test]
@@ -415,7 +415,7 @@ pub(super) mod tests {
         let mut state = state(&[1]);
         press(&mut state, &typed("u"));
         state.sample(sample(0, &[2, 1]), Duration::from_secs(1));
-        assert_eq!(press(&mut state, &typed("y")), [Wish::Unban(host(1))]);
+        assert_eq!(press(&mut state, &typed("y")), [KeyCommand::Unban(host(1))]);
     }
 
     #[test]
@@ -478,10 +478,10 @@ pub(super) mod tests {
         let mut state = state(&[1]);
         press(&mut state, &typed("wu"));
         state.explain(host(1), "x");
-        assert_eq!(state.mode, Focus::Unban(host(1)));
+        assert_eq!(state.focus, Focus::Unban(host(1)));
         press(&mut state, &typed("n"));
         state.explain(host(1), &format!("a\nb\n{}", "c".repeat(2 * NARROW)));
-        let above = |state: &TopState| match &state.mode {
+        let above = |state: &TopState| match &state.focus {
             Focus::Why { above, .. } => Some(*above),
             _ => None,
         };

@@ -118,7 +118,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &TopState, theme: &Theme) {
             frame.buffer_mut().set_style(charts.union(body), theme.dim);
         }
     }
-    match &state.mode {
+    match &state.focus {
         Focus::Why { who, lines, above } => why(frame, theme, charts.union(body), *who, lines, *above),
         Focus::Help => help(frame, theme),
         Focus::List | Focus::Filter | Focus::Unban(_) => {}
@@ -182,7 +182,7 @@ const KEYS: &[(&str, &str)] = &[
 ];
 
 fn footer(state: &TopState, theme: &Theme) -> Line<'static> {
-    match (&state.mode, &state.notice) {
+    match (&state.focus, &state.notice) {
         (Focus::Unban(who), _) => {
             Line::styled(format!(" unban {who}? y/n"), theme.warn.add_modifier(Modifier::BOLD))
         }

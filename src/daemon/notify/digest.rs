@@ -346,7 +346,7 @@ mod tests {
     fn receiver() -> Receiver {
         Receiver {
             name: "ops".into(),
-            way: NotifyChannel::Command(vec!["/bin/true".to_owned()]),
+            channel: NotifyChannel::Command(vec!["/bin/true".to_owned()]),
             topics: vec![Topic::Ban, Topic::Unban, Topic::Trouble, Topic::Repair],
             jails: vec![],
             delay: Span::from_secs(10),

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 use super::{Journal, scan};
-use crate::entry::whole::{EarlierPieces, JoinResult, JournalPiece, Lost, join};
+use crate::entry::whole::{EarlierPieces, JoinResult, JournalPiece, UnreadableJournal, join};
 
 /// Streams of which it is remembered that no line is open, twice. Of any other it is looked up.
 const KNOWN: usize = 4096;
@@ -75,7 +75,7 @@ impl Streams {
             None => settings.open(),
         };
         let Ok(mut journal) = journal else { return JoinResult::Unjudged };
-        let mut back = Back { journal: &mut journal, part, begun: false };
+        let mut back = BackwardReader { journal: &mut journal, part, begun: false };
         let verdict = join(part, &mut back);
         self.past = Some(journal);
         verdict
@@ -103,13 +103,13 @@ impl Streams {
 }
 
 /// The journal before an entry.
-struct Back<'b> {
+struct BackwardReader<'b> {
     journal: &'b mut systemd::Journal,
     part: &'b JournalPiece,
     begun: bool,
 }
 
-impl Back<'_> {
+impl BackwardReader<'_> {
     /// Goes to the last entry before this one that has these fields.
     fn seek<'f>(
         &mut self,
@@ -146,17 +146,17 @@ impl Back<'_> {
     }
 }
 
-impl EarlierPieces for Back<'_> {
-    fn before(&mut self) -> Result<Option<JournalPiece>, Lost> {
+impl EarlierPieces for BackwardReader<'_> {
+    fn before(&mut self) -> Result<Option<JournalPiece>, UnreadableJournal> {
         let part = self.part;
         match std::mem::replace(&mut self.begun, true) {
             true => self.read(),
             false => self.seek(&part.cursor, part.stream()),
         }
-        .map_err(|_| Lost)
+        .map_err(|_| UnreadableJournal)
     }
 
-    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, Lost> {
-        self.seek(&head.cursor, head.stream().chain([("_PID", pid)])).map_err(|_| Lost)
+    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, UnreadableJournal> {
+        self.seek(&head.cursor, head.stream().chain([("_PID", pid)])).map_err(|_| UnreadableJournal)
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Relay {
     confirm: bool,
     transactions: bool,
     lines: Lines,
-    /// How many lines the engine has given receipts for.
+    /// How many lines the daemon has given receipts for.
     taken: u64,
     /// Whole lines that it has given none for, oldest first.
     held: Vec<u8>,
@@ -167,7 +167,7 @@ impl Relay {
         if self.confirm { AGAIN } else { 0 }
     }
 
-    /// What to send to the engine next.
+    /// What to send to the daemon next.
     pub(super) fn unsent(&self) -> &[u8] {
         self.held.get(self.sent..).unwrap_or_default()
     }
@@ -183,7 +183,7 @@ impl Relay {
         self.receipt = None;
     }
 
-    /// Takes in what the engine wrote; after an error the connection must end.
+    /// Takes in what the daemon wrote; after an error the connection must end.
     pub(super) fn receipts(&mut self, piece: &[u8]) -> Result<(), NoReceipt> {
         for byte in piece {
             match byte {
@@ -201,7 +201,7 @@ impl Relay {
         Ok(())
     }
 
-    /// The engine has taken this many of the oldest lines.
+    /// The daemon has taken this many of the oldest lines.
     fn taken(&mut self, lines: usize) -> Result<(), NoReceipt> {
         let Some(before) = lines.checked_sub(1) else { return Ok(()) };
         let sent = self.held.get(..self.sent).unwrap_or_default();
@@ -234,46 +234,46 @@ mod tests {
     /// Plays a conversation, a word each:
     ///
     ///     < line    rsyslog writes a line          > answer   and gets exactly this answer
-    ///     = line    the engine is sent this line   + 2        and gives receipts for two
+    ///     = line    the daemon is sent this line   + 2        and gives receipts for two
     ///     !         the connection ends            x answer   patience ends, and rsyslog gets this answer
     ///
     /// Whatever is answered or sent beyond that is an error. Rsyslog's bytes come whole, and one by one.
     #[track_caller]
     fn check([confirm, transactions]: [bool; 2], script: &str) {
         for bytewise in [false, true] {
-            let mut protocol = Relay::new(confirm, transactions);
+            let mut relay = Relay::new(confirm, transactions);
             let mut answers = VecDeque::new();
             for word in script.lines().map(str::trim).filter(|word| !word.is_empty()) {
-                answers.extend(std::iter::from_fn(|| protocol.answer()));
+                answers.extend(std::iter::from_fn(|| relay.answer()));
                 let (what, text) = word.split_at(1);
                 let line = format!("{}\n", text.trim());
                 match what {
                     ">" => assert_eq!(answers.pop_front(), Some(line.as_bytes()), "at {word}"),
                     "=" => {
-                        assert!(protocol.unsent().starts_with(line.as_bytes()), "at {word}");
-                        protocol.sent(line.len());
+                        assert!(relay.unsent().starts_with(line.as_bytes()), "at {word}");
+                        relay.sent(line.len());
                     }
                     _ => assert_eq!(answers, [] as [&[u8]; 0], "before {word}"),
                 }
                 match what {
                     "<" if bytewise => line.bytes().for_each(|byte| {
-                        protocol.input(&[byte]);
-                        answers.extend(std::iter::from_fn(|| protocol.answer()));
+                        relay.input(&[byte]);
+                        answers.extend(std::iter::from_fn(|| relay.answer()));
                     }),
-                    "<" => protocol.input(line.as_bytes()),
-                    "+" => assert_eq!(protocol.receipts(line.as_bytes()), Ok(()), "at {word}"),
-                    "!" => protocol.disconnected(),
+                    "<" => relay.input(line.as_bytes()),
+                    "+" => assert_eq!(relay.receipts(line.as_bytes()), Ok(()), "at {word}"),
+                    "!" => relay.disconnected(),
                     "x" => {
-                        assert_eq!(protocol.refuse(), REFUSED);
-                        protocol.disconnected();
+                        assert_eq!(relay.refuse(), REFUSED);
+                        relay.disconnected();
                     }
                     _ => {}
                 }
             }
-            answers.extend(std::iter::from_fn(|| protocol.answer()));
+            answers.extend(std::iter::from_fn(|| relay.answer()));
             assert_eq!(answers, [] as [&[u8]; 0], "at the end");
-            assert_eq!(String::from_utf8_lossy(protocol.unsent()), "", "at the end");
-            assert!(protocol.is_idle(), "at the end");
+            assert_eq!(String::from_utf8_lossy(relay.unsent()), "", "at the end");
+            assert!(relay.is_idle(), "at the end");
         }
     }
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_answered_once_the_engine_has_taken_it() {
+    fn each_line_is_answered_once_the_daemon_has_taken_it() {
         check(CONFIRM, "> OK \n < one \n = one \n + 1 \n > OK \n < two \n = two \n + 1 \n > OK");
         // Rsyslog never writes ahead. If somebody does, the lines wait their turn.
         check(CONFIRM, "> OK \n < 1 \n < 2 \n = 1 \n + 1 \n > OK \n = 2 \n + 1 \n > OK");
@@ -475,43 +475,43 @@ mod tests {
             (&longest, &longest),
             (&[&longest[..], b"x"].concat(), b""),
         ] {
-            let mut protocol = Relay::new(false, false);
+            let mut relay = Relay::new(false, false);
             for piece in [line, b"\n"].concat().chunks(64 << 10) {
-                protocol.input(piece);
-                assert_eq!(protocol.answer(), None);
+                relay.input(piece);
+                assert_eq!(relay.answer(), None);
             }
-            assert!(protocol.unsent() == [want, b"\n"].concat());
-            assert_eq!(protocol.owned(), 1);
+            assert!(relay.unsent() == [want, b"\n"].concat());
+            assert_eq!(relay.owned(), 1);
         }
     }
 
     #[test]
     fn what_is_held_is_bounded() {
-        let mut protocol = Relay::new(false, false);
+        let mut relay = Relay::new(false, false);
         let piece = b"x".repeat(1023).into_iter().chain(*b"\n").collect::<Vec<_>>().repeat(64);
         let mut fed = 0;
-        while protocol.wants_input() {
-            protocol.input(&piece);
+        while relay.wants_input() {
+            relay.input(&piece);
             fed += 64;
-            assert_eq!(protocol.answer(), None);
+            assert_eq!(relay.answer(), None);
         }
         assert_eq!(fed, 1024);
-        protocol.sent(1 << 20);
-        assert_eq!(protocol.receipts(b"1000\n2"), Ok(()));
-        assert_eq!(protocol.first(), 1000);
-        assert!(protocol.wants_input());
-        assert_eq!(protocol.receipts(b"4\n"), Ok(()));
-        assert!(protocol.is_idle());
+        relay.sent(1 << 20);
+        assert_eq!(relay.receipts(b"1000\n2"), Ok(()));
+        assert_eq!(relay.first(), 1000);
+        assert!(relay.wants_input());
+        assert_eq!(relay.receipts(b"4\n"), Ok(()));
+        assert!(relay.is_idle());
     }
 
     #[test]
-    fn nonsense_from_the_engine_is_no_receipt() {
+    fn nonsense_from_the_daemon_is_no_receipt() {
         for nonsense in ["x", "\n", "-1\n", "3\n", "1\n2\n", "HTTP/1.1 200 OK", "99999999999999999999999\n"] {
-            let mut protocol = Relay::new(false, false);
-            protocol.input(b"1\n2\n3\n");
-            assert_eq!(protocol.answer(), None);
-            protocol.sent(4);
-            assert_eq!(protocol.receipts(nonsense.as_bytes()), Err(NoReceipt), "{nonsense}");
+            let mut relay = Relay::new(false, false);
+            relay.input(b"1\n2\n3\n");
+            assert_eq!(relay.answer(), None);
+            relay.sent(4);
+            assert_eq!(relay.receipts(nonsense.as_bytes()), Err(NoReceipt), "{nonsense}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::others;
 use crate::config::load;
 use crate::config::{self, Config, Enforce, parse_span};
 use crate::control::client;
-use crate::control::{self, BanLine, JailStatus, Pick, SourceState, SourceStatus, Status};
+use crate::control::{self, BanFilter, BanLine, JailStatus, SourceState, SourceStatus, Status};
 use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Timeout};
 use crate::model::{BanOrigin, Mode, Offender, Port, Protocol};
 
@@ -51,7 +51,7 @@ fn daemon(config: &Config) -> anyhow::Result<DaemonFacts> {
         (source.name, if source.state == SourceState::Running { Ok(()) } else { Err(why()) })
     };
     let bans: Vec<BanLine> =
-        serde_json::from_str(&client::send(socket, &control::Command::Bans(Pick::default()))?.body)?;
+        serde_json::from_str(&client::send(socket, &control::Command::Bans(BanFilter::default()))?.body)?;
     let private = bans
         .into_iter()
         .filter(|ban| ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private());

@@ -56,7 +56,7 @@ struct CombinedBans {
 
 /// Those who are not treated alike, in the order of their addresses.
 pub(super) fn compare(here: &[Ban], there: &[Ban]) -> Vec<Difference> {
-    let (here, there) = (sentences(here), sentences(there));
+    let (here, there) = (combined(here), combined(there));
     let all: BTreeSet<Offender> = here.keys().chain(there.keys()).copied().collect();
     let differences = all.into_iter().map(|address| {
         let (here, there) = (here.get(&address).copied(), there.get(&address).copied());
@@ -71,24 +71,24 @@ pub(super) fn compare(here: &[Ban], there: &[Ban]) -> Vec<Difference> {
 }
 
 /// What becomes of each offender, by bans in the order in which they begin.
-fn sentences(bans: &[Ban]) -> BTreeMap<Offender, CombinedBans> {
-    let mut sentences = BTreeMap::new();
+fn combined(bans: &[Ban]) -> BTreeMap<Offender, CombinedBans> {
+    let mut combined = BTreeMap::new();
     for ban in bans {
         let new = CombinedBans { since: ban.since, lasts: Some(Span::ZERO), until: ban.since };
-        let sentence = sentences.entry(ban.offender).or_insert(new);
+        let bans = combined.entry(ban.offender).or_insert(new);
         // Two jails may ban at once; a time counts once.
-        sentence.lasts = sentence.lasts.zip(ban.until).map(|(lasts, until)| {
-            let more = until.since(sentence.until.max(ban.since));
+        bans.lasts = bans.lasts.zip(ban.until).map(|(lasts, until)| {
+            let more = until.since(bans.until.max(ban.since));
             Span::from_micros(lasts.as_micros().saturating_add(more.as_micros()))
         });
-        sentence.until = ban.until.unwrap_or_default().max(sentence.until);
+        bans.until = ban.until.unwrap_or_default().max(bans.until);
     }
-    sentences
+    combined
 }
 
 impl CombinedBans {
     fn changes(self, there: Self) -> Vec<Deviation> {
-        let length = |sentence: Self| sentence.lasts.map_or(u64::MAX, Span::as_micros);
+        let length = |bans: Self| bans.lasts.map_or(u64::MAX, Span::as_micros);
         let changes = [
             (there.since < self.since, Deviation::Earlier),
             (there.since > self.since, Deviation::Later),
@@ -116,8 +116,8 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let changes: Vec<String> = self.changes.iter().map(Deviation::to_string).collect();
         write!(f, "{} {}", self.address, changes.join(", "))?;
-        for (place, sentence) in [("here", self.here), ("there", self.there)] {
-            if let Some(CombinedBans { since, lasts, .. }) = sentence {
+        for (place, bans) in [("here", self.here), ("there", self.there)] {
+            if let Some(CombinedBans { since, lasts, .. }) = bans {
                 let lasts = lasts.map_or("forever".to_owned(), |lasts| format!("for {lasts}"));
                 write!(f, "; {place} since {} {lasts}", local(&since.to_string()))?;
             }

@@ -60,7 +60,7 @@ pub struct Replay<'l> {
 /// A ban as `replay` prints it.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct Decided {
+pub struct ReplayedBan {
     /// When it was decided, by the log's clock.
     time: String,
     #[serde(flatten)]
@@ -78,7 +78,7 @@ pub struct Summary {
     /// Their bytes.
     bytes: u64,
     /// Lines of programs that no grammar reads.
-    foreign: u64,
+    ignored: u64,
     /// Lines that no message could be read from.
     malformed: u64,
     /// By grammar and offence.
@@ -91,13 +91,13 @@ pub struct Summary {
     logged_in: u64,
     /// What another configuration comes to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    there: Option<Other>,
+    there: Option<AgainstSummary>,
 }
 
 /// What another configuration comes to.
 #[derive(Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-struct Other {
+struct AgainstSummary {
     /// Bans that it decides.
     bans: u64,
     /// How many offenders it bans.
@@ -238,7 +238,7 @@ impl Replay<'_> {
         run: &ReplayRun<'_>,
         other: &mut ReplayRun<'_>,
         output: &mut impl Write,
-    ) -> io::Result<Other> {
+    ) -> io::Result<AgainstSummary> {
         let mut changes = BTreeMap::new();
         for difference in compare(&run.bans, &other.bans) {
             difference.changes.iter().for_each(|change| *changes.entry(*change).or_default() += 1);
@@ -248,14 +248,14 @@ impl Replay<'_> {
             }
         }
         let (offenders, logged_in) = other.offenders();
-        Ok(Other { bans: other.bans.len() as u64, offenders, logged_in, changes })
+        Ok(AgainstSummary { bans: other.bans.len() as u64, offenders, logged_in, changes })
     }
 
     fn print_ban(&self, ban: &Ban, login: Option<Timestamp>, output: &mut impl Write) -> io::Result<()> {
         let login = login.map(rfc3339);
         if self.json {
             let (time, ban) = (rfc3339(ban.since), BanLine::new(ban, ban.since));
-            return to_json(output, &Decided { time, ban, login });
+            return to_json(output, &ReplayedBan { time, ban, login });
         }
         let until = ban.until.map_or("forever".to_owned(), |until| format!("for {}", until.since(ban.since)));
         let observed = if ban.mode == Mode::Observe { ", observed" } else { "" };
@@ -308,15 +308,15 @@ impl<'p> Log<'p> {
         let rest = std::mem::replace(&mut self.input, Box::new(io::empty()));
         self.input = match read {
             Ok(_) => Box::new(Cursor::new(head).chain(rest)),
-            Err(error) => Box::new(Cursor::new(head).chain(Broken(Some(error)))),
+            Err(error) => Box::new(Cursor::new(head).chain(FailedRead(Some(error)))),
         };
     }
 }
 
 /// The end of a log that could not be read on.
-struct Broken(Option<io::Error>);
+struct FailedRead(Option<io::Error>);
 
-impl Read for Broken {
+impl Read for FailedRead {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         self.0.take().map_or(Ok(0), Err)
     }
@@ -390,7 +390,7 @@ impl<'l> ReplayRun<'l> {
         }
     }
 
-    fn summary(&mut self, there: Option<Other>) -> Summary {
+    fn summary(&mut self, there: Option<AgainstSummary>) -> Summary {
         let of = |(grammar, tally): (&Grammar, &GrammarTally)| {
             let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
             let counted: BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
@@ -400,7 +400,7 @@ impl<'l> ReplayRun<'l> {
         Summary {
             lines: self.total.entries,
             bytes: self.total.bytes,
-            foreign: self.total.foreign,
+            ignored: self.total.ignored,
             malformed: self.total.malformed.iter().map(|(_, times)| times).sum(),
             offences: self.loaded.grammars.iter().zip(&self.total.grammars).filter_map(of).collect(),
             bans: self.bans.len() as u64,

@@ -59,7 +59,7 @@ END
     ));
     until("Prometheus scrapes", || !asked(&lab, "up{job='banstream'} == 1").is_empty());
 
-    // Something of everything: attacks and bans, by hand too, repairs, reloads, forgery, what is spared.
+    // Something of everything: attacks and bans, by hand too, repairs, reloads, forgery, exemptions.
     lab.sh("runuser -u alice -- logger -p auth.info -t sshd 'Invalid user x from 198.51.100.77 port 22'
             logger -p auth.info -t cron nothing; banstream reload; iptables -t raw -F PREROUTING");
     for (server, source) in [("ssh", "198.51.100.1"), ("http", "198.51.100.2"), ("ssh", "198.51.100.66")] {

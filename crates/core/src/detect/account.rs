@@ -10,7 +10,7 @@ use super::{Detector, Exemption};
 
 /// What is known of one address or prefix.
 #[derive(Debug)]
-pub struct Account<'d> {
+pub struct AddressState<'d> {
     /// The offender that its offences count for.
     pub offender: Offender,
     /// The bans on it, on what lies around it, and on what lies in it; at most [`MOST`].
@@ -18,7 +18,7 @@ pub struct Account<'d> {
     /// What each jail has against it.
     pub jails: Vec<JailState>,
     /// What protects it from all jails.
-    pub guards: Vec<Exemption>,
+    pub exemptions: Vec<Exemption>,
 }
 
 /// What one jail has against an offender.
@@ -41,7 +41,7 @@ pub struct JailState {
     /// How long the next ban would last.
     pub next: BanDuration,
     /// What protects it from this jail alone.
-    pub guard: Option<Exemption>,
+    pub exemption: Option<Exemption>,
 }
 
 /// A listing of all that is banned in a wide prefix is another command.
@@ -49,7 +49,7 @@ pub const MOST: usize = 100;
 
 impl Detector {
     /// What is known of `who` at `now`. Looks at every ban.
-    pub fn account(&self, who: Offender, now: Timestamp) -> Account<'_> {
+    pub fn account(&self, who: Offender, now: Timestamp) -> AddressState<'_> {
         let accountable = |cell| match who.is_single() {
             true => self.offender(who.address(), self.settings.widths, cell),
             false => who,
@@ -80,14 +80,14 @@ impl Detector {
                 last,
                 earlier,
                 next: BanDuration { first: jail.ban_time, growth, times: earlier.saturating_add(1) },
-                guard: cell.allow.protects(offender),
+                exemption: cell.allow.protects(offender),
             }
         });
-        Account {
+        AddressState {
             offender,
             bans: bans.collect(),
             jails: jails.collect(),
-            guards: listed.into_iter().chain(login).collect(),
+            exemptions: listed.into_iter().chain(login).collect(),
         }
     }
 }

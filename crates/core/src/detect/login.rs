@@ -12,7 +12,7 @@ use crate::model::{Offender, Span, Timestamp};
 #[derive(Debug)]
 pub(super) struct Logins {
     /// In the order in which something was new about them.
-    lately: Recent<Offender, Noted>,
+    lately: Recent<Offender, RecentLogin>,
     /// Families (whether it is IPv6) and lengths of the prefixes in it, past ones included.
     lengths: BTreeSet<(bool, u8)>,
     /// How often it was asked what has changed.
@@ -20,7 +20,7 @@ pub(super) struct Logins {
 }
 
 #[derive(Debug, Default)]
-struct Noted {
+struct RecentLogin {
     /// When the last login was, and what was forgiven: `None` before it is filled in.
     login: Option<Login>,
     /// What `asked` was when this changed last.
@@ -74,7 +74,7 @@ impl Logins {
         if noted.login.is_none() {
             self.lengths.insert((login.offender.address().is_ipv6(), login.offender.prefix()));
         }
-        *noted = Noted { login: Some(login), changed };
+        *noted = RecentLogin { login: Some(login), changed };
     }
 
     fn get(&self, offender: Offender) -> Option<Login> {

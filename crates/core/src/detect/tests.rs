@@ -104,14 +104,14 @@ fn the_second_ban_lasts_twice_as_long() {
 }
 
 #[test]
-fn who_is_protected_is_spared() {
+fn a_protected_address_is_not_banned() {
     let (detector, seen) = after(settings(&[jail("j", "a", 2)]), &[(1, "198.51.100.9"), (2, "198.51.100.9")]);
-    let spared = WithheldBan {
+    let exempted = ExemptedBan {
         offender: "198.51.100.9".parse().unwrap(),
         jail: "j".into(),
         by: Exemption::Listed("198.51.100.0/24".parse().unwrap(), ExemptionList::Ignored),
     };
-    assert_eq!((seen.spared, seen.decisions, detector.banned()), (vec![spared], vec![], 0));
+    assert_eq!((seen.exempted, seen.decisions, detector.banned()), (vec![exempted], vec![], 0));
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn a_login_protects_from_the_next_nine_bans() {
         detector.observe(&offence(second, "192.0.2.1", 0), Timestamp::from_secs(second), &mut seen);
     }
     let by = Exemption::Login(Timestamp::default());
-    assert_eq!((seen.spared.len(), seen.spared[0].by), (9, by));
+    assert_eq!((seen.exempted.len(), seen.exempted[0].by), (9, by));
     let [Decision::Ban(ban)] = &*seen.decisions else { panic!("{seen:?}") };
     assert_eq!((ban.since.as_secs(), seen.banned_already), (19, 2));
 }
@@ -375,7 +375,7 @@ fn a_login_protects_neither_for_ever_nor_from_an_operator() {
     detector.logged_in(&offence(0, "192.0.2.1", u16::MAX), Timestamp::default());
     assert!(detector.ban("192.0.2.1".parse().unwrap(), None, "", Timestamp::from_secs(1)).is_ok());
     detector.observe(&offence(1_001, "192.0.2.1", 0), Timestamp::from_secs(1_001), &mut seen);
-    assert_eq!((seen.spared, seen.decisions.len()), (vec![], 1));
+    assert_eq!((seen.exempted, seen.decisions.len()), (vec![], 1));
     let mut off = settings(&[jail("j", "a", 1)]);
     off.protect_logins = Span::ZERO;
     let (mut detector, mut seen) = (Detector::new(off, &grammars()), Seen::default());
@@ -453,9 +453,9 @@ fn neighbours_are_counted_over_a_restart_and_their_past_with_them() {
 
 #[test]
 fn a_prefix_is_banned_but_for_those_of_ours_in_it() {
-    /// Who is banned after three neighbours in 198.51.0.0/16 were, and who was spared.
+    /// Who is banned after three neighbours in 198.51.0.0/16 were, and which ban was exempted.
     #[track_caller]
-    fn check(ignored: &str, ignored_by_one: &str, login: &str, want: &[&str], spared: Option<Exemption>) {
+    fn check(ignored: &str, ignored_by_one: &str, login: &str, want: &[&str], exempted: Option<Exemption>) {
         let mut one = jail("j", "a", 1);
         one.ignore.extend(ignored_by_one.parse::<Offender>());
         let ignore = ignored.parse().map(|who| (who, ExemptionList::Ignored)).into_iter().collect();
@@ -478,7 +478,7 @@ fn a_prefix_is_banned_but_for_those_of_ours_in_it() {
         let mut bans: Vec<_> = detector.bans().map(|ban| format!("{} {}", ban.jail, ban.offender)).collect();
         bans.sort();
         assert_eq!(bans, want);
-        assert_eq!(seen.spared.iter().map(|spared| spared.by).next(), spared);
+        assert_eq!(seen.exempted.iter().map(|exempted| exempted.by).next(), exempted);
     }
     let listed = |who: &str| Some(Exemption::Listed(who.parse().unwrap(), ExemptionList::Ignored));
     check("", "", "", &["wide 198.51.0.0/16"], None);
@@ -540,7 +540,7 @@ fn each_address_of_nat64_is_an_offender() {
         let address = format!("2001:db8:64::{}", second / 2);
         detector.observe(&offence(second, &address, 0), Timestamp::from_secs(second), &mut seen);
     }
-    assert_eq!((seen.decisions.len(), seen.spared.len()), (4, 0), "{seen:?}");
+    assert_eq!((seen.decisions.len(), seen.exempted.len()), (4, 0), "{seen:?}");
     assert!(seen.decisions.iter().all(|made| made.ban().offender.is_single()), "{seen:?}");
 }
 
@@ -555,7 +555,7 @@ fn a_neighbours_login_protects_nobody_else() {
         detector.observe(&offence(1, address, 0), Timestamp::from_secs(1), &mut seen);
     }
     let banned: Vec<_> = seen.decisions.iter().map(|made| made.ban().offender.to_string()).collect();
-    assert_eq!((banned, seen.spared.len()), (vec!["2001:db8:1::bad".to_owned()], 1));
+    assert_eq!((banned, seen.exempted.len()), (vec!["2001:db8:1::bad".to_owned()], 1));
 }
 
 #[test]
@@ -647,14 +647,14 @@ fn an_account_says_what_stands_against_whom() {
     let account = detector.account("2001:db8::9".parse().unwrap(), now);
     assert_eq!(account.offender.to_string(), "2001:db8::/64");
     let bans: Vec<_> = account.bans.iter().map(|(ban, _)| &*ban.jail).collect();
-    assert_eq!((bans, account.guards.len()), (vec![MANUAL], 0));
+    assert_eq!((bans, account.exemptions.len()), (vec![MANUAL], 0));
     let jails = account.jails.iter();
-    let shown = jails.map(|of| (of.counted, of.last.map(Timestamp::as_secs), of.earlier, of.guard));
+    let shown = jails.map(|of| (of.counted, of.last.map(Timestamp::as_secs), of.earlier, of.exemption));
     assert_eq!(shown.collect::<Vec<_>>(), [(2, Some(202), 1, None), (5, Some(202), 0, None)]);
     assert_eq!(account.jails[0].next.to_string(), "1m 40s x 2^1 = 3m 20s");
     let account = detector.account("192.0.2.7".parse().unwrap(), now);
-    let guard = Exemption::Listed("192.0.2.0/24".parse().unwrap(), ExemptionList::Ignored);
-    assert_eq!((account.jails[1].guard, account.jails[1].counted), (Some(guard), 0));
+    let exemption = Exemption::Listed("192.0.2.0/24".parse().unwrap(), ExemptionList::Ignored);
+    assert_eq!((account.jails[1].exemption, account.jails[1].counted), (Some(exemption), 0));
 }
 
 #[test]
@@ -722,7 +722,7 @@ fn what_a_jail_that_observes_forgives_is_not_used_up() {
         detector.take_changed_logins();
         let mut seen = Seen::default();
         detector.observe(&offence(1, "192.0.2.1", 0), Timestamp::from_secs(1), &mut seen);
-        (seen.spared.len(), detector.take_changed_logins().len())
+        (seen.exempted.len(), detector.take_changed_logins().len())
     };
     assert_eq!(logins(Mode::Enforce), (1, 1));
     assert_eq!(logins(Mode::Observe), (1, 0));

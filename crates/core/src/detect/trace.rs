@@ -30,7 +30,7 @@ pub struct Trace {
     /// A hash of what the offence was about; 0 where the jail does not go by it.
     pub value: u64,
     /// What became of the offender's window.
-    pub left: WindowEffect,
+    pub effect: WindowEffect,
     /// The session of this offender and process after it; `None` if only the window changed.
     pub session: Option<Session>,
 }
@@ -58,6 +58,6 @@ impl WindowEffect {
 
     /// What this name stands for; with how many a window was full is not in it.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Nothing, Self::Counted, Self::Filled(0)].into_iter().find(|left| left.name() == name)
+        [Self::Nothing, Self::Counted, Self::Filled(0)].into_iter().find(|effect| effect.name() == name)
     }
 }

@@ -20,9 +20,9 @@ pub struct Widen {
 
 /// Who was banned lately, by prefix. For each as many as have to be, so that neither can grow.
 #[derive(Debug)]
-pub(super) struct Neighbours(Recent<Offender, Vec<(Offender, Timestamp)>>);
+pub(super) struct PrefixCounts(Recent<Offender, Vec<(Offender, Timestamp)>>);
 
-impl Neighbours {
+impl PrefixCounts {
     /// Of at most so many prefixes.
     pub(super) fn new(limit: usize) -> Self {
         Self(Recent::new(limit))
@@ -65,7 +65,7 @@ mod tests {
     fn check(bans: &[(&str, i64)], want: &[usize]) {
         let widths = Widths { v4: 24, v6: 48 };
         let rule = Widen { widths, offenders: NonZeroU8::new(3).unwrap(), within: Span::from_secs(10) };
-        let mut neighbours = Neighbours::new(9);
+        let mut neighbours = PrefixCounts::new(9);
         let mut enough = |(who, at): &(&str, i64)| {
             let who: Offender = who.parse().unwrap();
             let wide = Offender::behind(who.address(), widths);

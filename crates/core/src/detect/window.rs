@@ -93,8 +93,8 @@ impl Windows {
         };
         times.get_mut(place).into_iter().for_each(|time| *time = at);
         values.get_mut(place).into_iter().for_each(|known| *known = value);
-        let standing = times.iter().take(usize::from(ring.used)).filter(|time| at.since(**time) <= span);
-        (standing.count() as u8, evicted)
+        let counted = times.iter().take(usize::from(ring.used)).filter(|time| at.since(**time) <= span);
+        (counted.count() as u8, evicted)
     }
 
     /// How many offences of an offender count at `at`, and when the last of them was. Changes nothing.
@@ -102,8 +102,8 @@ impl Windows {
         let Some((slot, ring)) = self.table.slot(&offender) else { return (0, None) };
         let start = slot as usize * usize::from(self.size.full);
         let times = self.times.iter().skip(start).take(usize::from(ring.used));
-        let standing = times.filter(|time| at.since(**time) <= self.size.span);
-        standing.fold((0, None), |(count, last), time| (count + 1, last.max(Some(*time))))
+        let counted = times.filter(|time| at.since(**time) <= self.size.span);
+        counted.fold((0, None), |(count, last), time| (count + 1, last.max(Some(*time))))
     }
 
     /// Dates all offences earlier by this much.
@@ -136,7 +136,7 @@ impl Windows {
     }
 
     /// How many offences stand in all windows, those that have left their span included.
-    pub(super) fn standing(&self) -> u64 {
+    pub(super) fn counted(&self) -> u64 {
         self.table.iter().map(|(_, _, ring)| u64::from(ring.used)).sum()
     }
 

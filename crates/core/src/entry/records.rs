@@ -1,7 +1,7 @@
 //! Records side by side in one buffer: sources collect them, and a batch can be split for several cores.
 
 use super::Format;
-use super::whole::Messages;
+use super::whole::MessageCounts;
 
 /// Records of one format, in the order in which they came.
 #[derive(Clone, Debug)]
@@ -11,13 +11,13 @@ pub struct Records {
     /// Where each record ends.
     ends: Vec<usize>,
     /// What became of messages before they were records.
-    pub messages: Messages,
+    pub messages: MessageCounts,
 }
 
 impl Records {
     /// No records yet.
     pub fn new(format: Format) -> Self {
-        Self { format, bytes: Vec::new(), ends: Vec::new(), messages: Messages::default() }
+        Self { format, bytes: Vec::new(), ends: Vec::new(), messages: MessageCounts::default() }
     }
 
     /// How each record is laid out.
@@ -46,7 +46,7 @@ impl Records {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
-        self.messages = Messages::default();
+        self.messages = MessageCounts::default();
     }
 
     /// Removes the records of which `is_out` holds, by their place.

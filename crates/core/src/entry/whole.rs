@@ -26,7 +26,7 @@ const ADDRESS: usize = 45;
 
 /// How many messages did not arrive in one piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Messages {
+pub struct MessageCounts {
     /// Messages whose end may be missing.
     pub cut: u64,
     /// Pieces of messages, but for the last of each.
@@ -37,9 +37,9 @@ pub struct Messages {
     pub unjudged: u64,
 }
 
-impl Messages {
+impl MessageCounts {
     /// Adds what another counted.
-    pub fn add(&mut self, other: &Messages) {
+    pub fn add(&mut self, other: &MessageCounts) {
         self.cut += other.cut;
         self.split += other.split;
         self.joined += other.joined;
@@ -117,15 +117,15 @@ pub enum JoinResult {
 
 /// The journal cannot be read.
 #[derive(Debug)]
-pub struct Lost;
+pub struct UnreadableJournal;
 
 /// The entries of the stream of a [`JournalPiece`].
 pub trait EarlierPieces {
     /// The one before that which came last, at first the one before the part itself.
-    fn before(&mut self) -> Result<Option<JournalPiece>, Lost>;
+    fn before(&mut self) -> Result<Option<JournalPiece>, UnreadableJournal>;
 
     /// The last one by this process that stands before this one.
-    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, Lost>;
+    fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, UnreadableJournal>;
 }
 
 impl JournalPiece {
@@ -327,7 +327,7 @@ pub fn join(last: &JournalPiece, past: &mut impl EarlierPieces) -> JoinResult {
     judge(last, past).unwrap_or(JoinResult::Unjudged)
 }
 
-fn judge(last: &JournalPiece, past: &mut impl EarlierPieces) -> Result<JoinResult, Lost> {
+fn judge(last: &JournalPiece, past: &mut impl EarlierPieces) -> Result<JoinResult, UnreadableJournal> {
     if last.goes_on() && !last.may_be_last() {
         return Ok(JoinResult::More);
     }
@@ -402,7 +402,11 @@ fn after<'p>(last: &'p JournalPiece, parts: &'p [JournalPiece]) -> impl Iterator
 
 /// Whether one of the processes that wrote these had begun a line before, and another one's came between. Then what it
 /// wrote goes on with that.
-fn owes(last: &JournalPiece, parts: &[JournalPiece], past: &mut impl EarlierPieces) -> Result<bool, Lost> {
+fn owes(
+    last: &JournalPiece,
+    parts: &[JournalPiece],
+    past: &mut impl EarlierPieces,
+) -> Result<bool, UnreadableJournal> {
     let head = parts.last().unwrap_or(last);
     let writers: BTreeSet<&[u8]> = parts.iter().chain([last]).map(|part| &*part.pid).collect();
     if writers.len() > WRITERS {
