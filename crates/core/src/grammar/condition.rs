@@ -6,7 +6,7 @@
 
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
 use hashbrown::HashSet;
-use memchr::{memchr_iter, memchr3};
+use memchr::{memchr3, memchr3_iter};
 
 use super::fault::Faults;
 use super::matcher::Spans;
@@ -15,18 +15,35 @@ use super::syntax::{Case, How, Verdict, View, Voice, Word};
 use super::variant::{Item, Variant};
 use crate::model::HeadingId;
 
+/// Words up to which looking for a byte of each is the fastest.
+const FEW: usize = 3;
 /// Words up to which comparing them one by one is the fastest.
-const FEW: usize = 4;
+const SEVERAL: usize = 32;
 
 /// What makes a message of a shape an offence, and the comparisons that this takes, each of them once.
 #[derive(Debug)]
 pub(super) struct Conditions {
-    /// Parts of holes that are compared with something.
-    subjects: Vec<(usize, View)>,
+    subjects: Vec<Subject>,
     terms: Vec<Term>,
     cases: Vec<Condition>,
-    /// By subject: which comparisons are with short words, and which of them hold for each of these words.
-    shorts: Vec<(u64, Vec<(u64, u64)>)>,
+}
+
+/// A part of a hole that is compared with something.
+#[derive(Debug)]
+struct Subject {
+    slot: usize,
+    part: View,
+    /// What the comparisons with short words come to for each of them, and for any other text.
+    shorts: Vec<(u64, Learned)>,
+    others: Learned,
+}
+
+/// What comparisons came to, and which cases that refutes; as bits, so of the first 64 of each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Learned {
+    known: u64,
+    held: u64,
+    refuted: u64,
 }
 
 /// Comparisons that must all hold.
@@ -35,18 +52,19 @@ pub(super) struct Condition {
     pub(super) heading: u16,
     /// The line where it stands.
     pub(super) line: u32,
+    bit: u64,
     /// Places among the comparisons, and what each must come to.
     terms: Vec<(usize, bool)>,
-    /// Of the first comparisons, as bits: which are among these, and which of them must hold.
-    of: u64,
-    want: u64,
 }
 
 /// A part of a hole, by its place among the subjects, and what it is compared with.
 #[derive(Debug)]
 struct Term {
+    bit: u64,
     subject: usize,
     test: Test,
+    /// The cases that are refuted where it fails, and where it holds.
+    refuted: [u64; 2],
 }
 
 /// What tells comparisons apart while they are gathered: the subject, and what it is compared with.
@@ -58,32 +76,33 @@ enum Test {
     IsShort(Vec<u64>),
     Is(Vec<Box<[u8]>>),
     Ends(Vec<Box<[u8]>>),
-    Starts(Vec<Box<[u8]>>),
+    Starts(Vec<Start>),
     StartsMany(AhoCorasick),
     Has(Search),
     Names(AhoCorasick),
 }
 
-/// What comparisons with a message came to, by their place, and the first subjects' texts, both as far as there is room.
+/// What is known of a message, and the first subjects' texts.
 #[derive(Default)]
 struct Answers<'m> {
-    known: u64,
-    held: u64,
+    learned: Learned,
     texts: [Option<Text<'m>>; 8],
 }
 
-impl Answers<'_> {
-    /// Whether a comparison that was made speaks against the condition.
-    fn refuse(&self, condition: &Condition) -> bool {
-        condition.of & self.known & (self.held ^ condition.want) != 0
+impl Learned {
+    fn add(&mut self, other: Self) {
+        self.known |= other.known;
+        self.held |= other.held;
+        self.refuted |= other.refuted;
     }
 }
 
-/// A text to compare, and as [`short`] has it.
+/// A text to compare.
 #[derive(Clone, Copy)]
 struct Text<'m> {
     whole: &'m [u8],
-    short: u64,
+    /// Its first eight bytes, as [`head`] has them.
+    head: u64,
 }
 
 impl Conditions {
@@ -94,17 +113,13 @@ impl Conditions {
         lists: impl Fn(&str) -> Option<&'l [String]> + Copy,
         faults: &mut Faults<'_>,
     ) -> Self {
-        let mut conditions =
-            Self { subjects: Vec::new(), terms: Vec::new(), cases: Vec::new(), shorts: Vec::new() };
+        let mut conditions = Self { subjects: Vec::new(), terms: Vec::new(), cases: Vec::new() };
         let mut keys = Vec::new();
         for case in cases {
             let terms = conditions.comparisons(case, names, lists, &mut keys);
             match (terms, u16::try_from(case.heading)) {
                 (Ok(terms), Ok(heading)) => {
-                    let of = terms.iter().fold(0, |of, (place, _)| of | bit(*place));
-                    let wanted = terms.iter().filter(|(_, want)| *want);
-                    let want = wanted.fold(0, |want, (place, _)| want | bit(*place));
-                    conditions.cases.push(Condition { heading, line: case.place.line, terms, of, want });
+                    conditions.cases.push(Condition { heading, line: case.place.line, terms, bit: 0 });
                 }
                 (Err(what), _) => faults.error(case.place, what),
                 (_, Err(_)) => {}
@@ -112,24 +127,42 @@ impl Conditions {
         }
         // What could be either is an offence.
         conditions.cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
-        conditions.shorts =
-            (0..conditions.subjects.len()).map(|subject| conditions.shorts_of(subject)).collect();
+        conditions.foresee();
         conditions
     }
 
-    fn shorts_of(&self, subject: usize) -> (u64, Vec<(u64, u64)>) {
-        let (mut known, mut held) = (0, Vec::<(u64, u64)>::new());
-        for (place, term) in self.terms.iter().enumerate().filter(|(_, term)| term.subject == subject) {
-            let Test::IsShort(words) = &term.test else { continue };
-            known |= bit(place);
-            for word in words {
-                match held.iter_mut().find(|(known, _)| known == word) {
-                    Some((_, held)) => *held |= bit(place),
-                    None => held.push((*word, bit(place))),
+    /// Works out which cases a comparison refutes, and what a short text makes known at once.
+    fn foresee(&mut self) {
+        for (case, condition) in self.cases.iter_mut().enumerate() {
+            condition.bit = bit(case);
+            for (place, want) in &condition.terms {
+                if let Some(term) = self.terms.get_mut(*place) {
+                    let [fails, holds] = &mut term.refuted;
+                    *(if *want { fails } else { holds }) |= condition.bit;
                 }
             }
         }
-        (known, held)
+        for (number, subject) in self.subjects.iter_mut().enumerate() {
+            let terms = self.terms.iter().filter(|term| term.subject == number);
+            let tests: Vec<(&Term, &[u64])> = terms
+                .filter_map(|term| match &term.test {
+                    Test::IsShort(words) => Some((term, words.as_slice())),
+                    _ => None,
+                })
+                .collect();
+            let learn = |text: Option<u64>| {
+                tests.iter().fold(Learned::default(), |mut learned, (term, words)| {
+                    let holds = text.is_some_and(|text| words.contains(&text));
+                    learned.add(term.learned(holds));
+                    learned
+                })
+            };
+            let mut words: Vec<u64> = tests.iter().flat_map(|(_, words)| *words).copied().collect();
+            words.sort_unstable();
+            words.dedup();
+            subject.others = learn(None);
+            subject.shorts = words.into_iter().map(|word| (word, learn(Some(word)))).collect();
+        }
     }
 
     fn comparisons<'l>(
@@ -159,10 +192,11 @@ impl Conditions {
                     },
                 }
             }
-            let subject = (slot, comparison.part);
-            let known = self.subjects.iter().position(|known| *known == subject);
+            let part = comparison.part;
+            let known = self.subjects.iter().position(|known| (known.slot, known.part) == (slot, part));
             let subject = known.unwrap_or_else(|| {
-                self.subjects.push(subject);
+                let (shorts, others) = (Vec::new(), Learned::default());
+                self.subjects.push(Subject { slot, part, shorts, others });
                 self.subjects.len() - 1
             });
             let key = (subject, comparison.how, words);
@@ -170,7 +204,7 @@ impl Conditions {
             if known.is_none() {
                 let test = Test::new(comparison.how, &key.2)
                     .map_err(|error| format!("cannot compare with these words: {error}"))?;
-                self.terms.push(Term { subject, test });
+                self.terms.push(Term { bit: bit(self.terms.len()), subject, test, refuted: [0; 2] });
                 keys.push(key);
             }
             terms.push((known.unwrap_or(keys.len() - 1), !comparison.not));
@@ -192,7 +226,8 @@ impl Conditions {
     pub(super) fn first(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<&Condition> {
         let mut answers = Answers::default();
         self.cases.iter().find(|case| {
-            !answers.refuse(case) && self.failing(case, message, spans, cut, &mut answers).is_none()
+            answers.learned.refuted & case.bit == 0
+                && self.failing(case, message, spans, cut, &mut answers).is_none()
         })
     }
 
@@ -205,7 +240,7 @@ impl Conditions {
         let mut answers = Answers::default();
         self.cases.iter().filter_map(move |case| {
             let term = self.failing(case, message, spans, false, &mut answers)?;
-            Some((case, self.subjects.get(term.subject)?.0))
+            Some((case, self.subjects.get(term.subject)?.slot))
         })
     }
 
@@ -233,20 +268,18 @@ impl Conditions {
         answers: &mut Answers<'m>,
     ) -> Option<&Term> {
         condition.terms.iter().find_map(|(place, want)| {
-            let (term, bit) = (self.terms.get(*place)?, bit(*place));
-            if answers.known & bit == 0 {
+            let term = self.terms.get(*place)?;
+            if answers.learned.known & term.bit == 0 {
                 let Some(text) = self.text(term.subject, message, spans, cut, answers) else {
                     return Some(term);
                 };
-                if bit == 0 {
-                    return (term.test.holds(text) != *want).then_some(term);
-                }
-                if answers.known & bit == 0 {
-                    answers.known |= bit;
-                    answers.held |= if term.test.holds(text) { bit } else { 0 };
+                if answers.learned.known & term.bit == 0 {
+                    let holds = term.test.holds(text);
+                    answers.learned.add(term.learned(holds));
+                    return (holds != *want).then_some(term);
                 }
             }
-            ((answers.held & bit != 0) != *want).then_some(term)
+            ((answers.learned.held & term.bit != 0) != *want).then_some(term)
         })
     }
 
@@ -262,22 +295,31 @@ impl Conditions {
         if let Some(Some(known)) = answers.texts.get(subject) {
             return Some(*known);
         }
-        let (slot, part) = self.subjects.get(subject)?;
-        let text = spans.get(*slot).and_then(|(from, to)| message.get(from as usize..to as usize));
+        let known = self.subjects.get(subject)?;
+        let text = spans.get(known.slot).and_then(|(from, to)| message.get(from as usize..to as usize));
         if cut && text.is_none() {
             return None;
         }
-        let whole = part.of(text.unwrap_or(b"-"));
-        let text = Text { whole, short: short(whole).unwrap_or(LONG) };
+        let text = Text::of(known.part.of(text.unwrap_or(b"-")));
         answers.texts.get_mut(subject).into_iter().for_each(|known| *known = Some(text));
-        let (known, held) = self.shorts.get(subject)?;
-        answers.known |= known;
-        answers.held |= held.iter().find(|(word, _)| *word == text.short).map_or(0, |(_, held)| *held);
+        let short = known.shorts.iter().find(|(word, _)| Some(*word) == text.short());
+        answers.learned.add(short.map_or(known.others, |(_, learned)| *learned));
         Some(text)
     }
 }
 
-/// The bit of a comparison; none beyond the 64th, which are made each time.
+impl Term {
+    /// What its outcome makes known.
+    fn learned(&self, holds: bool) -> Learned {
+        let [if_fails, if_holds] = self.refuted;
+        match holds {
+            true => Learned { known: self.bit, held: self.bit, refuted: if_holds },
+            false => Learned { known: self.bit, held: 0, refuted: if_fails },
+        }
+    }
+}
+
+/// The bit of a comparison or a case; none beyond the 64th, which are looked at each time.
 fn bit(place: usize) -> u64 {
     1_u64.checked_shl(place as u32).unwrap_or(0)
 }
@@ -286,8 +328,10 @@ fn bit(place: usize) -> u64 {
 #[derive(Debug)]
 struct Search {
     all: AhoCorasick,
-    /// Bytes of which most of the words have one and few texts have any, and the other words; if there are few of those.
-    marks: Option<([u8; 3], Vec<Marked>)>,
+    /// Bytes of which most of the words have one and few texts have any, if there are such words.
+    marks: Option<[u8; 3]>,
+    /// The other words, if they are few, and bytes of which each has one.
+    others: Option<([u8; FEW], Vec<Marked>)>,
 }
 
 /// A word, and its byte that is rarest in requests and names of browsers, with its offset.
@@ -320,27 +364,37 @@ impl Search {
             Some(Marked { word: word.into(), byte, offset })
         };
         let others: Option<Vec<Marked>> = others.into_iter().map(marked).collect();
-        let marks = others.filter(|others| others.len() <= FEW).map(|others| (marks, others));
-        Ok(Self { all, marks })
+        let marks = others.as_ref().is_none_or(|others| others.len() < words.len()).then_some(marks);
+        let others = others.filter(|others| others.len() <= FEW).map(|others| {
+            let byte = |nth: usize| others.get(nth).or(others.first()).map_or(0, |other| other.byte);
+            ([byte(0), byte(1), byte(2)], others)
+        });
+        Ok(Self { all, marks, others })
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
-        match &self.marks {
-            Some(([a, b, c], others)) if memchr3(*a, *b, *c, text).is_none() => {
-                others.iter().any(|other| other.is_in(text))
+        match &self.others {
+            Some((bytes, others)) if self.marks.is_none_or(|marks| !any_of(marks, text)) => {
+                let [a, b, c] = *bytes;
+                !others.is_empty()
+                    && memchr3_iter(a, b, c, text).any(|at| others.iter().any(|other| other.is_at(at, text)))
             }
             _ => self.all.is_match(text),
         }
     }
 }
 
+fn any_of([a, b, c]: [u8; 3], text: &[u8]) -> bool {
+    memchr3(a, b, c, text).is_some()
+}
+
 impl Marked {
-    fn is_in(&self, text: &[u8]) -> bool {
-        memchr_iter(self.byte, text).any(|at| {
-            let from = at.checked_sub(self.offset);
-            let there = from.and_then(|from| text.get(from..from + self.word.len()));
-            there.is_some_and(|there| there.eq_ignore_ascii_case(&self.word))
-        })
+    /// Whether its byte stands at this place, and the word around it.
+    fn is_at(&self, at: usize, text: &[u8]) -> bool {
+        let from = at.checked_sub(self.offset);
+        let there = || text.get(from?..from? + self.word.len());
+        text.get(at) == Some(&self.byte)
+            && there().is_some_and(|there| there.eq_ignore_ascii_case(&self.word))
     }
 }
 
@@ -385,12 +439,14 @@ impl Test {
     fn new(how: How, words: &[String]) -> Result<Self, BuildError> {
         let bytes = || words.iter().map(|word| word.as_bytes().into()).collect();
         Ok(match how {
-            How::Is => match words.iter().map(|word| short(word.as_bytes())).collect() {
+            How::Is => match words.iter().map(|word| Text::of(word.as_bytes()).short()).collect() {
                 Some(words) => Test::IsShort(words),
                 None => Test::Is(bytes()),
             },
             How::Ends => Test::Ends(bytes()),
-            How::Starts if words.len() <= FEW => Test::Starts(bytes()),
+            How::Starts if words.len() <= SEVERAL => {
+                Test::Starts(words.iter().map(|word| Start::new(word.as_bytes())).collect())
+            }
             How::Starts => {
                 let mut builder = AhoCorasick::builder();
                 let anchored = builder.ascii_case_insensitive(true).start_kind(StartKind::Anchored);
@@ -404,13 +460,12 @@ impl Test {
         })
     }
 
-    fn holds(&self, Text { whole: text, short }: Text<'_>) -> bool {
+    fn holds(&self, start: Text<'_>) -> bool {
+        let text = start.whole;
         match self {
-            Test::IsShort(words) => words.contains(&short),
+            Test::IsShort(words) => start.short().is_some_and(|text| words.contains(&text)),
             Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
-            Test::Starts(words) => words
-                .iter()
-                .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))),
+            Test::Starts(words) => words.iter().any(|word| word.begins(start)),
             Test::StartsMany(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
             Test::Has(words) => words.is_in(text),
             Test::Names(words) => named(words, resolved(text, &mut [0; _])).is_some(),
@@ -435,14 +490,60 @@ fn named(words: &AhoCorasick, path: &[u8]) -> Option<usize> {
     words.find_overlapping_iter(path).find(is_whole).map(|word| word.end())
 }
 
-/// Instead of a text that is not short.
-const LONG: u64 = u64::MAX;
+impl<'m> Text<'m> {
+    fn of(whole: &'m [u8]) -> Self {
+        Self { whole, head: head(whole) }
+    }
 
-/// A text of at most seven bytes in lower case, with its length, as one number: all that a server's status is compared
-/// with costs less so than a single comparison of bytes.
-fn short(text: &[u8]) -> Option<u64> {
-    let number = |number: u64, byte: &u8| number << 8 | u64::from(byte.to_ascii_lowercase());
-    (text.len() < 8).then(|| text.iter().fold(text.len() as u64, number))
+    /// A text of at most seven bytes in lower case, with its length, as one number: all that a server's status is
+    /// compared with costs less so than a single comparison of bytes.
+    fn short(self) -> Option<u64> {
+        (self.whole.len() < 8).then_some(self.head | self.whole.len() as u64)
+    }
+}
+
+/// A word that texts are to start with.
+#[derive(Debug)]
+struct Start {
+    /// Its first eight bytes, and which bits those are.
+    head: u64,
+    mask: u64,
+    /// What follows them.
+    rest: Box<[u8]>,
+}
+
+impl Start {
+    fn new(word: &[u8]) -> Self {
+        let (first, rest) = word.split_at(word.len().min(8));
+        let others = 64 - 8 * first.len() as u32;
+        Self {
+            head: head(first),
+            mask: u64::MAX.checked_shl(others).unwrap_or(0),
+            rest: rest.to_ascii_lowercase().into(),
+        }
+    }
+
+    fn begins(&self, text: Text<'_>) -> bool {
+        let alike = |(a, b): (&u8, &u8)| a.to_ascii_lowercase() == *b;
+        let rest = |text: &[u8]| {
+            let there = text.get(8..8 + self.rest.len());
+            there.is_some_and(|there| there.iter().zip(&self.rest).all(alike))
+        };
+        text.head & self.mask == self.head && (self.rest.is_empty() || rest(text.whole))
+    }
+}
+
+/// The first eight bytes of a text in lower case, the first the most significant; zeros behind a shorter one.
+fn head(text: &[u8]) -> u64 {
+    let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
+    let head = match text.first_chunk() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => text.iter().rev().fold(0, |head, byte| head >> 8 | u64::from(*byte) << 56),
+    };
+    // The highest bit of each byte says whether it is one of A to Z.
+    let low = head & all(0x7f);
+    let upper = (low + all(0x80 - b'A')) & !(low + all(0x7f - b'Z')) & !head & all(0x80);
+    head | upper >> 2
 }
 
 #[cfg(test)]
@@ -452,6 +553,18 @@ mod tests {
     use super::*;
 
     proptest! {
+        /// Compared eight bytes at once or one by one, a text starts with the same words.
+        #[test]
+        fn a_text_starts_with_what_it_starts_with(
+            word in "[@AaZz`\\[{\u{e9}]{0,10}",
+            text in "[@AaZz`\\[{\u{e9}]{0,12}",
+        ) {
+            let lower = text.to_ascii_lowercase();
+            let starts = |word: &str| Start::new(word.as_bytes()).begins(Text::of(text.as_bytes()));
+            prop_assert_eq!(starts(&word), lower.starts_with(&word.to_ascii_lowercase()));
+            prop_assert!(starts(&lower) && starts(&text.to_ascii_uppercase()));
+        }
+
         /// Whatever bytes rule a search out, it finds what a plain one does.
         #[test]
         fn a_search_finds_what_a_plain_one_does(

@@ -20,7 +20,7 @@ use super::variant::{Hole, Item, SLOTS, Variant, is_name};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spans {
     at: [(u32, u32); SLOTS],
-    /// Bit n is set where slot n is part of the message. So nothing else need be cleared for the next try.
+    /// Bit n is set where slot n is part of the message: those of the pattern that was read.
     present: u32,
 }
 
@@ -31,11 +31,8 @@ impl Spans {
     }
 
     fn set(&mut self, slot: u8, from: usize, to: usize) {
-        if let Some(at) = self.at.get_mut(usize::from(slot)) {
-            // A message of 4 GiB or more is not read at all.
-            *at = (from as u32, to as u32);
-            self.present |= 1 << slot;
-        }
+        // A message of 4 GiB or more is not read at all.
+        self.at.get_mut(usize::from(slot)).into_iter().for_each(|at| *at = (from as u32, to as u32));
     }
 }
 
@@ -43,9 +40,7 @@ impl Spans {
 #[derive(Debug)]
 pub(super) struct Matcher {
     patterns: Vec<Pattern>,
-    /// Those that begin with a hole, in file order.
-    unfiled: Vec<u32>,
-    /// Tree over the texts that the others begin with; the first node is its root.
+    /// Tree over the texts that patterns begin with; the first node is its root.
     nodes: Vec<Node>,
 }
 
@@ -56,8 +51,6 @@ struct Pattern {
     voice: u16,
     /// Bytes of `head` that the tree has compared already.
     filed: usize,
-    /// The last one before it in its list that begins alike, and how many steps of `head` the two have in common.
-    like: (u32, usize),
     /// Whether two holes share a slot.
     repeats: bool,
     head: Vec<Step>,
@@ -69,6 +62,9 @@ struct Pattern {
     /// The hole that it ends with instead; its last character is looked at first, for it tells most variants apart.
     last: Option<Kind>,
     shortest: usize,
+    /// Its slots, as bits.
+    present: u32,
+    forwarded: Option<u8>,
     /// Whether it reads no beginning of a message with another address than the whole has.
     safe_where_cut: bool,
 }
@@ -83,34 +79,82 @@ struct Run {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Text(Box<[u8]>),
+    Text(Text),
+    /// Digits, for this slot.
+    Num(u8),
     Hole(Hole),
+    Address(Hole),
     /// An address whose end is not plain from the next character.
     Open(Hole),
+}
+
+/// A text to compare. Most are a few bytes, and for those a call of `memcmp` costs more than the comparison.
+#[derive(Debug, PartialEq, Eq)]
+struct Text {
+    /// Its first eight bytes, and which bits those are.
+    first: u64,
+    mask: u64,
+    whole: Box<[u8]>,
+}
+
+impl Text {
+    fn new(whole: &[u8]) -> Self {
+        let eight = |byte: &dyn Fn(u8) -> u8| {
+            let bytes = whole.iter().take(8).enumerate();
+            bytes.fold(0, |all, (n, b)| all | u64::from(byte(*b)) << (8 * n))
+        };
+        Self { first: eight(&|byte| byte), mask: eight(&|_| 0xff), whole: whole.into() }
+    }
+
+    /// Whether `rest` begins with it.
+    #[inline(always)]
+    fn begins(&self, rest: &[u8]) -> bool {
+        match rest.first_chunk() {
+            Some(eight) => {
+                u64::from_le_bytes(*eight) & self.mask == self.first
+                    && (self.whole.len() <= 8 || rest.starts_with(&self.whole))
+            }
+            None => rest.starts_with(&self.whole),
+        }
+    }
 }
 
 impl From<&Item> for Step {
     fn from(item: &Item) -> Self {
         match item {
-            Item::Text(text) => Self::Text(text.as_slice().into()),
-            Item::Hole(hole)
-                if hole.kind.is_address() && hole.stop.is_some_and(|b| in_addresses(b) || is_zone(b)) =>
-            {
-                Self::Open(*hole)
-            }
+            Item::Text(text) => Self::Text(Text::new(text)),
+            Item::Hole(hole) if hole.kind.is_address() => match hole.stop {
+                Some(stop) if in_addresses(stop) || is_zone(stop) => Self::Open(*hole),
+                _ => Self::Address(*hole),
+            },
+            Item::Hole(Hole { kind: Kind::Num, slot, .. }) => Self::Num(*slot),
             Item::Hole(hole) => Self::Hole(*hole),
         }
     }
 }
 
-/// A piece of text that variants begin with, and what may follow it.
+/// A piece of text that patterns begin with, and what may follow it.
 #[derive(Debug, Default)]
 struct Node {
     text: Box<[u8]>,
-    /// Patterns whose first text ends here, in file order.
+    /// Patterns whose first text ends here, in file order; of the root those that begin with a hole.
     patterns: Vec<u32>,
+    /// What to try on a message that begins with the texts up to this one: their patterns, in file order.
+    entries: Vec<Entry>,
     /// The next node by the first byte of its text, sorted.
     next: Vec<(u8, u32)>,
+}
+
+/// A pattern in a list of those to try.
+#[derive(Debug)]
+struct Entry {
+    pattern: u32,
+    /// The place of the first one of the next voice.
+    next: u32,
+    /// The last one before it that begins alike, by its place in the list.
+    like: u32,
+    /// How many steps of their heads the two have in common.
+    common: u16,
 }
 
 /// What a message turned out to be.
@@ -123,39 +167,29 @@ pub(super) struct Reading {
     pub(super) forwarded: Option<(usize, usize)>,
 }
 
-/// Texts that each begin with the one before, and that rules begin with: deeper ones are not looked at. Who writes
-/// a grammar does not come near it.
-const DEEPEST: usize = 12;
-
 impl Matcher {
     /// `safe_where_cut` says for each variant whether a message whose end is missing cannot mislead it; where it does not
     /// say, one can.
     pub(super) fn new(variants: &[Variant], safe_where_cut: &[bool]) -> Self {
-        let mut matcher = Self { patterns: Vec::new(), unfiled: Vec::new(), nodes: vec![Node::default()] };
+        let mut matcher = Self { patterns: Vec::new(), nodes: vec![Node::default()] };
         for (index, variant) in (0..).zip(variants) {
             let mut pattern = Pattern::of(variant);
             pattern.safe_where_cut = safe_where_cut.get(index as usize) == Some(&true);
-            match variant.items.first() {
-                Some(Item::Text(text)) => {
-                    pattern.filed = text.len();
-                    matcher.file(text, index);
-                }
-                _ => matcher.unfiled.push(index),
-            }
+            let text = match variant.items.first() {
+                Some(Item::Text(text)) => text.as_slice(),
+                _ => &[],
+            };
+            pattern.filed = text.len();
+            matcher.file(text, index);
             matcher.patterns.push(pattern);
         }
-        let lists = matcher.nodes.iter().map(|node| &node.patterns).chain([&matcher.unfiled]);
-        for (list, nth) in lists.flat_map(|list| (1..list.len()).map(move |nth| (list, nth))) {
-            let Some((&this, before)) = list.get(..=nth).and_then(<[u32]>::split_last) else { continue };
-            let common = |other: &u32| {
-                let pattern = |index: u32| matcher.patterns.get(index as usize);
-                let common = pattern(this)?.common(pattern(*other)?);
-                (common > 0).then_some((*other, common))
-            };
-            let like = before.iter().rev().find_map(common);
-            if let (Some(pattern), Some(like)) = (matcher.patterns.get_mut(this as usize), like) {
-                pattern.like = like;
-            }
+        let mut nodes = vec![(0, Vec::new())];
+        while let Some((index, above)) = nodes.pop() {
+            let Some(node) = matcher.nodes.get_mut(index) else { continue };
+            let mut all: Vec<u32> = [above, std::mem::take(&mut node.patterns)].concat();
+            all.sort_unstable();
+            node.entries = entries(&all, &matcher.patterns);
+            nodes.extend(node.next.iter().map(|(_, next)| (*next as usize, all.clone())));
         }
         matcher
     }
@@ -171,31 +205,23 @@ impl Matcher {
         mut accept: impl FnMut(Reading, &Spans) -> Option<T>,
     ) -> Option<T> {
         u32::try_from(message.len()).ok()?;
-        // Each list is in file order, so the earliest is found by merging them.
-        let mut lists: [&[u32]; DEEPEST + 1] = [&[]; DEEPEST + 1];
-        let depth = self.descend(message, &mut lists);
-        let lists = lists.get_mut(..=depth)?;
-        *lists.last_mut()? = &self.unfiled;
         let mut reader = Reader::new(message);
-        while let Some(list) =
-            lists.iter_mut().filter(|list| !list.is_empty()).min_by_key(|list| list.first())
-        {
-            let (&index, later) = list.split_first()?;
-            *list = later;
-            let pattern = self.patterns.get(index as usize)?;
-            if (cut && !pattern.safe_where_cut) || reader.fails(pattern, index) {
+        let (entries, mut place) = (self.entries(message), 0);
+        while let Some(entry) = entries.get(place as usize) {
+            let this = place;
+            place += 1;
+            if reader.fails(this, entry) {
                 continue;
             }
-            if let Some(reading) = pattern.read(&mut reader, index) {
+            let pattern = self.patterns.get(entry.pattern as usize)?;
+            if cut && !pattern.safe_where_cut {
+                continue;
+            }
+            if let Some(reading) = pattern.read(&mut reader, this, entry.pattern) {
                 if let taken @ Some(_) = accept(reading, &reader.spans) {
                     return taken;
                 }
-                for list in lists.iter_mut() {
-                    let is_same = |index: &u32| {
-                        self.patterns.get(*index as usize).is_some_and(|other| other.voice <= pattern.voice)
-                    };
-                    *list = list.get(list.partition_point(is_same)..)?;
-                }
+                place = entry.next;
             }
         }
         None
@@ -207,13 +233,13 @@ impl Matcher {
         let mut voices = HashSet::new();
         for (index, pattern) in (0..).zip(&self.patterns) {
             let filed = match pattern.head.first() {
-                Some(Step::Text(text)) => message.starts_with(text),
+                Some(Step::Text(text)) => text.begins(message),
                 _ => true,
             };
             let mut reader = Reader::new(message);
             if filed
                 && !voices.contains(&pattern.voice)
-                && let Some(reading) = pattern.read(&mut reader, index)
+                && let Some(reading) = pattern.read(&mut reader, 0, index)
             {
                 voices.insert(pattern.voice);
                 accept(reading, &reader.spans);
@@ -221,21 +247,22 @@ impl Matcher {
         }
     }
 
-    /// Puts the patterns of all nodes whose texts the message begins with into `lists`; how many nodes there are.
-    fn descend<'s>(&'s self, message: &[u8], lists: &mut [&'s [u32]; DEEPEST + 1]) -> usize {
-        let (mut rest, mut node, mut depth) = (message, self.nodes.first(), 0);
-        while let (Some(at), Some(first)) = (node, rest.first()) {
-            let next = at.next.iter().find(|(byte, _)| byte == first);
-            let Some(next) = next.and_then(|(_, next)| self.nodes.get(*next as usize)) else { break };
-            let Some(after) = rest.strip_prefix(&*next.text) else { break };
-            if !next.patterns.is_empty() {
-                let Some(list) = lists.get_mut(depth).filter(|_| depth < DEEPEST) else { break };
-                *list = &next.patterns;
-                depth += 1;
-            }
-            (rest, node) = (after, Some(next));
+    /// What to try on a message, by the text that it begins with.
+    fn entries(&self, message: &[u8]) -> &[Entry] {
+        let (mut rest, mut entries, mut node) = (message, &[][..], self.nodes.first());
+        while let Some(at) = node {
+            entries = &at.entries;
+            let next = at.next.iter().find(|(byte, _)| Some(byte) == rest.first());
+            let next = next.and_then(|(_, next)| self.nodes.get(*next as usize));
+            node = next.filter(|next| match rest.strip_prefix(&*next.text) {
+                Some(after) => {
+                    rest = after;
+                    true
+                }
+                None => false,
+            });
         }
-        depth
+        entries
     }
 
     /// Files a pattern below the node of its first text, splitting nodes where texts part.
@@ -263,6 +290,7 @@ impl Matcher {
                     text: back.into(),
                     patterns: std::mem::take(&mut node.patterns),
                     next: std::mem::take(&mut node.next),
+                    entries: Vec::new(),
                 };
                 node.text = front.into();
                 let index = self.nodes.len();
@@ -280,6 +308,24 @@ impl Matcher {
             node.next.sort_unstable();
         }
     }
+}
+
+/// Patterns among which one that begins alike is looked for: more would take long in a large grammar.
+const LOOK_BACK: usize = 64;
+
+/// These patterns, each with the last one before it that begins alike.
+fn entries(list: &[u32], patterns: &[Pattern]) -> Vec<Entry> {
+    let get = |index: u32| patterns.get(index as usize);
+    let entry = |(nth, index): (usize, &u32)| {
+        let pattern = get(*index)?;
+        let mut before = list.get(..nth)?.iter().enumerate().rev().take(LOOK_BACK);
+        let like = before.find_map(|(place, other)| Some((place as u32, pattern.common(get(*other)?)?)));
+        let (like, common) = like.unwrap_or((u32::MAX, 0));
+        let next =
+            list.partition_point(|other| get(*other).is_some_and(|other| other.voice <= pattern.voice));
+        Some(Entry { pattern: *index, next: next as u32, like, common })
+    };
+    list.iter().enumerate().filter_map(entry).collect()
 }
 
 impl Pattern {
@@ -310,21 +356,18 @@ impl Pattern {
                 Kind::Ipv4 => 7,
             },
         });
+        let holes =
+            || variant.items.iter().filter_map(|item| if let Item::Hole(h) = item { Some(h) } else { None });
+        let present = holes().fold(0_u32, |present, hole| present | 1 << hole.slot);
         Self {
             voice: variant.voice,
             filed: 0,
-            like: (u32::MAX, 0),
-            repeats: (1..variant.items.len()).any(|n| {
-                let slot = |item: &Item| if let Item::Hole(hole) = item { Some(hole.slot) } else { None };
-                let (before, from) = variant.items.split_at(n);
-                from.first().and_then(slot).is_some_and(|it| before.iter().any(|item| slot(item) == Some(it)))
-            }),
+            repeats: present.count_ones() as usize != holes().count(),
+            present,
+            forwarded: holes().find(|hole| hole.kind == Kind::Forwarded).map(|hole| hole.slot),
             head,
             rest: runs.map(|(slot, steps)| (slot, Run::new(steps))).collect(),
-            unquoted: variant
-                .items
-                .iter()
-                .any(|item| matches!(item, Item::Hole(Hole { kind: Kind::Unquoted, .. }))),
+            unquoted: holes().any(|hole| hole.kind == Kind::Unquoted),
             tail,
             last,
             shortest: shortest.sum(),
@@ -332,16 +375,19 @@ impl Pattern {
         }
     }
 
-    /// How many steps of the head another pattern begins with too, so that they need to be read once.
-    fn common(&self, other: &Self) -> usize {
+    /// How many steps of the head another pattern begins with too, so that they need to be read once; `None` if there
+    /// are none but the text that the tree compares.
+    fn common(&self, other: &Self) -> Option<u16> {
         if self.repeats || other.repeats {
-            return 0; // what a later step held would be taken for what an earlier one did
+            return None; // what a later step held would be taken for what an earlier one did
         }
         let alike = self.head.iter().zip(&other.head).take_while(|(one, other)| one == other);
-        alike.take_while(|(step, _)| !matches!(step, Step::Open(_))).take(MARKS).count()
+        let common = alike.take_while(|(step, _)| !matches!(step, Step::Open(_))).take(MARKS).count();
+        (common > usize::from(self.filed > 0)).then_some(common as u16)
     }
 
-    fn read(&self, reader: &mut Reader<'_>, index: u32) -> Option<Reading> {
+    /// Reads the message by this pattern, which is at `place` among those to try and at `index` among all.
+    fn read(&self, reader: &mut Reader<'_>, place: u32, index: u32) -> Option<Reading> {
         let message = reader.message;
         let can_end = match (self.last, message.last()) {
             (Some(Kind::Num), Some(last)) => last.is_ascii_digit(),
@@ -351,7 +397,7 @@ impl Pattern {
         if !can_end || message.len() < self.shortest {
             return None;
         }
-        let start = reader.head(self, index)?;
+        let start = reader.head(self, place)?;
         // Where the run found last, to the right of the one that is looked for, begins.
         let mut limit = message.len();
         let mut behind = None;
@@ -367,8 +413,14 @@ impl Pattern {
         if let Some((slot, end)) = behind {
             reader.spans.set(slot, start, end);
         }
-        let address = reader.address?;
-        Some(Reading { voice: self.voice, pattern: index, address, forwarded: reader.forwarded })
+        reader.spans.present = self.present;
+        let forwarded = self.forwarded.and_then(|slot| reader.spans.get(usize::from(slot)));
+        Some(Reading {
+            voice: self.voice,
+            pattern: index,
+            address: reader.address?,
+            forwarded: forwarded.map(|(from, to)| (from as usize, to as usize)),
+        })
     }
 }
 
@@ -384,7 +436,7 @@ impl Run {
         };
         let anchor = match steps.first() {
             Some(Step::Text(text)) => {
-                text.iter().copied().zip(0..).min_by_key(|(byte, _)| rank(*byte)).unwrap_or_default()
+                text.whole.iter().copied().zip(0..).min_by_key(|(byte, _)| rank(*byte)).unwrap_or_default()
             }
             _ => (0, 0),
         };
@@ -397,111 +449,89 @@ struct Reader<'m> {
     message: &'m [u8],
     spans: Spans,
     address: Option<IpAddr>,
-    forwarded: Option<(usize, usize)>,
     /// Bytes that may still be looked at. A run may be tried at many places and look at the same bytes each
     /// time; this keeps the sum linear whatever the message. Shipped grammars never come near it.
     fuel: usize,
-    /// The pattern tried last.
+    /// The pattern whose head was read last, by its place, or a later one that fails as it does.
     last: u32,
-    /// How the message was read before each step of its head, for the next pattern that begins alike.
-    marks: [Mark; MARKS + 1],
-    /// How many of the steps the next one can have in common with it.
-    known: usize,
-    /// The first step that failed, if it is one of these.
-    failed: usize,
+    /// Where each step of that head began.
+    starts: [u32; MARKS + 1],
+    /// How many of its steps were tried.
+    known: u32,
+    /// The last of them, if it failed.
+    failed: u32,
     /// The pattern that failed last at its first step.
     failed_at_once: u32,
-    /// How many steps this one has in common with those that were read.
-    common: usize,
+    /// How many steps the one to be read has in common with those that were read.
+    common: u32,
 }
 
 /// Steps at the start of a pattern that those which follow it need not take again.
 const MARKS: usize = 16;
 
-/// How far a head was read.
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    at: usize,
-    present: u32,
-    address: Option<IpAddr>,
-    forwarded: Option<(usize, usize)>,
-}
-
 impl<'m> Reader<'m> {
     fn new(message: &'m [u8]) -> Self {
+        let none = u32::MAX - 1;
         Self {
             message,
             spans: Spans::default(),
             address: None,
-            forwarded: None,
             fuel: 0,
-            last: u32::MAX,
-            marks: [Mark::default(); MARKS + 1],
+            last: none,
+            starts: [0; MARKS + 1],
             known: 0,
-            failed: usize::MAX,
-            failed_at_once: u32::MAX,
+            failed: u32::MAX,
+            failed_at_once: none,
             common: 0,
         }
     }
 
     /// Turns to another pattern. Whether it fails as one before it did, since it begins alike.
-    fn fails(&mut self, pattern: &Pattern, index: u32) -> bool {
-        let (before, common) = pattern.like;
-        self.common = 0;
-        if common > usize::from(pattern.filed > 0) && before == self.failed_at_once {
-            self.failed_at_once = index;
+    fn fails(&mut self, place: u32, entry: &Entry) -> bool {
+        if entry.like == self.failed_at_once {
+            self.failed_at_once = place;
             return true;
         }
-        if common > 0 && before == self.last {
-            (self.last, self.known) = (index, common.min(self.known));
-            self.common = self.known;
+        self.common = 0;
+        if entry.like == self.last {
+            self.known = u32::from(entry.common).min(self.known);
+            (self.last, self.common) = (place, self.known);
         }
         self.failed < self.common
     }
 
     /// Reads the head of a pattern but for the steps that were read; where it ends.
-    fn head(&mut self, pattern: &Pattern, index: u32) -> Option<usize> {
-        let common = self.common;
-        let filed = usize::from(pattern.filed > 0);
-        let mark = match self.marks.get(common) {
-            Some(mark) if common > filed => *mark,
-            _ => Mark { at: pattern.filed, ..Mark::default() },
-        };
-        self.spans.present = mark.present;
-        (self.address, self.forwarded) = (mark.address, mark.forwarded);
+    fn head(&mut self, pattern: &Pattern, place: u32) -> Option<usize> {
         self.fuel = 32 * (self.message.len() + 64);
-        let (mut at, limit, last) = (mark.at, self.message.len(), pattern.rest.is_empty());
-        let first = common.max(filed);
+        let (limit, last) = (self.message.len(), pattern.rest.is_empty());
+        let (first, mut at) = match self.starts.get(self.common as usize) {
+            Some(start) if self.common > 0 => (self.common as usize, *start as usize),
+            _ => (usize::from(pattern.filed > 0), pattern.filed),
+        };
         for (nth, step) in pattern.head.iter().enumerate().skip(first) {
-            let is_open = matches!(step, Step::Open(_));
-            if nth > first || is_open {
-                self.mark(index, nth, at);
-            }
-            if is_open {
+            if matches!(step, Step::Open(_)) {
+                self.tried(place, nth, u32::MAX);
                 return self.forward(pattern.head.get(nth..)?, at, limit, last);
             }
             let Some(length) = self.step(step, at, limit) else {
-                if self.last == index {
-                    (self.failed, self.known) = (nth, (nth + 1).min(MARKS));
+                if nth == first && self.common == 0 {
+                    // What is known of those before it stays.
+                    self.failed_at_once = place;
                 } else {
-                    // The marks of those before it are left as they are.
-                    self.failed_at_once = index;
+                    self.tried(place, nth + 1, nth as u32);
                 }
                 return None;
             };
             at += length;
+            self.starts.get_mut(nth + 1).into_iter().for_each(|start| *start = at as u32);
         }
-        self.mark(index, pattern.head.len(), at);
+        self.tried(place, pattern.head.len(), u32::MAX);
         (!last || at == limit).then_some(at)
     }
 
-    /// Notes how a pattern was read before this step.
-    fn mark(&mut self, index: u32, step: usize, at: usize) {
-        (self.last, self.known, self.failed) = (index, step.min(MARKS), usize::MAX);
-        if let Some(mark) = self.marks.get_mut(step) {
-            *mark =
-                Mark { at, present: self.spans.present, address: self.address, forwarded: self.forwarded };
-        }
+    /// Notes how many steps of a pattern were tried, and which one failed, if one did.
+    fn tried(&mut self, place: u32, steps: usize, failed: u32) {
+        (self.last, self.known, self.failed) = (place, steps.min(MARKS) as u32, failed);
     }
 
     /// Reads the steps from `at` on, no further than `limit`, and all of it if they are the `last`; where they end.
@@ -526,22 +556,18 @@ impl<'m> Reader<'m> {
     #[inline(always)] // a fifth of the time on access logs
     fn step(&mut self, step: &Step, at: usize, limit: usize) -> Option<usize> {
         let rest = self.message.get(at..limit)?;
-        let hole = match step {
-            Step::Text(text) => return begins(rest, text).then_some(text.len()),
-            Step::Hole(hole) | Step::Open(hole) => *hole,
-        };
-        let length = if hole.kind.is_address() {
-            let (length, address) = addresses(hole, rest).next()?;
-            self.address = Some(address);
-            length
-        } else {
-            extent(hole, rest)?
+        let (slot, length) = match step {
+            Step::Text(text) => return text.begins(rest).then_some(text.whole.len()),
+            Step::Num(slot) => (*slot, digits(rest)?),
+            Step::Hole(hole) => (hole.slot, extent(*hole, rest)?),
+            Step::Address(hole) | Step::Open(hole) => {
+                let (length, address) = addresses(*hole, rest).next()?;
+                self.address = Some(address);
+                (hole.slot, length)
+            }
         };
         self.fuel = self.fuel.checked_sub(length)?;
-        self.spans.set(hole.slot, at, at + length);
-        if hole.kind == Kind::Forwarded {
-            self.forwarded = Some((at, at + length));
-        }
+        self.spans.set(slot, at, at + length);
         Some(length)
     }
 
@@ -565,22 +591,13 @@ impl<'m> Reader<'m> {
             let from = start + memrchr(byte, area)?;
             before = from + offset;
             self.fuel = self.fuel.checked_sub(1)?;
-            if begins(self.message.get(from..limit)?, text)
-                && let Some(to) = self.forward(steps, from + text.len(), limit, last)
+            if text.begins(self.message.get(from..limit)?)
+                && let Some(to) = self.forward(steps, from + text.whole.len(), limit, last)
             {
                 return Some((from, to));
             }
         }
     }
-}
-
-/// Whether `rest` begins with `text`. Most texts between holes are a few bytes, and for those a call of `memcmp`
-/// costs more than the comparison: a quarter of all time on access logs.
-fn begins(rest: &[u8], text: &[u8]) -> bool {
-    if text.len() > 8 {
-        return rest.starts_with(text);
-    }
-    rest.len() >= text.len() && text.iter().zip(rest).all(|(a, b)| a == b)
 }
 
 /// Whether `message` ends with `tail`; most tails differ in the last byte, and many patterns have none.
@@ -619,14 +636,25 @@ fn in_addresses(byte: u8) -> bool {
     IN_ADDRESSES.get(usize::from(byte)) == Some(&true)
 }
 
+/// How many digits `rest` begins with, if any.
+#[inline(always)]
+fn digits(rest: &[u8]) -> Option<usize> {
+    let length = run(rest, |b| b.is_ascii_digit());
+    (length > 0).then_some(length)
+}
+
 /// How many bytes of `rest` the hole takes; `None` if what stands there does not fit.
 pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
     let length = match hole.kind {
-        Kind::Num => run(rest, |b| b.is_ascii_digit()),
-        Kind::Word => match hole.stop {
-            Some(stop) => memchr2(b' ', stop, rest).unwrap_or(rest.len()),
-            None => memchr(b' ', rest).unwrap_or(rest.len()),
-        },
+        Kind::Num => return digits(rest),
+        Kind::Word => {
+            let stop = hole.stop.unwrap_or(b' ');
+            let (first, others) = rest.split_at(rest.len().min(16)); // most words are too short for memchr to pay
+            match run(first, |b| b != b' ' && b != stop) {
+                16 => 16 + memchr2(b' ', stop, others).unwrap_or(others.len()),
+                length => length,
+            }
+        }
         Kind::Quoted if hole.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
         Kind::Quoted => return quoted(rest),
         Kind::Forwarded if hole.stop != Some(b'"') => return memchr(hole.stop?, rest),
