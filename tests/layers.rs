@@ -1,11 +1,12 @@
 //! Holds the code to its architecture: each module uses only those above it in `lib.rs`, and `src/README.md` lists
-//! them in the same order.
+//! them in the same order, and every dependency.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // a test may panic
 
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
+use toml::de::DeTable;
 
 /// Crates that only one folder names.
 const HOMES: &[(&str, &str)] = &[
@@ -185,6 +186,30 @@ fn the_readme_lists_the_modules_in_their_order() {
         let rows = table.map_while(|line| line.strip_prefix("| `")?.split('`').next());
         assert_eq!(rows.collect::<Vec<_>>(), declared(root));
     }
+}
+
+/// The crates that a manifest names below `[dependencies]`.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(manifest).unwrap();
+    let table = DeTable::parse(&text).unwrap();
+    let names = table.get_ref()["dependencies"].get_ref().as_table().unwrap().keys();
+    names.map(|name| name.get_ref().to_string()).collect()
+}
+
+#[test]
+fn the_readme_lists_the_dependencies() {
+    let manifests = ["Cargo.toml", "crates/core/Cargo.toml", "xtask/Cargo.toml"];
+    let mut named: Vec<String> = manifests.into_iter().flat_map(dependencies).collect();
+    named.retain(|name| name != "banstream");
+    named.sort_unstable();
+    named.dedup();
+    let text = std::fs::read_to_string("src/README.md").unwrap();
+    let table = text.lines().skip_while(|line| !line.starts_with("| crate | what it does here")).skip(2);
+    let cells = table.map_while(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let mut listed: Vec<&str> =
+        cells.flat_map(|cell| cell.split(", ")).map(|name| name.trim_matches('`')).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, named);
 }
 
 #[test]
