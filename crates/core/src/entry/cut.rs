@@ -18,6 +18,9 @@ const RSYSLOG: [usize; 4] = [8096, 8 << 10, 64 << 10, 128 << 10];
 /// No header but the tag is longer.
 const HEADER: usize = 128;
 
+/// No record of fewer bytes has been cut.
+pub(super) const SHORTEST: usize = MUSL - 21;
+
 /// Whether messages are cut at this many bytes: at rsyslog's default (8 KiB, less 96), or at a limit that somebody wrote
 /// in KiB, which nobody tells us. What happens to be as long is taken for cut.
 pub(super) fn is_a_limit(size: u32) -> bool {

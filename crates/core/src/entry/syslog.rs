@@ -35,14 +35,15 @@ pub(super) fn decode<'a>(
     };
     let Some(header) = found.or_else(|| stampless(text, now)) else { return bare };
     let claimed = if header.tag.program.is_empty() { unnamed } else { header.tag.program };
-    let goes_on = cut::goes_on(header.message.len(), cut::sender(claimed, header.tag.pid));
+    let (long, length) = (record.len() >= cut::SHORTEST, header.message.len());
+    let goes_on = long && cut::goes_on(length, cut::sender(claimed, header.tag.pid));
     Entry {
         time: header.time,
         host: header.host,
         program: program(claimed),
         pid: header.tag.pid.unwrap_or(0),
         message: said(message(header.message)),
-        cut: goes_on || cut::by_syslog(header.tag.length(), header.message.len()),
+        cut: goes_on || long && cut::by_syslog(header.tag.length(), length),
         goes_on,
         ..bare
     }

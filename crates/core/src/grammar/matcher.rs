@@ -561,7 +561,7 @@ impl<'m> Reader<'m> {
             Step::Num(slot) => (*slot, digits(rest)?),
             Step::Hole(hole) => (hole.slot, extent(*hole, rest)?),
             Step::Address(hole) | Step::Open(hole) => {
-                let (length, address) = addresses(*hole, rest).next()?;
+                let (length, address) = plain_address(*hole, rest)?;
                 self.address = Some(address);
                 (hole.slot, length)
             }
@@ -684,21 +684,35 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
 /// The addresses that `rest` may begin with and their lengths, the longest first. There is more than one only where the
 /// character behind the hole could stand in an address too, as in `192.0.2.1:80` and `192.0.2.1.`.
 pub(super) fn addresses(hole: Hole, rest: &[u8]) -> impl Iterator<Item = (usize, IpAddr)> {
+    let shorter = move |length: &usize| memrchr(hole.stop?, rest.get(..*length)?);
+    std::iter::successors(Some(longest(rest)), shorter)
+        .filter_map(move |length| Some((length, address_of(hole, rest, length)?)))
+}
+
+/// The longest of them.
+#[inline(always)]
+fn plain_address(hole: Hole, rest: &[u8]) -> Option<(usize, IpAddr)> {
+    let length = longest(rest);
+    Some((length, address_of(hole, rest, length)?))
+}
+
+/// How much of `rest` could be an address.
+#[inline(always)]
+fn longest(rest: &[u8]) -> usize {
     let text = rest.get(..LONGEST).unwrap_or(rest);
     let end = run(text, in_addresses);
-    let mut longest = match text.get(end..) {
-        Some([b'%', zone @ ..]) => Some(end + 1 + run(zone, is_zone)),
-        _ => Some(end),
-    };
-    let lengths = std::iter::from_fn(move || {
-        let length = longest?;
-        longest = hole.stop.and_then(|stop| memrchr(stop, text.get(..length)?));
-        Some(length)
-    });
-    lengths
-        .filter(move |length| rest.get(*length).copied() == hole.stop)
-        .filter_map(move |length| Some((length, address(text.get(..length)?)?)))
-        .filter(move |(_, address)| hole.kind == Kind::Ip || address.is_ipv4())
+    match text.get(end..) {
+        Some([b'%', zone @ ..]) => end + 1 + run(zone, is_zone),
+        _ => end,
+    }
+}
+
+/// The address of this length, if the hole can end there.
+#[inline(always)]
+fn address_of(hole: Hole, rest: &[u8], length: usize) -> Option<IpAddr> {
+    let ends = rest.get(length).copied() == hole.stop;
+    let address = address(rest.get(..length).filter(|_| ends)?)?;
+    (hole.kind == Kind::Ip || address.is_ipv4()).then_some(address)
 }
 
 /// The longest address, with `%` and a zone as long as interface names are (`INET6_ADDRSTRLEN` and `IFNAMSIZ`, without

@@ -68,6 +68,14 @@ fn too_complex(variants: &[Variant], faults: &mut Faults<'_>) -> Vec<bool> {
 /// The most pairs of states that a proof looks at, about 150 MB.
 const MOST_PAIRS: usize = 2_000_000;
 
+/// About as many pairs are reached for each state of a usual grammar.
+const PAIRS_A_STATE: usize = 4;
+
+/// Two states, and whether they disagree.
+fn packed(one: u32, two: u32, disagree: bool) -> (u64, bool) {
+    (u64::from(one) << 32 | u64::from(two), disagree)
+}
+
 /// A message with two readings.
 struct Witness {
     message: String,
@@ -101,6 +109,13 @@ impl Bytes {
     fn of(holds: impl Fn(u8) -> bool) -> Self {
         let mut bytes = Self::default();
         (0..=u8::MAX).filter(|byte| holds(*byte)).for_each(|byte| bytes.add(byte));
+        bytes
+    }
+
+    /// The set of one byte.
+    fn one(byte: u8) -> Self {
+        let mut bytes = Self::default();
+        bytes.add(byte);
         bytes
     }
 
@@ -171,9 +186,9 @@ impl<'v> Automaton<'v> {
                 match item {
                     Item::Text(text) => {
                         for byte in text {
-                            at = *known.entry((at, Step::Byte(*byte))).or_insert_with(|| {
-                                automaton.step(at, Bytes::of(|b| b == *byte), Label::None)
-                            });
+                            at = *known
+                                .entry((at, Step::Byte(*byte)))
+                                .or_insert_with(|| automaton.step(at, Bytes::one(*byte), Label::None));
                         }
                     }
                     Item::Hole(hole) => {
@@ -230,7 +245,7 @@ impl<'v> Automaton<'v> {
                 let plain = self.some(from, Bytes::of(|b| is_name(b) && !is_letter(b)), Label::None);
                 let name = self.step(plain, Bytes::of(is_letter), Label::None);
                 self.add(name, Bytes::of(is_name), name, Label::None);
-                let colon = self.step(name, Bytes::of(|b| b == b':'), Label::None);
+                let colon = self.step(name, Bytes::one(b':'), Label::None);
                 let port = self.repeated(colon, Bytes::of(|b| b.is_ascii_digit()), Label::None);
                 let end = self.state();
                 self.also(name, end);
@@ -308,7 +323,7 @@ impl<'v> Automaton<'v> {
     /// what ends it.
     fn quoted(&mut self, from: u32, stop: Option<u8>, label: Label) -> u32 {
         let whole = self.some(from, Bytes::of(|b| b != b'"' && b != b'\\'), label);
-        let escaped = self.step(whole, Bytes::of(|b| b == b'\\'), label);
+        let escaped = self.step(whole, Bytes::one(b'\\'), label);
         self.add(escaped, Bytes([u64::MAX; 4]), whole, label);
         if stop == Some(b'"') {
             return whole;
@@ -329,7 +344,7 @@ impl<'v> Automaton<'v> {
             let three = self.step(two, digit, Label::Ip);
             self.also(one, three);
             self.also(two, three);
-            at = if part < 3 { self.step(three, Bytes::of(|b| b == b'.'), Label::Ip) } else { three };
+            at = if part < 3 { self.step(three, Bytes::one(b'.'), Label::Ip) } else { three };
         }
         at
     }
@@ -341,7 +356,7 @@ impl<'v> Automaton<'v> {
         let dotted = self.dotted(from);
         self.also(dotted, end);
 
-        let colon = Bytes::of(|b| b == b':');
+        let colon = Bytes::one(b':');
         let hex = Bytes::of(|b| b.is_ascii_hexdigit());
         let start = self.state();
         self.also(from, start);
@@ -351,7 +366,7 @@ impl<'v> Automaton<'v> {
         let two = self.step(one, colon, Label::Ip);
         self.add(two, Bytes::of(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.'), two, Label::Ip);
         self.also(two, end);
-        let percent = self.step(two, Bytes::of(|b| b == b'%'), Label::Ip);
+        let percent = self.step(two, Bytes::one(b'%'), Label::Ip);
         let zone = self.repeated(percent, Bytes::of(is_zone), Label::Ip);
         self.also(zone, end);
         end
@@ -359,21 +374,28 @@ impl<'v> Automaton<'v> {
 
     /// Gives each state the moves of those that are as good, so that the walk need not follow `also`.
     fn close(&mut self) {
-        for at in 0..self.states.len() as u32 {
-            let (mut todo, mut seen) = (vec![at], HashSet::<u32>::from_iter([at]));
+        for at in 0..self.states.len() {
+            let Some(mut good) = self.states.get(at).map(|state| state.also.clone()) else { return };
+            let mut nth = 0;
+            while let Some(state) = good.get(nth).and_then(|state| self.states.get(*state as usize)) {
+                let also = state.also.iter().filter(|to| **to as usize != at && !good.contains(*to));
+                let also: Vec<u32> = also.copied().collect();
+                good.extend(also);
+                nth += 1;
+            }
             let (mut moves, mut accepts) = (Vec::new(), Vec::new());
-            while let Some(state) = todo.pop().and_then(|at| self.states.get(at as usize)) {
-                // Only what a state could do by itself: the moves that `close` has added already come again.
+            // What `close` has added to them comes again.
+            for state in good.iter().filter_map(|state| self.states.get(*state as usize)) {
                 moves.extend(state.moves.iter().copied());
                 accepts.extend_from_slice(&state.accepts);
-                todo.extend(state.also.iter().copied().filter(|to| seen.insert(*to)));
             }
-            moves.sort_by_key(|m| (m.to, m.label, m.bytes.0));
-            moves.dedup_by_key(|m| (m.to, m.label, m.bytes.0));
-            accepts.sort_unstable();
-            accepts.dedup();
-            if let Some(state) = self.states.get_mut(at as usize) {
-                (state.moves, state.accepts) = (moves, accepts);
+            if let Some(state) = self.states.get_mut(at) {
+                state.moves.extend(moves);
+                state.moves.sort_by_key(|m| (m.to, m.label, m.bytes.0));
+                state.moves.dedup_by_key(|m| (m.to, m.label, m.bytes.0));
+                state.accepts.extend(accepts);
+                state.accepts.sort_unstable();
+                state.accepts.dedup();
             }
         }
     }
@@ -382,7 +404,8 @@ impl<'v> Automaton<'v> {
     fn two_readings(&self) -> Result<Option<Witness>, TooComplex> {
         let first = Pair { states: (0, 0), disagree: false, from: 0, labels: (Label::None, Label::None) };
         let mut pairs = vec![first];
-        let mut seen = HashSet::<(u32, u32, bool)>::from_iter([(0, 0, false)]);
+        let mut seen = HashSet::with_capacity(PAIRS_A_STATE * self.states.len());
+        seen.insert(packed(0, 0, false));
         let mut next = 0;
         // Two other forms may disagree.
         let rules = self.rules();
@@ -399,13 +422,12 @@ impl<'v> Automaton<'v> {
                     // The order of the two copies does not matter, so only one order is walked.
                     let swap = a.to > b.to;
                     let states = if swap { (b.to, a.to) } else { (a.to, b.to) };
-                    if seen.contains(&(states.0, states.1, disagree)) {
+                    if !a.bytes.meets(b.bytes)
+                        || !(leads(a.to) || leads(b.to))
+                        || !seen.insert(packed(states.0, states.1, disagree))
+                    {
                         continue;
                     }
-                    if !a.bytes.meets(b.bytes) || !(leads(a.to) || leads(b.to)) {
-                        continue;
-                    }
-                    seen.insert((states.0, states.1, disagree));
                     let labels = if swap { (b.label, a.label) } else { (a.label, b.label) };
                     pairs.push(Pair { states, disagree, from: next, labels });
                     if disagree && let Some(witness) = self.witness(&pairs) {
@@ -440,7 +462,8 @@ impl<'v> Automaton<'v> {
         let reads = |state: &State| state.accepts.first().is_some_and(|first| *first < rules);
         let (live, leads) = (self.leading_to(ends), self.leading_to(reads));
         let is = |set: &[bool], state: u32| set.get(state as usize) == Some(&true);
-        let (mut todo, mut seen) = (vec![(0, 0, false)], HashSet::<(u32, u32, bool)>::new());
+        let mut todo = vec![(0, 0, false)];
+        let mut seen = HashSet::with_capacity(PAIRS_A_STATE * self.states.len());
         while let Some((whole, part, disagree)) = todo.pop() {
             let states = (self.states.get(whole as usize), self.states.get(part as usize));
             let (Some(first), Some(second)) = states else { break };
@@ -456,10 +479,9 @@ impl<'v> Automaton<'v> {
                 for b in second.moves.iter().filter(|b| is(&leads, b.to)) {
                     // The client may be missing: then a proxy's message has no offender.
                     let differ = a.label != b.label && (a.label == Label::Ip || b.label != Label::None);
-                    let pair = (a.to, b.to, disagree || differ);
-                    if !seen.contains(&pair) && a.bytes.meets(b.bytes) {
-                        seen.insert(pair);
-                        todo.push(pair);
+                    let disagree = disagree || differ;
+                    if a.bytes.meets(b.bytes) && seen.insert(packed(a.to, b.to, disagree)) {
+                        todo.push((a.to, b.to, disagree));
                     }
                 }
             }
@@ -473,25 +495,19 @@ impl<'v> Automaton<'v> {
     /// Which states lead to one that `is` wanted, or are one.
     fn leading_to(&self, is: impl Fn(&State) -> bool) -> Vec<bool> {
         let mut leads: Vec<bool> = self.states.iter().map(is).collect();
-        let mut before = vec![Vec::new(); self.states.len()];
-        for (from, state) in self.states.iter().enumerate() {
-            for m in &state.moves {
-                before
-                    .get_mut(m.to as usize)
-                    .into_iter()
-                    .for_each(|before: &mut Vec<usize>| before.push(from));
-            }
-        }
-        let mut todo: Vec<usize> = (0..leads.len()).filter(|at| leads.get(*at) == Some(&true)).collect();
-        while let Some(at) = todo.pop() {
-            for from in before.get(at).into_iter().flatten() {
-                if let Some(lead) = leads.get_mut(*from).filter(|lead| !**lead) {
-                    *lead = true;
-                    todo.push(*from);
+        // Most moves lead to later states, so a few passes do: at most one for each hole of a variant.
+        loop {
+            let mut changed = false;
+            for (from, state) in self.states.iter().enumerate().rev() {
+                let lead = state.moves.iter().any(|m| leads.get(m.to as usize) == Some(&true));
+                if let Some(known) = leads.get_mut(from).filter(|known| lead && !**known) {
+                    (*known, changed) = (true, true);
                 }
             }
+            if !changed {
+                return leads;
+            }
         }
-        leads
     }
 
     /// What led to the last pair, if both its states accept, and one of them a rule.
