@@ -95,7 +95,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
         Action::Top { socket, interval } => top::run(socket, interval)?,
-        Action::Ask(ask) => return cli::ask(&ask),
+        Action::Client(ask) => return cli::ask(&ask),
     }
     Ok(ExitCode::SUCCESS)
 }

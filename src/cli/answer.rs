@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use super::{Ask, REFUSED, SocketArgs};
+use super::{ClientCommand, REFUSED, SocketArgs};
 use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, ChangeCount};
 use crate::control::{
@@ -23,7 +23,7 @@ use crate::tools::terminal::{BAD, local, painted, table};
 /// # Errors
 ///
 /// No daemon answers, or its answer cannot be understood or printed.
-pub fn ask(ask: &Ask) -> anyhow::Result<ExitCode> {
+pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
     let (remote, command) = command(ask);
     let answer = client::send(&remote.socket, &command)?;
     let body = &answer.body;
@@ -53,27 +53,27 @@ pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(compat::FAILED) })
 }
 
-fn command(ask: &Ask) -> (&SocketArgs, Command) {
+fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
     match ask {
-        Ask::Status { remote } => (remote, Command::Status),
-        Ask::Bans { remote, last } => {
+        ClientCommand::Status { remote } => (remote, Command::Status),
+        ClientCommand::Bans { remote, last } => {
             (remote, Command::Bans(BanFilter { last: *last, ..BanFilter::default() }))
         }
-        Ask::Ban { remote, offender, span, reason } => {
+        ClientCommand::Ban { remote, offender, span, reason } => {
             (remote, Command::Ban { offender: *offender, span: *span, reason: reason.clone() })
         }
-        Ask::Unban { remote, offender, .. } => {
+        ClientCommand::Unban { remote, offender, .. } => {
             (remote, Command::Unban(offender.map_or(Target::All, Target::One)))
         }
-        Ask::Why { remote, offender } => (remote, Command::Why(*offender)),
-        Ask::Allow { remote, remove: Some(offender), .. } => (remote, Command::Disallow(*offender)),
-        Ask::Allow { remote, offender: None, .. } => (remote, Command::Allowances),
-        Ask::Allow { remote, offender: Some(offender), span, comment, .. } => {
+        ClientCommand::Why { remote, offender } => (remote, Command::Why(*offender)),
+        ClientCommand::Allow { remote, remove: Some(offender), .. } => (remote, Command::Disallow(*offender)),
+        ClientCommand::Allow { remote, offender: None, .. } => (remote, Command::Allowances),
+        ClientCommand::Allow { remote, offender: Some(offender), span, comment, .. } => {
             (remote, Command::Allow { offender: *offender, span: *span, comment: comment.clone() })
         }
-        Ask::Notify { remote, receiver } => (remote, Command::Notify(receiver.clone())),
-        Ask::Reload { remote, keep: true, .. } => (remote, Command::Keep),
-        Ask::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
+        ClientCommand::Notify { remote, receiver } => (remote, Command::Notify(receiver.clone())),
+        ClientCommand::Reload { remote, keep: true, .. } => (remote, Command::Keep),
+        ClientCommand::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
     }
 }
 
@@ -312,7 +312,7 @@ mod tests {
 
     /// What is printed for this answer to a command.
     #[track_caller]
-    fn prints(ask: &Ask, body: &str, want: &str) {
+    fn prints(ask: &ClientCommand, body: &str, want: &str) {
         let text = text(&command(ask).1, body).unwrap();
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
     }
@@ -320,14 +320,14 @@ mod tests {
     #[test]
     fn a_change_is_printed_in_a_line() {
         let offender: Offender = "192.0.2.1".parse().unwrap();
-        let ban = |span| Ask::Ban { remote: remote(), offender, span, reason: String::new() };
-        let unban = |offender| Ask::Unban { remote: remote(), offender, all: false };
+        let ban = |span| ClientCommand::Ban { remote: remote(), offender, span, reason: String::new() };
+        let unban = |offender| ClientCommand::Unban { remote: remote(), offender, all: false };
         prints(&ban(Some(Span::from_secs(5400))), "{\"changed\":1}", "banned 192.0.2.1 for 1h 30m\n");
         prints(&ban(None), "{\"changed\":1}", "banned 192.0.2.1 until it is unbanned\n");
         prints(&unban(Some(offender)), "{\"changed\":1}", "unbanned 192.0.2.1\n");
         prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
         prints(&unban(None), "{\"changed\":12}", "lifted 12 bans\n");
-        let reload = |confirm, keep| Ask::Reload { remote: remote(), confirm, keep };
+        let reload = |confirm, keep| ClientCommand::Reload { remote: remote(), confirm, keep };
         prints(&reload(None, false), "{\"changed\":0}", "reloaded\n");
         let confirm = "reloaded; confirm with `banstream reload --keep` within 1m\n";
         prints(&reload(Some(Span::from_secs(60)), false), "{\"changed\":0}", confirm);
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn why_is_told_in_sentences() {
-        let ask = Ask::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
+        let ask = ClientCommand::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
         let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
             "kernel": [], "unknown": [], "jails": [{"name": "sshd", "offender": "192.0.2.1", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
                        "next": "1h", "protected": null, "lines": []}]}"#;
@@ -394,7 +394,7 @@ cannot ask the ledger: it hangs
 
     #[test]
     fn allowances_are_printed_as_a_table() {
-        let ask = |offender, remove| Ask::Allow {
+        let ask = |offender, remove| ClientCommand::Allow {
             remote: remote(),
             offender,
             span: Some(Span::from_secs(60)),
@@ -421,7 +421,7 @@ ADDRESS    ENDS       COMMENT
 
     #[test]
     fn bans_are_printed_as_a_table() {
-        let ask = Ask::Bans { remote: remote(), last: None };
+        let ask = ClientCommand::Bans { remote: remote(), last: None };
         prints(&ask, "[]", "nobody is banned\n");
         let body = r#"[
             {"address": "192.0.2.1", "jail": "sshd", "kind": "auto", "ports": ["22/tcp", "2222/tcp"],
@@ -506,6 +506,6 @@ sshd       60     2023-11-14 22:13:20  Login of <user> from <ip>
 sshd       2      2023-11-14 22:13:21  \u{fffd}[2J <ip>
 ";
         let want = want.replace("2023-11-14 22:13:20", &first).replace("2023-11-14 22:13:21", &last);
-        prints(&Ask::Status { remote: remote() }, body, &want);
+        prints(&ClientCommand::Status { remote: remote() }, body, &want);
     }
 }

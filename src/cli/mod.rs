@@ -318,7 +318,7 @@ pub enum Action {
     },
     /// What a running daemon is asked.
     #[command(flatten)]
-    Ask(Ask),
+    Client(ClientCommand),
     /// Emulate fail2ban-client
     #[command(subcommand)]
     Compat(Compat),
@@ -373,7 +373,7 @@ pub enum Compat {
 
 /// What a running daemon is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Ask {
+pub enum ClientCommand {
     /// Show the daemon's status
     ///
     /// Shows entries, offences and bans since the start; the state of sources, jails and the kernel's sets, and what
@@ -654,25 +654,31 @@ mod tests {
         let program = "myapp".to_owned();
         check("banstream grammar new --program myapp", Action::Grammar(GrammarCommand::New { program }));
         let asked = SocketArgs { socket: "/s".into(), json: true };
-        check("banstream status --socket /s --json", Action::Ask(Ask::Status { remote: asked }));
-        let ban = Ask::Ban {
+        check("banstream status --socket /s --json", Action::Client(ClientCommand::Status { remote: asked }));
+        let ban = ClientCommand::Ban {
             remote: remote(),
             offender: "192.0.2.0/24".parse().unwrap(),
             span: Some(Span::from_secs(86400)),
             reason: "scan".to_owned(),
         };
-        check("banstream ban 192.0.2.9/24 --for 1d --reason scan", Action::Ask(ban));
-        let unban = |offender, all| Action::Ask(Ask::Unban { remote: remote(), offender, all });
-        let notify = Ask::Notify { remote: remote(), receiver: "ops".to_owned() };
-        check("banstream notify ops", Action::Ask(notify));
+        check("banstream ban 192.0.2.9/24 --for 1d --reason scan", Action::Client(ban));
+        let unban = |offender, all| Action::Client(ClientCommand::Unban { remote: remote(), offender, all });
+        let notify = ClientCommand::Notify { remote: remote(), receiver: "ops".to_owned() };
+        check("banstream notify ops", Action::Client(notify));
         check("banstream unban ::1", unban(Some("::1".parse().unwrap()), false));
         check("banstream unban --all", unban(None, true));
         let offender = "192.0.2.1".parse().unwrap();
-        check("banstream why 192.0.2.1", Action::Ask(Ask::Why { remote: remote(), offender }));
+        check("banstream why 192.0.2.1", Action::Client(ClientCommand::Why { remote: remote(), offender }));
         let allow = |offender: Option<&str>, span, comment: &str, remove: Option<&str>| {
             let parse = |text: &str| text.parse().unwrap();
             let (offender, remove) = (offender.map(parse), remove.map(parse));
-            Action::Ask(Ask::Allow { remote: remote(), offender, span, comment: comment.to_owned(), remove })
+            Action::Client(ClientCommand::Allow {
+                remote: remote(),
+                offender,
+                span,
+                comment: comment.to_owned(),
+                remove,
+            })
         };
         check("banstream allow", allow(None, None, "", None));
         let span = Some(Span::from_secs(28800));

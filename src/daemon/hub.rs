@@ -20,9 +20,9 @@ use super::enforcer::Order;
 use super::health::{Health, HealthState};
 use super::host_addresses::HostAddresses;
 use super::inbox::Input;
-use super::inquiry::Inquiry;
 use super::ledger_writer::LedgerQueue;
 use super::notifier::EventSender;
+use super::why::PartialWhy;
 use super::{logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
@@ -119,8 +119,8 @@ impl Hub {
             match input {
                 Input::Batch(batch) => self.batch(batch),
                 Input::Command(Command::Why(who), reply) => {
-                    let inquiry = self.inquiry(who);
-                    self.runtime.spawn(async move { reply.send(Reply::Why(inquiry.finish().await)) });
+                    let why = self.partial_why(who);
+                    self.runtime.spawn(async move { reply.send(Reply::Why(why.finish().await)) });
                 }
                 Input::Command(command, reply) => {
                     // The client may have hung up; that is its business.
@@ -375,7 +375,7 @@ impl Hub {
             Command::Allowances => Reply::Allowances(self.allowances.lines(now())),
             Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
             Command::Disallow(offender) => self.disallow(offender),
-            // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of an inquiry only
+            // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of `why` only
             // the beginning is ours.
             Command::Reload { .. } | Command::Keep | Command::Notify(_) | Command::Why(_) => {
                 Reply::Refused { error: "internal error: this command is answered elsewhere".to_owned() }
@@ -384,10 +384,10 @@ impl Hub {
     }
 
     /// What we know of `who`, for somebody to find out the rest.
-    fn inquiry(&mut self, who: Offender) -> Inquiry {
+    fn partial_why(&mut self, who: Offender) -> PartialWhy {
         let now = now();
         let HealthState { enforcement, ledger, .. } = self.health.read();
-        Inquiry {
+        PartialWhy {
             why: Why::new(who, &self.engine.detector().account(who, now), now),
             config: self.loaded.config.clone(),
             grammars: Arc::clone(self.engine.grammars()),
@@ -505,17 +505,17 @@ impl Hub {
 
     /// What no rule knows, the most frequent first.
     fn unmatched(&self) -> Vec<UnmatchedStatus> {
-        let unmatched = self.engine.strangers().map(|(grammar, strangers)| {
-            let mut templates: Vec<TemplateStatus> = strangers
-                .kinds()
-                .map(|kind| TemplateStatus {
-                    lines: kind.lines,
-                    last: rfc3339(Timestamp::from_secs(kind.last.as_secs())),
-                    template: kind.template.clone(),
+        let unmatched = self.engine.unmatched().map(|(grammar, unmatched)| {
+            let mut templates: Vec<TemplateStatus> = unmatched
+                .templates()
+                .map(|of| TemplateStatus {
+                    lines: of.lines,
+                    last: rfc3339(Timestamp::from_secs(of.last.as_secs())),
+                    template: of.template.clone(),
                 })
                 .collect();
             templates.sort_by_key(|template| std::cmp::Reverse(template.lines));
-            UnmatchedStatus { grammar: grammar.name().to_owned(), lines: strangers.lines, templates }
+            UnmatchedStatus { grammar: grammar.name().to_owned(), lines: unmatched.lines, templates }
         });
         unmatched.collect()
     }

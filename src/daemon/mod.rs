@@ -25,7 +25,7 @@ mod enforcer;
 mod health;
 mod hub;
 mod inbox;
-mod inquiry;
+mod why;
 mod logging;
 mod notifier;
 mod reload;

@@ -117,8 +117,8 @@ pub struct Detector {
     settings: Settings,
     allow: Prefixes<ExemptionList>,
     nat64: Prefixes<()>,
-    cells: Vec<ActiveJail>,
-    /// For each grammar and heading the cells that count it.
+    active: Vec<ActiveJail>,
+    /// For each grammar and heading the active jails that count it.
     watchers: Vec<Vec<Vec<u16>>>,
     past: Recent<(Offender, u64), PriorBans>,
     logins: Logins,
@@ -200,7 +200,7 @@ impl Detector {
             allow: Prefixes::default(),
             nat64: Prefixes::default(),
             logins: Logins::new(LOGINS),
-            cells: Vec::new(),
+            active: Vec::new(),
             watchers: Vec::new(),
             bans: Bans::default(),
             hasher: DefaultHashBuilder::default(),
@@ -214,7 +214,7 @@ impl Detector {
     /// What comes back is what [`review`](Self::review) found.
     pub fn reconfigure(&mut self, settings: Settings, grammars: &Grammars) -> Vec<Decision> {
         self.settings = settings;
-        let before = std::mem::take(&mut self.cells);
+        let before = std::mem::take(&mut self.active);
         self.settle(before, grammars);
         self.review()
     }
@@ -239,11 +239,11 @@ impl Detector {
     /// Whether a ban is to be carried out: as its jail says, and an operator's where any are. That of a jail which is
     /// gone stays what it was.
     fn mode(&self, ban: &Ban) -> Mode {
-        let enforces = |cell: &ActiveJail| cell.jail.mode == Mode::Enforce;
-        match self.cells.iter().find(|cell| cell.jail.name == ban.jail) {
-            Some(cell) => cell.jail.mode,
+        let enforces = |active: &ActiveJail| active.jail.mode == Mode::Enforce;
+        match self.active.iter().find(|active| active.jail.name == ban.jail) {
+            Some(active) => active.jail.mode,
             None if ban.kind == BanOrigin::Wide => self.settings.mode,
-            None if self.settings.mode == Mode::Observe && !self.cells.iter().any(enforces) => Mode::Observe,
+            None if self.settings.mode == Mode::Observe && !self.active.iter().any(enforces) => Mode::Observe,
             None if ban.kind == BanOrigin::Manual && *ban.jail == *MANUAL => Mode::Enforce,
             None => ban.mode,
         }
@@ -256,7 +256,7 @@ impl Detector {
         self.nat64 = Prefixes::new(self.settings.nat64.iter().map(|prefix| (*prefix, ())));
         self.past.set_limit(limit);
         self.neighbours.set_limit(limit);
-        self.cells = self
+        self.active = self
             .settings
             .jails
             .iter()
@@ -268,9 +268,9 @@ impl Detector {
                 };
                 let known = before
                     .iter_mut()
-                    .find(|cell| cell.as_ref().is_some_and(|cell| cell.jail.name == jail.name));
+                    .find(|active| active.as_ref().is_some_and(|active| active.jail.name == jail.name));
                 let (windows, sessions) = match known.and_then(Option::take) {
-                    Some(cell) => (cell.windows.resized(size, limit), cell.sessions),
+                    Some(active) => (active.windows.resized(size, limit), active.sessions),
                     None => (Windows::new(size, limit), Sessions::new(jail.find_time)),
                 };
                 let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, ExemptionList::Ignored)));
@@ -317,7 +317,7 @@ impl Detector {
             else {
                 break;
             };
-            let offender = self.offender(offence.address, self.settings.widths, self.cells.get(number));
+            let offender = self.offender(offence.address, self.settings.widths, self.active.get(number));
             if self.count(number, &offence, offender, seen) {
                 self.earned(number, offender, offence.time, now, seen);
             }
@@ -336,9 +336,9 @@ impl Detector {
 
     /// The offender of an address, for a jail if one is named. If another address of its prefix is exempt, it is the
     /// address alone, which can be banned without the other.
-    fn offender(&self, address: IpAddr, widths: Widths, cell: Option<&ActiveJail>) -> Offender {
+    fn offender(&self, address: IpAddr, widths: Widths, active: Option<&ActiveJail>) -> Offender {
         let wide = self.behind(address, widths);
-        let lists = std::iter::once(&self.allow).chain(cell.map(|cell| &cell.allow));
+        let lists = std::iter::once(&self.allow).chain(active.map(|active| &active.allow));
         let is_shared = |list: &Prefixes<ExemptionList>| {
             list.overlapping(wide).is_some_and(|(who, _)| !who.contains(wide))
         };
@@ -350,23 +350,24 @@ impl Detector {
 
     /// Counts an offence in one jail; whether that fills the offender's window.
     fn count(&mut self, number: usize, offence: &Offence, offender: Offender, seen: &mut Seen) -> bool {
-        let Some(cell) = self.cells.get_mut(number) else { return false };
-        if self.bans.holds(offender, &cell.jail.name)
-            || (cell.jail.mode == self.settings.mode && self.bans.shuts_around(offender, &cell.jail.ports))
+        let Some(active) = self.active.get_mut(number) else { return false };
+        if self.bans.holds(offender, &active.jail.name)
+            || (active.jail.mode == self.settings.mode
+                && self.bans.shuts_around(offender, &active.jail.ports))
         {
             seen.banned_already += 1;
-            let jail = &cell.jail.name;
-            if cell.jail.mode == Mode::Enforce && self.bans.is_in_vain(offender, jail, offence.time) {
+            let jail = &active.jail.name;
+            if active.jail.mode == Mode::Enforce && self.bans.is_in_vain(offender, jail, offence.time) {
                 seen.ineffective.push((offender, Arc::clone(jail)));
             }
             return false;
         }
-        let (is_new, session) = cell.sessions.hear(offence, offender);
+        let (is_new, session) = active.sessions.hear(offence, offender);
         let mut effect = WindowEffect::Nothing;
-        let value = if cell.jail.distinct.is_some() { offence.value } else { 0 };
+        let value = if active.jail.distinct.is_some() { offence.value } else { 0 };
         if is_new {
-            let (counted, evicted) = cell.windows.count(offender, offence.time, value);
-            effect = if counted >= cell.jail.max_retry.get() {
+            let (counted, evicted) = active.windows.count(offender, offence.time, value);
+            effect = if counted >= active.jail.max_retry.get() {
                 WindowEffect::Filled(counted)
             } else {
                 WindowEffect::Counted
@@ -377,7 +378,7 @@ impl Detector {
             seen.repeated += 1;
         }
         let Offence { time, grammar, heading: HeadingId(heading), pid, host, .. } = *offence;
-        let (nth, jail) = (seen.observed, Arc::clone(&cell.jail.name));
+        let (nth, jail) = (seen.observed, Arc::clone(&active.jail.name));
         seen.traces.push(Trace {
             nth,
             jail,
@@ -396,24 +397,26 @@ impl Detector {
 
     /// Puts back what an offence effect behind before a restart. Decides nothing; a jail that is gone is no more.
     pub fn recall(&mut self, trace: &Trace) {
-        let Some(cell) = self.cells.iter_mut().find(|cell| cell.jail.name == trace.jail) else { return };
+        let Some(active) = self.active.iter_mut().find(|active| active.jail.name == trace.jail) else {
+            return;
+        };
         match trace.effect {
             WindowEffect::Nothing => {}
-            WindowEffect::Counted => drop(cell.windows.count(trace.offender, trace.time, trace.value)),
-            WindowEffect::Filled(_) => cell.windows.forget(trace.offender),
+            WindowEffect::Counted => drop(active.windows.count(trace.offender, trace.time, trace.value)),
+            WindowEffect::Filled(_) => active.windows.forget(trace.offender),
         }
         if let Some(session) = trace.session {
-            cell.sessions.recall(trace, session);
+            active.sessions.recall(trace, session);
         }
         self.make_room(&mut Seen::default());
     }
 
     /// Traces that [`recall`](Self::recall) would bring all counts about from.
     pub fn traces(&self) -> impl Iterator<Item = Trace> {
-        self.cells.iter().flat_map(|cell| {
+        self.active.iter().flat_map(|active| {
             let trace = |offender, time, value, effect| Trace {
                 nth: 0,
-                jail: Arc::clone(&cell.jail.name),
+                jail: Arc::clone(&active.jail.name),
                 offender,
                 time,
                 grammar: GrammarId(u16::MAX),
@@ -424,10 +427,10 @@ impl Detector {
                 effect,
                 session: None,
             };
-            let windows = cell.windows.iter().flat_map(move |(offender, times)| {
+            let windows = active.windows.iter().flat_map(move |(offender, times)| {
                 times.map(move |(time, value)| trace(offender, time, value, WindowEffect::Counted))
             });
-            let sessions = cell.sessions.iter().map(move |(key, session)| Trace {
+            let sessions = active.sessions.iter().map(move |(key, session)| Trace {
                 pid: key.pid,
                 host: key.host,
                 grammar: key.grammar,
@@ -440,9 +443,9 @@ impl Detector {
 
     /// A jail's window is full.
     fn earned(&mut self, number: usize, offender: Offender, at: Timestamp, now: Timestamp, seen: &mut Seen) {
-        let Some(cell) = self.cells.get_mut(number) else { return };
-        cell.windows.forget(offender);
-        let jail = cell.jail.clone();
+        let Some(active) = self.active.get_mut(number) else { return };
+        active.windows.forget(offender);
+        let jail = active.jail.clone();
         let span = self.settings.protect_logins;
         let login = |logins: &mut Logins| match jail.mode {
             Mode::Enforce => logins.forgive(offender, at, span),
@@ -454,7 +457,7 @@ impl Detector {
             seen.exempted.push(ExemptedBan { offender, jail: jail.name, by });
             return;
         }
-        let (times, until) = self.sentence(offender, &jail.name, jail.ban_time, at);
+        let (times, until) = self.next_ban(offender, &jail.name, jail.ban_time, at);
         let offences = count(u64::from(jail.max_retry.get()), "offence");
         let reason = format!("{offences} within {}", jail.find_time).into();
         let ban = Ban {
@@ -530,7 +533,7 @@ impl Detector {
         }
         ports.sort_unstable();
         ports.dedup();
-        let (times, until) = self.sentence(wide, WIDE, longest, at);
+        let (times, until) = self.next_ban(wide, WIDE, longest, at);
         let (jail, mode, ports, reason) = (WIDE.into(), self.settings.mode, ports.into(), reason.into());
         let ban =
             Ban { offender: wide, jail, kind: BanOrigin::Wide, mode, ports, since: at, until, times, reason };
@@ -548,7 +551,7 @@ impl Detector {
     }
 
     /// How many bans an offender has now had from a jail, and until when the one from `at` on lasts.
-    fn sentence(
+    fn next_ban(
         &mut self,
         offender: Offender,
         jail: &str,
@@ -573,7 +576,9 @@ impl Detector {
 
     fn make_room(&mut self, seen: &mut Seen) {
         while self.tracked() > self.settings.max_offenders.get() {
-            let Some(largest) = self.cells.iter_mut().max_by_key(|cell| cell.windows.len()) else { return };
+            let Some(largest) = self.active.iter_mut().max_by_key(|active| active.windows.len()) else {
+                return;
+            };
             largest.windows.forget_oldest();
             seen.forgotten += 1;
         }
@@ -608,8 +613,8 @@ impl Detector {
 
     /// What list protects the offender from this jail. A prefix is protected by those of all jails.
     fn protector(&self, offender: Offender, jail: &str) -> Option<Exemption> {
-        let mut cells = self.cells.iter().filter(|cell| *jail == *WIDE || *cell.jail.name == *jail);
-        self.allow.protects(offender).or_else(|| cells.find_map(|cell| cell.allow.protects(offender)))
+        let mut active = self.active.iter().filter(|active| *jail == *WIDE || *active.jail.name == *jail);
+        self.allow.protects(offender).or_else(|| active.find_map(|active| active.allow.protects(offender)))
     }
 
     /// An operator's ban on all ports.
@@ -671,9 +676,9 @@ impl Detector {
     /// The clock has stepped back: dates all that is known earlier by as much. So what ends by the clock ends when it
     /// would have ended, and nothing counts for longer.
     pub fn shift_back(&mut self, by: Span) {
-        for cell in &mut self.cells {
-            cell.windows.shift_back(by);
-            cell.sessions.shift_back(by);
+        for active in &mut self.active {
+            active.windows.shift_back(by);
+            active.sessions.shift_back(by);
         }
         self.past.values_mut().for_each(|past| past.ended = past.ended - by);
         self.logins.shift_back(by);
@@ -718,18 +723,18 @@ impl Detector {
 
     /// How many offenders are watched.
     pub fn tracked(&self) -> usize {
-        self.cells.iter().map(|cell| cell.windows.len()).sum()
+        self.active.iter().map(|active| active.windows.len()).sum()
     }
 
     /// The jails and how many offenders each watches.
     pub fn jails(&self) -> impl Iterator<Item = (&Jail, usize)> {
-        self.cells.iter().map(|cell| (&cell.jail, cell.windows.len()))
+        self.active.iter().map(|active| (&active.jail, active.windows.len()))
     }
 
     /// How many offences stand in the windows of each jail, in the order of [`jails`](Self::jails). Looks at every
     /// offender.
     pub fn counts(&self) -> impl Iterator<Item = u64> {
-        self.cells.iter().map(|cell| cell.windows.counted())
+        self.active.iter().map(|active| active.windows.counted())
     }
 }
 

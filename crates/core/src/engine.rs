@@ -38,7 +38,7 @@ pub struct Engine<'p> {
     parts: Vec<Scan>,
     seen: Seen,
     /// What no rule knows, by [`GrammarId`].
-    strangers: Vec<UnmatchedLines>,
+    unmatched: Vec<UnmatchedLines>,
     /// The clients of web servers, by [`GrammarId`].
     majorities: Vec<Majority>,
     /// The latest instant so far, where time is that of the entries.
@@ -236,7 +236,7 @@ impl<'p> Engine<'p> {
             senders: Senders::default(),
             parts: Vec::new(),
             seen: Seen::default(),
-            strangers: Vec::new(),
+            unmatched: Vec::new(),
             majorities: Vec::new(),
             clock: Timestamp::from_micros(i64::MIN),
         }
@@ -247,7 +247,7 @@ impl<'p> Engine<'p> {
     /// What no rule knew is forgotten: a rule may know it now.
     pub fn reconfigure(&mut self, settings: Settings, grammars: Arc<Grammars>) -> Vec<Decision> {
         self.grammars = grammars;
-        self.strangers.clear();
+        self.unmatched.clear();
         self.majorities.clear();
         self.detector.reconfigure(settings, &self.grammars)
     }
@@ -275,8 +275,8 @@ impl<'p> Engine<'p> {
     }
 
     /// What lines look like that name an address and that no rule knows, for each grammar that has met some.
-    pub fn strangers(&self) -> impl Iterator<Item = (&Grammar, &UnmatchedLines)> {
-        self.grammars.iter().zip(&self.strangers).filter(|(_, strangers)| strangers.lines > 0)
+    pub fn unmatched(&self) -> impl Iterator<Item = (&Grammar, &UnmatchedLines)> {
+        self.grammars.iter().zip(&self.unmatched).filter(|(_, unmatched)| unmatched.lines > 0)
     }
 
     /// The client that makes nearly all requests of a grammar's web server, for each grammar where one does.
@@ -313,7 +313,7 @@ impl<'p> Engine<'p> {
             senders,
             parts,
             seen,
-            strangers,
+            unmatched,
             majorities,
             clock: latest,
         } = self;
@@ -335,7 +335,7 @@ impl<'p> Engine<'p> {
             });
             parts.iter_mut().for_each(|part| scan.append(part));
         }
-        strangers.resize_with(grammars.iter().count(), UnmatchedLines::default);
+        unmatched.resize_with(grammars.iter().count(), UnmatchedLines::default);
         majorities.resize_with(grammars.iter().count(), Majority::default);
         for (majority, tally) in majorities.iter_mut().zip(&scan.tally.grammars) {
             majority.requests += tally.harmless + tally.offences.iter().sum::<u64>();
@@ -343,10 +343,10 @@ impl<'p> Engine<'p> {
         for (id, client) in scan.clients.drain(..) {
             majorities.get_mut(usize::from(id.0)).into_iter().for_each(|majority| majority.vote(client));
         }
-        for (id, template, at) in scan.strangers.drain(..) {
-            if let (Some(strangers), Some(grammar)) = (strangers.get_mut(usize::from(id.0)), grammars.get(id))
+        for (id, template, at) in scan.unmatched.drain(..) {
+            if let (Some(unmatched), Some(grammar)) = (unmatched.get_mut(usize::from(id.0)), grammars.get(id))
             {
-                strangers.count(grammar, template, at);
+                unmatched.count(grammar, template, at);
             }
         }
         seen.reset();
@@ -395,7 +395,7 @@ struct Scan {
     offences: Vec<Offence>,
     evidence: Evidence,
     /// What lines look like that no rule knows.
-    strangers: Vec<(GrammarId, String, Timestamp)>,
+    unmatched: Vec<(GrammarId, String, Timestamp)>,
     /// Who made some of the requests.
     clients: Vec<(GrammarId, IpAddr)>,
     tally: Tally,
@@ -405,7 +405,7 @@ impl Scan {
     fn reset(&mut self, grammars: &Grammars) {
         self.offences.clear();
         self.evidence.clear();
-        self.strangers.clear();
+        self.unmatched.clear();
         self.clients.clear();
         self.tally.reset(grammars);
     }
@@ -414,7 +414,7 @@ impl Scan {
     fn append(&mut self, part: &mut Scan) {
         self.offences.append(&mut part.offences);
         self.evidence.append(&part.evidence);
-        self.strangers.append(&mut part.strangers);
+        self.unmatched.append(&mut part.unmatched);
         self.clients.append(&mut part.clients);
         self.tally.add(&part.tally);
     }
@@ -427,7 +427,7 @@ impl Scan {
         senders: &mut Senders,
     ) {
         let Context { grammars, host, arrival, unattested } = context;
-        let Self { offences, evidence, strangers, clients, tally } = self;
+        let Self { offences, evidence, unmatched, clients, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
             tally.entries += 1;
@@ -465,7 +465,7 @@ impl Scan {
                             grammars.get(id).and_then(|grammar| grammar.stranger(entry.message))
                     {
                         tally.unmatched += 1;
-                        strangers.push((id, template, entry.time));
+                        unmatched.push((id, template, entry.time));
                     }
                 }
                 Outcome::Forged(..) => tally.forged.count(entry.witness.uid, 1),
@@ -606,9 +606,10 @@ mod tests {
         for line in lines {
             take(&mut engine, &[line], Unattested::Accept);
         }
-        let (_, strangers) = engine.strangers().next().unwrap();
-        let kinds: Vec<_> = strangers.kinds().map(|kind| (kind.lines, kind.template.as_str())).collect();
-        assert_eq!(kinds, [(1, "gone <ip>"), (2, "wrong key for <user> from <ip>")]);
+        let (_, unmatched) = engine.unmatched().next().unwrap();
+        let templates: Vec<_> =
+            unmatched.templates().map(|kind| (kind.lines, kind.template.as_str())).collect();
+        assert_eq!(templates, [(1, "gone <ip>"), (2, "wrong key for <user> from <ip>")]);
     }
 
     #[test]
@@ -623,9 +624,10 @@ mod tests {
         for line in lines {
             take(&mut engine, &[line], Unattested::Accept);
         }
-        let (_, strangers) = engine.strangers().next().unwrap();
-        let kinds: Vec<_> = strangers.kinds().map(|kind| (kind.lines, kind.template.as_str())).collect();
-        assert_eq!(kinds, [(3, "failed <word> from <host>")]);
+        let (_, unmatched) = engine.unmatched().next().unwrap();
+        let templates: Vec<_> =
+            unmatched.templates().map(|kind| (kind.lines, kind.template.as_str())).collect();
+        assert_eq!(templates, [(3, "failed <word> from <host>")]);
     }
 
     #[test]
@@ -655,10 +657,10 @@ mod tests {
         let flood = vec!["app: gone 192.0.2.1"; 100];
         let tally = take(&mut engine, &flood, Unattested::Accept);
         assert_eq!((app(&tally).harmless, app(&tally).unmatched), (100, LOOKED_AT));
-        assert_eq!(engine.strangers().next().map(|(_, strangers)| strangers.lines), Some(LOOKED_AT));
+        assert_eq!(engine.unmatched().next().map(|(_, unmatched)| unmatched.lines), Some(LOOKED_AT));
         let grammars = Arc::clone(engine.grammars());
         engine.reconfigure(settings(), grammars);
-        assert_eq!(engine.strangers().count(), 0);
+        assert_eq!(engine.unmatched().count(), 0);
     }
 
     /// How many offences, cut and unjudged messages these lines of one batch each, and of one batch together, come to.

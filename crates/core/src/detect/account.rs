@@ -50,8 +50,8 @@ pub const MOST: usize = 100;
 impl Detector {
     /// What is known of `who` at `now`. Looks at every ban.
     pub fn account(&self, who: Offender, now: Timestamp) -> AddressState<'_> {
-        let accountable = |cell| match who.is_single() {
-            true => self.offender(who.address(), self.settings.widths, cell),
+        let accountable = |active| match who.is_single() {
+            true => self.offender(who.address(), self.settings.widths, active),
             false => who,
         };
         let offender = accountable(None);
@@ -61,14 +61,14 @@ impl Detector {
         bans.truncate(MOST);
         let growth = self.settings.growth;
         let bans = bans.into_iter().map(|ban| {
-            let cell = self.cells.iter().find(|cell| cell.jail.name == ban.jail);
-            (ban, cell.map(|cell| BanDuration { first: cell.jail.ban_time, growth, times: ban.times }))
+            let active = self.active.iter().find(|active| active.jail.name == ban.jail);
+            (ban, active.map(|active| BanDuration { first: active.jail.ban_time, growth, times: ban.times }))
         });
         let listed = self.allow.protects(offender);
         let login = self.logins.last(offender, now, self.settings.protect_logins).map(Exemption::Login);
-        let jails = self.cells.iter().map(|cell| {
-            let (jail, offender) = (&cell.jail, accountable(Some(cell)));
-            let (counted, last) = cell.windows.of(offender, now);
+        let jails = self.active.iter().map(|active| {
+            let (jail, offender) = (&active.jail, accountable(Some(active)));
+            let (counted, last) = active.windows.of(offender, now);
             let past = self.past.slot(&self.key(offender, &jail.name));
             let earlier = past.map_or(0, |(_, past)| past.remembered(&growth, now));
             JailState {
@@ -80,7 +80,7 @@ impl Detector {
                 last,
                 earlier,
                 next: BanDuration { first: jail.ban_time, growth, times: earlier.saturating_add(1) },
-                exemption: cell.allow.protects(offender),
+                exemption: active.allow.protects(offender),
             }
         });
         AddressState {

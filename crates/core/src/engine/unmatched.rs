@@ -9,9 +9,9 @@ use crate::grammar::Grammar;
 use crate::model::Timestamp;
 
 /// Kinds of lines kept of one grammar.
-const KINDS: usize = 64;
+const TEMPLATES: usize = 64;
 
-/// Lines of one kind.
+/// The form of similar lines that no rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnmatchedTemplate {
     /// What they look like, in the words of a rule; strangers wrote some of it.
@@ -22,34 +22,34 @@ pub struct UnmatchedTemplate {
     pub last: Timestamp,
 }
 
-/// The kinds of lines that one grammar does not know.
+/// The lines of one program that no rule of its grammar matches, by form.
 #[derive(Clone, Debug, Default)]
 pub struct UnmatchedLines {
-    /// How many lines were looked at, those of kinds that are forgotten included.
+    /// How many lines were looked at, those of templates that are forgotten included.
     pub lines: u64,
-    /// The one seen last comes first: the next line is mostly of its kind.
-    kinds: VecDeque<UnmatchedTemplate>,
+    /// The one seen last comes first: the next line mostly has its form.
+    templates: VecDeque<UnmatchedTemplate>,
 }
 
 impl UnmatchedLines {
-    /// The kinds, the one seen last first.
-    pub fn kinds(&self) -> impl Iterator<Item = &UnmatchedTemplate> {
-        self.kinds.iter()
+    /// The templates, the one seen last first.
+    pub fn templates(&self) -> impl Iterator<Item = &UnmatchedTemplate> {
+        self.templates.iter()
     }
 
     /// Counts a line that looks like this to `grammar`.
     pub(super) fn count(&mut self, grammar: &Grammar, template: String, at: Timestamp) {
         self.lines += 1;
         let known = (0..)
-            .zip(&self.kinds)
-            .find_map(|(index, kind)| Some((index, grammar.join(&kind.template, &template)?)));
+            .zip(&self.templates)
+            .find_map(|(index, known)| Some((index, grammar.join(&known.template, &template)?)));
         let (lines, template) =
-            match known.and_then(|(index, joined)| Some((self.kinds.remove(index)?.lines, joined))) {
+            match known.and_then(|(index, joined)| Some((self.templates.remove(index)?.lines, joined))) {
                 Some(known) => known,
                 None => (0, template),
             };
-        self.kinds.truncate(KINDS - 1);
-        self.kinds.push_front(UnmatchedTemplate { template, lines: lines + 1, last: at });
+        self.templates.truncate(TEMPLATES - 1);
+        self.templates.push_front(UnmatchedTemplate { template, lines: lines + 1, last: at });
     }
 }
 
@@ -65,14 +65,14 @@ mod tests {
     /// What is kept of lines that look like these: lines and template, the last first.
     #[track_caller]
     fn check(templates: &[&str], want: &[(u64, &str)]) {
-        let (grammar, mut strangers) = (grammar(), UnmatchedLines::default());
+        let (grammar, mut unmatched) = (grammar(), UnmatchedLines::default());
         for (second, template) in (0..).zip(templates) {
-            strangers.count(&grammar, (*template).to_owned(), Timestamp::from_secs(second));
+            unmatched.count(&grammar, (*template).to_owned(), Timestamp::from_secs(second));
         }
         let kept: Vec<(u64, &str)> =
-            strangers.kinds().map(|kind| (kind.lines, kind.template.as_str())).collect();
+            unmatched.templates().map(|known| (known.lines, known.template.as_str())).collect();
         assert_eq!(kept, want);
-        assert_eq!(strangers.lines, templates.len() as u64);
+        assert_eq!(unmatched.lines, templates.len() as u64);
     }
 
     #[test]
@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn the_kind_longest_unseen_makes_room() {
-        let (grammar, mut strangers) = (grammar(), UnmatchedLines::default());
-        for number in 0..KINDS + 5 {
-            strangers.count(&grammar, "always <ip>".to_owned(), Timestamp::default());
-            strangers.count(&grammar, format!("{}<ip>", "x ".repeat(number)), Timestamp::default());
+        let (grammar, mut unmatched) = (grammar(), UnmatchedLines::default());
+        for number in 0..TEMPLATES + 5 {
+            unmatched.count(&grammar, "always <ip>".to_owned(), Timestamp::default());
+            unmatched.count(&grammar, format!("{}<ip>", "x ".repeat(number)), Timestamp::default());
         }
-        assert_eq!(strangers.kinds().count(), KINDS);
-        let always = strangers.kinds().find(|kind| kind.template == "always <ip>");
-        assert_eq!(always.map(|kind| kind.lines), Some(KINDS as u64 + 5));
-        assert!(strangers.kinds().all(|kind| kind.template != "<ip>" && kind.template != "x <ip>"));
+        assert_eq!(unmatched.templates().count(), TEMPLATES);
+        let always = unmatched.templates().find(|known| known.template == "always <ip>");
+        assert_eq!(always.map(|known| known.lines), Some(TEMPLATES as u64 + 5));
+        assert!(unmatched.templates().all(|known| known.template != "<ip>" && known.template != "x <ip>"));
     }
 }

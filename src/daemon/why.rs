@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LINES: u8 = 20;
 
 /// An answer that is not complete.
-pub(super) struct Inquiry {
+pub(super) struct PartialWhy {
     /// What the detector knows.
     pub(super) why: Why,
     pub(super) config: Config,
@@ -31,7 +31,7 @@ pub(super) struct Inquiry {
     pub(super) ledger: Option<String>,
 }
 
-impl Inquiry {
+impl PartialWhy {
     /// The whole answer, after 5 s at the latest.
     pub(super) async fn finish(self) -> Why {
         let Self { mut why, config, grammars, is_enforced, ledger } = self;
