@@ -44,11 +44,11 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
 ///
 /// It cannot be printed.
 pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
-    let said = compat::fail2ban_client(words);
-    let done = said.is_ok();
-    match said {
-        Ok(text) | Err(CompatError::Said(text)) => print(&format!("{text}\n"))?,
-        Err(CompatError::Told(error)) => warn(format_args!("ERROR   {error}")),
+    let answer = compat::fail2ban_client(words);
+    let done = answer.is_ok();
+    match answer {
+        Ok(text) | Err(CompatError::Stdout(text)) => print(&format!("{text}\n"))?,
+        Err(CompatError::Stderr(error)) => warn(format_args!("ERROR   {error}")),
     }
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(compat::FAILED) })
 }

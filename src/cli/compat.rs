@@ -51,14 +51,14 @@ pub const FAILED: u8 = 255;
 #[derive(Debug)]
 pub enum CompatError {
     /// fail2ban-client says this on stdout, where scripts look for it.
-    Said(String),
+    Stdout(String),
     /// For people.
-    Told(String),
+    Stderr(String),
 }
 
 impl From<anyhow::Error> for CompatError {
     fn from(error: anyhow::Error) -> Self {
-        Self::Told(format!("{error:#}"))
+        Self::Stderr(format!("{error:#}"))
     }
 }
 
@@ -120,7 +120,7 @@ impl Fail2banClient {
                 jails.get(jail)?;
                 let absent: Vec<_> = who.iter().filter(|who| !jails.holds(jail, **who)).collect();
                 if !absent.is_empty() {
-                    return Err(CompatError::Said(format!("not banned: {}", quoted(absent))));
+                    return Err(CompatError::Stdout(format!("not banned: {}", quoted(absent))));
                 }
                 self.unban_from(jail, &who)?.to_string()
             }
@@ -136,8 +136,8 @@ impl Fail2banClient {
             ["unban", who @ ..] if !who.is_empty() => self.unban(&offenders(who)?)?.to_string(),
             ["reload"] | ["reload", "--all"] => self.reload()?,
             ["reload", jail] | ["reload", "--if-exists", jail] if !jail.starts_with('-') => self.reload()?,
-            [] => return Err(CompatError::Said(usage())),
-            words => return Err(CompatError::Told(no_counterpart(words))),
+            [] => return Err(CompatError::Stdout(usage())),
+            words => return Err(CompatError::Stderr(no_counterpart(words))),
         })
     }
 
@@ -154,7 +154,7 @@ impl Fail2banClient {
                 held(&jails.bans, jail).map(with_time).collect::<Vec<_>>().join("\n")
             }
             ("banip", [separator]) => jails.addresses(jail).join(separator),
-            _ => return Err(CompatError::Told(no_counterpart(&["get", jail, what]))),
+            _ => return Err(CompatError::Stderr(no_counterpart(&["get", jail, what]))),
         })
     }
 
@@ -194,7 +194,7 @@ impl Fail2banClient {
             self.change(&Command::Allow { offender, span: None, comment })?;
         } else if self.change(&Command::Disallow(offender))? == 0 {
             let what = format!("{offender} was not exempted by hand; `ignoreip` in the configuration stays");
-            return Err(CompatError::Told(what));
+            return Err(CompatError::Stderr(what));
         }
         Ok(())
     }
@@ -229,10 +229,10 @@ impl Fail2banClient {
     fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CompatError> {
         let answer = client::send(&self.socket, command)?;
         if let Some(error) = answer.refusal() {
-            return Err(CompatError::Told(error));
+            return Err(CompatError::Stderr(error));
         }
         serde_json::from_str(&answer.body)
-            .map_err(|_| CompatError::Told("the daemon has another version".to_owned()))
+            .map_err(|_| CompatError::Stderr("the daemon has another version".to_owned()))
     }
 }
 
@@ -245,7 +245,7 @@ struct Jails {
 impl Jails {
     fn get(&self, name: &str) -> Result<&JailStatus, CompatError> {
         let jail = self.jails.iter().find(|jail| jail.name == name);
-        jail.ok_or_else(|| CompatError::Said(format!("Sorry but the jail '{name}' does not exist")))
+        jail.ok_or_else(|| CompatError::Stdout(format!("Sorry but the jail '{name}' does not exist")))
     }
 
     /// Whether the jail bans this one, or a prefix that it lies in.
@@ -298,7 +298,7 @@ fn usage() -> String {
 
 fn offenders(words: &[&str]) -> Result<Vec<Offender>, CompatError> {
     let parsed = words.iter().map(|word| word.parse());
-    parsed.collect::<Result<_, NotAnOffender>>().map_err(|error| CompatError::Told(error.to_string()))
+    parsed.collect::<Result<_, NotAnOffender>>().map_err(|error| CompatError::Stderr(error.to_string()))
 }
 
 /// The bans of a jail, those by hand that were meant for it included.

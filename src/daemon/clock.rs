@@ -10,7 +10,7 @@ const STEP: Span = Span::from_secs(5);
 /// What the clock has done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClockStep {
-    On(Span),
+    Forward(Span),
     Back(Span),
 }
 
@@ -38,7 +38,7 @@ impl ClockWatch {
         }
         *self = Self { clock, at };
         match (on >= STEP, back >= STEP) {
-            (true, _) => Some(ClockStep::On(on)),
+            (true, _) => Some(ClockStep::Forward(on)),
             (_, true) => Some(ClockStep::Back(back)),
             _ => None,
         }
@@ -116,7 +116,7 @@ mod tests {
             |clock, seconds| steps.look(Timestamp::from_secs(clock), began + Duration::from_secs(seconds));
         assert_eq!(look(1001, 1), None);
         assert_eq!(look(1003, 2), None);
-        assert_eq!(look(1013, 3), Some(ClockStep::On(Span::from_secs(9))));
+        assert_eq!(look(1013, 3), Some(ClockStep::Forward(Span::from_secs(9))));
         assert_eq!(look(1011, 4), None);
         assert_eq!(look(1009, 5), Some(ClockStep::Back(Span::from_secs(6))));
         assert_eq!(look(1010, 6), None);

@@ -21,15 +21,15 @@ use crate::kernel::{
 };
 use crate::model::{Ban, Decision, count};
 
-/// What the enforcer is told.
+/// The orders of the enforcer.
 pub(super) enum Order {
     /// Carry these out; they were decided at that instant.
-    Do(Vec<Decision>, Instant),
+    Apply(Vec<Decision>, Instant),
     /// These are all bans in force.
-    All(Vec<Ban>),
+    Sync(Vec<Ban>),
     /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
     /// one before.
-    Use(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
+    SwitchFirewall(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
 }
 
 /// What both tasks tell others with.
@@ -39,8 +39,8 @@ pub(super) struct Reporter {
     health: Health,
     events: EventSender,
     component: Component,
-    /// What was last said to be wrong, and when.
-    said: Option<(String, Instant)>,
+    /// The last fault that was logged, and when.
+    last_fault: Option<(String, Instant)>,
 }
 
 /// How often the enforcer compares numbers, and tries again what the kernel could not be told. For a million elements,
@@ -146,18 +146,18 @@ impl Enforcer {
 
     fn take(&mut self, order: Order, waiting: &mut Vec<(Vec<Decision>, Instant)>) {
         match order {
-            Order::Do(decisions, at) => {
+            Order::Apply(decisions, at) => {
                 decisions.iter().for_each(|decision| self.desired.take(decision));
                 waiting.push((decisions, at));
             }
-            Order::All(bans) => {
+            Order::Sync(bans) => {
                 self.carry_out(&std::mem::take(waiting));
                 self.desired.restart(bans.iter());
                 if let Err(error) = self.compare() {
                     self.failed(&error);
                 }
             }
-            Order::Use(firewall, then) => {
+            Order::SwitchFirewall(firewall, then) => {
                 self.carry_out(&std::mem::take(waiting));
                 self.firewall = firewall;
                 self.then.push(then);
@@ -293,7 +293,7 @@ impl Enforcer {
             counts = self.desired.counts(now());
         }
         let pending = counts.all_pending();
-        self.tell(&sizes, pending.into());
+        self.publish(&sizes, pending.into());
         match self.why.filter(|_| pending > 0) {
             Some(why) => {
                 let hint = if why == Refusal::Full { "; raise `max-elements`" } else { "" };
@@ -319,7 +319,7 @@ impl Enforcer {
         Ok(())
     }
 
-    fn tell(&self, sizes: &[SetSize], pending: u64) {
+    fn publish(&self, sizes: &[SetSize], pending: u64) {
         for size in sizes {
             let set = [("set", size.name.as_str())];
             self.reporter.metrics.gauge("banstream_set_elements", &set).set(f64::from(size.elements));
@@ -403,28 +403,28 @@ impl Watcher {
 
 impl Reporter {
     pub(super) fn new(metrics: &Metrics, health: &Health, events: EventSender, component: Component) -> Self {
-        Self { metrics: metrics.clone(), health: health.clone(), events, component, said: None }
+        Self { metrics: metrics.clone(), health: health.clone(), events, component, last_fault: None }
     }
 
     /// Says what is wrong, in the log when it is new and now and then after that.
     fn fault(&mut self, fault: Option<String>, metrics: &EnforceMetrics) {
         match &fault {
             None => {
-                if self.said.take().is_some() {
+                if self.last_fault.take().is_some() {
                     log::info!("bans are enforced again");
-                    self.events.send(|| vec![Event::Over]);
+                    self.events.send(|| vec![Event::Recovered]);
                 }
             }
             Some(fault) => {
                 // Numbers in it change from second to second.
                 let kind = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-                let known = self.said.as_ref().filter(|(said, _)| *said == kind(fault));
+                let known = self.last_fault.as_ref().filter(|(last, _)| *last == kind(fault));
                 if known.is_none() {
                     self.events.send(|| vec![Event::Trouble(fault.clone())]);
                 }
                 if known.is_none_or(|(_, at)| at.elapsed() >= REPEAT) {
                     log::error!(message_id = logging::NOT_ENFORCED; "{fault}");
-                    self.said = Some((kind(fault), Instant::now()));
+                    self.last_fault = Some((kind(fault), Instant::now()));
                 }
             }
         }

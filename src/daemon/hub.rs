@@ -59,7 +59,7 @@ pub(super) struct Hub {
     pub(super) allowances: Allowances,
     pub(super) ticked: Instant,
     pub(super) steps: ClockWatch,
-    pub(super) told: Instant,
+    pub(super) synced: Instant,
     /// Where what takes a while is done.
     pub(super) runtime: Handle,
 }
@@ -72,7 +72,7 @@ const REPLACED: &str = "replaced";
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the enforcer gets all bans in force, so that its desired state and ours do not differ for long.
-const TELL: Duration = Duration::from_secs(60 * 60);
+const FULL_SYNC: Duration = Duration::from_secs(60 * 60);
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
 const WHOLE: usize = 200_000;
@@ -234,7 +234,7 @@ impl Hub {
         }
         decisions.retain(|decision| decision.ban().mode == Mode::Enforce);
         if !decisions.is_empty() {
-            self.order(Order::Do(decisions, at));
+            self.order(Order::Apply(decisions, at));
         }
     }
 
@@ -243,7 +243,7 @@ impl Hub {
     fn lifted(&mut self, lifted: Vec<Decision>) {
         if !lifted.is_empty() {
             self.record(&lifted);
-            self.tell_all();
+            self.sync_all();
             self.write(LedgerUpdate { decisions: lifted, ..LedgerUpdate::default() }, None);
         }
     }
@@ -529,7 +529,7 @@ impl Hub {
         }
         // The kernel may know one from before a ledger was lost.
         let ban = manual(offender, now(), None, "");
-        self.order(Order::Do(vec![Decision::Unban(ban)], Instant::now()));
+        self.order(Order::Apply(vec![Decision::Unban(ban)], Instant::now()));
         Reply::Done { changed: 0 }
     }
 
@@ -602,10 +602,10 @@ impl Hub {
     }
 
     /// Tells the enforcer all bans in force.
-    fn tell_all(&mut self) {
-        self.told = Instant::now();
+    fn sync_all(&mut self) {
+        self.synced = Instant::now();
         let bans = self.engine.detector().enforced().cloned().collect();
-        self.order(Order::All(bans));
+        self.order(Order::Sync(bans));
     }
 
     /// Looks whether the clock went on as time did. Where it stepped back, so does all that is dated: what is in force
@@ -613,12 +613,14 @@ impl Hub {
     fn watch_clock(&mut self) {
         match self.steps.look(now(), Instant::now()) {
             None => return,
-            Some(ClockStep::On(by)) => log::warn!("the clock jumped forward by {by}, or the machine slept"),
+            Some(ClockStep::Forward(by)) => {
+                log::warn!("the clock jumped forward by {by}, or the machine slept")
+            }
             Some(ClockStep::Back(by)) => {
                 log::warn!("the clock jumped back by {by}; bans, logins and counts are moved back too");
                 self.engine.detector().shift_back(by);
                 self.allowances.shift_back(by);
-                self.tell_all();
+                self.sync_all();
                 self.ledger.want_whole();
             }
         }
@@ -627,8 +629,8 @@ impl Hub {
 
     fn tick(&mut self, waiting: usize) {
         self.ticked = Instant::now();
-        if self.told.elapsed() >= TELL {
-            self.tell_all();
+        if self.synced.elapsed() >= FULL_SYNC {
+            self.sync_all();
         }
         let ended = self.engine.detector().expire(now());
         self.ended(ended);

@@ -176,7 +176,7 @@ pub(super) struct LedgerWriter {
 /// Where the ledger is.
 enum LedgerFile {
     /// There is none: what is only tried leaves no trace.
-    Nowhere,
+    None,
     Closed(PathBuf, Retention),
     Open(PathBuf, Retention, Box<Ledger>),
 }
@@ -196,7 +196,7 @@ impl LedgerWriter {
             entries,
             shared: Arc::clone(&shared),
             ledger: place
-                .map_or(LedgerFile::Nowhere, |(directory, limits)| LedgerFile::Closed(directory, limits)),
+                .map_or(LedgerFile::None, |(directory, limits)| LedgerFile::Closed(directory, limits)),
             waiting: Vec::new(),
             is_failing: false,
             tried: Instant::now(),

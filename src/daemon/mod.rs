@@ -206,7 +206,7 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         allowances,
         ticked: Instant::now(),
         steps: ClockWatch::new(started, Instant::now()),
-        told: Instant::now(),
+        synced: Instant::now(),
         runtime: tokio::runtime::Handle::current(),
     };
     let hub = spawn("hub", move || hub.run(inputs))?;

@@ -138,7 +138,10 @@ impl Reloader {
             // The old rule may go only when the new one's sets are full.
             let (firewalls, moved) = (self.firewalls.clone(), rule(old) != rule(new));
             let then = Box::new(move || drop(firewalls.send((watching, moved))));
-            self.orders.send(Order::Use(enforcing, then)).ok().context("the enforcer has stopped")?;
+            self.orders
+                .send(Order::SwitchFirewall(enforcing, then))
+                .ok()
+                .context("the enforcer has stopped")?;
             let mode = mode(new.enforce.as_ref());
             self.health.enforcement(|status| status.mode = mode.to_owned());
         }

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn the_census_counts_what_is_not_over() {
+    fn what_is_over_is_not_counted() {
         let mut desired = desired(&[(1, Some(1)), (2, Some(0)), (3, None), (4, Some(9))]);
         desired.refused(element(4));
         let counts = desired.counts(NOW);

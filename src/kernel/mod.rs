@@ -225,7 +225,7 @@ enum EnforceErrorKind {
     /// Another program puts its rules before ours.
     Displaced { chain: String },
     /// A program was started and failed.
-    Failed { command: String, status: String, said: String },
+    Failed { command: String, status: String, stderr: String },
 }
 
 impl EnforceError {
@@ -278,8 +278,8 @@ impl fmt::Display for EnforceError {
                 "the rule in `{chain}` is no longer the first; a rule of another program before it may accept \
                  banned addresses"
             ),
-            EnforceErrorKind::Failed { command, status, said } => {
-                write!(f, "`{command}` failed ({status}): {said}")
+            EnforceErrorKind::Failed { command, status, stderr } => {
+                write!(f, "`{command}` failed ({status}): {stderr}")
             }
         }
     }

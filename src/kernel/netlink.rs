@@ -126,8 +126,8 @@ impl Kernel {
     ) -> Result<(), EnforceError> {
         for (_, rule) in self.rules.iter_mut().filter(|(of, _)| *of == family) {
             match rule.ensure(displaced)? {
-                RuleRepair::Nothing => {}
-                RuleRepair::Made => prepared.rules += 1,
+                RuleRepair::None => {}
+                RuleRepair::Created => prepared.rules += 1,
                 RuleRepair::Moved => prepared.moved += 1,
             }
         }

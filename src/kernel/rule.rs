@@ -24,9 +24,9 @@ pub(super) struct IptablesRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RuleRepair {
     /// It was there, alone and first.
-    Nothing,
+    None,
     /// It was not there.
-    Made,
+    Created,
     /// It was not first, or there more than once.
     Moved,
 }
@@ -58,16 +58,16 @@ impl IptablesRule {
             ([], _) => {
                 let output = self.run("-I", &self.words)?;
                 if output.status.success() {
-                    return Ok(RuleRepair::Made);
+                    return Ok(RuleRepair::Created);
                 }
                 Err(self.failed("-I", &self.words, &output))
             }
-            ([only], _) if first && self.known.as_deref() == Some(only) => Ok(RuleRepair::Nothing),
+            ([only], _) if first && self.known.as_deref() == Some(only) => Ok(RuleRepair::None),
             ([only], _) if first && self.finds("-C")? => {
                 self.known = Some((*only).to_owned());
-                Ok(RuleRepair::Nothing)
+                Ok(RuleRepair::None)
             }
-            (_, Displaced::Report) if first => Ok(RuleRepair::Nothing),
+            (_, Displaced::Report) if first => Ok(RuleRepair::None),
             (_, Displaced::Report) => Err(EnforceErrorKind::Displaced { chain: self.chain.clone() }.into()),
             (ours, Displaced::Move) => self.put_first(ours).map(|()| RuleRepair::Moved),
         }
@@ -143,7 +143,7 @@ impl IptablesRule {
 }
 
 fn failed(command: String, output: &Output) -> EnforceError {
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().next().unwrap_or("it gave no reason").to_owned();
-    EnforceErrorKind::Failed { command, status: output.status.to_string(), said }.into()
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stderr = stderr.lines().next().unwrap_or("it gave no reason").to_owned();
+    EnforceErrorKind::Failed { command, status: output.status.to_string(), stderr }.into()
 }

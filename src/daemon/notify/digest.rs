@@ -26,7 +26,7 @@ pub enum Event {
     /// This keeps bans from being enforced.
     Trouble(String),
     /// That is over.
-    Over,
+    Recovered,
     /// This was repaired in the kernel.
     Repaired(String),
 }
@@ -36,7 +36,7 @@ impl Event {
         match self {
             Self::Banned(_) => Topic::Ban,
             Self::Unbanned(..) => Topic::Unban,
-            Self::Trouble(_) | Self::Over => Topic::Trouble,
+            Self::Trouble(_) | Self::Recovered => Topic::Trouble,
             Self::Repaired(_) => Topic::Repair,
         }
     }
@@ -154,7 +154,7 @@ impl Digest {
                 self.trouble = Some("trouble");
                 (self.troubles.add(None, at_most, note(what)), format!("trouble: {what}"))
             }
-            Event::Over => {
+            Event::Recovered => {
                 self.trouble = Some("trouble is over");
                 let what = "bans are enforced again";
                 (self.troubles.add(None, at_most, note(what)), what.to_owned())
@@ -395,7 +395,7 @@ mod tests {
             Event::Trouble("no set".to_owned()),
             banned("192.0.2.1", "ftp"),
             Event::Repaired("recreated 1 rule".to_owned()),
-            Event::Over,
+            Event::Recovered,
             banned("192.0.2.2", "sshd"),
             unban("lifted"),
         ];
@@ -415,7 +415,12 @@ mod tests {
         check(ssh.clone(), &events, "banstream on web1: 1 ban (sshd 1)", text);
         // Trouble belongs to no jail.
         let ssh = Receiver { topics: vec![Topic::Trouble], ..ssh };
-        check(ssh.clone(), &[Event::Over], "banstream on web1: trouble is over", "bans are enforced again\n");
+        check(
+            ssh.clone(),
+            &[Event::Recovered],
+            "banstream on web1: trouble is over",
+            "bans are enforced again\n",
+        );
         assert!(message(ssh, &events).is_none());
     }
 
@@ -451,7 +456,7 @@ mod tests {
 
     #[test]
     fn a_program_is_told_the_same() {
-        let told = message(receiver(), &[banned("192.0.2.1", "ftp"), Event::Over]).unwrap();
+        let told = message(receiver(), &[banned("192.0.2.1", "ftp"), Event::Recovered]).unwrap();
         let json: Value = serde_json::from_str(&told.json()).unwrap();
         let ban = json!({"address": "192.0.2.1", "jail": "ftp", "kind": "manual", "mode": "enforce", "ports": [], "reason": "seen",
             "since": "1970-01-01T00:00:00Z", "until": "1970-01-01T01:00:00Z", "left": 3600, "times": 1});
@@ -471,7 +476,7 @@ mod tests {
         let mut outbox = Outbox::new(Arc::new(receiver()));
         let seconds = |seconds| Some(Span::from_secs(seconds));
         let note = |outbox: &mut Outbox, at| {
-            outbox.note(&Event::Over, Timestamp::default(), Span::from_secs(at));
+            outbox.note(&Event::Recovered, Timestamp::default(), Span::from_secs(at));
             outbox.due()
         };
         assert_eq!(outbox.due(), None);

@@ -42,9 +42,9 @@ pub(super) fn decode<'a>(
     let tag_length = tag.map_or(0, <[u8]>::len);
     let tag = tag.and_then(Tag::read);
     let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
-    let said = text(fields.message).unwrap_or(b"");
+    let raw = text(fields.message).unwrap_or(b"");
     // One space is the header's.
-    let length = said.strip_prefix(b" ").unwrap_or(said).len();
+    let length = raw.strip_prefix(b" ").unwrap_or(raw).len();
     let comm = text(fields.comm);
     let claimed = program(tagged.or(text(fields.program)).unwrap_or(unnamed));
     let goes_on = cut::goes_on(length, comm.or_else(|| cut::sender(claimed, claimed_pid)));
@@ -54,7 +54,7 @@ pub(super) fn decode<'a>(
         host: text(fields.host).unwrap_or(b""),
         program: claimed,
         pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
-        message: message(said),
+        message: message(raw),
         cut: goes_on || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
         goes_on,
         times: 1,
