@@ -5,7 +5,7 @@
 #![allow(missing_docs)]
 
 use banstream::grammar::{Grammar, Grammars, Lists, Outcome, SHIPPED};
-use banstream::model::{Entry, Timestamp, Witness};
+use banstream::model::{Entry, Sender, Timestamp};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
@@ -65,7 +65,7 @@ fn among(bencher: Bencher<'_, '_>, others: usize) {
             cut: false,
             goes_on: false,
             times: 1,
-            witness: Witness::default(),
+            sender: Sender::default(),
         };
         let found =
             |message| matches!(grammars.find(divan::black_box(&entry(message))), Outcome::Offence(..));

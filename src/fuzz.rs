@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::control::server::{self, Daemon};
 use crate::entry::{Decoder, Format};
-use crate::grammar::{self, Grammar, Lists, SHIPPED, Silence};
+use crate::grammar::{self, Grammar, Lists, MissReason, SHIPPED};
 use crate::model::Timestamp;
 
 /// A name and what it claims of any input.
@@ -57,8 +57,8 @@ pub fn find(message: &[u8]) {
     for grammar in &*GRAMMARS {
         one_address(grammar, message);
         let read = !grammar.readings(message).is_empty();
-        assert!(!read || grammar.stranger(message).is_none(), "{}", message.escape_ascii());
-        let unmet = matches!(grammar.silence(message), Silence::Unmet(_));
+        assert!(!read || grammar.unmatched_template(message).is_none(), "{}", message.escape_ascii());
+        let unmet = matches!(grammar.miss_reason(message), MissReason::Unmet(_));
         assert_eq!(read, unmet, "{}", message.escape_ascii());
     }
 }

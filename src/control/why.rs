@@ -177,13 +177,17 @@ impl LineWhy {
             rule: line.rule,
             written: found.as_ref().map(|found| found.written().to_owned()),
             message: String::from_utf8_lossy(&line.message).into_owned(),
-            holes: found.iter().flat_map(|found| found.held(&line.message)).map(HoleWhy::from).collect(),
+            holes: found
+                .iter()
+                .flat_map(|found| found.hole_texts(&line.message))
+                .map(HoleWhy::from)
+                .collect(),
         }
     }
 }
 
-impl From<grammar::Held<'_, '_>> for HoleWhy {
-    fn from(held: grammar::Held<'_, '_>) -> Self {
+impl From<grammar::HoleText<'_, '_>> for HoleWhy {
+    fn from(held: grammar::HoleText<'_, '_>) -> Self {
         let (name, kind) = (held.name.map(str::to_owned), held.kind.to_owned());
         Self {
             name,

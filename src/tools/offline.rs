@@ -19,7 +19,7 @@ use crate::config::Written;
 use crate::config::load::{LoadError, Loaded};
 use crate::control::HoleWhy;
 use crate::entry::{Decoder, Format};
-use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, Silence};
+use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, MissReason};
 use crate::input::{Batch, stdin};
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
@@ -241,7 +241,7 @@ fn explanation<'g>(
                 format!("`{}` is a trusted proxy, and the line does not name its client", proxy.address());
             explanation.why = Some(why);
         }
-        (None, None) => explain_silence(&mut explanation, grammar, entry.message),
+        (None, None) => explain_miss(&mut explanation, grammar, entry.message),
     }
     explanation
 }
@@ -260,24 +260,24 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
     of.user = found.user(entry.message).map(text);
     of.rule = Some(found.line());
     of.written = Some(found.written());
-    of.holes = found.held(entry.message).into_iter().map(HoleWhy::from).collect();
-    of.forged = grammar.contradicts(&entry.witness);
+    of.holes = found.hole_texts(entry.message).into_iter().map(HoleWhy::from).collect();
+    of.forged = grammar.contradicts(&entry.sender);
     if of.forged {
         let who = entry
-            .witness
+            .sender
             .exe
-            .or(entry.witness.comm)
+            .or(entry.sender.comm)
             .map_or_else(String::new, |name| format!(", `{}`", plain(name)));
-        let uid = entry.witness.uid.unwrap_or_default();
+        let uid = entry.sender.uid.unwrap_or_default();
         of.why = Some(format!("forged: written by uid {uid}{who}; not counted"));
     }
 }
 
-fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u8]) {
+fn explain_miss<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u8]) {
     let name = grammar.name();
-    match grammar.silence(message) {
-        Silence::Unlike => of.why = Some(format!("no rule of {name}.grammar begins like this line")),
-        Silence::Unmet(unmet) => {
+    match grammar.miss_reason(message) {
+        MissReason::Unlike => of.why = Some(format!("no rule of {name}.grammar begins like this line")),
+        MissReason::Unmet(unmet) => {
             of.why = Some(format!("a shape of {name}.grammar reads this line, but no condition holds"));
             of.unmet = unmet
                 .into_iter()
@@ -290,7 +290,7 @@ fn explain_silence<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: 
                 })
                 .collect();
         }
-        Silence::Unread(Closest { line, written, at, expected }) => {
+        MissReason::Unread(Closest { line, written, at, expected }) => {
             let rest = plain(message.get(at..).unwrap_or_default());
             let found = match rest.char_indices().nth(40) {
                 _ if rest.is_empty() => "the end of the message".to_owned(),

@@ -94,7 +94,7 @@ fn an_event_is_the_same_by_journal_and_by_json() {
     for line in objects {
         let mut record = line.as_bytes().to_vec();
         let entry = decoder.decode(Format::Line, &mut record, NOW).unwrap();
-        writeln!(by_json, "{:?} {}", entry.witness.uid, print(&entry)).unwrap();
+        writeln!(by_json, "{:?} {}", entry.sender.uid, print(&entry)).unwrap();
     }
     for line in entries {
         let mut record = Vec::new();
@@ -109,7 +109,7 @@ fn an_event_is_the_same_by_journal_and_by_json() {
         }
         let entry = decoder.decode(Format::Journal, &mut record, NOW).unwrap();
         assert_eq!(entry.time.as_micros(), time);
-        writeln!(by_journal, "{:?} {}", entry.witness.uid, print(&entry)).unwrap();
+        writeln!(by_journal, "{:?} {}", entry.sender.uid, print(&entry)).unwrap();
     }
     assert_eq!(by_json, by_journal);
 }

@@ -438,13 +438,13 @@ impl Scan {
             };
             tally.latest = tally.latest.max(entry.time);
             // Journald vouches for what it wrote on any host; the syslog daemon here has only heard what others say.
-            entry.witness.foreign = entry.witness.attests() && entry.is_foreign(host);
+            entry.sender.is_remote = entry.sender.attests() && entry.is_remote(host);
             let sampled = tally.entries % SAMPLE == 1;
-            let attested = entry.witness.attests() && (format == Format::Journal || !entry.witness.foreign);
+            let attested = entry.sender.attests() && (format == Format::Journal || !entry.sender.is_remote);
             tally.unattested += u64::from(!attested);
             let outcome = grammars.find(&entry);
             let id = match outcome {
-                Outcome::Foreign => return tally.ignored += 1,
+                Outcome::Ignored => return tally.ignored += 1,
                 Outcome::Harmless(id) | Outcome::Forged(id) => id,
                 Outcome::Offence(told, _) | Outcome::Login(told) => told.grammar,
             };
@@ -457,18 +457,18 @@ impl Scan {
                 clients.extend(grammars.peer(id, entry.message).map(|client| (id, client)));
             }
             match outcome {
-                Outcome::Foreign => {}
+                Outcome::Ignored => {}
                 Outcome::Harmless(_) => {
                     tally.harmless += 1;
                     if tally.harmless <= LOOKED_AT
                         && let Some(template) =
-                            grammars.get(id).and_then(|grammar| grammar.stranger(entry.message))
+                            grammars.get(id).and_then(|grammar| grammar.unmatched_template(entry.message))
                     {
                         tally.unmatched += 1;
                         unmatched.push((id, template, entry.time));
                     }
                 }
-                Outcome::Forged(..) => tally.forged.count(entry.witness.uid, 1),
+                Outcome::Forged(..) => tally.forged.count(entry.sender.uid, 1),
                 Outcome::Offence(..) | Outcome::Login(..)
                     if !attested && unattested == Unattested::Refuse =>
                 {

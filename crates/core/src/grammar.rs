@@ -12,7 +12,7 @@ mod matcher;
 mod path;
 mod proof;
 mod proposal;
-mod stranger;
+mod unmatched;
 mod syntax;
 mod template;
 mod variant;
@@ -21,15 +21,15 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{Entry, GrammarId, HeadingId, Offence, Offender, Prefixes, VoiceId, Witness};
+use crate::model::{Entry, GrammarId, HeadingId, Offence, Offender, Prefixes, RuleGroupId, Sender};
 use condition::{Condition, Conditions};
-pub use explain::{Closest, Held, Silence, Unmet};
+pub use explain::{Closest, HoleText, MissReason, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
 pub use list::Lists;
 use matcher::{Matcher, Reading, Spans};
 pub use proposal::{Proposal, propose};
-use syntax::{Session, Verdict, View, Voice};
+use syntax::{RuleGroup, SessionScope, Verdict, View};
 use variant::Variant;
 
 /// The grammars that come with banstream, as (name, text).
@@ -65,9 +65,9 @@ pub struct Grammar {
     users: Vec<String>,
     /// The user ids of these, as far as this host has them.
     uids: Vec<u32>,
-    session: Session,
+    session: SessionScope,
     headings: Vec<String>,
-    voices: Vec<Telling>,
+    groups: Vec<CompiledGroup>,
     matcher: Matcher,
     /// What the matcher's patterns were made of, in their order.
     variants: Vec<Variant>,
@@ -83,9 +83,9 @@ pub struct Grammar {
     counted: Vec<Option<(String, View)>>,
 }
 
-/// What a voice means, and what its holes are called, by slot.
+/// The meaning of a rule group, and the names of its holes, by slot.
 #[derive(Debug)]
-struct Telling {
+struct CompiledGroup {
     names: Vec<Option<String>>,
     meaning: Meaning,
 }
@@ -100,12 +100,12 @@ enum Meaning {
 
 impl Meaning {
     fn of<'l>(
-        voice: &Voice,
+        group: &RuleGroup,
         names: &[Option<String>],
         words: impl Fn(&str) -> Option<&'l [String]> + Copy,
         faults: &mut Faults<'_>,
     ) -> Self {
-        match &voice.verdict {
+        match &group.verdict {
             Verdict::Always(heading) => Self::Always(*heading as u16),
             Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, faults)),
         }
@@ -134,13 +134,13 @@ impl Grammar {
         let own = |name: &str| source.lists.iter().find(|list| list.name == name).map(|list| &*list.words);
         let tested = |name: &str| own(name).or_else(|| lists.tested(name));
         let in_force = |name: &str| own(name).or_else(|| lists.get(name));
-        let (mut variants, mut voices, mut without) = (Vec::new(), Vec::<Telling>::new(), Vec::new());
-        for (number, voice) in (0..).zip(&source.voices) {
+        let (mut variants, mut groups, mut without) = (Vec::new(), Vec::<CompiledGroup>::new(), Vec::new());
+        for (number, group) in (0..).zip(&source.groups) {
             let first = variants.len();
-            let names = variant::spell_out(&voice.rules, number, &mut variants, &mut faults);
-            condition::narrow(voice, &names, variants.get_mut(first..).unwrap_or_default(), &mut without);
-            let meaning = Meaning::of(voice, &names, tested, &mut faults);
-            voices.push(Telling { names, meaning });
+            let names = variant::spell_out(&group.rules, number, &mut variants, &mut faults);
+            condition::narrow(group, &names, variants.get_mut(first..).unwrap_or_default(), &mut without);
+            let meaning = Meaning::of(group, &names, tested, &mut faults);
+            groups.push(CompiledGroup { names, meaning });
         }
         let rules = variants.len();
         variant::spell_out(&source.others, variant::OTHER, &mut variants, &mut faults);
@@ -159,18 +159,18 @@ impl Grammar {
             uids: Vec::new(),
             session: source.session,
             headings: source.headings,
-            voices,
+            groups,
             matcher: Matcher::new(&variants, &safe),
-            quiet: stranger::quiet(&source.tests),
-            words: stranger::words(&variants),
+            quiet: unmatched::quiet(&source.tests),
+            words: unmatched::words(&variants),
             counted: Vec::new(),
             forwards: variants.iter().any(Variant::forwards),
             variants,
             text: text.into(),
         };
         grammar.test(&source.tests, &mut faults);
-        for rule in source.voices.iter().flat_map(|voice| &voice.rules) {
-            let used = |test: &syntax::Test| {
+        for rule in source.groups.iter().flat_map(|group| &group.rules) {
+            let used = |test: &syntax::TestCase| {
                 grammar.read(test.message.as_bytes()).is_some_and(|found| found.line() == rule.place.line)
             };
             if !source.tests.iter().any(used) {
@@ -178,8 +178,8 @@ impl Grammar {
             }
         }
         if lists.are_changed() {
-            for (telling, voice) in grammar.voices.iter_mut().zip(&source.voices) {
-                telling.meaning = Meaning::of(voice, &telling.names, in_force, &mut faults);
+            for (group, written) in grammar.groups.iter_mut().zip(&source.groups) {
+                group.meaning = Meaning::of(written, &group.names, in_force, &mut faults);
             }
         }
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
@@ -226,7 +226,7 @@ impl Grammar {
         let message = message.trim_ascii_end();
         let mut login = None;
         let offence = self.matcher.read(message, cut, |reading, spans| {
-            let (heading, condition) = match &self.voices.get(usize::from(reading.voice))?.meaning {
+            let (heading, condition) = match &self.groups.get(usize::from(reading.group))?.meaning {
                 Meaning::Always(heading) => (*heading, None),
                 Meaning::First(conditions) => {
                     let held = conditions.first(message, spans, cut)?;
@@ -243,7 +243,7 @@ impl Grammar {
         offence.or(login)
     }
 
-    /// The addresses that the message can be read with, and where the forwarded header stands, for each voice that reads
+    /// The addresses that the message can be read with, and where the forwarded header stands, for each group that reads
     /// it. They are equal, or the proof is wrong.
     pub fn readings(&self, message: &[u8]) -> Vec<(IpAddr, Option<(usize, usize)>)> {
         let mut addresses = Vec::new();
@@ -259,11 +259,11 @@ impl Grammar {
     /// Believed are root, who could write anything anywhere, the users that the grammar names, and who is in a unit
     /// that it names; people in such a unit only if the grammar names users, for then its servers need not be root.
     /// What a process calls itself and where its executable lies prove nothing: any user can copy a program.
-    pub fn contradicts(&self, witness: &Witness<'_>) -> bool {
-        let Some(uid) = witness.uid else { return false };
-        let named = || self.uids.contains(&uid) && !witness.foreign;
+    pub fn contradicts(&self, sender: &Sender<'_>) -> bool {
+        let Some(uid) = sender.uid else { return false };
+        let named = || self.uids.contains(&uid) && !sender.is_remote;
         let vouched = |unit| self.units.iter().any(|pattern| glob(pattern.as_bytes(), unit));
-        let in_unit = || witness.unit.is_some_and(vouched) && !(is_person(uid) && self.users.is_empty());
+        let in_unit = || sender.unit.is_some_and(vouched) && !(is_person(uid) && self.users.is_empty());
         uid != 0 && !named() && !in_unit()
     }
 
@@ -272,14 +272,14 @@ impl Grammar {
     fn value(
         &self,
         heading: u16,
-        voice: u16,
+        group: u16,
         spans: &Spans,
         condition: Option<(&Conditions, &Condition)>,
         message: &[u8],
     ) -> u64 {
         let value = || {
             let (hole, part) = self.counted.get(usize::from(heading))?.as_ref()?;
-            let names = &self.voices.get(usize::from(voice))?.names;
+            let names = &self.groups.get(usize::from(group))?.names;
             let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(hole))?)?;
             let text = part.of(message.get(from as usize..to as usize)?);
             let mut room = [0; _];
@@ -300,7 +300,7 @@ impl Grammar {
         self.variants.get(reading.pattern as usize).map_or(0, |variant| variant.place.line)
     }
 
-    fn test(&self, tests: &[syntax::Test], faults: &mut Faults<'_>) {
+    fn test(&self, tests: &[syntax::TestCase], faults: &mut Faults<'_>) {
         for test in tests {
             let found = self.read(test.message.as_bytes());
             let what = match (test.want, found.map(|found| found.address())) {
@@ -369,7 +369,7 @@ impl<'g> Found<'g> {
     /// The names of the rule's holes and what they held in `message`, which must be the one it was found in.
     pub fn holes<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, &'m [u8])> {
         let names =
-            self.grammar.voices.get(usize::from(self.reading.voice)).map_or(&[][..], |voice| &voice.names);
+            self.grammar.groups.get(usize::from(self.reading.group)).map_or(&[][..], |group| &group.names);
         let spans = self.spans;
         names.iter().enumerate().filter_map(move |(slot, name)| {
             let (from, to) = spans.get(slot)?;
@@ -396,7 +396,7 @@ pub struct Grammars {
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome {
     /// No grammar reads its program's lines.
-    Foreign,
+    Ignored,
     /// It has no offence.
     Harmless(GrammarId),
     /// It looks like an offence or a login, but has another sender.
@@ -458,7 +458,7 @@ impl Grammars {
             None => (hole, View::Whole),
         };
         for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
-            if !grammar.voices.iter().any(|voice| voice.names.iter().flatten().any(|known| known == name)) {
+            if !grammar.groups.iter().any(|group| group.names.iter().flatten().any(|known| known == name)) {
                 return Err(format!("the grammar `{}` has no hole `{name}`", grammar.name));
             }
             grammar.counted.resize(grammar.headings.len(), None);
@@ -524,16 +524,16 @@ impl Grammars {
     pub fn find(&self, entry: &Entry<'_>) -> Outcome {
         let Some((id, grammar)) = self.of_program(entry.program).and_then(|id| Some((id, self.get(id)?)))
         else {
-            return Outcome::Foreign;
+            return Outcome::Ignored;
         };
         let found = grammar.judge(entry.message, entry.cut, |heading, reading, spans, condition| {
-            (heading, reading, grammar.value(heading, reading.voice, spans, condition, entry.message))
+            (heading, reading, grammar.value(heading, reading.group, spans, condition, entry.message))
         });
         let found = found.and_then(|(heading, reading, value)| {
             Some((heading, reading, value, self.accountable(&reading, entry.message)?))
         });
         let Some((heading, reading, value, address)) = found else { return Outcome::Harmless(id) };
-        if grammar.contradicts(&entry.witness) {
+        if grammar.contradicts(&entry.sender) {
             return Outcome::Forged(id);
         }
         let offence = Offence {
@@ -541,10 +541,10 @@ impl Grammars {
             address,
             grammar: id,
             heading: HeadingId(heading),
-            voice: VoiceId(reading.voice),
+            group: RuleGroupId(reading.group),
             pid: match grammar.session {
-                Session::Process => entry.pid,
-                Session::Address => heading.into(),
+                SessionScope::Process => entry.pid,
+                SessionScope::Address => heading.into(),
             },
             host: entry.host_hash(),
             value,

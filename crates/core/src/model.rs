@@ -134,13 +134,13 @@ pub struct Entry<'a> {
     /// How often it was said, 1 or more: syslog daemons write `message repeated 5 times: [ ... ]`.
     pub times: u32,
     /// Who vouches for it.
-    pub witness: Witness<'a>,
+    pub sender: Sender<'a>,
 }
 
 impl Entry<'_> {
     /// Whether another host than this one wrote it. Names are compared up to the first dot, since some write the domain
     /// and some do not; `localhost` is what a host is called before it has a name. Not so where either is empty.
-    pub fn is_foreign(&self, here: &[u8]) -> bool {
+    pub fn is_remote(&self, here: &[u8]) -> bool {
         let [host, here] =
             [self.host, here].map(|name| name.split(|b| *b == b'.').next().unwrap_or_default());
         let other = |name: &[u8]| !host.eq_ignore_ascii_case(name);
@@ -159,7 +159,7 @@ impl Entry<'_> {
 /// Journald takes it from the socket's credentials (`_UID`, `_EXE`, ...; systemd.journal-fields(7)), rsyslog
 /// from the same when imuxsock annotates. All empty where the transport cannot tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Witness<'a> {
+pub struct Sender<'a> {
     /// The user the sender ran as.
     pub uid: Option<u32>,
     /// The path of the executable; missing for senders that exit at once. Its name is the sender's choice.
@@ -169,10 +169,10 @@ pub struct Witness<'a> {
     /// The systemd unit it ran in.
     pub unit: Option<&'a [u8]>,
     /// Whether this was on another host, so that users' ids may mean others than here; `false` where no id is known.
-    pub foreign: bool,
+    pub is_remote: bool,
 }
 
-impl Witness<'_> {
+impl Sender<'_> {
     /// Whether it is known who the sender is, whatever that one calls itself.
     pub fn attests(&self) -> bool {
         self.uid.is_some()
@@ -383,11 +383,11 @@ impl HeadingId {
     pub const LOGIN: Self = Self(u16::MAX);
 }
 
-/// Which voice of a grammar spoke: one rule, or one shape with all the rules that share it.
+/// A rule group of a grammar: one rule below a heading, or one shape with all the rules that share it.
 ///
-/// Within one session a server says the same thing in several voices, and one thing in one voice once.
+/// Within one session a server reports the same attempt by lines of several groups, and by one line of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VoiceId(pub u16);
+pub struct RuleGroupId(pub u16);
 
 /// One thing that somebody did, as one entry tells it.
 ///
@@ -402,8 +402,8 @@ pub struct Offence {
     pub grammar: GrammarId,
     /// What it was.
     pub heading: HeadingId,
-    /// Which of the program's ways of telling it.
-    pub voice: VoiceId,
+    /// The rule group that matched.
+    pub group: RuleGroupId,
     /// The process that served the offender, 0 where unknown; the heading where a server's processes tell no attempts
     /// apart.
     pub pid: u32,
@@ -645,7 +645,7 @@ mod tests {
     #[test]
     fn a_host_is_another_by_its_own_name() {
         let check = |host: &str, here: &str, want| {
-            let witness = Witness::default();
+            let sender = Sender::default();
             let (time, host) = (Timestamp::default(), host.as_bytes());
             let entry = Entry {
                 time,
@@ -656,9 +656,9 @@ mod tests {
                 cut: false,
                 goes_on: false,
                 times: 1,
-                witness,
+                sender,
             };
-            assert_eq!(entry.is_foreign(here.as_bytes()), want, "{entry:?}");
+            assert_eq!(entry.is_remote(here.as_bytes()), want, "{entry:?}");
         };
         check("web1", "web2", true);
         check("web10", "web1", true);

@@ -1,16 +1,16 @@
 //! Counts one attempt once, even if a server writes several lines for it.
 //!
 //! OpenSSH writes `Invalid user`, `error: PAM`, `Failed password` and `Connection closed` for one wrong password. Each
-//! is a voice of its own. Within one session (the lines of one process of one host about one address) each voice says
-//! one thing once. So the voice that spoke most often gives the number of attempts, and a line counts only if it raises
-//! that number. That holds for a while only: a voice that has been silent does not continue with attempts counted long
-//! ago.
+//! has a rule group of its own. Within one session (the lines of one process of one host about one address) each group
+//! reports an attempt once. So the group with the most lines gives the number of attempts, and a line counts only if it
+//! raises that number. That holds for a while only: a group without lines for some time does not continue with attempts
+//! counted long ago.
 //!
 //! Web servers log a request in the access log and perhaps in the error log, with unrelated process ids. There the
 //! heading replaces the process id, so that a session is all lines below one heading about one address. Two requests
 //! below different headings never count as one, whichever log reports them.
 
-use crate::model::{GrammarId, Offence, Offender, Span, Timestamp, VoiceId};
+use crate::model::{GrammarId, Offence, Offender, RuleGroupId, Span, Timestamp};
 
 use super::recent::Recent;
 use super::trace::Trace;
@@ -30,12 +30,12 @@ pub(super) struct SessionKey {
     pub(super) grammar: GrammarId,
 }
 
-/// How often each voice spoke; voices beyond the fourth in one session add nothing.
+/// How many lines of each rule group came; groups beyond the fourth in one session add nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Session {
-    voices: [(u16, u16); VOICES],
+    groups: [(u16, u16); GROUPS],
     attempts: u16,
-    /// How many of these are too long ago for a voice to speak of them.
+    /// How many of these are too long ago for another line about them.
     settled: u16,
     /// How many there were at the mark, and how long before `last` that was, in microseconds.
     marked: u16,
@@ -43,7 +43,7 @@ pub struct Session {
     last: Timestamp,
 }
 
-const VOICES: usize = 4;
+const GROUPS: usize = 4;
 /// How long after one line about an attempt another may come: OpenSSH waits 2 minutes (`LoginGraceTime`) for a login
 /// that has begun. Attempts are settled once they are so long ago, and at twice that at the latest.
 const LATE: Span = Span::from_secs(150);
@@ -70,10 +70,10 @@ impl Sessions {
         }
         session.settle(quiet);
         session.last = offence.time;
-        let VoiceId(voice) = offence.voice;
-        let heard = session.voices.iter_mut().find(|(known, times)| *known == voice || *times == 0);
+        let RuleGroupId(group) = offence.group;
+        let heard = session.groups.iter_mut().find(|(known, times)| *known == group || *times == 0);
         let times = heard.map_or(1, |heard| {
-            *heard = (voice, heard.1.max(session.settled).saturating_add(1));
+            *heard = (group, heard.1.max(session.settled).saturating_add(1));
             heard.1
         });
         let is_new = times > session.attempts;
@@ -127,18 +127,18 @@ impl Session {
 
     /// What was heard, in few bytes; [`read`](Self::read) has it back.
     pub fn bytes(&self) -> Vec<u8> {
-        let voices = self.voices.iter().flat_map(|(id, times)| [*id, *times]);
+        let groups = self.groups.iter().flat_map(|(id, times)| [*id, *times]);
         let mark = [self.settled, self.marked, self.age as u16, (self.age >> 16) as u16];
-        std::iter::once(self.attempts).chain(voices).chain(mark).flat_map(u16::to_le_bytes).collect()
+        std::iter::once(self.attempts).chain(groups).chain(mark).flat_map(u16::to_le_bytes).collect()
     }
 
     /// The session of these bytes, last heard of at `last`; what is missing was never heard.
     pub fn read(bytes: &[u8], last: Timestamp) -> Self {
         let mut numbers = bytes.as_chunks().0.iter().copied().map(u16::from_le_bytes);
         let mut session = Self { attempts: numbers.next().unwrap_or(0), last, ..Self::default() };
-        for voice in &mut session.voices {
+        for group in &mut session.groups {
             if let (Some(id), Some(times)) = (numbers.next(), numbers.next()) {
-                *voice = (id, times);
+                *group = (id, times);
             }
         }
         let mut rest = || numbers.next().unwrap_or(0);
@@ -155,33 +155,33 @@ mod tests {
     use super::*;
     use crate::model::HeadingId;
 
-    /// Which of these (second, pid, voice), all of one host, count.
+    /// Which of these (second, pid, group), all of one host, count.
     #[track_caller]
     fn check(lines: &[(i64, u32, u16)], want: &[usize]) {
-        let of_one: Vec<_> = lines.iter().map(|(second, pid, voice)| (1, *second, *pid, *voice)).collect();
+        let of_one: Vec<_> = lines.iter().map(|(second, pid, group)| (1, *second, *pid, *group)).collect();
         check_hosts(&of_one, want);
     }
 
-    fn offence(host: u32, second: i64, pid: u32, voice: u16) -> Offence {
+    fn offence(host: u32, second: i64, pid: u32, group: u16) -> Offence {
         Offence {
             time: Timestamp::from_secs(second),
             address: "192.0.2.1".parse().unwrap(),
             grammar: GrammarId(0),
             heading: HeadingId(0),
-            voice: VoiceId(voice),
+            group: RuleGroupId(group),
             pid,
             host,
             value: 0,
         }
     }
 
-    /// Which of these (host, second, pid, voice) count.
+    /// Which of these (host, second, pid, group) count.
     #[track_caller]
     fn check_hosts(lines: &[(u32, i64, u32, u16)], want: &[usize]) {
         let mut sessions = Sessions::new(Span::from_secs(60));
         let mut counted = Vec::new();
-        for (number, (host, second, pid, voice)) in lines.iter().enumerate() {
-            let offence = offence(*host, *second, *pid, *voice);
+        for (number, (host, second, pid, group)) in lines.iter().enumerate() {
+            let offence = offence(*host, *second, *pid, *group);
             if sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0 {
                 counted.push(number);
             }
@@ -192,8 +192,8 @@ mod tests {
     #[test]
     fn a_session_is_the_same_after_it_was_written_down() {
         let last = Timestamp::from_secs(9);
-        for voices in [[(0, 0); 4], [(7, 1), (0, 3), (0, 0), (0, 0)], [(1, 2), (3, 4), (5, 6), (7, 65_535)]] {
-            let session = Session { voices, attempts: 3, settled: 1, marked: 2, age: 149_999_999, last };
+        for groups in [[(0, 0); 4], [(7, 1), (0, 3), (0, 0), (0, 0)], [(1, 2), (3, 4), (5, 6), (7, 65_535)]] {
+            let session = Session { groups, attempts: 3, settled: 1, marked: 2, age: 149_999_999, last };
             assert_eq!(Session::read(&session.bytes(), last), session);
         }
         assert_eq!(Session::read(b"x", last), Session { last, ..Session::default() });
@@ -209,11 +209,11 @@ mod tests {
         check(&[(100, 7, 0), (100, 7, 1), (101, 7, 1), (102, 7, 0), (103, 7, 1), (103, 7, 2)], &[0, 2, 4]);
     }
 
-    /// Which of these (second, voice) count in one session that is forgotten after ten minutes.
+    /// Which of these (second, group) count in one session that is forgotten after ten minutes.
     fn counted(lines: &[(i64, u16)]) -> Vec<usize> {
         let mut sessions = Sessions::new(Span::from_secs(600));
-        let mut hear = |(second, voice): &(i64, u16)| {
-            let offence = offence(0, *second, 7, *voice);
+        let mut hear = |(second, group): &(i64, u16)| {
+            let offence = offence(0, *second, 7, *group);
             sessions.hear(&offence, "192.0.2.1".parse().unwrap()).0
         };
         (0..lines.len()).filter(|nth| hear(&lines[*nth])).collect()
@@ -236,13 +236,13 @@ mod tests {
         #[test]
         fn with_k_attempts_made_the_count_is_k(
             attempts in proptest::collection::vec((0..700_i64, [0..150_i64, 0..150, 0..150, 0..150]), 1..60),
-            voices in 1..5_usize,
+            groups in 1..5_usize,
         ) {
             let (mut lines, mut at) = (Vec::new(), 1000);
             for (gap, late) in &attempts {
                 at += gap;
-                // The first voice speaks at once.
-                lines.extend((0..voices).map(|voice| (if voice == 0 { at } else { at + late[voice] }, voice as u16)));
+                // The first group's line comes at once.
+                lines.extend((0..groups).map(|group| (if group == 0 { at } else { at + late[group] }, group as u16)));
             }
             lines.sort();
             prop_assert_eq!(counted(&lines).len(), attempts.len());

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::{Just, Strategy};
 
 use crate::grammar::{Grammar, Lists};
-use crate::model::{GrammarId, HeadingId, VoiceId};
+use crate::model::{GrammarId, HeadingId, RuleGroupId};
 
 const GROWTH: Growth =
     Growth { factor: 2.0, cap: Span::from_secs(10_000), decay: Span::from_secs(1_000_000), jitter: 0.0 };
@@ -49,7 +49,7 @@ fn offence(second: i64, address: &str, heading: u16) -> Offence {
         address: address.parse().unwrap(),
         grammar: GrammarId(0),
         heading: HeadingId(heading),
-        voice: VoiceId(0),
+        group: RuleGroupId(0),
         pid: second as u32,
         host: 0,
         value: 0,
@@ -264,7 +264,7 @@ fn an_operator_can_shorten_a_ban() {
 /// What happens in a life of the detector.
 #[derive(Clone, Debug)]
 enum LifeEvent {
-    /// An offence, so many seconds after the one before: whose, heading, voice, process (and host), value.
+    /// An offence, so many seconds after the one before: whose, heading, group, process (and host), value.
     Offence(i64, u8, u16, u16, u32, u64),
     /// An operator lifts the bans of this one.
     Unban(u8),
@@ -283,16 +283,16 @@ fn life(events: &[LifeEvent], crashes: bool) -> Vec<Decision> {
     for event in events {
         let at = Timestamp::from_secs(now);
         match event {
-            LifeEvent::Offence(gap, who, heading, voice, process, value) => {
+            LifeEvent::Offence(gap, who, heading, group, process, value) => {
                 now += gap;
                 let at = Timestamp::from_secs(now);
                 // Some come late, and some of their bans are over by then.
                 let late = if *gap == 5 { 150 } else { 0 };
                 let address = format!("192.0.2.{who}").parse().unwrap();
-                let (heading, voice) = (HeadingId(*heading), VoiceId(*voice));
+                let (heading, group) = (HeadingId(*heading), RuleGroupId(*group));
                 let time = Timestamp::from_secs(now - late);
                 let (grammar, pid, host, value) = (GrammarId(0), process / 2, process % 2, *value);
-                let offence = Offence { time, address, grammar, heading, voice, pid, host, value };
+                let offence = Offence { time, address, grammar, heading, group, pid, host, value };
                 detector.expire(at);
                 let mut seen = Seen::default();
                 detector.observe(&offence, at, &mut seen);
@@ -342,7 +342,7 @@ proptest::proptest! {
     fn a_life_with_crashes_is_one_without(events in proptest::collection::vec(
         proptest::prop_oneof![
             20 => (0_i64..8, 1_u8..4, 0_u16..2, 0_u16..3, 0_u32..6, 0_u64..5).prop_map(
-                |(gap, who, heading, voice, process, value)| LifeEvent::Offence(gap, who, heading, voice, process, value),
+                |(gap, who, heading, group, process, value)| LifeEvent::Offence(gap, who, heading, group, process, value),
             ),
             1 => (1_u8..4).prop_map(LifeEvent::Unban),
             2 => Just(LifeEvent::Crash),

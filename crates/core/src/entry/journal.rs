@@ -9,7 +9,7 @@ use nom::number::complete::{le_i64, le_u32};
 use nom::{IResult, Parser};
 
 use super::{cut, number, program};
-use crate::model::{Entry, Timestamp, Witness};
+use crate::model::{Entry, Sender, Timestamp};
 
 /// Whether an entry is made of this field (`NAME=value`). The others need not be pushed.
 pub fn wanted(field: &[u8]) -> bool {
@@ -80,7 +80,7 @@ pub fn field_of<'r>(record: &'r [u8], name: &[u8]) -> &'r [u8] {
 /// sender says of itself, except for its name: `sshd` may run as `sshd-session`.
 pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a>> {
     let (mut rest, time) = time(record).ok()?;
-    let mut witness = Witness::default();
+    let mut sender = Sender::default();
     let (mut text, mut identifier, mut pid, mut claimed_pid, mut host) = (None, None, None, None, None);
     let (mut is_cut, mut trimmed) = (false, 0u32);
     while !rest.is_empty() {
@@ -91,12 +91,12 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
             b"MESSAGE" => text = text.or(Some(value)),
             b"SYSLOG_IDENTIFIER" => identifier = identifier.or(Some(value)),
             b"SYSLOG_PID" => claimed_pid = claimed_pid.or(number(value)),
-            b"_COMM" => witness.comm = witness.comm.or(Some(value)),
-            b"_EXE" => witness.exe = witness.exe.or(Some(value)),
+            b"_COMM" => sender.comm = sender.comm.or(Some(value)),
+            b"_EXE" => sender.exe = sender.exe.or(Some(value)),
             b"_HOSTNAME" => host = host.or(Some(value)),
             b"_PID" => pid = pid.or(number(value)),
-            b"_SYSTEMD_UNIT" => witness.unit = witness.unit.or(Some(value)),
-            b"_UID" => witness.uid = witness.uid.or(number(value)),
+            b"_SYSTEMD_UNIT" => sender.unit = sender.unit.or(Some(value)),
+            b"_UID" => sender.uid = sender.uid.or(number(value)),
             b"CUT" => is_cut = true,
             b"TRIMMED" => trimmed = number(value).unwrap_or(0),
             _ => {}
@@ -104,17 +104,17 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
     }
     let message = text.unwrap_or(b"");
     let length = message.len().saturating_add(trimmed as usize);
-    let goes_on = cut::is_loggers(length, witness.comm);
+    let goes_on = cut::is_loggers(length, sender.comm);
     Some(Entry {
         time,
         host: host.unwrap_or(b""),
-        program: program(identifier.or(witness.comm).unwrap_or(unnamed)),
+        program: program(identifier.or(sender.comm).unwrap_or(unnamed)),
         pid: pid.or(claimed_pid).unwrap_or(0),
         message,
         cut: is_cut || goes_on,
         goes_on,
         times: 1,
-        witness,
+        sender,
     })
 }
 

@@ -18,7 +18,7 @@ use nom::{IResult, Offset, Parser};
 use super::stamp::Stamps;
 use super::syslog::{self, Tag};
 use super::{Malformed, cut, message, number, program};
-use crate::model::{Entry, Timestamp, Witness};
+use crate::model::{Entry, Sender, Timestamp};
 
 /// The entry of an object that has a `message`, and a `program` or a `tag` with a colon or pid; any other
 /// object is a message itself, from `unnamed`.
@@ -58,12 +58,12 @@ pub(super) fn decode<'a>(
         cut: goes_on || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
         goes_on,
         times: 1,
-        witness: Witness {
+        sender: Sender {
             uid: text(fields.uid).and_then(number),
             exe: text(fields.exe),
             comm,
             unit: text(fields.unit),
-            foreign: false,
+            is_remote: false,
         },
     })
 }

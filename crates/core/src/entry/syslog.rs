@@ -15,7 +15,7 @@ use nom::{IResult, Parser};
 
 use super::stamp::Stamps;
 use super::{cut, message, number, program};
-use crate::model::{Entry, Timestamp, Witness};
+use crate::model::{Entry, Sender, Timestamp};
 
 /// The entry of a line. Without a header that is known the line is the message, and the program `unnamed`.
 pub(super) fn decode<'a>(
@@ -62,7 +62,7 @@ pub(super) fn bare<'a>(line: &'a [u8], unnamed: &'a [u8], now: Timestamp) -> Ent
         cut: false,
         goes_on: false,
         times: 1,
-        witness: Witness::default(),
+        sender: Sender::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Span, Witness};
+use crate::model::{Sender, Span};
 
 /// 22 November 2026, 05:42:10 UTC, a Sunday in winter.
 const NOW: Timestamp = Timestamp::from_secs(1_795_326_130);
@@ -92,9 +92,9 @@ fn the_journal_says_which_host_wrote() {
 }
 
 /// What the decoder says of the sender.
-fn witness(format: Format, mut record: Vec<u8>) -> String {
-    let Witness { uid, exe, comm, unit, .. } =
-        Decoder::new(TimeZone::UTC).decode(format, &mut record, NOW).unwrap().witness;
+fn sender(format: Format, mut record: Vec<u8>) -> String {
+    let Sender { uid, exe, comm, unit, .. } =
+        Decoder::new(TimeZone::UTC).decode(format, &mut record, NOW).unwrap().sender;
     let text = |text: Option<&[u8]>| text.map_or("-".to_owned(), |text| text.escape_ascii().to_string());
     let uid = uid.map_or("-".to_owned(), |uid| uid.to_string());
     format!("{uid} {} {} {}", text(exe), text(comm), text(unit))
@@ -477,14 +477,14 @@ fn who_vouches() {
     {
         journal::push(&mut record, field.as_bytes());
     }
-    assert_eq!(witness(Format::Journal, record), "1002 /usr/bin/logger logger cron.service");
-    let json = |text: &str| witness(Format::Line, format!(r#"{{"tag":"a:","message":"x"{text}}}"#).into());
+    assert_eq!(sender(Format::Journal, record), "1002 /usr/bin/logger logger cron.service");
+    let json = |text: &str| sender(Format::Line, format!(r#"{{"tag":"a:","message":"x"{text}}}"#).into());
     assert_eq!(
         json(r#","uid":"33","exe":"\/usr\/sbin\/nginx","comm":"nginx","unit":"a.service""#),
         "33 /usr/sbin/nginx nginx a.service"
     );
     assert_eq!(json(r#","uid":"","exe":"","comm":null"#), "- - - -");
-    assert_eq!(witness(Format::Line, b"sshd[1]: uid=0".to_vec()), "- - - -");
+    assert_eq!(sender(Format::Line, b"sshd[1]: uid=0".to_vec()), "- - - -");
 }
 
 proptest! {

@@ -11,7 +11,7 @@ use memchr::{memchr3, memchr3_iter};
 use super::fault::Faults;
 use super::matcher::Spans;
 use super::path::{Room, resolved};
-use super::syntax::{Case, How, Verdict, View, Voice, Word};
+use super::syntax::{Case, How, RuleGroup, Verdict, View, Word};
 use super::variant::{Item, Variant};
 use crate::model::HeadingId;
 
@@ -76,7 +76,7 @@ enum Test {
     IsShort(Vec<u64>),
     Is(Vec<Box<[u8]>>),
     Ends(Vec<Box<[u8]>>),
-    Starts(Vec<Start>),
+    Starts(Vec<PrefixWord>),
     StartsMany(AhoCorasick),
     Has(Search),
     Names(AhoCorasick),
@@ -86,7 +86,7 @@ enum Test {
 #[derive(Default)]
 struct Answers<'m> {
     learned: Learned,
-    texts: [Option<Text<'m>>; 8],
+    texts: [Option<SubjectText<'m>>; 8],
 }
 
 impl Learned {
@@ -99,7 +99,7 @@ impl Learned {
 
 /// A text to compare.
 #[derive(Clone, Copy)]
-struct Text<'m> {
+struct SubjectText<'m> {
     whole: &'m [u8],
     /// Its first eight bytes, as [`head`] has them.
     head: u64,
@@ -231,7 +231,7 @@ impl Conditions {
         })
     }
 
-    /// Each condition, and the slot of a hole that speaks against it, if there is one.
+    /// Each condition, and the slot of a hole that contradicts it, if there is one.
     pub(super) fn unmet<'c>(
         &'c self,
         message: &'c [u8],
@@ -258,7 +258,7 @@ impl Conditions {
         })
     }
 
-    /// A comparison that speaks against the condition, if there is one.
+    /// A comparison that contradicts the condition, if there is one.
     fn failing<'m>(
         &self,
         condition: &Condition,
@@ -291,7 +291,7 @@ impl Conditions {
         spans: &Spans,
         cut: bool,
         answers: &mut Answers<'m>,
-    ) -> Option<Text<'m>> {
+    ) -> Option<SubjectText<'m>> {
         if let Some(Some(known)) = answers.texts.get(subject) {
             return Some(*known);
         }
@@ -300,7 +300,7 @@ impl Conditions {
         if cut && text.is_none() {
             return None;
         }
-        let text = Text::of(known.part.of(text.unwrap_or(b"-")));
+        let text = SubjectText::of(known.part.of(text.unwrap_or(b"-")));
         answers.texts.get_mut(subject).into_iter().for_each(|known| *known = Some(text));
         let short = known.shorts.iter().find(|(word, _)| Some(*word) == text.short());
         answers.learned.add(short.map_or(known.others, |(_, learned)| *learned));
@@ -398,14 +398,14 @@ impl Marked {
     }
 }
 
-/// Notes for the proof which texts free holes never hold: those that each case of the voice says are not in them.
+/// Notes for the proof which texts free holes never hold: those that each case of the group says are not in them.
 pub(super) fn narrow(
-    voice: &Voice,
+    group: &RuleGroup,
     names: &[Option<String>],
     variants: &mut [Variant],
     without: &mut Vec<Vec<String>>,
 ) {
-    let Verdict::Shape { cases, .. } = &voice.verdict else { return };
+    let Verdict::Shape { cases, .. } = &group.verdict else { return };
     for (slot, name) in (0..).zip(names) {
         // Lists are an operator's to change, so their words prove nothing.
         let excluded = |case: &Case| -> HashSet<String> {
@@ -439,13 +439,13 @@ impl Test {
     fn new(how: How, words: &[String]) -> Result<Self, BuildError> {
         let bytes = || words.iter().map(|word| word.as_bytes().into()).collect();
         Ok(match how {
-            How::Is => match words.iter().map(|word| Text::of(word.as_bytes()).short()).collect() {
+            How::Is => match words.iter().map(|word| SubjectText::of(word.as_bytes()).short()).collect() {
                 Some(words) => Test::IsShort(words),
                 None => Test::Is(bytes()),
             },
             How::Ends => Test::Ends(bytes()),
             How::Starts if words.len() <= SEVERAL => {
-                Test::Starts(words.iter().map(|word| Start::new(word.as_bytes())).collect())
+                Test::Starts(words.iter().map(|word| PrefixWord::new(word.as_bytes())).collect())
             }
             How::Starts => {
                 let mut builder = AhoCorasick::builder();
@@ -460,7 +460,7 @@ impl Test {
         })
     }
 
-    fn holds(&self, start: Text<'_>) -> bool {
+    fn holds(&self, start: SubjectText<'_>) -> bool {
         let text = start.whole;
         match self {
             Test::IsShort(words) => start.short().is_some_and(|text| words.contains(&text)),
@@ -490,7 +490,7 @@ fn named(words: &AhoCorasick, path: &[u8]) -> Option<usize> {
     words.find_overlapping_iter(path).find(is_whole).map(|word| word.end())
 }
 
-impl<'m> Text<'m> {
+impl<'m> SubjectText<'m> {
     fn of(whole: &'m [u8]) -> Self {
         Self { whole, head: head(whole) }
     }
@@ -504,7 +504,7 @@ impl<'m> Text<'m> {
 
 /// A word that texts are to start with.
 #[derive(Debug)]
-struct Start {
+struct PrefixWord {
     /// Its first eight bytes, and which bits those are.
     head: u64,
     mask: u64,
@@ -512,7 +512,7 @@ struct Start {
     rest: Box<[u8]>,
 }
 
-impl Start {
+impl PrefixWord {
     fn new(word: &[u8]) -> Self {
         let (first, rest) = word.split_at(word.len().min(8));
         let others = 64 - 8 * first.len() as u32;
@@ -523,7 +523,7 @@ impl Start {
         }
     }
 
-    fn begins(&self, text: Text<'_>) -> bool {
+    fn begins(&self, text: SubjectText<'_>) -> bool {
         let alike = |(a, b): (&u8, &u8)| a.to_ascii_lowercase() == *b;
         let rest = |text: &[u8]| {
             let there = text.get(8..8 + self.rest.len());
@@ -560,7 +560,7 @@ mod tests {
             text in "[@AaZz`\\[{\u{e9}]{0,12}",
         ) {
             let lower = text.to_ascii_lowercase();
-            let starts = |word: &str| Start::new(word.as_bytes()).begins(Text::of(text.as_bytes()));
+            let starts = |word: &str| PrefixWord::new(word.as_bytes()).begins(SubjectText::of(text.as_bytes()));
             prop_assert_eq!(starts(&word), lower.starts_with(&word.to_ascii_lowercase()));
             prop_assert!(starts(&lower) && starts(&text.to_ascii_uppercase()));
         }

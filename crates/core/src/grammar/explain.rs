@@ -3,13 +3,13 @@
 
 use super::condition::Condition;
 use super::matcher::{Spans, addresses, extent};
-use super::syntax::Kind;
+use super::syntax::HoleKind;
 use super::variant::{Hole, Item, Variant};
 use super::{Found, Grammar, Meaning};
 
 /// A hole of a rule, and what it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held<'g, 'm> {
+pub struct HoleText<'g, 'm> {
     /// What the rule calls it.
     pub name: Option<&'g str>,
     /// What it is: `ip`, `text`, `word`, `num`, `quoted`, `unquoted`, `rest` or `forwarded`.
@@ -24,7 +24,7 @@ pub struct Held<'g, 'm> {
 
 /// Why a message has no offence.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Silence<'g> {
+pub enum MissReason<'g> {
     /// Shapes read it, and none of these conditions holds.
     Unmet(Vec<Unmet<'g>>),
     /// No rule reads it; this one comes closest.
@@ -42,7 +42,7 @@ pub struct Unmet<'g> {
     pub line: u32,
     /// That line.
     pub written: &'g str,
-    /// The first hole that speaks against it.
+    /// The first hole that contradicts it.
     pub hole: &'g str,
     /// What that holds; `None` if it is not in the message.
     pub holds: Option<Vec<u8>>,
@@ -69,9 +69,9 @@ impl<'g> Found<'g> {
     }
 
     /// The rule's holes and what they held in `message`, which must be the one it was found in, in their order.
-    pub fn held<'m>(&self, message: &'m [u8]) -> Vec<Held<'g, 'm>> {
+    pub fn hole_texts<'m>(&self, message: &'m [u8]) -> Vec<HoleText<'g, 'm>> {
         let names =
-            self.grammar.voices.get(usize::from(self.reading.voice)).map_or(&[][..], |voice| &voice.names);
+            self.grammar.groups.get(usize::from(self.reading.group)).map_or(&[][..], |group| &group.names);
         let items = self.grammar.variants.get(self.reading.pattern as usize);
         let held = |item: &Item| {
             let Item::Hole(hole) = item else { return None };
@@ -79,7 +79,7 @@ impl<'g> Found<'g> {
             let (from, to) = self.spans.get(slot)?;
             let (from, to) = (from as usize, to as usize);
             let name = names.get(slot).and_then(Option::as_deref);
-            Some(Held { name, kind: hole.kind.name(), from, to, text: message.get(from..to)? })
+            Some(HoleText { name, kind: hole.kind.name(), from, to, text: message.get(from..to)? })
         };
         items.into_iter().flat_map(|variant| &variant.items).filter_map(held).collect()
     }
@@ -94,34 +94,34 @@ impl Grammar {
     /// Why [`read`](Self::read) finds nothing in this message.
     ///
     /// Takes time in proportion to all the grammar's rules, and is bounded for each.
-    pub fn silence(&self, message: &[u8]) -> Silence<'_> {
+    pub fn miss_reason(&self, message: &[u8]) -> MissReason<'_> {
         let message = message.trim_ascii_end();
         let (mut read, mut unmet) = (false, Vec::new());
         self.matcher.read(message, false, |reading, spans| {
             read = true;
             if let Some(Meaning::First(conditions)) =
-                self.voices.get(usize::from(reading.voice)).map(|voice| &voice.meaning)
+                self.groups.get(usize::from(reading.group)).map(|group| &group.meaning)
             {
-                let names = self.voices.get(usize::from(reading.voice)).map_or(&[][..], |voice| &voice.names);
+                let names = self.groups.get(usize::from(reading.group)).map_or(&[][..], |group| &group.names);
                 let failing = conditions.unmet(message, spans);
                 unmet.extend(failing.filter_map(|(c, slot)| self.unmet(c, slot, names, message, spans)));
             }
             None::<()>
         });
         if read {
-            return Silence::Unmet(unmet);
+            return MissReason::Unmet(unmet);
         }
         let tries: Vec<Try> = self.variants.iter().map(|variant| Try::of(variant, message)).collect();
         let Some(best) = tries.iter().map(|reach| (reach.read, reach.at)).max().filter(|(read, _)| *read > 0)
         else {
-            return Silence::Unlike;
+            return MissReason::Unlike;
         };
         let reaches = |reach: &Try| (reach.read, reach.at) == best;
         let places = || self.variants.iter().map(|variant| variant.place.line).zip(&tries);
         let nearest = places()
             .filter(|(_, reach)| reaches(reach))
             .max_by_key(|(line, reach)| (reach.partly, u32::MAX - line));
-        let Some((line, _)) = nearest else { return Silence::Unlike };
+        let Some((line, _)) = nearest else { return MissReason::Unlike };
         let mut ways: Vec<&Try> = places()
             .filter(|(other, reach)| *other == line && reaches(reach))
             .map(|(_, reach)| reach)
@@ -133,7 +133,7 @@ impl Grammar {
                 expected.push(way.wants.clone());
             }
         }
-        Silence::Unread(Closest { line, written: self.written(line), at: best.1, expected })
+        MissReason::Unread(Closest { line, written: self.written(line), at: best.1, expected })
     }
 
     fn unmet<'g>(
@@ -198,7 +198,7 @@ impl Try {
                 let whole = word.map_or(0, |space| space + 1);
                 stop(at + whole, read + whole, same - whole, &shown(text.get(whole..).unwrap_or_default()))
             }
-            Some((Item::Hole(hole), items)) if matches!(hole.kind, Kind::Free | Kind::Unquoted) => {
+            Some((Item::Hole(hole), items)) if matches!(hole.kind, HoleKind::Free | HoleKind::Unquoted) => {
                 let Some((Item::Text(text), behind)) = items.split_first() else {
                     return stop(message.len(), read, 0, &"");
                 };

@@ -13,7 +13,7 @@ use hashbrown::HashSet;
 use memchr::{memchr, memchr2, memrchr};
 
 use super::proof::{is_letter, is_zone};
-use super::syntax::Kind;
+use super::syntax::HoleKind;
 use super::variant::{Hole, Item, SLOTS, Variant, is_name};
 
 /// What each hole of a rule held, by slot, as byte offsets into the message.
@@ -48,7 +48,7 @@ pub(super) struct Matcher {
 /// anything or, if it is the first, be unquoted.
 #[derive(Debug)]
 struct Pattern {
-    voice: u16,
+    group: u16,
     /// Bytes of `head` that the tree has compared already.
     filed: usize,
     /// Whether two holes share a slot.
@@ -60,7 +60,7 @@ struct Pattern {
     /// What the message must end with.
     tail: Box<[u8]>,
     /// The hole that it ends with instead; its last character is looked at first, for it tells most variants apart.
-    last: Option<Kind>,
+    last: Option<HoleKind>,
     shortest: usize,
     /// Its slots, as bits.
     present: u32,
@@ -79,7 +79,7 @@ struct Run {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    Text(Text),
+    Text(Literal),
     /// Digits, for this slot.
     Num(u8),
     Hole(Hole),
@@ -90,14 +90,14 @@ enum Step {
 
 /// A text to compare. Most are a few bytes, and for those a call of `memcmp` costs more than the comparison.
 #[derive(Debug, PartialEq, Eq)]
-struct Text {
+struct Literal {
     /// Its first eight bytes, and which bits those are.
     first: u64,
     mask: u64,
     whole: Box<[u8]>,
 }
 
-impl Text {
+impl Literal {
     fn new(whole: &[u8]) -> Self {
         let eight = |byte: &dyn Fn(u8) -> u8| {
             let bytes = whole.iter().take(8).enumerate();
@@ -122,12 +122,12 @@ impl Text {
 impl From<&Item> for Step {
     fn from(item: &Item) -> Self {
         match item {
-            Item::Text(text) => Self::Text(Text::new(text)),
+            Item::Text(text) => Self::Text(Literal::new(text)),
             Item::Hole(hole) if hole.kind.is_address() => match hole.stop {
                 Some(stop) if in_addresses(stop) || is_zone(stop) => Self::Open(*hole),
                 _ => Self::Address(*hole),
             },
-            Item::Hole(Hole { kind: Kind::Num, slot, .. }) => Self::Num(*slot),
+            Item::Hole(Hole { kind: HoleKind::Num, slot, .. }) => Self::Num(*slot),
             Item::Hole(hole) => Self::Hole(*hole),
         }
     }
@@ -140,16 +140,16 @@ struct Node {
     /// Patterns whose first text ends here, in file order; of the root those that begin with a hole.
     patterns: Vec<u32>,
     /// What to try on a message that begins with the texts up to this one: their patterns, in file order.
-    entries: Vec<Entry>,
+    candidates: Vec<Candidate>,
     /// The next node by the first byte of its text, sorted.
     next: Vec<(u8, u32)>,
 }
 
 /// A pattern in a list of those to try.
 #[derive(Debug)]
-struct Entry {
+struct Candidate {
     pattern: u32,
-    /// The place of the first one of the next voice.
+    /// The place of the first one of the next group.
     next: u32,
     /// The last one before it that begins alike, by its place in the list.
     like: u32,
@@ -160,7 +160,7 @@ struct Entry {
 /// What a message turned out to be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    pub(super) voice: u16,
+    pub(super) group: u16,
     pub(super) pattern: u32,
     pub(super) address: IpAddr,
     /// Where the forwarded header stands, if it does.
@@ -188,13 +188,13 @@ impl Matcher {
             let Some(node) = matcher.nodes.get_mut(index) else { continue };
             let mut all: Vec<u32> = [above, std::mem::take(&mut node.patterns)].concat();
             all.sort_unstable();
-            node.entries = entries(&all, &matcher.patterns);
+            node.candidates = candidates(&all, &matcher.patterns);
             nodes.extend(node.next.iter().map(|(_, next)| (*next as usize, all.clone())));
         }
         matcher
     }
 
-    /// Hands readings of the message, and what the holes held, to `accept`, at most one for each voice, earlier voices
+    /// Hands readings of the message, and what the holes held, to `accept`, at most one for each group, earlier groups
     /// first, until it takes one. Of a message that is `cut` only those that its missing end cannot change.
     ///
     /// Takes time linear in the message. Does not allocate.
@@ -206,22 +206,22 @@ impl Matcher {
     ) -> Option<T> {
         u32::try_from(message.len()).ok()?;
         let mut reader = Reader::new(message);
-        let (entries, mut place) = (self.entries(message), 0);
-        while let Some(entry) = entries.get(place as usize) {
+        let (candidates, mut place) = (self.candidates(message), 0);
+        while let Some(candidate) = candidates.get(place as usize) {
             let this = place;
             place += 1;
-            if reader.fails(this, entry) {
+            if reader.fails(this, candidate) {
                 continue;
             }
-            let pattern = self.patterns.get(entry.pattern as usize)?;
+            let pattern = self.patterns.get(candidate.pattern as usize)?;
             if cut && !pattern.safe_where_cut {
                 continue;
             }
-            if let Some(reading) = pattern.read(&mut reader, this, entry.pattern) {
+            if let Some(reading) = pattern.read(&mut reader, this, candidate.pattern) {
                 if let taken @ Some(_) = accept(reading, &reader.spans) {
                     return taken;
                 }
-                place = entry.next;
+                place = candidate.next;
             }
         }
         None
@@ -230,7 +230,7 @@ impl Matcher {
     /// As [`read`](Self::read), of each pattern by itself: what patterns share must not change what they read.
     #[cfg(test)]
     pub(super) fn read_apart(&self, message: &[u8], mut accept: impl FnMut(Reading, &Spans)) {
-        let mut voices = HashSet::new();
+        let mut groups = HashSet::new();
         for (index, pattern) in (0..).zip(&self.patterns) {
             let filed = match pattern.head.first() {
                 Some(Step::Text(text)) => text.begins(message),
@@ -238,20 +238,20 @@ impl Matcher {
             };
             let mut reader = Reader::new(message);
             if filed
-                && !voices.contains(&pattern.voice)
+                && !groups.contains(&pattern.group)
                 && let Some(reading) = pattern.read(&mut reader, 0, index)
             {
-                voices.insert(pattern.voice);
+                groups.insert(pattern.group);
                 accept(reading, &reader.spans);
             }
         }
     }
 
     /// What to try on a message, by the text that it begins with.
-    fn entries(&self, message: &[u8]) -> &[Entry] {
-        let (mut rest, mut entries, mut node) = (message, &[][..], self.nodes.first());
+    fn candidates(&self, message: &[u8]) -> &[Candidate] {
+        let (mut rest, mut candidates, mut node) = (message, &[][..], self.nodes.first());
         while let Some(at) = node {
-            entries = &at.entries;
+            candidates = &at.candidates;
             let next = at.next.iter().find(|(byte, _)| Some(byte) == rest.first());
             let next = next.and_then(|(_, next)| self.nodes.get(*next as usize));
             node = next.filter(|next| match rest.strip_prefix(&*next.text) {
@@ -262,7 +262,7 @@ impl Matcher {
                 None => false,
             });
         }
-        entries
+        candidates
     }
 
     /// Files a pattern below the node of its first text, splitting nodes where texts part.
@@ -290,7 +290,7 @@ impl Matcher {
                     text: back.into(),
                     patterns: std::mem::take(&mut node.patterns),
                     next: std::mem::take(&mut node.next),
-                    entries: Vec::new(),
+                    candidates: Vec::new(),
                 };
                 node.text = front.into();
                 let index = self.nodes.len();
@@ -314,18 +314,18 @@ impl Matcher {
 const LOOK_BACK: usize = 64;
 
 /// These patterns, each with the last one before it that begins alike.
-fn entries(list: &[u32], patterns: &[Pattern]) -> Vec<Entry> {
+fn candidates(list: &[u32], patterns: &[Pattern]) -> Vec<Candidate> {
     let get = |index: u32| patterns.get(index as usize);
-    let entry = |(nth, index): (usize, &u32)| {
+    let candidate = |(nth, index): (usize, &u32)| {
         let pattern = get(*index)?;
         let mut before = list.get(..nth)?.iter().enumerate().rev().take(LOOK_BACK);
         let like = before.find_map(|(place, other)| Some((place as u32, pattern.common(get(*other)?)?)));
         let (like, common) = like.unwrap_or((u32::MAX, 0));
         let next =
-            list.partition_point(|other| get(*other).is_some_and(|other| other.voice <= pattern.voice));
-        Some(Entry { pattern: *index, next: next as u32, like, common })
+            list.partition_point(|other| get(*other).is_some_and(|other| other.group <= pattern.group));
+        Some(Candidate { pattern: *index, next: next as u32, like, common })
     };
-    list.iter().enumerate().filter_map(entry).collect()
+    list.iter().enumerate().filter_map(candidate).collect()
 }
 
 impl Pattern {
@@ -333,7 +333,7 @@ impl Pattern {
         let mut runs = vec![(0_u8, Vec::new())];
         for item in &variant.items {
             match (item, runs.last_mut()) {
-                (Item::Hole(Hole { slot, kind: Kind::Free | Kind::Unquoted, .. }), _) => {
+                (Item::Hole(Hole { slot, kind: HoleKind::Free | HoleKind::Unquoted, .. }), _) => {
                     runs.push((*slot, Vec::new()));
                 }
                 (item, Some((_, run))) => run.push(item.into()),
@@ -350,24 +350,24 @@ impl Pattern {
         let shortest = variant.items.iter().map(|item| match item {
             Item::Text(text) => text.len(),
             Item::Hole(hole) => match hole.kind {
-                Kind::Free | Kind::Quoted | Kind::Unquoted | Kind::Forwarded => 0,
-                Kind::Word | Kind::Num | Kind::Rest | Kind::Host => 1,
-                Kind::Ip => 2,
-                Kind::Ipv4 => 7,
+                HoleKind::Free | HoleKind::Quoted | HoleKind::Unquoted | HoleKind::Forwarded => 0,
+                HoleKind::Word | HoleKind::Num | HoleKind::Rest | HoleKind::Host => 1,
+                HoleKind::Ip => 2,
+                HoleKind::Ipv4 => 7,
             },
         });
         let holes =
             || variant.items.iter().filter_map(|item| if let Item::Hole(h) = item { Some(h) } else { None });
         let present = holes().fold(0_u32, |present, hole| present | 1 << hole.slot);
         Self {
-            voice: variant.voice,
+            group: variant.group,
             filed: 0,
             repeats: present.count_ones() as usize != holes().count(),
             present,
-            forwarded: holes().find(|hole| hole.kind == Kind::Forwarded).map(|hole| hole.slot),
+            forwarded: holes().find(|hole| hole.kind == HoleKind::Forwarded).map(|hole| hole.slot),
             head,
             rest: runs.map(|(slot, steps)| (slot, Run::new(steps))).collect(),
-            unquoted: holes().any(|hole| hole.kind == Kind::Unquoted),
+            unquoted: holes().any(|hole| hole.kind == HoleKind::Unquoted),
             tail,
             last,
             shortest: shortest.sum(),
@@ -390,8 +390,8 @@ impl Pattern {
     fn read(&self, reader: &mut Reader<'_>, place: u32, index: u32) -> Option<Reading> {
         let message = reader.message;
         let can_end = match (self.last, message.last()) {
-            (Some(Kind::Num), Some(last)) => last.is_ascii_digit(),
-            (Some(Kind::Ip | Kind::Ipv4), Some(last)) => *last == b':' || is_zone(*last),
+            (Some(HoleKind::Num), Some(last)) => last.is_ascii_digit(),
+            (Some(HoleKind::Ip | HoleKind::Ipv4), Some(last)) => *last == b':' || is_zone(*last),
             _ => ends(message, &self.tail),
         };
         if !can_end || message.len() < self.shortest {
@@ -416,7 +416,7 @@ impl Pattern {
         reader.spans.present = self.present;
         let forwarded = self.forwarded.and_then(|slot| reader.spans.get(usize::from(slot)));
         Some(Reading {
-            voice: self.voice,
+            group: self.group,
             pattern: index,
             address: reader.address?,
             forwarded: forwarded.map(|(from, to)| (from as usize, to as usize)),
@@ -487,14 +487,14 @@ impl<'m> Reader<'m> {
     }
 
     /// Turns to another pattern. Whether it fails as one before it did, since it begins alike.
-    fn fails(&mut self, place: u32, entry: &Entry) -> bool {
-        if entry.like == self.failed_at_once {
+    fn fails(&mut self, place: u32, candidate: &Candidate) -> bool {
+        if candidate.like == self.failed_at_once {
             self.failed_at_once = place;
             return true;
         }
         self.common = 0;
-        if entry.like == self.last {
-            self.known = u32::from(entry.common).min(self.known);
+        if candidate.like == self.last {
+            self.known = u32::from(candidate.common).min(self.known);
             (self.last, self.common) = (place, self.known);
         }
         self.failed < self.common
@@ -646,8 +646,8 @@ fn digits(rest: &[u8]) -> Option<usize> {
 /// How many bytes of `rest` the hole takes; `None` if what stands there does not fit.
 pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
     let length = match hole.kind {
-        Kind::Num => return digits(rest),
-        Kind::Word => {
+        HoleKind::Num => return digits(rest),
+        HoleKind::Word => {
             let stop = hole.stop.unwrap_or(b' ');
             let (first, others) = rest.split_at(rest.len().min(16)); // most words are too short for memchr to pay
             match run(first, |b| b != b' ' && b != stop) {
@@ -655,15 +655,15 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
                 length => length,
             }
         }
-        Kind::Quoted if hole.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
-        Kind::Quoted => return quoted(rest),
-        Kind::Forwarded if hole.stop != Some(b'"') => return memchr(hole.stop?, rest),
-        Kind::Forwarded => return quoted(rest),
-        Kind::Rest => match rest.first() {
+        HoleKind::Quoted if hole.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
+        HoleKind::Quoted => return quoted(rest),
+        HoleKind::Forwarded if hole.stop != Some(b'"') => return memchr(hole.stop?, rest),
+        HoleKind::Forwarded => return quoted(rest),
+        HoleKind::Rest => match rest.first() {
             Some(b'"') => 0,
             _ => rest.len(),
         },
-        Kind::Host => {
+        HoleKind::Host => {
             let name = run(rest, |b| IN_NAMES.get(usize::from(b)) == Some(&true));
             if run(rest.get(..name)?, |b| LETTERS.get(usize::from(b)) != Some(&true)) == name {
                 return None;
@@ -676,7 +676,7 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
                 _ => name,
             }
         }
-        Kind::Free | Kind::Unquoted | Kind::Ip | Kind::Ipv4 => return None,
+        HoleKind::Free | HoleKind::Unquoted | HoleKind::Ip | HoleKind::Ipv4 => return None,
     };
     (length > 0).then_some(length)
 }
@@ -712,7 +712,7 @@ fn longest(rest: &[u8]) -> usize {
 fn address_of(hole: Hole, rest: &[u8], length: usize) -> Option<IpAddr> {
     let ends = rest.get(length).copied() == hole.stop;
     let address = address(rest.get(..length).filter(|_| ends)?)?;
-    (hole.kind == Kind::Ip || address.is_ipv4()).then_some(address)
+    (hole.kind == HoleKind::Ip || address.is_ipv4()).then_some(address)
 }
 
 /// The longest address, with `%` and a zone as long as interface names are (`INET6_ADDRSTRLEN` and `IFNAMSIZ`, without

@@ -20,7 +20,7 @@ use aho_corasick::{Anchored, dfa};
 use hashbrown::{HashMap, HashSet};
 
 use super::fault::{Faults, Place};
-use super::syntax::Kind;
+use super::syntax::HoleKind;
 use super::variant::{Hole, Item, OTHER, Variant, is_name};
 
 /// Refuses (in `faults`) a grammar in which some message has two addresses. For each variant, except
@@ -38,8 +38,8 @@ pub(super) fn prove(variants: &[Variant], without: &[Vec<String>], faults: &mut 
     };
     match automaton.two_readings() {
         Ok(None) => {}
-        Ok(Some(witness)) => {
-            let Witness { message, label, mut readings } = witness;
+        Ok(Some(counterexample)) => {
+            let Counterexample { message, label, mut readings } = counterexample;
             readings.sort_by_key(|reading| std::cmp::Reverse(reading.place));
             let [here, there] = readings;
             let other = match there.place.line {
@@ -77,20 +77,20 @@ fn packed(one: u32, two: u32, disagree: bool) -> (u64, bool) {
 }
 
 /// A message with two readings.
-struct Witness {
+struct Counterexample {
     message: String,
     label: &'static str,
-    readings: [Reading; 2],
+    readings: [AddressReading; 2],
 }
 
 /// The rule, and the bytes it takes for the address or header, with the place of the first in the message, from 1.
-struct Reading {
+struct AddressReading {
     place: Place,
     bytes: String,
     column: usize,
 }
 
-impl fmt::Display for Reading {
+impl fmt::Display for AddressReading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.column {
             0 => f.write_str("none"),
@@ -174,12 +174,12 @@ impl<'v> Automaton<'v> {
     /// apart what is the same.
     fn of(variants: &'v [Variant], without: &[Vec<String>]) -> Result<Self, TooComplex> {
         #[derive(PartialEq, Eq, Hash)]
-        enum Step {
+        enum Edge {
             Byte(u8),
-            Hole(Kind, Option<u8>, u8),
+            Hole(HoleKind, Option<u8>, u8),
         }
         let mut automaton = Self { variants, states: vec![State::default()] };
-        let mut known: HashMap<(u32, Step), u32> = HashMap::new();
+        let mut known: HashMap<(u32, Edge), u32> = HashMap::new();
         for (number, variant) in (0..).zip(variants) {
             let mut at = 0;
             for item in &variant.items {
@@ -187,12 +187,12 @@ impl<'v> Automaton<'v> {
                     Item::Text(text) => {
                         for byte in text {
                             at = *known
-                                .entry((at, Step::Byte(*byte)))
+                                .entry((at, Edge::Byte(*byte)))
                                 .or_insert_with(|| automaton.step(at, Bytes::one(*byte), Label::None));
                         }
                     }
                     Item::Hole(hole) => {
-                        let step = (at, Step::Hole(hole.kind, hole.stop, hole.without));
+                        let step = (at, Edge::Hole(hole.kind, hole.stop, hole.without));
                         at = match known.get(&step) {
                             Some(end) => *end,
                             None => {
@@ -240,8 +240,8 @@ impl<'v> Automaton<'v> {
     fn hole(&mut self, from: u32, hole: Hole) -> u32 {
         let any = Bytes([u64::MAX; 4]);
         match hole.kind {
-            Kind::Free => self.some(from, any, Label::None),
-            Kind::Host => {
+            HoleKind::Free => self.some(from, any, Label::None),
+            HoleKind::Host => {
                 let plain = self.some(from, Bytes::of(|b| is_name(b) && !is_letter(b)), Label::None);
                 let name = self.step(plain, Bytes::of(is_letter), Label::None);
                 self.add(name, Bytes::of(is_name), name, Label::None);
@@ -252,25 +252,27 @@ impl<'v> Automaton<'v> {
                 self.also(port, end);
                 end
             }
-            Kind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), Label::None),
-            Kind::Word => self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != hole.stop), Label::None),
-            Kind::Quoted | Kind::Unquoted => self.quoted(from, hole.stop, Label::None),
-            Kind::Rest => {
+            HoleKind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), Label::None),
+            HoleKind::Word => {
+                self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != hole.stop), Label::None)
+            }
+            HoleKind::Quoted | HoleKind::Unquoted => self.quoted(from, hole.stop, Label::None),
+            HoleKind::Rest => {
                 let begun = self.step(from, Bytes::of(|b| b != b'"'), Label::None);
                 self.some(begun, any, Label::None)
             }
-            Kind::Forwarded if hole.stop == Some(b'"') => self.quoted(from, hole.stop, Label::Forwarded),
-            Kind::Forwarded => self.some(from, Bytes::of(|b| Some(b) != hole.stop), Label::Forwarded),
-            Kind::Ipv4 => self.dotted(from),
-            Kind::Ip => self.address(from),
+            HoleKind::Forwarded if hole.stop == Some(b'"') => self.quoted(from, hole.stop, Label::Forwarded),
+            HoleKind::Forwarded => self.some(from, Bytes::of(|b| Some(b) != hole.stop), Label::Forwarded),
+            HoleKind::Ipv4 => self.dotted(from),
+            HoleKind::Ip => self.address(from),
         }
     }
 
     /// Free text in which none of these words stands, in whatever case.
     fn text_without(&mut self, from: u32, hole: Hole, words: &[String]) -> Result<u32, TooComplex> {
         let holds = match hole.kind {
-            Kind::Word => Bytes::of(|b| b != b' ' && Some(b) != hole.stop),
-            Kind::Free => Bytes::of(|_| true),
+            HoleKind::Word => Bytes::of(|b| b != b' ' && Some(b) != hole.stop),
+            HoleKind::Free => Bytes::of(|_| true),
             // Elsewhere they are left out of account, which errs on the side of refusing.
             _ => return Ok(self.hole(from, hole)),
         };
@@ -283,7 +285,7 @@ impl<'v> Automaton<'v> {
         let mut todo = vec![start];
         while let Some(word) = todo.pop() {
             let Some(&at) = known.get(&word) else { continue };
-            if hole.kind == Kind::Free || at != first {
+            if hole.kind == HoleKind::Free || at != first {
                 self.also(at, end);
             }
             let mut moves: HashMap<StateID, Bytes> = HashMap::new();
@@ -401,7 +403,7 @@ impl<'v> Automaton<'v> {
     }
 
     /// The shortest message that two copies of the automaton accept after a disagreement.
-    fn two_readings(&self) -> Result<Option<Witness>, TooComplex> {
+    fn two_readings(&self) -> Result<Option<Counterexample>, TooComplex> {
         let first = Pair { states: (0, 0), disagree: false, from: 0, labels: (Label::None, Label::None) };
         let mut pairs = vec![first];
         let mut seen = HashSet::with_capacity(PAIRS_A_STATE * self.states.len());
@@ -430,8 +432,8 @@ impl<'v> Automaton<'v> {
                     }
                     let labels = if swap { (b.label, a.label) } else { (a.label, b.label) };
                     pairs.push(Pair { states, disagree, from: next, labels });
-                    if disagree && let Some(witness) = self.witness(&pairs) {
-                        return Ok(Some(witness));
+                    if disagree && let Some(counterexample) = self.counterexample(&pairs) {
+                        return Ok(Some(counterexample));
                     }
                 }
             }
@@ -445,7 +447,7 @@ impl<'v> Automaton<'v> {
 
     /// How many of the variants are rules; the other forms come last.
     fn rules(&self) -> u32 {
-        self.variants.iter().take_while(|variant| variant.voice != OTHER).count() as u32
+        self.variants.iter().take_while(|variant| variant.group != OTHER).count() as u32
     }
 
     /// The first variant that ends in this state: a rule, if one does.
@@ -511,10 +513,10 @@ impl<'v> Automaton<'v> {
     }
 
     /// What led to the last pair, if both its states accept, and one of them a rule.
-    fn witness(&self, pairs: &[Pair]) -> Option<Witness> {
+    fn counterexample(&self, pairs: &[Pair]) -> Option<Counterexample> {
         let last = pairs.last()?;
         let ends = (self.ending(last.states.0)?, self.ending(last.states.1)?);
-        if ends.0.voice == OTHER && ends.1.voice == OTHER {
+        if ends.0.group == OTHER && ends.1.group == OTHER {
             return None;
         }
         let places = (ends.0.place, ends.1.place);
@@ -554,9 +556,9 @@ impl<'v> Automaton<'v> {
         let reading = |place, of: fn(&(Label, Label)) -> Label| {
             let mut bytes = read.iter().filter(|(_, labels)| of(labels) == wanted).map(|(byte, _)| *byte);
             let column = read.iter().position(|(_, labels)| of(labels) == wanted).map_or(0, |at| at + 1);
-            Reading { place, bytes: show(&mut bytes), column }
+            AddressReading { place, bytes: show(&mut bytes), column }
         };
-        Some(Witness {
+        Some(Counterexample {
             message: show(&mut read.iter().map(|(byte, _)| *byte)),
             label,
             readings: [reading(places.0, |copies| copies.0), reading(places.1, |copies| copies.1)],

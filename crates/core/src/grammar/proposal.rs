@@ -37,7 +37,7 @@ const MOST_TESTS: usize = 3;
 const LONGEST: usize = 1024;
 
 /// Lines of one kind.
-struct Kind {
+struct SimilarLines {
     template: String,
     lines: u64,
     /// Which of its addresses is held to account, and why that one.
@@ -131,7 +131,7 @@ fn writable(message: &[u8]) -> Option<&str> {
 }
 
 /// Puts a message to those of its kind; false where it names no address.
-fn gather(kinds: &mut Vec<Kind>, text: &str) -> bool {
+fn gather(kinds: &mut Vec<SimilarLines>, text: &str) -> bool {
     let template = template(text);
     let Some((culprit, why)) = culprit(&template) else { return false };
     let Some((_, address)) = addresses(text).nth(culprit) else { return false };
@@ -145,7 +145,7 @@ fn gather(kinds: &mut Vec<Kind>, text: &str) -> bool {
             kind
         }
         None => {
-            kinds.push(Kind { template, lines: 0, culprit, why, samples: Vec::new() });
+            kinds.push(SimilarLines { template, lines: 0, culprit, why, samples: Vec::new() });
             let Some(kind) = kinds.last_mut() else { return false };
             kind
         }
@@ -181,7 +181,7 @@ fn culprit(template: &str) -> Option<(usize, Option<String>)> {
     }
 }
 
-impl Kind {
+impl SimilarLines {
     /// The template as a rule: only the culprit is an `<ip>`.
     fn rule(&self) -> String {
         let mut rule = String::with_capacity(self.template.len());

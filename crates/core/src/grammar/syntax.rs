@@ -24,18 +24,18 @@ pub(super) struct Source {
     pub(super) programs: Vec<String>,
     pub(super) units: Vec<String>,
     pub(super) users: Vec<String>,
-    pub(super) session: Session,
-    pub(super) voices: Vec<Voice>,
+    pub(super) session: SessionScope,
+    pub(super) groups: Vec<RuleGroup>,
     /// Further message forms of the program in which strangers' text stands.
     pub(super) others: Vec<Rule>,
     pub(super) headings: Vec<String>,
     pub(super) lists: Vec<List>,
-    pub(super) tests: Vec<Test>,
+    pub(super) tests: Vec<TestCase>,
 }
 
 /// Which lines may report the same attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Session {
+pub(super) enum SessionScope {
     /// Those of one process about one address.
     #[default]
     Process,
@@ -43,16 +43,16 @@ pub(super) enum Session {
     Address,
 }
 
-/// One way of telling: a rule below a heading, or a shape with what makes its lines offences.
+/// The rules whose lines report an attempt once: one below a heading, or those of a shape with what makes its lines offences.
 #[derive(Debug)]
-pub(super) struct Voice {
+pub(super) struct RuleGroup {
     pub(super) rules: Vec<Rule>,
     pub(super) verdict: Verdict,
 }
 
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Every line of this voice is an offence of the heading.
+    /// Every line of this group is an offence of the heading.
     Always(usize),
     /// A line of the shape `name` is an offence of the first case that holds.
     Shape { name: String, place: Place, cases: Vec<Case> },
@@ -143,13 +143,13 @@ pub(super) struct Rule {
 #[derive(Debug)]
 pub(super) enum Part {
     Text(String),
-    Hole { name: Option<String>, kind: Kind, column: u32 },
+    Hole { name: Option<String>, kind: HoleKind, column: u32 },
     Choice { options: Vec<Vec<Part>>, optional: bool },
 }
 
 /// What may stand in a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum HoleKind {
     Ip,
     /// An IPv4 address, which a port may follow.
     Ipv4,
@@ -168,24 +168,24 @@ pub(super) enum Kind {
     Forwarded,
 }
 
-impl Kind {
+impl HoleKind {
     /// What it is called.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Kind::Ip | Kind::Ipv4 => "ip",
-            Kind::Host => "host",
-            Kind::Free => "text",
-            Kind::Word => "word",
-            Kind::Num => "num",
-            Kind::Quoted => "quoted",
-            Kind::Unquoted => "unquoted",
-            Kind::Rest => "rest",
-            Kind::Forwarded => "forwarded",
+            HoleKind::Ip | HoleKind::Ipv4 => "ip",
+            HoleKind::Host => "host",
+            HoleKind::Free => "text",
+            HoleKind::Word => "word",
+            HoleKind::Num => "num",
+            HoleKind::Quoted => "quoted",
+            HoleKind::Unquoted => "unquoted",
+            HoleKind::Rest => "rest",
+            HoleKind::Forwarded => "forwarded",
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for HoleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{}>", self.name())
     }
@@ -193,7 +193,7 @@ impl fmt::Display for Kind {
 
 /// A message and the address that must be found in it.
 #[derive(Debug)]
-pub(super) struct Test {
+pub(super) struct TestCase {
     pub(super) place: Place,
     pub(super) want: Option<IpAddr>,
     pub(super) message: String,
@@ -231,12 +231,12 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
     if source.programs.iter().any(|program| program == "banstream") {
         faults.error(start, "`banstream` logs strangers' text, so no grammar may read its lines");
     }
-    if source.voices.is_empty() && !faults.has_errors() {
+    if source.groups.is_empty() && !faults.has_errors() {
         faults.error(start, "the grammar has no rule");
     }
-    for voice in &source.voices {
-        if let Verdict::Shape { name, place, cases } = &voice.verdict {
-            if voice.rules.is_empty() {
+    for group in &source.groups {
+        if let Verdict::Shape { name, place, cases } = &group.verdict {
+            if group.rules.is_empty() {
                 faults.error(*place, format!("the shape `{name}` has no line"));
             } else if cases.is_empty() {
                 faults.warn(*place, format!("no heading uses the shape `{name}`"));
@@ -251,7 +251,7 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
 enum Section {
     None,
     Heading(usize),
-    Cases { heading: usize, voice: usize },
+    Cases { heading: usize, group: usize },
     Shape(usize),
     Others,
     List(usize),
@@ -296,8 +296,8 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         ["session"] => {
             source.session = match rest.trim() {
-                "process" => Session::Process,
-                "address" => Session::Address,
+                "process" => SessionScope::Process,
+                "address" => SessionScope::Address,
                 other => {
                     let what = format!("a session is by `process` or `address`, not `{other}`");
                     return Err(Problem::new(rest.trim_start(), what));
@@ -313,17 +313,17 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         ["shape", name] => {
             let verdict = Verdict::Shape { name: name.to_owned(), place, cases: Vec::new() };
-            source.voices.push(Voice { rules: Vec::new(), verdict });
-            Ok(Section::Shape(source.voices.len() - 1))
+            source.groups.push(RuleGroup { rules: Vec::new(), verdict });
+            Ok(Section::Shape(source.groups.len() - 1))
         }
         [name] => Ok(Section::Heading(heading(source, name))),
         [name, "in", shape] => {
             let found = source
-                .voices
+                .groups
                 .iter()
-                .position(|voice| matches!(&voice.verdict, Verdict::Shape { name, .. } if name == shape));
+                .position(|group| matches!(&group.verdict, Verdict::Shape { name, .. } if name == shape));
             match found {
-                Some(voice) => Ok(Section::Cases { heading: heading(source, name), voice }),
+                Some(group) => Ok(Section::Cases { heading: heading(source, name), group }),
                 None => Err(Problem::new(line, format!("there is no shape `{shape}` above"))),
             }
         }
@@ -351,18 +351,20 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
         }
         Section::Heading(heading) => {
             let rules = vec![Rule { place, parts: rule(line, place)? }];
-            source.voices.push(Voice { rules, verdict: Verdict::Always(heading) });
+            source.groups.push(RuleGroup { rules, verdict: Verdict::Always(heading) });
         }
         Section::Others => source.others.push(Rule { place, parts: rule(line, place)? }),
-        Section::Shape(voice) => {
+        Section::Shape(group) => {
             let rule = Rule { place, parts: rule(line, place)? };
-            if let Some(voice) = source.voices.get_mut(voice) {
-                voice.rules.push(rule);
+            if let Some(group) = source.groups.get_mut(group) {
+                group.rules.push(rule);
             }
         }
-        Section::Cases { heading, voice } => {
+        Section::Cases { heading, group } => {
             let case = Case { heading, place, comparisons: comparisons(line)? };
-            if let Some(Voice { verdict: Verdict::Shape { cases, .. }, .. }) = source.voices.get_mut(voice) {
+            if let Some(RuleGroup { verdict: Verdict::Shape { cases, .. }, .. }) =
+                source.groups.get_mut(group)
+            {
                 cases.push(case);
             }
         }
@@ -383,7 +385,7 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
                     }
                 },
             };
-            source.tests.push(Test { place, want, message: message.trim_start().to_owned() });
+            source.tests.push(TestCase { place, want, message: message.trim_start().to_owned() });
         }
     }
     Ok(())
@@ -391,7 +393,7 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
 
 fn rule(line: &str, place: Place) -> Result<Vec<Part>, Problem> {
     // A column is the line's length less what is still to be read.
-    let reader = Reader { end: place.column + line.len() as u32 };
+    let reader = RuleReader { end: place.column + line.len() as u32 };
     finish(all_consuming(|input| reader.parts(input, DEPTH, false)).parse(line))
 }
 
@@ -408,11 +410,11 @@ fn finish<T>(result: IResult<&str, T, Problem>) -> Result<T, Problem> {
 }
 
 #[derive(Clone, Copy)]
-struct Reader {
+struct RuleReader {
     end: u32,
 }
 
-impl Reader {
+impl RuleReader {
     /// Texts, holes and choices; inside a choice up to the next `|` or `}`.
     fn parts<'a>(self, input: &'a str, depth: usize, inside: bool) -> IResult<&'a str, Vec<Part>, Problem> {
         let text = map(many1(alt((preceded(char('\\'), anychar), none_of("<{}|\\>")))), |chars| {
@@ -448,16 +450,16 @@ impl Reader {
             None => (None, body),
         };
         let kind = match kind {
-            "ip" => Kind::Ip,
+            "ip" => HoleKind::Ip,
             "peer" => return Ok((after, peer(self.end - input.len() as u32))),
-            "host" => Kind::Host,
-            "user" | "text" => Kind::Free,
-            "word" => Kind::Word,
-            "num" => Kind::Num,
-            "quoted" => Kind::Quoted,
-            "unquoted" => Kind::Unquoted,
-            "rest" => Kind::Rest,
-            "forwarded" => Kind::Forwarded,
+            "host" => HoleKind::Host,
+            "user" | "text" => HoleKind::Free,
+            "word" => HoleKind::Word,
+            "num" => HoleKind::Num,
+            "quoted" => HoleKind::Quoted,
+            "unquoted" => HoleKind::Unquoted,
+            "rest" => HoleKind::Rest,
+            "forwarded" => HoleKind::Forwarded,
             _ => {
                 return Err(stop(
                     rest,
@@ -492,10 +494,10 @@ fn peer(column: u32) -> Part {
     let hole = |kind| Part::Hole { name: None, kind, column };
     let text = |text: &str| Part::Text(text.to_owned());
     let options = vec![
-        vec![hole(Kind::Ip)],
-        vec![hole(Kind::Ipv4), text(":"), hole(Kind::Num)],
-        vec![text("["), hole(Kind::Ip), text("]")],
-        vec![text("["), hole(Kind::Ip), text("]:"), hole(Kind::Num)],
+        vec![hole(HoleKind::Ip)],
+        vec![hole(HoleKind::Ipv4), text(":"), hole(HoleKind::Num)],
+        vec![text("["), hole(HoleKind::Ip), text("]")],
+        vec![text("["), hole(HoleKind::Ip), text("]:"), hole(HoleKind::Num)],
     ];
     Part::Choice { options, optional: false }
 }

@@ -261,52 +261,52 @@ fn two_grammars_cannot_read_one_program() {
 
 /// Whether a sender with these may write for a server of which the grammar says this, where www-data has the id 33.
 #[track_caller]
-fn speaks(server: &str, witness: Witness<'_>, want: bool) {
+fn is_believed(server: &str, sender: Sender<'_>, want: bool) {
     let text = format!("program: sshd\n{server}\nx:\n    a <ip>\n");
     let grammars = Grammars::new(vec![load(&text).unwrap_or_else(|faults| panic!("{faults}"))]).unwrap();
     let grammars = grammars.with_users(&[("root".to_owned(), 0), ("www-data".to_owned(), 33)]);
-    assert_eq!(!grammars.get(GrammarId(0)).unwrap().contradicts(&witness), want, "{witness:?}");
+    assert_eq!(!grammars.get(GrammarId(0)).unwrap().contradicts(&sender), want, "{sender:?}");
 }
 
 #[test]
 fn root_and_the_grammars_units_and_users_are_believed() {
     const SSHD: &str = "unit: ssh.service ssh@*.service";
     const NGINX: &str = "unit: nginx.service\nuser: nginx www-data http";
-    let uid = |uid| Witness { uid: Some(uid), ..Witness::default() };
-    let inside = |witness, unit: &'static str| Witness { unit: Some(unit.as_bytes()), ..witness };
-    let called = |witness, exe: &'static str| Witness {
+    let uid = |uid| Sender { uid: Some(uid), ..Sender::default() };
+    let inside = |sender, unit: &'static str| Sender { unit: Some(unit.as_bytes()), ..sender };
+    let called = |sender, exe: &'static str| Sender {
         exe: Some(exe.as_bytes()),
         comm: exe.rsplit('/').next().map(str::as_bytes),
-        ..witness
+        ..sender
     };
-    speaks(SSHD, Witness::default(), true);
-    speaks(SSHD, called(uid(0), "/usr/bin/logger"), true);
-    speaks(SSHD, inside(uid(0), "cron.service"), true);
-    speaks(SSHD, inside(uid(101), "ssh.service"), true);
-    speaks(SSHD, inside(uid(101), "ssh@7-192.0.2.1:22.service"), true);
+    is_believed(SSHD, Sender::default(), true);
+    is_believed(SSHD, called(uid(0), "/usr/bin/logger"), true);
+    is_believed(SSHD, inside(uid(0), "cron.service"), true);
+    is_believed(SSHD, inside(uid(101), "ssh.service"), true);
+    is_believed(SSHD, inside(uid(101), "ssh@7-192.0.2.1:22.service"), true);
     // The name of a process or file proves nothing, and neither does its absence.
     for uid in [uid(1), uid(33), uid(999), uid(1000), uid(60_001), uid(65_534), uid(100_000)] {
         for server in [SSHD, "", "user: nobody-here"] {
-            speaks(server, uid, false);
-            speaks(server, called(uid, "/usr/sbin/sshd"), false);
-            speaks(server, called(uid, "/tmp/sshd"), false);
-            speaks(server, inside(uid, "session-1.scope"), false);
+            is_believed(server, uid, false);
+            is_believed(server, called(uid, "/usr/sbin/sshd"), false);
+            is_believed(server, called(uid, "/tmp/sshd"), false);
+            is_believed(server, inside(uid, "session-1.scope"), false);
         }
     }
-    speaks(NGINX, uid(33), true);
-    speaks(NGINX, called(uid(33), "/tmp/nginx"), true);
-    speaks(NGINX, uid(34), false);
-    speaks(NGINX, inside(uid(34), "nginx.service"), true);
+    is_believed(NGINX, uid(33), true);
+    is_believed(NGINX, called(uid(33), "/tmp/nginx"), true);
+    is_believed(NGINX, uid(34), false);
+    is_believed(NGINX, inside(uid(34), "nginx.service"), true);
     // An id of another host says nothing about its user; the unit does.
-    let foreign = Witness { foreign: true, ..uid(33) };
-    speaks(NGINX, foreign, false);
-    speaks(NGINX, inside(foreign, "nginx.service"), true);
+    let remote = Sender { is_remote: true, ..uid(33) };
+    is_believed(NGINX, remote, false);
+    is_believed(NGINX, inside(remote, "nginx.service"), true);
     // Where sessions have no scope of their own, people are in the unit of a server that is root itself.
     for person in [uid(1000), uid(60_000), uid(65_536), uid(u32::MAX)] {
-        speaks(SSHD, inside(person, "ssh.service"), false);
-        speaks(NGINX, inside(person, "nginx.service"), true);
+        is_believed(SSHD, inside(person, "ssh.service"), false);
+        is_believed(NGINX, inside(person, "nginx.service"), true);
     }
-    speaks(SSHD, inside(uid(61_184), "ssh.service"), true);
+    is_believed(SSHD, inside(uid(61_184), "ssh.service"), true);
 }
 
 /// Fills the rules and other forms of a grammar in turn with what an attacker would type, so many times, and reads the
@@ -320,7 +320,7 @@ fn spoofed(text: &str, times: usize) -> Vec<String> {
         let has = |kind| {
             variant.items.iter().any(|item| matches!(item, variant::Item::Hole(hole) if hole.kind == kind))
         };
-        let forwards = has(syntax::Kind::Forwarded);
+        let forwards = has(syntax::HoleKind::Forwarded);
         matcher.read(&message, false, |reading, spans| {
             let forwarded = reading.forwarded.map(|(from, to)| &message[from..to]);
             let excludes = |item: &variant::Item| {
@@ -349,10 +349,10 @@ fn spelt(text: &str) -> (Vec<Variant>, Vec<Variant>, Vec<Vec<String>>) {
     let mut faults = Faults::new("", text);
     let source = syntax::parse(text, &mut faults);
     let (mut rules, mut without) = (Vec::new(), Vec::new());
-    for (number, voice) in (0..).zip(&source.voices) {
+    for (number, group) in (0..).zip(&source.groups) {
         let first = rules.len();
-        let names = variant::spell_out(&voice.rules, number, &mut rules, &mut faults);
-        condition::narrow(voice, &names, &mut rules[first..], &mut without);
+        let names = variant::spell_out(&group.rules, number, &mut rules, &mut faults);
+        condition::narrow(group, &names, &mut rules[first..], &mut without);
     }
     let mut forms = rules.clone();
     variant::spell_out(&source.others, variant::OTHER, &mut forms, &mut faults);
@@ -385,10 +385,10 @@ fn fill(
             variant::Item::Text(text) => message.extend(text),
             variant::Item::Hole(hole) => {
                 let mut typed = match hole.kind {
-                    syntax::Kind::Ip | syntax::Kind::Ipv4 => address.as_bytes().to_vec(),
-                    syntax::Kind::Host => b"www.example".to_vec(),
-                    syntax::Kind::Forwarded => format!("by {address}").into_bytes(),
-                    syntax::Kind::Num => dice.throw(100_000).to_string().into_bytes(),
+                    syntax::HoleKind::Ip | syntax::HoleKind::Ipv4 => address.as_bytes().to_vec(),
+                    syntax::HoleKind::Host => b"www.example".to_vec(),
+                    syntax::HoleKind::Forwarded => format!("by {address}").into_bytes(),
+                    syntax::HoleKind::Num => dice.throw(100_000).to_string().into_bytes(),
                     _ if depth > 0 && dice.throw(3) > 0 => {
                         let mut lie = fill(&all[dice.throw(all.len())], "203.0.113.9", all, dice, depth - 1);
                         let (from, to) = (dice.throw(lie.len() + 1), dice.throw(lie.len() + 1));
@@ -408,14 +408,14 @@ fn fill(
                 };
                 // What the server itself sees to: a word is one, what is quoted is escaped, and the rest has its place.
                 match hole.kind {
-                    syntax::Kind::Word => {
+                    syntax::HoleKind::Word => {
                         typed.retain(|byte| *byte != b' ' && Some(*byte) != hole.stop);
                         typed.push(if hole.stop == Some(b'x') { b'y' } else { b'x' });
                     }
-                    syntax::Kind::Rest => typed.insert(0, b'x'),
+                    syntax::HoleKind::Rest => typed.insert(0, b'x'),
                     // Spaces at the end of a message do not count, so it does not end in one.
-                    syntax::Kind::Free if hole.stop.is_none() => typed.push(b'x'),
-                    syntax::Kind::Quoted | syntax::Kind::Unquoted => {
+                    syntax::HoleKind::Free if hole.stop.is_none() => typed.push(b'x'),
+                    syntax::HoleKind::Quoted | syntax::HoleKind::Unquoted => {
                         let escape = |byte: u8| {
                             if byte == b'"' || byte == b'\\' { vec![b'\\', byte] } else { vec![byte] }
                         };
@@ -461,7 +461,7 @@ fn unfound(rules: &[Variant], times: usize) -> Option<String> {
     rules.iter().find_map(|rule| {
         let matcher = Matcher::new(std::slice::from_ref(rule), &[]);
         (0..times).find_map(|_| {
-            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::Kind::Ipv4);
+            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::HoleKind::Ipv4);
             let address = addresses[if rule.items.iter().any(is_v4) { 0 } else { dice.throw(addresses.len()) }];
             let message = fill(rule, address, rules, &mut dice, 1);
             let found = matcher.read(&message, false, |reading, _| Some(reading.address));
@@ -535,16 +535,16 @@ fn filled(rules: &[Variant], times: usize, dice: &mut Dice) -> usize {
 
 #[test]
 fn what_rules_have_in_common_changes_no_reading() {
-    // Each rule in a voice of its own, so that holes of several rules have one slot.
-    let voices = |rules: &[&str]| {
+    // Each rule in a group of its own, so that holes of several rules have one slot.
+    let groups = |rules: &[&str]| {
         let mut variants = Vec::new();
-        for (voice, rule) in (0..).zip(rules) {
+        for (group, rule) in (0..).zip(rules) {
             let text = format!("program: p\nx:\n    {rule}\n");
             let mut faults = Faults::new("", &text);
             let source = syntax::parse(&text, &mut faults);
             let (mut spelt, rules) =
-                (Vec::new(), source.voices.first().map_or(&[][..], |voice| &voice.rules));
-            variant::spell_out(rules, voice, &mut spelt, &mut faults);
+                (Vec::new(), source.groups.first().map_or(&[][..], |group| &group.rules));
+            variant::spell_out(rules, group, &mut spelt, &mut faults);
             if !faults.has_errors() {
                 variants.append(&mut spelt);
             }
@@ -552,7 +552,7 @@ fn what_rules_have_in_common_changes_no_reading() {
         variants
     };
     // The second takes a part of what the first took, and fails; the third begins as the first.
-    let between = voices(&["<word> x <ip>", "<ip>:<num>", "<word> y <ip>"]);
+    let between = groups(&["<word> x <ip>", "<ip>:<num>", "<word> y <ip>"]);
     assert!(same_apart(&Matcher::new(&between, &[]), b"192.0.2.1:z y 2001:db8::1"));
     SHIPPED.par_iter().for_each(|(name, text)| {
         assert!(filled(&spelt(text).0, 1 + FILLINGS / 20_000, &mut Dice(5)) > 0, "{name}");
@@ -566,7 +566,7 @@ fn what_rules_have_in_common_changes_no_reading() {
         let begins = [pieces(4, &mut dice), pieces(4, &mut dice)];
         let rules: Vec<String> =
             (0..6).map(|_| begins[dice.throw(2)].clone() + &pieces(3, &mut dice)).collect();
-        read += filled(&voices(&rules.iter().map(String::as_str).collect::<Vec<_>>()), 4, &mut dice);
+        read += filled(&groups(&rules.iter().map(String::as_str).collect::<Vec<_>>()), 4, &mut dice);
     }
     assert!(read > FILLINGS / 10, "only {read} messages");
 }
@@ -606,8 +606,8 @@ fn without_the_proof_such_fillings_are_found() {
 fn stops(rules: &str, message: &str, want: &str) {
     let grammar = grammar(rules).unwrap_or_else(|faults| panic!("{faults}"));
     assert!(grammar.read(message.as_bytes()).is_none());
-    let got = match grammar.silence(message.as_bytes()) {
-        Silence::Unread(Closest { line, at, expected, .. }) => {
+    let got = match grammar.miss_reason(message.as_bytes()) {
+        MissReason::Unread(Closest { line, at, expected, .. }) => {
             format!("{}:{}: {}", line - 2, at + 1, expected.join(" or "))
         }
         other => format!("{other:?}"),
@@ -634,7 +634,7 @@ fn the_closest_rule_says_where_it_stops() {
 fn a_condition_that_does_not_hold_names_the_hole() {
     let grammar = load(ACCESS).unwrap_or_else(|faults| panic!("{faults}"));
     let message = br#"192.0.2.1 - [22/Nov/2026:05:40:46 +0000] "GET / HTTP/1.1" 200 5"#;
-    let Silence::Unmet(unmet) = grammar.silence(message) else { panic!("the shape reads it") };
+    let MissReason::Unmet(unmet) = grammar.miss_reason(message) else { panic!("the shape reads it") };
     let shown: Vec<String> = unmet
         .iter()
         .map(|Unmet { heading, line, written, hole, holds }| {
@@ -656,10 +656,10 @@ fn a_match_shows_what_each_hole_held() {
     let grammar = grammar(FAILED).unwrap();
     let message = b"Failed password for invalid user a b from 192.0.2.1 port 22";
     let found = grammar.read(message).unwrap();
-    let held = |h: &Held<'_, '_>| {
+    let held = |h: &HoleText<'_, '_>| {
         format!("{:?} {} {}..{} {}", h.name, h.kind, h.from, h.to, String::from_utf8_lossy(h.text))
     };
-    let held: Vec<String> = found.held(message).iter().map(held).collect();
+    let held: Vec<String> = found.hole_texts(message).iter().map(held).collect();
     assert_eq!(held, ["Some(\"user\") text 33..36 a b", "None ip 42..51 192.0.2.1", "None num 57..59 22"]);
     assert_eq!(found.written(), FAILED);
 }
@@ -669,7 +669,7 @@ fn a_match_shows_what_each_hole_held() {
 fn strange(message: &str, want: Option<&str>) {
     let tests = "test:\n    - Accepted password for git from 192.0.2.1 via east\n";
     let grammar = load(&format!("program: p\nx:\n    {FAILED}\n    gone by <ip>\n{tests}")).unwrap();
-    assert_eq!(grammar.stranger(message.as_bytes()).as_deref(), want);
+    assert_eq!(grammar.unmatched_template(message.as_bytes()).as_deref(), want);
 }
 
 #[test]
@@ -695,7 +695,7 @@ fn a_message_that_no_rule_knows_is_told_by_its_template() {
 fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
     let grammars = Grammars::new(vec![load(text).unwrap_or_else(|faults| panic!("{faults}"))]).unwrap();
     let outcome = |uid| {
-        let witness = Witness { uid, ..Witness::default() };
+        let sender = Sender { uid, ..Sender::default() };
         let time = crate::model::Timestamp::default();
         let entry = Entry {
             time,
@@ -706,10 +706,10 @@ fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
             cut: false,
             goes_on: false,
             times: 1,
-            witness,
+            sender,
         };
         match grammars.find(&entry) {
-            Outcome::Foreign | Outcome::Harmless(_) => "nothing",
+            Outcome::Ignored | Outcome::Harmless(_) => "nothing",
             Outcome::Forged(..) => "forged",
             Outcome::Offence(..) => "offence",
             Outcome::Login(..) => "login",

@@ -4,12 +4,12 @@
 //! match: the next character must show where a hole ends.
 
 use super::fault::{Faults, Place};
-use super::syntax::{Kind, Part, Rule};
+use super::syntax::{HoleKind, Part, Rule};
 
 /// One way to write a message that a rule describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
-    pub(super) voice: u16,
+    pub(super) group: u16,
     pub(super) place: Place,
     pub(super) items: Vec<Item>,
 }
@@ -24,7 +24,7 @@ pub(super) enum Item {
 pub(super) struct Hole {
     /// Where its span goes; the same hole of a rule has the same slot in every variant.
     pub(super) slot: u8,
-    pub(super) kind: Kind,
+    pub(super) kind: HoleKind,
     /// The character that follows; `None` at the end of the message.
     pub(super) stop: Option<u8>,
     /// Which texts it never holds, as the conditions of its shape say: a place among those that
@@ -35,32 +35,32 @@ pub(super) struct Hole {
 impl Variant {
     /// Whether it has a `<forwarded>`.
     pub(super) fn forwards(&self) -> bool {
-        self.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == Kind::Forwarded))
+        self.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == HoleKind::Forwarded))
     }
 }
 
-impl Kind {
+impl HoleKind {
     /// Whether this is the address to hold to account.
     pub(super) fn is_address(self) -> bool {
-        matches!(self, Kind::Ip | Kind::Ipv4)
+        matches!(self, HoleKind::Ip | HoleKind::Ipv4)
     }
 }
 
-/// Slots in a voice. The spans of a match are an array of this size, so that none is allocated.
+/// Slots in a group. The spans of a match are an array of this size, so that none is allocated.
 pub(super) const SLOTS: usize = 24;
 
-/// The voice of the forms below `other:`, which have no offence and may lack an address.
+/// The group of the forms below `other:`, which have no offence and may lack an address.
 pub(super) const OTHER: u16 = u16::MAX;
 
 /// Variants in a grammar; the choices of one rule multiply.
 const LIMIT: usize = 4096;
 
-/// Spells out the rules of one voice. Slots are shared by name, so that a shape's lines agree on them, and the n-th
+/// Spells out the rules of one group. Slots are shared by name, so that a shape's lines agree on them, and the n-th
 /// holes without a name share one, as all addresses do; the names come back in slot order, `None` for a hole without
 /// one.
 pub(super) fn spell_out(
     rules: &[Rule],
-    voice: u16,
+    group: u16,
     variants: &mut Vec<Variant>,
     faults: &mut Faults<'_>,
 ) -> Vec<Option<String>> {
@@ -82,14 +82,14 @@ pub(super) fn spell_out(
         }
         for sequence in sequences {
             let items = join(sequence);
-            if let Err((place, what)) = settle(&items, rule.place, voice == OTHER) {
+            if let Err((place, what)) = settle(&items, rule.place, group == OTHER) {
                 faults.error(place, what);
                 break;
             }
             let items = with_stops(items);
             // Two ways through the choices can spell the same sequence: `{a|a}`.
-            if !variants.iter().any(|known| known.voice == voice && known.items == items) {
-                variants.push(Variant { voice, place: rule.place, items });
+            if !variants.iter().any(|known| known.group == group && known.items == items) {
+                variants.push(Variant { group, place: rule.place, items });
             }
         }
     }
@@ -108,7 +108,7 @@ struct Slots {
 }
 
 impl Slots {
-    fn slot(&mut self, name: Option<&String>, kind: Kind) -> u8 {
+    fn slot(&mut self, name: Option<&String>, kind: HoleKind) -> u8 {
         if name.is_none() && kind.is_address() {
             return *self.address.get_or_insert_with(|| {
                 // Named apart, so that no other nameless hole takes this slot.
@@ -136,7 +136,7 @@ impl Slots {
 #[derive(Clone)]
 enum Flat {
     Text(Vec<u8>),
-    Hole { slot: u8, kind: Kind, column: u32 },
+    Hole { slot: u8, kind: HoleKind, column: u32 },
 }
 
 /// Appends every way through `parts` to every sequence; earlier options come first.
@@ -220,8 +220,8 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
     for (item, next) in items.iter().zip(items.iter().skip(1).map(Some).chain([None])) {
         let Flat::Hole { kind, column, .. } = item else { continue };
         addresses += usize::from(kind.is_address());
-        forwarded += usize::from(*kind == Kind::Forwarded);
-        free += usize::from(matches!(kind, Kind::Free | Kind::Unquoted));
+        forwarded += usize::from(*kind == HoleKind::Forwarded);
+        free += usize::from(matches!(kind, HoleKind::Free | HoleKind::Unquoted));
         let stop = match next {
             None => None,
             Some(Flat::Text(text)) => text.first().copied(),
@@ -231,25 +231,25 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
             }
         };
         let unclear = match (kind, stop) {
-            (Kind::Num, Some(b'0'..=b'9')) => true,
-            (Kind::Ip | Kind::Ipv4, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
-            (Kind::Host, Some(stop)) => is_name(stop) || stop == b':',
-            (Kind::Quoted, Some(stop)) => stop != b'"',
-            (Kind::Rest, stop) => stop.is_some(),
-            (Kind::Forwarded, stop) => stop.is_none(),
+            (HoleKind::Num, Some(b'0'..=b'9')) => true,
+            (HoleKind::Ip | HoleKind::Ipv4, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
+            (HoleKind::Host, Some(stop)) => is_name(stop) || stop == b':',
+            (HoleKind::Quoted, Some(stop)) => stop != b'"',
+            (HoleKind::Rest, stop) => stop.is_some(),
+            (HoleKind::Forwarded, stop) => stop.is_none(),
             _ => false,
         };
         let here = Place { column: *column, ..place };
         if unclear {
             let next = stop.map_or("the end".to_owned(), |stop| format!("`{}`", char::from(stop)));
             let wants = match kind {
-                Kind::Quoted => "; a `\"` must follow, or nothing",
-                Kind::Rest => "; nothing may follow",
+                HoleKind::Quoted => "; a `\"` must follow, or nothing",
+                HoleKind::Rest => "; nothing may follow",
                 _ => "",
             };
             return Err((here, format!("the end of {kind} is not clear before {next}{wants}")));
         }
-        if *kind == Kind::Unquoted && free > 1 {
+        if *kind == HoleKind::Unquoted && free > 1 {
             return Err((here, "no hole with arbitrary text may stand before <unquoted>".to_owned()));
         }
     }
@@ -273,7 +273,7 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
                 match item {
                     Item::Text(text) => before += text.len(),
                     Item::Hole(hole) if hole.kind.is_address() => return false,
-                    Item::Hole(hole) if hole.kind == Kind::Free => return before < SHORT,
+                    Item::Hole(hole) if hole.kind == HoleKind::Free => return before < SHORT,
                     Item::Hole(_) => {}
                 }
             }
@@ -287,7 +287,7 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
         let follows = |variant: &Variant, behind: &[u8]| {
             variant.items.windows(3).any(|items| match items {
                 [Item::Hole(ip), Item::Text(text), Item::Hole(port)] => {
-                    ip.kind == Kind::Ip && port.kind == Kind::Num && text == behind
+                    ip.kind == HoleKind::Ip && port.kind == HoleKind::Num && text == behind
                 }
                 _ => false,
             })

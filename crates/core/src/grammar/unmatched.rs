@@ -7,7 +7,7 @@ use std::ops::Range;
 use hashbrown::HashSet;
 
 use super::Grammar;
-use super::syntax::Test;
+use super::syntax::TestCase;
 use super::template::{addresses, join, template};
 use super::variant::{Item, Variant};
 
@@ -19,7 +19,7 @@ impl Grammar {
     ///
     /// Takes 1 to 2 us for what servers write and some 50 us at worst, and allocates only where the message names an
     /// address and no rule reads it.
-    pub fn stranger(&self, message: &[u8]) -> Option<String> {
+    pub fn unmatched_template(&self, message: &[u8]) -> Option<String> {
         let message = message.trim_ascii_end();
         if self.matcher.read(message, false, |_, _| Some(())).is_some() {
             return None;
@@ -77,7 +77,7 @@ fn hosts(text: &str) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// The templates of messages that are meant to match nothing.
-pub(super) fn quiet(tests: &[Test]) -> Vec<String> {
+pub(super) fn quiet(tests: &[TestCase]) -> Vec<String> {
     let messages = tests.iter().filter(|test| test.want.is_none()).map(|test| test.message.as_str());
     let mut templates: Vec<String> =
         messages.filter(|message| addresses(message).next().is_some()).map(template).collect();
