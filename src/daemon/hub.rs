@@ -29,10 +29,10 @@ use crate::control::{
     BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Reply, SoleClient,
     Status, Target, TemplateStatus, UnmatchedStatus, Why, rfc3339,
 };
-use crate::daemon::metrics::{EngineMetrics, Metrics};
+use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
-use crate::detect::{MANUAL, Settings, WIDE, WindowEffect, manual};
-use crate::engine::{Clock, Engine, Forgers, Unattested};
+use crate::detect::{MANUAL, Settings, WIDE, manual};
+use crate::engine::{Clock, Engine, Unattested};
 use crate::entry::whole::MessageCounts;
 use crate::grammar::Grammar;
 use crate::input::Batch;
@@ -41,7 +41,6 @@ use crate::store::LedgerUpdate;
 
 pub(super) struct Hub {
     pub(super) engine: Engine<'static>,
-    pub(super) counters: EngineMetrics,
     pub(super) metrics: Metrics,
     pub(super) health: Health,
     pub(super) events: EventSender,
@@ -51,7 +50,6 @@ pub(super) struct Hub {
     /// How far sources were read.
     pub(super) positions: BTreeMap<Arc<str>, String>,
     pub(super) started: Timestamp,
-    pub(super) totals: Totals,
     /// What the operator chose.
     pub(super) loaded: Loaded,
     /// What this host is itself.
@@ -76,33 +74,6 @@ const FULL_SYNC: Duration = Duration::from_secs(60 * 60);
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
 const WHOLE: usize = 200_000;
-
-/// What has happened since the start.
-#[derive(Default)]
-pub(super) struct Totals {
-    sources: BTreeMap<&'static str, SourceTotals>,
-    /// By grammar.
-    forged: BTreeMap<String, Forgers>,
-    /// By jail: offences it has counted, and bans.
-    jails: BTreeMap<Arc<str>, (u64, u64)>,
-    /// By grammar: offences and logins.
-    found: BTreeMap<String, (u64, u64)>,
-    refused: u64,
-    messages: MessageCounts,
-    offences: u64,
-    bans: u64,
-}
-
-/// What has come from one source.
-#[derive(Default)]
-struct SourceTotals {
-    entries: u64,
-    unattested: u64,
-    /// When something came last.
-    last: Timestamp,
-    /// How much earlier the latest entry of it had been written.
-    lag: Span,
-}
 
 impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
@@ -161,30 +132,11 @@ impl Hub {
         }
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
-        self.counters.add(batch.source, report.tally, report.seen);
-        let read = self.totals.sources.entry(batch.source).or_default();
-        read.entries += report.tally.entries;
-        read.unattested += report.tally.unattested;
-        if report.tally.latest > Timestamp::default() {
-            (read.last, read.lag) = (now, now.since(report.tally.latest));
-        }
-        for (grammar, tally) in grammars.iter().zip(&report.tally.grammars) {
-            self.totals.refused += tally.refused;
-            let offences: u64 = tally.offences.iter().sum();
-            if offences + tally.logins > 0 {
-                let found = self.totals.found.entry(grammar.name().to_owned()).or_default();
-                *found = (found.0 + offences, found.1 + tally.logins);
-            }
-            if tally.forged.iter().next().is_some() {
-                let forgers = self.totals.forged.entry(grammar.name().to_owned()).or_default();
-                forgers.add(&tally.forged);
-                self.metrics.forged(grammar.name(), forgers);
-            }
-        }
-        self.totals.messages.add(&report.tally.messages);
-        self.totals.offences += report.tally.offences();
+        self.metrics.stats().add(batch.source, &grammars, &report, now);
         for exempted in &report.seen.exempted {
             let (who, jail, by) = (exempted.offender, &exempted.jail, exempted.by);
+            let labels = [("jail", &**jail), ("exemption", by.name())];
+            self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
             log::info!(message_id = logging::EXEMPTED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
         }
         for (who, jail) in &report.seen.ineffective {
@@ -194,20 +146,21 @@ impl Hub {
         }
         let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
         update.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
-        if batch.overlong > 0 {
-            self.metrics.dropped("overlong", batch.overlong);
+        for (reason, times) in [
+            ("overlong", batch.overlong),
+            ("crash", batch.deadly),
+            ("offender_table_full", report.seen.forgotten),
+        ] {
+            self.metrics.dropped(reason, times);
         }
-        if batch.deadly > 0 {
-            self.metrics.dropped("crash", batch.deadly);
+        for (why, times) in &report.tally.malformed {
+            self.metrics.dropped(why.reason(), *times);
         }
         self.ended(ended);
         update.decisions.extend(decisions.iter().cloned());
         self.carry_out(decisions);
         // The enforcer has its orders; the rest is not urgent.
         (update.traces, update.evidence) = self.engine.traces();
-        for trace in update.traces.iter().filter(|trace| trace.effect != WindowEffect::Nothing) {
-            self.totals.jails.entry(Arc::clone(&trace.jail)).or_default().0 += 1;
-        }
         update.grammars = grammars;
         update.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
@@ -261,10 +214,7 @@ impl Hub {
         for decision in decisions {
             match decision {
                 Decision::Ban(ban) => {
-                    self.totals.bans += 1;
-                    self.totals.jails.entry(Arc::clone(&ban.jail)).or_default().1 += 1;
-                    let labels = [("jail", &*ban.jail), ("kind", ban.kind.name()), ("mode", ban.mode.name())];
-                    self.metrics.counter("banstream_bans_total", &labels).increment(1);
+                    self.metrics.stats().banned(ban);
                     let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
                     match ban.mode {
                         Mode::Enforce => {
@@ -427,11 +377,12 @@ impl Hub {
         };
         let (now, unmatched) = (now(), self.unmatched());
         let sole_clients = self.engine.sole_clients().map(sole_client).collect();
+        let stats = self.metrics.stats();
         for source in &mut sources {
-            if let Some(read) = self.totals.sources.get(source.name.as_str()) {
+            if let Some(read) = stats.sources.get(source.name.as_str()) {
                 (source.entries, source.unattested) = (read.entries, read.unattested);
-                source.silent = Some(now.since(read.last).as_micros() / 1_000_000);
-                source.lag = Some(read.lag.as_micros() / 1000);
+                source.silent = read.last.map(|(last, _)| now.since(last).as_micros() / 1_000_000);
+                source.lag = read.last.map(|(_, lag)| lag.as_micros() / 1000);
             }
         }
         let detector = self.engine.detector();
@@ -463,44 +414,46 @@ impl Hub {
             jails.extend(banned.get(name).map(status));
         }
         for jail in &mut jails {
-            let totals = self.totals.jails.get(jail.name.as_str()).copied();
-            (jail.offences, jail.bans) = totals.unwrap_or_default();
+            jail.offences = stats.counted.get(jail.name.as_str()).copied().unwrap_or_default();
+            jail.bans = stats.bans().filter(|(name, _)| ***name == *jail.name).map(|(_, bans)| bans).sum();
         }
-        let found = self.totals.found.iter();
-        let grammars = found
-            .map(|(name, &(offences, logins))| GrammarStatus { name: name.clone(), offences, logins })
+        let grammars: Vec<_> = stats
+            .grammars
+            .iter()
+            .map(|(name, sums)| GrammarStatus {
+                name: name.clone(),
+                offences: sums.offences.values().sum(),
+                logins: sums.logins,
+            })
+            .filter(|sums| sums.offences + sums.logins > 0)
             .collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: rfc3339(self.started),
             uptime: now.since(self.started).as_micros() / 1_000_000,
-            entries: self.totals.sources.values().map(|read| read.entries).sum(),
-            offences: self.totals.offences,
-            refused: self.totals.refused,
+            entries: stats.sources.values().map(|read| read.entries).sum(),
+            offences: grammars.iter().map(|grammar| grammar.offences).sum(),
+            refused: stats.grammars.values().map(|sums| sums.refused).sum(),
             messages: {
-                let MessageCounts { cut, split, joined, unjudged } = self.totals.messages;
+                let MessageCounts { cut, split, joined, unjudged } = stats.messages;
                 MessagesStatus { cut, split, joined, unjudged }
             },
-            bans: self.totals.bans,
+            bans: stats.bans().map(|(_, bans)| bans).sum(),
             banned: detector.banned() as u64,
             observed: detector.observed() as u64,
             grammars,
             jails,
             sources,
-            forged: self.forged(),
+            forged: stats
+                .forged()
+                .map(|(grammar, uid, lines)| ForgedStatus { grammar: grammar.to_owned(), uid, lines })
+                .collect(),
             unmatched,
             sole_clients,
             enforcement,
             ledger,
             receivers,
         }
-    }
-
-    fn forged(&self) -> Vec<ForgedStatus> {
-        let forged = self.totals.forged.iter().flat_map(|(grammar, forgers)| {
-            forgers.iter().map(|(uid, lines)| ForgedStatus { grammar: grammar.clone(), uid, lines })
-        });
-        forged.collect()
     }
 
     /// What no rule knows, the most frequent first.
@@ -588,7 +541,7 @@ impl Hub {
         self.loaded = loaded;
         let settings = settings(&self.loaded, &self.host, &self.allowances);
         let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
-        self.counters = EngineMetrics::new(&self.metrics, self.engine.grammars());
+        self.metrics.stats().expect(self.engine.grammars());
         self.lifted(lifted);
     }
 

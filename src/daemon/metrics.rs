@@ -1,13 +1,13 @@
 //! The Prometheus metrics.
 //!
-//! All metrics are declared here, with their help. The shell counts them from the results of the pure parts. Frequently
-//! used handles are kept (4 ns a count, against 85 for a look-up by label).
+//! All metrics are declared here, with their help. What batches come to is summed in [`Stats`] and copied from there
+//! when it is rendered; the rest is counted where it happens.
 //!
 //! Labels come from the configuration, the grammars and this file, so the operator decides their number; they contain
 //! no address, user name or path. The one other label is the id of a local user who forges, of which a bounded number
 //! is distinguished.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use metrics::{
@@ -15,10 +15,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::detect::Seen;
-use crate::engine::{Forgers, Tally};
-use crate::entry::whole::MessageCounts;
-use crate::grammar::Grammars;
+use super::stats::Stats;
 use crate::store::LedgerSize;
 
 /// The metrics of one daemon.
@@ -26,6 +23,7 @@ use crate::store::LedgerSize;
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    stats: Arc<Mutex<Stats>>,
 }
 
 /// Every metric: name, unit and meaning.
@@ -172,7 +170,7 @@ impl Metrics {
             .set_buckets_for_metric(writing, SECONDS)?
             .set_buckets_for_metric(elements, ELEMENTS)?
             .build_recorder();
-        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
+        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder), stats: Arc::default() };
         for (name, unit, help) in HELP {
             let (name, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
             match name.as_str() {
@@ -199,7 +197,14 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub fn render(&self) -> String {
+        self.stats().export(self);
         self.handle.render()
+    }
+
+    /// The sums since the start, which clones share.
+    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
+        // A panic while adding leaves at worst a sum too small.
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be called every few seconds: without it a histogram's samples pile up.
@@ -221,15 +226,6 @@ impl Metrics {
         self.recorder.register_histogram(&key(name, &[]), &METADATA)
     }
 
-    /// Shows what has been forged in the name of a grammar's program since the start.
-    pub fn forged(&self, grammar: &str, forgers: &Forgers) {
-        for (uid, lines) in forgers.iter() {
-            let uid = uid.map_or("other".to_owned(), |uid| uid.to_string());
-            let labels = [("grammar", grammar), ("uid", uid.as_str())];
-            self.counter("banstream_entries_forged_total", &labels).absolute(lines);
-        }
-    }
-
     /// What was lost or left out, and why.
     pub fn dropped(&self, reason: &str, times: u64) {
         self.counter("banstream_drops_total", &[("reason", reason)]).increment(times);
@@ -240,99 +236,6 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     let labels: Vec<Label> =
         labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
     Key::from_parts(name, labels)
-}
-
-/// The counters that every batch touches, for one set of grammars.
-pub struct EngineMetrics {
-    metrics: Metrics,
-    ignored: Counter,
-    /// Messages that were cut, split, joined, or not judged.
-    messages: [Counter; 4],
-    grammars: Vec<GrammarCounters>,
-    counted: Counter,
-    repeated: Counter,
-    already_banned: Counter,
-}
-
-struct GrammarCounters {
-    harmless: Counter,
-    unmatched: Counter,
-    refused: Counter,
-    offences: Vec<Counter>,
-    logins: Counter,
-}
-
-impl EngineMetrics {
-    /// Counters for these grammars. What earlier ones counted goes on.
-    pub fn new(metrics: &Metrics, grammars: &Grammars) -> Self {
-        let of = |grammar: &crate::grammar::Grammar| {
-            let name = [("grammar", grammar.name())];
-            let offence = |heading: &String| {
-                let labels = [("grammar", grammar.name()), ("category", heading.as_str())];
-                metrics.counter("banstream_offences_total", &labels)
-            };
-            GrammarCounters {
-                harmless: metrics.counter("banstream_entries_harmless_total", &name),
-                unmatched: metrics.counter("banstream_entries_unmatched_total", &name),
-                refused: metrics.counter("banstream_entries_refused_total", &name),
-                logins: metrics.counter("banstream_logins_total", &name),
-                offences: grammar.headings().iter().map(offence).collect(),
-            }
-        };
-        Self {
-            metrics: metrics.clone(),
-            ignored: metrics.counter("banstream_entries_ignored_total", &[]),
-            messages: [
-                "banstream_messages_cut_total",
-                "banstream_pieces_total",
-                "banstream_messages_joined_total",
-                "banstream_pieces_skipped_total",
-            ]
-            .map(|name| metrics.counter(name, &[])),
-            grammars: grammars.iter().map(of).collect(),
-            counted: metrics.counter("banstream_offences_counted_total", &[]),
-            repeated: metrics.counter("banstream_offences_repeated_total", &[]),
-            already_banned: metrics.counter("banstream_offences_already_banned_total", &[]),
-        }
-    }
-
-    /// Adds what a batch from this source came to.
-    pub fn add(&self, source: &'static str, tally: &Tally, seen: &Seen) {
-        let source = [("source", source)];
-        self.metrics.counter("banstream_entries_total", &source).increment(tally.entries);
-        self.metrics.counter("banstream_entries_bytes_total", &source).increment(tally.bytes);
-        self.metrics.counter("banstream_entries_unattested_total", &source).increment(tally.unattested);
-        self.ignored.increment(tally.ignored);
-        let MessageCounts { cut, split, joined, unjudged } = tally.messages;
-        self.messages
-            .iter()
-            .zip([cut, split, joined, unjudged])
-            .for_each(|(counter, n)| counter.increment(n));
-        for (counters, tally) in self.grammars.iter().zip(&tally.grammars) {
-            counters.harmless.increment(tally.harmless);
-            counters.unmatched.increment(tally.unmatched);
-            counters.refused.increment(tally.refused);
-            counters.logins.increment(tally.logins);
-            counters
-                .offences
-                .iter()
-                .zip(&tally.offences)
-                .for_each(|(counter, times)| counter.increment(*times));
-        }
-        for (why, times) in &tally.malformed {
-            self.metrics.dropped(why.reason(), *times);
-        }
-        self.counted.increment(seen.counted);
-        self.repeated.increment(seen.repeated);
-        self.already_banned.increment(seen.banned_already);
-        if seen.forgotten > 0 {
-            self.metrics.dropped("offender_table_full", seen.forgotten);
-        }
-        for exempted in &seen.exempted {
-            let labels = [("jail", &*exempted.jail), ("exemption", exempted.by.name())];
-            self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
-        }
-    }
 }
 
 /// The metrics of the task that writes the ledger.

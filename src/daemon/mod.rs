@@ -27,6 +27,7 @@ mod hub;
 mod inbox;
 mod why;
 mod logging;
+mod stats;
 mod notifier;
 mod reload;
 mod clock;
@@ -49,7 +50,7 @@ use crate::config::Enforce;
 use crate::config::load::{self, LoadError, Loaded};
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
-use crate::daemon::metrics::{EngineMetrics, Metrics};
+use crate::daemon::metrics::Metrics;
 use crate::detect::manual;
 use crate::engine::Engine;
 use crate::entry::Decoder;
@@ -63,7 +64,7 @@ use clock::ClockWatch;
 use enforcer::{Enforcer, Reporter, Watcher};
 use health::{Component, Health};
 use host_addresses::HostAddresses;
-use hub::{Hub, Totals, settings};
+use hub::{Hub, settings};
 use inbox::Input;
 use ledger_writer::{LedgerQueue, LedgerWriter};
 use notifier::Notifier;
@@ -180,8 +181,8 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     let (firewalls, renewed) = threads::channel();
     let watcher = spawn("watcher", move || watcher.run(&renewed))?;
 
-    let counters = EngineMetrics::new(&metrics, engine.grammars());
-    let (totals, started) = (Totals::default(), now());
+    metrics.stats().expect(engine.grammars());
+    let started = now();
     let (files, renewed_files) = threads::channel();
     let host_watch = {
         let (host, files, inbox) = (host.clone(), loaded.allow_files.clone(), inbox.clone());
@@ -191,7 +192,6 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     };
     let hub = Hub {
         engine,
-        counters,
         metrics: metrics.clone(),
         health: health.clone(),
         events: notifier.events(),
@@ -200,7 +200,6 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         clients: Clients::new(memory.clients),
         positions: memory.positions.clone(),
         started,
-        totals,
         loaded: loaded.clone(),
         host,
         allowances,
