@@ -31,8 +31,8 @@ use crate::control::{
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
-use crate::detect::{MANUAL, Settings, WIDE, manual};
-use crate::engine::{Clock, Engine, Unattested};
+use crate::detect::{ExemptedBan, MANUAL, Settings, WIDE, manual};
+use crate::engine::{BatchReport, Clock, Engine, Unattested};
 use crate::entry::whole::MessageCounts;
 use crate::grammar::Grammar;
 use crate::input::Batch;
@@ -133,34 +133,28 @@ impl Hub {
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
         self.metrics.stats().add(batch.source, &grammars, &report, now);
-        for exempted in &report.seen.exempted {
-            let (who, jail, by) = (exempted.offender, &exempted.jail, exempted.by);
+        let BatchReport { tally, seen, evidence, ended } = report;
+        for (reason, times) in
+            [("overlong", batch.overlong), ("crash", batch.deadly), ("offender_table_full", seen.forgotten)]
+        {
+            self.metrics.dropped(reason, times);
+        }
+        tally.malformed.iter().for_each(|(why, times)| self.metrics.dropped(why.reason(), *times));
+        for ExemptedBan { offender: who, jail, by } in &seen.exempted {
             let labels = [("jail", &**jail), ("exemption", by.name())];
             self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
             log::info!(message_id = logging::EXEMPTED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
         }
-        for (who, jail) in &report.seen.ineffective {
+        for (who, jail) in &seen.ineffective {
             self.metrics.counter("banstream_bans_ineffective_total", &[("jail", jail)]).increment(1);
             log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through; does it come \
                 through a proxy or another path? Run `banstream doctor`");
         }
-        let (decisions, ended) = (report.seen.decisions.clone(), report.ended);
-        update.decisions = report.seen.lapsed.iter().cloned().map(Decision::Ban).collect();
-        for (reason, times) in [
-            ("overlong", batch.overlong),
-            ("crash", batch.deadly),
-            ("offender_table_full", report.seen.forgotten),
-        ] {
-            self.metrics.dropped(reason, times);
-        }
-        for (why, times) in &report.tally.malformed {
-            self.metrics.dropped(why.reason(), *times);
-        }
         self.ended(ended);
-        update.decisions.extend(decisions.iter().cloned());
-        self.carry_out(decisions);
+        self.carry_out(&seen.decisions);
         // The enforcer has its orders; the rest is not urgent.
-        (update.traces, update.evidence) = self.engine.traces();
+        update.decisions = seen.lapsed.into_iter().map(Decision::Ban).chain(seen.decisions).collect();
+        (update.traces, update.evidence) = (seen.traces, evidence);
         update.grammars = grammars;
         update.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
@@ -174,20 +168,21 @@ impl Hub {
 
     /// What is decided without any entry: carried out and kept.
     fn decided(&mut self, decisions: Vec<Decision>) {
-        let update = LedgerUpdate { decisions: decisions.clone(), ..LedgerUpdate::default() };
-        self.carry_out(decisions);
-        self.write(update, None);
+        self.carry_out(&decisions);
+        self.write(LedgerUpdate { decisions, ..LedgerUpdate::default() }, None);
     }
 
     /// Reports decisions, and sends the enforcer those that are to be enforced.
-    fn carry_out(&mut self, mut decisions: Vec<Decision>) {
-        let at = Instant::now();
-        if !decisions.is_empty() {
-            self.record(&decisions);
+    fn carry_out(&mut self, decisions: &[Decision]) {
+        if decisions.is_empty() {
+            return;
         }
-        decisions.retain(|decision| decision.ban().mode == Mode::Enforce);
-        if !decisions.is_empty() {
-            self.order(Order::Apply(decisions, at));
+        let at = Instant::now();
+        self.record(decisions);
+        let enforced = decisions.iter().filter(|decision| decision.ban().mode == Mode::Enforce);
+        let enforced: Vec<Decision> = enforced.cloned().collect();
+        if !enforced.is_empty() {
+            self.order(Order::Apply(enforced, at));
         }
     }
 

@@ -428,7 +428,7 @@ fn a_file_that_was_taken_away_is_not_written_into() {
 #[test]
 fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     use crate::detect::{Growth, Jail, Settings, Watch};
-    use crate::engine::{Clock, Engine, Unattested};
+    use crate::engine::{BatchReport, Clock, Engine, Unattested};
     use crate::entry::records::Records;
     use crate::entry::{Decoder, Format};
     use crate::grammar::Grammar;
@@ -462,12 +462,13 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     {
         records.push(line.as_bytes());
     }
-    engine.take(&mut records, Clock::At(NOW), Unattested::Accept);
-    let (traces, evidence) = engine.traces();
+    let BatchReport { seen, evidence, .. } = engine.take(&mut records, Clock::At(NOW), Unattested::Accept);
 
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();
-    ledger.write(&[LedgerUpdate { traces, evidence, grammars, ..LedgerUpdate::default() }], NOW).unwrap();
+    ledger
+        .write(&[LedgerUpdate { traces: seen.traces, evidence, grammars, ..LedgerUpdate::default() }], NOW)
+        .unwrap();
     let sql = "SELECT offender || ' ' || grammar || ' ' || heading || ' ' || rule, message FROM offence ORDER BY id";
     let mut statement = ledger.connection.prepare(sql).unwrap();
     let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?));

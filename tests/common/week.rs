@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
-use banstream::engine::{Clock, Engine, Unattested};
+use banstream::engine::{BatchReport, Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
 use banstream::model::{Allowance, Decision, Timestamp};
@@ -57,11 +57,15 @@ impl Week {
                 records.push(format!("<38>{time} h vsftpd[7]: [eve] {message}").as_bytes());
             }
             let now = Timestamp::from_secs(at);
-            let report = engine.take(&mut records, Clock::At(now), Unattested::Accept);
-            let decisions = report.seen.decisions.clone();
-            let (traces, evidence) = engine.traces();
-            let grammars = Arc::clone(&loaded.grammars);
-            let update = LedgerUpdate { traces, evidence, grammars, decisions, ..LedgerUpdate::default() };
+            let BatchReport { seen, evidence, .. } =
+                engine.take(&mut records, Clock::At(now), Unattested::Accept);
+            let update = LedgerUpdate {
+                traces: seen.traces,
+                evidence,
+                grammars: Arc::clone(&loaded.grammars),
+                decisions: seen.decisions,
+                ..LedgerUpdate::default()
+            };
             ledger.write(&[update], now).unwrap();
         }
         let now = Timestamp::from_secs(END - HOUR / 2);

@@ -161,19 +161,6 @@ pub struct Seen {
     pub forgotten: u64,
 }
 
-impl Seen {
-    /// Nothing, with the memory kept.
-    pub fn reset(&mut self) {
-        self.decisions.clear();
-        self.exempted.clear();
-        self.lapsed.clear();
-        self.traces.clear();
-        self.observed = 0;
-        self.ineffective.clear();
-        (self.counted, self.repeated, self.banned_already, self.forgotten) = (0, 0, 0, 0);
-    }
-}
-
 /// A ban that was earned and withheld.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExemptedBan {

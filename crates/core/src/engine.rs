@@ -8,12 +8,13 @@ mod majority;
 mod senders;
 mod unmatched;
 
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefMutIterator, ParallelIterator};
 
-use crate::detect::{Detector, Seen, Settings, Trace};
+use crate::detect::{Detector, Seen, Settings};
 use crate::entry::records::{Piece, Records};
 use crate::entry::whole::MessageCounts;
 use crate::entry::{Decoder, Format, Malformed};
@@ -36,7 +37,6 @@ pub struct Engine<'p> {
     senders: Senders,
     /// Those of the cores that a batch is spread over, kept for their memory.
     parts: Vec<Scan>,
-    seen: Seen,
     /// What no rule knows, by [`GrammarId`].
     unmatched: Vec<UnmatchedLines>,
     /// The clients of web servers, by [`GrammarId`].
@@ -69,7 +69,9 @@ pub struct BatchReport<'a> {
     /// How many of what there were.
     pub tally: &'a Tally,
     /// What was decided, and counted on the way.
-    pub seen: &'a Seen,
+    pub seen: Seen,
+    /// The messages of the offences in it.
+    pub evidence: Evidence,
     /// Bans that ended meanwhile.
     pub ended: Vec<Ban>,
 }
@@ -235,7 +237,6 @@ impl<'p> Engine<'p> {
             scan: Scan::default(),
             senders: Senders::default(),
             parts: Vec::new(),
-            seen: Seen::default(),
             unmatched: Vec::new(),
             majorities: Vec::new(),
             clock: Timestamp::from_micros(i64::MIN),
@@ -290,15 +291,6 @@ impl<'p> Engine<'p> {
         &mut self.detector
     }
 
-    /// What the offences of the records that were taken last left behind, and their messages. Nothing
-    /// the second time.
-    pub fn traces(&mut self) -> (Vec<Trace>, Evidence) {
-        match self.seen.traces.is_empty() {
-            true => Default::default(),
-            false => (std::mem::take(&mut self.seen.traces), std::mem::take(&mut self.scan.evidence)),
-        }
-    }
-
     /// Decodes the records, finds the offences in them and counts those, in their order.
     ///
     /// Never fails: what cannot be read is counted. Linear in the bytes. Decodes in place, so that the records are
@@ -312,7 +304,6 @@ impl<'p> Engine<'p> {
             scan,
             senders,
             parts,
-            seen,
             unmatched,
             majorities,
             clock: latest,
@@ -349,8 +340,7 @@ impl<'p> Engine<'p> {
                 unmatched.count(grammar, template, at);
             }
         }
-        seen.reset();
-        let mut ended = Vec::new();
+        let (mut seen, mut ended) = (Seen::default(), Vec::new());
         if let Clock::At(now) = clock {
             ended = detector.expire(now);
             *latest = now;
@@ -362,10 +352,13 @@ impl<'p> Engine<'p> {
             }
             match offence.heading {
                 HeadingId::LOGIN => detector.logged_in(offence, *latest),
-                _ => detector.observe(offence, *latest, seen),
+                _ => detector.observe(offence, *latest, &mut seen),
             }
         }
-        BatchReport { tally: &scan.tally, seen, ended }
+        // Where no jail counts them, their memory is kept for the next.
+        let evidence =
+            if seen.traces.is_empty() { Evidence::default() } else { mem::take(&mut scan.evidence) };
+        BatchReport { tally: &scan.tally, seen, evidence, ended }
     }
 }
 

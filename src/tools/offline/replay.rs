@@ -356,8 +356,8 @@ impl<'l> ReplayRun<'l> {
     fn take(&mut self, records: &mut Records, now: Timestamp) -> Timestamp {
         let report = self.engine.take(records, Clock::OfEntries(now), Unattested::Accept);
         self.total.add(report.tally);
-        self.bans.extend(report.seen.decisions.iter().filter_map(|decision| match decision {
-            Decision::Ban(ban) => Some(ban.clone()),
+        self.bans.extend(report.seen.decisions.into_iter().filter_map(|decision| match decision {
+            Decision::Ban(ban) => Some(ban),
             Decision::Unban(_) => None,
         }));
         self.engine.latest()
