@@ -268,11 +268,11 @@ pub(crate) fn why(why: &Why) -> String {
 
 /// A line that was counted, as `explain` would show it.
 fn line(line: &LineWhy) -> String {
-    let LineWhy { time, offence, grammar, rule, written, message, holes } = line;
+    let LineWhy { time, offence, grammar, rule, written, message, fields } = line;
     let mut text = format!("  {} {}\n", local(time), plain(message));
     text += &format!("      {offence} ({grammar}.grammar:{rule})\n");
     text.extend(written.iter().map(|written| format!("      {}\n", plain(written))));
-    text.extend(holes.iter().map(|hole| format!("      {hole}\n")));
+    text.extend(fields.iter().map(|field| format!("      {field}\n")));
     text
 }
 
@@ -346,14 +346,14 @@ mod tests {
                       "until": "U", "left": 552, "times": 2, "reason": "5 offences within 10m",
                       "formula": "1h x 2^1 = 2h", "lines": [
                         {"time": "R", "offence": "auth-failure", "grammar": "sshd", "rule": 9, "written": "No <user>",
-                         "message": "No \u001b[2J", "holes":
+                         "message": "No \u001b[2J", "fields":
                          [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
                       "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []}],
             "jails": [{"name": "http", "offender": "2001:db8::/64", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
                        "next": "1h x 2^1 = 2h", "protected": "::/0 is in `ignoreip`", "lines": [
                         {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",
-                         "holes": []}]}],
+                         "fields": []}]}],
             "protected": ["a login from there at T"],
             "kernel": [{"set": "banstream6p", "element": "2001:db8::/64 22/tcp", "left": 552, "packets": 12, "bytes": 720},
                        {"set": "banstream6", "element": "2001:db8::/32", "left": null, "packets": null, "bytes": null}],

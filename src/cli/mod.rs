@@ -234,7 +234,7 @@ pub enum Action {
     /// Show what the grammars find in lines from stdin
     ///
     /// Prints for each line whether it is an offence, by which address, which rule matches, and the text in each of its
-    /// holes. If it is not, prints why: which rule came closest and where it stopped, or which conditions of a
+    /// fields. If it is not, prints why: which rule came closest and where it stopped, or which conditions of a
     /// shape do not hold. A line may be a bare message, or have a syslog header.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain {
@@ -343,7 +343,7 @@ pub enum GrammarCommand {
     /// Propose a grammar from lines on stdin
     ///
     /// Give it lines that each report an offence, with or without a syslog header. Similar lines become one rule: the
-    /// text that they share is kept, text that differs becomes a hole. Each rule is proved beside the others; if that
+    /// text that they share is kept, text that differs becomes a field. Each rule is proved beside the others; if that
     /// fails, a stricter one is tried, and a rule that cannot be proved is left as a comment with the reason. Up to three
     /// lines of each kind become its tests. Omitted lines are reported on stderr.
     ///

@@ -123,11 +123,11 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let faulty = |faults: crate::config::ConfigErrors| LoadError::Faulty(faults.to_string());
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
-    let config = written.check(&headings(&grammars)).map_err(faulty)?;
+    let config = written.check(&categories(&grammars)).map_err(faulty)?;
     let mut grammars = grammars.with_users(&users()).trusting(config.trusted_proxies.iter().copied());
-    for (jail, hole) in config.jails.iter().filter_map(|jail| Some((jail, jail.distinct.as_deref()?))) {
+    for (jail, field) in config.jails.iter().filter_map(|jail| Some((jail, jail.distinct.as_deref()?))) {
         for watch in &jail.watches {
-            grammars = grammars.counting(&watch.grammar, &watch.headings, hole).map_err(|what| {
+            grammars = grammars.counting(&watch.grammar, &watch.categories, field).map_err(|what| {
                 LoadError::Faulty(format!("`distinct` of the jail `{}`: {what}", jail.name))
             })?;
         }
@@ -167,9 +167,9 @@ fn users_in(text: &[u8]) -> Vec<(String, u32)> {
     text.lines().filter_map(user).collect()
 }
 
-/// The headings of each grammar, by its name.
-pub fn headings(grammars: &Grammars) -> BTreeMap<String, Vec<String>> {
-    grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.headings().to_vec())).collect()
+/// The categories of each grammar, by its name.
+pub fn categories(grammars: &Grammars) -> BTreeMap<String, Vec<String>> {
+    grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.categories().to_vec())).collect()
 }
 
 /// The shipped grammars and those of the folder, which take the place of shipped ones of their name, with the lists

@@ -192,7 +192,7 @@ impl Written<'_> {
         self.read_key(GRAMMAR_DIRECTORY, value::path)
     }
 
-    /// The configuration that these files mean, given the headings of each grammar there is.
+    /// The configuration that these files mean, given the categories of each grammar there is.
     ///
     /// # Errors
     ///
@@ -325,16 +325,16 @@ fn jail(
     let enabled = t.value_or("enabled", Some(true), value::flag);
     let names: Vec<&str> = grammars.keys().map(String::as_str).collect();
     let watched = t.list("grammars", |v| value::one_of("a grammar", &names, v));
-    let headings = |grammar: &str| grammars.get(grammar).into_iter().flatten().map(String::as_str);
-    // Where the grammars are at fault, their headings are not to be blamed as well.
+    let categories = |grammar: &str| grammars.get(grammar).into_iter().flatten().map(String::as_str);
+    // Where the grammars are at fault, their categories are not to be blamed as well.
     let watching = watched.as_ref().unwrap_or(&names);
-    let known: Vec<&str> = watching.iter().flat_map(|grammar| headings(grammar)).collect();
-    let offences = t.list("offences", |v| value::one_of("a heading of its grammars", &known, v));
+    let known: Vec<&str> = watching.iter().flat_map(|grammar| categories(grammar)).collect();
+    let offences = t.list("offences", |v| value::one_of("a category of its grammars", &known, v));
     let terms = BanTerms::read(t, inherited);
     let mode = t.value_or("mode", mode, value::mode);
     let ports = t.list("ports", value::ports);
     let ignore = t.list("ignoreip", value::ignored);
-    let distinct = t.value_or("distinct", Some(None), value::unless_empty(value::hole));
+    let distinct = t.value_or("distinct", Some(None), value::unless_empty(value::field));
 
     let (mut watched, offences) = (watched?, offences?);
     watched.sort_unstable();
@@ -344,15 +344,15 @@ fn jail(
     }
     let mut watches = Vec::new();
     for grammar in watched {
-        let counts = |heading: &&str| offences.is_empty() || offences.contains(heading);
-        let headings: Vec<String> = headings(grammar).filter(counts).map(str::to_owned).collect();
-        if headings.is_empty() {
+        let counts = |category: &&str| offences.is_empty() || offences.contains(category);
+        let categories: Vec<String> = categories(grammar).filter(counts).map(str::to_owned).collect();
+        if categories.is_empty() {
             t.fault(
                 Some("offences"),
                 format!("the grammar `{grammar}` has none of the `offences` of the jail `{name}`"),
             );
         }
-        watches.push(Watch { grammar: grammar.to_owned(), headings });
+        watches.push(Watch { grammar: grammar.to_owned(), categories });
     }
     let mut ports = ports?.concat();
     ports.sort_unstable();
@@ -534,8 +534,9 @@ mod tests {
             ("squid", &["auth-failure", "bad-request", "forbidden"]),
             ("portscan", &["port-scan"]),
         ];
-        let grammars = grammars
-            .map(|(name, headings)| (name.to_owned(), headings.iter().map(|h| (*h).to_owned()).collect()));
+        let grammars = grammars.map(|(name, categories)| {
+            (name.to_owned(), categories.iter().map(|h| (*h).to_owned()).collect())
+        });
         let files: Vec<(PathBuf, String)> =
             (1..).zip(texts).map(|(nth, text)| (format!("{nth}.toml").into(), (*text).to_owned())).collect();
         Written::parse(&files)
@@ -559,8 +560,8 @@ mod tests {
             name: "sshd".into(),
             mode: Mode::Enforce,
             watches: vec![
-                Watch { grammar: "dropbear".into(), headings: vec!["auth-failure".into()] },
-                Watch { grammar: "sshd".into(), headings: vec!["auth-failure".into()] },
+                Watch { grammar: "dropbear".into(), categories: vec!["auth-failure".into()] },
+                Watch { grammar: "sshd".into(), categories: vec!["auth-failure".into()] },
             ],
             max_retry: NonZeroU8::new(5).unwrap(),
             find_time: Span::from_secs(600),
@@ -1009,13 +1010,13 @@ ban-time = '1h'
         wrong(
             "jail.sshd.offences = ['auth-failures']",
             &[
-                "1:23: `offences` must be a heading of its grammars, not `auth-failures`; did you mean `auth-failure`?",
+                "1:23: `offences` must be a category of its grammars, not `auth-failures`; did you mean `auth-failure`?",
             ],
         );
         wrong(
             "jail.sshd.offences = ['login']",
             &[
-                "1:23: `offences` must be a heading of its grammars, not `login`; valid names: auth-failure, bad-request, preauth-abuse",
+                "1:23: `offences` must be a category of its grammars, not `login`; valid names: auth-failure, bad-request, preauth-abuse",
             ],
         );
         wrong(

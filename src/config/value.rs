@@ -117,19 +117,19 @@ pub(super) fn unless_empty<T>(
     move |value| if value.as_str() == Some("") { Ok(None) } else { read(value).map(Some) }
 }
 
-/// A hole of a grammar, or a part of it: `request` or `request.path`.
-pub(super) fn hole(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+/// A field of a grammar, or a part of it: `request` or `request.path`.
+pub(super) fn field(value: &DeValue<'_>) -> Result<String, InvalidValue> {
     let is_word =
         |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !text.is_empty();
-    let is_hole = |text: &&str| {
-        let (hole, part) = text.split_once('.').unwrap_or((text, "path"));
-        is_word(hole) && matches!(part, "method" | "path")
+    let is_field = |text: &&str| {
+        let (field, part) = text.split_once('.').unwrap_or((text, "path"));
+        is_word(field) && matches!(part, "method" | "path")
     };
     value
         .as_str()
-        .filter(is_hole)
+        .filter(is_field)
         .map(str::to_owned)
-        .ok_or_else(|| wants("the name of a hole, such as `request` or `request.path`", value))
+        .ok_or_else(|| wants("the name of a field, such as `request` or `request.path`", value))
 }
 
 /// A text of one or more words without control characters.

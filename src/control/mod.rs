@@ -9,7 +9,7 @@ mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use why::{BanWhy, ElementWhy, HoleWhy, JailWhy, LineWhy, Why};
+pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, Why};
 
 use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp};
 

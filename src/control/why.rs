@@ -93,14 +93,14 @@ pub struct LineWhy {
     pub written: Option<String>,
     /// The message, or its first 512 bytes. Strangers wrote some of it: escape it before you show it.
     pub message: String,
-    /// The text in the rule's holes. Escape it too.
-    pub holes: Vec<HoleWhy>,
+    /// The text in the rule's fields. Escape it too.
+    pub fields: Vec<FieldWhy>,
 }
 
-/// A hole of a rule and its text in a message.
+/// A field of a rule and its text in a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct HoleWhy {
+pub struct FieldWhy {
     /// Its name in the rule.
     pub name: Option<String>,
     /// Its kind, such as `ip` or `word`.
@@ -169,25 +169,25 @@ impl LineWhy {
     pub fn new(line: &OffenceLine, grammars: &Grammars) -> Self {
         let grammar = grammars.iter().find(|grammar| grammar.name() == line.grammar);
         let found = grammar.and_then(|grammar: &Grammar| grammar.read(&line.message));
-        let found = found.filter(|found| found.line() == line.rule && found.heading() == line.heading);
+        let found = found.filter(|found| found.line() == line.rule && found.category() == line.category);
         Self {
             time: rfc3339(line.time),
-            offence: line.heading.clone(),
+            offence: line.category.clone(),
             grammar: line.grammar.clone(),
             rule: line.rule,
             written: found.as_ref().map(|found| found.written().to_owned()),
             message: String::from_utf8_lossy(&line.message).into_owned(),
-            holes: found
+            fields: found
                 .iter()
-                .flat_map(|found| found.hole_texts(&line.message))
-                .map(HoleWhy::from)
+                .flat_map(|found| found.field_texts(&line.message))
+                .map(FieldWhy::from)
                 .collect(),
         }
     }
 }
 
-impl From<grammar::HoleText<'_, '_>> for HoleWhy {
-    fn from(held: grammar::HoleText<'_, '_>) -> Self {
+impl From<grammar::FieldText<'_, '_>> for FieldWhy {
+    fn from(held: grammar::FieldText<'_, '_>) -> Self {
         let (name, kind) = (held.name.map(str::to_owned), held.kind.to_owned());
         Self {
             name,
@@ -199,7 +199,7 @@ impl From<grammar::HoleText<'_, '_>> for HoleWhy {
     }
 }
 
-impl fmt::Display for HoleWhy {
+impl fmt::Display for FieldWhy {
     /// For people: `user     20..24    `root``, and nothing that a terminal would obey.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, kind, from, to, text } = self;

@@ -54,8 +54,8 @@ impl Stats {
     pub(super) fn expect(&mut self, grammars: &Grammars) {
         for grammar in grammars.iter() {
             let sums = self.grammars.entry(grammar.name().to_owned()).or_default();
-            for heading in grammar.headings() {
-                sums.offences.entry(heading.clone()).or_default();
+            for category in grammar.categories() {
+                sums.offences.entry(category.clone()).or_default();
             }
         }
     }
@@ -85,8 +85,9 @@ impl Stats {
             sums.refused += tally.refused;
             sums.logins += tally.logins;
             sums.forged.add(&tally.forged);
-            for (heading, times) in grammar.headings().iter().zip(&tally.offences).filter(|(_, n)| **n > 0) {
-                sums.offences.get_mut(heading).into_iter().for_each(|sum| *sum += times);
+            for (category, times) in grammar.categories().iter().zip(&tally.offences).filter(|(_, n)| **n > 0)
+            {
+                sums.offences.get_mut(category).into_iter().for_each(|sum| *sum += times);
             }
         }
         self.repeated += seen.repeated;

@@ -56,8 +56,8 @@ pub struct HourlyOffences {
     pub jail: String,
     /// The rule's grammar.
     pub grammar: String,
-    /// Its heading.
-    pub heading: String,
+    /// Its category.
+    pub category: String,
     /// Its line in the grammar's file; 0 if that is not known.
     pub rule: u32,
     /// How many; an attempt with several lines is one.
@@ -72,7 +72,7 @@ pub struct OffenceLine {
     /// The grammar that read it; it may be gone.
     pub grammar: String,
     /// What the offence is called.
-    pub heading: String,
+    pub category: String,
     /// The rule's line in the grammar's file, which may be another by now.
     pub rule: u32,
     /// The message, or its beginning. A stranger wrote it.
@@ -226,7 +226,7 @@ fn line(row: &Row<'_>) -> rusqlite::Result<OffenceLine> {
     Ok(OffenceLine {
         time: Timestamp::from_micros(row.get(0)?),
         grammar: row.get(1)?,
-        heading: row.get(2)?,
+        category: row.get(2)?,
         rule: row.get(3)?,
         message: row.get(4)?,
     })
@@ -238,13 +238,13 @@ pub(super) fn count(transaction: &Transaction<'_>, update: &LedgerUpdate) -> Res
     for trace in update.traces.iter().filter(|trace| !update.whole && trace.effect != WindowEffect::Nothing) {
         let hour = trace.time.as_micros().div_euclid(HOUR);
         let rule = update.evidence.get(trace.nth).map_or(0, |(_, rule)| rule);
-        *sums.entry((hour, &*trace.jail, trace.grammar, trace.heading, rule)).or_default() += 1;
+        *sums.entry((hour, &*trace.jail, trace.grammar, trace.category, rule)).or_default() += 1;
     }
     let sql = "INSERT INTO tally VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET offences = offences + ?6";
-    for ((hour, jail, grammar, heading, rule), offences) in sums {
-        let (grammar, heading) = update.names(grammar, heading);
+    for ((hour, jail, grammar, category, rule), offences) in sums {
+        let (grammar, category) = update.names(grammar, category);
         let offences = offences.cast_signed();
-        transaction.prepare_cached(sql)?.execute(params![hour, jail, grammar, heading, rule, offences])?;
+        transaction.prepare_cached(sql)?.execute(params![hour, jail, grammar, category, rule, offences])?;
     }
     Ok(())
 }
@@ -324,7 +324,7 @@ fn tally(row: &Row<'_>) -> rusqlite::Result<HourlyOffences> {
         hour: Timestamp::from_micros(row.get::<_, i64>(0)?.saturating_mul(HOUR)),
         jail: row.get(1)?,
         grammar: row.get(2)?,
-        heading: row.get(3)?,
+        category: row.get(3)?,
         rule: row.get(4)?,
         offences: row.get::<_, i64>(5)?.cast_unsigned(),
     })

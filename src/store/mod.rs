@@ -305,7 +305,7 @@ impl Ledger {
                 time,
                 // A grammar that is gone leaves its windows, and sessions that nobody will speak in.
                 grammar: GrammarId(grammar.map_or(u16::MAX, |(number, _)| number)),
-                heading: u16::MAX,
+                category: u16::MAX,
                 pid: row.get(4)?,
                 host: row.get(7)?,
                 value: row.get::<_, i64>(8)?.cast_unsigned(),
@@ -519,7 +519,7 @@ fn write_trace(
     trace: &Trace,
     update: &LedgerUpdate,
 ) -> Result<(), LedgerError> {
-    let (grammar, heading) = update.names(trace.grammar, trace.heading);
+    let (grammar, category) = update.names(trace.grammar, trace.category);
     let (message, rule) = update.evidence.get(trace.nth).unzip();
     let offender = trace.offender.to_string();
     let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)";
@@ -528,7 +528,7 @@ fn write_trace(
         offender,
         &*trace.jail,
         grammar,
-        heading,
+        category,
         rule,
         message,
         trace.pid,

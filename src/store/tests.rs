@@ -49,7 +49,7 @@ fn trace(second: i64, offender: &str, effect: WindowEffect) -> Trace {
         offender: offender.parse().unwrap(),
         time: Timestamp::from_secs(second),
         grammar: GrammarId(u16::MAX),
-        heading: u16::MAX,
+        category: u16::MAX,
         pid: 7,
         host: u32::MAX,
         value: 0,
@@ -438,7 +438,7 @@ fn the_line_that_told_of_an_offence_is_kept_with_its_rule() {
     let jail = Jail {
         name: "j".into(),
         mode: Mode::Enforce,
-        watches: vec![Watch { grammar: "g".into(), headings: vec!["a".into()] }],
+        watches: vec![Watch { grammar: "g".into(), categories: vec!["a".into()] }],
         max_retry: 9.try_into().unwrap(),
         find_time: Span::from_secs(60),
         distinct: None,

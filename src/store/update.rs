@@ -45,11 +45,11 @@ impl LedgerUpdate {
             + size_of_val(self.decisions.as_slice())
     }
 
-    /// What a grammar and one of its headings are called; nothing where it is gone.
-    pub(super) fn names(&self, grammar: GrammarId, heading: u16) -> (&str, &str) {
+    /// What a grammar and one of its categories are called; nothing where it is gone.
+    pub(super) fn names(&self, grammar: GrammarId, category: u16) -> (&str, &str) {
         let grammar = self.grammars.get(grammar);
-        let heading = grammar.and_then(|grammar| grammar.headings().get(usize::from(heading)));
-        (grammar.map_or("", |grammar| grammar.name()), heading.map_or("", String::as_str))
+        let category = grammar.and_then(|grammar| grammar.categories().get(usize::from(category)));
+        (grammar.map_or("", |grammar| grammar.name()), category.map_or("", String::as_str))
     }
 
     /// Whether there is nothing to write.

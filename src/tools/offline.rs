@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::config::Written;
 use crate::config::load::{LoadError, Loaded};
-use crate::control::HoleWhy;
+use crate::control::FieldWhy;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, MissReason};
 use crate::input::{Batch, stdin};
@@ -85,7 +85,7 @@ fn check_configuration(path: &Path, text: String) -> Result<(), String> {
     let written = Written::parse(&files).map_err(|faults| faults.to_string())?;
     let folder = written.grammar_directory().map_err(|faults| faults.to_string())?;
     let (grammars, _) = crate::config::load::grammars(&folder).map_err(|error| error.to_string())?;
-    written.check(&crate::config::load::headings(&grammars)).map(drop).map_err(|faults| faults.to_string())
+    written.check(&crate::config::load::categories(&grammars)).map(drop).map_err(|faults| faults.to_string())
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
@@ -115,8 +115,8 @@ pub struct Explanation<'a> {
     rule: Option<u32>,
     /// That line.
     written: Option<&'a str>,
-    /// The text in the rule's holes: names or kinds, byte offsets in the message, and text.
-    holes: Vec<HoleWhy>,
+    /// The text in the rule's fields: names or kinds, byte offsets in the message, and text.
+    fields: Vec<FieldWhy>,
     /// Whether the daemon would ignore the line, because of its sender.
     forged: bool,
     /// Why this is not an offence.
@@ -151,8 +151,8 @@ struct FailedCondition<'a> {
     rule: u32,
     /// That line.
     written: &'a str,
-    /// The hole that contradicts it.
-    hole: &'a str,
+    /// The field that contradicts it.
+    field: &'a str,
     /// The text in it.
     holds: Option<String>,
 }
@@ -255,12 +255,12 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
     } else {
         of.matches = true;
         of.ip = Some(address);
-        of.offence = Some(found.heading());
+        of.offence = Some(found.category());
     }
     of.user = found.user(entry.message).map(text);
     of.rule = Some(found.line());
     of.written = Some(found.written());
-    of.holes = found.hole_texts(entry.message).into_iter().map(HoleWhy::from).collect();
+    of.fields = found.field_texts(entry.message).into_iter().map(FieldWhy::from).collect();
     of.forged = grammar.contradicts(&entry.sender);
     if of.forged {
         let who = entry
@@ -282,10 +282,10 @@ fn explain_miss<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u
             of.unmet = unmet
                 .into_iter()
                 .map(|unmet| FailedCondition {
-                    offence: unmet.heading,
+                    offence: unmet.category,
                     rule: unmet.line,
                     written: unmet.written,
-                    hole: unmet.hole,
+                    field: unmet.field,
                     holds: unmet.holds.map(|text| String::from_utf8_lossy(&text).into_owned()),
                 })
                 .collect();
@@ -318,13 +318,13 @@ fn print_explanation(of: &Explanation<'_>, original: &[u8], output: &mut impl Wr
         }
         (None, why) => writeln!(output, "    no offence: {}", why.as_deref().unwrap_or_default())?,
     }
-    for hole in &of.holes {
-        writeln!(output, "        {hole}")?;
+    for field in &of.fields {
+        writeln!(output, "        {field}")?;
     }
-    for FailedCondition { offence, rule: line, written, hole, holds } in &of.unmet {
+    for FailedCondition { offence, rule: line, written, field, holds } in &of.unmet {
         let holds =
             holds.as_ref().map_or("is missing".to_owned(), |text| format!("is `{}`", plain(text.as_bytes())));
-        writeln!(output, "        {offence} ({}): {written}: `{hole}` {holds}", rule(*line))?;
+        writeln!(output, "        {offence} ({}): {written}: `{field}` {holds}", rule(*line))?;
     }
     if let Some(ClosestRule { rule: line, written, .. }) = of.closest {
         writeln!(output, "        closest: {} {written}", rule(line))?;

@@ -149,7 +149,7 @@ pub struct RuleSum {
     pub grammar: String,
     /// Its line in the grammar's file; 0 if that is not known.
     pub line: u32,
-    /// Its heading.
+    /// Its category.
     pub offence: String,
     /// How often.
     pub offences: u64,
@@ -364,7 +364,7 @@ fn jails(rows: &Rows) -> Vec<JailSum> {
 fn rules(rows: &Rows) -> Vec<RuleSum> {
     let mut rules: BTreeMap<(&str, u32, &str), u64> = BTreeMap::new();
     for tally in &rows.tallies {
-        *rules.entry((&tally.grammar, tally.rule, &tally.heading)).or_default() += tally.offences;
+        *rules.entry((&tally.grammar, tally.rule, &tally.category)).or_default() += tally.offences;
     }
     let sum = |((grammar, line, offence), offences): ((&str, u32, &str), u64)| RuleSum {
         grammar: grammar.to_owned(),

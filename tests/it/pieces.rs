@@ -210,7 +210,7 @@ fn shipped() -> Vec<(Grammar, Vec<&'static str>)> {
 
 /// What the grammar reads as the address.
 fn address<'m>(grammar: &Grammar, message: &'m [u8]) -> Option<&'m [u8]> {
-    let held = grammar.read(message)?.hole_texts(message);
+    let held = grammar.read(message)?.field_texts(message);
     held.into_iter().find(|held| held.kind == "ip").map(|held| held.text)
 }
 

@@ -78,7 +78,7 @@ fn a_line_is_explained() {
         "Illegal user a\u{1b} b from 192.0.2.1",
         json!({"match": true, "ip": "192.0.2.1", "user": "a\u{1b} b", "forged": false, "why": null,
             "written": "{Invalid|Illegal} user <user> from <ip>{ port <num>}?",
-            "holes": [{"name": "user", "kind": "text", "from": 13, "to": 17, "text": "a\u{1b} b"},
+            "fields": [{"name": "user", "kind": "text", "from": 13, "to": 17, "text": "a\u{1b} b"},
                       {"name": null, "kind": "ip", "from": 23, "to": 32, "text": "192.0.2.1"}]}),
     );
     explains(
@@ -90,7 +90,7 @@ fn a_line_is_explained() {
     explains(
         directory.path(),
         "Invalid user x at 192.0.2.1",
-        json!({"match": false, "ip": null, "grammar": "sshd", "rule": null, "holes": [],
+        json!({"match": false, "ip": null, "grammar": "sshd", "rule": null, "fields": [],
             "why": "stopped at column 14 of the message: expected ` from ` later, found `x at 192.0.2.1`"}),
     );
     explains(

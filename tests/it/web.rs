@@ -51,7 +51,7 @@ fn apache(code: &str) -> (&'static str, String) {
     ("apache2", format!("[core:error] [pid 1:tid 2] [client 192.0.2.1:4711] {code}"))
 }
 
-/// How many requests these messages report, where the jail watches these headings.
+/// How many requests these messages report, where the jail watches these categories.
 #[track_caller]
 fn requests(offences: &str, messages: &[(&str, String)], want: u64) {
     let (got, _) = counted(&load("maxretry = 200", offences), messages);

@@ -23,8 +23,8 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
 use crate::model::{
-    Ban, BanOrigin, Decision, GrammarId, HeadingId, Mode, Offence, Offender, Port, Prefixes, Span, Timestamp,
-    Widths, count,
+    Ban, BanOrigin, CategoryId, Decision, GrammarId, Mode, Offence, Offender, Port, Prefixes, Span,
+    Timestamp, Widths, count,
 };
 pub use account::{AddressState, JailState, MOST};
 pub use allow::{Exemption, ExemptionList};
@@ -55,7 +55,7 @@ pub struct Jail {
     pub max_retry: NonZeroU8,
     /// Within how long; more than zero.
     pub find_time: Span,
-    /// The hole of its grammars whose values are counted, if not offences are: those with the same
+    /// The field of its grammars whose values are counted, if not offences are: those with the same
     /// [value](Offence::value) count as one, at the time of the last.
     pub distinct: Option<Arc<str>>,
     /// How long the first ban lasts; forever if `None`.
@@ -71,8 +71,8 @@ pub struct Jail {
 pub struct Watch {
     /// The grammar's name.
     pub grammar: String,
-    /// Its headings that count; at least one.
-    pub headings: Vec<String>,
+    /// Its categories that count; at least one.
+    pub categories: Vec<String>,
 }
 
 /// How the bans of one offender grow: the n-th lasts `ban_time * factor^(n-1)`.
@@ -118,7 +118,7 @@ pub struct Detector {
     allow: Prefixes<ExemptionList>,
     nat64: Prefixes<()>,
     active: Vec<ActiveJail>,
-    /// For each grammar and heading the active jails that count it.
+    /// For each grammar and category the active jails that count it.
     watchers: Vec<Vec<Vec<u16>>>,
     past: Recent<(Offender, u64), PriorBans>,
     logins: Logins,
@@ -178,7 +178,7 @@ pub const MANUAL: &str = "manual";
 pub const WIDE: &str = "wide";
 
 impl Detector {
-    /// A detector that has seen nothing yet. What `settings` says of grammars or headings that are not among
+    /// A detector that has seen nothing yet. What `settings` says of grammars or categories that are not among
     /// `grammars` counts nothing.
     pub fn new(settings: Settings, grammars: &Grammars) -> Self {
         let mut detector = Self {
@@ -268,13 +268,13 @@ impl Detector {
             .iter()
             .map(|grammar| {
                 grammar
-                    .headings()
+                    .categories()
                     .iter()
-                    .map(|heading| {
+                    .map(|category| {
                         let counts = |jail: &Jail| {
                             jail.watches
                                 .iter()
-                                .any(|w| w.grammar == grammar.name() && w.headings.contains(heading))
+                                .any(|w| w.grammar == grammar.name() && w.categories.contains(category))
                         };
                         (0..)
                             .zip(&self.settings.jails)
@@ -293,13 +293,13 @@ impl Detector {
     /// time in the future counts as `now`. A ban that would be over by `now` is remembered, but not imposed.
     /// `seen.traces` gets all that [`recall`](Self::recall) needs to bring about the same counts again.
     ///
-    /// Takes time in proportion to the jails that watch this heading and their `max_retry`. Allocates only as
+    /// Takes time in proportion to the jails that watch this category and their `max_retry`. Allocates only as
     /// what it remembers grows.
     pub fn observe(&mut self, offence: &Offence, now: Timestamp, seen: &mut Seen) {
         let offence = Offence { time: offence.time.min(now), ..*offence };
-        let (grammar, heading) = (usize::from(offence.grammar.0), usize::from(offence.heading.0));
+        let (grammar, category) = (usize::from(offence.grammar.0), usize::from(offence.category.0));
         for nth in 0.. {
-            let watchers = self.watchers.get(grammar).and_then(|headings| headings.get(heading));
+            let watchers = self.watchers.get(grammar).and_then(|categories| categories.get(category));
             let Some(number) = watchers.and_then(|watchers| watchers.get(nth)).copied().map(usize::from)
             else {
                 break;
@@ -364,7 +364,7 @@ impl Detector {
         } else {
             seen.repeated += 1;
         }
-        let Offence { time, grammar, heading: HeadingId(heading), pid, host, .. } = *offence;
+        let Offence { time, grammar, category: CategoryId(category), pid, host, .. } = *offence;
         let (nth, jail) = (seen.observed, Arc::clone(&active.jail.name));
         seen.traces.push(Trace {
             nth,
@@ -372,7 +372,7 @@ impl Detector {
             offender,
             time,
             grammar,
-            heading,
+            category,
             pid,
             host,
             value,
@@ -407,7 +407,7 @@ impl Detector {
                 offender,
                 time,
                 grammar: GrammarId(u16::MAX),
-                heading: u16::MAX,
+                category: u16::MAX,
                 pid: 0,
                 host: 0,
                 value,

@@ -19,7 +19,7 @@ use crate::entry::records::{Piece, Records};
 use crate::entry::whole::MessageCounts;
 use crate::entry::{Decoder, Format, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
-use crate::model::{Ban, Decision, GrammarId, HeadingId, Offence, Timestamp};
+use crate::model::{Ban, CategoryId, Decision, GrammarId, Offence, Timestamp};
 pub use forgers::Forgers;
 use majority::Majority;
 use senders::Senders;
@@ -150,7 +150,7 @@ pub struct GrammarTally {
     pub forged: Forgers,
     /// An offence or a login, were it not that nobody knows who wrote it, and that is [refused](Unattested::Refuse).
     pub refused: u64,
-    /// Offences by heading.
+    /// Offences by category.
     pub offences: Vec<u64>,
     /// Logins that went well.
     pub logins: u64,
@@ -206,7 +206,7 @@ impl Tally {
             (tally.harmless, tally.unmatched, tally.refused, tally.logins) = (0, 0, 0, 0);
             tally.forged.clear();
             tally.offences.clear();
-            tally.offences.resize(grammar.headings().len(), 0);
+            tally.offences.resize(grammar.categories().len(), 0);
         }
     }
 }
@@ -350,8 +350,8 @@ impl<'p> Engine<'p> {
                 *latest = offence.time.max(*latest);
                 ended.extend(detector.expire(*latest));
             }
-            match offence.heading {
-                HeadingId::LOGIN => detector.logged_in(offence, *latest),
+            match offence.category {
+                CategoryId::LOGIN => detector.logged_in(offence, *latest),
                 _ => detector.observe(offence, *latest, &mut seen),
             }
         }
@@ -472,7 +472,7 @@ impl Scan {
                     offences.push(Offence { time: decoder.time(&entry, arrival), ..login });
                 }
                 Outcome::Offence(offence, rule) => {
-                    let count = tally.offences.get_mut(usize::from(offence.heading.0));
+                    let count = tally.offences.get_mut(usize::from(offence.category.0));
                     count.into_iter().for_each(|count| *count += u64::from(entry.times));
                     let offence = Offence { time: decoder.time(&entry, arrival), ..offence };
                     // No window holds more than 255.

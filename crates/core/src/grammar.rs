@@ -21,9 +21,9 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{Entry, GrammarId, HeadingId, Offence, Offender, Prefixes, RuleGroupId, Sender};
+use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, Sender};
 use condition::{Condition, Conditions};
-pub use explain::{Closest, HoleText, MissReason, Unmet};
+pub use explain::{Closest, FieldText, MissReason, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
 pub use list::Lists;
@@ -53,7 +53,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
 ];
 
-/// The heading that no jail counts: its rules match successful logins.
+/// The category that no jail counts: its rules match successful logins.
 const LOGIN: &str = "login";
 
 /// One program's grammar: parsed, proved and tested.
@@ -66,7 +66,7 @@ pub struct Grammar {
     /// The user ids of these, as far as this host has them.
     uids: Vec<u32>,
     session: SessionScope,
-    headings: Vec<String>,
+    categories: Vec<String>,
     groups: Vec<CompiledGroup>,
     matcher: Matcher,
     /// What the matcher's patterns were made of, in their order.
@@ -79,11 +79,11 @@ pub struct Grammar {
     words: HashSet<Box<str>>,
     /// Whether a rule has a `<forwarded>`, as those of web servers have.
     forwards: bool,
-    /// By heading: the hole, and the part of it, by whose values offences are told apart.
+    /// By category: the field, and the part of it, by whose values offences are told apart.
     counted: Vec<Option<(String, View)>>,
 }
 
-/// The meaning of a rule group, and the names of its holes, by slot.
+/// The meaning of a rule group, and the names of its fields, by slot.
 #[derive(Debug)]
 struct CompiledGroup {
     names: Vec<Option<String>>,
@@ -92,7 +92,7 @@ struct CompiledGroup {
 
 #[derive(Debug)]
 enum Meaning {
-    /// The offence of this heading, always.
+    /// The offence of this category, always.
     Always(u16),
     /// The offence of the first condition that holds; none if none does.
     First(Conditions),
@@ -106,7 +106,7 @@ impl Meaning {
         faults: &mut Faults<'_>,
     ) -> Self {
         match &group.verdict {
-            Verdict::Always(heading) => Self::Always(*heading as u16),
+            Verdict::Always(category) => Self::Always(*category as u16),
             Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, faults)),
         }
     }
@@ -116,7 +116,7 @@ impl Meaning {
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'g> {
     grammar: &'g Grammar,
-    heading: u16,
+    category: u16,
     reading: Reading,
     spans: Spans,
 }
@@ -158,7 +158,7 @@ impl Grammar {
             users: source.users,
             uids: Vec::new(),
             session: source.session,
-            headings: source.headings,
+            categories: source.categories,
             groups,
             matcher: Matcher::new(&variants, &safe),
             quiet: unmatched::quiet(&source.tests),
@@ -198,17 +198,17 @@ impl Grammar {
     }
 
     /// What its offences are called, in the order of the file; `login` is none.
-    pub fn headings(&self) -> &[String] {
-        &self.headings
+    pub fn categories(&self) -> &[String] {
+        &self.categories
     }
 
     /// The offence in a message, or else the login, if any. Its sender is not checked.
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
-        self.judge(message, false, |heading, reading, spans, _| Found {
+        self.judge(message, false, |category, reading, spans, _| Found {
             grammar: self,
-            heading,
+            category,
             reading,
             spans: *spans,
         })
@@ -226,19 +226,19 @@ impl Grammar {
         let message = message.trim_ascii_end();
         let mut login = None;
         let offence = self.matcher.read(message, cut, |reading, spans| {
-            let (heading, condition) = match &self.groups.get(usize::from(reading.group))?.meaning {
-                Meaning::Always(heading) => (*heading, None),
+            let (category, condition) = match &self.groups.get(usize::from(reading.group))?.meaning {
+                Meaning::Always(category) => (*category, None),
                 Meaning::First(conditions) => {
                     let held = conditions.first(message, spans, cut)?;
-                    (held.heading, Some((conditions, held)))
+                    (held.category, Some((conditions, held)))
                 }
             };
             // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
-            if heading == HeadingId::LOGIN.0 {
-                login.get_or_insert_with(|| keep(heading, reading, spans, condition));
+            if category == CategoryId::LOGIN.0 {
+                login.get_or_insert_with(|| keep(category, reading, spans, condition));
                 return None;
             }
-            Some(keep(heading, reading, spans, condition))
+            Some(keep(category, reading, spans, condition))
         });
         offence.or(login)
     }
@@ -267,20 +267,20 @@ impl Grammar {
         uid != 0 && !named() && !in_unit()
     }
 
-    /// What tells an offence of this heading from others, as a number; 0 where nothing does. Of a path only what ends in
+    /// What tells an offence of this category from others, as a number; 0 where nothing does. Of a path only what ends in
     /// the name that the condition found: what lies below one name is one thing.
     fn value(
         &self,
-        heading: u16,
+        category: u16,
         group: u16,
         spans: &Spans,
         condition: Option<(&Conditions, &Condition)>,
         message: &[u8],
     ) -> u64 {
         let value = || {
-            let (hole, part) = self.counted.get(usize::from(heading))?.as_ref()?;
+            let (field, part) = self.counted.get(usize::from(category))?.as_ref()?;
             let names = &self.groups.get(usize::from(group))?.names;
-            let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(hole))?)?;
+            let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(field))?)?;
             let text = part.of(message.get(from as usize..to as usize)?);
             let mut room = [0; _];
             let condition = condition.filter(|_| *part == View::Path);
@@ -345,15 +345,15 @@ impl<'g> Found<'g> {
 
     /// Whether it is a login that went well, and no offence.
     pub fn is_login(&self) -> bool {
-        self.heading == HeadingId::LOGIN.0
+        self.category == CategoryId::LOGIN.0
     }
 
     /// What the offence is called.
-    pub fn heading(&self) -> &'g str {
+    pub fn category(&self) -> &'g str {
         if self.is_login() {
             return LOGIN;
         }
-        self.grammar.headings.get(usize::from(self.heading)).map_or("", String::as_str)
+        self.grammar.categories.get(usize::from(self.category)).map_or("", String::as_str)
     }
 
     /// The offender's address: the peer's, or that of the client that a trusted peer names.
@@ -366,8 +366,8 @@ impl<'g> Found<'g> {
         self.grammar.line(self.reading)
     }
 
-    /// The names of the rule's holes and what they held in `message`, which must be the one it was found in.
-    pub fn holes<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, &'m [u8])> {
+    /// The names of the rule's fields and what they held in `message`, which must be the one it was found in.
+    pub fn fields<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, &'m [u8])> {
         let names =
             self.grammar.groups.get(usize::from(self.reading.group)).map_or(&[][..], |group| &group.names);
         let spans = self.spans;
@@ -379,7 +379,7 @@ impl<'g> Found<'g> {
 
     /// The user name in `message`, which must be the one it was found in.
     pub fn user<'m>(&self, message: &'m [u8]) -> Option<&'m [u8]> {
-        self.holes(message).find(|(name, _)| *name == "user").map(|(_, text)| text)
+        self.fields(message).find(|(name, _)| *name == "user").map(|(_, text)| text)
     }
 }
 
@@ -446,30 +446,30 @@ impl Grammars {
         self
     }
 
-    /// The same, with an offence's [value](Offence::value) made of this hole, or a part of it as in `request.path`, for
-    /// these headings of a grammar.
+    /// The same, with an offence's [value](Offence::value) made of this field, or a part of it as in `request.path`, for
+    /// these categories of a grammar.
     ///
     /// # Errors
     ///
-    /// What is wrong: the grammar has no such hole, or a heading is already counted by another one.
-    pub fn counting(mut self, grammar: &str, headings: &[String], hole: &str) -> Result<Self, String> {
-        let (name, part) = match hole.split_once('.') {
+    /// What is wrong: the grammar has no such field, or a category is already counted by another one.
+    pub fn counting(mut self, grammar: &str, categories: &[String], field: &str) -> Result<Self, String> {
+        let (name, part) = match field.split_once('.') {
             Some((name, part)) => (name, View::named(part).unwrap_or_default()),
-            None => (hole, View::Whole),
+            None => (field, View::Whole),
         };
         for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
             if !grammar.groups.iter().any(|group| group.names.iter().flatten().any(|known| known == name)) {
-                return Err(format!("the grammar `{}` has no hole `{name}`", grammar.name));
+                return Err(format!("the grammar `{}` has no field `{name}`", grammar.name));
             }
-            grammar.counted.resize(grammar.headings.len(), None);
-            for (counted, heading) in grammar.counted.iter_mut().zip(&grammar.headings) {
-                if !headings.contains(heading) {
+            grammar.counted.resize(grammar.categories.len(), None);
+            for (counted, category) in grammar.counted.iter_mut().zip(&grammar.categories) {
+                if !categories.contains(category) {
                     continue;
                 }
                 let counts = (name.to_owned(), part);
                 if counted.replace(counts.clone()).is_some_and(|before| before != counts) {
                     return Err(format!(
-                        "two jails count `{heading}` of `{}` by different holes",
+                        "two jails count `{category}` of `{}` by different fields",
                         grammar.name
                     ));
                 }
@@ -526,13 +526,13 @@ impl Grammars {
         else {
             return Outcome::Ignored;
         };
-        let found = grammar.judge(entry.message, entry.cut, |heading, reading, spans, condition| {
-            (heading, reading, grammar.value(heading, reading.group, spans, condition, entry.message))
+        let found = grammar.judge(entry.message, entry.cut, |category, reading, spans, condition| {
+            (category, reading, grammar.value(category, reading.group, spans, condition, entry.message))
         });
-        let found = found.and_then(|(heading, reading, value)| {
-            Some((heading, reading, value, self.accountable(&reading, entry.message)?))
+        let found = found.and_then(|(category, reading, value)| {
+            Some((category, reading, value, self.accountable(&reading, entry.message)?))
         });
-        let Some((heading, reading, value, address)) = found else { return Outcome::Harmless(id) };
+        let Some((category, reading, value, address)) = found else { return Outcome::Harmless(id) };
         if grammar.contradicts(&entry.sender) {
             return Outcome::Forged(id);
         }
@@ -540,17 +540,17 @@ impl Grammars {
             time: entry.time,
             address,
             grammar: id,
-            heading: HeadingId(heading),
+            category: CategoryId(category),
             group: RuleGroupId(reading.group),
             pid: match grammar.session {
                 SessionScope::Process => entry.pid,
-                SessionScope::Address => heading.into(),
+                SessionScope::Address => category.into(),
             },
             host: entry.host_hash(),
             value,
         };
-        match offence.heading {
-            HeadingId::LOGIN => Outcome::Login(offence),
+        match offence.category {
+            CategoryId::LOGIN => Outcome::Login(offence),
             _ => Outcome::Offence(offence, grammar.line(reading)),
         }
     }

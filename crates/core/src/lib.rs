@@ -28,11 +28,11 @@
 //! assert_eq!(offence.address.to_string(), "192.0.2.1");
 //!
 //! let hour = Span::from_secs(3600);
-//! let headings = grammars.get(offence.grammar).unwrap().headings().to_vec();
+//! let categories = grammars.get(offence.grammar).unwrap().categories().to_vec();
 //! let jail = Jail {
 //!     name: "ssh".into(),
 //!     mode: Mode::Enforce,
-//!     watches: vec![Watch { grammar: "sshd".into(), headings }],
+//!     watches: vec![Watch { grammar: "sshd".into(), categories }],
 //!     max_retry: NonZeroU8::MIN,
 //!     find_time: hour,
 //!     distinct: None,

@@ -374,16 +374,16 @@ impl<'de> Deserialize<'de> for Offender {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrammarId(pub u16);
 
-/// Which heading (kind of offence) of a grammar, by its place in the file.
+/// Which category (kind of offence) of a grammar, by its place in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HeadingId(pub u16);
+pub struct CategoryId(pub u16);
 
-impl HeadingId {
-    /// The heading `login`, which every grammar may have: a login that went well, and no offence.
+impl CategoryId {
+    /// The category `login`, which every grammar may have: a login that went well, and no offence.
     pub const LOGIN: Self = Self(u16::MAX);
 }
 
-/// A rule group of a grammar: one rule below a heading, or one shape with all the rules that share it.
+/// A rule group of a grammar: one rule below a category, or one shape with all the rules that share it.
 ///
 /// Within one session a server reports the same attempt by lines of several groups, and by one line of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -391,7 +391,7 @@ pub struct RuleGroupId(pub u16);
 
 /// One thing that somebody did, as one entry tells it.
 ///
-/// A login that went well is told in the same terms, under [`HeadingId::LOGIN`].
+/// A login that went well is told in the same terms, under [`CategoryId::LOGIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offence {
     /// When.
@@ -401,10 +401,10 @@ pub struct Offence {
     /// Whose log tells it.
     pub grammar: GrammarId,
     /// What it was.
-    pub heading: HeadingId,
+    pub category: CategoryId,
     /// The rule group that matched.
     pub group: RuleGroupId,
-    /// The process that served the offender, 0 where unknown; the heading where a server's processes tell no attempts
+    /// The process that served the offender, 0 where unknown; the category where a server's processes tell no attempts
     /// apart.
     pub pid: u32,
     /// A hash of the host whose process that is; 0 where unknown.

@@ -392,7 +392,7 @@ impl<'l> ReplayRun<'l> {
 
     fn summary(&mut self, there: Option<AgainstSummary>) -> Summary {
         let of = |(grammar, tally): (&Grammar, &GrammarTally)| {
-            let counted = grammar.headings().iter().cloned().zip(tally.offences.iter().copied());
+            let counted = grammar.categories().iter().cloned().zip(tally.offences.iter().copied());
             let counted: BTreeMap<_, _> = counted.filter(|(_, times)| *times > 0).collect();
             (!counted.is_empty()).then(|| (grammar.name().to_owned(), counted))
         };

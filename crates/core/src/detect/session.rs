@@ -7,8 +7,8 @@
 //! counted long ago.
 //!
 //! Web servers log a request in the access log and perhaps in the error log, with unrelated process ids. There the
-//! heading replaces the process id, so that a session is all lines below one heading about one address. Two requests
-//! below different headings never count as one, whichever log reports them.
+//! category replaces the process id, so that a session is all lines below one category about one address. Two requests
+//! below different categories never count as one, whichever log reports them.
 
 use crate::model::{GrammarId, Offence, Offender, RuleGroupId, Span, Timestamp};
 
@@ -153,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::HeadingId;
+    use crate::model::CategoryId;
 
     /// Which of these (second, pid, group), all of one host, count.
     #[track_caller]
@@ -167,7 +167,7 @@ mod tests {
             time: Timestamp::from_secs(second),
             address: "192.0.2.1".parse().unwrap(),
             grammar: GrammarId(0),
-            heading: HeadingId(0),
+            category: CategoryId(0),
             group: RuleGroupId(group),
             pid,
             host,
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_attempts_as_the_voice_that_spoke_most() {
+    fn as_many_attempts_as_the_rule_group_that_matched_most() {
         check(&[(100, 7, 0), (100, 7, 1), (101, 7, 1), (102, 7, 0), (103, 7, 1), (103, 7, 2)], &[0, 2, 4]);
     }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_long_ago_hide_none_that_another_voice_tells_of() {
+    fn attempts_long_ago_hide_none_that_another_rule_group_tells_of() {
         for gap in [151, 160, 400, 599] {
             let slow = (0..135).map(|nth| (nth * gap, 0));
             let fast = (0..135).map(|nth| (135 * gap + nth, 1));

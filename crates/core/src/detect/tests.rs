@@ -4,16 +4,16 @@ use super::*;
 use proptest::prelude::{Just, Strategy};
 
 use crate::grammar::{Grammar, Lists};
-use crate::model::{GrammarId, HeadingId, RuleGroupId};
+use crate::model::{CategoryId, GrammarId, RuleGroupId};
 
 const GROWTH: Growth =
     Growth { factor: 2.0, cap: Span::from_secs(10_000), decay: Span::from_secs(1_000_000), jitter: 0.0 };
 
-fn jail(name: &str, heading: &str, max_retry: u8) -> Jail {
+fn jail(name: &str, category: &str, max_retry: u8) -> Jail {
     Jail {
         name: name.into(),
         mode: Mode::Enforce,
-        watches: vec![Watch { grammar: "g".into(), headings: vec![heading.into()] }],
+        watches: vec![Watch { grammar: "g".into(), categories: vec![category.into()] }],
         max_retry: NonZeroU8::new(max_retry).unwrap(),
         find_time: Span::from_secs(60),
         distinct: None,
@@ -42,13 +42,13 @@ fn grammars() -> Grammars {
     Grammars::new(vec![Grammar::load("g", "g.grammar", text, &Lists::shipped()).unwrap().0]).unwrap()
 }
 
-/// An offence of heading a (0) or b (1), on a connection of its own.
-fn offence(second: i64, address: &str, heading: u16) -> Offence {
+/// An offence of category a (0) or b (1), on a connection of its own.
+fn offence(second: i64, address: &str, category: u16) -> Offence {
     Offence {
         time: Timestamp::from_secs(second),
         address: address.parse().unwrap(),
         grammar: GrammarId(0),
-        heading: HeadingId(heading),
+        category: CategoryId(category),
         group: RuleGroupId(0),
         pid: second as u32,
         host: 0,
@@ -56,7 +56,7 @@ fn offence(second: i64, address: &str, heading: u16) -> Offence {
     }
 }
 
-/// The detector after these (second, address) offences of heading a, at their own times.
+/// The detector after these (second, address) offences of category a, at their own times.
 fn after(settings: Settings, offences: &[(i64, &str)]) -> (Detector, Seen) {
     let (mut detector, mut seen) = (Detector::new(settings, &grammars()), Seen::default());
     for (second, address) in offences {
@@ -115,7 +115,7 @@ fn a_protected_address_is_not_banned() {
 }
 
 #[test]
-fn jails_count_their_own_headings() {
+fn jails_count_their_own_categories() {
     let (mut detector, mut seen) =
         after(settings(&[jail("j", "a", 2), jail("k", "b", 2)]), &[(1, "192.0.2.1")]);
     detector.observe(&offence(2, "192.0.2.1", 1), Timestamp::from_secs(2), &mut seen);
@@ -264,7 +264,7 @@ fn an_operator_can_shorten_a_ban() {
 /// What happens in a life of the detector.
 #[derive(Clone, Debug)]
 enum LifeEvent {
-    /// An offence, so many seconds after the one before: whose, heading, group, process (and host), value.
+    /// An offence, so many seconds after the one before: whose, category, group, process (and host), value.
     Offence(i64, u8, u16, u16, u32, u64),
     /// An operator lifts the bans of this one.
     Unban(u8),
@@ -283,16 +283,16 @@ fn life(events: &[LifeEvent], crashes: bool) -> Vec<Decision> {
     for event in events {
         let at = Timestamp::from_secs(now);
         match event {
-            LifeEvent::Offence(gap, who, heading, group, process, value) => {
+            LifeEvent::Offence(gap, who, category, group, process, value) => {
                 now += gap;
                 let at = Timestamp::from_secs(now);
                 // Some come late, and some of their bans are over by then.
                 let late = if *gap == 5 { 150 } else { 0 };
                 let address = format!("192.0.2.{who}").parse().unwrap();
-                let (heading, group) = (HeadingId(*heading), RuleGroupId(*group));
+                let (category, group) = (CategoryId(*category), RuleGroupId(*group));
                 let time = Timestamp::from_secs(now - late);
                 let (grammar, pid, host, value) = (GrammarId(0), process / 2, process % 2, *value);
-                let offence = Offence { time, address, grammar, heading, group, pid, host, value };
+                let offence = Offence { time, address, grammar, category, group, pid, host, value };
                 detector.expire(at);
                 let mut seen = Seen::default();
                 detector.observe(&offence, at, &mut seen);
@@ -342,7 +342,7 @@ proptest::proptest! {
     fn a_life_with_crashes_is_one_without(events in proptest::collection::vec(
         proptest::prop_oneof![
             20 => (0_i64..8, 1_u8..4, 0_u16..2, 0_u16..3, 0_u32..6, 0_u64..5).prop_map(
-                |(gap, who, heading, group, process, value)| LifeEvent::Offence(gap, who, heading, group, process, value),
+                |(gap, who, category, group, process, value)| LifeEvent::Offence(gap, who, category, group, process, value),
             ),
             1 => (1_u8..4).prop_map(LifeEvent::Unban),
             2 => Just(LifeEvent::Crash),
@@ -739,10 +739,10 @@ fn a_prefix_is_banned_for_bans_of_its_own_mode() {
         let mut detector =
             Detector::new(Settings { mode: wide, widen, ..settings(&[short, long]) }, &grammars());
         let mut seen = Seen::default();
-        for (second, address, heading) in
+        for (second, address, category) in
             [(1, "192.0.2.1", 1), (2, "192.0.2.1", 0), (3, "192.0.2.2", 0), (4, "192.0.2.3", 1)]
         {
-            detector.observe(&offence(second, address, heading), Timestamp::from_secs(second), &mut seen);
+            detector.observe(&offence(second, address, category), Timestamp::from_secs(second), &mut seen);
         }
         assert_eq!(in_force(&detector), want);
         let observed = want.iter().filter(|ban| ban.ends_with("observe")).count();

@@ -22,7 +22,7 @@ pub struct Trace {
     /// Whose log told it.
     pub grammar: GrammarId,
     /// What it was, by its place in the grammar.
-    pub heading: u16,
+    pub category: u16,
     /// The process that served the offender; 0 where unknown.
     pub pid: u32,
     /// A hash of the host that it ran on; 0 where unknown.

@@ -1,7 +1,7 @@
-//! The conditions that make a line of a shape an offence: comparisons of its named holes with lists of words.
+//! The conditions that make a line of a shape an offence: comparisons of its named fields with lists of words.
 //!
 //! A condition can only make a rule match less, so a new word in a list needs no new proof. The proof is told about
-//! text that every case excludes from a hole. Comparisons ignore ASCII case. For `has` and `starts`, a thousand words
+//! text that every case excludes from a field. Comparisons ignore ASCII case. For `has` and `starts`, a thousand words
 //! cost as much as one.
 
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
@@ -13,7 +13,7 @@ use super::matcher::Spans;
 use super::path::{Room, resolved};
 use super::syntax::{Case, How, RuleGroup, Verdict, View, Word};
 use super::variant::{Item, Variant};
-use crate::model::HeadingId;
+use crate::model::CategoryId;
 
 /// Words up to which looking for a byte of each is the fastest.
 const FEW: usize = 3;
@@ -28,7 +28,7 @@ pub(super) struct Conditions {
     cases: Vec<Condition>,
 }
 
-/// A part of a hole that is compared with something.
+/// A part of a field that is compared with something.
 #[derive(Debug)]
 struct Subject {
     slot: usize,
@@ -49,7 +49,7 @@ struct Learned {
 /// Comparisons that must all hold.
 #[derive(Debug)]
 pub(super) struct Condition {
-    pub(super) heading: u16,
+    pub(super) category: u16,
     /// The line where it stands.
     pub(super) line: u32,
     bit: u64,
@@ -57,7 +57,7 @@ pub(super) struct Condition {
     terms: Vec<(usize, bool)>,
 }
 
-/// A part of a hole, by its place among the subjects, and what it is compared with.
+/// A part of a field, by its place among the subjects, and what it is compared with.
 #[derive(Debug)]
 struct Term {
     bit: u64,
@@ -106,7 +106,7 @@ struct SubjectText<'m> {
 }
 
 impl Conditions {
-    /// Makes the cases of a shape usable; `names` are its holes by slot, and `lists` gives the words of a list.
+    /// Makes the cases of a shape usable; `names` are its fields by slot, and `lists` gives the words of a list.
     pub(super) fn new<'l>(
         cases: &[Case],
         names: &[Option<String>],
@@ -117,16 +117,16 @@ impl Conditions {
         let mut keys = Vec::new();
         for case in cases {
             let terms = conditions.comparisons(case, names, lists, &mut keys);
-            match (terms, u16::try_from(case.heading)) {
-                (Ok(terms), Ok(heading)) => {
-                    conditions.cases.push(Condition { heading, line: case.place.line, terms, bit: 0 });
+            match (terms, u16::try_from(case.category)) {
+                (Ok(terms), Ok(category)) => {
+                    conditions.cases.push(Condition { category, line: case.place.line, terms, bit: 0 });
                 }
                 (Err(what), _) => faults.error(case.place, what),
                 (_, Err(_)) => {}
             }
         }
         // What could be either is an offence.
-        conditions.cases.sort_by_key(|case| case.heading == HeadingId::LOGIN.0);
+        conditions.cases.sort_by_key(|case| case.category == CategoryId::LOGIN.0);
         conditions.foresee();
         conditions
     }
@@ -174,11 +174,11 @@ impl Conditions {
     ) -> Result<Vec<(usize, bool)>, String> {
         let mut terms = Vec::new();
         for comparison in &case.comparisons {
-            let Some(slot) = names.iter().position(|name| name.as_deref() == Some(&comparison.hole)) else {
+            let Some(slot) = names.iter().position(|name| name.as_deref() == Some(&comparison.field)) else {
                 let known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
                 return Err(format!(
-                    "the shape has no hole `{}`; it has {}",
-                    comparison.hole,
+                    "the shape has no field `{}`; it has {}",
+                    comparison.field,
                     known.join(" ")
                 ));
             };
@@ -218,7 +218,7 @@ impl Conditions {
         Ok(terms)
     }
 
-    /// The first condition that a message with these spans meets. Linear in the holes that are named: each comparison is
+    /// The first condition that a message with these spans meets. Linear in the fields that are named: each comparison is
     /// made once at most.
     ///
     /// What is not part of the message counts as the `-` that servers write for what is not there; of a message that is
@@ -231,7 +231,7 @@ impl Conditions {
         })
     }
 
-    /// Each condition, and the slot of a hole that contradicts it, if there is one.
+    /// Each condition, and the slot of a field that contradicts it, if there is one.
     pub(super) fn unmet<'c>(
         &'c self,
         message: &'c [u8],
@@ -398,7 +398,7 @@ impl Marked {
     }
 }
 
-/// Notes for the proof which texts free holes never hold: those that each case of the group says are not in them.
+/// Notes for the proof which texts free fields never hold: those that each case of the group says are not in them.
 pub(super) fn narrow(
     group: &RuleGroup,
     names: &[Option<String>],
@@ -412,7 +412,7 @@ pub(super) fn narrow(
             let comparisons = case.comparisons.iter().filter(|comparison| {
                 comparison.not
                     && (comparison.how, comparison.part) == (How::Has, View::Whole)
-                    && Some(&comparison.hole) == name.as_ref()
+                    && Some(&comparison.field) == name.as_ref()
             });
             let words = comparisons.flat_map(|comparison| &comparison.words);
             words
@@ -424,12 +424,12 @@ pub(super) fn narrow(
         let Some(words) = words.filter(|words| !words.is_empty()) else { continue };
         without.push(words.into_iter().collect());
         let Ok(place) = u8::try_from(without.len()) else { return };
-        let holes = variants.iter_mut().flat_map(|variant| &mut variant.items);
-        for item in holes {
-            if let Item::Hole(hole) = item
-                && hole.slot == slot
+        let fields = variants.iter_mut().flat_map(|variant| &mut variant.items);
+        for item in fields {
+            if let Item::Field(field) = item
+                && field.slot == slot
             {
-                hole.without = place;
+                field.without = place;
             }
         }
     }

@@ -1,15 +1,15 @@
-//! Explains a message for authors: the text in each hole, or how close the nearest rule came. Unlike the matcher it
+//! Explains a message for authors: the text in each field, or how close the nearest rule came. Unlike the matcher it
 //! allocates and tries every rule.
 
 use super::condition::Condition;
 use super::matcher::{Spans, addresses, extent};
-use super::syntax::HoleKind;
-use super::variant::{Hole, Item, Variant};
+use super::syntax::FieldKind;
+use super::variant::{Field, Item, Variant};
 use super::{Found, Grammar, Meaning};
 
-/// A hole of a rule, and what it held.
+/// A field of a rule, and what it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HoleText<'g, 'm> {
+pub struct FieldText<'g, 'm> {
     /// What the rule calls it.
     pub name: Option<&'g str>,
     /// What it is: `ip`, `text`, `word`, `num`, `quoted`, `unquoted`, `rest` or `forwarded`.
@@ -37,13 +37,13 @@ pub enum MissReason<'g> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unmet<'g> {
     /// The offence that it would be.
-    pub heading: &'g str,
+    pub category: &'g str,
     /// The line of the file where the condition stands.
     pub line: u32,
     /// That line.
     pub written: &'g str,
-    /// The first hole that contradicts it.
-    pub hole: &'g str,
+    /// The first field that contradicts it.
+    pub field: &'g str,
     /// What that holds; `None` if it is not in the message.
     pub holds: Option<Vec<u8>>,
 }
@@ -68,18 +68,18 @@ impl<'g> Found<'g> {
         self.grammar.written(self.line())
     }
 
-    /// The rule's holes and what they held in `message`, which must be the one it was found in, in their order.
-    pub fn hole_texts<'m>(&self, message: &'m [u8]) -> Vec<HoleText<'g, 'm>> {
+    /// The rule's fields and what they held in `message`, which must be the one it was found in, in their order.
+    pub fn field_texts<'m>(&self, message: &'m [u8]) -> Vec<FieldText<'g, 'm>> {
         let names =
             self.grammar.groups.get(usize::from(self.reading.group)).map_or(&[][..], |group| &group.names);
         let items = self.grammar.variants.get(self.reading.pattern as usize);
         let held = |item: &Item| {
-            let Item::Hole(hole) = item else { return None };
-            let slot = usize::from(hole.slot);
+            let Item::Field(field) = item else { return None };
+            let slot = usize::from(field.slot);
             let (from, to) = self.spans.get(slot)?;
             let (from, to) = (from as usize, to as usize);
             let name = names.get(slot).and_then(Option::as_deref);
-            Some(HoleText { name, kind: hole.kind.name(), from, to, text: message.get(from..to)? })
+            Some(FieldText { name, kind: field.kind.name(), from, to, text: message.get(from..to)? })
         };
         items.into_iter().flat_map(|variant| &variant.items).filter_map(held).collect()
     }
@@ -146,10 +146,10 @@ impl Grammar {
     ) -> Option<Unmet<'g>> {
         let holds = spans.get(slot).and_then(|(from, to)| message.get(from as usize..to as usize));
         Some(Unmet {
-            heading: self.headings.get(usize::from(condition.heading))?,
+            category: self.categories.get(usize::from(condition.category))?,
             line: condition.line,
             written: self.written(condition.line),
-            hole: names.get(slot)?.as_deref().unwrap_or_default(),
+            field: names.get(slot)?.as_deref().unwrap_or_default(),
             holds: holds.map(<[u8]>::to_vec),
         })
     }
@@ -158,7 +158,7 @@ impl Grammar {
 /// How far a variant reads a message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Try {
-    /// Bytes that its texts, as far as whole words, and closed holes take; what free text takes says nothing.
+    /// Bytes that its texts, as far as whole words, and closed fields take; what free text takes says nothing.
     read: usize,
     /// Where it stops.
     at: usize,
@@ -171,7 +171,7 @@ struct Try {
 /// How many ways to go on are told.
 const WAYS: usize = 4;
 
-/// Steps after which a variant is no longer tried: free holes multiply.
+/// Steps after which a variant is no longer tried: free fields multiply.
 const PATIENCE: usize = 1_000;
 
 impl Try {
@@ -180,7 +180,7 @@ impl Try {
         Self::from(&variant.items, message, 0, 0, &mut patience)
     }
 
-    /// Reads `items` from `at` on, after `read`; of all ways to fill free holes, the one that goes furthest.
+    /// Reads `items` from `at` on, after `read`; of all ways to fill free fields, the one that goes furthest.
     fn from(items: &[Item], message: &[u8], at: usize, read: usize, patience: &mut usize) -> Self {
         let stop =
             |at, read, partly, wants: &dyn ToString| Self { read, at, partly, wants: wants.to_string() };
@@ -198,7 +198,9 @@ impl Try {
                 let whole = word.map_or(0, |space| space + 1);
                 stop(at + whole, read + whole, same - whole, &shown(text.get(whole..).unwrap_or_default()))
             }
-            Some((Item::Hole(hole), items)) if matches!(hole.kind, HoleKind::Free | HoleKind::Unquoted) => {
+            Some((Item::Field(field), items))
+                if matches!(field.kind, FieldKind::Free | FieldKind::Unquoted) =>
+            {
                 let Some((Item::Text(text), behind)) = items.split_first() else {
                     return stop(message.len(), read, 0, &"");
                 };
@@ -212,19 +214,19 @@ impl Try {
                 }
                 best
             }
-            Some((Item::Hole(hole), items)) if hole.kind.is_address() => {
+            Some((Item::Field(field), items)) if field.kind.is_address() => {
                 // An address is one too where what follows it is not what should.
                 let end = rest.iter().find(|b| !b.is_ascii_hexdigit() && !matches!(b, b':' | b'.')).copied();
-                [hole.stop, end]
+                [field.stop, end]
                     .iter()
-                    .flat_map(|stop| addresses(Hole { stop: *stop, ..*hole }, rest))
+                    .flat_map(|stop| addresses(Field { stop: *stop, ..*field }, rest))
                     .map(|(length, _)| Self::from(items, message, at + length, read + length, patience))
                     .max()
-                    .unwrap_or_else(|| stop(at, read, 0, &hole.kind))
+                    .unwrap_or_else(|| stop(at, read, 0, &field.kind))
             }
-            Some((Item::Hole(hole), items)) => match extent(*hole, rest) {
+            Some((Item::Field(field), items)) => match extent(*field, rest) {
                 Some(length) => Self::from(items, message, at + length, read + length, patience),
-                None => stop(at, read, 0, &hole.kind),
+                None => stop(at, read, 0, &field.kind),
             },
         }
     }

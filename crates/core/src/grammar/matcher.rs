@@ -1,6 +1,6 @@
 //! Reads a message by the expanded rules of a grammar.
 //!
-//! The closed run of texts and holes at the start of a variant is read forward. The runs behind free holes are searched
+//! The closed run of texts and fields at the start of a variant is read forward. The runs behind free fields are searched
 //! from the end of the message backwards, each as far to the right as it fits. That leaves most room for those before
 //! it, so a variant that matches is found. Variants are indexed by the text that they begin with.
 //!
@@ -13,10 +13,10 @@ use hashbrown::HashSet;
 use memchr::{memchr, memchr2, memrchr};
 
 use super::proof::{is_letter, is_zone};
-use super::syntax::HoleKind;
-use super::variant::{Hole, Item, SLOTS, Variant, is_name};
+use super::syntax::FieldKind;
+use super::variant::{Field, Item, SLOTS, Variant, is_name};
 
-/// What each hole of a rule held, by slot, as byte offsets into the message.
+/// What each field of a rule held, by slot, as byte offsets into the message.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spans {
     at: [(u32, u32); SLOTS],
@@ -25,7 +25,7 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// What the hole held; `None` where it is not part of the message.
+    /// What the field held; `None` where it is not part of the message.
     pub(super) fn get(&self, slot: usize) -> Option<(u32, u32)> {
         self.at.get(slot).copied().filter(|_| self.present >> slot & 1 == 1)
     }
@@ -44,23 +44,23 @@ pub(super) struct Matcher {
     nodes: Vec<Node>,
 }
 
-/// One variant as runs: the first from the start of the message, each further one behind a free hole, which may hold
+/// One variant as runs: the first from the start of the message, each further one behind a free field, which may hold
 /// anything or, if it is the first, be unquoted.
 #[derive(Debug)]
 struct Pattern {
     group: u16,
     /// Bytes of `head` that the tree has compared already.
     filed: usize,
-    /// Whether two holes share a slot.
+    /// Whether two fields share a slot.
     repeats: bool,
     head: Vec<Step>,
     rest: Vec<(u8, Run)>,
-    /// Whether the first free hole ends before a quotation mark.
+    /// Whether the first free field ends before a quotation mark.
     unquoted: bool,
     /// What the message must end with.
     tail: Box<[u8]>,
-    /// The hole that it ends with instead; its last character is looked at first, for it tells most variants apart.
-    last: Option<HoleKind>,
+    /// The field that it ends with instead; its last character is looked at first, for it tells most variants apart.
+    last: Option<FieldKind>,
     shortest: usize,
     /// Its slots, as bits.
     present: u32,
@@ -69,7 +69,7 @@ struct Pattern {
     safe_where_cut: bool,
 }
 
-/// Texts and holes whose ends are plain, behind a free hole.
+/// Texts and fields whose ends are plain, behind a free field.
 #[derive(Debug)]
 struct Run {
     steps: Vec<Step>,
@@ -82,10 +82,10 @@ enum Step {
     Text(Literal),
     /// Digits, for this slot.
     Num(u8),
-    Hole(Hole),
-    Address(Hole),
+    Field(Field),
+    Address(Field),
     /// An address whose end is not plain from the next character.
-    Open(Hole),
+    Open(Field),
 }
 
 /// A text to compare. Most are a few bytes, and for those a call of `memcmp` costs more than the comparison.
@@ -123,12 +123,12 @@ impl From<&Item> for Step {
     fn from(item: &Item) -> Self {
         match item {
             Item::Text(text) => Self::Text(Literal::new(text)),
-            Item::Hole(hole) if hole.kind.is_address() => match hole.stop {
-                Some(stop) if in_addresses(stop) || is_zone(stop) => Self::Open(*hole),
-                _ => Self::Address(*hole),
+            Item::Field(field) if field.kind.is_address() => match field.stop {
+                Some(stop) if in_addresses(stop) || is_zone(stop) => Self::Open(*field),
+                _ => Self::Address(*field),
             },
-            Item::Hole(Hole { kind: HoleKind::Num, slot, .. }) => Self::Num(*slot),
-            Item::Hole(hole) => Self::Hole(*hole),
+            Item::Field(Field { kind: FieldKind::Num, slot, .. }) => Self::Num(*slot),
+            Item::Field(field) => Self::Field(*field),
         }
     }
 }
@@ -137,7 +137,7 @@ impl From<&Item> for Step {
 #[derive(Debug, Default)]
 struct Node {
     text: Box<[u8]>,
-    /// Patterns whose first text ends here, in file order; of the root those that begin with a hole.
+    /// Patterns whose first text ends here, in file order; of the root those that begin with a field.
     patterns: Vec<u32>,
     /// What to try on a message that begins with the texts up to this one: their patterns, in file order.
     candidates: Vec<Candidate>,
@@ -194,7 +194,7 @@ impl Matcher {
         matcher
     }
 
-    /// Hands readings of the message, and what the holes held, to `accept`, at most one for each group, earlier groups
+    /// Hands readings of the message, and what the fields held, to `accept`, at most one for each group, earlier groups
     /// first, until it takes one. Of a message that is `cut` only those that its missing end cannot change.
     ///
     /// Takes time linear in the message. Does not allocate.
@@ -333,7 +333,7 @@ impl Pattern {
         let mut runs = vec![(0_u8, Vec::new())];
         for item in &variant.items {
             match (item, runs.last_mut()) {
-                (Item::Hole(Hole { slot, kind: HoleKind::Free | HoleKind::Unquoted, .. }), _) => {
+                (Item::Field(Field { slot, kind: FieldKind::Free | FieldKind::Unquoted, .. }), _) => {
                     runs.push((*slot, Vec::new()));
                 }
                 (item, Some((_, run))) => run.push(item.into()),
@@ -344,30 +344,30 @@ impl Pattern {
         let (_, head) = runs.next().unwrap_or_default();
         let (tail, last) = match variant.items.last() {
             Some(Item::Text(text)) => (text.as_slice().into(), None),
-            Some(Item::Hole(hole)) => (Box::default(), Some(hole.kind)),
+            Some(Item::Field(field)) => (Box::default(), Some(field.kind)),
             None => (Box::default(), None),
         };
         let shortest = variant.items.iter().map(|item| match item {
             Item::Text(text) => text.len(),
-            Item::Hole(hole) => match hole.kind {
-                HoleKind::Free | HoleKind::Quoted | HoleKind::Unquoted | HoleKind::Forwarded => 0,
-                HoleKind::Word | HoleKind::Num | HoleKind::Rest | HoleKind::Host => 1,
-                HoleKind::Ip => 2,
-                HoleKind::Ipv4 => 7,
+            Item::Field(field) => match field.kind {
+                FieldKind::Free | FieldKind::Quoted | FieldKind::Unquoted | FieldKind::Forwarded => 0,
+                FieldKind::Word | FieldKind::Num | FieldKind::Rest | FieldKind::Host => 1,
+                FieldKind::Ip => 2,
+                FieldKind::Ipv4 => 7,
             },
         });
-        let holes =
-            || variant.items.iter().filter_map(|item| if let Item::Hole(h) = item { Some(h) } else { None });
-        let present = holes().fold(0_u32, |present, hole| present | 1 << hole.slot);
+        let fields =
+            || variant.items.iter().filter_map(|item| if let Item::Field(h) = item { Some(h) } else { None });
+        let present = fields().fold(0_u32, |present, field| present | 1 << field.slot);
         Self {
             group: variant.group,
             filed: 0,
-            repeats: present.count_ones() as usize != holes().count(),
+            repeats: present.count_ones() as usize != fields().count(),
             present,
-            forwarded: holes().find(|hole| hole.kind == HoleKind::Forwarded).map(|hole| hole.slot),
+            forwarded: fields().find(|field| field.kind == FieldKind::Forwarded).map(|field| field.slot),
             head,
             rest: runs.map(|(slot, steps)| (slot, Run::new(steps))).collect(),
-            unquoted: holes().any(|hole| hole.kind == HoleKind::Unquoted),
+            unquoted: fields().any(|field| field.kind == FieldKind::Unquoted),
             tail,
             last,
             shortest: shortest.sum(),
@@ -390,8 +390,8 @@ impl Pattern {
     fn read(&self, reader: &mut Reader<'_>, place: u32, index: u32) -> Option<Reading> {
         let message = reader.message;
         let can_end = match (self.last, message.last()) {
-            (Some(HoleKind::Num), Some(last)) => last.is_ascii_digit(),
-            (Some(HoleKind::Ip | HoleKind::Ipv4), Some(last)) => *last == b':' || is_zone(*last),
+            (Some(FieldKind::Num), Some(last)) => last.is_ascii_digit(),
+            (Some(FieldKind::Ip | FieldKind::Ipv4), Some(last)) => *last == b':' || is_zone(*last),
             _ => ends(message, &self.tail),
         };
         if !can_end || message.len() < self.shortest {
@@ -537,11 +537,11 @@ impl<'m> Reader<'m> {
     /// Reads the steps from `at` on, no further than `limit`, and all of it if they are the `last`; where they end.
     fn forward(&mut self, steps: &[Step], mut at: usize, limit: usize, last: bool) -> Option<usize> {
         for (nth, step) in steps.iter().enumerate() {
-            if let Step::Open(hole) = step {
+            if let Step::Open(field) = step {
                 let behind = steps.get(nth + 1..)?;
-                return addresses(*hole, self.message.get(at..limit)?).find_map(|(length, address)| {
+                return addresses(*field, self.message.get(at..limit)?).find_map(|(length, address)| {
                     self.fuel = self.fuel.checked_sub(length)?;
-                    self.spans.set(hole.slot, at, at + length);
+                    self.spans.set(field.slot, at, at + length);
                     self.address = Some(address);
                     // A rule has one address, so this goes no deeper.
                     self.forward(behind, at + length, limit, last)
@@ -559,11 +559,11 @@ impl<'m> Reader<'m> {
         let (slot, length) = match step {
             Step::Text(text) => return text.begins(rest).then_some(text.whole.len()),
             Step::Num(slot) => (*slot, digits(rest)?),
-            Step::Hole(hole) => (hole.slot, extent(*hole, rest)?),
-            Step::Address(hole) | Step::Open(hole) => {
-                let (length, address) = plain_address(*hole, rest)?;
+            Step::Field(field) => (field.slot, extent(*field, rest)?),
+            Step::Address(field) | Step::Open(field) => {
+                let (length, address) = plain_address(*field, rest)?;
                 self.address = Some(address);
-                (hole.slot, length)
+                (field.slot, length)
             }
         };
         self.fuel = self.fuel.checked_sub(length)?;
@@ -643,27 +643,27 @@ fn digits(rest: &[u8]) -> Option<usize> {
     (length > 0).then_some(length)
 }
 
-/// How many bytes of `rest` the hole takes; `None` if what stands there does not fit.
-pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
-    let length = match hole.kind {
-        HoleKind::Num => return digits(rest),
-        HoleKind::Word => {
-            let stop = hole.stop.unwrap_or(b' ');
+/// How many bytes of `rest` the field takes; `None` if what stands there does not fit.
+pub(super) fn extent(field: Field, rest: &[u8]) -> Option<usize> {
+    let length = match field.kind {
+        FieldKind::Num => return digits(rest),
+        FieldKind::Word => {
+            let stop = field.stop.unwrap_or(b' ');
             let (first, others) = rest.split_at(rest.len().min(16)); // most words are too short for memchr to pay
             match run(first, |b| b != b' ' && b != stop) {
                 16 => 16 + memchr2(b' ', stop, others).unwrap_or(others.len()),
                 length => length,
             }
         }
-        HoleKind::Quoted if hole.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
-        HoleKind::Quoted => return quoted(rest),
-        HoleKind::Forwarded if hole.stop != Some(b'"') => return memchr(hole.stop?, rest),
-        HoleKind::Forwarded => return quoted(rest),
-        HoleKind::Rest => match rest.first() {
+        FieldKind::Quoted if field.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
+        FieldKind::Quoted => return quoted(rest),
+        FieldKind::Forwarded if field.stop != Some(b'"') => return memchr(field.stop?, rest),
+        FieldKind::Forwarded => return quoted(rest),
+        FieldKind::Rest => match rest.first() {
             Some(b'"') => 0,
             _ => rest.len(),
         },
-        HoleKind::Host => {
+        FieldKind::Host => {
             let name = run(rest, |b| IN_NAMES.get(usize::from(b)) == Some(&true));
             if run(rest.get(..name)?, |b| LETTERS.get(usize::from(b)) != Some(&true)) == name {
                 return None;
@@ -676,24 +676,24 @@ pub(super) fn extent(hole: Hole, rest: &[u8]) -> Option<usize> {
                 _ => name,
             }
         }
-        HoleKind::Free | HoleKind::Unquoted | HoleKind::Ip | HoleKind::Ipv4 => return None,
+        FieldKind::Free | FieldKind::Unquoted | FieldKind::Ip | FieldKind::Ipv4 => return None,
     };
     (length > 0).then_some(length)
 }
 
 /// The addresses that `rest` may begin with and their lengths, the longest first. There is more than one only where the
-/// character behind the hole could stand in an address too, as in `192.0.2.1:80` and `192.0.2.1.`.
-pub(super) fn addresses(hole: Hole, rest: &[u8]) -> impl Iterator<Item = (usize, IpAddr)> {
-    let shorter = move |length: &usize| memrchr(hole.stop?, rest.get(..*length)?);
+/// character behind the field could stand in an address too, as in `192.0.2.1:80` and `192.0.2.1.`.
+pub(super) fn addresses(field: Field, rest: &[u8]) -> impl Iterator<Item = (usize, IpAddr)> {
+    let shorter = move |length: &usize| memrchr(field.stop?, rest.get(..*length)?);
     std::iter::successors(Some(longest(rest)), shorter)
-        .filter_map(move |length| Some((length, address_of(hole, rest, length)?)))
+        .filter_map(move |length| Some((length, address_of(field, rest, length)?)))
 }
 
 /// The longest of them.
 #[inline(always)]
-fn plain_address(hole: Hole, rest: &[u8]) -> Option<(usize, IpAddr)> {
+fn plain_address(field: Field, rest: &[u8]) -> Option<(usize, IpAddr)> {
     let length = longest(rest);
-    Some((length, address_of(hole, rest, length)?))
+    Some((length, address_of(field, rest, length)?))
 }
 
 /// How much of `rest` could be an address.
@@ -707,12 +707,12 @@ fn longest(rest: &[u8]) -> usize {
     }
 }
 
-/// The address of this length, if the hole can end there.
+/// The address of this length, if the field can end there.
 #[inline(always)]
-fn address_of(hole: Hole, rest: &[u8], length: usize) -> Option<IpAddr> {
-    let ends = rest.get(length).copied() == hole.stop;
+fn address_of(field: Field, rest: &[u8], length: usize) -> Option<IpAddr> {
+    let ends = rest.get(length).copied() == field.stop;
     let address = address(rest.get(..length).filter(|_| ends)?)?;
-    (hole.kind == HoleKind::Ip || address.is_ipv4()).then_some(address)
+    (field.kind == FieldKind::Ip || address.is_ipv4()).then_some(address)
 }
 
 /// The longest address, with `%` and a zone as long as interface names are (`INET6_ADDRSTRLEN` and `IFNAMSIZ`, without

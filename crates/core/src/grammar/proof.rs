@@ -9,8 +9,8 @@
 //! A second walk lets one copy stop before the end. A rule that then accepts with another address must not be tried on
 //! a message whose end may be missing.
 //!
-//! The holes here accept at least as much as the matcher's (an `<ip>` need not be a valid address, for instance). Of
-//! the conditions, only texts count that a hole excludes in every case of its shape. So the proof errs on the side of
+//! The fields here accept at least as much as the matcher's (an `<ip>` need not be a valid address, for instance). Of
+//! the conditions, only texts count that a field excludes in every case of its shape. So the proof errs on the side of
 //! refusing.
 
 use std::fmt;
@@ -20,14 +20,14 @@ use aho_corasick::{Anchored, dfa};
 use hashbrown::{HashMap, HashSet};
 
 use super::fault::{Faults, Place};
-use super::syntax::HoleKind;
-use super::variant::{Hole, Item, OTHER, Variant, is_name};
+use super::syntax::FieldKind;
+use super::variant::{Field, Item, OTHER, Variant, is_name};
 
 /// Refuses (in `faults`) a grammar in which some message has two addresses. For each variant, except
 /// [other forms](OTHER), in their order: whether it reads no beginning of a message with another address than the whole
 /// has.
 ///
-/// `without` are the texts that holes never hold, by [`Hole::without`], from 1.
+/// `without` are the texts that fields never hold, by [`Field::without`], from 1.
 ///
 /// Takes time and memory in proportion to the pairs of states that some message reaches: 0.1 to 20 ms for the
 /// grammars that come with banstream. A grammar with more than [`MOST_PAIRS`] is refused as too complex.
@@ -176,7 +176,7 @@ impl<'v> Automaton<'v> {
         #[derive(PartialEq, Eq, Hash)]
         enum Edge {
             Byte(u8),
-            Hole(HoleKind, Option<u8>, u8),
+            Field(FieldKind, Option<u8>, u8),
         }
         let mut automaton = Self { variants, states: vec![State::default()] };
         let mut known: HashMap<(u32, Edge), u32> = HashMap::new();
@@ -191,16 +191,16 @@ impl<'v> Automaton<'v> {
                                 .or_insert_with(|| automaton.step(at, Bytes::one(*byte), Label::None));
                         }
                     }
-                    Item::Hole(hole) => {
-                        let step = (at, Edge::Hole(hole.kind, hole.stop, hole.without));
+                    Item::Field(field) => {
+                        let step = (at, Edge::Field(field.kind, field.stop, field.without));
                         at = match known.get(&step) {
                             Some(end) => *end,
                             None => {
-                                let words = usize::from(hole.without).checked_sub(1);
+                                let words = usize::from(field.without).checked_sub(1);
                                 let words = words.and_then(|nth| without.get(nth));
                                 let end = match words {
-                                    Some(words) => automaton.text_without(at, *hole, words)?,
-                                    None => automaton.hole(at, *hole),
+                                    Some(words) => automaton.text_without(at, *field, words)?,
+                                    None => automaton.field(at, *field),
                                 };
                                 known.insert(step, end);
                                 end
@@ -237,11 +237,11 @@ impl<'v> Automaton<'v> {
         to
     }
 
-    fn hole(&mut self, from: u32, hole: Hole) -> u32 {
+    fn field(&mut self, from: u32, field: Field) -> u32 {
         let any = Bytes([u64::MAX; 4]);
-        match hole.kind {
-            HoleKind::Free => self.some(from, any, Label::None),
-            HoleKind::Host => {
+        match field.kind {
+            FieldKind::Free => self.some(from, any, Label::None),
+            FieldKind::Host => {
                 let plain = self.some(from, Bytes::of(|b| is_name(b) && !is_letter(b)), Label::None);
                 let name = self.step(plain, Bytes::of(is_letter), Label::None);
                 self.add(name, Bytes::of(is_name), name, Label::None);
@@ -252,29 +252,31 @@ impl<'v> Automaton<'v> {
                 self.also(port, end);
                 end
             }
-            HoleKind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), Label::None),
-            HoleKind::Word => {
-                self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != hole.stop), Label::None)
+            FieldKind::Num => self.repeated(from, Bytes::of(|b| b.is_ascii_digit()), Label::None),
+            FieldKind::Word => {
+                self.repeated(from, Bytes::of(|b| b != b' ' && Some(b) != field.stop), Label::None)
             }
-            HoleKind::Quoted | HoleKind::Unquoted => self.quoted(from, hole.stop, Label::None),
-            HoleKind::Rest => {
+            FieldKind::Quoted | FieldKind::Unquoted => self.quoted(from, field.stop, Label::None),
+            FieldKind::Rest => {
                 let begun = self.step(from, Bytes::of(|b| b != b'"'), Label::None);
                 self.some(begun, any, Label::None)
             }
-            HoleKind::Forwarded if hole.stop == Some(b'"') => self.quoted(from, hole.stop, Label::Forwarded),
-            HoleKind::Forwarded => self.some(from, Bytes::of(|b| Some(b) != hole.stop), Label::Forwarded),
-            HoleKind::Ipv4 => self.dotted(from),
-            HoleKind::Ip => self.address(from),
+            FieldKind::Forwarded if field.stop == Some(b'"') => {
+                self.quoted(from, field.stop, Label::Forwarded)
+            }
+            FieldKind::Forwarded => self.some(from, Bytes::of(|b| Some(b) != field.stop), Label::Forwarded),
+            FieldKind::Ipv4 => self.dotted(from),
+            FieldKind::Ip => self.address(from),
         }
     }
 
     /// Free text in which none of these words stands, in whatever case.
-    fn text_without(&mut self, from: u32, hole: Hole, words: &[String]) -> Result<u32, TooComplex> {
-        let holds = match hole.kind {
-            HoleKind::Word => Bytes::of(|b| b != b' ' && Some(b) != hole.stop),
-            HoleKind::Free => Bytes::of(|_| true),
+    fn text_without(&mut self, from: u32, field: Field, words: &[String]) -> Result<u32, TooComplex> {
+        let holds = match field.kind {
+            FieldKind::Word => Bytes::of(|b| b != b' ' && Some(b) != field.stop),
+            FieldKind::Free => Bytes::of(|_| true),
             // Elsewhere they are left out of account, which errs on the side of refusing.
-            _ => return Ok(self.hole(from, hole)),
+            _ => return Ok(self.field(from, field)),
         };
         let words = dfa::DFA::builder().ascii_case_insensitive(true).build(words).map_err(|_| TooComplex)?;
         let start = words.start_state(Anchored::No).map_err(|_| TooComplex)?;
@@ -285,7 +287,7 @@ impl<'v> Automaton<'v> {
         let mut todo = vec![start];
         while let Some(word) = todo.pop() {
             let Some(&at) = known.get(&word) else { continue };
-            if hole.kind == HoleKind::Free || at != first {
+            if field.kind == FieldKind::Free || at != first {
                 self.also(at, end);
             }
             let mut moves: HashMap<StateID, Bytes> = HashMap::new();
@@ -497,7 +499,7 @@ impl<'v> Automaton<'v> {
     /// Which states lead to one that `is` wanted, or are one.
     fn leading_to(&self, is: impl Fn(&State) -> bool) -> Vec<bool> {
         let mut leads: Vec<bool> = self.states.iter().map(is).collect();
-        // Most moves lead to later states, so a few passes do: at most one for each hole of a variant.
+        // Most moves lead to later states, so a few passes do: at most one for each field of a variant.
         loop {
             let mut changed = false;
             for (from, state) in self.states.iter().enumerate().rev() {

@@ -16,7 +16,7 @@ use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
 
 use super::fault::{Faults, Place};
-use crate::model::HeadingId;
+use crate::model::CategoryId;
 
 /// A grammar as written.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub(super) struct Source {
     pub(super) groups: Vec<RuleGroup>,
     /// Further message forms of the program in which strangers' text stands.
     pub(super) others: Vec<Rule>,
-    pub(super) headings: Vec<String>,
+    pub(super) categories: Vec<String>,
     pub(super) lists: Vec<List>,
     pub(super) tests: Vec<TestCase>,
 }
@@ -39,11 +39,11 @@ pub(super) enum SessionScope {
     /// Those of one process about one address.
     #[default]
     Process,
-    /// Those below one heading about one address.
+    /// Those below one category about one address.
     Address,
 }
 
-/// The rules whose lines report an attempt once: one below a heading, or those of a shape with what makes its lines offences.
+/// The rules whose lines report an attempt once: one below a category, or those of a shape with what makes its lines offences.
 #[derive(Debug)]
 pub(super) struct RuleGroup {
     pub(super) rules: Vec<Rule>,
@@ -52,7 +52,7 @@ pub(super) struct RuleGroup {
 
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// Every line of this group is an offence of the heading.
+    /// Every line of this group is an offence of the category.
     Always(usize),
     /// A line of the shape `name` is an offence of the first case that holds.
     Shape { name: String, place: Place, cases: Vec<Case> },
@@ -61,15 +61,15 @@ pub(super) enum Verdict {
 /// What makes a line of a shape an offence.
 #[derive(Debug)]
 pub(super) struct Case {
-    pub(super) heading: usize,
+    pub(super) category: usize,
     pub(super) place: Place,
     pub(super) comparisons: Vec<Comparison>,
 }
 
 #[derive(Debug)]
 pub(super) struct Comparison {
-    pub(super) hole: String,
-    /// The part of what the hole held that is compared.
+    pub(super) field: String,
+    /// The part of what the field held that is compared.
     pub(super) part: View,
     pub(super) not: bool,
     pub(super) how: How,
@@ -86,7 +86,7 @@ pub(super) enum How {
     Names,
 }
 
-/// What of a hole is looked at: all of it, or a part of the request line that it holds.
+/// What of a field is looked at: all of it, or a part of the request line that it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum View {
     #[default]
@@ -143,13 +143,13 @@ pub(super) struct Rule {
 #[derive(Debug)]
 pub(super) enum Part {
     Text(String),
-    Hole { name: Option<String>, kind: HoleKind, column: u32 },
+    Field { name: Option<String>, kind: FieldKind, column: u32 },
     Choice { options: Vec<Vec<Part>>, optional: bool },
 }
 
-/// What may stand in a hole.
+/// What may stand in a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum HoleKind {
+pub(super) enum FieldKind {
     Ip,
     /// An IPv4 address, which a port may follow.
     Ipv4,
@@ -168,24 +168,24 @@ pub(super) enum HoleKind {
     Forwarded,
 }
 
-impl HoleKind {
+impl FieldKind {
     /// What it is called.
     pub(super) fn name(self) -> &'static str {
         match self {
-            HoleKind::Ip | HoleKind::Ipv4 => "ip",
-            HoleKind::Host => "host",
-            HoleKind::Free => "text",
-            HoleKind::Word => "word",
-            HoleKind::Num => "num",
-            HoleKind::Quoted => "quoted",
-            HoleKind::Unquoted => "unquoted",
-            HoleKind::Rest => "rest",
-            HoleKind::Forwarded => "forwarded",
+            FieldKind::Ip | FieldKind::Ipv4 => "ip",
+            FieldKind::Host => "host",
+            FieldKind::Free => "text",
+            FieldKind::Word => "word",
+            FieldKind::Num => "num",
+            FieldKind::Quoted => "quoted",
+            FieldKind::Unquoted => "unquoted",
+            FieldKind::Rest => "rest",
+            FieldKind::Forwarded => "forwarded",
         }
     }
 }
 
-impl fmt::Display for HoleKind {
+impl fmt::Display for FieldKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{}>", self.name())
     }
@@ -239,7 +239,7 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
             if group.rules.is_empty() {
                 faults.error(*place, format!("the shape `{name}` has no line"));
             } else if cases.is_empty() {
-                faults.warn(*place, format!("no heading uses the shape `{name}`"));
+                faults.warn(*place, format!("no category uses the shape `{name}`"));
             }
         }
     }
@@ -250,8 +250,8 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
 #[derive(Clone, Copy)]
 enum Section {
     None,
-    Heading(usize),
-    Cases { heading: usize, group: usize },
+    Category(usize),
+    Cases { category: usize, group: usize },
     Shape(usize),
     Others,
     List(usize),
@@ -316,14 +316,14 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
             source.groups.push(RuleGroup { rules: Vec::new(), verdict });
             Ok(Section::Shape(source.groups.len() - 1))
         }
-        [name] => Ok(Section::Heading(heading(source, name))),
+        [name] => Ok(Section::Category(category(source, name))),
         [name, "in", shape] => {
             let found = source
                 .groups
                 .iter()
                 .position(|group| matches!(&group.verdict, Verdict::Shape { name, .. } if name == shape));
             match found {
-                Some(group) => Ok(Section::Cases { heading: heading(source, name), group }),
+                Some(group) => Ok(Section::Cases { category: category(source, name), group }),
                 None => Err(Problem::new(line, format!("there is no shape `{shape}` above"))),
             }
         }
@@ -334,24 +334,24 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     }
 }
 
-fn heading(source: &mut Source, name: &str) -> usize {
+fn category(source: &mut Source, name: &str) -> usize {
     if name == super::LOGIN {
-        return HeadingId::LOGIN.0.into();
+        return CategoryId::LOGIN.0.into();
     }
-    source.headings.iter().position(|known| known == name).unwrap_or_else(|| {
-        source.headings.push(name.to_owned());
-        source.headings.len() - 1
+    source.categories.iter().position(|known| known == name).unwrap_or_else(|| {
+        source.categories.push(name.to_owned());
+        source.categories.len() - 1
     })
 }
 
 fn body_line(line: &str, place: Place, section: Section, source: &mut Source) -> Result<(), Problem> {
     match section {
         Section::None => {
-            return Err(Problem::new(line, "this line is in no section; put a heading above the rules"));
+            return Err(Problem::new(line, "this line is in no section; put a category above the rules"));
         }
-        Section::Heading(heading) => {
+        Section::Category(category) => {
             let rules = vec![Rule { place, parts: rule(line, place)? }];
-            source.groups.push(RuleGroup { rules, verdict: Verdict::Always(heading) });
+            source.groups.push(RuleGroup { rules, verdict: Verdict::Always(category) });
         }
         Section::Others => source.others.push(Rule { place, parts: rule(line, place)? }),
         Section::Shape(group) => {
@@ -360,8 +360,8 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
                 group.rules.push(rule);
             }
         }
-        Section::Cases { heading, group } => {
-            let case = Case { heading, place, comparisons: comparisons(line)? };
+        Section::Cases { category, group } => {
+            let case = Case { category, place, comparisons: comparisons(line)? };
             if let Some(RuleGroup { verdict: Verdict::Shape { cases, .. }, .. }) =
                 source.groups.get_mut(group)
             {
@@ -415,7 +415,7 @@ struct RuleReader {
 }
 
 impl RuleReader {
-    /// Texts, holes and choices; inside a choice up to the next `|` or `}`.
+    /// Texts, fields and choices; inside a choice up to the next `|` or `}`.
     fn parts<'a>(self, input: &'a str, depth: usize, inside: bool) -> IResult<&'a str, Vec<Part>, Problem> {
         let text = map(many1(alt((preceded(char('\\'), anychar), none_of("<{}|\\>")))), |chars| {
             Part::Text(chars.into_iter().collect())
@@ -426,7 +426,7 @@ impl RuleReader {
             |c| Part::Text(c.to_string()),
         );
         let (rest, parts) =
-            many0(alt((text, plain, |input| self.hole(input), |input| self.choice(input, depth))))
+            many0(alt((text, plain, |input| self.field(input), |input| self.choice(input, depth))))
                 .parse(input)?;
         match rest.chars().next() {
             Some('}') if !inside => Err(stop(rest, "this `}` has no `{`; write `\\}` for the character")),
@@ -435,14 +435,14 @@ impl RuleReader {
         }
     }
 
-    fn hole(self, input: &str) -> IResult<&str, Part, Problem> {
+    fn field(self, input: &str) -> IResult<&str, Part, Problem> {
         let (rest, _) = char('<').parse(input)?;
         let Ok((after, body)) =
             nom::sequence::terminated(is_not::<_, _, Problem>("<>{}| "), char('>')).parse(rest)
         else {
             return Err(stop(
                 input,
-                "this `<` opens a hole that is not closed; write `\\<` for the character",
+                "this `<` opens a field that is not closed; write `\\<` for the character",
             ));
         };
         let (name, kind) = match body.split_once(':') {
@@ -450,27 +450,27 @@ impl RuleReader {
             None => (None, body),
         };
         let kind = match kind {
-            "ip" => HoleKind::Ip,
+            "ip" => FieldKind::Ip,
             "peer" => return Ok((after, peer(self.end - input.len() as u32))),
-            "host" => HoleKind::Host,
-            "user" | "text" => HoleKind::Free,
-            "word" => HoleKind::Word,
-            "num" => HoleKind::Num,
-            "quoted" => HoleKind::Quoted,
-            "unquoted" => HoleKind::Unquoted,
-            "rest" => HoleKind::Rest,
-            "forwarded" => HoleKind::Forwarded,
+            "host" => FieldKind::Host,
+            "user" | "text" => FieldKind::Free,
+            "word" => FieldKind::Word,
+            "num" => FieldKind::Num,
+            "quoted" => FieldKind::Quoted,
+            "unquoted" => FieldKind::Unquoted,
+            "rest" => FieldKind::Rest,
+            "forwarded" => FieldKind::Forwarded,
             _ => {
                 return Err(stop(
                     rest,
                     format!(
-                        "unknown hole `{kind}`; holes are ip, peer, user, text, word, num, host, quoted, unquoted, rest, forwarded"
+                        "unknown field `{kind}`; fields are ip, peer, user, text, word, num, host, quoted, unquoted, rest, forwarded"
                     ),
                 ));
             }
         };
         let name = name.or((body == "user").then_some("user")).map(str::to_owned);
-        Ok((after, Part::Hole { name, kind, column: self.end - input.len() as u32 }))
+        Ok((after, Part::Field { name, kind, column: self.end - input.len() as u32 }))
     }
 
     fn choice(self, input: &str, depth: usize) -> IResult<&str, Part, Problem> {
@@ -491,19 +491,19 @@ impl RuleReader {
 /// `<peer>`: an address, perhaps with its port, as `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or
 /// `[2001:db8::1]:80`.
 fn peer(column: u32) -> Part {
-    let hole = |kind| Part::Hole { name: None, kind, column };
+    let field = |kind| Part::Field { name: None, kind, column };
     let text = |text: &str| Part::Text(text.to_owned());
     let options = vec![
-        vec![hole(HoleKind::Ip)],
-        vec![hole(HoleKind::Ipv4), text(":"), hole(HoleKind::Num)],
-        vec![text("["), hole(HoleKind::Ip), text("]")],
-        vec![text("["), hole(HoleKind::Ip), text("]:"), hole(HoleKind::Num)],
+        vec![field(FieldKind::Ip)],
+        vec![field(FieldKind::Ipv4), text(":"), field(FieldKind::Num)],
+        vec![text("["), field(FieldKind::Ip), text("]")],
+        vec![text("["), field(FieldKind::Ip), text("]:"), field(FieldKind::Num)],
     ];
     Part::Choice { options, optional: false }
 }
 
 fn comparison(input: &str) -> IResult<&str, Comparison, Problem> {
-    let (rest, hole) = take_while1(|c: char| c.is_ascii_alphanumeric() || c == '-').parse(input)?;
+    let (rest, field) = take_while1(|c: char| c.is_ascii_alphanumeric() || c == '-').parse(input)?;
     let (rest, part) =
         opt(preceded(char('.'), take_while1(|c: char| c.is_ascii_alphanumeric()))).parse(rest)?;
     let part = match part {
@@ -524,14 +524,14 @@ fn comparison(input: &str) -> IResult<&str, Comparison, Problem> {
     let Ok((rest, how)) = how else {
         return Err(stop(
             rest,
-            "a comparison is `HOLE is|starts|ends|has|names WORD...`, with `not` before the words to negate it",
+            "a comparison is `FIELD is|starts|ends|has|names WORD...`, with `not` before the words to negate it",
         ));
     };
     let (rest, not) = opt(preceded(space1, tag("not"))).parse(rest)?;
     let (rest, words) = many1(preceded(space1, word)).parse(rest).map_err(|_: nom::Err<Problem>| {
         nom::Err::Failure(Problem::new(rest, "one or more words must follow"))
     })?;
-    Ok((rest, Comparison { hole: hole.to_owned(), part, not: not.is_some(), how, words }))
+    Ok((rest, Comparison { field: field.to_owned(), part, not: not.is_some(), how, words }))
 }
 
 fn word(input: &str) -> IResult<&str, Word, Problem> {

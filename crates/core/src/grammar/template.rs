@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 /// The message as a rule might describe it: each address is an `<ip>`, and what probably differs from message to
-/// message is another hole. Tokens stand between single spaces, as in the message.
+/// message is another field. Tokens stand between single spaces, as in the message.
 ///
 /// Takes time in proportion to the message.
 pub(super) fn template(message: &str) -> String {
@@ -42,7 +42,7 @@ pub(super) fn join(one: &str, other: &str, fixed: impl Fn(&str) -> bool) -> Opti
                 if clear || !begun || fixed(core(a).1) || fixed(core(b).1) {
                     return None;
                 }
-                // A word that is a hole already differs from nothing.
+                // A word that is a field already differs from nothing.
                 differ += u32::from(!(varies(a) || varies(b)));
                 either(a, b, &mut joined);
             }
@@ -61,11 +61,11 @@ fn varies(token: &str) -> bool {
     token.contains("<word>") || token.contains("<user>")
 }
 
-/// Appends the token that covers both: the punctuation around them that they share, and a hole.
+/// Appends the token that covers both: the punctuation around them that they share, and a field.
 fn either(a: &str, b: &str, out: &mut String) {
     let shares =
         |c: &char| c.is_ascii_punctuation() && !matches!(c, '<' | '>' | '{' | '|' | '}' | '\\' | '"');
-    let hole = if a.contains("<user>") || b.contains("<user>") { "<user>" } else { "<word>" };
+    let field = if a.contains("<user>") || b.contains("<user>") { "<user>" } else { "<word>" };
     let same = a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count();
     // Up to the last `=` or bracket that both begin with.
     let front = a.get(..same).and_then(|same| same.rfind(|c| shares(&c))).map_or(0, |last| last + 1);
@@ -75,7 +75,7 @@ fn either(a: &str, b: &str, out: &mut String) {
     let back: String = back.collect::<Vec<_>>().into_iter().rev().collect();
     let whole = [a, b].iter().all(|text| text.len() > front.len() + back.len());
     let (front, back) = if whole { (front, &*back) } else { ("", "") };
-    out.extend([front, hole, back]);
+    out.extend([front, field, back]);
 }
 
 /// The addresses in a text, in their order, as far as they stand by themselves.
@@ -236,16 +236,16 @@ fn describe(token: &str, before: &str, after: &str, out: &mut String) {
         out.push('=');
         match value {
             "" => escape(rest, out),
-            _ if is(KEYS, key) => hole("<user>", value, rest, out),
-            _ if number => hole("<num>", value, rest, out),
-            _ => hole("<word>", value, rest, out),
+            _ if is(KEYS, key) => field("<user>", value, rest, out),
+            _ if number => field("<num>", value, rest, out),
+            _ => field("<word>", value, rest, out),
         }
     } else if !middle.is_empty() && (named || between) && !is(NO_NAMES, middle) {
         escape(front, out);
-        hole("<user>", middle, back, out);
+        field("<user>", middle, back, out);
     } else if is_stamp(middle) || is_mark(middle) {
         escape(front, out);
-        hole("<word>", middle, back, out);
+        field("<word>", middle, back, out);
     } else {
         pieces(token, before, out);
     }
@@ -267,15 +267,15 @@ fn is_mark(text: &str) -> bool {
         && text.contains(|c: char| c.is_ascii_alphabetic())
 }
 
-/// Appends a hole and what follows it; one hole for both where the end of the first would not be plain.
-fn hole(hole: &str, text: &str, back: &str, out: &mut String) {
-    out.push_str(hole);
-    if hole == "<user>" || !back.chars().next().is_some_and(|stop| text.contains(stop)) {
+/// Appends a field and what follows it; one field for both where the end of the first would not be plain.
+fn field(field: &str, text: &str, back: &str, out: &mut String) {
+    out.push_str(field);
+    if field == "<user>" || !back.chars().next().is_some_and(|stop| text.contains(stop)) {
         escape(back, out);
     }
 }
 
-/// Appends a token piece by piece: addresses, quotes and numbers are holes, the rest stands for itself, and so does
+/// Appends a token piece by piece: addresses, quotes and numbers are fields, the rest stands for itself, and so does
 /// what a key says that is known to.
 fn pieces(token: &str, before: &str, out: &mut String) {
     // Most tokens are a word.
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_varies_is_a_hole() {
+    fn what_varies_is_a_field() {
         check(
             "Failed password for root from 192.0.2.1 port 4711 ssh2",
             "Failed password for <user> from <ip> port <num> ssh2",

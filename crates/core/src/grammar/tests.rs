@@ -6,7 +6,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::*;
 
-/// A grammar with these lines below a heading.
+/// A grammar with these lines below a category.
 fn grammar(rules: &str) -> Result<Grammar, String> {
     let text =
         format!("program: p\nx:\n{}", rules.lines().map(|rule| format!("    {rule}\n")).collect::<String>());
@@ -62,7 +62,7 @@ fn a_name_cannot_stand_for_the_address() {
 }
 
 #[test]
-fn a_hole_ends_where_the_next_character_stands() {
+fn a_field_ends_where_the_next_character_stands() {
     check("[client <ip>:<num>] <text>", "[client 2001:db8::5:41234] x", "2001:db8::5");
     check("[client <ip>:<num>] <text>", "[client 192.0.2.1:41234] x", "192.0.2.1");
     check("gone: <ip>.", "gone: 192.0.2.1.", "192.0.2.1");
@@ -115,25 +115,25 @@ bot in access:
     agent starts zgrab "evil bot"
 "#;
 
-/// The heading that a request falls under.
+/// The category that a request falls under.
 #[track_caller]
-fn heading(request: &str, want: &str) {
+fn category(request: &str, want: &str) {
     let grammar = load(ACCESS).unwrap_or_else(|faults| panic!("{faults}"));
     let message = format!("192.0.2.1 - [22/Nov/2026:05:40:46 +0000] {request}");
-    assert_eq!(grammar.read(message.as_bytes()).map_or("-", |found| found.heading()), want);
+    assert_eq!(grammar.read(message.as_bytes()).map_or("-", |found| found.category()), want);
 }
 
 #[test]
-fn conditions_choose_the_heading() {
-    heading(r#""GET / HTTP/1.1" 200 5"#, "-");
-    heading(r#""GET / HTTP/1.1" 401 5"#, "auth-failure");
-    heading(r#""GET /.env HTTP/1.1" 401 5"#, "auth-failure");
-    heading(r#""GET /a/.ENV HTTP/1.1" 200 5"#, "probe");
-    heading(r#""GET /x.php HTTP/1.1" 404 5"#, "probe");
-    heading(r#""GET /x.php HTTP/1.1" 200 5"#, "-");
-    heading(r#""GET / HTTP/1.1" 200 5 "Zgrab/0.x""#, "bot");
-    heading(r#""GET / HTTP/1.1" 200 5 "Evil Bot 2""#, "bot");
-    heading(r#""GET / HTTP/1.1" 200 5 "no evil bot""#, "-");
+fn conditions_choose_the_category() {
+    category(r#""GET / HTTP/1.1" 200 5"#, "-");
+    category(r#""GET / HTTP/1.1" 401 5"#, "auth-failure");
+    category(r#""GET /.env HTTP/1.1" 401 5"#, "auth-failure");
+    category(r#""GET /a/.ENV HTTP/1.1" 200 5"#, "probe");
+    category(r#""GET /x.php HTTP/1.1" 404 5"#, "probe");
+    category(r#""GET /x.php HTTP/1.1" 200 5"#, "-");
+    category(r#""GET / HTTP/1.1" 200 5 "Zgrab/0.x""#, "bot");
+    category(r#""GET / HTTP/1.1" 200 5 "Evil Bot 2""#, "bot");
+    category(r#""GET / HTTP/1.1" 200 5 "no evil bot""#, "-");
 }
 
 /// The words of the list `probes` that are new or gone with this file, and what is doubtful in it.
@@ -235,7 +235,7 @@ fn what_is_unquoted_ends_before_a_quote() {
 fn faults_point_at_the_place() {
     refused(
         "program: p\nx:\n    Login of <user> from <iq>\n",
-        "p.grammar:3:27: unknown hole `iq`; holes are ip, peer, user, text, word, num, host, quoted, unquoted, rest, forwarded\n\
+        "p.grammar:3:27: unknown field `iq`; fields are ip, peer, user, text, word, num, host, quoted, unquoted, rest, forwarded\n\
          \x20       Login of <user> from <iq>\n\
          \x20                             ^",
     );
@@ -318,15 +318,15 @@ fn spoofed(text: &str, times: usize) -> Vec<String> {
     for variant in forms.iter().cycle().take(times.max(forms.len())) {
         let message = fill(variant, "192.0.2.1", &forms, &mut dice, 2);
         let has = |kind| {
-            variant.items.iter().any(|item| matches!(item, variant::Item::Hole(hole) if hole.kind == kind))
+            variant.items.iter().any(|item| matches!(item, variant::Item::Field(field) if field.kind == kind))
         };
-        let forwards = has(syntax::HoleKind::Forwarded);
+        let forwards = has(syntax::FieldKind::Forwarded);
         matcher.read(&message, false, |reading, spans| {
             let forwarded = reading.forwarded.map(|(from, to)| &message[from..to]);
             let excludes = |item: &variant::Item| {
-                let variant::Item::Hole(hole) = item else { return false };
+                let variant::Item::Field(field) = item else { return false };
                 let (words, span) =
-                    (without.get(usize::from(hole.without).wrapping_sub(1)), spans.get(hole.slot.into()));
+                    (without.get(usize::from(field.without).wrapping_sub(1)), spans.get(field.slot.into()));
                 let (Some(words), Some((from, to))) = (words, span) else { return false };
                 let held = String::from_utf8_lossy(&message[from as usize..to as usize]).to_ascii_lowercase();
                 words.iter().any(|word| held.contains(&word.to_ascii_lowercase()))
@@ -344,7 +344,7 @@ fn spoofed(text: &str, times: usize) -> Vec<String> {
     spoofed
 }
 
-/// The rules of a grammar, spelt out; these with its other forms behind; and what holes never hold.
+/// The rules of a grammar, spelt out; these with its other forms behind; and what fields never hold.
 fn spelt(text: &str) -> (Vec<Variant>, Vec<Variant>, Vec<Vec<String>>) {
     let mut faults = Faults::new("", text);
     let source = syntax::parse(text, &mut faults);
@@ -383,12 +383,12 @@ fn fill(
     for item in &variant.items {
         match item {
             variant::Item::Text(text) => message.extend(text),
-            variant::Item::Hole(hole) => {
-                let mut typed = match hole.kind {
-                    syntax::HoleKind::Ip | syntax::HoleKind::Ipv4 => address.as_bytes().to_vec(),
-                    syntax::HoleKind::Host => b"www.example".to_vec(),
-                    syntax::HoleKind::Forwarded => format!("by {address}").into_bytes(),
-                    syntax::HoleKind::Num => dice.throw(100_000).to_string().into_bytes(),
+            variant::Item::Field(field) => {
+                let mut typed = match field.kind {
+                    syntax::FieldKind::Ip | syntax::FieldKind::Ipv4 => address.as_bytes().to_vec(),
+                    syntax::FieldKind::Host => b"www.example".to_vec(),
+                    syntax::FieldKind::Forwarded => format!("by {address}").into_bytes(),
+                    syntax::FieldKind::Num => dice.throw(100_000).to_string().into_bytes(),
                     _ if depth > 0 && dice.throw(3) > 0 => {
                         let mut lie = fill(&all[dice.throw(all.len())], "203.0.113.9", all, dice, depth - 1);
                         let (from, to) = (dice.throw(lie.len() + 1), dice.throw(lie.len() + 1));
@@ -407,15 +407,15 @@ fn fill(
                     .to_vec(),
                 };
                 // What the server itself sees to: a word is one, what is quoted is escaped, and the rest has its place.
-                match hole.kind {
-                    syntax::HoleKind::Word => {
-                        typed.retain(|byte| *byte != b' ' && Some(*byte) != hole.stop);
-                        typed.push(if hole.stop == Some(b'x') { b'y' } else { b'x' });
+                match field.kind {
+                    syntax::FieldKind::Word => {
+                        typed.retain(|byte| *byte != b' ' && Some(*byte) != field.stop);
+                        typed.push(if field.stop == Some(b'x') { b'y' } else { b'x' });
                     }
-                    syntax::HoleKind::Rest => typed.insert(0, b'x'),
+                    syntax::FieldKind::Rest => typed.insert(0, b'x'),
                     // Spaces at the end of a message do not count, so it does not end in one.
-                    syntax::HoleKind::Free if hole.stop.is_none() => typed.push(b'x'),
-                    syntax::HoleKind::Quoted | syntax::HoleKind::Unquoted => {
+                    syntax::FieldKind::Free if field.stop.is_none() => typed.push(b'x'),
+                    syntax::FieldKind::Quoted | syntax::FieldKind::Unquoted => {
                         let escape = |byte: u8| {
                             if byte == b'"' || byte == b'\\' { vec![b'\\', byte] } else { vec![byte] }
                         };
@@ -461,7 +461,7 @@ fn unfound(rules: &[Variant], times: usize) -> Option<String> {
     rules.iter().find_map(|rule| {
         let matcher = Matcher::new(std::slice::from_ref(rule), &[]);
         (0..times).find_map(|_| {
-            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Hole(hole) if hole.kind == syntax::HoleKind::Ipv4);
+            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Field(field) if field.kind == syntax::FieldKind::Ipv4);
             let address = addresses[if rule.items.iter().any(is_v4) { 0 } else { dice.throw(addresses.len()) }];
             let message = fill(rule, address, rules, &mut dice, 1);
             let found = matcher.read(&message, false, |reading, _| Some(reading.address));
@@ -535,7 +535,7 @@ fn filled(rules: &[Variant], times: usize, dice: &mut Dice) -> usize {
 
 #[test]
 fn what_rules_have_in_common_changes_no_reading() {
-    // Each rule in a group of its own, so that holes of several rules have one slot.
+    // Each rule in a group of its own, so that fields of several rules have one slot.
     let groups = |rules: &[&str]| {
         let mut variants = Vec::new();
         for (group, rule) in (0..).zip(rules) {
@@ -631,15 +631,15 @@ fn the_closest_rule_says_where_it_stops() {
 }
 
 #[test]
-fn a_condition_that_does_not_hold_names_the_hole() {
+fn a_condition_that_does_not_hold_names_the_field() {
     let grammar = load(ACCESS).unwrap_or_else(|faults| panic!("{faults}"));
     let message = br#"192.0.2.1 - [22/Nov/2026:05:40:46 +0000] "GET / HTTP/1.1" 200 5"#;
     let MissReason::Unmet(unmet) = grammar.miss_reason(message) else { panic!("the shape reads it") };
     let shown: Vec<String> = unmet
         .iter()
-        .map(|Unmet { heading, line, written, hole, holds }| {
+        .map(|Unmet { category, line, written, field, holds }| {
             let holds = holds.as_deref().map_or("nothing".into(), String::from_utf8_lossy);
-            format!("{heading}:{line}: {written}: {hole} holds {holds}")
+            format!("{category}:{line}: {written}: {field} holds {holds}")
         })
         .collect();
     let want = [
@@ -652,14 +652,14 @@ fn a_condition_that_does_not_hold_names_the_hole() {
 }
 
 #[test]
-fn a_match_shows_what_each_hole_held() {
+fn a_match_shows_what_each_field_held() {
     let grammar = grammar(FAILED).unwrap();
     let message = b"Failed password for invalid user a b from 192.0.2.1 port 22";
     let found = grammar.read(message).unwrap();
-    let held = |h: &HoleText<'_, '_>| {
+    let held = |h: &FieldText<'_, '_>| {
         format!("{:?} {} {}..{} {}", h.name, h.kind, h.from, h.to, String::from_utf8_lossy(h.text))
     };
-    let held: Vec<String> = found.hole_texts(message).iter().map(held).collect();
+    let held: Vec<String> = found.field_texts(message).iter().map(held).collect();
     assert_eq!(held, ["Some(\"user\") text 33..36 a b", "None ip 42..51 192.0.2.1", "None num 57..59 22"]);
     assert_eq!(found.written(), FAILED);
 }
@@ -721,7 +721,7 @@ fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
 #[test]
 fn a_login_is_no_offence_and_cannot_be_forged() {
     let text = "program: p\nlogin:\n    Accepted <text> from <ip>\nx:\n    Failed <text> from <ip>\n";
-    assert_eq!(load(text).unwrap().headings(), ["x"]);
+    assert_eq!(load(text).unwrap().categories(), ["x"]);
     login(text, "Accepted alice from 192.0.2.1", 1000, ["login", "forged"]);
     login(text, "Accepted alice from 192.0.2.1", 0, ["login", "login"]);
     login(text, "Failed alice from 192.0.2.1", 1000, ["offence", "forged"]);

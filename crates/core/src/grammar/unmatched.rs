@@ -90,7 +90,7 @@ pub(super) fn quiet(tests: &[TestCase]) -> Vec<String> {
 pub(super) fn words(variants: &[Variant]) -> HashSet<Box<str>> {
     let texts = variants.iter().flat_map(|variant| &variant.items).filter_map(|item| match item {
         Item::Text(text) => std::str::from_utf8(text).ok(),
-        Item::Hole(_) => None,
+        Item::Field(_) => None,
     });
     let words = texts.flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_'));
     words.filter(|word| !word.is_empty()).map(Box::from).collect()

@@ -1,10 +1,10 @@
-//! Expands a rule into flat sequences of texts and holes, one for each way through its choices.
+//! Expands a rule into flat sequences of texts and fields, one for each way through its choices.
 //!
 //! Proof and matcher both use these sequences, so the matcher matches what was proved. A rule must also be linear to
-//! match: the next character must show where a hole ends.
+//! match: the next character must show where a field ends.
 
 use super::fault::{Faults, Place};
-use super::syntax::{HoleKind, Part, Rule};
+use super::syntax::{FieldKind, Part, Rule};
 
 /// One way to write a message that a rule describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +17,14 @@ pub(super) struct Variant {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Item {
     Text(Vec<u8>),
-    Hole(Hole),
+    Field(Field),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Hole {
-    /// Where its span goes; the same hole of a rule has the same slot in every variant.
+pub(super) struct Field {
+    /// Where its span goes; the same field of a rule has the same slot in every variant.
     pub(super) slot: u8,
-    pub(super) kind: HoleKind,
+    pub(super) kind: FieldKind,
     /// The character that follows; `None` at the end of the message.
     pub(super) stop: Option<u8>,
     /// Which texts it never holds, as the conditions of its shape say: a place among those that
@@ -35,14 +35,14 @@ pub(super) struct Hole {
 impl Variant {
     /// Whether it has a `<forwarded>`.
     pub(super) fn forwards(&self) -> bool {
-        self.items.iter().any(|item| matches!(item, Item::Hole(hole) if hole.kind == HoleKind::Forwarded))
+        self.items.iter().any(|item| matches!(item, Item::Field(field) if field.kind == FieldKind::Forwarded))
     }
 }
 
-impl HoleKind {
+impl FieldKind {
     /// Whether this is the address to hold to account.
     pub(super) fn is_address(self) -> bool {
-        matches!(self, HoleKind::Ip | HoleKind::Ipv4)
+        matches!(self, FieldKind::Ip | FieldKind::Ipv4)
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) const OTHER: u16 = u16::MAX;
 const LIMIT: usize = 4096;
 
 /// Spells out the rules of one group. Slots are shared by name, so that a shape's lines agree on them, and the n-th
-/// holes without a name share one, as all addresses do; the names come back in slot order, `None` for a hole without
+/// fields without a name share one, as all addresses do; the names come back in slot order, `None` for a field without
 /// one.
 pub(super) fn spell_out(
     rules: &[Rule],
@@ -72,7 +72,7 @@ pub(super) fn spell_out(
         if slots.names.len() > SLOTS {
             faults.error(
                 rule.place,
-                format!("a rule, or the lines of a shape together, can have at most {SLOTS} holes"),
+                format!("a rule, or the lines of a shape together, can have at most {SLOTS} fields"),
             );
             continue;
         }
@@ -99,7 +99,7 @@ pub(super) fn spell_out(
 #[derive(Default)]
 struct Slots {
     names: Vec<Option<String>>,
-    /// How many holes of this rule have no name.
+    /// How many fields of this rule have no name.
     nameless: usize,
     /// Names used so far in this rule.
     seen: Vec<String>,
@@ -108,10 +108,10 @@ struct Slots {
 }
 
 impl Slots {
-    fn slot(&mut self, name: Option<&String>, kind: HoleKind) -> u8 {
+    fn slot(&mut self, name: Option<&String>, kind: FieldKind) -> u8 {
         if name.is_none() && kind.is_address() {
             return *self.address.get_or_insert_with(|| {
-                // Named apart, so that no other nameless hole takes this slot.
+                // Named apart, so that no other nameless field takes this slot.
                 self.names.push(Some(String::new()));
                 u8::try_from(self.names.len() - 1).unwrap_or(u8::MAX)
             });
@@ -132,11 +132,11 @@ impl Slots {
     }
 }
 
-/// A text, or a hole with the column where it stands.
+/// A text, or a field with the column where it stands.
 #[derive(Clone)]
 enum Flat {
     Text(Vec<u8>),
-    Hole { slot: u8, kind: HoleKind, column: u32 },
+    Field { slot: u8, kind: FieldKind, column: u32 },
 }
 
 /// Appends every way through `parts` to every sequence; earlier options come first.
@@ -154,19 +154,19 @@ fn expand(
                     .iter_mut()
                     .for_each(|sequence| sequence.push(Flat::Text(text.clone().into_bytes())));
             }
-            Part::Hole { name, kind, column } => {
+            Part::Field { name, kind, column } => {
                 if let Some(name) = name {
                     if slots.seen.contains(name) && name != "user" {
                         faults.error(
                             Place { column: *column, ..place },
-                            format!("there is already a hole `{name}`"),
+                            format!("there is already a field `{name}`"),
                         );
                     }
                     slots.seen.push(name.clone());
                 }
-                let hole =
-                    Flat::Hole { slot: slots.slot(name.as_ref(), *kind), kind: *kind, column: *column };
-                sequences.iter_mut().for_each(|sequence| sequence.push(hole.clone()));
+                let field =
+                    Flat::Field { slot: slots.slot(name.as_ref(), *kind), kind: *kind, column: *column };
+                sequences.iter_mut().for_each(|sequence| sequence.push(field.clone()));
             }
             Part::Choice { options, optional } => {
                 let before = sequences.len();
@@ -214,43 +214,43 @@ fn join(sequence: Vec<Flat>) -> Vec<Flat> {
     joined
 }
 
-/// Whether the end of every hole is plain from what follows it, and there is one address, or none in an `other` form.
+/// Whether the end of every field is plain from what follows it, and there is one address, or none in an `other` form.
 fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, String)> {
     let (mut addresses, mut forwarded, mut free) = (0, 0, 0);
     for (item, next) in items.iter().zip(items.iter().skip(1).map(Some).chain([None])) {
-        let Flat::Hole { kind, column, .. } = item else { continue };
+        let Flat::Field { kind, column, .. } = item else { continue };
         addresses += usize::from(kind.is_address());
-        forwarded += usize::from(*kind == HoleKind::Forwarded);
-        free += usize::from(matches!(kind, HoleKind::Free | HoleKind::Unquoted));
+        forwarded += usize::from(*kind == FieldKind::Forwarded);
+        free += usize::from(matches!(kind, FieldKind::Free | FieldKind::Unquoted));
         let stop = match next {
             None => None,
             Some(Flat::Text(text)) => text.first().copied(),
-            Some(Flat::Hole { column, .. }) => {
-                let what = "two adjacent holes; put text between them that shows where the first ends";
+            Some(Flat::Field { column, .. }) => {
+                let what = "two adjacent fields; put text between them that shows where the first ends";
                 return Err((Place { column: *column, ..place }, what.to_owned()));
             }
         };
         let unclear = match (kind, stop) {
-            (HoleKind::Num, Some(b'0'..=b'9')) => true,
-            (HoleKind::Ip | HoleKind::Ipv4, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
-            (HoleKind::Host, Some(stop)) => is_name(stop) || stop == b':',
-            (HoleKind::Quoted, Some(stop)) => stop != b'"',
-            (HoleKind::Rest, stop) => stop.is_some(),
-            (HoleKind::Forwarded, stop) => stop.is_none(),
+            (FieldKind::Num, Some(b'0'..=b'9')) => true,
+            (FieldKind::Ip | FieldKind::Ipv4, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
+            (FieldKind::Host, Some(stop)) => is_name(stop) || stop == b':',
+            (FieldKind::Quoted, Some(stop)) => stop != b'"',
+            (FieldKind::Rest, stop) => stop.is_some(),
+            (FieldKind::Forwarded, stop) => stop.is_none(),
             _ => false,
         };
         let here = Place { column: *column, ..place };
         if unclear {
             let next = stop.map_or("the end".to_owned(), |stop| format!("`{}`", char::from(stop)));
             let wants = match kind {
-                HoleKind::Quoted => "; a `\"` must follow, or nothing",
-                HoleKind::Rest => "; nothing may follow",
+                FieldKind::Quoted => "; a `\"` must follow, or nothing",
+                FieldKind::Rest => "; nothing may follow",
                 _ => "",
             };
             return Err((here, format!("the end of {kind} is not clear before {next}{wants}")));
         }
-        if *kind == HoleKind::Unquoted && free > 1 {
-            return Err((here, "no hole with arbitrary text may stand before <unquoted>".to_owned()));
+        if *kind == FieldKind::Unquoted && free > 1 {
+            return Err((here, "no field with arbitrary text may stand before <unquoted>".to_owned()));
         }
     }
     match addresses {
@@ -272,9 +272,9 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
             for item in &variant.items {
                 match item {
                     Item::Text(text) => before += text.len(),
-                    Item::Hole(hole) if hole.kind.is_address() => return false,
-                    Item::Hole(hole) if hole.kind == HoleKind::Free => return before < SHORT,
-                    Item::Hole(_) => {}
+                    Item::Field(field) if field.kind.is_address() => return false,
+                    Item::Field(field) if field.kind == FieldKind::Free => return before < SHORT,
+                    Item::Field(_) => {}
                 }
             }
             false
@@ -286,8 +286,8 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
         }
         let follows = |variant: &Variant, behind: &[u8]| {
             variant.items.windows(3).any(|items| match items {
-                [Item::Hole(ip), Item::Text(text), Item::Hole(port)] => {
-                    ip.kind == HoleKind::Ip && port.kind == HoleKind::Num && text == behind
+                [Item::Field(ip), Item::Text(text), Item::Field(port)] => {
+                    ip.kind == FieldKind::Ip && port.kind == FieldKind::Num && text == behind
                 }
                 _ => false,
             })
@@ -317,7 +317,7 @@ fn with_stops(items: Vec<Flat>) -> Vec<Item> {
     let stops: Vec<Option<u8>> = (1..=items.len()).map(|next| first(items.get(next))).collect();
     let item = |(flat, stop)| match flat {
         Flat::Text(text) => Item::Text(text),
-        Flat::Hole { slot, kind, .. } => Item::Hole(Hole { slot, kind, stop, without: 0 }),
+        Flat::Field { slot, kind, .. } => Item::Field(Field { slot, kind, stop, without: 0 }),
     };
     items.into_iter().zip(stops).map(item).collect()
 }
