@@ -20,7 +20,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 use crate::config::Retention;
 use crate::detect::{LOGINS, Login, Session, Trace, WindowEffect};
 use crate::grammar::Grammars;
-use crate::model::{self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, Span, Timestamp};
+use crate::model::{
+    self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, SessionId, Span, Timestamp,
+};
 
 pub use history::{BanEnd, BanRecord, History, HourlyOffences, OffenceLine, Role, Rows};
 pub use update::{ClientProgress, LedgerUpdate, SavedState};
@@ -296,7 +298,7 @@ impl Ledger {
         let number = |name: &str| (0..).zip(grammars.iter()).find(|(_, grammar)| grammar.name() == name);
         let trace = |row: &Row<'_>| -> rusqlite::Result<Trace> {
             let time = Timestamp::from_micros(row.get(2)?);
-            let grammar = number(row.get_ref(3)?.as_str()?);
+            let (grammar, session_id) = (number(row.get_ref(3)?.as_str()?), row.get(4)?);
             let session = row.get_ref(6)?.as_blob_or_null()?.map(|bytes| Session::read(bytes, time));
             Ok(Trace {
                 nth: 0,
@@ -304,9 +306,10 @@ impl Ledger {
                 offender: offender(row, 0)?,
                 time,
                 // A grammar that is gone leaves its windows, and sessions that nobody will speak in.
-                grammar: GrammarId(grammar.map_or(u16::MAX, |(number, _)| number)),
-                category: u16::MAX,
-                pid: row.get(4)?,
+                grammar: grammar.map(|(number, _)| GrammarId(number)),
+                category: None,
+                session_id: grammar
+                    .map_or(SessionId::Process(session_id), |(_, grammar)| grammar.session_id(session_id)),
                 host: row.get(7)?,
                 value: row.get::<_, i64>(8)?.cast_unsigned(),
                 effect: WindowEffect::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
@@ -531,7 +534,10 @@ fn write_trace(
         category,
         rule,
         message,
-        trace.pid,
+        match trace.session_id {
+            SessionId::Process(pid) => pid,
+            SessionId::Category(category) => category.0.into(),
+        },
         trace.session.map(|session| session.bytes()),
         trace.effect.name(),
         trace.host,

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::engine::Evidence;
-use crate::model::{Port, Protocol};
+use crate::model::{Port, Protocol, SessionId};
 
 const LIMITS: Retention = Retention { keep: Span::from_secs(1000), max_rows: NonZeroU32::new(1000).unwrap() };
 const NOW: Timestamp = Timestamp::from_secs(100);
@@ -48,9 +48,9 @@ fn trace(second: i64, offender: &str, effect: WindowEffect) -> Trace {
         jail: "sshd".into(),
         offender: offender.parse().unwrap(),
         time: Timestamp::from_secs(second),
-        grammar: GrammarId(u16::MAX),
-        category: u16::MAX,
-        pid: 7,
+        grammar: None,
+        category: None,
+        session_id: SessionId::Process(7),
         host: u32::MAX,
         value: 0,
         effect,

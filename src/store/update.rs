@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::detect::{Login, Trace};
 use crate::engine::Evidence;
 use crate::grammar::Grammars;
-use crate::model::{Allowance, Decision, GrammarId, Offender, Timestamp};
+use crate::model::{Allowance, CategoryId, Decision, GrammarId, Offender, Timestamp};
 
 /// All that came of one batch or one command: the ledger holds the whole of it or nothing.
 ///
@@ -46,9 +46,10 @@ impl LedgerUpdate {
     }
 
     /// What a grammar and one of its categories are called; nothing where it is gone.
-    pub(super) fn names(&self, grammar: GrammarId, category: u16) -> (&str, &str) {
-        let grammar = self.grammars.get(grammar);
-        let category = grammar.and_then(|grammar| grammar.categories().get(usize::from(category)));
+    pub(super) fn names(&self, grammar: Option<GrammarId>, category: Option<CategoryId>) -> (&str, &str) {
+        let grammar = grammar.and_then(|grammar| self.grammars.get(grammar));
+        let category = grammar.zip(category);
+        let category = category.and_then(|(grammar, id)| grammar.categories().get(usize::from(id.0)));
         (grammar.map_or("", |grammar| grammar.name()), category.map_or("", String::as_str))
     }
 

@@ -23,8 +23,8 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
 use crate::model::{
-    Ban, BanOrigin, CategoryId, Decision, GrammarId, Mode, Offence, Offender, Port, Prefixes, Span,
-    Timestamp, Widths, count,
+    Ban, BanOrigin, Decision, Mode, Offence, Offender, Port, Prefixes, SessionId, Span, Timestamp, Widths,
+    count,
 };
 pub use account::{AddressState, JailState, MOST};
 pub use allow::{Exemption, ExemptionList};
@@ -364,16 +364,16 @@ impl Detector {
         } else {
             seen.repeated += 1;
         }
-        let Offence { time, grammar, category: CategoryId(category), pid, host, .. } = *offence;
+        let Offence { time, grammar, category, session_id, host, .. } = *offence;
         let (nth, jail) = (seen.observed, Arc::clone(&active.jail.name));
         seen.traces.push(Trace {
             nth,
             jail,
             offender,
             time,
-            grammar,
-            category,
-            pid,
+            grammar: Some(grammar),
+            category: Some(category),
+            session_id,
             host,
             value,
             effect,
@@ -382,7 +382,7 @@ impl Detector {
         matches!(effect, WindowEffect::Filled(_))
     }
 
-    /// Puts back what an offence effect behind before a restart. Decides nothing; a jail that is gone is no more.
+    /// Puts back what an offence left behind before a restart. Decides nothing; a jail that is gone is no more.
     pub fn recall(&mut self, trace: &Trace) {
         let Some(active) = self.active.iter_mut().find(|active| active.jail.name == trace.jail) else {
             return;
@@ -406,9 +406,9 @@ impl Detector {
                 jail: Arc::clone(&active.jail.name),
                 offender,
                 time,
-                grammar: GrammarId(u16::MAX),
-                category: u16::MAX,
-                pid: 0,
+                grammar: None,
+                category: None,
+                session_id: SessionId::Process(0),
                 host: 0,
                 value,
                 effect,
@@ -418,9 +418,9 @@ impl Detector {
                 times.map(move |(time, value)| trace(offender, time, value, WindowEffect::Counted))
             });
             let sessions = active.sessions.iter().map(move |(key, session)| Trace {
-                pid: key.pid,
+                session_id: key.session_id,
                 host: key.host,
-                grammar: key.grammar,
+                grammar: Some(key.grammar),
                 session: Some(session),
                 ..trace(key.offender, session.last(), 0, WindowEffect::Nothing)
             });

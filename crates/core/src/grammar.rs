@@ -21,7 +21,9 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, Sender};
+use crate::model::{
+    CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, Sender, SessionId,
+};
 use condition::{Condition, Conditions};
 pub use explain::{Closest, FieldText, MissReason, Unmet};
 use fault::Faults;
@@ -295,6 +297,14 @@ impl Grammar {
         value().unwrap_or(0)
     }
 
+    /// Which lines about one address belong to one session, given the process or the category that tells them apart.
+    pub fn session_id(&self, number: u32) -> SessionId {
+        match self.session {
+            SessionScope::Process => SessionId::Process(number),
+            SessionScope::Address => SessionId::Category(CategoryId(number as u16)),
+        }
+    }
+
     /// The line of the file where the rule of a reading stands.
     fn line(&self, reading: Reading) -> u32 {
         self.variants.get(reading.pattern as usize).map_or(0, |variant| variant.place.line)
@@ -542,10 +552,10 @@ impl Grammars {
             grammar: id,
             category: CategoryId(category),
             group: RuleGroupId(reading.group),
-            pid: match grammar.session {
+            session_id: grammar.session_id(match grammar.session {
                 SessionScope::Process => entry.pid,
                 SessionScope::Address => category.into(),
-            },
+            }),
             host: entry.host_hash(),
             value,
         };

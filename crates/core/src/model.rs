@@ -389,6 +389,15 @@ impl CategoryId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RuleGroupId(pub u16);
 
+/// Which lines of a server about one address belong to one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SessionId {
+    /// Those of the process that served it, 0 where unknown.
+    Process(u32),
+    /// All below a category, where a server's processes tell no attempts apart.
+    Category(CategoryId),
+}
+
 /// One thing that somebody did, as one entry tells it.
 ///
 /// A login that went well is told in the same terms, under [`CategoryId::LOGIN`].
@@ -404,9 +413,8 @@ pub struct Offence {
     pub category: CategoryId,
     /// The rule group that matched.
     pub group: RuleGroupId,
-    /// The process that served the offender, 0 where unknown; the category where a server's processes tell no attempts
-    /// apart.
-    pub pid: u32,
+    /// Which lines about the address belong to one session.
+    pub session_id: SessionId,
     /// A hash of the host whose process that is; 0 where unknown.
     pub host: u32,
     /// A hash of what it was about, such as the path that was asked for; 0 where that says nothing.

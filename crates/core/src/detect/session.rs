@@ -10,7 +10,7 @@
 //! category replaces the process id, so that a session is all lines below one category about one address. Two requests
 //! below different categories never count as one, whichever log reports them.
 
-use crate::model::{GrammarId, Offence, Offender, RuleGroupId, Span, Timestamp};
+use crate::model::{GrammarId, Offence, Offender, RuleGroupId, SessionId, Span, Timestamp};
 
 use super::recent::Recent;
 use super::trace::Trace;
@@ -26,7 +26,7 @@ pub(super) struct Sessions {
 pub(super) struct SessionKey {
     pub(super) offender: Offender,
     pub(super) host: u32,
-    pub(super) pid: u32,
+    pub(super) session_id: SessionId,
     pub(super) grammar: GrammarId,
 }
 
@@ -62,8 +62,8 @@ impl Sessions {
     ///
     /// Constant time; allocates only as the number of sessions grows.
     pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
-        let Offence { host, pid, grammar, .. } = *offence;
-        let (_, session, _) = self.table.touch(SessionKey { offender, host, pid, grammar });
+        let Offence { host, session_id, grammar, .. } = *offence;
+        let (_, session, _) = self.table.touch(SessionKey { offender, host, session_id, grammar });
         let quiet = offence.time.since(session.last);
         if quiet > self.forget_after {
             *session = Session::default();
@@ -92,8 +92,8 @@ impl Sessions {
 
     /// Puts back what was heard of a session.
     pub(super) fn recall(&mut self, trace: &Trace, session: Session) {
-        let Trace { offender, host, pid, grammar, .. } = *trace;
-        *self.table.touch(SessionKey { offender, host, pid, grammar }).1 = session;
+        let Trace { offender, host, session_id, grammar: Some(grammar), .. } = *trace else { return };
+        *self.table.touch(SessionKey { offender, host, session_id, grammar }).1 = session;
     }
 
     /// What is known of each session, the one longest unheard first.
@@ -169,7 +169,7 @@ mod tests {
             grammar: GrammarId(0),
             category: CategoryId(0),
             group: RuleGroupId(group),
-            pid,
+            session_id: SessionId::Process(pid),
             host,
             value: 0,
         }

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::{Just, Strategy};
 
 use crate::grammar::{Grammar, Lists};
-use crate::model::{CategoryId, GrammarId, RuleGroupId};
+use crate::model::{CategoryId, GrammarId, RuleGroupId, SessionId};
 
 const GROWTH: Growth =
     Growth { factor: 2.0, cap: Span::from_secs(10_000), decay: Span::from_secs(1_000_000), jitter: 0.0 };
@@ -50,7 +50,7 @@ fn offence(second: i64, address: &str, category: u16) -> Offence {
         grammar: GrammarId(0),
         category: CategoryId(category),
         group: RuleGroupId(0),
-        pid: second as u32,
+        session_id: SessionId::Process(second as u32),
         host: 0,
         value: 0,
     }
@@ -291,8 +291,9 @@ fn life(events: &[LifeEvent], crashes: bool) -> Vec<Decision> {
                 let address = format!("192.0.2.{who}").parse().unwrap();
                 let (category, group) = (CategoryId(*category), RuleGroupId(*group));
                 let time = Timestamp::from_secs(now - late);
-                let (grammar, pid, host, value) = (GrammarId(0), process / 2, process % 2, *value);
-                let offence = Offence { time, address, grammar, category, group, pid, host, value };
+                let (grammar, session_id) = (GrammarId(0), SessionId::Process(process / 2));
+                let (host, value) = (process % 2, *value);
+                let offence = Offence { time, address, grammar, category, group, session_id, host, value };
                 detector.expire(at);
                 let mut seen = Seen::default();
                 detector.observe(&offence, at, &mut seen);

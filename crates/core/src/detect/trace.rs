@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::session::Session;
-use crate::model::{GrammarId, Offender, Timestamp};
+use crate::model::{CategoryId, GrammarId, Offender, SessionId, Timestamp};
 
 /// What one offence left behind in one jail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Trace {
     pub offender: Offender,
     /// The time that counted.
     pub time: Timestamp,
-    /// Whose log told it.
-    pub grammar: GrammarId,
-    /// What it was, by its place in the grammar.
-    pub category: u16,
-    /// The process that served the offender; 0 where unknown.
-    pub pid: u32,
+    /// Whose log told it; `None` where no session is known.
+    pub grammar: Option<GrammarId>,
+    /// What it was; `None` where the trace stands for several offences, or was read from the ledger.
+    pub category: Option<CategoryId>,
+    /// Which lines belong to the session.
+    pub session_id: SessionId,
     /// A hash of the host that it ran on; 0 where unknown.
     pub host: u32,
     /// A hash of what the offence was about; 0 where the jail does not go by it.
