@@ -51,13 +51,13 @@ use crate::config::load::{self, LoadError, Loaded};
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
 use crate::daemon::metrics::Metrics;
-use crate::detect::manual;
+use crate::detect::{Settings, manual};
 use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::input::socket;
 use crate::kernel::{Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Timeout, elements};
 use crate::model::{Ban, Decision, Offender, Span, Timestamp, count};
-use crate::store::{self, LedgerUpdate};
+use crate::store::{self, LedgerUpdate, SavedState};
 use allowances::Allowances;
 use clients::Clients;
 use clock::ClockWatch;
@@ -124,51 +124,67 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     // Before anybody is told that we run, and sends one.
     let (mut hang_up, mut terminate, mut interrupt) =
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let metrics = Metrics::new()?;
-    let config = loaded.config.clone();
+    let RunningDaemon { mut reloader, mut requests, tasks, servers, control } =
+        start(options, loaded).await?;
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => drop(reloader.reload(None).await),
+            Some((command, reply)) = requests.recv() => match command {
+                Command::Notify(receiver) => reloader.notifier.test(&receiver, reply),
+                command => drop(reply.send(reloader.carry_out(&command).await)),
+            },
+            () = reloader.overdue() => reloader.go_back().await,
+            _ = second.tick() => {
+                reloader.metrics.upkeep();
+                // A hub that is behind has its next tick soon enough.
+                let _ = reloader.inbox.try_send(Input::Tick);
+            }
+        }
+    }
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    log::info!("stopping; bans stay in force");
+    servers.iter().for_each(tokio::task::JoinHandle::abort);
+    stop(reloader, tasks).await?;
+    let _ = std::fs::remove_file(control);
+    Ok(())
+}
+
+/// The daemon at work.
+struct RunningDaemon {
+    reloader: Reloader,
+    /// Commands that are not for the hub.
+    requests: mpsc::Receiver<(Command, oneshot::Sender<Reply>)>,
+    /// The threads that end when the hub does, and the hub.
+    tasks: Vec<JoinHandle<()>>,
+    /// What serves the control socket and the metrics.
+    servers: Vec<tokio::task::JoinHandle<()>>,
+    control: PathBuf,
+}
+
+/// Starts all tasks; when it returns, all bans are in force and the sources are read.
+async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDaemon> {
+    let (config, metrics) = (loaded.config.clone(), Metrics::new()?);
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
-    // Before anything is written to the kernel.
-    let claim = match &config.enforce {
-        Some(enforce) => SetLock::take(&enforce.set).await?,
-        None => None,
-    };
-    let make_firewall = || firewall(config.enforce.as_ref());
-    let mut firewall = make_firewall()?;
-    let prepared = firewall.prepare(Displaced::Move);
-    let prepared = prepared.context("no ban can be enforced (`mode = \"observe\"` only decides and logs)")?;
-    prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
+    let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref()).await?;
     let health = Health::new(mode(config.enforce.as_ref()));
     let notifier = Notifier::start(&config.receivers, &metrics, &health);
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
+    let (firewalls, renewed) = threads::channel();
+    let (files, renewed_files) = threads::channel();
+    let mut tasks = Vec::new();
 
-    // What is only tried leaves no trace.
-    let place = (!options.dry_run).then(|| (config.state_directory.clone(), config.ledger));
-    let (ledger_writer, mut ledger, mut memory) =
-        LedgerWriter::start(place, &loaded.grammars, &metrics, &health);
-    let running = config.state_directory.join(RUNNING);
-    let unclean = running.exists();
-    if !options.dry_run {
-        drop(store::private(&running));
-    }
-    let ledger_writer = spawn("ledger-writer", move || {
-        if ledger_writer.run() {
-            drop(std::fs::remove_file(&running));
-        }
-    })?;
+    let (mut ledger, mut memory, is_incomplete) =
+        open_ledger(options, &loaded, &metrics, &health, &mut tasks)?;
     let host = HostAddresses::look(&HostAddresses::default());
-    if memory.redate(now()) {
-        log::warn!("the ledger has times in the future: the clock was ahead, or is behind now");
-        ledger.want_whole();
-    }
-    let allowances = Allowances::new(memory.allowances);
-    let decoder = Decoder::new(jiff::tz::TimeZone::system());
-    let mut engine =
-        Engine::new(settings(&loaded, &host, &allowances), Arc::clone(&loaded.grammars), decoder);
-    memory.bans.into_iter().for_each(|ban| engine.detector().restore(ban, now()));
-    memory.traces.iter().for_each(|trace| engine.detector().recall(trace));
-    memory.logins.into_iter().for_each(|login| engine.detector().restore_login(login));
-    if unclean || engine.detector().banned() == 0 {
+    let allowances = Allowances::new(std::mem::take(&mut memory.allowances));
+    let mut engine = restore(&loaded, settings(&loaded, &host, &allowances), &mut memory);
+    if is_incomplete || engine.detector().banned() == 0 {
         adopt(&mut engine, firewall.as_mut(), &mut ledger);
     }
 
@@ -176,20 +192,17 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     let reporter = |component| Reporter::new(&metrics, &health, notifier.events(), component);
     let mut enforcer = Enforcer::new(firewall, reporter(Component::Enforcer));
     enforcer.begin(engine.detector().enforced());
-    let enforcer = spawn("enforcer", move || enforcer.run(&ordered))?;
-    let watcher = Watcher::new(make_firewall()?, reporter(Component::Watcher));
-    let (firewalls, renewed) = threads::channel();
-    let watcher = spawn("watcher", move || watcher.run(&renewed))?;
-
-    metrics.stats().expect(engine.grammars());
-    let started = now();
-    let (files, renewed_files) = threads::channel();
-    let host_watch = {
+    tasks.push(spawn("enforcer", move || enforcer.run(&ordered))?);
+    let watcher = Watcher::new(self::firewall(config.enforce.as_ref())?, reporter(Component::Watcher));
+    tasks.push(spawn("watcher", move || watcher.run(&renewed))?);
+    tasks.push({
         let (host, files, inbox) = (host.clone(), loaded.allow_files.clone(), inbox.clone());
         // The hub is gone only where the daemon ends.
         let tell = move |host, files| drop(inbox.blocking_send(Input::HostChanged(host, files)));
         spawn("host-addresses", move || host_addresses::watch(host, files, tell, &renewed_files))?
-    };
+    });
+    metrics.stats().expect(engine.grammars());
+    let started = now();
     let hub = Hub {
         engine,
         metrics: metrics.clone(),
@@ -208,7 +221,7 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
         synced: Instant::now(),
         runtime: tokio::runtime::Handle::current(),
     };
-    let hub = spawn("hub", move || hub.run(inputs))?;
+    tasks.push(spawn("hub", move || hub.run(inputs))?);
 
     let mut sources =
         Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.positions, memory.starts);
@@ -216,22 +229,7 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     if options.stdin {
         sources.read_stdin()?;
     }
-
-    let mut reloader = Reloader {
-        options: options.clone(),
-        inbox: inbox.clone(),
-        orders,
-        firewalls,
-        files,
-        loaded,
-        sources,
-        notifier,
-        health,
-        metrics: metrics.clone(),
-        unconfirmed: None,
-        claim,
-    };
-    let (reloads, mut wanted) = mpsc::channel(4);
+    let (reloads, requests) = mpsc::channel(4);
     let daemon = Daemon {
         ask: asker(inbox.clone(), reloads),
         metrics: Arc::new({
@@ -239,49 +237,89 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
             move || metrics.render()
         }),
     };
-    let commands = tokio::spawn(server::serve(control, server::routes(daemon.clone())));
-    let scrapes = match config.metrics {
-        Some(address) => serve_metrics(address, daemon).await,
+    let mut servers = vec![tokio::spawn(server::serve(control, server::routes(daemon.clone())))];
+    if let Some(address) = config.metrics {
+        servers.extend(serve_metrics(address, daemon).await);
+    }
+    let reloader = Reloader {
+        options: options.clone(),
+        inbox,
+        orders,
+        firewalls,
+        files,
+        loaded,
+        sources,
+        notifier,
+        health,
+        metrics,
+        unconfirmed: None,
+        claim,
+    };
+    Ok(RunningDaemon { reloader, requests, tasks, servers, control: config.control.path })
+}
+
+/// Takes the set for this daemon alone, before anything is written to the kernel, and prepares sets and rule.
+async fn prepare_kernel(enforce: Option<&Enforce>) -> anyhow::Result<(Option<SetLock>, Box<dyn Firewall>)> {
+    let claim = match enforce {
+        Some(enforce) => SetLock::take(&enforce.set).await?,
         None => None,
     };
-    let _ = sd_notify::notify(&[NotifyState::Ready]);
-    log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
+    let mut firewall = firewall(enforce)?;
+    let prepared = firewall.prepare(Displaced::Move);
+    let prepared = prepared.context("no ban can be enforced (`mode = \"observe\"` only decides and logs)")?;
+    prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
+    Ok((claim, firewall))
+}
 
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hang_up.recv() => drop(reloader.reload(None).await),
-            Some((command, reply)) = wanted.recv() => match command {
-                Command::Notify(receiver) => reloader.notifier.test(&receiver, reply),
-                command => drop(reply.send(reloader.carry_out(&command).await)),
-            },
-            () = reloader.overdue() => reloader.go_back().await,
-            _ = second.tick() => {
-                metrics.upkeep();
-                // A hub that is behind has its next tick soon enough.
-                let _ = inbox.try_send(Input::Tick);
-            }
-        }
+/// Starts the ledger's writer; what the ledger remembers, and whether it may lack something.
+fn open_ledger(
+    options: &RunOptions,
+    loaded: &Loaded,
+    metrics: &Metrics,
+    health: &Health,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<(LedgerQueue, SavedState, bool)> {
+    let directory = &loaded.config.state_directory;
+    // What is only tried leaves no trace.
+    let place = (!options.dry_run).then(|| (directory.clone(), loaded.config.ledger));
+    let (writer, ledger, mut memory) = LedgerWriter::start(place, &loaded.grammars, metrics, health);
+    let running = directory.join(RUNNING);
+    let is_incomplete = running.exists();
+    if !options.dry_run {
+        drop(store::private(&running));
     }
+    tasks.push(spawn("ledger-writer", move || {
+        if writer.run() {
+            drop(std::fs::remove_file(&running));
+        }
+    })?);
+    if memory.redate(now()) {
+        log::warn!("the ledger has times in the future: the clock was ahead, or is behind now");
+        ledger.want_whole();
+    }
+    Ok((ledger, memory, is_incomplete))
+}
 
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    log::info!("stopping; bans stay in force");
-    commands.abort();
-    scrapes.inspect(tokio::task::JoinHandle::abort);
-    let Reloader { mut sources, notifier, orders, firewalls, files, claim, .. } = reloader;
+/// An engine with the bans, counts and logins of before.
+fn restore(loaded: &Loaded, settings: Settings, memory: &mut SavedState) -> Engine<'static> {
+    let decoder = Decoder::new(jiff::tz::TimeZone::system());
+    let mut engine = Engine::new(settings, Arc::clone(&loaded.grammars), decoder);
+    let detector = engine.detector();
+    memory.bans.drain(..).for_each(|ban| detector.restore(ban, now()));
+    memory.traces.drain(..).for_each(|trace| detector.recall(&trace));
+    memory.logins.drain(..).for_each(|login| detector.restore_login(login));
+    engine
+}
+
+/// Stops the sources, then the hub, and so the tasks behind it, in the order in which data flows.
+async fn stop(reloader: Reloader, tasks: Vec<JoinHandle<()>>) -> anyhow::Result<()> {
+    let Reloader { mut sources, notifier, orders, firewalls, files, claim, inbox, .. } = reloader;
     sources.stop().await;
     // The enforcer ends when the last who can give it orders is gone, and that is to be the hub.
     drop((orders, firewalls, files));
     inbox.send(Input::Stop).await?;
-    for (name, task) in [
-        ("hub", hub),
-        ("host-addresses", host_watch),
-        ("enforcer", enforcer),
-        ("watcher", watcher),
-        ("ledger-writer", ledger_writer),
-    ] {
+    for task in tasks {
+        let name = task.thread().name().unwrap_or_default().to_owned();
         if task.join().is_err() {
             log::error!("the {name} thread has failed");
         }
@@ -289,7 +327,6 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     // What is in the kernel is now for the next one.
     drop(claim);
     notifier.end().await;
-    let _ = std::fs::remove_file(&config.control.path);
     Ok(())
 }
 
