@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BanLine, rfc3339};
+use super::BanLine;
 use crate::detect::{AddressState, Exemption, JailState};
 use crate::grammar::{self, Grammar, Grammars};
 use crate::kernel::{ElementState, PacketCounters};
@@ -139,7 +139,7 @@ impl Why {
             counted: state.counted,
             maxretry: state.max_retry.get(),
             findtime: state.find_time.to_string(),
-            last: state.last.map(rfc3339),
+            last: state.last.map(|at| at.to_string()),
             earlier: state.earlier,
             next: state.next.to_string(),
             protected: state.exemption.as_ref().map(Exemption::to_string),
@@ -171,7 +171,7 @@ impl LineWhy {
         let found = grammar.and_then(|grammar: &Grammar| grammar.read(&line.message));
         let found = found.filter(|found| found.line() == line.rule && found.category() == line.category);
         Self {
-            time: rfc3339(line.time),
+            time: line.time.to_string(),
             offence: line.category.clone(),
             grammar: line.grammar.clone(),
             rule: line.rule,

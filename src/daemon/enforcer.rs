@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::health::{Component, Health};
 use super::notifier::EventSender;
 use super::{logging, now};
-use crate::control::{SetStatus, rfc3339};
+use crate::control::SetStatus;
 use crate::daemon::metrics::{EnforceMetrics, Metrics};
 use crate::daemon::notify::Event;
 use crate::kernel::{
@@ -443,7 +443,7 @@ impl Reporter {
             self.metrics.counter("banstream_enforce_repairs_total", &kind).increment(*times);
         }
         log::warn!(message_id = logging::REPAIRED; "repaired in the kernel: {words}");
-        let repaired = format!("{} {words}", rfc3339(now()));
+        let repaired = format!("{} {words}", now());
         self.events.send(|| vec![Event::Repaired(words)]);
         self.health.enforcement(|status| status.repaired = Some(repaired));
     }

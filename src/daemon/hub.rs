@@ -27,7 +27,7 @@ use super::{logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
     BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Reply, SoleClient,
-    Status, Target, TemplateStatus, UnmatchedStatus, Why, rfc3339,
+    Status, Target, TemplateStatus, UnmatchedStatus, Why,
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
@@ -424,7 +424,7 @@ impl Hub {
             .collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: rfc3339(self.started),
+            started: self.started.to_string(),
             uptime: now.since(self.started).as_micros() / 1_000_000,
             entries: stats.sources.values().map(|read| read.entries).sum(),
             offences: grammars.iter().map(|grammar| grammar.offences).sum(),
@@ -458,7 +458,7 @@ impl Hub {
                 .templates()
                 .map(|of| TemplateStatus {
                     lines: of.lines,
-                    last: rfc3339(Timestamp::from_secs(of.last.as_secs())),
+                    last: Timestamp::from_secs(of.last.as_secs()).to_string(),
                     template: of.template.clone(),
                 })
                 .collect();

@@ -17,7 +17,6 @@ use tokio::sync::oneshot;
 use super::health::Health;
 use super::now;
 use crate::config::Retention;
-use crate::control::rfc3339;
 use crate::daemon::metrics::{LedgerMetrics, Metrics};
 use crate::grammar::Grammars;
 use crate::model::count;
@@ -317,7 +316,7 @@ impl LedgerWriter {
 
     /// Puts a damaged ledger where somebody may look at it; the next one is to hold all that we know.
     fn set_aside(&self, directory: &Path, why: &LedgerError) -> Result<(), LedgerError> {
-        let stamp = rfc3339(now()).replace(':', "-");
+        let stamp = now().to_string().replace(':', "-");
         let aside = Ledger::set_aside(directory, stamp.split('.').next().unwrap_or_default())?;
         log::error!(
             "the ledger is damaged ({why}); renamed it to `{}` and started a new one with the content of memory",

@@ -8,32 +8,16 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use super::{
-    FILE, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, kind, mode, offender, open_unlocked,
-};
+use super::{FILE, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, ban, offender, open_unlocked};
 use crate::config::Retention;
 use crate::detect::WindowEffect;
-use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Timestamp};
+use crate::model::{Allowance, Ban, Offender, Timestamp};
 
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanRecord {
-    /// The offender.
-    pub offender: Offender,
-    /// The jail that decided it.
-    pub jail: String,
-    /// Threshold, command or prefix.
-    pub kind: BanOrigin,
-    /// Whether it was carried out.
-    pub mode: Mode,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it was meant to end; never if `None`.
-    pub until: Option<Timestamp>,
-    /// How many bans the offender had had from this jail, this one included.
-    pub times: u32,
-    /// The operator's words, or what was counted.
-    pub reason: String,
+    /// The ban, without its ports.
+    pub ban: Ban,
     /// When it was taken back before its time, if it was, and how.
     pub ended: Option<(Timestamp, BanEnd)>,
 }
@@ -146,7 +130,8 @@ impl History {
     /// The file cannot be read.
     pub fn rows(&self, from: Timestamp, to: Timestamp) -> Result<Rows, LedgerError> {
         let (from, to) = (from.as_micros(), to.as_micros());
-        let sql = "SELECT offender, jail, kind, mode, since, until, times, reason, ended, ending FROM history
+        let sql =
+            "SELECT offender, jail, kind, '[]', since, until, times, reason, mode, ended, ending FROM history
                    WHERE since >= ?1 AND since < ?2 ORDER BY since";
         let bans = self.connection.prepare(sql)?.query_map([from, to], past)?.collect::<Result<_, _>>()?;
         let sql = "SELECT hour, jail, grammar, heading, rule, offences FROM tally
@@ -305,18 +290,9 @@ pub(super) fn prune(transaction: &Transaction<'_>, rows: u32, before: i64) -> ru
 
 fn past(row: &Row<'_>) -> rusqlite::Result<BanRecord> {
     let ending =
-        if row.get_ref(9)?.as_str_or_null()? == Some(WIDENED) { BanEnd::Widened } else { BanEnd::Lifted };
-    Ok(BanRecord {
-        offender: offender(row, 0)?,
-        jail: row.get(1)?,
-        kind: kind(row, 2)?,
-        mode: mode(row, 3)?,
-        since: Timestamp::from_micros(row.get(4)?),
-        until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
-        times: row.get(6)?,
-        reason: row.get(7)?,
-        ended: row.get::<_, Option<i64>>(8)?.map(|at| (Timestamp::from_micros(at), ending)),
-    })
+        if row.get_ref(10)?.as_str_or_null()? == Some(WIDENED) { BanEnd::Widened } else { BanEnd::Lifted };
+    let ended = row.get::<_, Option<i64>>(9)?.map(|at| (Timestamp::from_micros(at), ending));
+    Ok(BanRecord { ban: ban(row)?, ended })
 }
 
 fn tally(row: &Row<'_>) -> rusqlite::Result<HourlyOffences> {

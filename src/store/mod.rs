@@ -623,26 +623,18 @@ fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
     Ok(Ban {
         offender: offender(row, 0)?,
         jail: row.get::<_, String>(1)?.into(),
-        kind: kind(row, 2)?,
-        mode: mode(row, 8)?,
+        kind: match row.get_ref(2)?.as_str()? {
+            "manual" => BanOrigin::Manual,
+            "wide" => BanOrigin::Wide,
+            _ => BanOrigin::Auto,
+        },
+        mode: if row.get_ref(8)?.as_str()? == Mode::Observe.name() { Mode::Observe } else { Mode::Enforce },
         ports,
         since: Timestamp::from_micros(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
         times: row.get(6)?,
         reason: row.get::<_, String>(7)?.into(),
     })
-}
-
-fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<BanOrigin> {
-    Ok(match row.get_ref(column)?.as_str()? {
-        "manual" => BanOrigin::Manual,
-        "wide" => BanOrigin::Wide,
-        _ => BanOrigin::Auto,
-    })
-}
-
-fn mode(row: &Row<'_>, column: usize) -> rusqlite::Result<Mode> {
-    Ok(if row.get_ref(column)?.as_str()? == Mode::Observe.name() { Mode::Observe } else { Mode::Enforce })
 }
 
 fn allowance(row: &Row<'_>) -> rusqlite::Result<Allowance> {

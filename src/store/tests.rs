@@ -272,8 +272,9 @@ fn every_ban_is_history_with_how_it_ended() {
     let known = memory(&ledger).bans;
     let known: Vec<_> = known.iter().map(|ban| (ban.since.as_secs(), ban.until.unwrap().as_secs())).collect();
     assert_eq!(known, [(7, 9), (9, 99)], "the next ban of who is in the prefix is not to count as a first");
-    let told =
-        |rows: Rows| -> Vec<_> { rows.bans.iter().map(|ban| (ban.since.as_secs(), ban.ended)).collect() };
+    let told = |rows: Rows| -> Vec<_> {
+        rows.bans.iter().map(|past| (past.ban.since.as_secs(), past.ended)).collect()
+    };
     let want = [(1, Some((NOW, BanEnd::Lifted))), (5, None), (7, Some((NOW, BanEnd::Widened))), (9, None)];
     assert_eq!(told(history(&directory)), want, "beside who writes it");
     drop(ledger);

@@ -7,6 +7,7 @@ mod text;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, ZonedDateTime};
@@ -16,7 +17,7 @@ pub use html::html;
 pub use text::text;
 
 use crate::control::AllowLine;
-use crate::model::{BanOrigin, Mode, Offender, Span, Timestamp, Widths};
+use crate::model::{Ban, BanOrigin, Mode, Offender, Span, Timestamp, Widths};
 use crate::store::{BanEnd, BanRecord, OffenceLine, Rows};
 
 /// An instant in the zone whose days are counted: as JSON by RFC 3339, for people without seconds and zone.
@@ -206,7 +207,7 @@ pub struct Lifted {
     /// Whose.
     pub address: Offender,
     /// By which jail.
-    pub jail: String,
+    pub jail: Arc<str>,
     /// Since when it was in force.
     pub since: Moment,
     /// When it was lifted.
@@ -256,27 +257,26 @@ impl Report {
     /// The report of what happened from `from` on and before `to`, by the days of `zone`; without lines, which
     /// [`add_lines`](Self::add_lines) adds.
     pub fn new(host: &str, from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> Self {
-        let bans = rows.bans.as_slice();
-        let count = |is: fn(&BanRecord) -> bool| bans.iter().filter(|ban| is(ban)).count() as u64;
+        let count = |is: fn(&BanRecord) -> bool| rows.bans.iter().filter(|past| is(past)).count() as u64;
         let offenders = offenders(rows, zone);
         let banned = || offenders.iter().filter(|offender| offender.bans > 0);
         let totals = ReportTotals {
-            bans: bans.len() as u64,
+            bans: rows.bans.len() as u64,
             offenders: banned().count() as u64,
             repeat_offenders: banned().filter(|offender| offender.bans.max(offender.times.into()) > 1).count()
                 as u64,
-            prefixes: count(|ban| ban.kind == BanOrigin::Wide),
-            by_hand: count(|ban| ban.kind == BanOrigin::Manual),
-            observed: count(|ban| ban.mode == Mode::Observe),
-            lifted: count(|ban| is_lifted(ban).is_some()),
+            prefixes: count(|past| past.ban.kind == BanOrigin::Wide),
+            by_hand: count(|past| past.ban.kind == BanOrigin::Manual),
+            observed: count(|past| past.ban.mode == Mode::Observe),
+            lifted: count(|past| lifted_at(past).is_some()),
             offences: rows.tallies.iter().map(|tally| tally.offences).sum(),
             in_force: rows.in_force,
         };
         let (step, timeline) = timeline(from, to, rows, zone);
-        let lifted = bans.iter().filter_map(|ban| Some((ban, is_lifted(ban)?)));
+        let lifted = rows.bans.iter().filter_map(|past| Some((&past.ban, lifted_at(past)?)));
         let lifted = lifted.map(|(ban, at)| Lifted {
             address: ban.offender,
-            jail: ban.jail.clone(),
+            jail: Arc::clone(&ban.jail),
             since: Moment::new(ban.since, zone),
             lifted: Moment::new(at, zone),
         });
@@ -330,8 +330,8 @@ impl Report {
     }
 }
 
-fn is_lifted(ban: &BanRecord) -> Option<Timestamp> {
-    ban.ended.filter(|(_, ending)| *ending == BanEnd::Lifted).map(|(at, _)| at)
+fn lifted_at(past: &BanRecord) -> Option<Timestamp> {
+    past.ended.filter(|(_, ending)| *ending == BanEnd::Lifted).map(|(at, _)| at)
 }
 
 /// The greatest, the greatest first; of equals the one that stood first.
@@ -343,7 +343,7 @@ fn top<T, K: Ord>(mut rows: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
 
 fn jails(rows: &Rows) -> Vec<JailSum> {
     let mut jails: BTreeMap<&str, (u64, BTreeSet<Offender>, u64)> = BTreeMap::new();
-    for ban in &rows.bans {
+    for BanRecord { ban, .. } in &rows.bans {
         let jail = jails.entry(&ban.jail).or_default();
         jail.0 += 1;
         jail.1.insert(ban.offender);
@@ -377,8 +377,8 @@ fn rules(rows: &Rows) -> Vec<RuleSum> {
 
 /// Everybody, in the order of addresses.
 fn offenders(rows: &Rows, zone: &TimeZone) -> Vec<OffenderSum> {
-    let mut bans: BTreeMap<Offender, Vec<&BanRecord>> = BTreeMap::new();
-    rows.bans.iter().for_each(|ban| bans.entry(ban.offender).or_default().push(ban));
+    let mut bans: BTreeMap<Offender, Vec<&Ban>> = BTreeMap::new();
+    rows.bans.iter().for_each(|past| bans.entry(past.ban.offender).or_default().push(&past.ban));
     let everybody: BTreeSet<Offender> = bans.keys().chain(rows.offences.keys()).copied().collect();
     let sum = |address: Offender| {
         let bans = bans.get(&address).map_or(&[][..], Vec::as_slice);
@@ -388,7 +388,7 @@ fn offenders(rows: &Rows, zone: &TimeZone) -> Vec<OffenderSum> {
             bans: bans.len() as u64,
             times: bans.iter().map(|ban| ban.times).max().unwrap_or(0),
             offences: rows.offences.get(&address).copied().unwrap_or(0),
-            jails: bans.iter().map(|ban| ban.jail.clone()).collect(),
+            jails: bans.iter().map(|ban| ban.jail.to_string()).collect(),
             banned: first_and_last
                 .map(|(first, last)| (Moment::new(first.since, zone), Moment::new(last.since, zone))),
             lines: Vec::new(),
@@ -440,7 +440,7 @@ fn timeline(
         let label = at.strftime(format).to_string();
         starts.insert(start, TimelineBucket { since: Moment(at), label, bans: 0, offences: 0 });
     }
-    for ban in &rows.bans {
+    for BanRecord { ban, .. } in &rows.bans {
         if let Some((_, step)) = starts.range_mut(..=ban.since).next_back() {
             step.bans += 1;
         }

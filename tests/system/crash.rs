@@ -532,7 +532,7 @@ impl Lab {
             engine.take(&mut records, Clock::At(now), Unattested::Accept);
         }
         let detector = engine.detector();
-        let since = |ban: &Ban| banstream::control::rfc3339(ban.since);
+        let since = |ban: &Ban| ban.since.to_string();
         let bans = detector.bans().map(|ban| (ban.offender.to_string(), (since(ban), ban.times))).collect();
         let jails = detector.jails().zip(detector.counts());
         let jails: BTreeMap<_, _> = jails

@@ -651,6 +651,12 @@ mod tests {
     }
 
     #[test]
+    fn an_instant_beyond_the_calendar_is_its_end() {
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-30T22:00:00.999999999Z");
+        assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "-009999-01-02T01:59:59Z");
+    }
+
+    #[test]
     fn a_host_is_another_by_its_own_name() {
         let check = |host: &str, here: &str, want| {
             let sender = Sender::default();

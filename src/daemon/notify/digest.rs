@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::config::{Receiver, Topic};
-use crate::control::{BanLine, rfc3339};
+use crate::control::BanLine;
 use crate::model::{Ban, Mode, Offender, Span, Timestamp};
 use crate::model::{count, plain};
 
@@ -138,7 +138,7 @@ impl<T> DigestSection<T> {
 
 impl Digest {
     fn note(&mut self, event: &Event, at_most: usize, at: Timestamp) {
-        let note = |what: &str| Note { at: rfc3339(at), what: what.to_owned() };
+        let note = |what: &str| Note { at: at.to_string(), what: what.to_owned() };
         let (listed, words) = match event {
             Event::Banned(ban) => {
                 let bans = if ban.mode == Mode::Enforce { &mut self.bans } else { &mut self.observed };
@@ -311,7 +311,7 @@ impl Message {
     ) -> Self {
         let subject = line(&format!("banstream on {host}: {subject}"));
         let (receiver, version) = (Arc::clone(&receiver.name), env!("CARGO_PKG_VERSION"));
-        Self { receiver, version, host: host.to_owned(), at: rfc3339(at), subject, text, digest }
+        Self { receiver, version, host: host.to_owned(), at: at.to_string(), subject, text, digest }
     }
 
     /// The whole, for programs.

@@ -15,7 +15,7 @@ use super::compare::{Deviation, compare};
 use super::{decoder, ended_well, to_json, warn, warn_of};
 use crate::config::JournalLocation;
 use crate::config::load::Loaded;
-use crate::control::{BanLine, rfc3339};
+use crate::control::BanLine;
 use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::records::Records;
 use crate::entry::{Decoder, Format};
@@ -252,9 +252,9 @@ impl Replay<'_> {
     }
 
     fn print_ban(&self, ban: &Ban, login: Option<Timestamp>, output: &mut impl Write) -> io::Result<()> {
-        let login = login.map(rfc3339);
+        let login = login.map(|at| at.to_string());
         if self.json {
-            let (time, ban) = (rfc3339(ban.since), BanLine::new(ban, ban.since));
+            let (time, ban) = (ban.since.to_string(), BanLine::new(ban, ban.since));
             return to_json(output, &ReplayedBan { time, ban, login });
         }
         let until = ban.until.map_or("forever".to_owned(), |until| format!("for {}", until.since(ban.since)));
@@ -264,7 +264,7 @@ impl Replay<'_> {
         writeln!(
             output,
             "{} ban {offender} {until} ({jail}, time {times}{observed}){login}",
-            local(&rfc3339(*since))
+            local(&since.to_string())
         )
     }
 }

@@ -53,7 +53,7 @@ pub fn html(report: &Report) -> String {
                     })))
                     div.pair {
                         (listing("Lifted early", ["Address", "Jail", "Lifted"], report.lifted.iter().map(|ban| {
-                            [ban.address.to_string(), ban.jail.clone(), ban.lifted.to_string()]
+                            [ban.address.to_string(), ban.jail.to_string(), ban.lifted.to_string()]
                         })))
                         (listing("Allowed", ["Address", "Until", "Comment"], report.allowed.iter().map(|allowed| {
                             let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());

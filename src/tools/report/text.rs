@@ -47,7 +47,7 @@ pub fn text(report: &Report) -> String {
     });
     text += &table(["NETWORK", "OFFENDERS", "BANS"], networks);
     let lifted = report.lifted.iter().map(|ban| {
-        [ban.address.to_string(), ban.jail.clone(), ban.since.to_string(), ban.lifted.to_string()]
+        [ban.address.to_string(), ban.jail.to_string(), ban.since.to_string(), ban.lifted.to_string()]
     });
     text += &table(["LIFTED", "JAIL", "BANNED", "LIFTED"], lifted);
     let allowed = report.allowed.iter().map(|allowed| {
