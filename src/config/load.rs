@@ -64,25 +64,18 @@ impl ConfigFiles {
 impl Loaded {
     /// What a detector needs to know of it.
     pub fn settings(&self) -> Settings {
-        let config = &self.config;
-        let (mut jails, mut ignore) = (config.jails.clone(), config.ignore.clone());
-        for (jail, file) in &config.ignore_files {
-            let jail = jail.as_ref().and_then(|name| jails.iter_mut().find(|jail| jail.name == *name));
-            let list = jail.map_or(&mut ignore, |jail| &mut jail.ignore);
-            list.extend_from_slice(self.allow_files.members(file));
+        let mut settings = self.config.detection.clone();
+        for (jail, file) in &self.config.ignore_files {
+            let members = self.allow_files.members(file);
+            match jail.as_ref().and_then(|name| settings.jails.iter_mut().find(|jail| jail.name == *name)) {
+                Some(jail) => jail.ignore.extend_from_slice(members),
+                // Before the proxies: of two reasons the first is told.
+                None => drop(
+                    settings.ignore.splice(..0, members.iter().map(|who| (*who, ExemptionList::Ignored))),
+                ),
+            }
         }
-        let proxies = config.trusted_proxies.iter().map(|who| (*who, ExemptionList::Proxy));
-        Settings {
-            mode: config.mode,
-            jails,
-            ignore: ignore.into_iter().map(|who| (who, ExemptionList::Ignored)).chain(proxies).collect(),
-            protect_logins: config.protect_logins,
-            widths: config.widths,
-            nat64: config.nat64.clone(),
-            max_offenders: config.max_offenders,
-            growth: config.growth,
-            widen: config.widen,
-        }
+        settings
     }
 }
 
@@ -124,8 +117,10 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let written = Written::parse(&files).map_err(faulty)?;
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&categories(&grammars)).map_err(faulty)?;
-    let mut grammars = grammars.with_users(&users()).trusting(config.trusted_proxies.iter().copied());
-    for (jail, field) in config.jails.iter().filter_map(|jail| Some((jail, jail.distinct.as_deref()?))) {
+    let Settings { jails, ignore, .. } = &config.detection;
+    let proxies = ignore.iter().filter(|(_, list)| *list == ExemptionList::Proxy).map(|(who, _)| *who);
+    let mut grammars = grammars.with_users(&users()).trusting(proxies);
+    for (jail, field) in jails.iter().filter_map(|jail| Some((jail, jail.distinct.as_deref()?))) {
         for watch in &jail.watches {
             grammars = grammars.counting(&watch.grammar, &watch.categories, field).map_err(|what| {
                 LoadError::Faulty(format!("`distinct` of the jail `{}`: {what}", jail.name))

@@ -18,7 +18,7 @@ use std::num::{NonZeroU8, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::detect::{Growth, Jail, MANUAL, WIDE, Watch, Widen};
+use crate::detect::{ExemptionList, Growth, Jail, MANUAL, Settings, WIDE, Watch, Widen};
 use crate::engine::Unattested;
 use crate::model::{Mode, Offender, Span, Widths};
 
@@ -37,28 +37,10 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// How much the ledger keeps.
     pub ledger: Retention,
-    /// Who is never banned by any jail, besides trusted proxies.
-    pub ignore: Vec<Offender>,
+    /// What is counted, who is banned, and who never is, without what the files below list.
+    pub detection: Settings,
     /// Files that list who else is not banned, by the jail that named it or by all.
     pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
-    /// How long a login protects from the jails' bans; not at all where zero.
-    pub protect_logins: Span,
-    /// Peers of servers that are trusted to name their clients.
-    pub trusted_proxies: Vec<Offender>,
-    /// What one offender is.
-    pub widths: Widths,
-    /// Prefixes behind which there are hosts on IPv4, each of them an offender of its own.
-    pub nat64: Vec<Offender>,
-    /// How many offenders are watched at once.
-    pub max_offenders: NonZeroUsize,
-    /// How the bans of one offender grow.
-    pub growth: Growth,
-    /// When a whole prefix is banned, if ever.
-    pub widen: Option<Widen>,
-    /// Whether bans are carried out, where a jail does not say otherwise.
-    pub mode: Mode,
-    /// The enabled jails, in the order of their names.
-    pub jails: Vec<Jail>,
     /// Which journal to read, if any.
     pub journald: Option<JournalLocation>,
     /// Where to take lines from `banstream omprog`, if anywhere.
@@ -176,8 +158,8 @@ impl Default for Enforce {
 impl Config {
     /// Only observes from here on, whatever the operator chose.
     pub fn observe(&mut self) {
-        self.mode = Mode::Observe;
-        self.jails.iter_mut().for_each(|jail| jail.mode = Mode::Observe);
+        self.detection.mode = Mode::Observe;
+        self.detection.jails.iter_mut().for_each(|jail| jail.mode = Mode::Observe);
         self.enforce = None;
     }
 }
@@ -250,6 +232,8 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
     });
     let receivers = top.table("notify", |t| notify::receivers(t, &names));
     let (ignore, files) = split(ignore?);
+    let ignore = ignore.into_iter().map(|who| (who, ExemptionList::Ignored));
+    let proxies = trusted_proxies?.into_iter().map(|who| (who, ExemptionList::Proxy));
     let mut ignore_files: Vec<_> = files.into_iter().map(|file| (None, file)).collect();
     let jails = jails?.into_iter().flatten().map(|(jail, files)| {
         ignore_files.extend(files.into_iter().map(|file| (Some(Arc::clone(&jail.name)), file)));
@@ -261,17 +245,18 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
         grammar_directory: grammar_directory?,
         state_directory: state_directory?,
         ledger: ledger?,
-        ignore,
-        mode,
-        jails,
+        detection: Settings {
+            mode,
+            jails,
+            ignore: ignore.chain(proxies).collect(),
+            protect_logins: protect_logins?,
+            widths: Widths { v4: v4?, v6: v6? },
+            nat64: nat64?,
+            max_offenders: NonZeroUsize::new(max_offenders?)?,
+            growth: growth?,
+            widen: widen?,
+        },
         ignore_files,
-        protect_logins: protect_logins?,
-        trusted_proxies: trusted_proxies?,
-        widths: Widths { v4: v4?, v6: v6? },
-        nat64: nat64?,
-        max_offenders: NonZeroUsize::new(max_offenders?)?,
-        growth: growth?,
-        widen: widen?,
         journald: journald?,
         socket: socket?,
         control: control?,
@@ -545,13 +530,13 @@ mod tests {
     }
 
     fn jail(config: &Config, name: &str) -> Jail {
-        config.jails.iter().find(|jail| &*jail.name == name).expect("a jail of that name").clone()
+        config.detection.jails.iter().find(|jail| &*jail.name == name).expect("a jail of that name").clone()
     }
 
     #[test]
     fn an_empty_configuration_protects_ssh_ftp_and_http() {
         let config = read(&[]).unwrap();
-        let names: Vec<&str> = config.jails.iter().map(|jail| &*jail.name).collect();
+        let names: Vec<&str> = config.detection.jails.iter().map(|jail| &*jail.name).collect();
         let want =
             "ftp http-auth http-exploit http-flood http-probe portscan ssh-abuse ssh-connect sshd tarpit"
                 .split(' ');
@@ -571,7 +556,7 @@ mod tests {
             ignore: vec![],
         };
         assert_eq!(jail(&config, "sshd"), sshd);
-        assert_eq!(config.widths, Widths::default());
+        assert_eq!(config.detection.widths, Widths::default());
         assert_eq!(config.journald, Some(JournalLocation::System));
         assert_eq!(config.metrics, Some("127.0.0.1:9634".parse().unwrap()));
         assert_eq!(config.enforce.unwrap().target, ["DROP"]);
@@ -611,14 +596,15 @@ mod tests {
         };
         check(&files, numbers("sshd"), (7, 60, 1));
         check(&files, numbers("ftp"), (4, 60, 3600));
-        check(&["ignoreip = ['192.0.2.1']"], |c| c.ignore.len(), 1);
+        check(&["ignoreip = ['192.0.2.1']"], |c| c.detection.ignore.len(), 1);
         check(&["maxretry = 'ten'", "maxretry = 10"], numbers("ftp"), (10, 600, 3600));
     }
 
     #[test]
     fn a_jail_is_made_and_unmade() {
-        let names =
-            |config: &Config| config.jails.iter().map(|j| j.name.to_string()).collect::<Vec<_>>().join(" ");
+        let names = |config: &Config| {
+            config.detection.jails.iter().map(|j| j.name.to_string()).collect::<Vec<_>>().join(" ")
+        };
         check(
             &["[jail.http-flood]\nenabled = false"],
             names,
@@ -636,7 +622,13 @@ mod tests {
     fn a_jail_observes_where_it_or_all_do() {
         let modes = |config: &Config| {
             let of = |name| jail(config, name).mode.name();
-            format!("{} {} {} {}", config.mode.name(), of("sshd"), of("ftp"), config.enforce.is_some())
+            format!(
+                "{} {} {} {}",
+                config.detection.mode.name(),
+                of("sshd"),
+                of("ftp"),
+                config.enforce.is_some()
+            )
         };
         check(&["mode = 'observe'"], modes, "observe observe observe false".into());
         check(&["jail.sshd.mode = 'observe'"], modes, "enforce observe enforce true".into());
@@ -665,7 +657,10 @@ mod tests {
             let shown = |(jail, file): &(Option<Arc<str>>, PathBuf)| {
                 format!("{} {}", jail.as_deref().unwrap_or("all"), file.display())
             };
-            (config.ignore.len(), config.ignore_files.iter().map(shown).collect::<Vec<_>>().join(", "))
+            (
+                config.detection.ignore.len(),
+                config.ignore_files.iter().map(shown).collect::<Vec<_>>().join(", "),
+            )
         };
         let text = "ignoreip = ['::1', 'file:/a']\njail.sshd.ignoreip = ['file:/b', 'file:/c']\n\
                     jail.ftp = {enabled = false, ignoreip = ['file:/d']}";
@@ -674,7 +669,7 @@ mod tests {
 
     #[test]
     fn a_login_protects_for_a_week_or_not_at_all() {
-        let span = |config: &Config| config.protect_logins.as_secs_ceil();
+        let span = |config: &Config| config.detection.protect_logins.as_secs_ceil();
         check(&[], span, 604_800);
         check(&["protect-logins = '0s'"], span, 0);
         check(&["protect-logins = 0"], span, 0);
@@ -688,9 +683,9 @@ mod tests {
 
     #[test]
     fn a_prefix_is_banned_only_where_that_is_asked_for() {
-        check(&[], |config: &Config| config.widen, None);
+        check(&[], |config: &Config| config.detection.widen, None);
         let widths = Widths { v4: 24, v6: 48 };
-        let widen = |config: &Config| config.widen;
+        let widen = |config: &Config| config.detection.widen;
         let rule = Widen { widths, offenders: NonZeroU8::new(5).unwrap(), within: Span::from_secs(3600) };
         check(&["widen.offenders = 5"], widen, Some(rule));
         wrong("widen.offenders = 1", &["1:19: `offenders` must be 2 or more, or 0 to ban no prefix"]);
@@ -705,7 +700,7 @@ mod tests {
 
     #[test]
     fn a_prefix_of_nat64_has_room_for_an_address() {
-        check(&["nat64-prefixes = ['2001:db8:64::/96']"], |config| config.nat64.len(), 1);
+        check(&["nat64-prefixes = ['2001:db8:64::/96']"], |config| config.detection.nat64.len(), 1);
         let wanted = "`nat64-prefixes` must be an IPv6 prefix of /32 to /96 such as `2001:db8:64::/96`, not";
         for (value, shown) in
             [("'192.0.2.0/24'", "`192.0.2.0/24`"), ("'2001:db8::1'", "`2001:db8::1`"), ("64", "`64`")]

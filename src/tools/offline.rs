@@ -42,7 +42,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
             Ok(Loaded { config, grammars, warnings, .. }) => {
                 print(&warnings)?;
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
-                let jails = count(config.jails.len() as u64, "jail");
+                let jails = count(config.detection.jails.len() as u64, "jail");
                 let grammars = count(names.len() as u64, "grammar");
                 print(&[format!("{jails}, {grammars} proved and tested: {}", names.join(" "))])?;
             }
