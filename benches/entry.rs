@@ -1,5 +1,6 @@
 //! How many records a second each decoder reads: `cargo bench --bench entry`.
 
+use banstream::entry::whole::JournalPiece;
 use banstream::entry::{Decoder, Format, journal};
 use banstream::model::Timestamp;
 use divan::Bencher;
@@ -83,12 +84,10 @@ fn journal_push(bencher: Bencher<'_, '_>) {
 }
 
 fn record(fields: &[String]) -> Vec<u8> {
-    let mut record = Vec::with_capacity(512);
-    journal::begin(&mut record, NOW);
-    for field in fields.iter().map(|field| field.as_bytes()).filter(|field| journal::wanted(field)) {
-        journal::push(&mut record, field);
-    }
-    record
+    let mut piece = JournalPiece::default();
+    journal::begin(&mut piece.record, NOW);
+    fields.iter().for_each(|field| _ = piece.take(field.as_bytes()));
+    piece.record
 }
 
 /// The fields that journald writes for a line of sshd.

@@ -13,11 +13,6 @@ impl ConfigErrors {
     pub(super) fn new(faults: Vec<ConfigError>) -> Self {
         Self(faults)
     }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
 }
 
 impl fmt::Display for ConfigErrors {

@@ -40,13 +40,6 @@ pub struct Drift {
     pub unexpected: u64,
 }
 
-impl Drift {
-    /// Whether the kernel held what it ought to.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-}
-
 /// How long the kernel may keep an element after its end: whole seconds are rounded up, and messages take a while.
 const GRACE: Span = Span::from_secs(3);
 

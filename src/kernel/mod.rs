@@ -201,7 +201,7 @@ impl Firewall for DryRun {
 
 /// What keeps the firewall from doing as it was told.
 ///
-/// Print it for the operator. The one thing a program can ask is [`family`](Self::family).
+/// Print it for the operator.
 #[derive(Debug)]
 pub struct EnforceError {
     family: Option<Family>,
@@ -229,11 +229,6 @@ enum EnforceErrorKind {
 }
 
 impl EnforceError {
-    /// The one family that is concerned; `None` where both are.
-    pub fn family(&self) -> Option<Family> {
-        self.family
-    }
-
     /// Whether all is in place, but others come first.
     fn is_displaced(&self) -> bool {
         matches!(self.kind, EnforceErrorKind::Displaced { .. })

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use banstream::entry::whole::JournalPiece;
 use banstream::entry::{Decoder, Format, journal};
 use banstream::model::{Entry, Timestamp};
 use jiff::tz::TimeZone;
@@ -97,17 +98,14 @@ fn an_event_is_the_same_by_journal_and_by_json() {
         writeln!(by_json, "{:?} {}", entry.sender.uid, print(&entry)).unwrap();
     }
     for line in entries {
-        let mut record = Vec::new();
+        let mut piece = JournalPiece::default();
         let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
         let time = fields["__REALTIME_TIMESTAMP"].as_str().unwrap().parse().unwrap();
-        journal::begin(&mut record, Timestamp::from_micros(time));
+        journal::begin(&mut piece.record, Timestamp::from_micros(time));
         for (name, value) in &fields {
-            let field = format!("{name}={}", value.as_str().unwrap());
-            if journal::wanted(field.as_bytes()) {
-                journal::push(&mut record, field.as_bytes());
-            }
+            piece.take(format!("{name}={}", value.as_str().unwrap()).as_bytes());
         }
-        let entry = decoder.decode(Format::Journal, &mut record, NOW).unwrap();
+        let entry = decoder.decode(Format::Journal, &mut piece.record, NOW).unwrap();
         assert_eq!(entry.time.as_micros(), time);
         writeln!(by_journal, "{:?} {}", entry.sender.uid, print(&entry)).unwrap();
     }

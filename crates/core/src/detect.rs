@@ -678,11 +678,6 @@ impl Detector {
         self.bans.end(now)
     }
 
-    /// The next instant at which [`expire`](Self::expire) may have something to do.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        self.bans.next_end()
-    }
-
     /// The bans in force, in no particular order.
     pub fn bans(&self) -> impl Iterator<Item = &Ban> {
         self.bans.iter()
@@ -691,11 +686,6 @@ impl Detector {
     /// Those of them that are carried out.
     pub fn enforced(&self) -> impl Iterator<Item = &Ban> {
         self.bans().filter(|ban| ban.mode == Mode::Enforce)
-    }
-
-    /// How many offenders are banned, by whatever jails.
-    pub fn offenders(&self) -> usize {
-        self.bans.offenders()
     }
 
     /// How many bans are in force.

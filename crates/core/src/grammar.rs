@@ -348,11 +348,6 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 impl<'g> Found<'g> {
-    /// Whose log it was found in.
-    pub fn grammar(&self) -> &'g Grammar {
-        self.grammar
-    }
-
     /// Whether it is a login that went well, and no offence.
     pub fn is_login(&self) -> bool {
         self.category == CategoryId::LOGIN.0

@@ -161,11 +161,6 @@ impl Bans {
         ban
     }
 
-    /// How many offenders are banned, by whatever jails.
-    pub(super) fn offenders(&self) -> usize {
-        self.by_offender.len()
-    }
-
     /// Lifts all bans.
     pub(super) fn lift_all(&mut self) -> Vec<Ban> {
         self.ends.clear();
@@ -173,15 +168,10 @@ impl Bans {
         self.by_offender.drain().flat_map(|(_, bans)| bans).collect()
     }
 
-    /// When the next ban ends, at the earliest.
-    pub(super) fn next_end(&self) -> Option<Timestamp> {
-        self.ends.peek().map(|Reverse((at, _))| *at)
-    }
-
     /// Forgets the bans that have ended at `now`, and returns them.
     pub(super) fn end(&mut self, now: Timestamp) -> Vec<Ban> {
         let mut ended = Vec::new();
-        while self.next_end().is_some_and(|at| at <= now) {
+        while self.ends.peek().is_some_and(|Reverse((at, _))| *at <= now) {
             let Some(Reverse((_, offender))) = self.ends.pop() else { break };
             if let Some(bans) = self.by_offender.get_mut(&offender) {
                 ended.extend(bans.extract_if(.., |ban| ban.until.is_some_and(|until| until <= now)));

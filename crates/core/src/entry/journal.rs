@@ -11,11 +11,6 @@ use nom::{IResult, Parser};
 use super::{cut, number, program};
 use crate::model::{Entry, Sender, Timestamp};
 
-/// Whether an entry is made of this field (`NAME=value`). The others need not be pushed.
-pub fn wanted(field: &[u8]) -> bool {
-    place(name_and_value(field).0).is_some()
-}
-
 /// Which of the fields that an entry is made of has this name.
 pub(super) fn place(name: &[u8]) -> Option<u32> {
     // Most of the 23 fields of an entry differ from these in their first byte or their length.

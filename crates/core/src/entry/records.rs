@@ -42,13 +42,6 @@ impl Records {
         self.ends.push(self.bytes.len());
     }
 
-    /// Removes all records and keeps the memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-        self.messages = MessageCounts::default();
-    }
-
     /// Removes the records of which `is_out` holds, by their place.
     pub fn remove(&mut self, is_out: impl Fn(usize) -> bool) {
         let mut rest = Self::new(self.format);
@@ -159,7 +152,7 @@ mod tests {
         assert_eq!((records.len(), records.size()), (5, 14));
         records.remove(|nth| nth % 2 == 0);
         assert_eq!(records.iter().collect::<Vec<_>>(), [want[1], want[3]]);
-        records.clear();
+        records.remove(|_| true);
         assert!(records.is_empty() && records.iter().next().is_none());
     }
 }

@@ -45,11 +45,6 @@ impl MessageCounts {
         self.joined += other.joined;
         self.unjudged += other.unjudged;
     }
-
-    /// Whether there was any.
-    pub fn any(&self) -> bool {
-        *self != Self::default()
-    }
 }
 
 /// An entry of a journal, and its fields about the line that it is a piece of.
