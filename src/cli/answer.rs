@@ -10,9 +10,10 @@ use super::{ClientCommand, REFUSED, SocketArgs};
 use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, ChangeCount};
 use crate::control::{
-    AllowLine, BanFilter, BanLine, BanWhy, Command, ElementWhy, JailWhy, LineWhy, MessagesStatus, SoleClient,
-    SourceState, Status, Target, TemplateStatus, Why,
+    AllowLine, BanFilter, BanLine, BanWhy, Command, ElementWhy, JailWhy, LineWhy, SoleClient, SourceState,
+    Status, Target, TemplateStatus, Why,
 };
+use crate::entry::whole::MessageCounts;
 use crate::model::{Mode, Span};
 use crate::model::{count, plain};
 use crate::tools::offline::warn;
@@ -138,7 +139,7 @@ fn status(status: &Status) -> String {
     if status.refused > 0 {
         text += &format!("\noffences ignored because the sender is unverified: {}\n", status.refused);
     }
-    let MessagesStatus { cut, split, joined, unjudged } = &status.messages;
+    let MessageCounts { cut, split, joined, unjudged } = &status.messages;
     if *cut > 0 {
         text += &format!(
             "\nmessages cut by a transport: {cut}; only some rules read them. Raise the limit: rsyslog's \

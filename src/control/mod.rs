@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, Why};
 
+use crate::entry::whole::MessageCounts;
 use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp};
 
 /// What an operator asks for.
@@ -117,7 +118,7 @@ pub struct Status {
     pub refused: u64,
     /// Messages that were cut or split.
     #[serde(default)]
-    pub messages: MessagesStatus,
+    pub messages: MessageCounts,
     /// Bans decided.
     pub bans: u64,
     /// Bans in force now, including those of earlier runs.
@@ -175,20 +176,6 @@ pub struct JailStatus {
     pub offences: u64,
     /// How many bans it has decided since the start.
     pub bans: u64,
-}
-
-/// How many messages of the grammars' programs were cut or split since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct MessagesStatus {
-    /// Messages whose end may be missing, because a transport cut them. Some rules do not read them.
-    pub cut: u64,
-    /// Pieces of long lines that journald or a container engine split.
-    pub split: u64,
-    /// Messages joined from such pieces.
-    pub joined: u64,
-    /// Pieces that are not judged, because the beginning of their message is missing.
-    pub unjudged: u64,
 }
 
 /// What one grammar has found since the start.

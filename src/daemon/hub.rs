@@ -26,14 +26,13 @@ use super::why::PartialWhy;
 use super::{logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
-    BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, MessagesStatus, Reply, SoleClient,
-    Status, Target, TemplateStatus, UnmatchedStatus, Why,
+    BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Reply, SoleClient, Status, Target,
+    TemplateStatus, UnmatchedStatus, Why,
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
 use crate::detect::{ExemptedBan, MANUAL, Settings, WIDE, manual};
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
-use crate::entry::whole::MessageCounts;
 use crate::grammar::Grammar;
 use crate::input::Batch;
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp};
@@ -429,10 +428,7 @@ impl Hub {
             entries: stats.sources.values().map(|read| read.entries).sum(),
             offences: grammars.iter().map(|grammar| grammar.offences).sum(),
             refused: stats.grammars.values().map(|sums| sums.refused).sum(),
-            messages: {
-                let MessageCounts { cut, split, joined, unjudged } = stats.messages;
-                MessagesStatus { cut, split, joined, unjudged }
-            },
+            messages: stats.messages,
             bans: stats.bans().map(|(_, bans)| bans).sum(),
             banned: detector.banned() as u64,
             observed: detector.observed() as u64,

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::journal;
 
 /// The longest message that is put together, in bytes.
@@ -25,15 +27,16 @@ const LINE_MAX: usize = 48 << 10;
 const ADDRESS: usize = 45;
 
 /// How many messages did not arrive in one piece.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MessageCounts {
-    /// Messages whose end may be missing.
+    /// Messages whose end may be missing, because a transport cut them. Some rules do not read them.
     pub cut: u64,
-    /// Pieces of messages, but for the last of each.
+    /// Pieces of long lines that journald or a container engine split.
     pub split: u64,
-    /// Messages that were put together again.
+    /// Messages joined from such pieces.
     pub joined: u64,
-    /// Pieces that nobody judges: where their message begins is not known, or it is too long.
+    /// Pieces that are not judged, because the beginning of their message is missing.
     pub unjudged: u64,
 }
 
