@@ -13,7 +13,7 @@ use super::health::{Component, Health};
 use super::notifier::EventSender;
 use super::{logging, now};
 use crate::control::SetStatus;
-use crate::daemon::metrics::{EnforceMetrics, Metrics};
+use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
 use crate::kernel::{
     Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Prepared,
@@ -69,7 +69,6 @@ const OLD: usize = 16;
 pub(super) struct Enforcer {
     firewall: Box<dyn Firewall>,
     reporter: Reporter,
-    metrics: EnforceMetrics,
     desired: DesiredState,
     /// When the numbers were compared last, and how long that is good for.
     checked: Instant,
@@ -86,12 +85,10 @@ pub(super) struct Enforcer {
 
 impl Enforcer {
     pub(super) fn new(firewall: Box<dyn Firewall>, reporter: Reporter) -> Self {
-        let metrics = EnforceMetrics::new(&reporter.metrics);
         let (desired, checked, pause, then) = (DesiredState::default(), Instant::now(), CHECK, Vec::new());
         Self {
             firewall,
             reporter,
-            metrics,
             desired,
             checked,
             pause,
@@ -191,7 +188,7 @@ impl Enforcer {
             return Ok(());
         }
         let applied = self.firewall.apply(changes)?;
-        self.metrics.batch(changes.len());
+        self.reporter.metrics.histogram("banstream_enforce_batch_elements").record(changes.len() as f64);
         self.note(changes, applied);
         Ok(())
     }
@@ -233,9 +230,10 @@ impl Enforcer {
     }
 
     fn caught_up(&mut self) {
+        let seconds = self.reporter.metrics.histogram("banstream_enforce_duration_seconds");
         let done = Instant::now();
         for (decisions, at) in self.late.drain(..) {
-            (0..decisions).for_each(|_| self.metrics.enforced(done.duration_since(at)));
+            seconds.record_many(done.duration_since(at).as_secs_f64(), decisions);
         }
     }
 
@@ -254,7 +252,7 @@ impl Enforcer {
     /// Looks whether the kernel holds what it ought to, and sees that it does.
     fn check(&mut self) {
         match self.try_check() {
-            Ok(fault) => self.reporter.fault(fault, &self.metrics),
+            Ok(fault) => self.reporter.fault(fault),
             Err(error) => self.failed(&error),
         }
     }
@@ -320,12 +318,6 @@ impl Enforcer {
     }
 
     fn publish(&self, sizes: &[SetSize], pending: u64) {
-        for size in sizes {
-            let set = [("set", size.name.as_str())];
-            self.reporter.metrics.gauge("banstream_set_elements", &set).set(f64::from(size.elements));
-            self.reporter.metrics.gauge("banstream_set_capacity", &set).set(f64::from(size.capacity));
-        }
-        self.metrics.pending.set(pending as f64);
         let sets = sizes.iter().map(|size| SetStatus {
             name: size.name.clone(),
             elements: size.elements.into(),
@@ -337,8 +329,8 @@ impl Enforcer {
 
     fn failed(&mut self, error: &EnforceError) {
         self.compared = None;
-        self.metrics.errors.increment(1);
-        self.reporter.fault(Some(format!("cannot update the kernel: {error}")), &self.metrics);
+        self.reporter.errors(1);
+        self.reporter.fault(Some(format!("cannot update the kernel: {error}")));
     }
 }
 
@@ -359,9 +351,8 @@ impl Watcher {
     /// Looks after sets and rules until nobody can say otherwise. A firewall that comes takes the place of the one
     /// there is, whose rule is taken out if the new one has another.
     pub(super) fn run(mut self, firewalls: &Receiver<(Box<dyn Firewall>, bool)>) {
-        let metrics = EnforceMetrics::new(&self.reporter.metrics);
         loop {
-            self.look(&metrics);
+            self.look();
             match firewalls.recv_timeout(LOOK) {
                 Ok((firewall, moved)) => {
                     let old = std::mem::replace(&mut self.firewall, firewall);
@@ -375,7 +366,7 @@ impl Watcher {
     }
 
     /// Looks whether sets and rules are there and nothing stands before them.
-    fn look(&mut self, metrics: &EnforceMetrics) {
+    fn look(&mut self) {
         let mut faults: Vec<String> = Vec::new();
         self.old.retain_mut(|old| match old.withdraw() {
             Ok(()) => false,
@@ -396,8 +387,8 @@ impl Watcher {
             }
             Err(error) => faults.push(format!("bans are not enforced: {error}")),
         }
-        metrics.errors.increment(faults.len() as u64);
-        self.reporter.fault((!faults.is_empty()).then(|| faults.join("; ")), metrics);
+        self.reporter.errors(faults.len() as u64);
+        self.reporter.fault((!faults.is_empty()).then(|| faults.join("; ")));
     }
 }
 
@@ -407,7 +398,7 @@ impl Reporter {
     }
 
     /// Says what is wrong, in the log when it is new and now and then after that.
-    fn fault(&mut self, fault: Option<String>, metrics: &EnforceMetrics) {
+    fn fault(&mut self, fault: Option<String>) {
         match &fault {
             None => {
                 if self.last_fault.take().is_some() {
@@ -428,8 +419,11 @@ impl Reporter {
                 }
             }
         }
-        let known = self.health.fault(self.component, fault);
-        metrics.up.set(if known.is_none() { 1.0 } else { 0.0 });
+        self.health.fault(self.component, fault);
+    }
+
+    fn errors(&self, times: u64) {
+        self.metrics.counter("banstream_enforce_errors_total", &[]).increment(times);
     }
 
     /// Logs repairs, counts them by kind and shows them in `status`.

@@ -1,9 +1,11 @@
-//! The state of sources, enforcement and the ledger, for `status`. Tasks share it, and write when something changes,
-//! not for each entry.
+//! The state of sources, enforcement and the ledger, for `status` and Prometheus. Tasks share it, and write when
+//! something changes, not for each entry.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::metrics::Metrics;
 use crate::control::{EnforcementStatus, LedgerStatus, ReceiverStatus, SourceState, SourceStatus};
+use crate::store::LedgerSize;
 
 /// A handle to what all tasks know; clones share it.
 #[derive(Clone)]
@@ -15,6 +17,7 @@ pub(super) struct HealthState {
     pub(super) sources: Vec<SourceStatus>,
     pub(super) enforcement: EnforcementStatus,
     pub(super) ledger: LedgerStatus,
+    pub(super) ledger_size: LedgerSize,
     pub(super) receivers: Vec<ReceiverStatus>,
     faults: [Option<String>; 2],
 }
@@ -35,6 +38,7 @@ impl Health {
             sources: Vec::new(),
             enforcement,
             ledger: LedgerStatus::default(),
+            ledger_size: LedgerSize::default(),
             receivers: Vec::new(),
             faults: [None, None],
         })))
@@ -71,18 +75,22 @@ impl Health {
         self.with(|state| change(&mut state.enforcement));
     }
 
-    /// Says what keeps bans from being enforced, as far as this component knows. `None` where nobody knows anything.
-    pub(super) fn fault(&self, component: Component, fault: Option<String>) -> Option<String> {
+    /// Says what keeps bans from being enforced, as far as this component knows.
+    pub(super) fn fault(&self, component: Component, fault: Option<String>) {
         self.with(|state| {
             state.faults.get_mut(component as usize).into_iter().for_each(|slot| slot.clone_from(&fault));
             let known: Vec<&str> = state.faults.iter().flatten().map(String::as_str).collect();
             state.enforcement.error = (!known.is_empty()).then(|| known.join("; "));
-            state.enforcement.error.clone()
-        })
+        });
     }
 
     pub(super) fn ledger(&self, change: impl FnOnce(&mut LedgerStatus)) {
         self.with(|state| change(&mut state.ledger));
+    }
+
+    /// The ledger can be used, and is this large.
+    pub(super) fn ledger_size(&self, size: LedgerSize) {
+        self.with(|state| (state.ledger.error, state.ledger_size) = (None, size));
     }
 
     /// These are the receivers that the configuration wants.
@@ -105,5 +113,32 @@ impl Health {
 
     pub(super) fn read(&self) -> HealthState {
         self.with(|state| state.clone())
+    }
+
+    /// Shows in Prometheus' metrics what `status` says too.
+    pub(super) fn export(&self, metrics: &Metrics) {
+        let set = |name, labels: &[_], value: u64| metrics.gauge(name, labels).set(value as f64);
+        let HealthState { sources, enforcement, ledger, ledger_size: size, .. } = self.read();
+        for source in &sources {
+            let (name, is_up) = ([("source", source.name.as_str())], source.state == SourceState::Running);
+            set("banstream_source_up", &name, is_up.into());
+            metrics.counter("banstream_entries_total", &name).increment(0);
+        }
+        for sizes in &enforcement.sets {
+            let name = [("set", sizes.name.as_str())];
+            set("banstream_set_elements", &name, sizes.elements);
+            set("banstream_set_capacity", &name, sizes.capacity);
+        }
+        set("banstream_enforce_pending_elements", &[], enforcement.pending);
+        set("banstream_enforce_up", &[], enforcement.error.is_none().into());
+        set("banstream_ledger_up", &[], ledger.error.is_none().into());
+        set("banstream_ledger_bytes", &[], size.bytes);
+        let rows = [
+            ("offence", size.offences),
+            ("ban", size.bans),
+            ("history", size.history),
+            ("tally", size.tallies),
+        ];
+        rows.iter().for_each(|(table, rows)| set("banstream_ledger_rows", &[("table", *table)], *rows));
     }
 }

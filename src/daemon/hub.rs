@@ -363,7 +363,9 @@ impl Hub {
     }
 
     fn status(&mut self) -> Status {
-        let HealthState { mut sources, enforcement, mut ledger, receivers, .. } = self.health.read();
+        let HealthState { mut sources, enforcement, mut ledger, ledger_size: size, receivers, .. } =
+            self.health.read();
+        (ledger.bytes, ledger.offences, ledger.bans) = (size.bytes, size.offences, size.bans);
         ledger.waiting = self.ledger.waiting();
         let sole_client = |(grammar, address): (&Grammar, IpAddr)| SoleClient {
             grammar: grammar.name().to_owned(),
@@ -589,6 +591,7 @@ impl Hub {
             self.write(update, None);
         }
         self.metrics.gauge("banstream_inbox_depth", &[]).set(waiting as f64);
+        self.metrics.gauge("banstream_ledger_waiting_bytes", &[]).set(self.ledger.waiting() as f64);
         self.show_active();
         let detector = self.engine.detector();
         for (jail, tracked) in detector.jails() {

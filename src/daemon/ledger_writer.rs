@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::health::Health;
 use super::now;
 use crate::config::Retention;
-use crate::daemon::metrics::{LedgerMetrics, Metrics};
+use crate::daemon::metrics::Metrics;
 use crate::grammar::Grammars;
 use crate::model::count;
 use crate::store::{Ledger, LedgerError, LedgerUpdate, SavedState};
@@ -168,7 +168,7 @@ pub(super) struct LedgerWriter {
     is_failing: bool,
     tried: Instant,
     measured: Option<Instant>,
-    metrics: LedgerMetrics,
+    metrics: Metrics,
     health: Health,
 }
 
@@ -200,11 +200,9 @@ impl LedgerWriter {
             is_failing: false,
             tried: Instant::now(),
             measured: None,
-            metrics: LedgerMetrics::new(metrics),
+            metrics: metrics.clone(),
             health: health.clone(),
         };
-        // Without a ledger none fails.
-        writer.metrics.up.set(1.0);
         let memory = writer.remember(grammars);
         (writer, LedgerQueue { entries: sender, shared, count: 0, has_gap: false }, memory)
     }
@@ -280,7 +278,8 @@ impl LedgerWriter {
         match self.open().and_then(|ledger| ledger.map_or(Ok(()), |ledger| ledger.write(&waiting, now()))) {
             Ok(()) => {
                 self.shared.hangs.store(false, Ordering::Relaxed);
-                self.metrics.written(self.tried.elapsed());
+                let seconds = self.tried.elapsed().as_secs_f64();
+                self.metrics.histogram("banstream_ledger_write_duration_seconds").record(seconds);
                 self.shared
                     .waiting
                     .fetch_sub(waiting.iter().map(LedgerUpdate::size).sum(), Ordering::Relaxed);
@@ -322,14 +321,13 @@ impl LedgerWriter {
             "the ledger is damaged ({why}); renamed it to `{}` and started a new one with the content of memory",
             aside.display()
         );
-        self.metrics.errors.increment(1);
+        self.metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
         self.shared.wanted.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     fn failed(&mut self, error: &LedgerError) {
-        self.metrics.errors.increment(1);
-        self.metrics.up.set(0.0);
+        self.metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
         self.health.ledger(|status| status.error = Some(error.to_string()));
         if !mem::replace(&mut self.is_failing, true) {
             log::error!("cannot use the ledger, so bans would not survive a restart: {error}");
@@ -349,16 +347,9 @@ impl LedgerWriter {
     /// Tells how large it is.
     fn measure(&mut self) {
         self.measured = Some(Instant::now());
-        self.metrics.waiting.set(self.shared.waiting.load(Ordering::Relaxed) as f64);
         let LedgerFile::Open(_, _, ledger) = &self.ledger else { return };
         match ledger.size() {
-            Ok(size) => {
-                self.metrics.size(&size);
-                self.health.ledger(|status| {
-                    status.error = None;
-                    (status.bytes, status.offences, status.bans) = (size.bytes, size.offences, size.bans);
-                });
-            }
+            Ok(size) => self.health.ledger_size(size),
             Err(error) => self.failed(&error),
         }
     }

@@ -8,7 +8,6 @@
 //! is distinguished.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
@@ -16,7 +15,6 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::stats::Stats;
-use crate::store::LedgerSize;
 
 /// The metrics of one daemon.
 #[derive(Clone)]
@@ -121,10 +119,14 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_ledger_rows", None, "Rows in the ledger, by table."),
 ];
 
-/// Upper bounds of the seconds from decision to kernel, and that the ledger takes.
+/// The histograms, and their upper bounds.
+const HISTOGRAMS: [(&str, &[f64]); 3] = [
+    ("banstream_enforce_duration_seconds", SECONDS),
+    ("banstream_enforce_batch_elements", ELEMENTS),
+    ("banstream_ledger_write_duration_seconds", SECONDS),
+];
 const SECONDS: &[f64] =
     &[0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
-/// Upper bounds of the number of elements at once.
 const ELEMENTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 10_000.0];
 
 /// Counters that begin at zero with each of these labels: a series that begins with its first event hides that event
@@ -162,14 +164,11 @@ impl Metrics {
     ///
     /// None but a mistake in this file.
     pub fn new() -> Result<Self, metrics_exporter_prometheus::BuildError> {
-        let seconds = Matcher::Full("banstream_enforce_duration_seconds".to_owned());
-        let writing = Matcher::Full("banstream_ledger_write_duration_seconds".to_owned());
-        let elements = Matcher::Full("banstream_enforce_batch_elements".to_owned());
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(seconds, SECONDS)?
-            .set_buckets_for_metric(writing, SECONDS)?
-            .set_buckets_for_metric(elements, ELEMENTS)?
-            .build_recorder();
+        let mut builder = PrometheusBuilder::new();
+        for (name, bounds) in HISTOGRAMS {
+            builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
+        }
+        let recorder = builder.build_recorder();
         let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder), stats: Arc::default() };
         for (name, unit, help) in HELP {
             let (name, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
@@ -177,9 +176,7 @@ impl Metrics {
                 counter if counter.ends_with("_total") => {
                     metrics.recorder.describe_counter(name, *unit, help)
                 }
-                "banstream_enforce_duration_seconds"
-                | "banstream_enforce_batch_elements"
-                | "banstream_ledger_write_duration_seconds" => {
+                histogram if HISTOGRAMS.iter().any(|(name, _)| *name == histogram) => {
                     metrics.recorder.describe_histogram(name, *unit, help);
                 }
                 _ => metrics.recorder.describe_gauge(name, *unit, help),
@@ -188,9 +185,15 @@ impl Metrics {
         for (name, label, values) in ZEROES {
             values.iter().for_each(|value| metrics.counter(name, &[(label, value)]).increment(0));
         }
-        for name in ["banstream_entries_duplicate_total", "banstream_clock_jumps_total"] {
+        for name in [
+            "banstream_entries_duplicate_total",
+            "banstream_clock_jumps_total",
+            "banstream_enforce_errors_total",
+            "banstream_ledger_errors_total",
+        ] {
             metrics.counter(name, &[]).increment(0);
         }
+        HISTOGRAMS.iter().for_each(|(name, _)| drop(metrics.histogram(name)));
         metrics.gauge("banstream_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
         Ok(metrics)
     }
@@ -222,7 +225,8 @@ impl Metrics {
         self.recorder.register_gauge(&key(name, labels), &METADATA)
     }
 
-    fn histogram(&self, name: &'static str) -> Histogram {
+    /// A histogram without labels.
+    pub fn histogram(&self, name: &'static str) -> Histogram {
         self.recorder.register_histogram(&key(name, &[]), &METADATA)
     }
 
@@ -236,82 +240,6 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
     let labels: Vec<Label> =
         labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
     Key::from_parts(name, labels)
-}
-
-/// The metrics of the task that writes the ledger.
-pub struct LedgerMetrics {
-    seconds: Histogram,
-    bytes: Gauge,
-    rows: [Gauge; 4],
-    /// Times that it could not be written.
-    pub errors: Counter,
-    /// Whether it is written.
-    pub up: Gauge,
-    /// Bytes that wait to be written.
-    pub waiting: Gauge,
-}
-
-impl LedgerMetrics {
-    /// The metrics, at zero.
-    pub fn new(metrics: &Metrics) -> Self {
-        let rows = |table| metrics.gauge("banstream_ledger_rows", &[("table", table)]);
-        Self {
-            seconds: metrics.histogram("banstream_ledger_write_duration_seconds"),
-            bytes: metrics.gauge("banstream_ledger_bytes", &[]),
-            rows: ["offence", "ban", "history", "tally"].map(rows),
-            errors: metrics.counter("banstream_ledger_errors_total", &[]),
-            up: metrics.gauge("banstream_ledger_up", &[]),
-            waiting: metrics.gauge("banstream_ledger_waiting_bytes", &[]),
-        }
-    }
-
-    /// One transaction was written, in this time.
-    pub fn written(&self, took: Duration) {
-        self.seconds.record(took.as_secs_f64());
-    }
-
-    /// It is this large, and in order.
-    pub fn size(&self, size: &LedgerSize) {
-        self.up.set(1.0);
-        self.bytes.set(size.bytes as f64);
-        let rows = [size.offences, size.bans, size.history, size.tallies];
-        self.rows.iter().zip(rows).for_each(|(gauge, rows)| gauge.set(rows as f64));
-    }
-}
-
-/// The metrics of the task that tells the kernel.
-pub struct EnforceMetrics {
-    seconds: Histogram,
-    elements: Histogram,
-    /// Failed updates of the kernel's sets.
-    pub errors: Counter,
-    /// Elements that the kernel has no room for.
-    pub pending: Gauge,
-    /// Whether bans are enforced.
-    pub up: Gauge,
-}
-
-impl EnforceMetrics {
-    /// The metrics, at zero.
-    pub fn new(metrics: &Metrics) -> Self {
-        Self {
-            seconds: metrics.histogram("banstream_enforce_duration_seconds"),
-            elements: metrics.histogram("banstream_enforce_batch_elements"),
-            errors: metrics.counter("banstream_enforce_errors_total", &[]),
-            pending: metrics.gauge("banstream_enforce_pending_elements", &[]),
-            up: metrics.gauge("banstream_enforce_up", &[]),
-        }
-    }
-
-    /// So many elements went to the kernel at once.
-    pub fn batch(&self, elements: usize) {
-        self.elements.record(elements as f64);
-    }
-
-    /// A decision was carried out this long after it was made.
-    pub fn enforced(&self, after: Duration) {
-        self.seconds.record(after.as_secs_f64());
-    }
 }
 
 #[cfg(test)]

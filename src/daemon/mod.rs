@@ -223,8 +223,7 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
     };
     tasks.push(spawn("hub", move || hub.run(inputs))?);
 
-    let mut sources =
-        Sources::new(inbox.clone(), health.clone(), metrics.clone(), memory.positions, memory.starts);
+    let mut sources = Sources::new(inbox.clone(), health.clone(), memory.positions, memory.starts);
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;
@@ -233,8 +232,11 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
     let daemon = Daemon {
         ask: asker(inbox.clone(), reloads),
         metrics: Arc::new({
-            let metrics = metrics.clone();
-            move || metrics.render()
+            let (metrics, health) = (metrics.clone(), health.clone());
+            move || {
+                health.export(&metrics);
+                metrics.render()
+            }
         }),
     };
     let mut servers = vec![tokio::spawn(server::serve(control, server::routes(daemon.clone())))];

@@ -16,7 +16,6 @@ use super::inbox::Input;
 use super::spawn;
 use crate::config::Ingest;
 use crate::config::load::Loaded;
-use crate::daemon::metrics::Metrics;
 use crate::entry::Format;
 use crate::input::journald::{Follower, Journal};
 use crate::input::socket;
@@ -29,7 +28,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Sources {
     inbox: mpsc::Sender<Input>,
     health: Health,
-    metrics: Metrics,
     journal: Option<RunningJournal>,
     /// How far each journal had been read when it was last looked into.
     positions: BTreeMap<Arc<str>, String>,
@@ -49,20 +47,19 @@ impl Sources {
     pub(super) fn new(
         inbox: mpsc::Sender<Input>,
         health: Health,
-        metrics: Metrics,
         positions: BTreeMap<Arc<str>, String>,
         starts: BTreeMap<Arc<str>, u32>,
     ) -> Self {
-        Self { inbox, health, metrics, journal: None, positions, starts, ingest: None }
+        Self { inbox, health, journal: None, positions, starts, ingest: None }
     }
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
     pub(super) fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
         if let Some(Ingest { socket, .. }) = &loaded.config.socket {
             match socket::bind(&socket.path, socket.group.as_deref()) {
-                Err(error) => failed("socket", &error, &self.health, &self.metrics),
+                Err(error) => failed("socket", &error, &self.health),
                 Ok(listener) => {
-                    reads("socket", &self.health, &self.metrics);
+                    self.health.source("socket", None);
                     let (stop, stopped) = oneshot::channel::<()>();
                     let inbox = self.inbox.clone();
                     let sink = move |batch| {
@@ -85,7 +82,7 @@ impl Sources {
     fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
         let (stop, stopped) = threads::channel::<Infallible>();
         let (opening, tried) = threads::channel::<Infallible>();
-        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
+        let (inbox, health) = (self.inbox.clone(), self.health.clone());
         let place = settings.location.name();
         let (following, position) = (settings.clone(), self.positions.remove(&place));
         // Where it is opened again by a reload nobody has died.
@@ -101,7 +98,7 @@ impl Sources {
                 };
                 match opened {
                     Ok(follower) => {
-                        reads("journald", &health, &metrics);
+                        health.source("journald", None);
                         drop(opening.take());
                         let sink = |mut batch: Batch| {
                             batch.place = Some(Arc::clone(&place));
@@ -126,7 +123,7 @@ impl Sources {
                         return follower.after_starts(starts).run(&stopped, sink);
                     }
                     // Said once, not every five seconds.
-                    Err(error) if opening.take().is_some() => failed("journald", &error, &health, &metrics),
+                    Err(error) if opening.take().is_some() => failed("journald", &error, &health),
                     Err(_) => {}
                 }
                 if stopped.recv_timeout(AGAIN) == Err(threads::RecvTimeoutError::Disconnected) {
@@ -157,14 +154,14 @@ impl Sources {
     }
 
     pub(super) fn read_stdin(&self) -> anyhow::Result<()> {
-        let (inbox, health, metrics) = (self.inbox.clone(), self.health.clone(), self.metrics.clone());
-        reads("stdin", &health, &metrics);
+        let (inbox, health) = (self.inbox.clone(), self.health.clone());
+        health.source("stdin", None);
         // Nobody waits for this thread: a read that blocks cannot be ended.
         spawn("stdin", move || {
             let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
             match stdin::read(std::io::stdin().lock(), sink) {
                 Ok(()) => log::info!("standard input has ended"),
-                Err(error) => failed("stdin", &error, &health, &metrics),
+                Err(error) => failed("stdin", &error, &health),
             }
         })?;
         Ok(())
@@ -195,15 +192,8 @@ fn flow(goes_on: bool) -> ControlFlow<()> {
     if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
-fn reads(source: &'static str, health: &Health, metrics: &Metrics) {
-    metrics.gauge("banstream_source_up", &[("source", source)]).set(1.0);
-    metrics.counter("banstream_entries_total", &[("source", source)]).increment(0);
-    health.source(source, None);
-}
-
-fn failed(source: &'static str, error: &dyn std::fmt::Display, health: &Health, metrics: &Metrics) {
+fn failed(source: &str, error: &dyn std::fmt::Display, health: &Health) {
     log::error!("cannot read the source {source}: {error}");
-    metrics.gauge("banstream_source_up", &[("source", source)]).set(0.0);
     health.source(source, Some(error.to_string()));
 }
 
