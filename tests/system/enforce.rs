@@ -955,7 +955,7 @@ fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
 
         // Against a full kernel there is nothing to do but what somebody did meanwhile.
         sh(
-            "ipset del banstream4 10.0.0.7; ipset add banstream4 192.0.2.9; ipset -exist add banstream4 10.0.0.8 timeout 9",
+            "ipset del banstream4 10.0.0.7; ipset add banstream4 192.0.2.9; ipset -exist add banstream4 10.0.0.8 timeout 900",
         );
         let began = Instant::now();
         daemon.start();
