@@ -16,7 +16,7 @@ mod transports;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use crate::common::{LIMIT, until};
@@ -516,21 +516,16 @@ fn a_dry_run_leaves_the_kernel_alone() {
     assert_eq!(lab.sh("ipset list -n; iptables -t raw -S | grep -c set || true"), "0\n");
 }
 
-/// One lab at a time: the machine may be small, and the tests have time limits.
-static ONE: Mutex<()> = Mutex::new(());
-
 /// A victim and an attacker; both end with this.
 struct Lab {
     /// Its process 1, by its number outside, and `unshare`, which waits for it.
     pid: String,
     unshare: Child,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Lab {
     /// Servers and the log daemon `log` (`rsyslog` or `journald`), without banstream.
     fn up(log: &str) -> Self {
-        let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut unshare = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"])
             .args(["bash", "tests/system/e2e/victim", log, env!("CARGO_BIN_EXE_banstream")])
@@ -545,7 +540,7 @@ impl Lab {
             let output = unshare.wait_with_output().expect("its end");
             panic!("the victim did not get up: {}", String::from_utf8_lossy(&output.stderr));
         };
-        Self { pid: pid.trim().to_owned(), unshare, _turn: turn }
+        Self { pid: pid.trim().to_owned(), unshare }
     }
 
     /// Starts the daemon with this configuration, and waits until it answers.
