@@ -15,7 +15,7 @@ const DASHBOARDS: [&str; 3] = ["overview", "detection", "pipeline"];
 
 /// What Grafana puts in for its variables, as far as the dashboards use them.
 const VARIABLES: &[(&str, &str)] =
-    &[("$__rate_interval", "10s"), ("$__range", "60s"), ("$instance", ".*"), ("$jail", ".*")];
+    &[("$__rate_interval", "60s"), ("$__range", "60s"), ("$instance", ".*"), ("$jail", ".*")];
 
 /// What a fault alone brings into being.
 const EMPTY_IS_GOOD: &str = "Empty is good";
