@@ -20,6 +20,8 @@ pub(super) struct HealthState {
     pub(super) ledger_size: LedgerSize,
     pub(super) receivers: Vec<ReceiverStatus>,
     faults: [Option<String>; 2],
+    /// Whether anything has looked at the kernel yet.
+    is_checked: bool,
 }
 
 /// Who looks after the kernel: each has a word on how that is.
@@ -41,6 +43,7 @@ impl Health {
             ledger_size: LedgerSize::default(),
             receivers: Vec::new(),
             faults: [None, None],
+            is_checked: false,
         })))
     }
 
@@ -78,6 +81,7 @@ impl Health {
     /// Says what keeps bans from being enforced, as far as this component knows.
     pub(super) fn fault(&self, component: Component, fault: Option<String>) {
         self.with(|state| {
+            state.is_checked = true;
             state.faults.get_mut(component as usize).into_iter().for_each(|slot| slot.clone_from(&fault));
             let known: Vec<&str> = state.faults.iter().flatten().map(String::as_str).collect();
             state.enforcement.error = (!known.is_empty()).then(|| known.join("; "));
@@ -118,7 +122,7 @@ impl Health {
     /// Shows in Prometheus' metrics what `status` says too.
     pub(super) fn export(&self, metrics: &Metrics) {
         let set = |name, labels: &[_], value: u64| metrics.gauge(name, labels).set(value as f64);
-        let HealthState { sources, enforcement, ledger, ledger_size: size, .. } = self.read();
+        let HealthState { sources, enforcement, ledger, ledger_size: size, is_checked, .. } = self.read();
         for source in &sources {
             let (name, is_up) = ([("source", source.name.as_str())], source.state == SourceState::Running);
             set("banstream_source_up", &name, is_up.into());
@@ -130,7 +134,7 @@ impl Health {
             set("banstream_set_capacity", &name, sizes.capacity);
         }
         set("banstream_enforce_pending_elements", &[], enforcement.pending);
-        set("banstream_enforce_up", &[], enforcement.error.is_none().into());
+        set("banstream_enforce_up", &[], (is_checked && enforcement.error.is_none()).into());
         set("banstream_ledger_up", &[], ledger.error.is_none().into());
         set("banstream_ledger_bytes", &[], size.bytes);
         let rows = [
