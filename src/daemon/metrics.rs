@@ -1,6 +1,6 @@
 //! The Prometheus metrics.
 //!
-//! All metrics are declared here, with their help. What batches come to is summed in [`Stats`] and copied from there
+//! All metrics are declared here, with their help. What batches come to is summed in `Stats` and copied from there
 //! when it is rendered; the rest is counted where it happens.
 //!
 //! Labels come from the configuration, the grammars and this file, so the operator decides their number; they contain
