@@ -29,7 +29,7 @@ use super::variant::{Field, Item, OTHER, Variant, is_name};
 ///
 /// `without` are the texts that fields never hold, by [`Field::without`], from 1.
 ///
-/// Takes time and memory in proportion to the pairs of states that some message reaches: 0.1 to 20 ms for the
+/// Takes time and memory in proportion to the pairs of states that some message reaches: 0.1 to 40 ms for the
 /// grammars that come with banstream. A grammar with more than [`MOST_PAIRS`] is refused as too complex.
 pub(super) fn prove(variants: &[Variant], without: &[Vec<String>], faults: &mut Faults<'_>) -> Vec<bool> {
     let automaton = match Automaton::of(variants, without) {
