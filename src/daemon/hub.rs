@@ -22,6 +22,7 @@ use super::host_addresses::HostAddresses;
 use super::inbox::Input;
 use super::ledger_writer::LedgerQueue;
 use super::notifier::EventSender;
+use super::stats::SharedStats;
 use super::why::PartialWhy;
 use super::{logging, now};
 use crate::config::load::Loaded;
@@ -41,6 +42,7 @@ use crate::store::LedgerUpdate;
 pub(super) struct Hub {
     pub(super) engine: Engine<'static>,
     pub(super) metrics: Metrics,
+    pub(super) stats: SharedStats,
     pub(super) health: Health,
     pub(super) events: EventSender,
     pub(super) orders: SyncSender<Order>,
@@ -131,7 +133,7 @@ impl Hub {
         }
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
-        self.metrics.stats().add(batch.source, &grammars, &report, now);
+        self.stats.lock().add(batch.source, &grammars, &report, now);
         let BatchReport { tally, seen, evidence, ended } = report;
         for (reason, times) in
             [("overlong", batch.overlong), ("crash", batch.deadly), ("offender_table_full", seen.forgotten)]
@@ -208,7 +210,7 @@ impl Hub {
         for decision in decisions {
             match decision {
                 Decision::Ban(ban) => {
-                    self.metrics.stats().banned(ban);
+                    self.stats.lock().banned(ban);
                     let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
                     match ban.mode {
                         Mode::Enforce => {
@@ -373,7 +375,7 @@ impl Hub {
         };
         let (now, unmatched) = (now(), self.unmatched());
         let sole_clients = self.engine.sole_clients().map(sole_client).collect();
-        let stats = self.metrics.stats();
+        let stats = self.stats.lock();
         for source in &mut sources {
             if let Some(read) = stats.sources.get(source.name.as_str()) {
                 (source.entries, source.unattested) = (read.entries, read.unattested);
@@ -534,7 +536,7 @@ impl Hub {
         self.loaded = loaded;
         let settings = settings(&self.loaded, &self.host, &self.allowances);
         let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
-        self.metrics.stats().expect(self.engine.grammars());
+        self.stats.lock().expect(self.engine.grammars());
         self.lifted(lifted);
     }
 

@@ -7,21 +7,18 @@
 //! no address, user name or path. The one other label is the id of a local user who forges, of which a bounded number
 //! is distinguished.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::stats::Stats;
-
 /// The metrics of one daemon.
 #[derive(Clone)]
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
-    stats: Arc<Mutex<Stats>>,
 }
 
 /// Every metric: name, unit and meaning.
@@ -169,7 +166,7 @@ impl Metrics {
             builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
         }
         let recorder = builder.build_recorder();
-        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder), stats: Arc::default() };
+        let metrics = Self { handle: recorder.handle(), recorder: Arc::new(recorder) };
         for (name, unit, help) in HELP {
             let (name, help) = (KeyName::from_const_str(name), SharedString::const_str(help));
             match name.as_str() {
@@ -200,14 +197,7 @@ impl Metrics {
 
     /// Everything, in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.stats().export(self);
         self.handle.render()
-    }
-
-    /// The sums since the start, which clones share.
-    pub(super) fn stats(&self) -> MutexGuard<'_, Stats> {
-        // A panic while adding leaves at worst a sum too small.
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be called every few seconds: without it a histogram's samples pile up.

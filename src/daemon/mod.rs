@@ -71,6 +71,7 @@ use notifier::Notifier;
 use reload::Reloader;
 use set_lock::SetLock;
 use sources::Sources;
+use stats::SharedStats;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -201,11 +202,13 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
         let tell = move |host, files| drop(inbox.blocking_send(Input::HostChanged(host, files)));
         spawn("host-addresses", move || host_addresses::watch(host, files, tell, &renewed_files))?
     });
-    metrics.stats().expect(engine.grammars());
+    let stats = SharedStats::default();
+    stats.lock().expect(engine.grammars());
     let started = now();
     let hub = Hub {
         engine,
         metrics: metrics.clone(),
+        stats: stats.clone(),
         health: health.clone(),
         events: notifier.events(),
         orders: orders.clone(),
@@ -235,6 +238,7 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
             let (metrics, health) = (metrics.clone(), health.clone());
             move || {
                 health.export(&metrics);
+                stats.lock().export(&metrics);
                 metrics.render()
             }
         }),

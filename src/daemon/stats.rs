@@ -3,7 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::metrics::Metrics;
 use crate::detect::WindowEffect;
@@ -47,6 +47,17 @@ pub(super) struct GrammarStats {
     /// By category.
     pub(super) offences: BTreeMap<String, u64>,
     forged: Forgers,
+}
+
+/// The sums, shared by the hub, which adds to them, and by those that read them.
+#[derive(Clone, Default)]
+pub(super) struct SharedStats(Arc<Mutex<Stats>>);
+
+impl SharedStats {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Stats> {
+        // A panic while adding leaves at worst a sum too small.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Stats {

@@ -658,8 +658,10 @@ const FAULTS: &[(&str, &str)] = &[
     ("timeout", "ipset -exist add banstream4 192.0.2.1 timeout 0"),
     (
         "rule",
-        "IPT -t raw -F; IP6T -t raw -F; for n in $(seq 500); do ipset destroy banstream && break; sleep 0.01; done; \
-         ipset destroy",
+        // The kernel lets go of a rule's set a while after the rule: the daemon must not put one back meanwhile.
+        "kill -STOP DAEMON; IPT -t raw -F; IP6T -t raw -F; \
+         for n in $(seq 500); do ipset destroy banstream && break; sleep 0.01; done; \
+         ipset destroy; destroyed=$?; kill -CONT DAEMON; exit $destroyed",
     ),
 ];
 
@@ -680,7 +682,8 @@ fn what_is_broken_by_hand_is_put_right(iptables: &str, ip6tables: &str) {
     for (kind, fault) in FAULTS {
         let before = daemon.repairs(kind);
         assert!(!passes("192.0.2.1", &v4) && !passes("2001:db8:1::1", &v6) && passes("192.0.2.9", &v4));
-        let fault = fault.replace("IPT", iptables).replace("IP6T", ip6tables);
+        let pid = daemon.child.as_ref().unwrap().id().to_string();
+        let fault = fault.replace("IPT", iptables).replace("IP6T", ip6tables).replace("DAEMON", &pid);
         let began = Instant::now();
         sh(&format!("{{ {fault}; }} 2>&1"));
         until(&format!("`{fault}` is undone: {}", sh(&state)), || sh(&state) == sound);
