@@ -520,7 +520,7 @@ mod tests {
             ("portscan", &["port-scan"]),
         ];
         let grammars = grammars.map(|(name, categories)| {
-            (name.to_owned(), categories.iter().map(|h| (*h).to_owned()).collect())
+            (name.to_owned(), categories.iter().map(|category| (*category).to_owned()).collect())
         });
         let files: Vec<(PathBuf, String)> =
             (1..).zip(texts).map(|(nth, text)| (format!("{nth}.toml").into(), (*text).to_owned())).collect();

@@ -1,7 +1,7 @@
 //! The Prometheus metrics.
 //!
-//! All metrics are declared here, with their help. What batches come to is summed in `Stats` and copied from there
-//! when it is rendered; the rest is counted where it happens.
+//! All metrics are declared here, with their help. The sums of all batches are in `Stats`, which exports them
+//! before each rendering; the rest is counted where it happens.
 //!
 //! Labels come from the configuration, the grammars and this file, so the operator decides their number; they contain
 //! no address, user name or path. The one other label is the id of a local user who forges, of which a bounded number

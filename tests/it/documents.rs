@@ -13,7 +13,7 @@ const FOLDERS: [&str; 8] =
 #[test]
 fn every_link_leads_somewhere() {
     let mut wrong = Vec::new();
-    let categories = |path: &Path| -> BTreeSet<String> {
+    let headings = |path: &Path| -> BTreeSet<String> {
         let text = fs::read_to_string(path).unwrap_or_default();
         let titles = text.lines().filter(|line| line.starts_with('#'));
         let plain = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
@@ -28,7 +28,7 @@ fn every_link_leads_somewhere() {
             let here = Path::new(document);
             let there =
                 if path.is_empty() { here.into() } else { here.parent().expect("a folder").join(path) };
-            let reached = there.exists() && (anchor.is_empty() || categories(&there).contains(anchor));
+            let reached = there.exists() && (anchor.is_empty() || headings(&there).contains(anchor));
             if !reached && !target.starts_with("https://") {
                 wrong.push(format!("{document}: {target}"));
             }

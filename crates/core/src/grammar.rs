@@ -297,7 +297,7 @@ impl Grammar {
         value().unwrap_or(0)
     }
 
-    /// Which lines about one address belong to one session, given the process or the category that tells them apart.
+    /// The session that the ledger has noted by this number: of a process, or of a category.
     pub fn session_id(&self, number: u32) -> SessionId {
         match self.session {
             SessionScope::Process => SessionId::Process(number),
@@ -547,10 +547,10 @@ impl Grammars {
             grammar: id,
             category: CategoryId(category),
             group: RuleGroupId(reading.group),
-            session_id: grammar.session_id(match grammar.session {
-                SessionScope::Process => entry.pid,
-                SessionScope::Address => category.into(),
-            }),
+            session_id: match grammar.session {
+                SessionScope::Process => SessionId::Process(entry.pid),
+                SessionScope::Address => SessionId::Category(CategoryId(category)),
+            },
             host: entry.host_hash(),
             value,
         };

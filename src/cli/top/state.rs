@@ -98,7 +98,7 @@ pub(super) struct TopState {
     /// What address or jail has in it.
     pub(super) filter: String,
     pub(super) focus: Focus,
-    /// What came of the last command, until the next key.
+    /// The result of the last command, shown until the next key.
     pub(super) notice: Option<String>,
     /// The chosen ban, and which row it was in. The latest one if `None`, whichever that is.
     chosen: Option<(Offender, String, usize)>,

@@ -72,7 +72,7 @@ type Key = (usize, How, Vec<String>);
 
 #[derive(Debug)]
 enum Test {
-    /// Words that are all short, as [`short`] says them.
+    /// Words that are all short, as [`SubjectText::short`] has them.
     IsShort(Vec<u64>),
     Is(Vec<Box<[u8]>>),
     Ends(Vec<Box<[u8]>>),
@@ -495,8 +495,8 @@ impl<'m> SubjectText<'m> {
         Self { whole, head: head(whole) }
     }
 
-    /// A text of at most seven bytes in lower case, with its length, as one number: all that a server's status is
-    /// compared with costs less so than a single comparison of bytes.
+    /// A text of at most seven bytes in lower case, with its length, as one number: most words that a
+    /// server's status is compared with are as short, and so are compared in one step.
     fn short(self) -> Option<u64> {
         (self.whole.len() < 8).then_some(self.head | self.whole.len() as u64)
     }

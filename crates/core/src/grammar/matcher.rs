@@ -471,7 +471,7 @@ const MARKS: usize = 16;
 
 impl<'m> Reader<'m> {
     fn new(message: &'m [u8]) -> Self {
-        let none = u32::MAX - 1;
+        let none = u32::MAX - 1; // what no candidate is like
         Self {
             message,
             spans: Spans::default(),
@@ -647,14 +647,7 @@ fn digits(rest: &[u8]) -> Option<usize> {
 pub(super) fn extent(field: Field, rest: &[u8]) -> Option<usize> {
     let length = match field.kind {
         FieldKind::Num => return digits(rest),
-        FieldKind::Word => {
-            let stop = field.stop.unwrap_or(b' ');
-            let (first, others) = rest.split_at(rest.len().min(16)); // most words are too short for memchr to pay
-            match run(first, |b| b != b' ' && b != stop) {
-                16 => 16 + memchr2(b' ', stop, others).unwrap_or(others.len()),
-                length => length,
-            }
-        }
+        FieldKind::Word => memchr2(b' ', field.stop.unwrap_or(b' '), rest).unwrap_or(rest.len()),
         FieldKind::Quoted if field.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
         FieldKind::Quoted => return quoted(rest),
         FieldKind::Forwarded if field.stop != Some(b'"') => return memchr(field.stop?, rest),

@@ -68,14 +68,6 @@ fn too_complex(variants: &[Variant], faults: &mut Faults<'_>) -> Vec<bool> {
 /// The most pairs of states that a proof looks at, about 150 MB.
 const MOST_PAIRS: usize = 2_000_000;
 
-/// About as many pairs are reached for each state of a usual grammar.
-const PAIRS_A_STATE: usize = 4;
-
-/// Two states, and whether they disagree.
-fn packed(one: u32, two: u32, disagree: bool) -> (u64, bool) {
-    (u64::from(one) << 32 | u64::from(two), disagree)
-}
-
 /// A message with two readings.
 struct Counterexample {
     message: String,
@@ -408,8 +400,8 @@ impl<'v> Automaton<'v> {
     fn two_readings(&self) -> Result<Option<Counterexample>, TooComplex> {
         let first = Pair { states: (0, 0), disagree: false, from: 0, labels: (Label::None, Label::None) };
         let mut pairs = vec![first];
-        let mut seen = HashSet::with_capacity(PAIRS_A_STATE * self.states.len());
-        seen.insert(packed(0, 0, false));
+        let mut seen = HashSet::with_capacity(self.states.len());
+        seen.insert((0, 0, false));
         let mut next = 0;
         // Two other forms may disagree.
         let rules = self.rules();
@@ -428,7 +420,7 @@ impl<'v> Automaton<'v> {
                     let states = if swap { (b.to, a.to) } else { (a.to, b.to) };
                     if !a.bytes.meets(b.bytes)
                         || !(leads(a.to) || leads(b.to))
-                        || !seen.insert(packed(states.0, states.1, disagree))
+                        || !seen.insert((states.0, states.1, disagree))
                     {
                         continue;
                     }
@@ -467,7 +459,7 @@ impl<'v> Automaton<'v> {
         let (live, leads) = (self.leading_to(ends), self.leading_to(reads));
         let is = |set: &[bool], state: u32| set.get(state as usize) == Some(&true);
         let mut todo = vec![(0, 0, false)];
-        let mut seen = HashSet::with_capacity(PAIRS_A_STATE * self.states.len());
+        let mut seen = HashSet::with_capacity(self.states.len());
         while let Some((whole, part, disagree)) = todo.pop() {
             let states = (self.states.get(whole as usize), self.states.get(part as usize));
             let (Some(first), Some(second)) = states else { break };
@@ -484,7 +476,7 @@ impl<'v> Automaton<'v> {
                     // The client may be missing: then a proxy's message has no offender.
                     let differ = a.label != b.label && (a.label == Label::Ip || b.label != Label::None);
                     let disagree = disagree || differ;
-                    if a.bytes.meets(b.bytes) && seen.insert(packed(a.to, b.to, disagree)) {
+                    if a.bytes.meets(b.bytes) && seen.insert((a.to, b.to, disagree)) {
                         todo.push((a.to, b.to, disagree));
                     }
                 }

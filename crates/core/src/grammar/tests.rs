@@ -452,7 +452,7 @@ fn no_filling_of_a_shipped_rule_moves_the_address() {
 }
 
 #[test]
-#[ignore = "takes a minute of a processor: .ci/run"]
+#[ignore = "slow; `.ci/run` runs it"]
 fn no_filling_of_many_moves_the_address() {
     no_filling_moves_the_address(25 * FILLINGS);
 }
@@ -566,7 +566,7 @@ fn what_rules_have_in_common_changes_no_reading() {
     let between = groups(&["<word> x <ip>", "<ip>:<num>", "<word> y <ip>"]);
     assert!(same_apart(&Matcher::new(&between, &[]), b"192.0.2.1:z y 2001:db8::1"));
     SHIPPED.par_iter().for_each(|(name, text)| {
-        assert!(filled(&spelt(text).0, 1 + FILLINGS / 20_000, &mut Dice(5)) > 0, "{name}");
+        assert!(filled(&spelt(text).0, 1, &mut Dice(5)) > 0, "{name}");
     });
     let (mut dice, mut read) = (Dice(6), 0);
     for _ in 0..FILLINGS {
