@@ -226,7 +226,14 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
     };
     tasks.push(spawn("hub", move || hub.run(inputs))?);
 
-    let mut sources = Sources::new(inbox.clone(), health.clone(), memory.positions, memory.starts);
+    let mut sources = Sources::new(
+        inbox.clone(),
+        health.clone(),
+        memory.positions,
+        memory.starts,
+        // What is only tried leaves no trace.
+        !options.dry_run,
+    );
     sources.start(&loaded)?;
     if options.stdin {
         sources.read_stdin()?;

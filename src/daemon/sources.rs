@@ -19,7 +19,7 @@ use crate::config::load::Loaded;
 use crate::entry::Format;
 use crate::input::journald::{Follower, Journal};
 use crate::input::socket;
-use crate::input::{Batch, ingest, stdin};
+use crate::input::{Batch, SourceError, ingest, stdin};
 
 /// How soon to look again for a journal that is not there.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -28,6 +28,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Sources {
     inbox: mpsc::Sender<Input>,
     health: Health,
+    /// Whether entries may be written to journald.
+    heartbeats: bool,
     journal: Option<RunningJournal>,
     /// How far each journal had been read when it was last looked into.
     positions: BTreeMap<Arc<str>, String>,
@@ -49,8 +51,9 @@ impl Sources {
         health: Health,
         positions: BTreeMap<Arc<str>, String>,
         starts: BTreeMap<Arc<str>, u32>,
+        heartbeats: bool,
     ) -> Self {
-        Self { inbox, health, journal: None, positions, starts, ingest: None }
+        Self { inbox, health, heartbeats, journal: None, positions, starts, ingest: None }
     }
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
@@ -71,7 +74,7 @@ impl Sources {
                 }
             }
         }
-        if let Some(settings) = journal(loaded) {
+        if let Some(settings) = self.journal(loaded) {
             self.follow(settings)?;
         }
         Ok(())
@@ -120,7 +123,14 @@ impl Sources {
                                 return position;
                             }
                         }
-                        return follower.after_starts(starts).run(&stopped, sink);
+                        let tell = |error: Option<SourceError>| match error {
+                            Some(error) => failed("journald", &error, &health),
+                            None => {
+                                log::info!("the source journald is read again");
+                                health.source("journald", None);
+                            }
+                        };
+                        return follower.after_starts(starts).run(&stopped, sink, tell);
                     }
                     // Said once, not every five seconds.
                     Err(error) if opening.take().is_some() => failed("journald", &error, &health),
@@ -139,7 +149,7 @@ impl Sources {
 
     /// Reopens the journal if it or the programs to follow have changed.
     pub(super) async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
-        let wanted = journal(loaded);
+        let wanted = self.journal(loaded);
         if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {
             return Ok(());
         }
@@ -151,6 +161,12 @@ impl Sources {
                 Ok(())
             }
         }
+    }
+
+    /// The journal to follow, and for which programs.
+    fn journal(&self, loaded: &Loaded) -> Option<Journal> {
+        let heartbeats = self.heartbeats;
+        loaded.config.journald.as_ref().map(|_| Journal { heartbeats, ..Journal::of(loaded) })
     }
 
     pub(super) fn read_stdin(&self) -> anyhow::Result<()> {
@@ -195,9 +211,4 @@ fn flow(goes_on: bool) -> ControlFlow<()> {
 fn failed(source: &str, error: &dyn std::fmt::Display, health: &Health) {
     log::error!("cannot read the source {source}: {error}");
     health.source(source, Some(error.to_string()));
-}
-
-/// The journal to follow, and for which programs.
-fn journal(loaded: &Loaded) -> Option<Journal> {
-    loaded.config.journald.as_ref().map(|_| Journal::of(loaded))
 }

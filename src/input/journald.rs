@@ -4,14 +4,16 @@
 //! so a thread that sleeps on its file descriptor gets a lone line after 456 ms. Polling every 10 ms gets it in 6 ms,
 //! for 0.4 % of a core.
 //!
+//! A journal that no longer gives what is written is noticed and opened again (`liveness`).
+//!
 //! It joins lines that journald or a container engine has split (`streams`), so that a record is a message. It copies
 //! the fields that the decoder needs, and does not interpret them.
 
+mod liveness;
 mod streams;
 
 use std::convert::Infallible;
 use std::ffi::CString;
-
 use std::io;
 use std::mem;
 use std::ops::ControlFlow;
@@ -26,6 +28,7 @@ use crate::entry::records::Records;
 use crate::entry::whole::{self, JoinResult, JournalPiece};
 use crate::entry::{self, journal::field_of};
 use crate::model::Timestamp;
+use liveness::{Liveness, Verdict};
 use streams::Streams;
 
 /// Entries and bytes after which a batch is handed over, though there is more.
@@ -42,7 +45,7 @@ const IDLE: Duration = Duration::from_millis(10);
 
 /// How long until the journal is opened again after it failed: at first, and at most.
 const SOON: Duration = Duration::from_millis(100);
-const LATE: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(5);
 
 /// What to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct Journal {
     pub location: JournalLocation,
     /// Entries with one of these as `SYSLOG_IDENTIFIER` or `_COMM`. Every entry if empty, our own among them.
     pub programs: Vec<String>,
+    /// Whether a follower writes entries of its own to journald, to see that it reads what is written.
+    pub heartbeats: bool,
 }
 
 /// An open journal, and the place in it where reading goes on.
@@ -63,6 +68,7 @@ pub struct Follower {
     resuming: bool,
     /// `None` after it has failed.
     journal: Option<systemd::Journal>,
+    liveness: Liveness,
     builder: RecordBuilder,
     caution: Caution,
     /// How many starts are to be noted before anything is read.
@@ -100,6 +106,7 @@ enum Start {
 impl Follower {
     fn new(settings: Journal, start: Start) -> Self {
         Self {
+            liveness: Liveness::new(&settings.location, settings.heartbeats),
             settings,
             start,
             resuming: false,
@@ -159,17 +166,28 @@ impl Follower {
     /// The `position` of a batch is the cursor of its last entry: open with it the next time, and no entry is
     /// lost or doubled. While `sink` blocks nothing is read, nor `stop` heeded; the journal keeps what comes.
     ///
-    /// An entry that cannot be read is left out. A journal that fails is opened again at the last position,
-    /// after a pause that grows to 10 s.
+    /// An entry that cannot be read is left out. A journal that fails, or no longer gives what is written, is opened
+    /// again at the last position, after a pause that grows to 5 s. `tell` hears what is wrong with it when that
+    /// changes.
     pub fn run(
         mut self,
         stop: &Receiver<Infallible>,
         mut sink: impl FnMut(Batch) -> ControlFlow<()>,
+        mut tell: impl FnMut(Option<SourceError>),
     ) -> Option<String> {
         let mut backoff = SOON;
+        let mut told: Option<String> = None;
         loop {
-            let pause = match self.read().inspect(|_| backoff = SOON) {
-                Ok(None) if self.caution == Caution::None => IDLE,
+            let read = self.read();
+            if read.is_ok() && !self.liveness.is_deaf() && told.take().is_some() {
+                tell(None);
+            }
+            let pause = match read.inspect(|_| backoff = SOON) {
+                Ok(None) if self.caution == Caution::None => self.check().map_or(IDLE, |error| {
+                    told = Some(error.to_string());
+                    tell(Some(error));
+                    IDLE
+                }),
                 Ok(None) => {
                     // Whatever the daemon died of, it was none of these.
                     self.caution = Caution::None;
@@ -189,7 +207,11 @@ impl Follower {
                     pause
                 }
                 Err(error) => {
-                    log::warn!("{error}; trying again in {backoff:?}");
+                    let text = Some(error.to_string());
+                    if told != text {
+                        told = text;
+                        tell(Some(error));
+                    }
                     let longer = LATE.min(backoff * 2);
                     mem::replace(&mut backoff, longer)
                 }
@@ -213,7 +235,23 @@ impl Follower {
         Ok(batch)
     }
 
+    /// Whether the journal still gives what is written; opens it again at the next call of `read` where that is unsure.
+    fn check(&mut self) -> Option<SourceError> {
+        match self.liveness.check(&self.settings.location) {
+            Verdict::Sound => None,
+            Verdict::Reopen => {
+                self.journal = None;
+                None
+            }
+            Verdict::Deaf(why) => {
+                Some(SourceError(SourceErrorKind::Deaf(self.settings.location.to_string(), why)))
+            }
+        }
+    }
+
     fn open_at_start(&mut self) -> Result<systemd::Journal, SourceError> {
+        self.liveness.opens(&self.settings.location);
+        self.builder.streams.reopen();
         let mut journal = self.settings.open()?;
         self.stands = false;
         self.place(&mut journal).map_err(|error| self.settings.failed(error))?;
@@ -241,7 +279,15 @@ impl Follower {
                 sought => {
                     sought?;
                     if journal.next()? == 0 || !journal.test_cursor(cursor.as_str())? {
-                        log::warn!("the journal has lost the last entry read; continuing with the next one");
+                        self.start = match copy_of(journal, cursor)? {
+                            Some(copy) => Start::After(copy),
+                            None => {
+                                log::warn!(
+                                    "the journal has lost the last entry read; continuing with the next one"
+                                );
+                                Start::After(cursor.clone())
+                            }
+                        };
                     }
                 }
             }
@@ -253,6 +299,10 @@ impl Follower {
             self.start = if journal.previous()? > 0 { Start::After(journal.cursor()?) } else { Start::Head };
         }
         self.settings.limit(journal)?;
+        if let Some(token) = self.liveness.token().filter(|_| !self.settings.programs.is_empty()) {
+            journal.match_or()?;
+            journal.match_add(liveness::FIELD, token)?;
+        }
         match &self.start {
             Start::After(cursor) => {
                 self.resuming = true;
@@ -272,8 +322,11 @@ impl Follower {
         let most = if matches!(self.caution, Caution::None | Caution::ReportEnd) { ENTRIES } else { 1 };
         // Not every entry becomes a record.
         while !is_full(&batch) && entries < most && (mem::take(&mut self.stands) || journal.next()? > 0) {
-            if mem::take(&mut self.resuming) && self.is_known(journal)? {
-                continue;
+            if self.resuming {
+                self.resuming = self.is_known(journal)?;
+                if self.resuming {
+                    continue;
+                }
             }
             if let Some(starts) = self.starts.take() {
                 self.stands = true;
@@ -281,6 +334,10 @@ impl Follower {
                 return Ok(Some(batch));
             }
             entries += 1;
+            if self.liveness.awaits(journal) {
+                self.liveness.answered();
+                continue;
+            }
             if self.caution == Caution::Skip {
                 let cursor = journal.cursor()?;
                 log::error!(
@@ -294,6 +351,7 @@ impl Follower {
         if entries == 0 {
             return Ok(None);
         }
+        self.liveness.heard();
         (self.caution, batch.starts) = match self.caution {
             Caution::None | Caution::ReportEnd | Caution::OneByOne { left: 0 } => (Caution::None, None),
             Caution::OneByOne { left } => (Caution::OneByOne { left: left - 1 }, Some(1)),
@@ -305,11 +363,46 @@ impl Follower {
         Ok(Some(batch))
     }
 
-    /// Whether the current entry is the one after which reading was to begin.
+    /// Whether the current entry was read before: it is the one after which reading was to begin, or an earlier one of
+    /// the same boot.
     fn is_known(&self, journal: &systemd::Journal) -> systemd::Result<bool> {
         let Start::After(cursor) = &self.start else { return Ok(false) };
-        journal.test_cursor(cursor.as_str())
+        let current = journal.cursor()?;
+        let earlier = |((boot, time), (last_boot, last))| boot == last_boot && time < last;
+        let moments = moment(&current).zip(moment(cursor));
+        Ok(moments.is_some_and(earlier) || journal.test_cursor(cursor.as_str())?)
     }
+}
+
+/// The items of a cursor that say which entry it is, whichever file holds it.
+fn parts(cursor: &str) -> impl Iterator<Item = &str> {
+    cursor.split(';').filter(|part| !part.starts_with("s=") && !part.starts_with("i="))
+}
+
+/// The boot in which the entry of a cursor was written, and the time since then.
+fn moment(cursor: &str) -> Option<(&str, u64)> {
+    let part = |name| cursor.split(';').find_map(|part: &str| part.strip_prefix(name));
+    Some((part("b=")?, u64::from_str_radix(part("m=")?, 16).ok()?))
+}
+
+/// The cursor of a copy of an entry: journald copies what it wrote to `/run/log/journal` into `/var/log/journal` when
+/// that can be used, and may number it differently.
+fn copy_of(journal: &mut systemd::Journal, cursor: &str) -> systemd::Result<Option<String>> {
+    if moment(cursor).is_none() {
+        return Ok(None);
+    }
+    journal.seek_cursor(parts(cursor).collect::<Vec<_>>().join(";"))?;
+    while journal.next()? > 0 {
+        let current = journal.cursor()?;
+        if parts(&current).eq(parts(cursor)) {
+            return Ok(Some(current));
+        }
+        // Of one instant there may be several.
+        if moment(&current) != moment(cursor) {
+            break;
+        }
+    }
+    Ok(None)
 }
 
 /// Gives what the journal holds, from `since` on and no later than `until`, to `sink`; all of it where they do not say.
@@ -436,7 +529,7 @@ impl Journal {
     pub fn of(loaded: &Loaded) -> Self {
         let location = loaded.config.journald.clone().unwrap_or(JournalLocation::System);
         let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
-        Self { location, programs }
+        Self { location, programs, heartbeats: false }
     }
 
     /// Opens the journal, and has it watched for new and deleted files.

@@ -81,6 +81,7 @@ pub struct SourceError(SourceErrorKind);
 enum SourceErrorKind {
     NoJournal(String),
     Journal(String, io::Error),
+    Deaf(String, String),
 }
 
 impl fmt::Display for SourceError {
@@ -89,7 +90,13 @@ impl fmt::Display for SourceError {
             SourceErrorKind::NoJournal(place) => write!(
                 f,
                 "no readable journal in {place}; is journald running, and is this user in the \
-                 group `systemd-journal`?"
+                 group `systemd-journal`? (`systemd-tmpfiles --create --prefix /var/log/journal` gives \
+                 that group its rights)"
+            ),
+            SourceErrorKind::Deaf(place, why) => write!(
+                f,
+                "cannot read the journal in {place}: {why}; see `Storage=` and `MaxLevelStore=` in \
+                 journald.conf(5), free space, and whether this user may read the files"
             ),
             SourceErrorKind::Journal(place, error) => {
                 write!(f, "cannot read the journal in {place}: {error}")
@@ -102,7 +109,7 @@ impl std::error::Error for SourceError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
             SourceErrorKind::Journal(_, error) => Some(error),
-            SourceErrorKind::NoJournal(_) => None,
+            SourceErrorKind::NoJournal(_) | SourceErrorKind::Deaf(..) => None,
         }
     }
 }

@@ -79,6 +79,37 @@ pub(crate) fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat()
 }
 
+/// What a shell command prints; it must succeed.
+#[track_caller]
+pub(crate) fn sh(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    assert!(output.status.success(), "`{command}` failed: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the calling test's `body`, a closure written in it, in namespaces of its own, which are those options of
+/// `unshare`.
+#[track_caller]
+pub(crate) fn in_namespaces<Body: FnOnce()>(unshare: &[&str], body: Body) {
+    const INSIDE: &str = "BANSTREAM_TEST_NAMESPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    // The type of a closure is called `system::enforce::the_test::{{closure}}`.
+    let test = std::any::type_name::<Body>();
+    let test = test.split_once("::").and_then(|(_, test)| test.rsplit_once("::")).unwrap().0;
+    let mut again = Command::new("unshare");
+    again.args(unshare).arg("--").arg(std::env::current_exe().unwrap());
+    again.args([test, "--exact", "--nocapture"]).env(INSIDE, "1");
+    let output = again.output().expect("`unshare` (util-linux) is needed");
+    let said = said(&output);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "`{test}` failed in its namespaces, which take root:\n{said}"
+    );
+    print!("{said}");
+}
+
 /// A process that is killed in the end.
 pub(crate) struct Killed(pub(crate) Child);
 

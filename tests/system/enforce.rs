@@ -23,35 +23,12 @@ use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Tim
 use banstream::store::{Ledger, LedgerUpdate};
 use tempfile::{TempDir, tempdir};
 
-use crate::common::{said, until};
+use crate::common::{in_namespaces, said, sh, until};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
 fn in_namespace<Body: FnOnce()>(body: Body) {
-    const INSIDE: &str = "BANSTREAM_TEST_NAMESPACE";
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    // The type of a closure is called `system::enforce::the_test::{{closure}}`.
-    let test = std::any::type_name::<Body>();
-    let test = test.split_once("::").and_then(|(_, test)| test.rsplit_once("::")).unwrap().0;
-    let mut again = Command::new("unshare");
-    again.args(["--net", "--"]).arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]);
-    let output = again.env(INSIDE, "1").output().expect("`unshare` (util-linux) is needed");
-    let said = said(&output);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "`{test}` failed in its network namespace, which takes root:\n{said}"
-    );
-    print!("{said}");
-}
-
-/// What a shell command prints; it must succeed.
-#[track_caller]
-fn sh(command: &str) -> String {
-    let output = Command::new("sh").args(["-c", command]).output().unwrap();
-    assert!(output.status.success(), "`{command}` failed: {}", said(&output));
-    String::from_utf8(output.stdout).unwrap()
+    in_namespaces(&["--net"], body);
 }
 
 fn settings() -> Enforce {

@@ -51,10 +51,14 @@ fn a_journal_that_was_not_there_is_read_from_its_first_entry() {
     directory.file("one").write(1..=100);
     let (_stop, stopped) = channel();
     let mut read = Vec::new();
-    Follower::open_whole(directory.journal()).unwrap().run(&stopped, |batch| {
-        read.extend(numbers(&batch));
-        if read.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    });
+    Follower::open_whole(directory.journal()).unwrap().run(
+        &stopped,
+        |batch| {
+            read.extend(numbers(&batch));
+            if read.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        },
+        drop,
+    );
     assert_eq!(read, (1..=100).collect::<Vec<_>>());
 }
 
@@ -92,6 +96,59 @@ fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
     assert_eq!(second.until(100), (101..=200).collect::<Vec<_>>());
 }
 
+/// Journald writes to `/run/log/journal` at first, and copies that into `/var/log/journal` when it can.
+#[test]
+fn what_was_copied_is_not_read_again() {
+    let directory = Directory::new();
+    let mut one = directory.file("one");
+    one.write(1..=100);
+    let mut first = directory.follow(Some(BEGINNING));
+    first.until(100);
+    let position = first.stop();
+    drop(one);
+    let mut two = directory.file("two");
+    // So that the copies have other numbers.
+    two.write_as("cron", "cron", 1..=7);
+    two.write(1..=200);
+    directory.delete("one");
+    let mut second = directory.follow(position.as_deref());
+    assert_eq!(second.until(100), (101..=200).collect::<Vec<_>>());
+    // Where both are there, too.
+    let position = second.stop();
+    let mut three = directory.file("three");
+    three.write_as("cron", "cron", 1..=1);
+    three.write(1..=201);
+    let mut third = directory.follow(position.as_deref());
+    assert_eq!(third.until(1), [201]);
+}
+
+/// Libsystemd's reader goes deaf then.
+#[test]
+fn a_folder_that_is_made_again_is_read_on() {
+    let directory = Directory::new();
+    let mut one = directory.file("one");
+    one.write(1..=100);
+    let mut follower = directory.follow(Some(BEGINNING));
+    follower.until(100);
+    drop(one);
+    fs::remove_dir_all(&directory.0).unwrap();
+    fs::create_dir(&directory.0).unwrap();
+    let mut two = directory.file("two");
+    two.write(101..=150);
+    assert_eq!(follower.until(150), (1..=150).collect::<Vec<_>>());
+    // Nor is it lost where what is moved there comes with its content.
+    let place = directory.0.path();
+    let [aside, other] = ["aside", "other"].map(|name| place.with_extension(name));
+    fs::create_dir(&other).unwrap();
+    let mut three = File::new(other.join("three.journal"));
+    three.write(101..=200);
+    fs::rename(place, &aside).unwrap();
+    fs::rename(&other, place).unwrap();
+    assert_eq!(follower.until(200), (1..=200).collect::<Vec<_>>());
+    drop(two);
+    fs::remove_dir_all(aside).unwrap();
+}
+
 #[test]
 fn the_place_is_known_before_anything_was_read() {
     let directory = Directory::new();
@@ -100,7 +157,7 @@ fn the_place_is_known_before_anything_was_read() {
     let first = Follower::open(directory.journal(), None).unwrap();
     let opened = first.position().map(str::to_owned);
     let (_, stopped) = channel();
-    let ended = first.run(&stopped, |_| panic!("nothing is there to read"));
+    let ended = first.run(&stopped, |_| panic!("nothing is there to read"), drop);
     assert!(opened.is_some() && opened == ended);
     // Nobody reads meanwhile; then somebody who wants other programs, too.
     file.write(11..=500);
@@ -171,17 +228,25 @@ fn a_sink_that_breaks_off_ends_it() {
     let mut follower = Follower::open(directory.journal(), Some(BEGINNING.to_owned())).unwrap();
     let (_stop, stopped) = channel();
     let mut batches = Vec::new();
-    follower.run(&stopped, |batch| {
-        batches.push(batch);
-        ControlFlow::Break(())
-    });
+    follower.run(
+        &stopped,
+        |batch| {
+            batches.push(batch);
+            ControlFlow::Break(())
+        },
+        drop,
+    );
     assert_eq!(batches.len(), 1);
     assert_eq!(batches[0].records.len(), 1024);
     follower = Follower::open(directory.journal(), batches[0].position.clone()).unwrap();
-    follower.run(&stopped, |batch| {
-        assert_eq!(numbers(&batch)[0], 1025);
-        ControlFlow::Break(())
-    });
+    follower.run(
+        &stopped,
+        |batch| {
+            assert_eq!(numbers(&batch)[0], 1025);
+            ControlFlow::Break(())
+        },
+        drop,
+    );
 }
 
 #[test]
@@ -274,18 +339,22 @@ fn read_by_one_that_dies_of(directory: &Directory, deadly: u32, last: u32) -> (V
     while read.last() != Some(&last) {
         let (_stop, stopped) = channel();
         let follower = Follower::open(directory.journal(), Some(position.clone())).unwrap();
-        follower.after_starts(starts + 1).run(&stopped, |batch| {
-            let numbers = numbers(&batch);
-            if numbers.contains(&deadly) {
-                deaths += 1;
-                return ControlFlow::Break(());
-            }
-            position = batch.position.clone().unwrap();
-            starts = batch.starts.unwrap_or(0);
-            skipped += batch.deadly;
-            read.extend(numbers);
-            if read.last() == Some(&last) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        follower.after_starts(starts + 1).run(
+            &stopped,
+            |batch| {
+                let numbers = numbers(&batch);
+                if numbers.contains(&deadly) {
+                    deaths += 1;
+                    return ControlFlow::Break(());
+                }
+                position = batch.position.clone().unwrap();
+                starts = batch.starts.unwrap_or(0);
+                skipped += batch.deadly;
+                read.extend(numbers);
+                if read.last() == Some(&last) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+            drop,
+        );
         assert!(deaths < 9, "it never comes past the entry");
     }
     (read, skipped, deaths)
@@ -311,14 +380,18 @@ fn starts_are_noted_only_where_there_is_something_to_read() {
     let position = follower.position().map(str::to_owned);
     let (_stop, stopped) = channel();
     let mut noted = Vec::new();
-    follower.after_starts(2).run(&stopped, |batch| {
-        noted.push((batch.records.len(), batch.starts, batch.position == position));
-        if noted.len() == 1 {
-            file.write(2..=2);
-            return ControlFlow::Continue(());
-        }
-        ControlFlow::Break(())
-    });
+    follower.after_starts(2).run(
+        &stopped,
+        |batch| {
+            noted.push((batch.records.len(), batch.starts, batch.position == position));
+            if noted.len() == 1 {
+                file.write(2..=2);
+                return ControlFlow::Continue(());
+            }
+            ControlFlow::Break(())
+        },
+        drop,
+    );
     // At the end nothing is left of which it could have died.
     assert_eq!(noted, [(0, Some(0), true), (0, Some(2), true)]);
 }
@@ -400,7 +473,8 @@ fn without_a_journal_it_says_so() {
     let directory = Directory::new();
     let refused = || Follower::open(directory.journal(), None).map(drop).unwrap_err().to_string();
     let place = directory.0.path().display();
-    let want = "is journald running, and is this user in the group `systemd-journal`?";
+    let want = "is journald running, and is this user in the group `systemd-journal`? \
+                (`systemd-tmpfiles --create --prefix /var/log/journal` gives that group its rights)";
     assert_eq!(refused(), format!("no readable journal in `{place}`; {want}"));
     fs::remove_dir(&directory.0).unwrap();
     let want = "sd_journal_open_directory: No such file or directory (os error 2)";
@@ -498,6 +572,7 @@ impl Directory {
         Journal {
             location: JournalLocation::Directory(self.0.path().to_owned()),
             programs: programs.map(str::to_owned).to_vec(),
+            heartbeats: false,
         }
     }
 
@@ -510,9 +585,11 @@ impl Directory {
         let thread = std::thread::spawn(move || {
             let follower = Follower::open(journal, from).unwrap();
             opened.send(()).unwrap();
-            follower.run(&stopped, |batch| {
-                sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue)
-            });
+            follower.run(
+                &stopped,
+                |batch| sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue),
+                drop,
+            );
         });
         ready.recv_timeout(LIMIT).unwrap();
         Following { batches, stop: Some(stop), thread: Some(thread), numbers: Vec::new(), position: None }

@@ -10,6 +10,7 @@ mod common;
 
 mod capabilities;
 mod crash;
+mod deaf;
 mod e2e;
 mod enforce;
 mod formats;

@@ -81,6 +81,11 @@ impl Streams {
         verdict
     }
 
+    /// The journal was opened again, so the second reader must be, too.
+    pub(super) fn reopen(&mut self) {
+        self.past = None;
+    }
+
     fn knows(&mut self, key: u64) -> bool {
         let [new, old] = &mut self.known;
         if new.contains(&key) {
