@@ -57,14 +57,21 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
     /// The entry's slot and value, made if it is not there, and now the newest; true if an older one was
     /// forgotten to make room. Constant time.
     pub(super) fn touch(&mut self, key: K) -> (u32, &mut V, bool) {
-        let (at, evicted) = match self.find(&key) {
+        let hash = self.hasher.hash_one(key);
+        let (at, evicted) = match self.find(&key, hash) {
+            // Often several lines in a row are about one.
+            Some(at) if at == self.newest => (at, false),
             Some(at) => {
                 self.unlink(at);
+                self.link_newest(at);
                 (at, false)
             }
-            None => self.insert(key),
+            None => {
+                let (at, evicted) = self.insert(key, hash);
+                self.link_newest(at);
+                (at, evicted)
+            }
         };
-        self.link_newest(at);
         // `at` came from the index or was just pushed, so the slot is there.
         #[allow(clippy::indexing_slicing)]
         (at, &mut self.slots[at as usize].value, evicted)
@@ -72,7 +79,8 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
 
     /// The slot of an entry and what it holds, if it is there. That does not count as seen.
     pub(super) fn slot(&self, key: &K) -> Option<(u32, &V)> {
-        self.find(key).and_then(|at| Some((at, &self.slots.get(at as usize)?.value)))
+        self.find(key, self.hasher.hash_one(key))
+            .and_then(|at| Some((at, &self.slots.get(at as usize)?.value)))
     }
 
     /// Forgets an entry.
@@ -103,12 +111,12 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         self.slots.iter_mut().map(|slot| &mut slot.value)
     }
 
-    fn find(&self, key: &K) -> Option<u32> {
+    fn find(&self, key: &K, hash: u64) -> Option<u32> {
         let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
-        self.index.find(self.hasher.hash_one(key), same).copied()
+        self.index.find(hash, same).copied()
     }
 
-    fn insert(&mut self, key: K) -> (u32, bool) {
+    fn insert(&mut self, key: K, hash: u64) -> (u32, bool) {
         let evicted = self.index.len() >= self.limit;
         if evicted && let Some(oldest) = self.slots.get(self.oldest as usize).map(|slot| slot.key) {
             self.remove(&oldest);
@@ -127,8 +135,8 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
             }
         };
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash = |at: &u32| slots.get(*at as usize).map_or(0, |slot| hasher.hash_one(slot.key));
-        self.index.insert_unique(hasher.hash_one(key), at, hash);
+        let hash_of = |at: &u32| slots.get(*at as usize).map_or(0, |slot| hasher.hash_one(slot.key));
+        self.index.insert_unique(hash, at, hash_of);
         (at, evicted)
     }
 

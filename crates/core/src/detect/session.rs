@@ -10,7 +10,9 @@
 //! category replaces the process id, so that a session is all lines below one category about one address. Two requests
 //! below different categories never count as one, whichever log reports them.
 
-use crate::model::{GrammarId, Offence, Offender, RuleGroupId, SessionId, Span, Timestamp};
+use std::hash::{Hash, Hasher};
+
+use crate::model::{CategoryId, GrammarId, Offence, Offender, RuleGroupId, SessionId, Span, Timestamp};
 
 use super::recent::Recent;
 use super::trace::Trace;
@@ -22,12 +24,25 @@ pub(super) struct Sessions {
     table: Recent<SessionKey, Session>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionKey {
     pub(super) offender: Offender,
     pub(super) host: u32,
     pub(super) session_id: SessionId,
     pub(super) grammar: GrammarId,
+}
+
+/// As derived, but in two steps.
+impl Hash for SessionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (kind, number) = match self.session_id {
+            SessionId::Process(pid) => (0, pid),
+            SessionId::Category(CategoryId(category)) => (1 << 16, u32::from(category)),
+        };
+        let rest = u64::from(kind | u32::from(self.grammar.0)) << 32 | u64::from(number);
+        state.write_u128(u128::from(rest) << 64 | u128::from(self.host));
+        self.offender.hash(state);
+    }
 }
 
 /// How many lines of each rule group came; groups beyond the fourth in one session add nothing.
@@ -153,7 +168,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::CategoryId;
 
     /// Which of these (second, pid, group), all of one host, count.
     #[track_caller]

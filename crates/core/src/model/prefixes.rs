@@ -39,13 +39,16 @@ impl<T: Copy> Prefixes<T> {
     /// A member that holds the offender, or lies inside it: who bans a prefix bans all addresses in it.
     pub fn overlapping(&self, offender: Offender) -> Option<(Offender, T)> {
         let lengths = if offender.address().is_ipv4() { &self.lengths.0 } else { &self.lengths.1 };
+        let longest = lengths.last()?;
         let around = lengths
             .iter()
             .filter(|length| **length <= offender.prefix())
             .find_map(|length| self.members.get_key_value(&Offender::new(offender.address(), *length)?));
         // Members sort by address, so the first that could lie inside comes at or after the offender's own.
-        let inside =
-            || self.members.range(offender..).next().filter(|(member, _)| offender.contains(**member));
+        let inside = || {
+            let mut behind = self.members.range(offender..).take_while(|_| *longest > offender.prefix());
+            behind.next().filter(|(member, _)| offender.contains(**member))
+        };
         around.or_else(inside).map(|(member, what)| (*member, *what))
     }
 }
