@@ -19,12 +19,12 @@ mod variant;
 
 use std::net::IpAddr;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{HashSet, HashTable};
 
 use crate::model::{
     CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, Sender, SessionId,
 };
-use condition::{Condition, Conditions};
+use condition::{Condition, Conditions, Tests};
 pub use explain::{Closest, FieldText, MissReason, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
@@ -105,11 +105,12 @@ impl Meaning {
         group: &RuleGroup,
         names: &[Option<String>],
         words: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        tests: &Tests,
         faults: &mut Faults<'_>,
     ) -> Self {
         match &group.verdict {
             Verdict::Always(category) => Self::Always(*category as u16),
-            Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, faults)),
+            Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, tests, faults)),
         }
     }
 }
@@ -141,7 +142,7 @@ impl Grammar {
             let first = variants.len();
             let names = variant::spell_out(&group.rules, number, &mut variants, &mut faults);
             condition::narrow(group, &names, variants.get_mut(first..).unwrap_or_default(), &mut without);
-            let meaning = Meaning::of(group, &names, tested, &mut faults);
+            let meaning = Meaning::of(group, &names, tested, &lists.tests, &mut faults);
             groups.push(CompiledGroup { names, meaning });
         }
         let rules = variants.len();
@@ -181,7 +182,7 @@ impl Grammar {
         }
         if lists.are_changed() {
             for (group, written) in grammar.groups.iter_mut().zip(&source.groups) {
-                group.meaning = Meaning::of(written, &group.names, in_force, &mut faults);
+                group.meaning = Meaning::of(written, &group.names, in_force, &lists.tests, &mut faults);
             }
         }
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
@@ -392,7 +393,7 @@ impl<'g> Found<'g> {
 #[derive(Debug, Default)]
 pub struct Grammars {
     all: Vec<Grammar>,
-    by_program: HashMap<Box<[u8]>, u16>,
+    by_program: HashTable<(Box<[u8]>, u16)>,
     /// Peers that are trusted to name their clients.
     proxies: Prefixes<()>,
 }
@@ -412,6 +413,13 @@ pub enum Outcome {
     Login(Offence),
 }
 
+/// A hash of a program's name, for each line. Only grammars add names, so it may be one that can be foreseen.
+fn hash(program: &[u8]) -> u64 {
+    let first = program.iter().take(8).fold(0, |first, byte| first << 8 | u64::from(*byte));
+    let mixed = (first ^ program.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32
+}
+
 impl Grammars {
     /// Files the grammars by program.
     ///
@@ -420,21 +428,26 @@ impl Grammars {
     /// The names of two grammars and the program that both read. The proof covers one grammar; were there two
     /// for a program, a message could be read with two addresses after all.
     pub fn new(all: Vec<Grammar>) -> Result<Self, String> {
-        let mut by_program: HashMap<Box<[u8]>, u16> = HashMap::new();
+        let mut known = Self::default();
         for (number, grammar) in (0_u16..).zip(&all) {
             for program in &grammar.programs {
-                if let Some(other) =
-                    by_program.insert(program.as_bytes().into(), number).filter(|other| *other != number)
-                {
-                    let other = all.get(usize::from(other)).map_or("", |other| other.name());
-                    return Err(format!(
-                        "`{other}` and `{}` both read the lines of `{program}`",
-                        grammar.name
-                    ));
+                match known.of_program(program.as_bytes()) {
+                    Some(GrammarId(other)) if other != number => {
+                        let other = all.get(usize::from(other)).map_or("", |other| other.name());
+                        let name = &grammar.name;
+                        return Err(format!("`{other}` and `{name}` both read the lines of `{program}`"));
+                    }
+                    Some(_) => {}
+                    None => {
+                        let entry = (program.as_bytes().into(), number);
+                        known
+                            .by_program
+                            .insert_unique(hash(program.as_bytes()), entry, |(name, _)| hash(name));
+                    }
                 }
             }
         }
-        Ok(Self { all, by_program, proxies: Prefixes::default() })
+        Ok(Self { all, ..known })
     }
 
     /// The same, with these proxies trusted to name their clients; the default is none.
@@ -495,7 +508,7 @@ impl Grammars {
 
     /// The grammar that reads this program's lines.
     pub fn of_program(&self, program: &[u8]) -> Option<GrammarId> {
-        self.by_program.get(program).copied().map(GrammarId)
+        self.by_program.find(hash(program), |(name, _)| **name == *program).map(|(_, id)| GrammarId(*id))
     }
 
     /// The offence in a message, if any, by the grammar of this program. If the peer in it is a trusted

@@ -4,8 +4,11 @@
 //! text that every case excludes from a field. Comparisons ignore ASCII case. For `has` and `starts`, a thousand words
 //! cost as much as one.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
-use hashbrown::HashSet;
+use hashbrown::hash_map::Entry;
+use hashbrown::{HashMap, HashSet};
 use memchr::{memchr3, memchr3_iter};
 
 use super::fault::Faults;
@@ -52,7 +55,6 @@ pub(super) struct Condition {
     pub(super) category: u16,
     /// The line where it stands.
     pub(super) line: u32,
-    bit: u64,
     /// Places among the comparisons, and what each must come to.
     terms: Vec<(usize, bool)>,
 }
@@ -62,7 +64,7 @@ pub(super) struct Condition {
 struct Term {
     bit: u64,
     subject: usize,
-    test: Test,
+    test: Arc<Test>,
     /// The cases that are refuted where it fails, and where it holds.
     refuted: [u64; 2],
 }
@@ -80,6 +82,22 @@ enum Test {
     StartsMany(AhoCorasick),
     Has(Search),
     Names(AhoCorasick),
+}
+
+/// Comparisons that were made usable, each once for all grammars: automata of long lists take long to build.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tests(Arc<Mutex<KnownTests>>);
+
+type KnownTests = HashMap<(How, Vec<String>), Arc<Test>>;
+
+impl Tests {
+    fn get(&self, how: How, words: &[String]) -> Result<Arc<Test>, BuildError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.entry((how, words.to_vec())) {
+            Entry::Occupied(test) => Ok(Arc::clone(test.get())),
+            Entry::Vacant(test) => Ok(Arc::clone(test.insert(Arc::new(Test::new(how, words)?)))),
+        }
+    }
 }
 
 /// What is known of a message, and the first subjects' texts.
@@ -111,15 +129,16 @@ impl Conditions {
         cases: &[Case],
         names: &[Option<String>],
         lists: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        tests: &Tests,
         faults: &mut Faults<'_>,
     ) -> Self {
         let mut conditions = Self { subjects: Vec::new(), terms: Vec::new(), cases: Vec::new() };
         let mut keys = Vec::new();
         for case in cases {
-            let terms = conditions.comparisons(case, names, lists, &mut keys);
+            let terms = conditions.comparisons(case, names, lists, tests, &mut keys);
             match (terms, u16::try_from(case.category)) {
                 (Ok(terms), Ok(category)) => {
-                    conditions.cases.push(Condition { category, line: case.place.line, terms, bit: 0 });
+                    conditions.cases.push(Condition { category, line: case.place.line, terms });
                 }
                 (Err(what), _) => faults.error(case.place, what),
                 (_, Err(_)) => {}
@@ -133,19 +152,18 @@ impl Conditions {
 
     /// Works out which cases a comparison refutes, and what a short text makes known at once.
     fn foresee(&mut self) {
-        for (case, condition) in self.cases.iter_mut().enumerate() {
-            condition.bit = bit(case);
+        for (case, condition) in self.cases.iter().enumerate() {
             for (place, want) in &condition.terms {
                 if let Some(term) = self.terms.get_mut(*place) {
                     let [fails, holds] = &mut term.refuted;
-                    *(if *want { fails } else { holds }) |= condition.bit;
+                    *(if *want { fails } else { holds }) |= bit(case);
                 }
             }
         }
         for (number, subject) in self.subjects.iter_mut().enumerate() {
             let terms = self.terms.iter().filter(|term| term.subject == number);
             let tests: Vec<(&Term, &[u64])> = terms
-                .filter_map(|term| match &term.test {
+                .filter_map(|term| match &*term.test {
                     Test::IsShort(words) => Some((term, words.as_slice())),
                     _ => None,
                 })
@@ -170,6 +188,7 @@ impl Conditions {
         case: &Case,
         names: &[Option<String>],
         lists: impl Fn(&str) -> Option<&'l [String]>,
+        tests: &Tests,
         keys: &mut Vec<Key>,
     ) -> Result<Vec<(usize, bool)>, String> {
         let mut terms = Vec::new();
@@ -202,7 +221,8 @@ impl Conditions {
             let key = (subject, comparison.how, words);
             let known = keys.iter().position(|known| *known == key);
             if known.is_none() {
-                let test = Test::new(comparison.how, &key.2)
+                let test = tests
+                    .get(comparison.how, &key.2)
                     .map_err(|error| format!("cannot compare with these words: {error}"))?;
                 self.terms.push(Term { bit: bit(self.terms.len()), subject, test, refuted: [0; 2] });
                 keys.push(key);
@@ -211,7 +231,7 @@ impl Conditions {
         }
         // What is cheap is asked first; all have to hold anyway.
         let is_search = |place: usize| {
-            let test = self.terms.get(place).map(|term| &term.test);
+            let test = self.terms.get(place).map(|term| &*term.test);
             matches!(test, Some(Test::Has(_) | Test::Names(_)))
         };
         terms.sort_by_key(|(place, _)| is_search(*place));
@@ -224,11 +244,16 @@ impl Conditions {
     /// What is not part of the message counts as the `-` that servers write for what is not there; of a message that is
     /// `cut` nobody knows what it was, and it meets nothing.
     pub(super) fn first(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<&Condition> {
-        let mut answers = Answers::default();
-        self.cases.iter().find(|case| {
-            answers.learned.refuted & case.bit == 0
-                && self.failing(case, message, spans, cut, &mut answers).is_none()
-        })
+        let (mut answers, mut place) = (Answers::default(), 0);
+        loop {
+            // Those that are refuted already are passed over at once.
+            place += answers.learned.refuted.checked_shr(place).unwrap_or(0).trailing_ones();
+            let case = self.cases.get(place as usize)?;
+            if self.failing(case, message, spans, cut, &mut answers).is_none() {
+                return Some(case);
+            }
+            place += 1;
+        }
     }
 
     /// Each condition, and the slot of a field that contradicts it, if there is one.
@@ -252,7 +277,7 @@ impl Conditions {
         room: &'t mut Room,
     ) -> Option<&'t [u8]> {
         let path = resolved(path, room);
-        condition.terms.iter().find_map(|(place, _)| match &self.terms.get(*place)?.test {
+        condition.terms.iter().find_map(|(place, _)| match &*self.terms.get(*place)?.test {
             Test::Names(words) => path.get(..named(words, path)?),
             _ => None,
         })
@@ -337,7 +362,7 @@ struct Search {
 /// A word, and its byte that is rarest in requests and names of browsers, with its offset.
 #[derive(Debug)]
 struct Marked {
-    word: Box<[u8]>,
+    word: PrefixWord,
     byte: u8,
     offset: usize,
 }
@@ -361,7 +386,7 @@ impl Search {
             let known =
                 places.filter_map(|(n, byte)| Some((FREQUENT.iter().position(|f| f == byte)?, n, *byte)));
             let (_, offset, byte) = known.max()?;
-            Some(Marked { word: word.into(), byte, offset })
+            Some(Marked { word: PrefixWord::new(word), byte, offset })
         };
         let others: Option<Vec<Marked>> = others.into_iter().map(marked).collect();
         let marks = others.as_ref().is_none_or(|others| others.len() < words.len()).then_some(marks);
@@ -391,10 +416,9 @@ fn any_of([a, b, c]: [u8; 3], text: &[u8]) -> bool {
 impl Marked {
     /// Whether its byte stands at this place, and the word around it.
     fn is_at(&self, at: usize, text: &[u8]) -> bool {
-        let from = at.checked_sub(self.offset);
-        let there = || text.get(from?..from? + self.word.len());
+        let there = || text.get(at.checked_sub(self.offset)?..);
         text.get(at) == Some(&self.byte)
-            && there().is_some_and(|there| there.eq_ignore_ascii_case(&self.word))
+            && there().is_some_and(|there| self.word.begins(SubjectText::of(there)))
     }
 }
 
@@ -509,7 +533,7 @@ struct PrefixWord {
     head: u64,
     mask: u64,
     /// What follows them.
-    rest: Box<[u8]>,
+    rest: Option<Box<PrefixWord>>,
 }
 
 impl PrefixWord {
@@ -519,17 +543,15 @@ impl PrefixWord {
         Self {
             head: head(first),
             mask: u64::MAX.checked_shl(others).unwrap_or(0),
-            rest: rest.to_ascii_lowercase().into(),
+            rest: (!rest.is_empty()).then(|| Box::new(Self::new(rest))),
         }
     }
 
     fn begins(&self, text: SubjectText<'_>) -> bool {
-        let alike = |(a, b): (&u8, &u8)| a.to_ascii_lowercase() == *b;
-        let rest = |text: &[u8]| {
-            let there = text.get(8..8 + self.rest.len());
-            there.is_some_and(|there| there.iter().zip(&self.rest).all(alike))
-        };
-        text.head & self.mask == self.head && (self.rest.is_empty() || rest(text.whole))
+        text.head & self.mask == self.head
+            && self.rest.as_ref().is_none_or(|rest| {
+                text.whole.get(8..).is_some_and(|behind| rest.begins(SubjectText::of(behind)))
+            })
     }
 }
 
@@ -556,8 +578,8 @@ mod tests {
         /// Compared eight bytes at once or one by one, a text starts with the same words.
         #[test]
         fn a_text_starts_with_what_it_starts_with(
-            word in "[@AaZz`\\[{\u{e9}]{0,10}",
-            text in "[@AaZz`\\[{\u{e9}]{0,12}",
+            word in "[@AaZz`\\[{\u{e9}]{0,10}|[aA]{5,18}z?",
+            text in "[@AaZz`\\[{\u{e9}]{0,12}|[aA]{5,18}z?",
         ) {
             let lower = text.to_ascii_lowercase();
             let starts = |word: &str| PrefixWord::new(word.as_bytes()).begins(SubjectText::of(text.as_bytes()));

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::condition::Tests;
 use super::fault::{Fault, Faults, Place};
 
 /// The lists that come with banstream, as (name, text).
@@ -23,12 +24,14 @@ const SHIPPED: &[(&str, &str)] = &[
 pub struct Lists {
     in_force: BTreeMap<String, Vec<String>>,
     shipped: BTreeMap<String, Vec<String>>,
+    /// What grammars have made of them.
+    pub(super) tests: Tests,
 }
 
 impl Lists {
     /// Those that come with banstream.
     pub fn shipped() -> Self {
-        let mut lists = Self { in_force: BTreeMap::new(), shipped: BTreeMap::new() };
+        let mut lists = Self { in_force: BTreeMap::new(), shipped: BTreeMap::new(), tests: Tests::default() };
         for (name, text) in SHIPPED {
             lists.add(name, name, text);
         }

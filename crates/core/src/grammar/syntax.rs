@@ -76,7 +76,7 @@ pub(super) struct Comparison {
     pub(super) words: Vec<Word>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum How {
     Is,
     Starts,
