@@ -425,9 +425,10 @@ impl Scan {
         piece.for_each(|record| {
             tally.entries += 1;
             tally.bytes += record.len() as u64;
-            let mut entry = match decoder.decode(format, record, arrival) {
+            let mut decoded = decoder.decode(format, record, arrival);
+            let entry = match &mut decoded {
                 Ok(entry) => entry,
-                Err(why) => return tally.malformed(why, 1),
+                Err(why) => return tally.malformed(*why, 1),
             };
             tally.latest = tally.latest.max(entry.time);
             // Journald vouches for what it wrote on any host; the syslog daemon here has only heard what others say.
@@ -435,13 +436,13 @@ impl Scan {
             let sampled = tally.entries % SAMPLE == 1;
             let attested = entry.sender.attests() && (format == Format::Journal || !entry.sender.is_remote);
             tally.unattested += u64::from(!attested);
-            let outcome = grammars.find(&entry);
+            let outcome = grammars.find(entry);
             let id = match outcome {
                 Outcome::Ignored => return tally.ignored += 1,
                 Outcome::Harmless(id) | Outcome::Forged(id) => id,
                 Outcome::Offence(told, _) | Outcome::Login(told) => told.grammar,
             };
-            if (entry.goes_on || !senders.is_empty()) && senders.takes_as_rest(&entry) {
+            if (entry.goes_on || !senders.is_empty()) && senders.takes_as_rest(entry) {
                 return tally.messages.unjudged += 1;
             }
             tally.messages.cut += u64::from(entry.cut);
@@ -469,12 +470,12 @@ impl Scan {
                 }
                 Outcome::Login(login) => {
                     tally.logins += 1;
-                    offences.push(Offence { time: decoder.time(&entry, arrival), ..login });
+                    offences.push(Offence { time: decoder.time(entry, arrival), ..login });
                 }
                 Outcome::Offence(offence, rule) => {
                     let count = tally.offences.get_mut(usize::from(offence.category.0));
                     count.into_iter().for_each(|count| *count += u64::from(entry.times));
-                    let offence = Offence { time: decoder.time(&entry, arrival), ..offence };
+                    let offence = Offence { time: decoder.time(entry, arrival), ..offence };
                     // No window holds more than 255.
                     for _ in 0..entry.times.min(u8::MAX.into()) {
                         offences.push(offence);

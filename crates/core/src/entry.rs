@@ -94,13 +94,19 @@ impl<'p> Decoder<'p> {
     where
         'p: 'a,
     {
-        let entry = match (format, &*record) {
+        let mut decoded = match (format, &*record) {
             (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
             (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
             (Format::Line, _) => Ok(syslog::decode(record, self.program, &mut self.stamps, now)),
-        }?;
-        let entry = Entry { cut: entry.cut || cut::is_said(entry.message), ..entry };
-        Ok(repeated(entry.message).map_or(entry, |(times, message)| Entry { times, message, ..entry }))
+        };
+        // An entry is large, so it is changed where it is.
+        if let Ok(entry) = &mut decoded {
+            entry.cut |= cut::is_said(entry.message);
+            if let Some(said) = repeated(entry.message) {
+                (entry.times, entry.message) = said;
+            }
+        }
+        decoded
     }
 }
 

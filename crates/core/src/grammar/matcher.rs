@@ -600,13 +600,17 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// Whether `message` ends with `tail`; most tails differ in the last byte, and many patterns have none.
+/// Whether `message` ends with `tail`; most tails differ in the last byte, or have no other.
 fn ends(message: &[u8], tail: &[u8]) -> bool {
-    tail.is_empty() || (tail.last() == message.last() && message.ends_with(tail))
+    match tail {
+        [] => true,
+        [byte] => message.last() == Some(byte),
+        [.., byte] => message.last() == Some(byte) && message.ends_with(tail),
+    }
 }
 
 /// How many bytes of `text` there are before the first that does not hold.
-fn run(text: &[u8], holds: impl Fn(u8) -> bool) -> usize {
+fn run(text: &[u8], mut holds: impl FnMut(u8) -> bool) -> usize {
     text.iter().position(|byte| !holds(*byte)).unwrap_or(text.len())
 }
 
@@ -644,10 +648,15 @@ fn digits(rest: &[u8]) -> Option<usize> {
 }
 
 /// How many bytes of `rest` the field takes; `None` if what stands there does not fit.
+#[inline(always)]
 pub(super) fn extent(field: Field, rest: &[u8]) -> Option<usize> {
     let length = match field.kind {
         FieldKind::Num => return digits(rest),
-        FieldKind::Word => memchr2(b' ', field.stop.unwrap_or(b' '), rest).unwrap_or(rest.len()),
+        FieldKind::Word => {
+            let stop = field.stop.unwrap_or(b' ');
+            // Most words are so short that a call of memchr costs more.
+            run(rest, |b| b != b' ' && b != stop)
+        }
         FieldKind::Quoted if field.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
         FieldKind::Quoted => return quoted(rest),
         FieldKind::Forwarded if field.stop != Some(b'"') => return memchr(field.stop?, rest),
@@ -657,8 +666,12 @@ pub(super) fn extent(field: Field, rest: &[u8]) -> Option<usize> {
             _ => rest.len(),
         },
         FieldKind::Host => {
-            let name = run(rest, |b| IN_NAMES.get(usize::from(b)) == Some(&true));
-            if run(rest.get(..name)?, |b| LETTERS.get(usize::from(b)) != Some(&true)) == name {
+            let mut letter = false;
+            let name = run(rest, |b| {
+                letter |= LETTERS.get(usize::from(b)) == Some(&true);
+                IN_NAMES.get(usize::from(b)) == Some(&true)
+            });
+            if !letter {
                 return None;
             }
             match rest.get(name..)? {
