@@ -176,7 +176,7 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
     let notifier = Notifier::start(&config.receivers, &metrics, &health);
     let (inbox, inputs) = mpsc::channel(INBOX);
     let (orders, ordered) = threads::sync_channel(ORDERS);
-    let (firewalls, renewed) = threads::channel();
+    let (firewalls, renewed) = mpsc::unbounded_channel();
     let (files, renewed_files) = threads::channel();
     let mut tasks = Vec::new();
 
@@ -195,7 +195,8 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
     enforcer.begin(engine.detector().enforced());
     tasks.push(spawn("enforcer", move || enforcer.run(&ordered))?);
     let watcher = Watcher::new(self::firewall(config.enforce.as_ref())?, reporter(Component::Watcher));
-    tasks.push(spawn("watcher", move || watcher.run(&renewed))?);
+    let runtime = tokio::runtime::Handle::current();
+    tasks.push(spawn("watcher", move || watcher.run(renewed, &runtime))?);
     tasks.push({
         let (host, files, inbox) = (host.clone(), loaded.allow_files.clone(), inbox.clone());
         // The hub is gone only where the daemon ends.

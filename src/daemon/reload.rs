@@ -28,7 +28,7 @@ pub(super) struct Reloader {
     pub(super) options: RunOptions,
     pub(super) inbox: mpsc::Sender<Input>,
     pub(super) orders: threads::SyncSender<Order>,
-    pub(super) firewalls: threads::Sender<(Box<dyn Firewall>, bool)>,
+    pub(super) firewalls: mpsc::UnboundedSender<(Box<dyn Firewall>, bool)>,
     pub(super) files: threads::Sender<AllowFiles>,
     pub(super) loaded: Loaded,
     pub(super) sources: Sources,

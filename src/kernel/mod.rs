@@ -5,12 +5,14 @@
 
 mod desired;
 mod change;
+mod events;
 mod netlink;
 mod rule;
 mod wire;
 
 pub use change::{Change, Element, Family, Set, Timeout, elements, render};
 pub use desired::{DesiredState, Drift, ElementCounts};
+pub use events::RuleEvents;
 pub use netlink::Kernel;
 
 use std::fmt;
@@ -50,6 +52,9 @@ pub trait Firewall: Send {
 
     /// Takes the rules out, for a reload that puts them elsewhere; the sets stay, with what they hold.
     fn withdraw(&mut self) -> Result<(), EnforceError>;
+
+    /// What tells of changes of the rules, if anything does.
+    fn events(&self) -> io::Result<Option<RuleEvents>>;
 }
 
 /// What to do about a rule that others stand before.
@@ -197,6 +202,9 @@ impl Firewall for DryRun {
     fn withdraw(&mut self) -> Result<(), EnforceError> {
         Ok(())
     }
+    fn events(&self) -> io::Result<Option<RuleEvents>> {
+        Ok(None)
+    }
 }
 
 /// What keeps the firewall from doing as it was told.
@@ -230,7 +238,7 @@ enum EnforceErrorKind {
 
 impl EnforceError {
     /// Whether all is in place, but others come first.
-    fn is_displaced(&self) -> bool {
+    pub fn is_displaced(&self) -> bool {
         matches!(self.kind, EnforceErrorKind::Displaced { .. })
     }
 

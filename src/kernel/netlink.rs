@@ -12,7 +12,7 @@ use super::rule::{IptablesRule, RuleRepair};
 use super::wire::{self, Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
 use super::{
     Applied, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared, Refusal,
-    RefusedChange, SetContents, SetSize,
+    RefusedChange, RuleEvents, SetContents, SetSize,
 };
 use crate::config::Enforce;
 use crate::model::Offender;
@@ -359,6 +359,10 @@ impl Firewall for Kernel {
     fn withdraw(&mut self) -> Result<(), EnforceError> {
         let removed: Vec<_> = self.rules.iter().map(|(_, rule)| rule.remove()).collect();
         removed.into_iter().collect()
+    }
+
+    fn events(&self) -> io::Result<Option<RuleEvents>> {
+        RuleEvents::open(&self.settings.table).map(Some)
     }
 }
 

@@ -25,6 +25,9 @@ const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const SUBSYSTEM: u16 = 6 << 8;
 const LISTED: u16 = SUBSYSTEM | LIST;
+/// `NFT_MSG_NEWTABLE` to `NFT_MSG_DELRULE` of the subsystem nftables (`linux/netfilter/nf_tables.h`).
+const NFT_RULES: std::ops::RangeInclusive<u16> = 10 << 8..=10 << 8 | 8;
+const NFT_TABLE: u16 = 1;
 const CREATE: u16 = 2;
 const DESTROY: u16 = 3;
 const SWAP: u16 = 6;
@@ -417,6 +420,20 @@ impl SetHeader {
             }
         }
     }
+}
+
+/// Whether one of these messages of nftables says that a table of this name, a chain or a rule in it was made or
+/// removed.
+pub(super) fn changes_table(mut datagram: &[u8], table: &str) -> bool {
+    while let Some((kind, _, body, rest)) = message(datagram) {
+        // Their first attribute is the table's name, with a zero byte.
+        let name = attributes(body.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == NFT_TABLE);
+        if NFT_RULES.contains(&kind) && name.is_some_and(|(_, name)| text(name) == table) {
+            return true;
+        }
+        datagram = rest;
+    }
+    false
 }
 
 /// Splits off the first message: its type, its sequence number, its body, and what follows it.
