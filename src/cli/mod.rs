@@ -205,6 +205,16 @@ pub enum Action {
         #[arg(long)]
         stdin: bool,
     },
+    /// Create the kernel's sets, empty, and end
+    ///
+    /// A firewall that was saved while the daemon ran has the daemon's rule in it, and loads only where the sets exist that
+    /// the rule refers to. So `banstream-sets.service` runs this at boot, before the firewall loads. It adds no rule and
+    /// no ban, and changes no set that exists. If the configuration is wrong, it creates the sets of the default one.
+    Prepare {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+    },
     /// Forward lines from rsyslog's omprog to the daemon
     ///
     /// rsyslog starts this, with the lines on stdin. Give it the options of the omprog action, since both must use

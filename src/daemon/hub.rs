@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,8 +28,8 @@ use super::why::PartialWhy;
 use super::{logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
-    BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Reply, SoleClient, Status, Target,
-    TemplateStatus, UnmatchedStatus, Why,
+    BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Reply, SoleClient, SourceState,
+    Status, Target, TemplateStatus, UnmatchedStatus, Why,
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
@@ -36,7 +37,7 @@ use crate::detect::{ExemptedBan, MANUAL, Settings, WIDE, manual};
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
 use crate::grammar::Grammar;
 use crate::input::Batch;
-use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp, count};
 use crate::store::LedgerUpdate;
 
 pub(super) struct Hub {
@@ -59,6 +60,8 @@ pub(super) struct Hub {
     pub(super) ticked: Instant,
     pub(super) steps: ClockWatch,
     pub(super) synced: Instant,
+    /// What systemd was told last.
+    pub(super) told: String,
     /// Where what takes a while is done.
     pub(super) runtime: Handle,
 }
@@ -248,6 +251,25 @@ impl Hub {
         let observed = detector.observed();
         for (mode, bans) in [(Mode::Enforce, detector.banned() - observed), (Mode::Observe, observed)] {
             self.metrics.gauge("banstream_bans_active", &[("mode", mode.name())]).set(bans as f64);
+        }
+    }
+
+    /// The line that `systemctl status` shows.
+    fn tell_systemd(&mut self) {
+        let HealthState { sources, enforcement, .. } = self.health.read();
+        let detector = self.engine.detector();
+        let enforced = detector.banned() - detector.observed();
+        let mut status = match enforcement.error {
+            Some(error) => format!("Bans are not enforced: {error}"),
+            None => format!("{} in force", count(enforced as u64, "ban")),
+        };
+        for source in sources {
+            let state = if source.state == SourceState::Running { "is read" } else { "cannot be read" };
+            status += &format!("; {} {state}", source.name);
+        }
+        if status != self.told {
+            let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+            self.told = status;
         }
     }
 
@@ -595,6 +617,7 @@ impl Hub {
         self.metrics.gauge("banstream_inbox_depth", &[]).set(waiting as f64);
         self.metrics.gauge("banstream_ledger_waiting_bytes", &[]).set(self.ledger.waiting() as f64);
         self.show_active();
+        self.tell_systemd();
         let detector = self.engine.detector();
         for (jail, tracked) in detector.jails() {
             self.metrics.gauge("banstream_offenders_tracked", &[("jail", &jail.name)]).set(tracked as f64);
@@ -604,7 +627,7 @@ impl Hub {
         }
         self.metrics.dropped("log_queue_full", logging::take_lost());
         // That this is sent from here says that decisions are still made.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
     }
 }
 

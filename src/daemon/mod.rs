@@ -36,7 +36,7 @@ mod host_addresses;
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -119,6 +119,22 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     // A task that is stuck (a client that dawdles, a read from stdin) holds up nobody.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
+}
+
+/// Creates the sets that the configuration names, empty, where they are missing; those of the default one if it is wrong.
+///
+/// # Errors
+///
+/// The configuration is wrong, or the kernel refuses.
+pub fn prepare_sets(config: Option<&Path>) -> anyhow::Result<()> {
+    let (enforce, fault) = match load::load(config) {
+        Ok(loaded) => (loaded.config.enforce, None),
+        // The host's firewall may need the sets none the less.
+        Err(fault) => (Some(Enforce::default()), Some(fault)),
+    };
+    let prepared = enforce.map(|enforce| Kernel::open(enforce)?.prepare_sets()).transpose()?;
+    let faults = prepared.into_iter().flat_map(|prepared| prepared.faults).map(anyhow::Error::from);
+    fault.map(Into::into).into_iter().chain(faults).next().map_or(Ok(()), Err)
 }
 
 async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
@@ -223,6 +239,7 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
         ticked: Instant::now(),
         steps: ClockWatch::new(started, Instant::now()),
         synced: Instant::now(),
+        told: String::new(),
         runtime: tokio::runtime::Handle::current(),
     };
     tasks.push(spawn("hub", move || hub.run(inputs))?);

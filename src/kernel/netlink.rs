@@ -70,6 +70,26 @@ impl Kernel {
         }
     }
 
+    /// Makes the sets that are missing, empty, and no rule: so that rules which others have saved and that refer to them
+    /// can be loaded.
+    pub fn prepare_sets(&mut self) -> Result<Prepared, EnforceError> {
+        let mut prepared = Prepared::default();
+        let members = self.prepare_list()?;
+        for family in [Family::V4, Family::V6] {
+            if let Err(error) = self.ensure_sets(family, &members, &mut prepared) {
+                prepared.faults.push(error.of(family));
+            }
+        }
+        Ok(prepared)
+    }
+
+    /// Makes the list that the rule refers to; its members.
+    fn prepare_list(&mut self) -> Result<Vec<String>, EnforceError> {
+        let list = self.settings.set.clone();
+        self.ensure(&list, &SetType::list())?;
+        self.members()
+    }
+
     /// What the sets hold of `who`, around it and in it, of each set at most 100 elements.
     ///
     /// The kernel finds no single element, so it lists the sets of the family: 0.5 µs an element. A set that is being
@@ -269,9 +289,7 @@ impl Kernel {
 impl Firewall for Kernel {
     fn prepare(&mut self, displaced: Displaced) -> Result<Prepared, EnforceError> {
         let mut prepared = Prepared::default();
-        let list = self.settings.set.clone();
-        self.ensure(&list, &SetType::list())?;
-        let members = self.members()?;
+        let members = self.prepare_list()?;
         self.lacking.clear();
         for family in [Family::V4, Family::V6] {
             let sets = self.ensure_sets(family, &members, &mut prepared);
