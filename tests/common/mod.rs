@@ -187,6 +187,12 @@ impl Daemon {
         until("the daemon answers", || self.get("/status"));
     }
 
+    /// Starts it as it is, and waits until it answers.
+    #[track_caller]
+    pub(crate) fn start(&self) {
+        self.run(&mut self.command());
+    }
+
     /// Starts it.
     pub(crate) fn begin(&self, command: &mut Command) {
         let process = command.spawn().unwrap();

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -18,16 +18,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use banstream::config::load;
-use banstream::control::client;
-use banstream::control::{BanFilter, Command as Ask, JailStatus, Status};
+use banstream::control::{JailStatus, Status};
 use banstream::engine::{Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
 use banstream::model::{Ban, Timestamp};
 use serde::Deserialize;
-use tempfile::{TempDir, tempdir};
 
-use crate::common::{Killed, until};
+use crate::common::{BANSTREAM, Daemon, Killed, until};
 
 /// Who is banned once all entries were read.
 const LAST: &str = "203.0.113.254";
@@ -35,20 +33,20 @@ const LAST: &str = "203.0.113.254";
 #[test]
 fn a_journal_counts_once_however_often_the_daemon_is_killed() {
     let (kills, entries) = size();
-    let lab = Lab::new("socket.enabled = false");
+    let lab = lab("socket.enabled = false");
     let stream = stream(entries);
-    let want = lab.undisturbed(&stream);
+    let want = undisturbed(&lab, &stream);
     let mut dice = Dice(7);
 
     let mut journal = Journal::new(&lab);
     journal.write(&[Line { message: "Server listening on :: port 22.".to_owned(), ..stream[0].clone() }]);
     let (first, rest) = stream.split_at(entries / (kills + 1));
-    let daemon = lab.start();
+    lab.start();
     journal.write(first);
-    lab.wait("the first entries are in the ledger", |status| {
+    wait(&lab, "the first entries are in the ledger", |status| {
         status.entries > 1 && status.ledger.waiting == 0
     });
-    drop(daemon);
+    lab.kill();
 
     let chunks: Vec<Vec<Line>> = rest.chunks(rest.len().div_ceil(kills)).map(<[Line]>::to_vec).collect();
     let (more, written) = channel::<Vec<Line>>();
@@ -57,118 +55,119 @@ fn a_journal_counts_once_however_often_the_daemon_is_killed() {
         journal
     });
     for chunk in chunks {
-        let daemon = lab.start_unready();
+        lab.begin(&mut lab.command());
         // One in four dies while it starts, the others soon after there was something to read.
         let is_early = dice.below(4) == 0;
         if !is_early {
-            lab.wait("it answers", |_| true);
+            wait(&lab, "it answers", |_| true);
         }
         more.send(chunk).unwrap();
         std::thread::sleep(Duration::from_millis(dice.below(if is_early { 400 } else { 250 })));
-        drop(daemon);
+        lab.kill();
     }
     drop(more);
     let mut journal = writer.join().unwrap();
-    let daemon = lab.start();
-    lab.wait_for_the_last();
-    assert_eq!(lab.outcome(), want);
-    lab.wait("all is in the ledger", |status| status.ledger.waiting == 0);
-    drop(daemon);
+    lab.start();
+    wait_for_the_last(&lab);
+    assert_eq!(outcome(&lab), want);
+    wait(&lab, "all is in the ledger", |status| status.ledger.waiting == 0);
+    lab.kill();
 
-    let _daemon = lab.start();
-    assert_eq!(lab.outcome(), want, "after all was written down");
+    lab.start();
+    assert_eq!(outcome(&lab), want, "after all was written down");
     let mut last = stream[entries - 1].clone();
     last.message = "Server listening on :: port 22.".to_owned();
     journal.write(&[last]);
-    lab.wait("the next entry is read", |status| status.entries > 0);
-    assert_eq!(lab.status().entries, 1, "the place in the journal is its end");
+    wait(&lab, "the next entry is read", |status| status.entries > 0);
+    assert_eq!(status(&lab).entries, 1, "the place in the journal is its end");
 }
 
 #[test]
 fn rsyslog_counts_once_however_often_daemon_and_child_are_killed() {
     let (kills, entries) = size();
-    let lab = Lab::new("journald.enabled = false");
+    let lab = lab("journald.enabled = false");
     let stream = stream(entries);
-    let want = lab.undisturbed(&stream);
+    let want = undisturbed(&lab, &stream);
     let mut dice = Dice(11);
 
     let rsyslog = Rsyslog::start(&lab, stream);
-    let mut daemon = Some(lab.start());
+    lab.start();
     for _ in 0..kills {
         std::thread::sleep(Duration::from_millis(dice.below(200)));
         let (kills_daemon, kills_child) =
             [(false, true), (true, false), (true, true)][dice.below(3) as usize];
         if kills_daemon {
-            daemon = None;
+            lab.kill();
         }
         if kills_child {
             rsyslog.kill_child();
         }
         if kills_daemon {
-            daemon = Some(lab.start_unready());
+            lab.begin(&mut lab.command());
             // Long enough, half the time, for it to answer.
             std::thread::sleep(Duration::from_millis(dice.below(600)));
         }
         assert!(rsyslog.is_at_work(), "all was sent before the last kill: make the stream longer");
     }
     rsyslog.wait();
-    lab.wait_for_the_last();
-    assert_eq!(lab.outcome(), want);
-    drop(daemon);
+    wait_for_the_last(&lab);
+    assert_eq!(outcome(&lab), want);
+    lab.kill();
     // What rsyslog was told is taken, is written down.
-    let _daemon = lab.start();
-    assert_eq!(lab.outcome(), want, "after a restart");
+    lab.start();
+    assert_eq!(outcome(&lab), want, "after a restart");
 }
 
 #[test]
 fn without_confirmation_a_line_counts_once_however_often_the_daemon_is_killed() {
     let (kills, entries) = size();
-    let lab = Lab::new("journald.enabled = false");
+    let lab = lab("journald.enabled = false");
     let stream = stream(entries);
-    let want = lab.undisturbed(&stream);
+    let want = undisturbed(&lab, &stream);
     let mut dice = Dice(13);
-    let mut child = lab.omprog().stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = omprog(&lab.path("ingest")).stdin(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let child = Killed(child);
     for lines in stream.chunks(entries.div_ceil(kills)) {
-        let daemon = lab.start();
+        lab.start();
         lines.iter().for_each(|line| writeln!(input, "{}", line.json()).unwrap());
         std::thread::sleep(Duration::from_millis(dice.below(200)));
-        drop(daemon);
+        lab.kill();
     }
-    let _daemon = lab.start();
-    lab.wait_for_the_last();
-    assert_eq!(lab.outcome(), want);
+    lab.start();
+    wait_for_the_last(&lab);
+    assert_eq!(outcome(&lab), want);
     drop((input, child));
 }
 
 #[test]
 fn a_real_rsyslogd_counts_once_however_often_daemon_and_child_are_killed() {
-    let lab = Lab::new("journald.enabled = false");
-    let daemon = lab.start();
+    let lab = lab("journald.enabled = false");
+    lab.start();
     let rsyslogd = Rsyslogd::start(&lab, r#"queue.type="LinkedList""#);
     let mut dice = Dice(5);
-    let mut daemon = Some(daemon);
     for round in 0..6 {
         rsyslogd.send(round * 100, 100);
         std::thread::sleep(Duration::from_millis(dice.below(60)));
         match round % 3 {
             0 => rsyslogd.kill_child(),
-            1 => daemon = None,
+            1 => lab.kill(),
             _ => {
                 rsyslogd.kill_child();
-                daemon = None;
+                lab.kill();
             }
         }
-        daemon = daemon.or_else(|| Some(lab.start_unready()));
+        if round % 3 > 0 {
+            lab.begin(&mut lab.command());
+        }
     }
     rsyslogd.send(600, 1);
-    lab.wait_for_counts(&rsyslogd, 601);
+    wait_for_counts(&lab, &rsyslogd, 601);
 }
 
 #[test]
 fn what_rsyslogd_has_on_disk_counts_once_though_it_is_killed_too() {
-    let lab = Lab::new("journald.enabled = false");
+    let lab = lab("journald.enabled = false");
     let queue = r#"queue.type="Disk" queue.filename="banstream" queue.checkpointInterval="1""#;
     // While the daemon is away.
     let rsyslogd = Rsyslogd::start(&lab, queue);
@@ -176,32 +175,32 @@ fn what_rsyslogd_has_on_disk_counts_once_though_it_is_killed_too() {
     rsyslogd.wait_until_on_disk(299);
     drop(rsyslogd);
     // While it is at work, and some of a batch are answered.
-    let daemon = lab.start();
+    lab.start();
     for _ in 0..3 {
         let rsyslogd = Rsyslogd::start(&lab, queue);
-        lab.wait("some are counted", |status| status.entries > 20);
+        wait(&lab, "some are counted", |status| status.entries > 20);
         drop(rsyslogd);
     }
-    drop(daemon);
-    let _daemon = lab.start();
+    lab.kill();
+    lab.start();
     let rsyslogd = Rsyslogd::start(&lab, queue);
     rsyslogd.send(300, 1);
-    lab.wait_for_counts(&rsyslogd, 301);
+    wait_for_counts(&lab, &rsyslogd, 301);
 }
 
 #[test]
 fn a_damaged_ledger_is_set_aside_and_protection_goes_on() {
-    let lab = Lab::new("journald.enabled = false");
+    let lab = lab("journald.enabled = false");
     for damage in [&b"something else entirely"[..], &[0x55; 40_000]] {
         fs::create_dir_all(lab.path("state")).unwrap();
         fs::write(lab.path("state/ledger.db"), damage).unwrap();
-        let daemon = lab.start();
-        lab.ban("198.19.0.1");
-        lab.wait("it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
-        drop(daemon);
-        let daemon = lab.start();
-        assert_eq!(lab.banned(), ["198.19.0.1"]);
-        drop(daemon);
+        lab.start();
+        ban(&lab, "198.19.0.1");
+        wait(&lab, "it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+        lab.kill();
+        lab.start();
+        assert_eq!(banned(&lab), ["198.19.0.1"]);
+        lab.kill();
         let aside = |file: &fs::DirEntry| fs::read(file.path()).is_ok_and(|bytes| bytes == damage);
         assert_eq!(
             fs::read_dir(lab.path("state")).unwrap().flatten().filter(aside).count(),
@@ -215,38 +214,42 @@ fn a_damaged_ledger_is_set_aside_and_protection_goes_on() {
 
 #[test]
 fn a_ledger_that_is_taken_away_is_written_anew_from_memory() {
-    let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
-    let daemon = lab.start();
-    lab.ban("198.19.0.1");
-    let offences = |count| lab.send(&vec!["198.19.0.2"; count]);
+    let lab = lab("journald.enabled = false\nmaxretry = 3");
+    lab.start();
+    ban(&lab, "198.19.0.1");
+    let offences = |count| send(&lab, &vec!["198.19.0.2"; count]);
     offences(2);
-    lab.wait("they are counted", |status| status.offences == 2 && status.ledger.waiting == 0);
+    wait(&lab, "they are counted", |status| status.offences == 2 && status.ledger.waiting == 0);
     for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
         drop(fs::remove_file(lab.path("state").join(name)));
     }
-    lab.ban("198.19.0.3");
+    ban(&lab, "198.19.0.3");
     let is_there = || lab.path("state/ledger.db").exists();
-    lab.wait("it is written again", |status| {
+    wait(&lab, "it is written again", |status| {
         is_there() && status.ledger.error.is_none() && status.ledger.waiting == 0
     });
-    drop(daemon);
-    let _daemon = lab.start();
-    assert_eq!(lab.banned(), ["198.19.0.1", "198.19.0.3"]);
+    lab.kill();
+    lab.start();
+    assert_eq!(banned(&lab), ["198.19.0.1", "198.19.0.3"]);
     offences(1);
-    lab.wait("two and one are three", |status| status.banned == 3);
+    wait(&lab, "two and one are three", |status| status.banned == 3);
 }
 
 #[test]
 fn somebody_who_holds_the_ledger_stops_nothing() {
-    let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
-    let daemon = lab.start();
-    lab.ban("198.19.0.1");
-    lab.wait("it is written", |status| status.ledger.waiting == 0);
+    let lab = lab("journald.enabled = false\nmaxretry = 3");
+    lab.start();
+    ban(&lab, "198.19.0.1");
+    wait(&lab, "it is written", |status| status.ledger.waiting == 0);
     let other = rusqlite::Connection::open(lab.path("state/ledger.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
 
-    let mut child =
-        lab.omprog().arg("--confirm").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = omprog(&lab.path("ingest"))
+        .arg("--confirm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let (mut talk, child) = ((input, BufReader::new(output)), Killed(child));
     talk.1.read_line(&mut String::new()).unwrap();
@@ -256,74 +259,74 @@ fn somebody_who_holds_the_ledger_stops_nothing() {
         let line = Line { time: now, pid, message }.json();
         assert!(is_taken(&mut talk, &line), "rsyslog would wait forever");
     }
-    lab.wait("it is reported", |status| status.banned == 34 && status.ledger.error.is_some());
+    wait(&lab, "it is reported", |status| status.banned == 34 && status.ledger.error.is_some());
     other.execute_batch("ROLLBACK").unwrap();
-    lab.wait("it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
-    drop((child, daemon));
-    let _daemon = lab.start();
-    assert_eq!(lab.status().banned, 34);
+    wait(&lab, "it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+    drop(child);
+    lab.kill();
+    lab.start();
+    assert_eq!(status(&lab).banned, 34);
 }
 
 #[test]
 fn two_daemons_do_not_write_one_ledger() {
-    let lab = Lab::new("journald.enabled = false");
-    let first = lab.start();
-    lab.ban("198.19.0.1");
-    lab.wait("it is written", |status| status.ledger.waiting == 0);
-    let other = Lab { control: lab.path("other.sock"), ..lab.clone() };
-    let config = fs::read_to_string(lab.path("config.toml")).unwrap();
-    let moved = config.replace("control.sock", "other.sock").replace("ingest.sock", "ingest2.sock");
-    fs::write(lab.path("other.toml"), moved).unwrap();
-    let second = other.spawn("other.toml");
-    other.wait("it says so", |status| status.ledger.error.as_deref() == Some("another daemon has it open"));
-    other.ban("198.19.0.2");
-    assert_eq!(other.banned(), ["198.19.0.2"], "protection goes on from memory");
-    drop(first);
-    other.wait("it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
-    drop(second);
-    let _third = lab.start();
-    assert_eq!(lab.banned(), ["198.19.0.1", "198.19.0.2"]);
+    let lab = lab("journald.enabled = false");
+    lab.start();
+    ban(&lab, "198.19.0.1");
+    wait(&lab, "it is written", |status| status.ledger.waiting == 0);
+    let other = self::lab("journald.enabled = false");
+    std::os::unix::fs::symlink(lab.path("state"), other.path("state")).unwrap();
+    other.start();
+    let another = Some("another daemon has it open");
+    wait(&other, "it says so", |status| status.ledger.error.as_deref() == another);
+    ban(&other, "198.19.0.2");
+    assert_eq!(banned(&other), ["198.19.0.2"], "protection goes on from memory");
+    lab.kill();
+    wait(&other, "it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+    other.kill();
+    lab.start();
+    assert_eq!(banned(&lab), ["198.19.0.1", "198.19.0.2"]);
 }
 
 #[test]
 fn a_full_disk_is_caught_up_with_when_there_is_room() {
-    let lab = Lab::new("journald.enabled = false\nmaxretry = 3");
+    let lab = lab("journald.enabled = false\nmaxretry = 3");
     let disk = Disk::new(&lab, "size=1m");
-    let daemon = disk.start();
-    lab.ban("198.19.0.1");
-    lab.wait("it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+    disk.start();
+    ban(&lab, "198.19.0.1");
+    wait(&lab, "it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
 
     disk.sh("dd if=/dev/zero of=$STATE/filler bs=4k 2>/dev/null; true");
     let crowd: Vec<String> = (0..2000).map(|n| format!("198.18.{}.{}", n / 200, n % 200)).collect();
-    lab.send(&crowd.iter().flat_map(|address| [address.as_str(); 3]).collect::<Vec<_>>());
-    lab.wait("protection goes on", |status| status.banned == 2001);
-    lab.wait("it is reported", |status| status.ledger.error.is_some());
-    assert!(lab.status().ledger.error.unwrap().contains("full"));
+    send(&lab, &crowd.iter().flat_map(|address| [address.as_str(); 3]).collect::<Vec<_>>());
+    wait(&lab, "protection goes on", |status| status.banned == 2001);
+    wait(&lab, "it is reported", |status| status.ledger.error.is_some());
+    assert!(status(&lab).ledger.error.unwrap().contains("full"));
     disk.sh("rm $STATE/filler; mount -o remount,size=50m $STATE");
-    lab.wait("it is written again", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
-    drop(daemon);
-    let _daemon = disk.start();
-    assert_eq!(lab.status().banned, 2001);
+    wait(&lab, "it is written again", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+    lab.kill();
+    disk.start();
+    assert_eq!(status(&lab).banned, 2001);
 }
 
 #[test]
 fn a_disk_that_cannot_be_written_still_tells_who_was_banned() {
-    let lab = Lab::new("journald.enabled = false");
+    let lab = lab("journald.enabled = false");
     let disk = Disk::new(&lab, "size=50m");
-    let daemon = disk.start();
-    lab.ban("198.19.0.1");
-    lab.wait("it is written", |status| status.ledger.waiting == 0);
-    drop(daemon);
+    disk.start();
+    ban(&lab, "198.19.0.1");
+    wait(&lab, "it is written", |status| status.ledger.waiting == 0);
+    lab.kill();
     disk.sh("mount -o remount,ro $STATE");
-    let daemon = disk.start();
-    assert_eq!(lab.banned(), ["198.19.0.1"]);
-    lab.ban("198.19.0.2");
-    lab.wait("it is reported", |status| status.ledger.error.is_some());
+    disk.start();
+    assert_eq!(banned(&lab), ["198.19.0.1"]);
+    ban(&lab, "198.19.0.2");
+    wait(&lab, "it is reported", |status| status.ledger.error.is_some());
     disk.sh("mount -o remount,rw $STATE");
-    lab.wait("it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
-    drop(daemon);
-    let _daemon = disk.start();
-    assert_eq!(lab.banned(), ["198.19.0.1", "198.19.0.2"]);
+    wait(&lab, "it is written", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+    lab.kill();
+    disk.start();
+    assert_eq!(banned(&lab), ["198.19.0.1", "198.19.0.2"]);
 }
 
 /// How many kills, and among how many entries.
@@ -391,11 +394,12 @@ fn stream(entries: usize) -> Vec<Line> {
 /// Who is banned, since when and for which time, and for each jail how many offenders and offences it watches.
 type Outcome = (BTreeMap<String, (String, u32)>, BTreeMap<String, (u64, u64)>);
 
-/// A folder for a daemon, which goes with the last to use it.
-#[derive(Clone)]
-struct Lab {
-    directory: Arc<TempDir>,
-    control: PathBuf,
+/// A daemon whose jails only observe. It does not run yet.
+fn lab(config: &str) -> Daemon {
+    let always = "mode = 'observe'\nbantime = '1d'\nfindtime = '30s'\njournald.directory = 'DIR/journal'";
+    let lab = Daemon::new(&format!("{config}\n{always}"));
+    fs::create_dir(lab.path("journal")).unwrap();
+    lab
 }
 
 /// What is said of a ban.
@@ -406,154 +410,96 @@ struct Banned {
     times: u32,
 }
 
-impl Lab {
-    fn new(config: &str) -> Self {
-        // A path of a socket has at most 107 bytes, so not below the target directory.
-        let directory = tempdir().unwrap();
-        fs::create_dir(directory.path().join("journal")).unwrap();
-        let lab = Self { control: directory.path().join("control.sock"), directory: Arc::new(directory) };
-        let text = "
-            bantime = '1d'
-            findtime = '30s'
-            state-directory = 'DIR/state'
-            grammar-directory = 'DIR/grammars'
-            journald.directory = 'DIR/journal'
-            socket.path = 'DIR/ingest.sock'
-            control.path = 'DIR/control.sock'
-            metrics.listen = ''
-            mode = 'observe'";
-        let text = text.replace("DIR", lab.path("").display().to_string().trim_end_matches('/'));
-        fs::write(lab.path("config.toml"), format!("{config}\n{text}")).unwrap();
-        lab
-    }
+fn bans(lab: &Daemon) -> Vec<Banned> {
+    serde_json::from_str(&lab.tell("bans --json")).unwrap()
+}
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
+fn banned(lab: &Daemon) -> Vec<String> {
+    bans(lab).into_iter().map(|ban| ban.address).collect()
+}
 
-    fn spawn(&self, config: &str) -> Killed {
-        let mut daemon = Command::new(env!("CARGO_BIN_EXE_banstream"));
-        daemon.args(["run", "--config"]).arg(self.path(config));
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
-        // Where a journal is, it would take the log.
-        Killed(daemon.env_remove("JOURNAL_STREAM").stderr(log).spawn().unwrap())
-    }
+fn ban(lab: &Daemon, address: &str) {
+    lab.tell(&format!("ban {address}"));
+}
 
-    fn start_unready(&self) -> Killed {
-        self.spawn("config.toml")
-    }
+fn status(lab: &Daemon) -> Status {
+    serde_json::from_value(lab.status()).unwrap()
+}
 
-    fn start(&self) -> Killed {
-        let daemon = self.start_unready();
-        self.wait("the daemon answers", |_| true);
-        daemon
-    }
+#[track_caller]
+fn wait(lab: &Daemon, what: &str, is_so: impl Fn(&Status) -> bool) {
+    until(what, || {
+        let status = lab.get("/status").and_then(|body| serde_json::from_str(&body).ok());
+        if status.as_ref().is_some_and(&is_so) { Ok(()) } else { Err(format!("{status:#?}")) }
+    });
+}
 
-    fn omprog(&self) -> Command {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_banstream"));
-        child.args(["omprog", "--socket"]).arg(self.path("ingest.sock"));
-        child
-    }
+/// An offence of each of these, through the socket.
+fn send(lab: &Daemon, addresses: &[&str]) {
+    let time = jiff::Timestamp::now().as_microsecond();
+    lab.send((1..).zip(addresses).map(|(pid, address)| {
+        let message = format!("Failed password for root from {address} port 4711 ssh2");
+        Line { time, pid, message }.json()
+    }));
+}
 
-    fn ask(&self, command: &Ask) -> Option<String> {
-        client::send(&self.control, command).ok().map(|answer| answer.body)
-    }
+fn wait_for_the_last(lab: &Daemon) {
+    until("the end of the stream", || lab.get("/bans").is_some_and(|body| body.contains(LAST)));
+}
 
-    fn status(&self) -> Status {
-        serde_json::from_str(&self.ask(&Ask::Status).unwrap()).unwrap()
-    }
+/// Waits until the last of so many offences of [`Rsyslogd::send`] is counted; each must count once. The queue keeps their
+/// order, so what comes twice comes before the offences of [`LAST`], which are sent behind all; its ban empties its window.
+fn wait_for_counts(lab: &Daemon, rsyslogd: &Rsyslogd, count: u64) {
+    rsyslogd.send_last();
+    wait_for_the_last(lab);
+    let counted = status(lab).jails.iter().map(|jail| jail.counted).sum::<u64>();
+    assert_eq!(counted, count);
+}
 
-    #[track_caller]
-    fn wait(&self, what: &str, is_so: impl Fn(&Status) -> bool) {
-        until(what, || {
-            let status = self.ask(&Ask::Status).and_then(|body| serde_json::from_str(&body).ok());
-            if status.as_ref().is_some_and(&is_so) {
-                return Ok(());
-            }
-            let log = fs::read_to_string(self.path("log")).unwrap_or_default();
-            let tail = log.lines().rev().filter(|line| !line.contains("banned 1")).take(30);
-            Err(format!("{status:#?}\n{}", tail.collect::<Vec<_>>().join("\n")))
-        });
-    }
+fn outcome(lab: &Daemon) -> Outcome {
+    let bans = bans(lab).into_iter().map(|ban| (ban.address, (ban.since, ban.times)));
+    let jail = |jail: JailStatus| (jail.name, (jail.tracked, jail.counted));
+    (bans.collect(), status(lab).jails.into_iter().map(jail).collect())
+}
 
-    fn bans(&self) -> Vec<Banned> {
-        serde_json::from_str(&self.ask(&Ask::Bans(BanFilter::default())).unwrap()).unwrap()
-    }
+/// `banstream omprog`, for the ingest socket at this path.
+fn omprog(socket: &Path) -> Command {
+    let mut child = Command::new(BANSTREAM);
+    child.args(["omprog", "--socket"]).arg(socket);
+    child
+}
 
-    fn banned(&self) -> Vec<String> {
-        self.bans().into_iter().map(|ban| ban.address).collect()
+/// What comes of the stream where nobody is killed.
+fn undisturbed(lab: &Daemon, stream: &[Line]) -> Outcome {
+    let loaded = load::load(Some(&lab.path("c.toml"))).unwrap();
+    let decoder = Decoder::new(jiff::tz::TimeZone::UTC);
+    let mut engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
+    let now = Timestamp::from_micros(jiff::Timestamp::now().as_microsecond());
+    for lines in stream.chunks(100) {
+        let mut records = Records::new(Format::Line);
+        lines.iter().for_each(|line| records.push(line.json().as_bytes()));
+        engine.take(&mut records, Clock::At(now), Unattested::Accept);
     }
-
-    fn ban(&self, address: &str) {
-        let (offender, reason) = (address.parse().unwrap(), String::new());
-        self.ask(&Ask::Ban { offender, span: None, reason }).unwrap();
-    }
-
-    /// An offence of each of these, through the socket.
-    fn send(&self, addresses: &[&str]) {
-        let mut stream = std::os::unix::net::UnixStream::connect(self.path("ingest.sock")).unwrap();
-        let now = jiff::Timestamp::now().as_microsecond();
-        for (pid, address) in (1..).zip(addresses) {
-            let message = format!("Failed password for root from {address} port 4711 ssh2");
-            writeln!(stream, "{}", Line { time: now, pid, message }.json()).unwrap();
-        }
-    }
-
-    fn wait_for_the_last(&self) {
-        let bans = || self.ask(&Ask::Bans(BanFilter::default()));
-        until("the end of the stream", || bans().is_some_and(|body| body.contains(LAST)));
-    }
-
-    /// Waits until the last of so many offences of [`Rsyslogd::send`] is counted; each must count once. The queue keeps
-    /// their order, so what comes twice comes before the offences of [`LAST`], which are sent behind all; its ban empties its
-    /// window.
-    fn wait_for_counts(&self, rsyslogd: &Rsyslogd, count: u64) {
-        rsyslogd.send_last();
-        self.wait_for_the_last();
-        let counted = self.status().jails.iter().map(|jail| jail.counted).sum::<u64>();
-        assert_eq!(counted, count);
-    }
-
-    fn outcome(&self) -> Outcome {
-        let bans = self.bans().into_iter().map(|ban| (ban.address, (ban.since, ban.times)));
-        let jail = |jail: JailStatus| (jail.name, (jail.tracked, jail.counted));
-        (bans.collect(), self.status().jails.into_iter().map(jail).collect())
-    }
-
-    /// What comes of the stream where nobody is killed.
-    fn undisturbed(&self, stream: &[Line]) -> Outcome {
-        let loaded = load::load(Some(&self.path("config.toml"))).unwrap();
-        let decoder = Decoder::new(jiff::tz::TimeZone::UTC);
-        let mut engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
-        let now = Timestamp::from_micros(jiff::Timestamp::now().as_microsecond());
-        for lines in stream.chunks(100) {
-            let mut records = Records::new(Format::Line);
-            lines.iter().for_each(|line| records.push(line.json().as_bytes()));
-            engine.take(&mut records, Clock::At(now), Unattested::Accept);
-        }
-        let detector = engine.detector();
-        let since = |ban: &Ban| ban.since.to_string();
-        let bans = detector.bans().map(|ban| (ban.offender.to_string(), (since(ban), ban.times))).collect();
-        let jails = detector.jails().zip(detector.counts());
-        let jails: BTreeMap<_, _> = jails
-            .map(|((jail, tracked), counted)| (jail.name.to_string(), (tracked as u64, counted)))
-            .collect();
-        let (tracked, _) = jails["sshd"];
-        let bans: BTreeMap<_, _> = bans;
-        assert!(
-            bans.len() > 100 && tracked > 100,
-            "{} bans and {tracked} watched: nothing is tried",
-            bans.len()
-        );
-        (bans, jails)
-    }
+    let detector = engine.detector();
+    let since = |ban: &Ban| ban.since.to_string();
+    let bans = detector.bans().map(|ban| (ban.offender.to_string(), (since(ban), ban.times))).collect();
+    let jails = detector.jails().zip(detector.counts());
+    let jails: BTreeMap<_, _> =
+        jails.map(|((jail, tracked), counted)| (jail.name.to_string(), (tracked as u64, counted))).collect();
+    let (tracked, _) = jails["sshd"];
+    let bans: BTreeMap<_, _> = bans;
+    assert!(bans.len() > 100 && tracked > 100, "{} bans and {tracked} watched: nothing is tried", bans.len());
+    (bans, jails)
 }
 
 /// A journal that is being written.
-struct Journal(Child, ChildStdin);
+struct Journal {
+    input: ChildStdin,
+    _writer: Killed,
+}
 
 impl Journal {
-    fn new(lab: &Lab) -> Self {
+    fn new(lab: &Daemon) -> Self {
         let mut writer = Command::new("/lib/systemd/systemd-journal-remote")
             .arg("--output")
             .arg(lab.path("journal/one.journal"))
@@ -563,7 +509,7 @@ impl Journal {
             .spawn()
             .expect("systemd-journal-remote cannot be started; it is in Debian's package of that name");
         let input = writer.stdin.take().unwrap();
-        Self(writer, input)
+        Self { input, _writer: Killed(writer) }
     }
 
     /// In the journal export format (systemd.io/JOURNAL_EXPORT_FORMATS).
@@ -574,15 +520,8 @@ impl Journal {
                  _BOOT_ID=0123456789abcdef0123456789abcdef\n\
                  SYSLOG_IDENTIFIER=sshd\n_COMM=sshd\n_UID=0\n_PID={pid}\nMESSAGE={message}\n\n"
             );
-            self.1.write_all(entry.as_bytes()).unwrap();
+            self.input.write_all(entry.as_bytes()).unwrap();
         }
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
     }
 }
 
@@ -594,9 +533,9 @@ struct Rsyslog {
 }
 
 impl Rsyslog {
-    fn start(lab: &Lab, stream: Vec<Line>) -> Self {
+    fn start(lab: &Daemon, stream: Vec<Line>) -> Self {
         let (child, ended) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-        let (lab, running, done) = (lab.clone(), Arc::clone(&child), Arc::clone(&ended));
+        let (socket, running, done) = (lab.path("ingest"), Arc::clone(&child), Arc::clone(&ended));
         let thread = std::thread::spawn(move || {
             let mut talk: Option<(ChildStdin, BufReader<ChildStdout>)> = None;
             for line in stream.iter().map(Line::json) {
@@ -607,7 +546,7 @@ impl Rsyslog {
                         .as_mut()
                         .is_some_and(|c: &mut Child| c.try_wait().unwrap().is_none());
                     if !alive {
-                        let (new, input, output) = child_of(&lab);
+                        let (new, input, output) = child_of(&socket);
                         *running.lock().unwrap() = Some(new);
                         talk = Some((input, output));
                     }
@@ -648,9 +587,9 @@ fn is_taken((input, output): &mut (ChildStdin, BufReader<ChildStdout>), line: &s
 }
 
 /// A child, and what it is talked to with. It has said that it is there.
-fn child_of(lab: &Lab) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+fn child_of(socket: &Path) -> (Child, ChildStdin, BufReader<ChildStdout>) {
     loop {
-        let mut child = lab.omprog();
+        let mut child = omprog(socket);
         child.arg("--confirm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = child.spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -671,7 +610,7 @@ struct Rsyslogd {
 }
 
 impl Rsyslogd {
-    fn start(lab: &Lab, queue: &str) -> Self {
+    fn start(lab: &Daemon, queue: &str) -> Self {
         let directory = lab.path("rsyslog");
         fs::create_dir_all(&directory).unwrap();
         // As in contrib/rsyslog, but for the socket and what the kernel knows of the sender.
@@ -696,8 +635,8 @@ impl Rsyslogd {
                 {queue} queue.size="50000" queue.dequeueBatchSize="256"
                 queue.timeoutShutdown="10000" queue.timeoutActionCompletion="10000")"#,
             directory = directory.display(),
-            program = env!("CARGO_BIN_EXE_banstream"),
-            socket = lab.path("ingest.sock").display(),
+            program = BANSTREAM,
+            socket = lab.path("ingest").display(),
         );
         fs::write(directory.join("conf"), configuration).unwrap();
         drop(fs::remove_file(directory.join("pid")));
@@ -755,12 +694,12 @@ impl Rsyslogd {
 
 /// A file system of its own for the ledger, in a mount namespace that ends with it.
 struct Disk<'a> {
-    lab: &'a Lab,
+    lab: &'a Daemon,
     holder: Killed,
 }
 
 impl<'a> Disk<'a> {
-    fn new(lab: &'a Lab, options: &str) -> Self {
+    fn new(lab: &'a Daemon, options: &str) -> Self {
         let state = lab.path("state");
         fs::create_dir_all(&state).unwrap();
         let script =
@@ -776,28 +715,18 @@ impl<'a> Disk<'a> {
         Self { lab, holder: Killed(holder) }
     }
 
-    /// A command that sees the file system.
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg("--mount").arg("--target").arg(self.holder.0.id().to_string()).arg(program);
-        command
-    }
-
+    /// Runs a script that sees the file system.
     fn sh(&self, script: &str) {
-        let state = self.lab.path("state");
-        assert!(
-            self.command("sh").args(["-c", script]).env("STATE", state).status().unwrap().success(),
-            "{script}"
-        );
+        let mut command = Command::new("nsenter");
+        command.arg("--mount").arg("--target").arg(self.holder.0.id().to_string()).args(["sh", "-c", script]);
+        assert!(command.env("STATE", self.lab.path("state")).status().unwrap().success(), "{script}");
     }
 
-    fn start(&self) -> Killed {
-        let mut daemon = self.command(env!("CARGO_BIN_EXE_banstream"));
-        let log = File::options().create(true).append(true).open(self.lab.path("log")).unwrap();
-        // nsenter gives its place to the program, so that this is the one that is killed.
-        let daemon = daemon.args(["run", "--config"]).arg(self.lab.path("config.toml")).stderr(log).spawn();
-        let daemon = Killed(daemon.unwrap());
-        self.lab.wait("the daemon answers", |_| true);
-        daemon
+    fn start(&self) {
+        let target = self.holder.0.id().to_string();
+        let folder = format!("--wd={}", self.lab.path("").display());
+        // It gives its place to the program, so that this is the one that is killed.
+        let nsenter = ["nsenter", "--mount", "--target", &target, &folder, BANSTREAM];
+        self.lab.run(&mut self.lab.command_of(&nsenter));
     }
 }

@@ -3,10 +3,10 @@
 //! Each test runs itself a second time in a fresh network namespace, so the machine's own firewall is never
 //! touched. It takes root, `unshare`, `ip`, `iptables`, `ip6tables` and `ipset`; without them it fails.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
-use std::process::{Child, Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -21,9 +21,9 @@ use banstream::kernel::{
 };
 use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
 use banstream::store::{Ledger, LedgerUpdate};
-use tempfile::{TempDir, tempdir};
+use tempfile::tempdir;
 
-use crate::common::{in_namespaces, said, sh, until};
+use crate::common::{BANSTREAM, Daemon, in_namespaces, said, sh, until};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
@@ -493,119 +493,38 @@ fn passes(from: &str, to: &UdpSocket) -> bool {
 const RETENTION: Retention =
     Retention { keep: Span::from_secs(30 * 86_400), max_rows: NonZeroU32::new(100_000).unwrap() };
 
-/// The daemon, asked and configured as an operator would. It dies with this.
-struct Daemon {
-    dir: TempDir,
-    enforce: String,
-    child: Option<Child>,
+/// A daemon that does not run yet, with these lines of `[enforce]`. All of 192.0.2.0/24 and 2001:db8::/32 is local then,
+/// and none of it an address of an interface, which could not be banned.
+fn daemon(enforce: &str) -> Daemon {
+    sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
+         ip route add local 192.0.2.0/24 dev lo; ip -6 route add local 2001:db8::/32 dev lo");
+    Daemon::new(&format!("[enforce]\n{enforce}"))
 }
 
-impl Daemon {
-    /// One that is not yet running, with these lines of `[enforce]`. All of 192.0.2.0/24 and 2001:db8::/32 is
-    /// local then, and none of it an address of an interface, which could not be banned.
-    fn new(enforce: &str) -> Self {
-        sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
-             ip route add local 192.0.2.0/24 dev lo; ip -6 route add local 2001:db8::/32 dev lo");
-        Self::beside(enforce)
-    }
-
-    /// Another one, in the namespace of the first.
-    fn beside(enforce: &str) -> Self {
-        let dir = tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("state")).unwrap();
-        Self { dir, enforce: enforce.to_owned(), child: None }
-    }
-
-    /// Starts it with these bans in its ledger besides.
-    fn with_ledger(self, bans: impl IntoIterator<Item = Ban>) -> Self {
-        let decisions = bans.into_iter().map(Decision::Ban).collect();
-        let mut ledger = Ledger::open(&self.dir.path().join("state"), RETENTION).unwrap();
-        ledger.write(&[LedgerUpdate { decisions, ..LedgerUpdate::default() }], Timestamp::default()).unwrap();
-        self
-    }
-
-    fn write_config(&self) {
-        let dir = self.dir.path().display();
-        let config = format!(
-            "state-directory = '{dir}/state'\njournald.enabled = false\nsocket.path = '{dir}/ingest.sock'\n\
-             control.path = '{dir}/control.sock'\n[enforce]\n{}\n",
-            self.enforce
-        );
-        std::fs::write(self.dir.path().join("config.toml"), config).unwrap();
-    }
-
-    /// Starts it and waits until it answers, which is before systemd is told that it is ready.
-    #[track_caller]
-    fn start(&mut self) {
-        self.write_config();
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let mut run = Command::new(env!("CARGO_BIN_EXE_banstream"));
-        run.arg("run").arg("--config").arg(self.dir.path().join("config.toml"));
-        self.child = Some(run.stderr(log).spawn().unwrap());
-        until("the daemon answers", || self.ask("status").status.success());
-    }
-
-    /// Its message when it is started and refuses.
-    #[track_caller]
-    fn refuses(&self) -> String {
-        self.write_config();
-        let mut run = Command::new(env!("CARGO_BIN_EXE_banstream"));
-        let output =
-            run.arg("run").arg("--config").arg(self.dir.path().join("config.toml")).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-        said(&output)
-    }
-
-    fn ask(&self, what: &str) -> Output {
-        let program = env!("CARGO_BIN_EXE_banstream");
-        let socket = self.dir.path().join("control.sock");
-        sh_output(&format!("{program} {what} --socket {}", socket.display()))
-    }
-
-    #[track_caller]
-    fn tell(&self, what: &str) -> String {
-        let output = self.ask(what);
-        assert!(output.status.success(), "`{what}` failed: {}", said(&output));
-        said(&output)
-    }
-
-    #[track_caller]
-    fn reload(&mut self, enforce: &str) {
-        self.enforce = enforce.to_owned();
-        self.write_config();
-        self.tell("reload");
-    }
-
-    /// How many repairs there were of this kind.
-    fn repairs(&self, kind: &str) -> u64 {
-        let mut stream = TcpStream::connect("127.0.0.1:9634").unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
-        let name = format!("banstream_enforce_repairs_total{{kind=\"{kind}\"}} ");
-        page.lines().find_map(|line| line.strip_prefix(&*name)).map_or(0, |count| count.parse().unwrap())
-    }
-
-    fn end(&mut self, signal: &str) {
-        if let Some(mut child) = self.child.take() {
-            sh(&format!("kill -{signal} {}", child.id()));
-            child.wait().unwrap();
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap()
-    }
+/// One that has these bans in its ledger.
+fn with_ledger(enforce: &str, bans: impl IntoIterator<Item = Ban>) -> Daemon {
+    let daemon = daemon(enforce);
+    let state = daemon.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let decisions = bans.into_iter().map(Decision::Ban).collect();
+    let update = LedgerUpdate { decisions, ..LedgerUpdate::default() };
+    Ledger::open(&state, RETENTION).unwrap().write(&[update], Timestamp::default()).unwrap();
+    daemon
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.end("KILL");
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
-    }
+fn enforce(daemon: &Daemon, lines: &str) {
+    daemon.configure(&format!("[enforce]\n{lines}"));
+}
+
+#[track_caller]
+fn reload(daemon: &Daemon, lines: &str) {
+    enforce(daemon, lines);
+    daemon.tell("reload");
+}
+
+/// How many repairs there were of this kind.
+fn repairs(daemon: &Daemon, kind: &str) -> u64 {
+    daemon.metric(&format!("banstream_enforce_repairs_total{{kind=\"{kind}\"}}"))
 }
 
 fn sh_output(command: &str) -> Output {
@@ -644,7 +563,7 @@ const FAULTS: &[(&str, &str)] = &[
 
 #[track_caller]
 fn what_is_broken_by_hand_is_put_right(iptables: &str, ip6tables: &str) {
-    let mut daemon = Daemon::new(&format!("iptables = '{iptables}'\nip6tables = '{ip6tables}'"));
+    let daemon = daemon(&format!("iptables = '{iptables}'\nip6tables = '{ip6tables}'"));
     daemon.start();
     daemon.tell("ban 192.0.2.1 --for 1h");
     daemon.tell("ban 2001:db8:1::/64 --for 1h");
@@ -657,15 +576,15 @@ fn what_is_broken_by_hand_is_put_right(iptables: &str, ip6tables: &str) {
     assert_eq!(sound.matches("an hour").count(), 2, "{sound}");
     let mut all = String::new();
     for (kind, fault) in FAULTS {
-        let before = daemon.repairs(kind);
+        let before = repairs(&daemon, kind);
         assert!(!passes("192.0.2.1", &v4) && !passes("2001:db8:1::1", &v6) && passes("192.0.2.9", &v4));
-        let pid = daemon.child.as_ref().unwrap().id().to_string();
+        let pid = daemon.pid().to_string();
         let fault = fault.replace("IPT", iptables).replace("IP6T", ip6tables).replace("DAEMON", &pid);
         let began = Instant::now();
         sh(&format!("{{ {fault}; }} 2>&1"));
         until(&format!("`{fault}` is undone: {}", sh(&state)), || sh(&state) == sound);
         let took = began.elapsed();
-        until("it is counted", || daemon.repairs(kind) > before);
+        until("it is counted", || repairs(&daemon, kind) > before);
         assert!(
             !passes("192.0.2.1", &v4) && !passes("2001:db8:1::1", &v6) && passes("192.0.2.9", &v4),
             "{fault}"
@@ -692,15 +611,15 @@ fn what_is_broken_by_hand_is_put_right_with_legacy_tables() {
 #[test]
 fn another_program_that_wants_to_be_first_is_not_fought_for_ever() {
     in_namespace(|| {
-        let mut daemon = Daemon::new("");
+        let daemon = daemon("");
         daemon.start();
         let reported = |daemon: &Daemon| {
             daemon.tell("status").contains("the rule in `PREROUTING` is no longer the first")
         };
         for fight in 1..=6 {
-            let before = daemon.repairs("order");
+            let before = repairs(&daemon, "order");
             sh("iptables -t raw -I PREROUTING -s 198.51.100.1 -j ACCEPT");
-            until("it is moved or reported", || daemon.repairs("order") > before || reported(&daemon));
+            until("it is moved or reported", || repairs(&daemon, "order") > before || reported(&daemon));
             assert_eq!(reported(&daemon), fight == 6, "in fight {fight}");
         }
         assert!(daemon.log().contains("IPv4 bans may not be enforced"));
@@ -768,38 +687,41 @@ impl Drop for Flood {
 #[test]
 fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
     in_namespace(|| {
-        let mut daemon = Daemon::new("").with_ledger((0..20_000).map(|n| {
-            let address = IpAddr::from((0x0a00_0000_u32 + n).to_be_bytes()).to_string();
-            lasting(&address, 3600 + u64::from(n))
-        }));
+        let daemon = with_ledger(
+            "",
+            (0..20_000).map(|n| {
+                let address = IpAddr::from((0x0a00_0000_u32 + n).to_be_bytes()).to_string();
+                lasting(&address, 3600 + u64::from(n))
+            }),
+        );
         daemon.start();
         daemon.tell("ban 192.0.2.1");
         daemon.tell("ban 192.0.2.2 --for 1h");
         let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
         flood.check("the daemon runs");
-        daemon.end("TERM");
+        daemon.stop();
         flood.check("it was stopped");
         daemon.start();
         flood.check("it was started");
-        daemon.end("KILL");
+        daemon.kill();
         flood.check("it was killed");
-        daemon.enforce = "max-elements = 65536".to_owned();
+        enforce(&daemon, "max-elements = 65536");
         daemon.start();
         flood.check("it was started with smaller sets");
         until("the sets are smaller", || sh("ipset list -t banstream4").contains("maxelem 65536"));
         flood.check("the sets were made smaller");
-        daemon.reload("max-elements = 200000");
+        reload(&daemon, "max-elements = 200000");
         until("the sets are larger", || sh("ipset list -t banstream4").contains("maxelem 200000"));
         flood.check("the sets were made larger");
-        daemon.reload("max-elements = 200000\nset = 'other'");
+        reload(&daemon, "max-elements = 200000\nset = 'other'");
         until("the old rule is gone", || !sh("iptables -t raw -S").contains("banstream"));
         flood.check("set and rule have another name");
         // Fewer times than make it give up.
         for _ in 0..3 {
-            let moved = daemon.repairs("order");
+            let moved = repairs(&daemon, "order");
             sh("iptables -t raw -A PREROUTING -s 192.0.2.77 -j ACCEPT
                 iptables -t raw -I PREROUTING -s 192.0.2.77 -j ACCEPT");
-            until("the rule is moved", || daemon.repairs("order") > moved);
+            until("the rule is moved", || repairs(&daemon, "order") > moved);
         }
         flood.check("the rule was moved");
         assert_eq!(sh("ipset list -t other4 | grep entries"), "Number of entries: 20002\n");
@@ -810,7 +732,7 @@ fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
 #[test]
 fn a_rule_that_others_take_away_is_back_before_a_hundred_packets_are_through() {
     in_namespace(|| {
-        let mut daemon = Daemon::new("iptables = 'iptables-nft'\nip6tables = 'ip6tables-nft'");
+        let daemon = daemon("iptables = 'iptables-nft'\nip6tables = 'ip6tables-nft'");
         daemon.start();
         daemon.tell("ban 192.0.2.1");
         let flood = Flood::from(&["192.0.2.1"], Duration::from_millis(1));
@@ -818,9 +740,9 @@ fn a_rule_that_others_take_away_is_back_before_a_hundred_packets_are_through() {
         let ways = ["nft flush ruleset", "iptables-nft -t raw -F", "nft delete table ip raw"];
         let mut rounds: Vec<(u64, &str)> = Vec::new();
         for way in ways.into_iter().cycle().take(9) {
-            let (through, repaired) = (flood.through.load(Relaxed), daemon.repairs("rule"));
+            let (through, repaired) = (flood.through.load(Relaxed), repairs(&daemon, "rule"));
             sh(way);
-            until("the rule is back", || daemon.repairs("rule") > repaired);
+            until("the rule is back", || repairs(&daemon, "rule") > repaired);
             let sent = flood.sent.load(Relaxed);
             until("packets are sent", || flood.sent.load(Relaxed) >= sent + 50);
             rounds.push((flood.through.load(Relaxed) - through, way));
@@ -842,8 +764,7 @@ fn a_flood_of_changes_costs_few_looks_and_delays_no_ban() {
         let script = format!("#!/bin/sh\necho >>{}\nexec iptables-nft \"$@\"\n", log.display());
         std::fs::write(&iptables, script).unwrap();
         sh(&format!("chmod +x {}", iptables.display()));
-        let mut daemon =
-            Daemon::new(&format!("iptables = '{}'\nip6tables = 'ip6tables-nft'", iptables.display()));
+        let daemon = daemon(&format!("iptables = '{}'\nip6tables = 'ip6tables-nft'", iptables.display()));
         daemon.start();
         let looks = || std::fs::read_to_string(&log).unwrap().lines().count() as u64;
         // Other tables are not ours to look at, and a look does not lead to the next.
@@ -869,43 +790,40 @@ fn a_flood_of_changes_costs_few_looks_and_delays_no_ban() {
 #[test]
 fn a_set_belongs_to_one_daemon() {
     in_namespace(|| {
-        let (mut first, mut second) = (Daemon::new(""), Daemon::beside(""));
+        let (first, second) = (daemon(""), Daemon::new(""));
         first.start();
         first.tell("ban 192.0.2.1");
         let elements = || sh("ipset save | grep '^add'");
-        let (before, pid) = (elements(), first.child.as_ref().unwrap().id());
+        let (before, pid) = (elements(), first.pid());
         let taken = |set: &str| {
             format!(
                 "the set `{set}` belongs to another daemon: process {pid} (`banstream`) of user 0; stop that one, or \
                  choose another `set` in `[enforce]` for this one"
             )
         };
-        let said = second.refuses();
-        assert_eq!(said, format!("error: {}\n", taken("banstream")));
+        let refused = second.command().stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        assert_eq!(said(&refused), format!("error: {}\n", taken("banstream")));
         assert_eq!(elements(), before, "the second wrote to the kernel");
 
         // Who writes to no set, or to another, is let be; but may not come over.
-        second.enforce = "set = 'other'".to_owned();
+        enforce(&second, "set = 'other'");
         second.start();
         second.tell("ban 192.0.2.2");
-        second.enforce = String::new();
-        second.write_config();
-        let refused = second.ask("reload");
-        assert!(
-            !refused.status.success() && crate::common::said(&refused).contains(&taken("banstream")),
-            "{refused:?}"
-        );
+        enforce(&second, "");
+        let refused = second.output(&["reload"]);
+        assert!(!refused.status.success() && said(&refused).contains(&taken("banstream")), "{refused:?}");
         assert!(sh("ipset save").contains("add other4 192.0.2.2"));
         // Renamed, the first leaves its name to the second.
-        first.reload("set = 'third'");
+        reload(&first, "set = 'third'");
         until("the old rule is gone", || !sh("iptables -t raw -S").contains("set banstream "));
-        second.reload("");
+        reload(&second, "");
         until("its ban is in the other set", || elements().contains("add banstream4 192.0.2.2"));
 
         // Neither a kill nor a restart has to be waited for.
-        first.end("KILL");
+        first.kill();
         first.start();
-        first.end("TERM");
+        first.stop();
         first.start();
         assert!(elements().contains("add third4 192.0.2.1"));
     });
@@ -919,7 +837,7 @@ fn who_could_not_write_to_a_set_cannot_claim_it() {
                      bind(S, pack_sockaddr_un(\"\\0banstream-banstream\")) or die; listen(S, 9); sleep 60";
         let mut squatter = Command::new("perl").args(["-e", squat]).uid(65_534).spawn().unwrap();
         until("the name is taken", || sh("cat /proc/net/unix").contains("@banstream-banstream"));
-        let mut daemon = Daemon::new("");
+        let daemon = daemon("");
         daemon.start();
         daemon.tell("ban 192.0.2.1");
         assert!(sh("ipset save").contains("add banstream4 192.0.2.1"));
@@ -945,7 +863,7 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
             of("sshd", "192.0.2.3"),
             of("ftp", "192.0.2.3"),
         ];
-        let mut daemon = Daemon::new(observe).with_ledger(bans);
+        let daemon = with_ledger(observe, bans);
         let to = UdpSocket::bind("192.0.2.200:0").unwrap();
         let pass = || [1, 2, 3].map(|n| passes(&format!("192.0.2.{n}"), &to));
         daemon.start();
@@ -955,13 +873,13 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
         assert!(
             daemon.tell("why 192.0.2.1").starts_with("192.0.2.1 is not banned\n\n192.0.2.1 would be banned")
         );
-        daemon.reload("");
+        reload(&daemon, "");
         until("the jail enforces", || pass() == [false; 3]);
         let flood = Flood::from(&["192.0.2.2", "192.0.2.3"], Duration::from_micros(200));
-        daemon.reload(observe);
+        reload(&daemon, observe);
         until("the jail observes again", || pass() == [true, false, false]);
         flood.check("another jail bans them");
-        daemon.end("KILL");
+        daemon.kill();
         daemon.start();
         until("it still does", || pass() == [true, false, false]);
         daemon.tell("unban 192.0.2.3");
@@ -980,7 +898,7 @@ fn lasting(offender: &str, seconds: u64) -> Ban {
 fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
     in_namespace(|| {
         let bans = (0..100_000).map(|n| lasting(&nth(n), 7200)).chain([lasting("192.0.2.1", 7200)]);
-        let mut daemon = Daemon::new("").with_ledger(bans);
+        let daemon = with_ledger("", bans);
         let server = UdpSocket::bind("192.0.2.200:0").unwrap();
         assert!(passes("192.0.2.1", &server));
         let began = Instant::now();
@@ -991,8 +909,8 @@ fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
         let full = [0, 0, 4, 50_000, 50_001].map(|count| format!("Number of entries: {count}\n")).concat();
         assert_eq!(sh(entries), full);
         println!("with 100,001 bans and an empty kernel, the daemon answered after {took:?}");
-        print!("{}", sh(&format!("grep VmRSS /proc/{}/status", daemon.child.as_ref().unwrap().id())));
-        daemon.end("TERM");
+        print!("{}", sh(&format!("grep VmRSS /proc/{}/status", daemon.pid())));
+        daemon.stop();
 
         // Against a full kernel there is nothing to do but what somebody did meanwhile.
         sh(
@@ -1016,12 +934,12 @@ fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
 #[test]
 fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
     in_namespace(|| {
-        let mut daemon = Daemon::new("");
+        let daemon = daemon("");
         daemon.start();
         daemon.tell("ban 192.0.2.1 --for 1h");
         daemon.tell("ban 2001:db8::/64");
-        daemon.end("TERM");
-        std::fs::remove_dir_all(daemon.dir.path().join("state")).unwrap();
+        daemon.stop();
+        std::fs::remove_dir_all(daemon.path("state")).unwrap();
         daemon.start();
         let server = UdpSocket::bind("192.0.2.200:0").unwrap();
         assert!(!passes("192.0.2.1", &server));
@@ -1029,7 +947,7 @@ fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
         assert_eq!(bans.matches("found in the kernel").count(), 2, "{bans}");
         daemon.tell("unban 192.0.2.1");
         until("it is let in", || passes("192.0.2.1", &server));
-        daemon.end("TERM");
+        daemon.stop();
         daemon.start();
         assert_eq!(daemon.tell("bans").matches("found in the kernel").count(), 1, "it is in the new ledger");
     });
@@ -1042,11 +960,11 @@ fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
             let kind = if jail == "manual" { BanOrigin::Manual } else { BanOrigin::Auto };
             Ban { jail: jail.into(), kind, ..lasting("192.0.2.1", 3600) }
         });
-        let mut daemon = Daemon::new("").with_ledger(bans);
+        let daemon = with_ledger("", bans);
         daemon.start();
         assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 2);
         let flood = Flood::from(&["192.0.2.1"], Duration::from_micros(200));
-        daemon.reload("[jail.sshd]\nignoreip = ['192.0.2.1']");
+        reload(&daemon, "[jail.sshd]\nignoreip = ['192.0.2.1']");
         assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 1);
         flood.check("the jail's ban was lifted, the operator's was not");
     });
@@ -1056,7 +974,7 @@ fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
 fn bans_longer_than_the_kernel_counts_are_renewed() {
     in_namespace(|| {
         let year = lasting("192.0.2.1", 365 * 24 * 60 * 60);
-        let mut daemon = Daemon::new("").with_ledger([year, Ban { until: None, ..lasting("192.0.2.2", 1) }]);
+        let daemon = with_ledger("", [year, Ban { until: None, ..lasting("192.0.2.2", 1) }]);
         daemon.start();
         let left = |address: &str| -> u32 {
             let list = sh("ipset list banstream4");
@@ -1069,7 +987,7 @@ fn bans_longer_than_the_kernel_counts_are_renewed() {
         until("it is renewed", || left("192.0.2.1") > 2_147_000);
         sh("ipset -exist add banstream4 192.0.2.2 timeout 1024283");
         until("forever is forever", || left("192.0.2.2") == 0);
-        daemon.end("TERM");
+        daemon.stop();
         daemon.start();
         assert!(left("192.0.2.1") > 2_147_000 && left("192.0.2.2") == 0);
     });
@@ -1078,16 +996,16 @@ fn bans_longer_than_the_kernel_counts_are_renewed() {
 #[test]
 fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
     in_namespace(|| {
-        let mut daemon = Daemon::new("");
+        let daemon = daemon("");
         daemon.start();
         daemon.tell("ban 192.0.2.1 --for 1h");
         until("it is in the ledger", || {
-            let ledger = Ledger::open_to_read(&daemon.dir.path().join("state"), RETENTION).unwrap();
+            let ledger = Ledger::open_to_read(&daemon.path("state"), RETENTION).unwrap();
             !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
         });
         daemon.tell("ban 192.0.2.2 --for 1h");
         let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
-        daemon.end("KILL");
+        daemon.kill();
         // Whether or not that one got into the ledger, this one did not.
         sh("ipset add banstream4 192.0.2.3 timeout 600");
         daemon.start();
@@ -1097,7 +1015,7 @@ fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
         assert!(line.contains("found in the kernel") && line.contains("9m"), "{line}");
 
         // After an orderly end the ledger knows all.
-        daemon.end("TERM");
+        daemon.stop();
         sh("ipset add banstream4 192.0.2.4");
         daemon.start();
         assert!(!sh("ipset list banstream4").contains("192.0.2.4"));
@@ -1110,7 +1028,7 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
     in_namespace(|| {
         let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
         let bans = (0..1500).map(|n| lasting(&address(n), 3600 + 10 * u64::from(n)));
-        let mut daemon = Daemon::new("max-elements = 1000").with_ledger(bans);
+        let daemon = with_ledger("max-elements = 1000", bans);
         daemon.start();
         let holds = |n: u32| sh_output(&format!("ipset test banstream4 {}", address(n))).status.success();
         until("those banned longest are in", || {
@@ -1128,7 +1046,7 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
         until("a free place is taken", || holds(500));
         until("as many wait as before", || waits(&daemon));
 
-        daemon.reload("max-elements = 4000");
+        reload(&daemon, "max-elements = 4000");
         until("all are in", || (0..1499).step_by(99).all(holds));
         until("none waits", || !daemon.tell("status").contains("not enforced"));
     });
@@ -1147,9 +1065,9 @@ fn a_rule_that_could_not_be_taken_out_is_tried_again() {
         };
         script("*' -D '*");
         let first = format!("iptables = '{program}'");
-        let mut daemon = Daemon::new(&first);
+        let daemon = daemon(&first);
         daemon.start();
-        daemon.reload(&format!("{first}\ntable = 'mangle'"));
+        reload(&daemon, &format!("{first}\ntable = 'mangle'"));
         until("it is said", || daemon.tell("status").contains("cannot remove the rule of earlier settings"));
         assert!(sh("iptables -t raw -S; iptables -t mangle -S").matches("banstream").count() == 2);
         script("never");
@@ -1189,16 +1107,17 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
         sh(
             "ipset create banstream4 hash:net timeout 0 maxelem 1048576; ipset add banstream4 192.0.2.9 timeout 600",
         );
-        let mut daemon = Daemon::new("").with_ledger([lasting("192.0.2.9", 600)]);
+        let daemon = with_ledger("", [lasting("192.0.2.9", 600)]);
         daemon.start();
         until("the set counts", || sh("ipset list -t banstream4").contains(" counters"));
         let to = UdpSocket::bind("127.0.0.1:0").unwrap();
         assert!(!passes("192.0.2.9", &to) && passes("192.0.2.1", &to));
-        let program = env!("CARGO_BIN_EXE_banstream");
         let attempt = |pid: u32| {
             let line = format!("sshd[{pid}]: Invalid user \\033[2J{pid} from 192.0.2.1 port 5");
-            let socket = daemon.dir.path().join("ingest.sock").display().to_string();
-            sh(&format!("printf \"$(date +%FT%T%:z) host {line}\\n\" | {program} omprog --socket {socket}"));
+            let socket = daemon.path("ingest").display().to_string();
+            sh(&format!(
+                "printf \"$(date +%FT%T%:z) host {line}\\n\" | {BANSTREAM} omprog --socket {socket}"
+            ));
         };
         let tells = |what: &str| until(what, || daemon.tell("why 192.0.2.1").contains(what));
         attempt(1);
@@ -1223,7 +1142,7 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
         );
 
         // What cannot be found out is said, and the rest shown.
-        sh(&format!("rm {}/state/ledger.db*", daemon.dir.path().display()));
+        sh(&format!("rm {}/ledger.db*", daemon.path("state").display()));
         tells("cannot ask the ledger: ");
         tells("dropped: 1 packet, ");
     });

@@ -4,72 +4,36 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use tempfile::tempdir;
 
-use crate::common::{BANSTREAM, until};
+use crate::common::{BANSTREAM, Daemon, until};
 
-/// Waits until the screen is as wanted.
-#[track_caller]
-fn until_it(what: &str, screen: &Screen, wanted: impl Fn(&str) -> bool) {
-    until(what, || {
-        let text = screen.text();
-        if wanted(&text) { Ok(()) } else { Err(text) }
-    });
+/// A daemon that is started and reads standard input.
+fn daemon() -> Daemon {
+    let daemon = Daemon::new("socket.enabled = false\nbantime = 'forever'");
+    begin(&daemon);
+    daemon
 }
 
-/// A daemon in the folder, which reads standard input.
-struct Daemon(Child);
+fn begin(daemon: &Daemon) {
+    daemon.begin(daemon.command().args(["--dry-run", "--stdin"]).stdin(Stdio::piped()));
+}
 
-impl Daemon {
-    fn start(folder: &Path) -> Self {
-        let shown = folder.display();
-        let config = format!(
-            "grammar-directory = \"/nonexistent\"\nstate-directory = \"{shown}\"\njournald.enabled = false\n\
-             socket.enabled = false\ncontrol.path = \"{shown}/control\"\nmetrics.listen = \"\"\nbantime = \"forever\"\n"
-        );
-        fs::write(folder.join("c.toml"), config).unwrap();
-        let daemon = Command::new(BANSTREAM)
-            .args(["run", "--dry-run", "--stdin", "--config", "c.toml"])
-            .current_dir(folder)
-            .stdin(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(daemon)
-    }
-
-    /// Has these addresses banned, the last as the latest, by lines that will only be written in a minute: so they come without delay.
-    fn ban(&mut self, addresses: &[&str]) {
-        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
-        let mut lines = String::new();
-        for address in addresses {
-            for pid in 0..5 {
-                writeln!(lines, "{soon} h sshd[{pid}]: Failed password for root from {address} port 22 ssh2")
-                    .unwrap();
-            }
+/// Has these addresses banned, the last as the latest, by lines that will only be written in a minute: so they come
+/// without delay.
+fn ban(daemon: &Daemon, addresses: &[&str]) {
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    let mut lines = String::new();
+    for address in addresses {
+        for pid in 0..5 {
+            writeln!(lines, "{soon} h sshd[{pid}]: Failed password for root from {address} port 22 ssh2")
+                .unwrap();
         }
-        self.write(&lines);
     }
-
-    fn write(&mut self, lines: &str) {
-        self.0.stdin.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+    daemon.write(&lines);
 }
 
 /// A terminal in which `top` runs.
@@ -125,16 +89,25 @@ impl<'f> Screen<'f> {
         steady.fold(String::new(), |text, line| text + line.trim_end() + "\n")
     }
 
+    /// Waits until it is as wanted.
+    #[track_caller]
+    fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) {
+        until(what, || {
+            let text = self.text();
+            if wanted(&text) { Ok(()) } else { Err(text) }
+        });
+    }
+
     /// Waits until it shows this.
     #[track_caller]
     fn shows(&self, text: &str) {
-        until_it(&format!("it shows `{text}`"), self, |screen| screen.contains(text));
+        self.until(&format!("it shows `{text}`"), |screen| screen.contains(text));
     }
 
     /// Waits until nothing of it is this any more.
     #[track_caller]
     fn hides(&self, text: &str) {
-        until_it(&format!("it hides `{text}`"), self, |screen| !screen.contains(text));
+        self.until(&format!("it hides `{text}`"), |screen| !screen.contains(text));
     }
 
     /// Waits until `top` has ended and given the terminal back: the shell's own screen, with a cursor, and lines that
@@ -183,17 +156,16 @@ const LIVE: &str = "
 
 #[test]
 fn an_operator_watches_asks_why_unbans_and_leaves() {
-    let folder = tempdir().unwrap();
-    let mut daemon = Daemon::start(folder.path());
-    let screen = Screen::open(folder.path(), "");
-    daemon.ban(&["198.51.100.1"]);
+    let daemon = daemon();
+    let screen = Screen::open(daemon.as_ref(), "");
+    ban(&daemon, &["198.51.100.1"]);
     screen.shows("198.51.100.1 ");
-    daemon.ban(&["198.51.100.2"]);
+    ban(&daemon, &["198.51.100.2"]);
     screen.shows("198.51.100.2 ");
     daemon.write("2026-11-24T00:00:00+00:00 h sshd[1]: Login rejected for \u{1b}[2J from 198.51.100.3\n");
-    daemon.ban(&["2001:db8:0:3::1"]);
+    ban(&daemon, &["2001:db8:0:3::1"]);
     let live = LIVE.trim_start_matches('\n').replace("VERSION", env!("CARGO_PKG_VERSION"));
-    until_it(&format!("it shows\n{live}"), &screen, |screen| screen == live);
+    screen.until(&format!("it shows\n{live}"), |screen| screen == live);
 
     // The latest is chosen until another one is.
     screen.keys(&["j", "w"]);
@@ -218,7 +190,7 @@ fn an_operator_watches_asks_why_unbans_and_leaves() {
     screen.shows("back to the latest");
     screen.keys(&["?", "p"]);
     screen.shows("decides only  paused");
-    daemon.ban(&["198.51.100.4"]);
+    ban(&daemon, &["198.51.100.4"]);
     screen.keys(&["p"]);
     screen.shows("198.51.100.4 ");
 
@@ -228,10 +200,10 @@ fn an_operator_watches_asks_why_unbans_and_leaves() {
 
     daemon.kill();
     screen.shows("no daemon answers at");
-    let mut daemon = Daemon::start(folder.path());
+    begin(&daemon);
     screen.hides("no daemon answers");
     screen.shows("nobody is banned");
-    daemon.ban(&["198.51.100.5"]);
+    ban(&daemon, &["198.51.100.5"]);
     screen.shows("198.51.100.5 ");
     screen.keys(&["q"]);
     screen.has_ended();
@@ -254,9 +226,8 @@ fn a_terminal_is_given_back_after_a_signal() {
 #[test]
 fn no_color_is_honoured() {
     let drawn = |environment: &str| {
-        let folder = tempdir().unwrap();
-        let _daemon = Daemon::start(folder.path());
-        let screen = Screen::open(folder.path(), environment);
+        let daemon = daemon();
+        let screen = Screen::open(daemon.as_ref(), environment);
         screen.shows("nobody is banned");
         screen.tmux(&["capture-pane", "-p", "-e", "-t", "top"])
     };
