@@ -195,6 +195,9 @@ fn status(status: &Status) -> String {
         unmatched.templates.iter().map(row)
     });
     text += &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched);
+    for duplicate in &status.duplicates {
+        text += &format!("\n{}; leave one out\n", plain(duplicate.to_string()));
+    }
     for SoleClient { grammar, address } in &status.sole_clients {
         let _ = writeln!(
             text,

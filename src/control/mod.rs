@@ -140,6 +140,9 @@ pub struct Status {
     /// Clients that make nearly all requests of a web server, by grammar: probably proxies.
     #[serde(default)]
     pub sole_clients: Vec<SoleClient>,
+    /// Sources that bring the same lines, so that attempts may count twice.
+    #[serde(default)]
+    pub duplicates: Vec<DuplicateStatus>,
     /// The enforcement of bans.
     pub enforcement: EnforcementStatus,
     /// The ledger of bans and counts.
@@ -220,6 +223,28 @@ pub struct SourceStatus {
     pub lag: Option<u64>,
     /// The last error, if any.
     pub error: Option<String>,
+}
+
+/// Two sources that bring the same lines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct DuplicateStatus {
+    /// Their names.
+    pub sources: Vec<String>,
+    /// How many lines with an offence both brought within a second.
+    pub lines: u64,
+}
+
+impl std::fmt::Display for DuplicateStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sources, lines } = self;
+        let lines = crate::model::count(*lines, "line");
+        write!(
+            f,
+            "{} bring the same lines ({lines} so far), so attempts may count twice",
+            sources.join(" and ")
+        )
+    }
 }
 
 /// What one local user forged since the start.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::allowances::Allowances;
 use super::clients::Clients;
 use super::clock::{ClockStep, ClockWatch};
+use super::duplicates::Duplicates;
 use super::enforcer::Order;
 use super::health::{Health, HealthState};
 use super::host_addresses::HostAddresses;
@@ -49,6 +50,7 @@ pub(super) struct Hub {
     pub(super) orders: SyncSender<Order>,
     pub(super) ledger: LedgerQueue,
     pub(super) clients: Clients,
+    pub(super) duplicates: Duplicates,
     /// How far sources were read.
     pub(super) positions: BTreeMap<Arc<str>, String>,
     pub(super) started: Timestamp,
@@ -157,6 +159,7 @@ impl Hub {
         self.ended(ended);
         self.carry_out(&seen.decisions);
         // The enforcer has its orders; the rest is not urgent.
+        self.duplicates.add(batch.source, &seen.traces, &evidence);
         update.decisions = seen.lapsed.into_iter().map(Decision::Ban).chain(seen.decisions).collect();
         (update.traces, update.evidence) = (seen.traces, evidence);
         update.grammars = grammars;
@@ -467,6 +470,7 @@ impl Hub {
                 .collect(),
             unmatched,
             sole_clients,
+            duplicates: self.duplicates.status(),
             enforcement,
             ledger,
             receivers,

@@ -21,6 +21,7 @@ mod allowances;
 mod ledger_writer;
 mod set_lock;
 mod clients;
+mod duplicates;
 mod enforcer;
 mod health;
 mod hub;
@@ -61,6 +62,7 @@ use crate::store::{self, LedgerUpdate, SavedState};
 use allowances::Allowances;
 use clients::Clients;
 use clock::ClockWatch;
+use duplicates::Duplicates;
 use enforcer::{Enforcer, Reporter, Watcher};
 use health::{Component, Health};
 use host_addresses::HostAddresses;
@@ -231,6 +233,7 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
         orders: orders.clone(),
         ledger,
         clients: Clients::new(memory.clients),
+        duplicates: Duplicates::default(),
         positions: memory.positions.clone(),
         started,
         loaded: loaded.clone(),

@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{BANSTREAM, Daemon, LIMIT, in_namespaces, said, sh, until};
+use crate::common::{BANSTREAM, Daemon, LIMIT, failed, in_namespaces, said, sh, until};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -28,7 +28,7 @@ impl Lab {
         sh("mount --make-rprivate / && mount -t proc proc /proc
             for place in /run /var/log /etc/systemd; do mount -t tmpfs -o mode=755 tmpfs $place; done
             mkdir -p /run/systemd/journal /var/log/journal");
-        let daemon = Daemon::new("mode = 'observe'\nsocket.enabled = false\njournald.enabled = true");
+        let daemon = Daemon::new("mode = 'observe'\njournald.enabled = true");
         let mut lab = Self { journald: None, daemon, written: 0 };
         lab.start(storage);
         // From now on journald writes to /var, if it may.
@@ -85,7 +85,8 @@ impl Lab {
     /// What is wrong with the source, by `status` and metrics alike.
     fn fault(&self) -> Option<String> {
         let status = self.daemon.status();
-        let source = &status["sources"][0];
+        let sources = status["sources"].as_array().unwrap();
+        let source = sources.iter().find(|source| source["name"] == "journald").unwrap();
         let error = source["error"].as_str().map(str::to_owned);
         assert_eq!(source["state"], if error.is_some() { "failed" } else { "running" });
         error
@@ -218,6 +219,34 @@ fn a_journald_that_keeps_nothing_or_hangs_is_said() {
         lab.says("what is written to it is not read back");
         lab.restart("volatile");
         lab.reads_on();
+    });
+}
+
+#[test]
+fn two_sources_of_the_same_lines_are_said() {
+    in_a_lab(|| {
+        let lab = Lab::up("volatile", &[]);
+        let doctor = || said(&lab.daemon.output(&["doctor", "--config", "c.toml"]));
+        let line = |address: &str| {
+            let entry = failed(std::process::id(), address);
+            let message = entry["message"].as_str().unwrap();
+            write(&format!("SYSLOG_IDENTIFIER=sshd\nMESSAGE={message}\n")).unwrap();
+            entry
+        };
+        // Others' lines by rsyslog are nothing.
+        for n in 1..=5 {
+            line(&format!("192.0.2.{n}"));
+            lab.daemon.send([failed(std::process::id(), &format!("198.51.100.{n}"))]);
+        }
+        let offences = |source| lab.daemon.metric(&format!("banstream_entries_total{{source=\"{source}\"}}"));
+        until("all are read", || offences("socket") == 5 && offences("journald") == lab.written + 5);
+        assert!(!doctor().contains("same-lines"));
+        for n in 101..=105 {
+            lab.daemon.send([line(&format!("192.0.2.{n}"))]);
+        }
+        let says = "journald and socket bring the same lines (5 lines so far)";
+        until("it is said", || lab.daemon.tell("status").contains(says));
+        assert!(doctor().contains(&format!("wrong: {says}")));
     });
 }
 

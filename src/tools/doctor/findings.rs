@@ -120,6 +120,8 @@ pub struct DaemonFacts {
     pub private_bans: Vec<(String, String)>,
     /// Grammars most of whose requests come from one address, and that.
     pub crowds: Vec<(String, String)>,
+    /// Sources that bring the same lines, in words.
+    pub duplicates: Vec<String>,
     /// Its metrics.
     pub samples: Samples,
 }
@@ -366,8 +368,18 @@ impl Findings {
     }
 
     fn daemon(&mut self, daemon: &DaemonFacts) {
-        let DaemonFacts { mode, fault, observing, sources, silent, uptime, private_bans, crowds, samples } =
-            daemon;
+        let DaemonFacts {
+            mode,
+            fault,
+            observing,
+            sources,
+            silent,
+            uptime,
+            private_bans,
+            crowds,
+            duplicates,
+            samples,
+        } = daemon;
         if mode == "none" {
             let what = "bans are decided and logged, but not enforced".to_owned();
             self.wrong("not-enforced", what, "set mode = \"enforce\", and run without --dry-run");
@@ -405,6 +417,13 @@ impl Findings {
                 what,
                 "copy contrib/rsyslog/10-banstream.conf to /etc/rsyslog.d, and look at `rsyslogd -N1` and rsyslog's log; \
                  or read the journal: set enabled = true in [journald]",
+            );
+        }
+        for duplicate in duplicates {
+            self.wrong(
+                "same-lines",
+                duplicate.clone(),
+                "leave one out: write `enabled = false` below [journald], or remove banstream's drop-in from /etc/rsyslog.d",
             );
         }
         for (grammar, address) in crowds {
@@ -582,6 +601,7 @@ mod tests {
                 uptime: 99,
                 private_bans: Vec::new(),
                 crowds: Vec::new(),
+                duplicates: Vec::new(),
                 samples: Samples(samples.to_owned()),
             }),
             journald: Some(JournaldSettings { burst: 0, ..JournaldSettings::default() }),
@@ -678,6 +698,7 @@ mod tests {
         check(|facts| daemon(facts).fault = Some("x".to_owned()), &["ENFORCEMENT-FAILED"]);
         check(|facts| daemon(facts).sources[0].1 = Err("x".to_owned()), &["SOURCE-FAILED"]);
         check(|facts| daemon(facts).sources.clear(), &["NO-SOURCE"]);
+        check(|facts| daemon(facts).duplicates = vec!["x".to_owned()], &["SAME-LINES"]);
         check(sample("banstream_bans_ineffective_total{jail=\"sshd\"} 3"), &["INEFFECTIVE-BANS"]);
         check(sample("banstream_drops_total{reason=\"overlong\"} 1"), &["drops"]);
         check(sample("banstream_ledger_errors_total 1"), &["LEDGER-ERRORS"]);

@@ -59,6 +59,7 @@ fn daemon(config: &Config) -> anyhow::Result<DaemonFacts> {
         silent: status.sources.iter().filter_map(|source| source.silent).min(),
         uptime: status.uptime,
         private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
+        duplicates: status.duplicates.iter().map(ToString::to_string).collect(),
         crowds: status.sole_clients.into_iter().map(|sole| (sole.grammar, sole.address)).collect(),
         mode: status.enforcement.mode,
         fault: status.enforcement.error,
