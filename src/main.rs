@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use banstream::cli::top;
-use banstream::cli::{self, Action, Cli, Compat, GrammarCommand, JournalArgs, When};
+use banstream::cli::{self, Action, Cli, Compat, ConfigCommand, GrammarCommand, JournalArgs, When};
 use banstream::config::load::{LoadError, load};
 use banstream::daemon;
 use banstream::input::omprog;
@@ -54,6 +54,9 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Check { paths } if offline::check(&paths, stdout().lock())? => {}
         Action::Check { .. } => return Ok(ExitCode::from(cli::REFUSED)),
+        Action::Config(ConfigCommand::Show { files, json }) => {
+            offline::show_configuration(files.config.as_deref(), json, stdout().lock())?;
+        }
         Action::Explain { files, json, program } => {
             let loaded = load(files.config.as_deref())?;
             offline::explain(

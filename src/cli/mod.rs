@@ -87,6 +87,12 @@ Exit status:
   1  faults were found and printed
   2  a file cannot be read";
 
+const CONFIG_SHOW_EXAMPLES: &str = "\
+Examples:
+  banstream config show
+  banstream config show | grep -v '# .*default$'
+                                         Only what files set";
+
 const STATUS_EXAMPLES: &str = "\
 Examples:
   banstream status
@@ -241,6 +247,9 @@ pub enum Action {
         #[arg(value_name = "FILE")]
         paths: Vec<PathBuf>,
     },
+    /// Show the configuration in force
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Show what the grammars find in lines from stdin
     ///
     /// Prints for each line whether it is an offence, by which address, which rule matches, and the text in each of its
@@ -344,6 +353,24 @@ pub enum Action {
         /// How often to update; at least 1s
         #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
         interval: Span,
+    },
+}
+
+/// Show the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting with its origin: the file and line, or `default`
+    ///
+    /// Reads the files as `run` and `reload` do; what a daemon runs with is older if it was not reloaded since. A jail also
+    /// shows what it inherits. The output is itself a valid configuration.
+    #[command(after_help = CONFIG_SHOW_EXAMPLES)]
+    Show {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::config::{Config, Written};
+use crate::config::{Config, Setting, Written};
 use crate::detect::{ExemptionList, Settings};
 use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
@@ -129,8 +129,20 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     }
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
-    let warnings = warnings.iter().map(Fault::to_string).chain(broken).collect();
+    let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(written.doubts()).collect();
     Ok(Loaded { config, grammars, allow_files, warnings, files: ConfigFiles::new(&files) })
+}
+
+/// All that is in force by the files at `main`.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
+    load(main)?;
+    let files = configuration(main)?;
+    let written = Written::parse(&files).map_err(|faults| LoadError::Faulty(faults.to_string()))?;
+    Ok(written.settings())
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is

@@ -26,7 +26,7 @@ pub use fault::ConfigErrors;
 pub use notify::{NotifyChannel, Receiver, Topic};
 use value::Ignored;
 use written::TableReader;
-pub use written::Written;
+pub use written::{Setting, Written};
 
 /// All that an operator can choose, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -576,6 +576,49 @@ mod tests {
             .collect();
         assert_eq!(stated, written::DEFAULTS);
         assert_eq!(read(&[sample]), read(&[]));
+    }
+
+    #[test]
+    fn what_is_shown_is_what_is_in_force() {
+        let files: Vec<_> = [
+            "maxretry = 3\n[jail.sshd]\nbantime = '2h'\n[notify.ops]\nmail = 'a@b'",
+            "jail.ftp.maxretry = 4\nignoreip = [\n  '192.0.2.1', # me\n]",
+        ]
+        .map(|text| ("x.toml".into(), text.to_owned()))
+        .into();
+        let settings = Written::parse(&files).unwrap().settings();
+        let mut text = String::new();
+        for table in settings.chunk_by(|one, other| one.table == other.table) {
+            if !table[0].table.is_empty() {
+                text += &format!("[{}]\n", table[0].table);
+            }
+            table.iter().for_each(|setting| text += &format!("{} = {}\n", setting.key, setting.value));
+        }
+        assert_eq!(read(&[&text]), read(&[&files[0].1, &files[1].1]));
+        let shown = |table: &str, key: &str| {
+            let setting = settings.iter().find(|setting| setting.table == table && setting.key == key);
+            setting.map(|Setting { value, line, inherited, .. }| (value.as_str(), *line, *inherited))
+        };
+        assert_eq!(shown("jail.sshd", "bantime"), Some(("'2h'", Some(3), false)));
+        assert_eq!(shown("jail.sshd", "maxretry"), Some(("3", Some(1), true)));
+        assert_eq!(shown("jail.ftp", "maxretry"), Some(("4", Some(1), false)));
+        assert_eq!(shown("jail.ftp", "findtime"), Some(("\"10m\"", None, true)));
+        assert_eq!(shown("", "ignoreip"), Some(("[\n  '192.0.2.1', # me\n]", Some(2), false)));
+    }
+
+    #[test]
+    fn a_line_that_was_appended_to_a_jail_is_doubted() {
+        #[track_caller]
+        fn check(texts: &[&str], want: &[&str]) {
+            let files: Vec<_> = texts.iter().map(|text| ("x.toml".into(), (*text).to_owned())).collect();
+            let doubts = Written::parse(&files).unwrap().doubts();
+            let places = doubts.iter().filter_map(|doubt| doubt.split(": ").next());
+            assert_eq!(places.collect::<Vec<_>>(), want);
+        }
+        check(&[], &[]);
+        check(&["[jail.sshd]\nmaxretry = 1\nignoreip = ['192.0.2.1']"], &["x.toml:3:1"]);
+        check(&["ignoreip = ['192.0.2.2']\n[jail.sshd]\nignoreip = ['192.0.2.1']"], &[]);
+        check(&["[jail.sshd]\nignoreip = ['192.0.2.1']", "ignoreip = []"], &[]);
     }
 
     /// What stands in the configuration, against what `look` sees of it.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -14,6 +15,27 @@ use super::fault::{ConfigError, ConfigErrors};
 
 /// The lowest layer: what holds where no file says otherwise.
 pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
+
+/// What a jail takes from the top where it has none of its own.
+const INHERITED: [&str; 4] = ["bantime", "findtime", "maxretry", "mode"];
+
+/// A value that is in force, and where it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Setting {
+    /// The table, such as `jail.sshd`; empty for the top.
+    pub table: String,
+    /// The key.
+    pub key: String,
+    /// The value as TOML, as it is written.
+    pub value: String,
+    /// The file; `null` for a default.
+    pub file: Option<PathBuf>,
+    /// The line of that file, from 1.
+    pub line: Option<usize>,
+    /// Whether a jail takes it from the top.
+    pub inherited: bool,
+}
 
 /// Configuration files, parsed and laid over the built-in defaults; not yet judged.
 ///
@@ -84,6 +106,71 @@ impl<'t> Written<'t> {
         reader.value(key, read).ok_or_else(|| self.show(faults))
     }
 
+    /// All that is in force: each value as it is written, and the jails' inherited ones.
+    pub fn settings(&self) -> Vec<Setting> {
+        let mut settings = Vec::new();
+        self.list(&self.top, "", &mut settings);
+        settings
+    }
+
+    fn list(&self, table: &Table<'t>, name: &str, settings: &mut Vec<Setting>) {
+        let mut tables = Vec::new();
+        for (key, entry) in &table.0 {
+            match &entry.node {
+                TomlNode::Value(_) => settings.push(self.setting(name, key, entry, false)),
+                TomlNode::Table(table) => tables.push((key, table)),
+            }
+        }
+        if name.starts_with("jail.") {
+            let inherited = INHERITED.into_iter().filter(|key| !table.0.contains_key(*key));
+            let inherited = inherited.filter_map(|key| Some((key, self.top.0.get(key)?)));
+            settings.extend(inherited.map(|(key, entry)| self.setting(name, key, entry, true)));
+        }
+        for (key, table) in tables {
+            let dot = if name.is_empty() { "" } else { "." };
+            self.list(table, &format!("{name}{dot}{key}"), settings);
+        }
+    }
+
+    fn setting(&self, table: &str, key: &str, entry: &TomlEntry<'t>, inherited: bool) -> Setting {
+        let FileOffset { file, at } = entry.value;
+        let (path, text) = self.files.get(file).copied().unwrap_or((Path::new(""), ""));
+        let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
+        Setting {
+            table: table.to_owned(),
+            key: key.to_owned(),
+            value: after.get(..entry.length).unwrap_or_default().to_owned(),
+            file: (file > 0).then(|| path.to_owned()),
+            line: (file > 0).then(|| before.matches('\n').count() + 1),
+            inherited,
+        }
+    }
+
+    /// What is valid and can hardly have been meant, for people: a jail's `ignoreip` where there is none for all, as when
+    /// a line was appended to a file whose last table is a jail.
+    pub fn doubts(&self) -> Vec<String> {
+        let is_written = |table: &Table<'t>| {
+            table.0.get("ignoreip").filter(|entry| entry.value.file > 0).map(|entry| entry.key)
+        };
+        let Some(TomlEntry { node: TomlNode::Table(jails), .. }) = self.top.0.get("jail") else {
+            return Vec::new();
+        };
+        if is_written(&self.top).is_some() {
+            return Vec::new();
+        }
+        let doubt = |(name, entry): (&Cow<'t, str>, &TomlEntry<'t>)| {
+            let TomlNode::Table(jail) = &entry.node else { return None };
+            let place = is_written(jail)?;
+            let what = format!(
+                "warning: only the jail `{name}` ignores these; to ignore them in all jails, write the line before the \
+                 first `[table]`"
+            );
+            let (path, text) = self.files.get(place.file)?;
+            Some(ConfigError::new(path, text, place.at, what).to_string())
+        };
+        jails.0.iter().filter_map(doubt).collect()
+    }
+
     fn show(&self, mut faults: Vec<(FileOffset, String)>) -> ConfigErrors {
         faults.sort();
         let show = |(place, what): (FileOffset, String)| {
@@ -109,6 +196,8 @@ struct Table<'t>(BTreeMap<Cow<'t, str>, TomlEntry<'t>>);
 struct TomlEntry<'t> {
     key: FileOffset,
     value: FileOffset,
+    /// Of the value as it is written, in bytes.
+    length: usize,
     node: TomlNode<'t>,
 }
 
@@ -122,7 +211,8 @@ impl<'t> Table<'t> {
     fn merge(&mut self, file: usize, above: DeTable<'t>) {
         for (key, value) in above {
             let place = |span: std::ops::Range<usize>| FileOffset { file, at: span.start };
-            let (key_place, value_place) = (place(key.span()), place(value.span()));
+            let (key_place, value_place, length) =
+                (place(key.span()), place(value.span()), value.span().len());
             let below = self.0.remove(key.get_ref());
             let node = match value.into_inner() {
                 DeValue::Table(above) => {
@@ -135,7 +225,7 @@ impl<'t> Table<'t> {
                 }
                 value => TomlNode::Value(value),
             };
-            self.0.insert(key.into_inner(), TomlEntry { key: key_place, value: value_place, node });
+            self.0.insert(key.into_inner(), TomlEntry { key: key_place, value: value_place, length, node });
         }
     }
 }

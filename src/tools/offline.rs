@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::config::Written;
+use crate::config::Setting;
 use crate::config::load::{LoadError, Loaded};
 use crate::control::FieldWhy;
 use crate::entry::{Decoder, Format};
@@ -59,7 +59,12 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
         let shows = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect();
         let (warnings, mut faults): (Vec<String>, Vec<String>) =
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("toml") => (Vec::new(), check_configuration(path, text).err().into_iter().collect()),
+                // With the drop-ins beside it, as a daemon reads it.
+                Some("toml") => match crate::config::load::load(Some(path)) {
+                    Ok(loaded) => (loaded.warnings, Vec::new()),
+                    Err(LoadError::Faulty(faults)) => (Vec::new(), vec![faults]),
+                    Err(LoadError::Unreadable(error)) => return Err(error),
+                },
                 Some("list") => (shows(Lists::shipped().add(&name, &shown, &text)), Vec::new()),
                 _ => {
                     // A grammar may count on the lists that lie beside it.
@@ -80,12 +85,31 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
     Ok(sound)
 }
 
-fn check_configuration(path: &Path, text: String) -> Result<(), String> {
-    let files = [(path.to_owned(), text)];
-    let written = Written::parse(&files).map_err(|faults| faults.to_string())?;
-    let folder = written.grammar_directory().map_err(|faults| faults.to_string())?;
-    let (grammars, _) = crate::config::load::grammars(&folder).map_err(|error| error.to_string())?;
-    written.check(&crate::config::load::categories(&grammars)).map(drop).map_err(|faults| faults.to_string())
+/// Prints the settings that are in force, as a configuration with the origin of each, or as JSON.
+///
+/// # Errors
+///
+/// The configuration cannot be loaded, or not be printed.
+pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow::Result<()> {
+    let settings = crate::config::load::settings(config)?;
+    let mut text = String::new();
+    if json {
+        text = serde_json::to_string(&settings)? + "\n";
+    } else {
+        let mut table = "";
+        for Setting { table: name, key, value, file, line, inherited } in &settings {
+            if name != table {
+                text += &format!("\n[{name}]\n");
+                table = name;
+            }
+            let inherited = if *inherited { "inherited, " } else { "" };
+            let origin = file.as_ref().zip(*line).map(|(file, line)| format!("{}:{line}", file.display()));
+            let origin = origin.unwrap_or_else(|| "default".to_owned());
+            text += &format!("{key} = {value}  # {inherited}{origin}\n");
+        }
+    }
+    ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
+    Ok(())
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use banstream::config::Setting;
 use banstream::control::{AllowLine, BanLine, Status, Why};
 use banstream::daemon::notify::Message;
 use banstream::tools::doctor::Finding;
@@ -32,6 +33,7 @@ pub(crate) fn document() -> String {
     section::<Vec<BanLine>>(&mut text, "bans", "An array.");
     section::<Why>(&mut text, "why", "An object.");
     section::<Vec<AllowLine>>(&mut text, "allow", "Without an address: an array.");
+    section::<Vec<Setting>>(&mut text, "config show", "An array.");
     section::<Vec<Finding>>(&mut text, "doctor", "An array.");
     section::<Report>(&mut text, "report", "An object.");
     section::<Explanation<'_>>(&mut text, "explain", "An object for each line, one per line.");
