@@ -572,9 +572,12 @@ impl Journal {
         if self.programs.is_empty() {
             return Ok(());
         }
-        journal.match_or()?;
-        for (field, value) in streams::PIECES {
-            journal.match_add(field, value)?;
+        for (field, values) in streams::PIECES {
+            // Without this an entry would need both fields (sd_journal_add_match(3)).
+            journal.match_or()?;
+            for value in values {
+                journal.match_add(field, *value)?;
+            }
         }
         Ok(())
     }

@@ -469,6 +469,26 @@ fn a_line_is_joined_by_one_who_begins_to_read_in_the_middle_of_it() {
 }
 
 #[test]
+fn pieces_are_joined_though_the_first_ones_name_another_program() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    let mut line = |program: &'static [u8], text: &'static [u8], more: bool| {
+        let mut fields = vec![("SYSLOG_IDENTIFIER", program), ("CONTAINER_ID_FULL", b"c"), ("MESSAGE", text)];
+        fields.extend(Some(("CONTAINER_PARTIAL_MESSAGE", &b"true"[..])).filter(|_| more));
+        file.entry(&fields);
+    };
+    // After this no line of the stream is open, so it is not looked back until a piece comes.
+    line(b"sshd", b"zero", false);
+    line(b"cron", b"o", true);
+    line(b"cron", b"n", true);
+    line(b"sshd", b"e", false);
+    line(b"sshd", b"two", false);
+    let (read, counts) = messages(&directory, BEGINNING, 3);
+    assert_eq!(read, ["zero", "one", "two"]);
+    assert_eq!((counts.joined, counts.unjudged), (1, 0));
+}
+
+#[test]
 fn without_a_journal_it_says_so() {
     let directory = Directory::new();
     let refused = || Follower::open(directory.journal(), None).map(drop).unwrap_err().to_string();

@@ -13,12 +13,8 @@ use crate::entry::whole::{EarlierPieces, JoinResult, JournalPiece, UnreadableJou
 const KNOWN: usize = 4096;
 
 /// The matches that let the pieces of all programs through, all but the last of each line.
-pub(super) const PIECES: [(&str, &str); 4] = [
-    ("_LINE_BREAK", "line-max"),
-    ("_LINE_BREAK", "nul"),
-    ("_LINE_BREAK", "pid-change"),
-    ("CONTAINER_PARTIAL_MESSAGE", "true"),
-];
+pub(super) const PIECES: [(&str, &[&str]); 2] =
+    [("_LINE_BREAK", &["line-max", "nul", "pid-change"]), ("CONTAINER_PARTIAL_MESSAGE", &["true"])];
 
 /// What is known of streams.
 #[derive(Default)]
