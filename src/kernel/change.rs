@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::{Ban, Decision, Offender, Port, Span, Timestamp};
+use crate::model::{Ban, Decision, Offender, Port, Protocol, Span, Timestamp};
 
 /// One change to one set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,22 @@ impl Element {
             (IpAddr::V4(_), Some(_)) => Set::V4Port,
             (IpAddr::V6(_), Some(_)) => Set::V6Port,
         }
+    }
+
+    /// What `doctor` puts into this set for a second, to see whether it gets there: an address that nobody has
+    /// (RFC 5737, RFC 3849).
+    pub fn probe(set: Set) -> Option<Self> {
+        let (address, prefix) = match set.family() {
+            Family::V4 => (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)), 32),
+            Family::V6 => (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0xffff, 0, 0, 0, 0xfffe)), 128),
+        };
+        let port = set.has_ports().then_some(Port { protocol: Protocol::Tcp, number: 9 });
+        Some(Self { offender: Offender::new(address, prefix)?, port })
+    }
+
+    /// Whether it is that, in its one second.
+    pub(super) fn is_probe(&self, left: Timeout) -> bool {
+        left == Timeout::SECOND && Self::probe(self.set()) == Some(*self)
     }
 }
 
@@ -213,7 +229,7 @@ fn halves(offender: Offender) -> [Option<Offender>; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BanOrigin, Mode, Protocol};
+    use crate::model::{BanOrigin, Mode};
 
     /// Renders a ban of `offender` on `ports` until `until`, decided at second 1,000, and its end.
     #[track_caller]
@@ -268,6 +284,20 @@ mod tests {
     fn everybody_is_two_halves() {
         check("0.0.0.0/0", &[], None, &["b4 0.0.0.0/1 0", "b4 128.0.0.0/1 0"]);
         check("::/0", &[SSH], None, &["b6p ::/1 22/tcp 0", "b6p 8000::/1 22/tcp 0"]);
+    }
+
+    #[test]
+    fn a_probe_is_one_element_of_each_set_and_lasts_a_second() {
+        for set in Set::ALL {
+            let probe = Element::probe(set).unwrap();
+            assert_eq!(probe.set(), set);
+            let is = |element: Element, left| element.is_probe(Timeout(left));
+            assert_eq!([1, 0, 2].map(|left| is(probe, left)), [true, false, false]);
+            let port = probe.port.map(|port| Port { number: 10, ..port });
+            assert!(port.is_none() || !is(Element { port, ..probe }, 1));
+            let offender = Offender::new(probe.offender.address(), 24).unwrap();
+            assert!(!is(Element { offender, ..probe }, 1));
+        }
     }
 
     #[test]

@@ -354,6 +354,7 @@ impl Firewall for Kernel {
             self.request.list(&name);
             match self.exchange()? {
                 (mut reply, Ok(())) => {
+                    reply.elements.retain(|(element, left)| !element.is_probe(*left));
                     listing.elements.append(&mut reply.elements);
                     listing.strange.extend((reply.strange > 0).then_some(set));
                 }

@@ -954,6 +954,37 @@ fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
 }
 
 #[test]
+fn the_doctor_changes_nothing_that_the_daemon_repairs_or_adopts() {
+    in_namespace(|| {
+        let daemon = daemon("");
+        daemon.start();
+        daemon.tell("ban 192.0.2.1");
+        let doctor = || {
+            let said = said(&daemon.output(&["doctor", "--config", "c.toml"]));
+            assert!(!said.contains("[probe-"), "{said}");
+        };
+        // A foreign element shows that the daemon has compared what the sets hold.
+        for foreign in 1..=3 {
+            sh(&format!("ipset add banstream4 192.0.2.{foreign}9"));
+            until("the foreign element is noticed", || {
+                doctor();
+                repairs(&daemon, "unexpected") >= foreign
+            });
+            assert_eq!(repairs(&daemon, "unexpected"), foreign);
+        }
+        for kind in ["missing", "timeout", "set", "member", "rule", "order"] {
+            assert_eq!(repairs(&daemon, kind), 0, "{kind}");
+        }
+        // A daemon that has lost its ledger adopts what it finds.
+        daemon.kill();
+        std::fs::remove_dir_all(daemon.path("state")).unwrap();
+        doctor();
+        daemon.start();
+        assert_eq!(daemon.tell("bans").matches("found in the kernel").count(), 1);
+    });
+}
+
+#[test]
 fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
     in_namespace(|| {
         let bans = ["sshd", "manual"].map(|jail| {

@@ -15,7 +15,7 @@ use crate::config::{self, Config, Enforce, parse_span};
 use crate::control::client;
 use crate::control::{self, BanFilter, BanLine, JailStatus, SourceState, SourceStatus, Status};
 use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Timeout};
-use crate::model::{BanOrigin, Mode, Offender, Port, Protocol};
+use crate::model::{BanOrigin, Mode};
 
 /// Looks at everything.
 pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
@@ -98,16 +98,9 @@ fn sets(enforce: &Enforce) -> Result<Vec<SetFacts>, EnforceError> {
     Set::ALL.into_iter().map(&mut facts).collect()
 }
 
-/// Puts an address that nobody has (RFC 5737, RFC 3849) into the set for a second, and looks whether it is found. One
-/// that is there already is left as it is.
+/// Puts the set's probe in for a second, and looks whether it is found. One that is there already is left as it is.
 fn probe(kernel: &mut Kernel, set: Set) -> Result<bool, String> {
-    let address = match set.family() {
-        Family::V4 => "192.0.2.254/32",
-        Family::V6 => "2001:db8:ffff:ffff::fffe/128",
-    };
-    let offender: Offender = address.parse().map_err(|error| format!("{error}"))?;
-    let port = set.has_ports().then_some(Port { protocol: Protocol::Tcp, number: 9 });
-    let element = Element { offender, port };
+    let element = Element::probe(set).ok_or("it takes no single address")?;
     let failed = |error: EnforceError| error.to_string();
     if kernel.holds(&element).map_err(failed)? {
         return Ok(true);
