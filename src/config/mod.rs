@@ -403,6 +403,13 @@ fn journald(t: &mut TableReader<'_, '_>) -> Option<Option<JournalLocation>> {
             return None;
         }
     };
+    if enabled == Some(true) && cfg!(not(feature = "journald")) {
+        t.fault(
+            Some("enabled"),
+            "this program was built without journald and cannot read the journal".to_owned(),
+        );
+        return None;
+    }
     Some(enabled?.then_some(journal))
 }
 
@@ -557,7 +564,8 @@ mod tests {
         };
         assert_eq!(jail(&config, "sshd"), sshd);
         assert_eq!(config.detection.widths, Widths::default());
-        assert_eq!(config.journald, Some(JournalLocation::System));
+        let journal = cfg!(feature = "journald").then_some(JournalLocation::System);
+        assert_eq!(config.journald, journal);
         assert_eq!(config.metrics, Some("127.0.0.1:9634".parse().unwrap()));
         assert_eq!(config.enforce.unwrap().target, ["DROP"]);
     }
@@ -574,7 +582,7 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
-        assert_eq!(stated, written::DEFAULTS);
+        assert_eq!(stated, include_str!("defaults.toml"));
         assert_eq!(read(&[sample]), read(&[]));
     }
 
@@ -766,8 +774,17 @@ mod tests {
         let parts =
             |c: &Config| (c.journald.is_some(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some());
         let off = "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nmode = 'observe'";
-        check(&[], parts, (true, true, true, true));
+        check(&[], parts, (cfg!(feature = "journald"), true, true, true));
         check(&[off], parts, (false, false, false, false));
+    }
+
+    #[cfg(not(feature = "journald"))]
+    #[test]
+    fn a_journal_that_cannot_be_read_is_refused() {
+        wrong(
+            "[journald]\nenabled = true",
+            &["2:11: this program was built without journald and cannot read the journal"],
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use serde::Serialize;
 use toml::Spanned;
@@ -14,7 +15,11 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{ConfigError, ConfigErrors};
 
 /// The lowest layer: what holds where no file says otherwise.
-pub(super) const DEFAULTS: &str = include_str!("defaults.toml");
+static DEFAULTS: LazyLock<Cow<'static, str>> = LazyLock::new(|| {
+    let (on, off) = ("[journald]\nenabled = true", "[journald]\nenabled = false");
+    let text = include_str!("defaults.toml");
+    if cfg!(feature = "journald") { text.into() } else { text.replace(on, off).into() }
+});
 
 /// What a jail takes from the top where it has none of its own.
 const INHERITED: [&str; 4] = ["bantime", "findtime", "maxretry", "mode"];
@@ -54,7 +59,7 @@ impl<'t> Written<'t> {
     ///
     /// Everything in any of them that is not TOML.
     pub fn parse(files: &'t [(PathBuf, String)]) -> Result<Self, ConfigErrors> {
-        let files: Vec<_> = std::iter::once((Path::new("built-in defaults"), DEFAULTS))
+        let files: Vec<_> = std::iter::once((Path::new("built-in defaults"), &**DEFAULTS))
             .chain(files.iter().map(|(path, text)| (path.as_path(), text.as_str())))
             .collect();
         let mut top = Table::default();
