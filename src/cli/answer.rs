@@ -163,6 +163,11 @@ fn status(status: &Status) -> String {
         [source.name.clone(), state.to_owned(), entries, unattested, error]
     });
     text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
+    let grammars = status.grammars.iter().map(|grammar| {
+        let ago = grammar.silent.map_or(String::new(), |silent| format!("{} ago", short(silent)));
+        [grammar.name.clone(), grammar.entries.to_string(), ago]
+    });
+    text += &table(["GRAMMAR", "ENTRIES", "LAST"], grammars);
     let jails = status.jails.iter();
     let jails = jails.map(|jail| {
         let mode = if jail.mode == Mode::Observe { "observe only" } else { "" };
@@ -456,7 +461,9 @@ ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
             "version": "0.1.0", "started": "2023-11-14T22:13:20Z", "uptime": 273900,
             "entries": 12345, "offences": 310, "refused": 3, "bans": 17, "banned": 12,
             "messages": {"cut": 5, "split": 9, "joined": 4, "unjudged": 2},
-            "observed": 4, "jails": [{"name": "http-auth", "mode": "observe", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
+            "observed": 4,
+            "grammars": [{"name": "sshd", "entries": 812, "silent": 192, "offences": 310, "logins": 2}],
+            "jails": [{"name": "http-auth", "mode": "observe", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
             "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
                         {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
                          "error": "permission denied"}],
@@ -493,6 +500,9 @@ pieces not judged: 2; the beginning of their message is missing. Let servers log
 SOURCE    STATE    ENTRIES  UNATTESTED
 journald  running  12345    0
 socket    failed   20       9           permission denied
+
+GRAMMAR  ENTRIES  LAST
+sshd     812      3m 12s ago
 
 JAIL       TRACKED  BANNED
 http-auth  0        0       observe only

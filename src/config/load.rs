@@ -145,6 +145,18 @@ pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
     Ok(written.settings())
 }
 
+/// What holds where nothing is configured: the configuration and the shipped grammars.
+///
+/// # Errors
+///
+/// The shipped ones are wrong.
+pub fn defaults() -> Result<(Config, Grammars), LoadError> {
+    let faulty = |faults: crate::config::ConfigErrors| LoadError::Faulty(faults.to_string());
+    let (grammars, _) = grammars(Path::new(""))?;
+    let config = Written::parse(&[]).and_then(|written| written.check(&categories(&grammars)));
+    Ok((config.map_err(faulty)?, grammars))
+}
+
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is
 /// an error only if it was asked for by name; a missing folder never is.
 fn configuration(main: Option<&Path>) -> anyhow::Result<Vec<(PathBuf, String)>> {

@@ -128,7 +128,7 @@ pub struct Status {
     pub observed: u64,
     /// The enabled jails.
     pub jails: Vec<JailStatus>,
-    /// The grammars that have found anything.
+    /// The grammars of whose programs entries were read.
     #[serde(default)]
     pub grammars: Vec<GrammarStatus>,
     /// The sources that are configured.
@@ -187,6 +187,12 @@ pub struct JailStatus {
 pub struct GrammarStatus {
     /// Its name.
     pub name: String,
+    /// Entries of its programs, without forged ones.
+    #[serde(default)]
+    pub entries: u64,
+    /// Whole seconds since the last of them.
+    #[serde(default)]
+    pub silent: Option<u64>,
     /// Offences.
     pub offences: u64,
     /// Successful logins.

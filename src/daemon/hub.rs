@@ -445,10 +445,12 @@ impl Hub {
             .iter()
             .map(|(name, sums)| GrammarStatus {
                 name: name.clone(),
+                entries: sums.entries(),
+                silent: sums.last.map(|last| now.since(last).as_micros() / 1_000_000),
                 offences: sums.offences.values().sum(),
                 logins: sums.logins,
             })
-            .filter(|sums| sums.offences + sums.logins > 0)
+            .filter(|sums| sums.entries > 0)
             .collect();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -44,6 +44,8 @@ pub(super) struct GrammarStats {
     unmatched: u64,
     pub(super) refused: u64,
     pub(super) logins: u64,
+    /// When an entry came last.
+    pub(super) last: Option<Timestamp>,
     /// By category.
     pub(super) offences: BTreeMap<String, u64>,
     forged: Forgers,
@@ -57,6 +59,13 @@ impl SharedStats {
     pub(super) fn lock(&self) -> MutexGuard<'_, Stats> {
         // A panic while adding leaves at worst a sum too small.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GrammarStats {
+    /// All entries that are not forged.
+    pub(super) fn entries(&self) -> u64 {
+        self.harmless + self.refused + self.logins + self.offences.values().sum::<u64>()
     }
 }
 
@@ -91,6 +100,7 @@ impl Stats {
         self.ignored += tally.ignored;
         for (grammar, tally) in grammars.iter().zip(&tally.grammars) {
             let Some(sums) = self.grammars.get_mut(grammar.name()) else { continue };
+            let before = sums.entries();
             sums.harmless += tally.harmless;
             sums.unmatched += tally.unmatched;
             sums.refused += tally.refused;
@@ -99,6 +109,9 @@ impl Stats {
             for (category, times) in grammar.categories().iter().zip(&tally.offences).filter(|(_, n)| **n > 0)
             {
                 sums.offences.get_mut(category).into_iter().for_each(|sum| *sum += times);
+            }
+            if sums.entries() > before {
+                sums.last = Some(now);
             }
         }
         self.repeated += seen.repeated;

@@ -17,6 +17,12 @@ pub use netlink::Kernel;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
+
+/// Whether this host has IPv6 at all. Without it the programs for its rules may be missing.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
+}
 
 /// A place that can keep offenders out: the kernel, or nothing at all.
 pub trait Firewall: Send {

@@ -12,7 +12,7 @@ use super::rule::{IptablesRule, RuleRepair};
 use super::wire::{self, Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
 use super::{
     Applied, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared, Refusal,
-    RefusedChange, RuleEvents, SetContents, SetSize,
+    RefusedChange, RuleEvents, SetContents, SetSize, has_ipv6,
 };
 use crate::config::Enforce;
 use crate::model::Offender;
@@ -291,17 +291,22 @@ impl Firewall for Kernel {
         let mut prepared = Prepared::default();
         let members = self.prepare_list()?;
         self.lacking.clear();
+        let has_ipv6 = has_ipv6();
         for family in [Family::V4, Family::V6] {
             let sets = self.ensure_sets(family, &members, &mut prepared);
             if sets.is_err() {
                 self.lacking.push(family);
+            }
+            if family == Family::V6 && !has_ipv6 {
+                continue;
             }
             if let Err(error) = sets.and_then(|()| self.ensure_rules(family, displaced, &mut prepared)) {
                 prepared.faults.push(error.of(family));
             }
         }
         match prepared.faults.len() {
-            0 | 1 => Ok(prepared),
+            0 => Ok(prepared),
+            1 if has_ipv6 => Ok(prepared),
             _ if prepared.faults.iter().any(|fault| fault.is_displaced()) => Ok(prepared),
             _ => Err(prepared.faults.swap_remove(0)),
         }
@@ -376,7 +381,9 @@ impl Firewall for Kernel {
     }
 
     fn withdraw(&mut self) -> Result<(), EnforceError> {
-        let removed: Vec<_> = self.rules.iter().map(|(_, rule)| rule.remove()).collect();
+        let has_ipv6 = has_ipv6();
+        let rules = self.rules.iter().filter(|(family, _)| *family == Family::V4 || has_ipv6);
+        let removed: Vec<_> = rules.map(|(_, rule)| rule.remove()).collect();
         removed.into_iter().collect()
     }
 

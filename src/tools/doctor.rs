@@ -10,30 +10,36 @@ mod others;
 use std::io::Write;
 use std::path::Path;
 
+use crate::model::count;
 use crate::tools::offline::ended_well;
 
 pub use findings::{
     Chain, DaemonFacts, Enforcement, Facts, Finding, FindingSeverity, JournaldSettings, Rsyslog, RuleListing,
-    Samples, ServerFault, SetFacts, Suspect, examine,
+    RunningServer, Samples, SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect, Unloadable, Visitor,
+    examine,
 };
 
-/// Looks at this host, and prints what is wrong and what to do about it. Whether nothing is.
+/// Looks at this host, and prints what is as it should be, what is wrong and what to do about it. Whether nothing is.
 ///
 /// # Errors
 ///
-/// The configuration cannot be loaded, or what is found not be printed.
+/// What is found cannot be printed.
 pub fn run(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow::Result<bool> {
     let findings = examine(&gather::facts(config)?);
     let text = if json {
         serde_json::to_string(&findings)? + "\n"
-    } else if findings.is_empty() {
-        "no problems found: bans are enforced\n".to_owned()
     } else {
-        let shown = |Finding { name, severity, what, fix }: &Finding| {
-            let severity = if *severity == FindingSeverity::Wrong { "wrong" } else { "doubtful" };
-            format!("{severity}: {what} [{name}]\n    {fix}\n")
+        let shown = |Finding { name, severity, what, fix }: &Finding| match severity {
+            FindingSeverity::Ok => format!("ok: {what}\n"),
+            severity => format!("{}: {what} [{name}]\n    {fix}\n", severity.name()),
         };
-        findings.iter().map(shown).collect()
+        let mut text: String = findings.iter().map(shown).collect();
+        let problems = findings.iter().filter(|finding| finding.severity.is_problem()).count();
+        text += &match problems {
+            0 => "no problems found: bans are enforced\n".to_owned(),
+            problems => format!("{} found\n", count(problems as u64, "problem")),
+        };
+        text
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(findings.iter().all(|finding| finding.severity != FindingSeverity::Wrong))

@@ -359,6 +359,22 @@ fn one_family_that_cannot_be_enforced_leaves_the_other() {
     });
 }
 
+#[test]
+fn a_host_without_ipv6_needs_no_ip6tables() {
+    in_namespaces(&["--net", "--mount"], || {
+        sh(&format!("mount -t tmpfs tmpfs /proc/{}/net", std::process::id()));
+        let missing = |program: &str| format!("/no/{program}");
+        let mut kernel = prepared(Enforce { ip6tables: missing("ip6tables"), ..settings() });
+        ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
+        assert_eq!(listed(&mut kernel), ["192.0.2.1"]);
+        kernel.withdraw().unwrap();
+        check_error(
+            Enforce { iptables: missing("iptables"), ip6tables: missing("ip6tables"), ..settings() },
+            "IPv4 bans are not enforced: cannot run `/no/iptables`: No such file or directory (os error 2)",
+        );
+    });
+}
+
 /// That nothing at all can be enforced with these settings, and that this is what is said of it.
 #[track_caller]
 fn check_error(settings: Enforce, want: &str) {

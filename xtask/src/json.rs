@@ -34,7 +34,11 @@ pub(crate) fn document() -> String {
     section::<Why>(&mut text, "why", "An object.");
     section::<Vec<AllowLine>>(&mut text, "allow", "Without an address: an array.");
     section::<Vec<Setting>>(&mut text, "config show", "An array.");
-    section::<Vec<Finding>>(&mut text, "doctor", "An array.");
+    section::<Vec<Finding>>(
+        &mut text,
+        "doctor",
+        "An array: what is as it should be, then advice, then what is `wrong` or `doubtful`.",
+    );
     section::<Report>(&mut text, "report", "An object.");
     section::<Explanation<'_>>(&mut text, "explain", "An object for each line, one per line.");
     section::<ReplayedBan>(

@@ -13,8 +13,14 @@ use crate::model::{Span, count};
 /// All that was found out about a host.
 #[derive(Clone, Debug)]
 pub struct Facts {
+    /// What is wrong with the files of the configuration. Then the defaults are what the host is compared with.
+    pub configuration: Result<(), String>,
     /// Whether we may look at the kernel's sets and rules (CAP_NET_ADMIN).
     pub capable: bool,
+    /// Whether the host has IPv6.
+    pub has_ipv6: bool,
+    /// The daemon's process, if it is in another network namespace: then its sets and rules cannot be looked at.
+    pub elsewhere: Option<i32>,
     /// What is in the kernel; `None` where bans are not to be enforced, or we may not look.
     pub enforcement: Option<Enforcement>,
     /// What the daemon says; or why none does.
@@ -25,6 +31,59 @@ pub struct Facts {
     pub rsyslog: Option<Rsyslog>,
     /// Lines of servers' configurations with which no offence can be found, or the wrong one.
     pub servers: Vec<(ServerFault, Suspect)>,
+    /// Firewalls that were saved to files with our rule in them.
+    pub saved: Vec<SavedFirewall>,
+}
+
+/// A firewall in a file, with our rule in it.
+#[derive(Clone, Debug)]
+pub struct SavedFirewall {
+    /// The file.
+    pub path: String,
+    /// Whether it can be loaded at boot.
+    pub loads: Result<(), Unloadable>,
+}
+
+/// Why a saved firewall cannot be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unloadable {
+    /// Nothing creates the sets that the rule refers to.
+    NoSets,
+    /// `nft` does not read the rules that iptables-nft wrote.
+    Foreign,
+}
+
+/// A server that runs, and whose lines a grammar reads.
+#[derive(Clone, Debug)]
+pub struct RunningServer {
+    /// The name of its process.
+    pub program: String,
+    /// How many lines of its grammar the daemon has read.
+    pub lines: u64,
+    /// How many seconds ago the last one came.
+    pub silent: Option<u64>,
+    /// Where its lines go.
+    pub log: ServerLog,
+}
+
+/// Where a server's lines go, as far as its configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerLog {
+    /// To syslog or the journal.
+    Read,
+    /// To files that nobody reads; and what to do about it.
+    Files(&'static str),
+    /// To the engine of its container.
+    Container,
+}
+
+/// A person who is logged in from another host.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// From there.
+    pub address: String,
+    /// Why the address is not banned, if it is exempt.
+    pub exemption: Option<String>,
 }
 
 /// How rsyslog is set.
@@ -110,10 +169,14 @@ pub struct DaemonFacts {
     pub fault: Option<String>,
     /// The jails that only observe.
     pub observing: Vec<String>,
-    /// Its sources, and why they are not read where they are not.
-    pub sources: Vec<(String, Result<(), String>)>,
-    /// For how many seconds nothing came from any of them; since the start if `None`.
-    pub silent: Option<u64>,
+    /// Its sources, and for how many seconds nothing came from each, since the start if `None`; or why it is not read.
+    pub sources: Vec<(String, Result<Option<u64>, String>)>,
+    /// Its receivers, and how many messages each has got; or why it gets none.
+    pub receivers: Vec<(String, Result<u64, String>)>,
+    /// The servers on this host that its grammars are about.
+    pub running: Vec<RunningServer>,
+    /// Who is logged in.
+    pub visitors: Vec<Visitor>,
     /// For how many seconds it runs.
     pub uptime: u64,
     /// Bans of addresses that no packet from the internet has, with their jails.
@@ -177,7 +240,7 @@ pub struct Suspect {
     pub text: String,
 }
 
-/// Something that is wrong, or may be.
+/// Something that was looked at, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Finding {
@@ -187,7 +250,7 @@ pub struct Finding {
     pub severity: FindingSeverity,
     /// What it is, for people.
     pub what: String,
-    /// What to do about it.
+    /// What to do about it; empty where it is as it should be.
     pub fix: String,
 }
 
@@ -196,15 +259,54 @@ pub struct Finding {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FindingSeverity {
+    /// It is as it should be.
+    Ok,
+    /// Nothing is wrong; advice.
+    Note,
     /// Bans are not enforced, or attacks not seen.
     Wrong,
     /// That may happen.
     Doubtful,
 }
 
-/// What is wrong with such a host, and what to do about it; the worst of each part first.
+impl FindingSeverity {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Wrong => "wrong",
+            Self::Doubtful => "doubtful",
+        }
+    }
+
+    /// Whether anything need be done.
+    pub fn is_problem(self) -> bool {
+        matches!(self, Self::Wrong | Self::Doubtful)
+    }
+}
+
+/// How such a host is: what is as it should be, then advice, then what is wrong and what to do about it.
 pub fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
+    match &facts.configuration {
+        Ok(()) => findings.ok("configuration", "the configuration is sound".to_owned()),
+        Err(faults) => findings.wrong(
+            "configuration-broken",
+            format!(
+                "the configuration is broken, so the next start or reload fails: {}",
+                faults.replace('\n', "\n    ")
+            ),
+            "correct it and look at it with `banstream check`; all else was compared with the defaults",
+        ),
+    }
+    if let Some(pid) = facts.elsewhere {
+        findings.wrong(
+            "other-namespace",
+            "the daemon is in another network namespace, so its sets and rules were not examined".to_owned(),
+            &format!("run `nsenter --net=/proc/{pid}/ns/net banstream doctor`"),
+        );
+    }
     if !facts.capable {
         findings.wrong(
             "no-privilege",
@@ -215,8 +317,10 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     if let Some(enforcement) = &facts.enforcement {
         findings.sets(enforcement);
         enforcement.chains.iter().for_each(|chain| findings.chain(chain));
+        findings.first(&enforcement.chains, facts.has_ipv6);
         findings.modules(enforcement);
     }
+    facts.saved.iter().for_each(|saved| findings.saved(saved));
     match &facts.daemon {
         Ok(daemon) => findings.daemon(daemon),
         Err(why) => findings.wrong(
@@ -226,7 +330,13 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         ),
     }
     findings.logs(facts);
-    findings.0
+    let Findings(mut findings) = findings;
+    findings.sort_by_key(|finding| match finding.severity {
+        FindingSeverity::Ok => 0,
+        FindingSeverity::Note => 1,
+        FindingSeverity::Wrong | FindingSeverity::Doubtful => 2,
+    });
+    findings
 }
 
 struct Findings(Vec<Finding>);
@@ -246,12 +356,29 @@ const PROXY: &str = "let the server log the client's address (nginx: real_ip; Ap
 const RESTART: &str = "a running daemon repairs this within seconds; otherwise start it, or look at its log";
 
 impl Findings {
+    fn push(&mut self, severity: FindingSeverity, name: &'static str, what: String, fix: &str) {
+        self.0.push(Finding { name, severity, what, fix: fix.to_owned() });
+    }
+
+    fn ok(&mut self, name: &'static str, what: String) {
+        self.push(FindingSeverity::Ok, name, what, "");
+    }
+
+    fn note(&mut self, name: &'static str, what: String, fix: &str) {
+        self.push(FindingSeverity::Note, name, what, fix);
+    }
+
     fn wrong(&mut self, name: &'static str, what: String, fix: &str) {
-        self.0.push(Finding { name, severity: FindingSeverity::Wrong, what, fix: fix.to_owned() });
+        self.push(FindingSeverity::Wrong, name, what, fix);
     }
 
     fn doubtful(&mut self, name: &'static str, what: String, fix: &str) {
-        self.0.push(Finding { name, severity: FindingSeverity::Doubtful, what, fix: fix.to_owned() });
+        self.push(FindingSeverity::Doubtful, name, what, fix);
+    }
+
+    /// Whether one of these was found.
+    fn has(&self, names: &[&str]) -> bool {
+        self.0.iter().any(|finding| names.contains(&finding.name))
     }
 
     fn sets(&mut self, enforcement: &Enforcement) {
@@ -266,6 +393,7 @@ impl Findings {
                 );
             }
         };
+        let before = self.0.len();
         for SetFacts { name, filled, linked, found } in sets {
             match *filled {
                 None => self.wrong("set-missing", format!("the set `{name}` is missing"), RESTART),
@@ -294,6 +422,53 @@ impl Findings {
                 },
             }
         }
+        if self.0.len() == before && !sets.is_empty() {
+            let filled = sets.iter().map(|SetFacts { name, filled, .. }| {
+                let (elements, capacity) = filled.unwrap_or_default();
+                format!("`{name}` {elements} of {capacity}")
+            });
+            let filled: Vec<String> = filled.collect();
+            self.ok("sets", format!("the sets take elements and keep them: {}", filled.join(", ")));
+        }
+    }
+
+    /// Says where the rule is first.
+    fn first(&mut self, chains: &[Chain], has_ipv6: bool) {
+        let mut names: Vec<&str> = chains.iter().map(|chain| chain.name.as_str()).collect();
+        names.dedup();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let first = chains.iter().filter(|chain| chain.name == name && chain.listing.place() == Some(0));
+            let first: Vec<String> = first.map(|chain| chain.family.to_string()).collect();
+            if !first.is_empty() {
+                let without = if has_ipv6 { "" } else { "; this host has no IPv6" };
+                self.ok("rule", format!("the rule is first in `{name}` ({}){without}", first.join(", ")));
+            }
+        }
+    }
+
+    fn saved(&mut self, SavedFirewall { path, loads }: &SavedFirewall) {
+        match loads {
+            Ok(()) => self.ok(
+                "saved-firewall",
+                format!("`{path}` has the rule, and its sets are created before it is loaded at boot"),
+            ),
+            Err(Unloadable::NoSets) => self.wrong(
+                "saved-without-sets",
+                format!(
+                    "`{path}` has the rule, but nothing creates its sets before it is loaded at boot: then none of its \
+                     rules is loaded"
+                ),
+                "systemctl enable banstream-sets.service (contrib/systemd), or take the rule out of the file",
+            ),
+            Err(Unloadable::Foreign) => self.wrong(
+                "saved-unreadable",
+                format!("`{path}` has rules of iptables-nft (`xt match`), which `nft` does not read: it does not load at boot"),
+                "take `table ip raw` and `table ip6 raw` out of the file; save your own tables only \
+                 (`nft list table inet filter`)",
+            ),
+        }
     }
 
     fn chain(&mut self, chain: &Chain) {
@@ -301,6 +476,17 @@ impl Findings {
         let program = &listing.program;
         let rules = match &listing.rules {
             Ok(rules) => rules,
+            Err(why) if why.contains("Table does not exist") => {
+                let table = name.split(' ').next().unwrap_or_default();
+                return self.wrong(
+                    "table-missing",
+                    format!(
+                        "the kernel has no table `{table}` for {family}, so its bans are not enforced: {why}"
+                    ),
+                    "modprobe iptable_raw ip6table_raw (a container uses the modules of its host), or set \
+                     `table = \"mangle\"` in [enforce]",
+                );
+            }
             Err(why) => {
                 let what =
                     format!("`{program}` cannot list `{name}`, so {family} bans may not be enforced: {why}");
@@ -352,9 +538,9 @@ impl Findings {
 
     /// Says which modules are missing, where sets or rules do not work.
     fn modules(&mut self, enforcement: &Enforcement) {
-        let may_lack_one = ["no-ipset", "set-missing", "probe-refused", "rules-unknown", "rule-missing"];
-        let fails = self.0.iter().any(|finding| may_lack_one.contains(&finding.name));
-        if fails && !enforcement.modules.is_empty() {
+        let may_lack_one =
+            ["no-ipset", "set-missing", "probe-refused", "rules-unknown", "rule-missing", "table-missing"];
+        if self.has(&may_lack_one) && !enforcement.modules.is_empty() {
             let modules = enforcement.modules.join(" ");
             self.wrong(
                 "module-missing",
@@ -373,7 +559,9 @@ impl Findings {
             fault,
             observing,
             sources,
-            silent,
+            receivers,
+            running,
+            visitors,
             uptime,
             private_bans,
             crowds,
@@ -395,15 +583,54 @@ impl Findings {
             );
         }
         for (name, read) in sources {
-            if let Err(why) = read {
-                let what = format!("cannot read `{name}`: {why}");
-                self.wrong("source-failed", what, "follow that message; the daemon tries again by itself");
+            match read {
+                Ok(Some(silent)) => {
+                    let ago = Span::from_secs(*silent);
+                    self.ok("source", format!("`{name}` is read; the last entry came {ago} ago"));
+                }
+                Ok(None) => {
+                    self.ok("source", format!("`{name}` is read; no entry has come since the daemon's start"))
+                }
+                Err(why) => self.wrong(
+                    "source-failed",
+                    format!("cannot read `{name}`: {why}"),
+                    "follow that message; the daemon tries again by itself",
+                ),
+            }
+        }
+        running.iter().for_each(|server| self.running(server));
+        for (name, delivered) in receivers {
+            match delivered {
+                Ok(0) => self.note(
+                    "receiver-unused",
+                    format!("no message has gone to `{name}` yet"),
+                    &format!("`banstream notify {name}` sends a test"),
+                ),
+                Ok(delivered) => {
+                    self.ok("receiver", format!("`{name}` has got {}", count(*delivered, "message")))
+                }
+                Err(why) => self.doubtful(
+                    "receiver-failed",
+                    format!("the receiver `{name}` does not get its messages: {why}"),
+                    &format!("follow that message, then try it with `banstream notify {name}`"),
+                ),
+            }
+        }
+        for Visitor { address, exemption } in visitors {
+            match exemption {
+                Some(why) => self.ok("visitor", format!("{address}, from where somebody is logged in, is exempt: {why}")),
+                None => self.doubtful(
+                    "visitor-not-exempt",
+                    format!("somebody is logged in from {address}, which is not exempt: mistakes there could lock you out"),
+                    &format!("if it is yours, add it to `ignoreip`, or run `banstream allow {address}`"),
+                ),
             }
         }
         if sources.is_empty() {
             let what = "the daemon reads no log".to_owned();
             self.wrong("no-source", what, "enable [journald] or [socket]");
         }
+        let silent = sources.iter().filter_map(|(_, read)| *read.as_ref().ok()?).min();
         if !sources.is_empty()
             && sources.iter().all(|(name, read)| name == "socket" && read.is_ok())
             && silent.map_or(*uptime >= NEVER, |silent| silent >= SILENT)
@@ -488,6 +715,34 @@ impl Findings {
         }
     }
 
+    fn running(&mut self, RunningServer { program, lines, silent, log }: &RunningServer) {
+        match log {
+            _ if *lines > 0 => {
+                let ago = silent.map_or(String::new(), |silent| {
+                    format!(", the last {} ago", Span::from_secs(silent))
+                });
+                self.ok("server", format!("`{program}` runs; lines of it were read: {lines}{ago}"));
+            }
+            ServerLog::Read => self.note(
+                "server-silent",
+                format!("`{program}` runs; no line of it has come since the daemon's start"),
+                "nothing, if it had nothing to log; otherwise see where it logs (contrib/guide.md, `Install`)",
+            ),
+            ServerLog::Files(fix) => self.wrong(
+                "server-unread",
+                format!("`{program}` runs, but no line of it was read: its requests are logged to files"),
+                fix,
+            ),
+            ServerLog::Container => self.doubtful(
+                "server-in-container",
+                format!("`{program}` runs in a container, and no line of it was read"),
+                &format!(
+                    "if strangers reach it, let the engine log to the journal: `--log-driver journald --log-opt tag={program}`"
+                ),
+            ),
+        }
+    }
+
     fn logs(&mut self, facts: &Facts) {
         if let Some(journald) = &facts.journald {
             let usual = JournaldSettings::default();
@@ -505,7 +760,7 @@ impl Findings {
                 if ours < u128::from(usual.burst) * u128::from(interval.as_micros()) {
                     self.wrong("journald-rate-limit", what, fix);
                 } else {
-                    self.doubtful("journald-rate-limit", what, fix);
+                    self.note("journald-rate-limit", what, fix);
                 }
             }
         }
@@ -586,7 +841,10 @@ mod tests {
         let samples = "# HELP banstream_drops_total What was lost.\n\
                        banstream_drops_total{reason=\"overlong\"} 0\nbanstream_entries_total{source=\"journald\"} 9\n";
         Facts {
+            configuration: Ok(()),
             capable: true,
+            has_ipv6: true,
+            elsewhere: None,
             enforcement: Some(Enforcement {
                 sets: Ok(vec![set("banstream4"), set("banstream6")]),
                 chains: vec![chain(Family::V4, "iptables"), chain(Family::V6, "ip6tables")],
@@ -596,8 +854,18 @@ mod tests {
                 mode: "kernel".to_owned(),
                 fault: None,
                 observing: Vec::new(),
-                sources: vec![("journald".to_owned(), Ok(()))],
-                silent: Some(9),
+                sources: vec![("journald".to_owned(), Ok(Some(9)))],
+                receivers: vec![("chat".to_owned(), Ok(3))],
+                running: vec![RunningServer {
+                    program: "nginx".to_owned(),
+                    lines: 5,
+                    silent: Some(2),
+                    log: ServerLog::Files("x"),
+                }],
+                visitors: vec![Visitor {
+                    address: "203.0.113.9".to_owned(),
+                    exemption: Some("listed".to_owned()),
+                }],
                 uptime: 99,
                 private_bans: Vec::new(),
                 crowds: Vec::new(),
@@ -607,6 +875,7 @@ mod tests {
             journald: Some(JournaldSettings { burst: 0, ..JournaldSettings::default() }),
             rsyslog: None,
             servers: Vec::new(),
+            saved: vec![SavedFirewall { path: "/etc/iptables/rules.v4".to_owned(), loads: Ok(()) }],
         }
     }
 
@@ -614,16 +883,22 @@ mod tests {
         Suspect { place: "/etc/x.conf:3".to_owned(), text: "x".to_owned() }
     }
 
-    /// The names of what is found once this was done to a sound host; those in capitals are wrong, not doubtful.
+    /// The names of what is found once this was done to a sound host; those in capitals are wrong, those with a dot are
+    /// advice, the others doubtful.
     #[track_caller]
     fn check(harm: impl FnOnce(&mut Facts), want: &[&str]) {
         let mut facts = sound();
         harm(&mut facts);
-        let shown = |finding: Finding| match finding.severity {
-            FindingSeverity::Wrong => finding.name.to_uppercase(),
-            FindingSeverity::Doubtful => finding.name.to_owned(),
+        let shown = |Finding { name, severity, fix, .. }: &Finding| {
+            assert_eq!(fix.is_empty(), *severity == FindingSeverity::Ok);
+            match severity {
+                FindingSeverity::Ok => None,
+                FindingSeverity::Note => Some(format!("{name}.")),
+                FindingSeverity::Wrong => Some(name.to_uppercase()),
+                FindingSeverity::Doubtful => Some((*name).to_owned()),
+            }
         };
-        assert_eq!(examine(&facts).into_iter().map(shown).collect::<Vec<_>>(), want);
+        assert_eq!(examine(&facts).iter().filter_map(shown).collect::<Vec<_>>(), want);
     }
 
     fn set(facts: &mut Facts) -> &mut SetFacts {
@@ -649,6 +924,83 @@ mod tests {
     }
 
     #[test]
+    fn what_is_verified_is_said() {
+        #[track_caller]
+        fn check(facts: &Facts, want: &[&str]) {
+            let found = examine(facts);
+            let verified = found.iter().filter(|finding| finding.severity == FindingSeverity::Ok);
+            assert_eq!(verified.map(|finding| finding.what.as_str()).collect::<Vec<_>>(), want);
+        }
+        let all = [
+            "the configuration is sound",
+            "the sets take elements and keep them: `banstream4` 1 of 9, `banstream6` 1 of 9",
+            "the rule is first in `raw PREROUTING` (IPv4, IPv6)",
+            "`/etc/iptables/rules.v4` has the rule, and its sets are created before it is loaded at boot",
+            "`journald` is read; the last entry came 9s ago",
+            "`nginx` runs; lines of it were read: 5, the last 2s ago",
+            "`chat` has got 3 messages",
+            "203.0.113.9, from where somebody is logged in, is exempt: listed",
+        ];
+        check(&sound(), &all);
+        let mut facts = sound();
+        facts.enforcement.as_mut().unwrap().chains.pop();
+        facts.has_ipv6 = false;
+        set(&mut facts).linked = false;
+        facts.daemon = Err("x".to_owned());
+        check(
+            &facts,
+            &[all[0], "the rule is first in `raw PREROUTING` (IPv4); this host has no IPv6", all[3]],
+        );
+    }
+
+    #[test]
+    fn a_broken_configuration_is_one_finding() {
+        check(|facts| facts.configuration = Err("x\ny".to_owned()), &["CONFIGURATION-BROKEN"]);
+        let mut facts = sound();
+        facts.configuration = Err("x\ny".to_owned());
+        let found = examine(&facts);
+        assert!(found.last().unwrap().what.ends_with("fails: x\n    y"));
+    }
+
+    #[test]
+    fn another_network_namespace_is_one_finding() {
+        check(|facts| (facts.elsewhere, facts.enforcement) = (Some(7), None), &["OTHER-NAMESPACE"]);
+    }
+
+    #[test]
+    fn a_saved_firewall_that_does_not_load_is_found() {
+        check(|facts| facts.saved[0].loads = Err(Unloadable::NoSets), &["SAVED-WITHOUT-SETS"]);
+        check(|facts| facts.saved[0].loads = Err(Unloadable::Foreign), &["SAVED-UNREADABLE"]);
+    }
+
+    #[test]
+    fn a_server_whose_lines_do_not_come_is_found() {
+        let server = |lines, log| {
+            move |facts: &mut Facts| {
+                let server = &mut daemon(facts).running[0];
+                (server.lines, server.log) = (lines, log);
+            }
+        };
+        check(server(0, ServerLog::Files("x")), &["SERVER-UNREAD"]);
+        check(server(0, ServerLog::Container), &["server-in-container"]);
+        check(server(0, ServerLog::Read), &["server-silent."]);
+        for log in [ServerLog::Files("x"), ServerLog::Container, ServerLog::Read] {
+            check(server(1, log), &[]);
+        }
+    }
+
+    #[test]
+    fn who_is_logged_in_and_not_exempt_is_found() {
+        check(|facts| daemon(facts).visitors[0].exemption = None, &["visitor-not-exempt"]);
+    }
+
+    #[test]
+    fn a_receiver_that_gets_nothing_is_found() {
+        check(|facts| daemon(facts).receivers[0].1 = Err("x".to_owned()), &["receiver-failed"]);
+        check(|facts| daemon(facts).receivers[0].1 = Ok(0), &["receiver-unused."]);
+    }
+
+    #[test]
     fn a_fault_of_the_sets_is_found() {
         check(|facts| facts.enforcement.as_mut().unwrap().sets = Err("x".to_owned()), &["NO-IPSET"]);
         check(|facts| set(facts).filled = None, &["SET-MISSING"]);
@@ -664,6 +1016,9 @@ mod tests {
     fn a_fault_of_the_rules_is_found() {
         let ours = || ("-A PREROUTING ours".to_owned(), true);
         check(|facts| chain(facts).listing.rules = Err("x".to_owned()), &["RULES-UNKNOWN"]);
+        let no_table =
+            "can't initialize ip6tables table `raw': Table does not exist (do you need to insmod?)";
+        check(|facts| chain(facts).listing.rules = Err(no_table.to_owned()), &["TABLE-MISSING"]);
         check(|facts| chain(facts).listing.rules = Ok(vec![]), &["RULE-MISSING"]);
         check(|facts| chain(facts).listing.rules.as_mut().unwrap().rotate_left(1), &["RULE-DISPLACED"]);
         check(|facts| chain(facts).others[0].rules = Ok(vec![ours()]), &["rule-in-both-variants"]);
@@ -687,7 +1042,7 @@ mod tests {
         check(harm(Err("x".to_owned())), &["NO-IPSET", "MODULE-MISSING"]);
         let mut facts = sound();
         harm(Err("x".to_owned()))(&mut facts);
-        assert!(examine(&facts)[1].fix.starts_with("modprobe -a ip_set xt_set; "));
+        assert!(examine(&facts).last().unwrap().fix.starts_with("modprobe -a ip_set xt_set; "));
     }
 
     #[test]
@@ -710,7 +1065,7 @@ mod tests {
     #[test]
     fn a_log_that_drops_messages_is_found() {
         let journald = |journald: JournaldSettings| move |facts: &mut Facts| facts.journald = Some(journald);
-        check(journald(JournaldSettings::default()), &["journald-rate-limit"]);
+        check(journald(JournaldSettings::default()), &["journald-rate-limit."]);
         check(
             journald(JournaldSettings { burst: 9_999, ..JournaldSettings::default() }),
             &["JOURNALD-RATE-LIMIT"],
@@ -735,10 +1090,10 @@ mod tests {
     #[test]
     fn a_source_that_says_nothing_is_wrong_only_where_it_is_the_only_one() {
         let silent = |sources: &[&str], silent, uptime| {
-            let sources = sources.iter().map(|name| ((*name).to_owned(), Ok(()))).collect();
+            let sources = sources.iter().map(|name| ((*name).to_owned(), Ok(silent))).collect();
             move |facts: &mut Facts| {
                 let daemon = daemon(facts);
-                (daemon.sources, daemon.silent, daemon.uptime) = (sources, silent, uptime);
+                (daemon.sources, daemon.uptime) = (sources, uptime);
             }
         };
         check(silent(&["socket"], Some(SILENT), SILENT), &["SOCKET-SILENT"]);
@@ -763,7 +1118,8 @@ mod tests {
     fn what_is_found_is_told_with_its_place() {
         let mut facts = sound();
         chain(&mut facts).listing.rules.as_mut().unwrap().rotate_left(1);
-        let what = &examine(&facts)[0].what;
+        let found = examine(&facts);
+        let what = &found.last().unwrap().what;
         assert_eq!(
             what,
             "1 rule in `raw PREROUTING` (IPv6) precedes ours and may accept banned addresses: `-A PREROUTING other`"

@@ -1,62 +1,88 @@
 //! Collects facts about this host: from the kernel, iptables, the daemon and the files of other programs. It goes on if
 //! one does not answer, because that is a fact too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
 use super::findings::{
-    Chain, DaemonFacts, Enforcement, Facts, JournaldSettings, Rsyslog, RuleListing, Samples, ServerFault,
-    SetFacts, Suspect,
+    Chain, DaemonFacts, Enforcement, Facts, JournaldSettings, Rsyslog, RuleListing, RunningServer, Samples,
+    SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect, Visitor,
 };
 use super::others;
 use crate::config::load;
 use crate::config::{self, Config, Enforce, parse_span};
 use crate::control::client;
-use crate::control::{self, BanFilter, BanLine, JailStatus, SourceState, SourceStatus, Status};
-use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Timeout};
-use crate::model::{BanOrigin, Mode};
+use crate::control::{
+    self, BanFilter, BanLine, GrammarStatus, JailStatus, SourceState, SourceStatus, Status, Why,
+};
+use crate::grammar::{Grammar, Grammars};
+use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Timeout, has_ipv6};
+use crate::model::{BanOrigin, Mode, Offender};
 
 /// Looks at everything.
-pub(super) fn facts(config: Option<&Path>) -> anyhow::Result<Facts> {
-    let config = load::load(config)?.config;
-    let capable = capable(&read("/proc/self/status"));
-    let enforce = config.enforce.as_ref().filter(|_| capable);
+pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
+    let loaded = load::load(path);
+    let configuration = loaded.as_ref().map(|_| ()).map_err(ToString::to_string);
+    let (config, grammars) = match loaded {
+        Ok(loaded) => (loaded.config, loaded.grammars),
+        Err(_) => load::defaults().map(|(config, grammars)| (config, grammars.into()))?,
+    };
     let files = rsyslog_files();
+    let daemon = daemon(&config, &grammars, &files);
+    let capable = capable(&read("/proc/self/status"));
+    let elsewhere = elsewhere(&config.control.path);
+    // What a daemon that only decides has not put anywhere is not missing.
+    let decides = configuration.is_err() && daemon.as_ref().is_ok_and(|daemon| daemon.mode == "none");
+    let enforce = config.enforce.as_ref().filter(|_| capable && elsewhere.is_none() && !decides);
     // Where rsyslog hands us nothing, what it drops is not ours to judge.
     let reads = config.socket.is_some() && files.iter().any(|(_, text)| text.contains("banstream"));
     Ok(Facts {
+        configuration,
         capable,
+        has_ipv6: has_ipv6(),
+        elsewhere,
         enforcement: enforce.map(|enforce| Enforcement {
             sets: sets(enforce).map_err(|error| error.to_string()),
             chains: chains(enforce),
             modules: missing_modules(enforce),
         }),
-        daemon: daemon(&config).map_err(|error| format!("{error:#}")),
+        daemon: daemon.map_err(|error| format!("{error:#}")),
         journald: config.journald.as_ref().map(|journal| journald(&journald_files(journal))),
         rsyslog: reads.then(|| Rsyslog {
             limits: files.iter().flat_map(|(path, text)| rate_limits(path, text)).collect(),
             sizes: files.iter().flat_map(|(path, text)| others::message_sizes(path, text)).collect(),
         }),
         servers: servers(),
+        saved: config.enforce.iter().flat_map(|enforce| saved(&enforce.set)).collect(),
     })
 }
 
-fn daemon(config: &Config) -> anyhow::Result<DaemonFacts> {
+fn daemon(
+    config: &Config,
+    grammars: &Grammars,
+    rsyslog: &[(PathBuf, String)],
+) -> anyhow::Result<DaemonFacts> {
     let socket = &config.control.path;
     let answer = client::send(socket, &control::Command::Status)?;
     let status: Status = serde_json::from_str(&answer.body)?;
     let source = |source: SourceStatus| {
         let why = || source.error.unwrap_or("it gave no reason".to_owned());
-        (source.name, if source.state == SourceState::Running { Ok(()) } else { Err(why()) })
+        (source.name, if source.state == SourceState::Running { Ok(source.silent) } else { Err(why()) })
     };
     let bans: Vec<BanLine> =
         serde_json::from_str(&client::send(socket, &control::Command::Bans(BanFilter::default()))?.body)?;
     let private = bans
         .into_iter()
         .filter(|ban| ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private());
+    let visitor = |who: Offender| {
+        let why: Why = serde_json::from_str(&client::send(socket, &control::Command::Why(who))?.body)?;
+        Ok(Visitor { address: who.to_string(), exemption: why.protected.into_iter().next() })
+    };
     Ok(DaemonFacts {
-        silent: status.sources.iter().filter_map(|source| source.silent).min(),
         uptime: status.uptime,
         private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
         duplicates: status.duplicates.iter().map(ToString::to_string).collect(),
@@ -65,8 +91,112 @@ fn daemon(config: &Config) -> anyhow::Result<DaemonFacts> {
         fault: status.enforcement.error,
         observing: observing(&status.jails),
         sources: status.sources.into_iter().map(source).collect(),
+        receivers: status
+            .receivers
+            .into_iter()
+            .map(|receiver| (receiver.name, receiver.error.map_or(Ok(receiver.delivered), Err)))
+            .collect(),
+        running: running(grammars, &status.grammars, rsyslog),
+        visitors: visitors().into_iter().map(visitor).collect::<anyhow::Result<_>>()?,
         samples: Samples(client::metrics(socket)?),
     })
+}
+
+/// The daemon's process, if it is known to be in another network namespace than this one.
+fn elsewhere(socket: &Path) -> Option<i32> {
+    let daemon = getsockopt(&UnixStream::connect(socket).ok()?, PeerCredentials).ok()?.pid();
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    (namespace(&daemon.to_string())? != namespace("self")?).then_some(daemon)
+}
+
+/// The servers that run, one for each grammar, and what the daemon has read of them.
+fn running(
+    grammars: &Grammars,
+    read_from: &[GrammarStatus],
+    rsyslog: &[(PathBuf, String)],
+) -> Vec<RunningServer> {
+    let namespace = |process: &Path| std::fs::read_link(process.join("ns/pid")).ok();
+    let ours = namespace(Path::new("/proc/self"));
+    let mut found: BTreeMap<&str, (&Grammar, String, bool)> = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let process = entry.path();
+        let comm = read(process.join("comm"));
+        let program = comm.trim_end();
+        let grammar = grammars.of_program(program.as_bytes()).and_then(|id| grammars.get(id));
+        let Some(grammar) = grammar else { continue };
+        // One that is not in a container says more about the host.
+        let is_contained =
+            namespace(&process).is_some_and(|its| ours.as_ref().is_some_and(|ours| *ours != its));
+        let known = found.entry(grammar.name()).or_insert((grammar, program.to_owned(), is_contained));
+        if known.2 && !is_contained {
+            *known = (grammar, program.to_owned(), false);
+        }
+    }
+    let server = |(grammar, program, is_contained): (&Grammar, String, bool)| {
+        let status = read_from.iter().find(|status| status.name == grammar.name());
+        let log = match others::access_log(&program) {
+            _ if is_contained => ServerLog::Container,
+            Some(access) => {
+                let files = access.folders.iter().flat_map(|folder| files(folder));
+                let files = access.files.iter().map(PathBuf::from).chain(files);
+                let texts: Vec<String> = files.map(read).collect();
+                let goes_to_rsyslog =
+                    rsyslog.iter().any(|(_, text)| others::takes_files_of(text, grammar.programs()));
+                let is_read = goes_to_rsyslog || texts.iter().any(|text| access.goes_to_syslog(text));
+                if is_read { ServerLog::Read } else { ServerLog::Files(access.fix) }
+            }
+            None => ServerLog::Read,
+        };
+        let (lines, silent) = status.map_or((0, None), |status| (status.entries, status.silent));
+        RunningServer { program, lines, silent, log }
+    };
+    found.into_values().map(server).collect()
+}
+
+/// The addresses from where people are logged in: those who run this, whatever `sudo` has left of their environment, and
+/// those whose sessions logind knows.
+fn visitors() -> BTreeSet<Offender> {
+    let mut addresses = Vec::new();
+    let mut process = "self".to_owned();
+    loop {
+        let environment = read(format!("/proc/{process}/environ"));
+        let connection = environment.split('\0').find_map(|pair| pair.strip_prefix("SSH_CONNECTION="));
+        addresses.extend(connection.and_then(|words| words.split(' ').next()).map(str::to_owned));
+        let status = read(format!("/proc/{process}/status"));
+        match status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim) {
+            None | Some("0") => break,
+            Some(parent) => process = parent.to_owned(),
+        }
+    }
+    // `loginctl` would wait for a logind that hangs.
+    for session in files("/run/systemd/sessions") {
+        let text = read(session);
+        addresses.extend(text.lines().find_map(|line| line.strip_prefix("REMOTE_HOST=")).map(str::to_owned));
+    }
+    addresses.iter().filter_map(|address| address.parse().ok()).collect()
+}
+
+/// The firewalls in files that have a rule for this set.
+fn saved(set: &str) -> Vec<SavedFirewall> {
+    let is_unit = |folder: &PathBuf| folder.join("banstream-sets.service").exists();
+    let has_sets = files("/etc/systemd/system").iter().any(is_unit)
+        // What netfilter-persistent's plugin for sets has saved.
+        || read("/etc/iptables/ipsets").contains(&format!("create {set} "));
+    let paths = [
+        "/etc/iptables/rules.v4",
+        "/etc/iptables/rules.v6",
+        "/etc/iptables.rules",
+        "/etc/ip6tables.rules",
+        "/etc/iptables.up.rules",
+        "/etc/sysconfig/iptables",
+        "/etc/sysconfig/ip6tables",
+        "/etc/nftables.conf",
+    ];
+    let verdict = |path: &str| {
+        let loads = others::saved_firewall(&read(path), set, has_sets)?;
+        Some(SavedFirewall { path: path.to_owned(), loads })
+    };
+    paths.into_iter().filter_map(verdict).collect()
 }
 
 fn observing(jails: &[JailStatus]) -> Vec<String> {
@@ -95,7 +225,8 @@ fn sets(enforce: &Enforce) -> Result<Vec<SetFacts>, EnforceError> {
         let found = probe(&mut kernel, set);
         Ok(SetFacts { name, filled, linked, found })
     };
-    Set::ALL.into_iter().map(&mut facts).collect()
+    let of_use = |set: &Set| set.family() == Family::V4 || has_ipv6();
+    Set::ALL.into_iter().filter(of_use).map(&mut facts).collect()
 }
 
 /// Puts the set's probe in for a second, and looks whether it is found. One that is there already is left as it is.
@@ -145,7 +276,8 @@ fn chains(enforce: &Enforce) -> Vec<Chain> {
         (Family::V6, &enforce.ip6tables, "/proc/net/ip6_tables_names"),
     ];
     let mut chains = Vec::new();
-    for (family, program, legacy_tables) in programs {
+    let of_use = |family| family == Family::V4 || has_ipv6();
+    for (family, program, legacy_tables) in programs.into_iter().filter(|(family, ..)| of_use(*family)) {
         let version = output(program, &["-V"]).unwrap_or_default();
         // A table that nobody uses would come into being by being looked at.
         let legacy = read(legacy_tables).lines().any(|table| table == enforce.table);
@@ -213,9 +345,15 @@ fn journald_files(journal: &config::JournalLocation) -> String {
 
 /// The `*.conf` files of a folder, by name.
 fn list(folder: &str) -> Vec<PathBuf> {
+    let mut paths = files(folder);
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
+    paths
+}
+
+/// What is in a folder, by name.
+fn files(folder: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
     paths.sort();
     paths
 }

@@ -5,7 +5,83 @@
 
 use std::path::Path;
 
-use super::findings::{LONG_ENOUGH, ServerFault, Suspect};
+use super::findings::{LONG_ENOUGH, ServerFault, Suspect, Unloadable};
+
+/// How a server that logs requests to files by default is made to log elsewhere.
+pub(super) struct AccessLog {
+    /// Its configuration.
+    pub(super) files: &'static [&'static str],
+    /// More of it.
+    pub(super) folders: &'static [&'static str],
+    /// How the lines begin that say where requests are logged.
+    key: &'static str,
+    /// What to do about it.
+    pub(super) fix: &'static str,
+}
+
+impl AccessLog {
+    /// Whether this part of the configuration sends requests anywhere but to files.
+    pub(super) fn goes_to_syslog(&self, text: &str) -> bool {
+        let begins =
+            |line: &str| line.get(..self.key.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(self.key));
+        lines(Path::new(""), text).any(|Suspect { text, .. }| {
+            begins(&text) && ["syslog", "|", "/dev/std"].iter().any(|sink| text.contains(sink))
+        })
+    }
+}
+
+const APACHE: AccessLog = AccessLog {
+    files: &["/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf"],
+    folders: &["/etc/apache2/conf-enabled", "/etc/apache2/sites-enabled", "/etc/httpd/conf.d"],
+    key: "CustomLog",
+    fix: "let rsyslog read its files: copy contrib/rsyslog/10-banstream.conf and 20-banstream-files.conf to /etc/rsyslog.d",
+};
+
+const NGINX: AccessLog = AccessLog {
+    files: &["/etc/nginx/nginx.conf"],
+    folders: &["/etc/nginx/conf.d", "/etc/nginx/sites-enabled"],
+    key: "access_log",
+    fix: "write `access_log syslog:server=unix:/dev/log,nohostname combined;` wherever its configuration has `access_log`, \
+          and reload it; or let rsyslog read its files (contrib/rsyslog/20-banstream-files.conf)",
+};
+
+const LIGHTTPD: AccessLog = AccessLog {
+    files: &["/etc/lighttpd/lighttpd.conf"],
+    folders: &["/etc/lighttpd/conf-enabled"],
+    key: "accesslog.",
+    fix: "load mod_accesslog and write `accesslog.use-syslog = \"enable\"`; or let rsyslog read its files \
+          (contrib/rsyslog/20-banstream-files.conf)",
+};
+
+/// Where this server logs requests, if it logs them to files by default.
+pub(super) fn access_log(program: &str) -> Option<AccessLog> {
+    match program {
+        "nginx" => Some(NGINX),
+        "apache2" | "httpd" => Some(APACHE),
+        "lighttpd" => Some(LIGHTTPD),
+        _ => None,
+    }
+}
+
+/// Whether this part of rsyslog's configuration reads files of one of these programs, as our drop-in does.
+pub(super) fn takes_files_of(text: &str, programs: &[String]) -> bool {
+    let names = |line: &str| programs.iter().any(|program| line.contains(&format!("tag=\"{program}")));
+    lines(Path::new(""), text).any(|Suspect { text, .. }| names(&text))
+}
+
+/// Whether a firewall in a file loads at boot, where it has a rule for this set; `None` where it has none.
+pub(super) fn saved_firewall(text: &str, set: &str, has_sets: bool) -> Option<Result<(), Unloadable>> {
+    let ours = format!("--match-set {set} src,dst");
+    let mut says = lines(Path::new(""), text).filter_map(|Suspect { text, .. }| match () {
+        () if text.contains("xt match set") || text.contains("xt match \"set\"") => {
+            Some(Err(Unloadable::Foreign))
+        }
+        () if text.contains(&ours) && has_sets => Some(Ok(())),
+        () if text.contains(&ours) => Some(Err(Unloadable::NoSets)),
+        () => None,
+    });
+    says.next()
+}
 
 /// At how many bytes rsyslog cuts messages, wherever a file says so, in either style.
 pub(super) fn message_sizes(path: &Path, text: &str) -> Vec<(Suspect, u64)> {
@@ -120,6 +196,55 @@ mod tests {
             [("/r:3".to_owned(), 1 << 20)]
         );
         assert_eq!(sizes("module(load=\"imuxsock\")"), []);
+    }
+
+    #[test]
+    fn where_a_web_server_logs_requests_is_found() {
+        #[track_caller]
+        fn check(program: &str, text: &str, want: bool) {
+            assert_eq!(access_log(program).unwrap().goes_to_syslog(text), want, "{text}");
+        }
+        check(
+            "nginx",
+            "http {\n\taccess_log /var/log/nginx/access.log;\n\terror_log syslog:server=unix:/dev/log;",
+            false,
+        );
+        check(
+            "nginx",
+            "  access_log /var/log/nginx/access.log;\n  access_log syslog:server=unix:/dev/log combined;",
+            true,
+        );
+        check("nginx", "# access_log syslog:server=unix:/dev/log combined;", false);
+        check("nginx", "access_log /dev/stdout;", true);
+        check("apache2", "CustomLog ${APACHE_LOG_DIR}/access.log combined\nErrorLog syslog", false);
+        check("httpd", "customlog \"|/usr/bin/logger --size 128KiB -t apache2\" combined", true);
+        check("lighttpd", "accesslog.filename = \"/var/log/lighttpd/access.log\"", false);
+        check("lighttpd", "accesslog.use-syslog = \"enable\"", true);
+        assert!(access_log("sshd").is_none());
+        let programs = ["apache2".to_owned(), "httpd".to_owned()];
+        let input = |tag| format!("input(type=\"imfile\" file=\"/x\" tag=\"{tag}:\" facility=\"local7\")");
+        assert!(takes_files_of(&input("apache2"), &programs));
+        assert!(!takes_files_of(&input("nginx"), &programs));
+        assert!(!takes_files_of(&format!("# {}", input("apache2")), &programs));
+    }
+
+    #[test]
+    fn a_saved_firewall_with_the_rule_in_it_is_judged() {
+        let rule = "*raw\n-A PREROUTING -m set --match-set banstream src,dst -j DROP\nCOMMIT\n";
+        let check =
+            |text: &str, has_sets, want| assert_eq!(saved_firewall(text, "banstream", has_sets), want);
+        check(rule, true, Some(Ok(())));
+        check(rule, false, Some(Err(Unloadable::NoSets)));
+        check(&rule.replace("banstream ", "banstream4 "), false, None);
+        check("# -A PREROUTING -m set --match-set banstream src,dst -j DROP", false, None);
+        check("", false, None);
+        for chain in ["xt match set counter packets 0 bytes 0 drop", "xt match \"set\" counter drop"] {
+            check(
+                &format!("table ip raw {{\nchain PREROUTING {{\n{chain}\n"),
+                true,
+                Some(Err(Unloadable::Foreign)),
+            );
+        }
     }
 
     #[test]
