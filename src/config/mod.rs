@@ -41,8 +41,8 @@ pub struct Config {
     pub detection: Settings,
     /// Files that list who else is not banned, by the jail that named it or by all.
     pub ignore_files: Vec<(Option<Arc<str>>, PathBuf)>,
-    /// Which journal to read, if any.
-    pub journald: Option<JournalLocation>,
+    /// Which journals to read. The first is the source `journald`, the others have the names of their places.
+    pub journald: Vec<JournalLocation>,
     /// Where to take lines from `banstream omprog`, if anywhere.
     pub socket: Option<Ingest>,
     /// Where to take commands.
@@ -390,10 +390,15 @@ fn widen(t: &mut TableReader<'_, '_>, v4: Option<u8>, v6: Option<u8>) -> Option<
     Some(NonZeroU8::new(offenders).map(|offenders| Widen { widths, offenders, within }))
 }
 
-fn journald(t: &mut TableReader<'_, '_>) -> Option<Option<JournalLocation>> {
+/// The most journals: each takes a thread, and is a label in metrics.
+const JOURNALS: usize = 16;
+
+fn journald(t: &mut TableReader<'_, '_>) -> Option<Vec<JournalLocation>> {
     let enabled = t.value("enabled", value::flag);
     let namespace = t.value("namespace", value::unless_empty(value::name(200)));
     let directory = t.value("directory", value::unless_empty(value::path));
+    let namespaces = t.list("namespaces", value::name(200));
+    let directories = t.list("directories", value::path);
     let journal = match (namespace?, directory?) {
         (None, None) => JournalLocation::System,
         (Some(namespace), None) => JournalLocation::Namespace(namespace),
@@ -410,7 +415,25 @@ fn journald(t: &mut TableReader<'_, '_>) -> Option<Option<JournalLocation>> {
         );
         return None;
     }
-    Some(enabled?.then_some(journal))
+    let mut journals = vec![journal];
+    for (key, further) in [
+        ("namespaces", namespaces?.into_iter().map(JournalLocation::Namespace).collect::<Vec<_>>()),
+        ("directories", directories?.into_iter().map(JournalLocation::Directory).collect()),
+    ] {
+        for journal in further {
+            if journals.contains(&journal) {
+                t.fault(
+                    Some(key),
+                    format!("the journal in {journal} is listed twice: its lines would count twice"),
+                );
+            }
+            journals.push(journal);
+        }
+        if journals.len() > JOURNALS {
+            t.fault(Some(key), format!("at most {JOURNALS} journals can be read"));
+        }
+    }
+    Some(if enabled? { journals } else { Vec::new() })
 }
 
 fn listen(t: &mut TableReader<'_, '_>) -> Option<Socket> {
@@ -565,7 +588,7 @@ mod tests {
         assert_eq!(jail(&config, "sshd"), sshd);
         assert_eq!(config.detection.widths, Widths::default());
         let journal = cfg!(feature = "journald").then_some(JournalLocation::System);
-        assert_eq!(config.journald, journal);
+        assert_eq!(config.journald, Vec::from_iter(journal));
         assert_eq!(config.metrics, Some("127.0.0.1:9634".parse().unwrap()));
         assert_eq!(config.enforce.unwrap().target, ["DROP"]);
     }
@@ -771,8 +794,9 @@ mod tests {
 
     #[test]
     fn parts_can_be_turned_off() {
-        let parts =
-            |c: &Config| (c.journald.is_some(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some());
+        let parts = |c: &Config| {
+            (!c.journald.is_empty(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some())
+        };
         let off = "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nmode = 'observe'";
         check(&[], parts, (cfg!(feature = "journald"), true, true, true));
         check(&[off], parts, (false, false, false, false));
@@ -785,6 +809,44 @@ mod tests {
             "[journald]\nenabled = true",
             &["2:11: this program was built without journald and cannot read the journal"],
         );
+    }
+
+    #[cfg(feature = "journald")]
+    #[test]
+    fn journals_are_read_side_by_side() {
+        let journals =
+            |c: &Config| c.journald.iter().map(JournalLocation::name).collect::<Vec<_>>().join(" ");
+        let further = "journald.namespaces = ['a', 'b']\njournald.directories = ['/c']";
+        check(&[further], journals, "journald journald@a journald@b journald:/c".into());
+        for (first, want) in [("namespace = 'x'", "journald@x"), ("directory = '/x'", "journald:/x")] {
+            check(&[&format!("journald.{first}")], journals, want.into());
+            check(
+                &[further, &format!("journald.{first}")],
+                journals,
+                format!("{want} journald@a journald@b journald:/c"),
+            );
+        }
+        check(&[further, "journald.enabled = false"], journals, String::new());
+        wrong(
+            "journald.directories = ['x']",
+            &["1:25: `directories` must be an absolute path, such as `/var/lib/banstream`, not `x`"],
+        );
+        wrong(
+            "journald.namespaces = ['a/b']",
+            &["1:24: `namespaces` must be a name of at most 200 letters, digits, `-`, `_` or `.`, not `a/b`"],
+        );
+        for (twice, want) in [
+            ("directory = '/c'\ndirectories = ['/c/']", "3:15: the journal in `/c/` is listed twice"),
+            ("namespaces = ['a', 'b', 'a']", "2:14: the journal in the namespace `a` is listed twice"),
+        ] {
+            wrong(&format!("[journald]\n{twice}"), &[&format!("{want}: its lines would count twice")]);
+        }
+        let many = |count: u8| {
+            let names: Vec<String> = (1..=count).map(|nth| format!("'/{nth}'")).collect();
+            format!("journald.directories = [{}]", names.join(", "))
+        };
+        check(&[&many(15)], |c| c.journald.len(), 16);
+        wrong(&many(16), &["1:24: at most 16 journals can be read"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
 
 use crate::control::DuplicateStatus;
 use crate::detect::Trace;
@@ -21,14 +22,14 @@ const MANY: u64 = 3;
 /// The last lines with an offence, and how many came from two sources.
 #[derive(Default)]
 pub(super) struct Duplicates {
-    lines: VecDeque<(u64, &'static str, Timestamp)>,
-    found: BTreeMap<[&'static str; 2], u64>,
+    lines: VecDeque<(u64, Arc<str>, Timestamp)>,
+    found: BTreeMap<[Arc<str>; 2], u64>,
     hasher: RandomState,
 }
 
 impl Duplicates {
     /// Takes in what one batch of this source has left behind.
-    pub(super) fn add(&mut self, source: &'static str, traces: &[Trace], evidence: &Evidence) {
+    pub(super) fn add(&mut self, source: &Arc<str>, traces: &[Trace], evidence: &Evidence) {
         let mut last = None;
         for trace in traces {
             // An offence leaves a trace in each jail.
@@ -41,15 +42,15 @@ impl Duplicates {
         }
     }
 
-    fn line(&mut self, source: &'static str, line: &impl Hash, time: Timestamp) {
+    fn line(&mut self, source: &Arc<str>, line: &impl Hash, time: Timestamp) {
         let line = self.hasher.hash_one(line);
-        let is_same = |(other, from, at): &(u64, &'static str, Timestamp)| {
-            *other == line && *from != source && time.since(*at).max(at.since(time)) <= WITHIN
+        let is_same = |(other, from, at): &(u64, Arc<str>, Timestamp)| {
+            *other == line && from != source && time.since(*at).max(at.since(time)) <= WITHIN
         };
         if let Some(place) = self.lines.iter().position(is_same)
             && let Some((_, other, _)) = self.lines.remove(place)
         {
-            let mut sources = [source, other];
+            let mut sources = [Arc::clone(source), other];
             sources.sort_unstable();
             *self.found.entry(sources).or_default() += 1;
             return;
@@ -57,14 +58,14 @@ impl Duplicates {
         if self.lines.len() >= LINES {
             self.lines.pop_front();
         }
-        self.lines.push_back((line, source, time));
+        self.lines.push_back((line, Arc::clone(source), time));
     }
 
     /// The pairs of sources that bring the same lines.
     pub(super) fn status(&self) -> Vec<DuplicateStatus> {
         let many = self.found.iter().filter(|(_, lines)| **lines >= MANY);
-        let status = |(sources, lines): (&[&str; 2], &u64)| DuplicateStatus {
-            sources: sources.map(str::to_owned).to_vec(),
+        let status = |(sources, lines): (&[Arc<str>; 2], &u64)| DuplicateStatus {
+            sources: sources.iter().map(|source| source.to_string()).collect(),
             lines: *lines,
         };
         many.map(status).collect()
@@ -78,8 +79,8 @@ mod tests {
     #[test]
     fn the_same_line_from_another_source_within_a_second_is_found_once() {
         let mut duplicates = Duplicates::default();
-        let mut found = |source, line: u32, at: u64| {
-            duplicates.line(source, &line, Timestamp::default() + Span::from_secs(at));
+        let mut found = |source: &str, line: u32, at: u64| {
+            duplicates.line(&source.into(), &line, Timestamp::default() + Span::from_secs(at));
             duplicates.found.values().sum::<u64>()
         };
         assert_eq!(found("journald", 1, 10), 0);
@@ -90,11 +91,11 @@ mod tests {
         assert_eq!(found("socket", 1, 11), 2);
         assert_eq!(found("socket", 1, 11), 2);
         assert!(duplicates.status().is_empty());
-        duplicates.line("socket", &7, Timestamp::default());
-        duplicates.line("journald", &7, Timestamp::default());
+        duplicates.line(&"socket".into(), &7, Timestamp::default());
+        duplicates.line(&"journald".into(), &7, Timestamp::default());
         let want = DuplicateStatus { sources: vec!["journald".to_owned(), "socket".to_owned()], lines: 3 };
         assert_eq!(duplicates.status(), [want]);
-        (0..LINES as u32 + 9).for_each(|line| duplicates.line("stdin", &line, Timestamp::default()));
+        (0..LINES as u32 + 9).for_each(|line| duplicates.line(&"stdin".into(), &line, Timestamp::default()));
         assert_eq!(duplicates.lines.len(), LINES);
     }
 }

@@ -130,7 +130,8 @@ impl Hub {
             self.metrics.counter("banstream_entries_duplicate_total", &[]).increment(known);
         }
         // What comes from journald is attested, and what comes by standard input the operator has chosen.
-        let unattested = if batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
+        let unattested =
+            if &*batch.source == "socket" { unattested(&self.loaded) } else { Unattested::Accept };
         let grammars = Arc::clone(self.engine.grammars());
         // It may get another name while we run, when DHCP or cloud-init gives it one.
         if let Ok(host) = nix::sys::utsname::uname() {
@@ -138,7 +139,7 @@ impl Hub {
         }
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
-        self.stats.lock().add(batch.source, &grammars, &report, now);
+        self.stats.lock().add(&batch.source, &grammars, &report, now);
         let BatchReport { tally, seen, evidence, ended } = report;
         for (reason, times) in
             [("overlong", batch.overlong), ("crash", batch.deadly), ("offender_table_full", seen.forgotten)]
@@ -159,13 +160,13 @@ impl Hub {
         self.ended(ended);
         self.carry_out(&seen.decisions);
         // The enforcer has its orders; the rest is not urgent.
-        self.duplicates.add(batch.source, &seen.traces, &evidence);
+        self.duplicates.add(&batch.source, &seen.traces, &evidence);
         update.decisions = seen.lapsed.into_iter().map(Decision::Ban).chain(seen.decisions).collect();
         (update.traces, update.evidence) = (seen.traces, evidence);
         update.grammars = grammars;
         update.logins = self.engine.detector().take_changed_logins();
         if let Some(position) = batch.position {
-            let place = batch.place.unwrap_or_else(|| batch.source.into());
+            let place = batch.place.unwrap_or(batch.source);
             self.positions.insert(Arc::clone(&place), position.clone());
             update.starts.extend(batch.starts.map(|starts| (Arc::clone(&place), starts)));
             update.positions.push((place, position));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::mem;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as threads};
@@ -30,7 +31,7 @@ pub(super) struct Sources {
     health: Health,
     /// Whether entries may be written to journald.
     heartbeats: bool,
-    journal: Option<RunningJournal>,
+    journals: Vec<RunningJournal>,
     /// How far each journal had been read when it was last looked into.
     positions: BTreeMap<Arc<str>, String>,
     /// How often the daemon has started since then.
@@ -53,7 +54,7 @@ impl Sources {
         starts: BTreeMap<Arc<str>, u32>,
         heartbeats: bool,
     ) -> Self {
-        Self { inbox, health, heartbeats, journal: None, positions, starts, ingest: None }
+        Self { inbox, health, heartbeats, journals: Vec::new(), positions, starts, ingest: None }
     }
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
@@ -74,13 +75,13 @@ impl Sources {
                 }
             }
         }
-        if let Some(settings) = self.journal(loaded) {
+        for settings in Journal::all(loaded, self.heartbeats) {
             self.follow(settings)?;
         }
         Ok(())
     }
 
-    /// Starts following the journal; when this returns, all that is written from now on is read. A journal that is
+    /// Starts following a journal; when this returns, all that is written from now on is read. A journal that is
     /// not there is looked for again and again.
     fn follow(&mut self, settings: Journal) -> anyhow::Result<()> {
         let (stop, stopped) = threads::channel::<Infallible>();
@@ -91,6 +92,7 @@ impl Sources {
         // Where it is opened again by a reload nobody has died.
         let starts = self.starts.remove(&place).map_or(0, |starts| starts.saturating_add(1));
         let thread = spawn("journald", move || {
+            let source = &*following.source;
             let mut opening = Some(opening);
             loop {
                 // libsystemd's reader belongs to the thread that opened it.
@@ -101,7 +103,7 @@ impl Sources {
                 };
                 match opened {
                     Ok(follower) => {
-                        health.source("journald", None);
+                        health.source(source, None);
                         drop(opening.take());
                         let sink = |mut batch: Batch| {
                             batch.place = Some(Arc::clone(&place));
@@ -118,22 +120,22 @@ impl Sources {
                         // The first position of the tail must be known to the next daemon.
                         let tail = follower.position().map(str::to_owned);
                         if tail.is_some() && tail != position {
-                            let batch = Batch { position: tail, ..Batch::new("journald", Format::Journal) };
+                            let batch = Batch { position: tail, ..Batch::new(source, Format::Journal) };
                             if sink(batch).is_break() {
                                 return position;
                             }
                         }
                         let tell = |error: Option<SourceError>| match error {
-                            Some(error) => failed("journald", &error, &health),
+                            Some(error) => failed(source, &error, &health),
                             None => {
-                                log::info!("the source journald is read again");
-                                health.source("journald", None);
+                                log::info!("the source {source} is read again");
+                                health.source(source, None);
                             }
                         };
                         return follower.after_starts(starts).run(&stopped, sink, tell);
                     }
                     // Said once, not every five seconds.
-                    Err(error) if opening.take().is_some() => failed("journald", &error, &health),
+                    Err(error) if opening.take().is_some() => failed(source, &error, &health),
                     Err(_) => {}
                 }
                 if stopped.recv_timeout(AGAIN) == Err(threads::RecvTimeoutError::Disconnected) {
@@ -143,30 +145,28 @@ impl Sources {
         })?;
         // Ends when the thread drops its end, that is after the first try.
         let _ = tried.recv();
-        self.journal = Some(RunningJournal { settings, stop, thread });
+        self.journals.push(RunningJournal { settings, stop, thread });
         Ok(())
     }
 
-    /// Reopens the journal if it or the programs to follow have changed.
+    /// Stops the journals that are no longer wanted as they are read, and starts those that are not read yet. A journal
+    /// is opened again if the programs to follow have changed.
     pub(super) async fn restart(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
-        let wanted = self.journal(loaded);
-        if self.journal.as_ref().map(|running| &running.settings) == wanted.as_ref() {
-            return Ok(());
-        }
-        self.stop_journal().await;
-        match wanted {
-            Some(settings) => self.follow(settings),
-            None => {
-                self.health.forget("journald");
-                Ok(())
+        let wanted = Journal::all(loaded, self.heartbeats);
+        let (kept, ended) =
+            mem::take(&mut self.journals).into_iter().partition(|running| wanted.contains(&running.settings));
+        self.journals = kept;
+        for source in self.stop_journals(ended).await {
+            if !wanted.iter().any(|journal| journal.source == source) {
+                self.health.forget(&source);
             }
         }
-    }
-
-    /// The journal to follow, and for which programs.
-    fn journal(&self, loaded: &Loaded) -> Option<Journal> {
-        let heartbeats = self.heartbeats;
-        loaded.config.journald.as_ref().map(|_| Journal { heartbeats, ..Journal::of(loaded) })
+        for settings in wanted {
+            if !self.journals.iter().any(|running| running.settings == settings) {
+                self.follow(settings)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn read_stdin(&self) -> anyhow::Result<()> {
@@ -184,7 +184,8 @@ impl Sources {
     }
 
     pub(super) async fn stop(&mut self) {
-        self.stop_journal().await;
+        let journals = mem::take(&mut self.journals);
+        self.stop_journals(journals).await;
         if let Some((path, stop, task)) = self.ingest.take() {
             drop(stop);
             // The task ends within a second by itself.
@@ -193,14 +194,22 @@ impl Sources {
         }
     }
 
-    async fn stop_journal(&mut self) {
-        if let Some(RunningJournal { stop, thread, settings }) = self.journal.take() {
+    /// The names of the sources that have ended.
+    async fn stop_journals(&mut self, journals: Vec<RunningJournal>) -> Vec<Arc<str>> {
+        // All are told before any is waited for.
+        let tell = |RunningJournal { settings, stop, thread }| {
             drop(stop);
+            (settings, thread)
+        };
+        let mut sources = Vec::new();
+        for (settings, thread) in journals.into_iter().map(tell).collect::<Vec<_>>() {
             // It may be waiting for room in the inbox, which the hub makes.
             let position = tokio::task::spawn_blocking(move || thread.join().ok().flatten()).await;
             let position = position.ok().flatten();
             self.positions.extend(position.map(|position| (settings.location.name(), position)));
+            sources.push(settings.source);
         }
+        sources
     }
 }
 

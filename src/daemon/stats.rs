@@ -15,7 +15,7 @@ use crate::model::{Ban, Span, Timestamp};
 /// The sums. Grammars and jails go by their names, so that a reload continues them.
 #[derive(Default)]
 pub(super) struct Stats {
-    pub(super) sources: BTreeMap<&'static str, SourceStats>,
+    pub(super) sources: BTreeMap<Arc<str>, SourceStats>,
     pub(super) grammars: BTreeMap<String, GrammarStats>,
     /// Offences counted, by jail.
     pub(super) counted: BTreeMap<Arc<str>, u64>,
@@ -83,13 +83,13 @@ impl Stats {
     /// Adds what a batch from this source came to, by these grammars.
     pub(super) fn add(
         &mut self,
-        source: &'static str,
+        source: &Arc<str>,
         grammars: &Grammars,
         report: &BatchReport<'_>,
         now: Timestamp,
     ) {
         let BatchReport { tally, seen, .. } = report;
-        let read = self.sources.entry(source).or_default();
+        let read = self.sources.entry(Arc::clone(source)).or_default();
         read.entries += tally.entries;
         read.bytes += tally.bytes;
         read.unattested += tally.unattested;
@@ -152,7 +152,7 @@ impl Stats {
         set("banstream_offences_repeated_total", &[], self.repeated);
         set("banstream_offences_already_banned_total", &[], self.already_banned);
         for (source, sums) in &self.sources {
-            let source = [("source", *source)];
+            let source = [("source", &**source)];
             set("banstream_entries_total", &source, sums.entries);
             set("banstream_entries_bytes_total", &source, sums.bytes);
             set("banstream_entries_unattested_total", &source, sums.unattested);

@@ -154,7 +154,7 @@ where
     F: Future<Output = ControlFlow<()>>,
 {
     let mut piece = vec![0; PIECE];
-    let mut reader = LineReader::default();
+    let mut reader = LineReader::new();
     let mut undecided = VecDeque::new();
     let mut receipts = Receipts::default();
     let mut open = true;
@@ -216,8 +216,8 @@ async fn taken(undecided: &mut VecDeque<(u64, oneshot::Receiver<()>)>) -> io::Re
 }
 
 /// What one client has written so far, as far as it matters.
-#[derive(Default)]
 struct LineReader {
+    source: Arc<str>,
     lines: Lines,
     /// Whether the first line has come.
     begun: bool,
@@ -226,9 +226,13 @@ struct LineReader {
 }
 
 impl LineReader {
+    fn new() -> Self {
+        Self { source: "socket".into(), lines: Lines::default(), begun: false, next: None }
+    }
+
     /// The lines that `piece` completes.
     fn batch(&mut self, piece: &[u8]) -> Batch {
-        let mut batch = Batch::new("socket", Format::Line);
+        let mut batch = Batch::new(Arc::clone(&self.source), Format::Line);
         self.lines.feed(piece);
         while let Some(line) = self.lines.line() {
             let greeting = if self.begun { None } else { Greeting::read(line) };

@@ -18,6 +18,7 @@ use std::io;
 use std::mem;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ const LATE: Duration = Duration::from_secs(5);
 /// What to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
+    /// The source's name in metrics and `status`.
+    pub source: Arc<str>,
     /// Which journal.
     pub location: JournalLocation,
     /// Entries with one of these as `SYSLOG_IDENTIFIER` or `_COMM`. Every entry if empty, our own among them.
@@ -192,7 +195,7 @@ impl Follower {
                     // Whatever the daemon died of, it was none of these.
                     self.caution = Caution::None;
                     let position = self.position().map(str::to_owned);
-                    let batch = Batch::new("journald", entry::Format::Journal);
+                    let batch = self.settings.batch();
                     if sink(Batch { position, starts: Some(0), ..batch }).is_break() {
                         break;
                     }
@@ -317,7 +320,7 @@ impl Follower {
         if !self.stands {
             journal.process()?;
         }
-        let mut batch = Batch::new("journald", entry::Format::Journal);
+        let mut batch = self.settings.batch();
         let mut entries = 0;
         let most = if matches!(self.caution, Caution::None | Caution::ReportEnd) { ENTRIES } else { 1 };
         // Not every entry becomes a record.
@@ -426,7 +429,7 @@ pub fn read(
         }
         let mut builder = RecordBuilder::default();
         loop {
-            let mut batch = Batch::new("journald", entry::Format::Journal);
+            let mut batch = settings.batch();
             let mut entries = 0;
             while !is_full(&batch) && entries < ENTRIES && journal.next()? > 0 {
                 if until.is_some_and(|until| time(&journal).is_some_and(|time| time > until)) {
@@ -525,11 +528,27 @@ fn time(journal: &systemd::Journal) -> Option<Timestamp> {
 }
 
 impl Journal {
-    /// That of a configuration, or this machine's where it reads none, with the programs of its grammars.
+    /// The first of a configuration, or this machine's where it reads none, with the programs of its grammars.
     pub fn of(loaded: &Loaded) -> Self {
-        let location = loaded.config.journald.clone().unwrap_or(JournalLocation::System);
+        let location = loaded.config.journald.first().cloned().unwrap_or(JournalLocation::System);
         let programs = loaded.grammars.iter().flat_map(|grammar| grammar.programs().to_vec()).collect();
-        Self { location, programs, heartbeats: false }
+        Self { source: "journald".into(), location, programs, heartbeats: false }
+    }
+
+    /// All of a configuration. The first is the source `journald`, the others have the names of their places.
+    pub fn all(loaded: &Loaded, heartbeats: bool) -> Vec<Self> {
+        let first = Self { heartbeats, ..Self::of(loaded) };
+        let journal = |(nth, location): (usize, &JournalLocation)| Self {
+            source: if nth == 0 { Arc::clone(&first.source) } else { location.name() },
+            location: location.clone(),
+            ..first.clone()
+        };
+        loaded.config.journald.iter().enumerate().map(journal).collect()
+    }
+
+    /// A batch without records.
+    fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.source), entry::Format::Journal)
     }
 
     /// Opens the journal, and has it watched for new and deleted files.

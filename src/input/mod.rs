@@ -24,8 +24,8 @@ use crate::entry::records::Records;
 /// Records read together, and where they came from.
 #[derive(Debug)]
 pub struct Batch {
-    /// The source, as it stands in metrics: `journald`, `socket` or `stdin`.
-    pub source: &'static str,
+    /// The source, as it stands in metrics: `journald`, `socket`, `stdin` or the name of a further journal.
+    pub source: Arc<str>,
     /// The records, in the order in which the source had them.
     pub records: Records,
     /// Where in the source reading can go on after this batch: journald's cursor of the last record.
@@ -47,10 +47,10 @@ pub struct Batch {
 
 impl Batch {
     /// A batch without records.
-    pub fn new(source: &'static str, format: Format) -> Self {
+    pub fn new(source: impl Into<Arc<str>>, format: Format) -> Self {
         let records = Records::new(format);
         Self {
-            source,
+            source: source.into(),
             records,
             position: None,
             starts: None,

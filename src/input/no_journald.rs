@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::{Error, ErrorKind};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use super::{Batch, SourceError, SourceErrorKind};
@@ -15,6 +16,7 @@ use crate::model::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "as in a program that reads the journal")]
 pub struct Journal {
+    pub source: Arc<str>,
     pub location: JournalLocation,
     pub programs: Vec<String>,
     pub heartbeats: bool,
@@ -23,7 +25,13 @@ pub struct Journal {
 impl Journal {
     /// This machine's: no configuration names one.
     pub fn of(_: &Loaded) -> Self {
-        Self { location: JournalLocation::System, programs: Vec::new(), heartbeats: false }
+        let location = JournalLocation::System;
+        Self { source: "journald".into(), location, programs: Vec::new(), heartbeats: false }
+    }
+
+    /// None, for the same reason.
+    pub fn all(_: &Loaded, _: bool) -> Vec<Self> {
+        Vec::new()
     }
 
     fn refuse(&self) -> SourceError {
@@ -84,7 +92,8 @@ mod tests {
     #[test]
     fn a_journal_is_refused_and_says_why() {
         let location = JournalLocation::System;
-        let journal = Journal { location, programs: Vec::new(), heartbeats: false };
+        let source = "journald".into();
+        let journal = Journal { source, location, programs: Vec::new(), heartbeats: false };
         let error = read(&journal, None, None, |_| {}).unwrap_err();
         assert!(error.to_string().ends_with(": this program was built without journald"), "{error}");
     }

@@ -1,16 +1,19 @@
-//! A real journald whose files, folders and settings change under the daemon: it reads on, or says that it cannot.
+//! A real journald whose files, folders and settings change under the daemon: it reads on, or says that it cannot. Beside
+//! it other journals come and go.
 //!
 //! Each test runs in namespaces of its own, with a `/run` and a `/var/log` of its own.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{BANSTREAM, Daemon, LIMIT, failed, in_namespaces, said, sh, until};
+use super::journal::File;
+use crate::common::{BANSTREAM, Daemon, Killed, LIMIT, failed, in_namespaces, said, sh, until};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
 
@@ -82,14 +85,29 @@ impl Lab {
         self.daemon.metric("banstream_entries_total{source=\"journald\"}")
     }
 
-    /// What is wrong with the source, by `status` and metrics alike.
+    /// What is wrong with the source.
     fn fault(&self) -> Option<String> {
+        self.fault_of("journald").unwrap()
+    }
+
+    /// The same of any source; `None` where there is none of this name.
+    fn fault_of(&self, name: &str) -> Option<Option<String>> {
         let status = self.daemon.status();
         let sources = status["sources"].as_array().unwrap();
-        let source = sources.iter().find(|source| source["name"] == "journald").unwrap();
+        let source = sources.iter().find(|source| source["name"] == name)?;
         let error = source["error"].as_str().map(str::to_owned);
         assert_eq!(source["state"], if error.is_some() { "failed" } else { "running" });
-        error
+        Some(error)
+    }
+
+    /// Waits until all these addresses are banned.
+    #[track_caller]
+    fn bans(&self, addresses: &[&str]) {
+        until(&format!("{addresses:?} are banned"), || {
+            let bans = self.daemon.get("/bans").unwrap();
+            let is_banned = |address: &&str| bans.contains(&format!("\"{address}\""));
+            if addresses.iter().all(is_banned) { Ok(()) } else { Err(bans) }
+        });
     }
 
     /// Waits until the daemon says that it cannot read the journal, and why.
@@ -119,7 +137,17 @@ type Way = fn(&mut Lab);
 
 /// One entry, by journald's native protocol.
 fn write(fields: &str) -> std::io::Result<usize> {
-    UnixDatagram::unbound()?.send_to(fields.as_bytes(), SOCKET)
+    send(fields, SOCKET)
+}
+
+fn send(fields: &str, socket: &str) -> std::io::Result<usize> {
+    UnixDatagram::unbound()?.send_to(fields.as_bytes(), socket)
+}
+
+/// How many heartbeats the journal holds that these options of journalctl name.
+fn beats(options: &str) -> u32 {
+    let journalctl = "journalctl -q -o export --output-fields=BANSTREAM_HEARTBEAT";
+    sh(&format!("{journalctl} {options} | grep -c ^BANSTREAM || true")).trim().parse().unwrap()
 }
 
 fn in_a_lab<Body: FnOnce()>(body: Body) {
@@ -254,15 +282,151 @@ fn two_sources_of_the_same_lines_are_said() {
 fn a_heartbeat_is_not_shown_and_a_dry_run_writes_none() {
     in_a_lab(|| {
         let lab = Lab::up("volatile", &[]);
-        let beats =
-            || sh("journalctl -q -o export --output-fields=BANSTREAM_HEARTBEAT | grep -c ^BANSTREAM || true");
-        until("one is written", || beats() == "1\n");
+        until("one is written", || beats("") == 1);
         assert_eq!(sh("journalctl -q -o short -t banstream"), "");
         lab.daemon.stop();
         lab.daemon.run(lab.daemon.command().arg("--dry-run"));
         let mut lab = lab;
         lab.written = 0;
         lab.reads_on();
-        assert_eq!(beats(), "1\n");
+        assert_eq!(beats(""), 1);
+    });
+}
+
+/// A login of root that failed, in the journal of this journald.
+fn fail_here(address: &str) {
+    write(&failure(address)).unwrap();
+}
+
+fn failure(address: &str) -> String {
+    format!("SYSLOG_IDENTIFIER=sshd\nMESSAGE=Failed password for root from {address} port 22 ssh2\n")
+}
+
+/// A line of this program and user on another host, or on this one, as systemd-journal-remote keeps it.
+fn write_to(file: &mut File, host: &str, (program, uid): (&str, &str), message: &str) {
+    let fields = [
+        ("SYSLOG_IDENTIFIER", program),
+        ("_COMM", program),
+        ("_UID", uid),
+        ("_HOSTNAME", host),
+        ("MESSAGE", message),
+    ];
+    let now = jiff::Timestamp::now().as_microsecond() as u64;
+    file.entry_at(now, &fields.map(|(name, value)| (name, value.as_bytes())));
+    file.flush();
+}
+
+fn fail_there(file: &mut File, address: &str) {
+    let message = format!("Failed password for root from {address} port 22 ssh2");
+    write_to(file, "web2", ("sshd", "0"), &message);
+}
+
+fn new_file(folder: &Path) -> File {
+    fs::create_dir_all(folder).unwrap();
+    File::new(folder.join("remote-web2.journal"))
+}
+
+#[test]
+fn journals_beside_the_local_one_come_and_go_and_keep_their_places() {
+    in_a_lab(|| {
+        let lab = Lab::up("volatile", &[]);
+        let [one, two] = ["one", "two"].map(|name| lab.daemon.path(name));
+        let [first, second] = [&one, &two].map(|path| format!("journald:{}", path.display()));
+        let mut file = new_file(&one);
+        fail_there(&mut file, "198.51.100.9");
+        let configure = |directories: &str| {
+            lab.daemon.configure(&format!(
+                "mode = 'observe'\nmaxretry = 1\njournald.directories = [{directories}]"
+            ));
+        };
+        let reload = |directories: &str| {
+            configure(directories);
+            lab.daemon.tell("reload");
+        };
+        let entries =
+            |source: &str| lab.daemon.metric(&format!("banstream_entries_total{{source=\"{source}\"}}"));
+
+        // A reload adds two, of which one is not there. The others go on.
+        reload("'DIR/one', 'DIR/two'");
+        let fault = lab.fault_of(&second).unwrap().unwrap();
+        assert!(fault.contains("No such file or directory"), "{fault}");
+        assert_eq!((lab.fault(), lab.fault_of(&first)), (None, Some(None)));
+        let doctor = said(&lab.daemon.output(&["doctor", "--config", "c.toml"]));
+        assert!(doctor.contains(&fault) && doctor.contains("[source-failed]"), "{doctor}");
+        fail_here("198.51.100.1");
+        fail_there(&mut file, "198.51.100.2");
+        lab.bans(&["198.51.100.1", "198.51.100.2"]);
+        assert_eq!((entries("journald"), entries(&first)), (lab.written + 1, 1), "old entries stay unread");
+        // The local one has not been opened again, and the others get no entries of ours.
+        assert_eq!(beats(""), 1);
+
+        // It is read from its first entry as soon as it is there.
+        let mut late = new_file(&two);
+        fail_there(&mut late, "198.51.100.3");
+        lab.bans(&["198.51.100.3"]);
+        until("it is read", || lab.fault_of(&second) == Some(None));
+
+        // User ids of another host are not those of this one.
+        let line = "2026/11/28 05:40:34 [error] 1#1: *1 user \"x\": password mismatch, client: 203.0.113.1, \
+                    server: , request: \"GET / HTTP/1.1\", host: \"x\"";
+        let here = sh("uname -n");
+        write_to(&mut file, here.trim(), ("nginx", "33"), line);
+        write_to(&mut file, "web2", ("nginx", "33"), line);
+        until("both are read", || entries(&first) == 3);
+        assert_eq!(lab.daemon.metric("banstream_entries_forged_total{grammar=\"nginx\",uid=\"33\"}"), 1);
+
+        // What comes while it is left out is read when it is back.
+        reload("'DIR/two'");
+        assert_eq!(lab.fault_of(&first), None);
+        fail_there(&mut file, "198.51.100.4");
+        fail_there(&mut late, "198.51.100.5");
+        lab.bans(&["198.51.100.5"]);
+        assert_eq!(entries(&first), 3);
+        reload("'DIR/two', 'DIR/one'");
+        lab.bans(&["198.51.100.4"]);
+
+        // So is what comes while the daemon is down; each once.
+        lab.daemon.stop();
+        fail_here("198.51.100.6");
+        fail_there(&mut file, "198.51.100.7");
+        fail_there(&mut late, "198.51.100.8");
+        lab.daemon.start();
+        lab.bans(&["198.51.100.6", "198.51.100.7", "198.51.100.8"]);
+        assert_eq!(["journald", &first, &second].map(entries), [1, 1, 1]);
+
+        // One that is lost does not stop the others.
+        drop(late);
+        fs::remove_dir_all(&two).unwrap();
+        until("it is said", || lab.fault_of(&second).flatten());
+        fail_here("198.51.100.10");
+        fail_there(&mut file, "198.51.100.11");
+        lab.bans(&["198.51.100.10", "198.51.100.11"]);
+        assert_eq!((lab.fault(), lab.fault_of(&first)), (None, Some(None)));
+        assert!(!lab.daemon.get("/bans").unwrap().contains("198.51.100.9"));
+    });
+}
+
+#[test]
+fn the_journal_of_a_namespace_is_read_beside_the_local_one() {
+    in_a_lab(|| {
+        let lab = Lab::up("volatile", &[]);
+        let socket = "/run/systemd/journal.tenant/socket";
+        fs::copy("/etc/systemd/journald.conf", "/etc/systemd/journald@tenant.conf").unwrap();
+        sh("mkdir /run/systemd/journal.tenant");
+        let mut journald = Command::new("/lib/systemd/systemd-journald");
+        let journald = journald.arg("tenant").stdout(Stdio::null()).stderr(Stdio::null());
+        let _journald = Killed(journald.spawn().unwrap());
+        until("it takes entries", || send("MESSAGE=x\n", socket));
+        lab.daemon.configure("mode = 'observe'\nmaxretry = 1\njournald.namespaces = ['tenant']");
+        lab.daemon.tell("reload");
+        fail_here("198.51.100.1");
+        send(&failure("198.51.100.2"), socket).unwrap();
+        lab.bans(&["198.51.100.1", "198.51.100.2"]);
+        let entries =
+            |source: &str| lab.daemon.metric(&format!("banstream_entries_total{{source=\"{source}\"}}"));
+        assert_eq!((entries("journald"), entries("journald@tenant")), (lab.written + 1, 1));
+        // Each has its own heartbeat.
+        until("both are written", || beats("") == 1 && beats("--namespace=tenant") == 1);
+        assert_eq!((lab.fault(), lab.fault_of("journald@tenant")), (None, Some(None)));
     });
 }

@@ -590,6 +590,7 @@ impl Directory {
     fn journal(&self) -> Journal {
         let programs = ["sshd", "sshd-session", "a-name-too-long-for-the-kernel"];
         Journal {
+            source: "journald".into(),
             location: JournalLocation::Directory(self.0.path().to_owned()),
             programs: programs.map(str::to_owned).to_vec(),
             heartbeats: false,
@@ -664,7 +665,7 @@ impl Drop for Following {
 }
 
 /// A journal file that is being written.
-struct File {
+pub(crate) struct File {
     path: PathBuf,
     writer: Child,
     input: Option<ChildStdin>,
@@ -672,7 +673,7 @@ struct File {
 }
 
 impl File {
-    fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         let mut writer = Command::new("/lib/systemd/systemd-journal-remote")
             .arg("--output")
             .arg(&path)
@@ -708,7 +709,7 @@ impl File {
     }
 
     /// In the journal export format (systemd.io/JOURNAL_EXPORT_FORMATS).
-    fn entry_at(&mut self, time: u64, fields: &[(&str, &[u8])]) {
+    pub(crate) fn entry_at(&mut self, time: u64, fields: &[(&str, &[u8])]) {
         let mut entry =
             format!("__REALTIME_TIMESTAMP={time}\n__MONOTONIC_TIMESTAMP={}\n", time % 1_000_000_000_000);
         entry.push_str("_BOOT_ID=0123456789abcdef0123456789abcdef\n");
@@ -729,7 +730,7 @@ impl File {
 
     /// Waits until the file holds what has been written: its header counts its entries (offset 152,
     /// systemd.io/JOURNAL_FILE_FORMAT).
-    fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let count = || {
             let mut count = [0; 8];
             fs::File::open(&self.path).ok()?.read_exact_at(&mut count, 152).ok()?;

@@ -336,6 +336,8 @@ fn sparks(rate: &Rate, width: usize) -> String {
 fn health(frame: &mut Frame<'_>, sample: &Sample, theme: &Theme, area: Rect) {
     let status = &sample.status;
     let mut rows: Vec<(String, String, Style)> = Vec::new();
+    let longest = status.sources.iter().map(|source| source.name.len() as u16).max().unwrap_or(0);
+    let names = longest.min(area.width / 2).max(11);
     for source in &status.sources {
         let style = if source.state == SourceState::Running { theme.good } else { theme.bad };
         rows.push((source.name.clone(), how(source), style));
@@ -373,7 +375,7 @@ fn health(frame: &mut Frame<'_>, sample: &Sample, theme: &Theme, area: Rect) {
         Row::new([Cell::from(plain(&name)), Cell::from(Line::styled(plain(&told), style))])
     });
     let table =
-        Table::new(rows, [Constraint::Length(11), Constraint::Fill(1)]).block(theme.frame("Health", ""));
+        Table::new(rows, [Constraint::Length(names), Constraint::Fill(1)]).block(theme.frame("Health", ""));
     frame.render_widget(table, area);
 }
 

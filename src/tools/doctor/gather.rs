@@ -51,7 +51,7 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
             modules: missing_modules(enforce),
         }),
         daemon: daemon.map_err(|error| format!("{error:#}")),
-        journald: config.journald.as_ref().map(|journal| journald(&journald_files(journal))),
+        journald: config.journald.first().map(|journal| journald(&journald_files(journal))),
         rsyslog: reads.then(|| Rsyslog {
             limits: files.iter().flat_map(|(path, text)| rate_limits(path, text)).collect(),
             sizes: files.iter().flat_map(|(path, text)| others::message_sizes(path, text)).collect(),
