@@ -145,16 +145,21 @@ pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
     Ok(written.settings())
 }
 
-/// What holds where nothing is configured: the configuration and the shipped grammars.
+/// What can be used of files that are wrong together: those that are sound by themselves, or else the defaults; and
+/// the shipped grammars.
 ///
 /// # Errors
 ///
-/// The shipped ones are wrong.
-pub fn defaults() -> Result<(Config, Grammars), LoadError> {
-    let faulty = |faults: crate::config::ConfigErrors| LoadError::Faulty(faults.to_string());
+/// What is shipped is wrong.
+pub fn sound_part(main: Option<&Path>) -> Result<(Config, Grammars), LoadError> {
     let (grammars, _) = grammars(Path::new(""))?;
-    let config = Written::parse(&[]).and_then(|written| written.check(&categories(&grammars)));
-    Ok((config.map_err(faulty)?, grammars))
+    let categories = categories(&grammars);
+    let check =
+        |files: &[(PathBuf, String)]| Written::parse(files).and_then(|written| written.check(&categories));
+    let mut files = configuration(main).unwrap_or_default();
+    files.retain(|file| check(std::slice::from_ref(file)).is_ok());
+    let config = check(&files).or_else(|_| check(&[]));
+    Ok((config.map_err(|faults| LoadError::Faulty(faults.to_string()))?, grammars))
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is
@@ -348,6 +353,27 @@ mod tests {
         check(&[one], &[], &gone(one.0));
         check(&[one, two], &[], &gone(one.0));
         check(&[one, ("/e/b.d/2.toml", "")], &[("/e/b.d/2.toml", "")], &gone(one.0));
+    }
+
+    #[test]
+    fn of_a_broken_configuration_the_files_that_are_sound_are_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("b.toml");
+        std::fs::create_dir(folder.path().join("b.d")).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let check = |want: [&str; 2]| {
+            assert!(load(Some(&main)).is_err());
+            let (config, _) = sound_part(Some(&main)).unwrap();
+            let enforce = config.enforce.unwrap();
+            assert_eq!([enforce.set, enforce.table], want);
+        };
+        check(["banstream", "raw"]);
+        write("b.toml", "maxretri = 3\n[enforce]\nset = 'main'\n");
+        write("b.d/1.toml", "[enforce]\ntable = 'mangle'\n");
+        check(["banstream", "mangle"]);
+        write("b.toml", "[enforce]\nset = 'main'\n");
+        write("b.d/1.toml", "[enforce]\ntable = 'mangle'\n[enforce]\n");
+        check(["main", "raw"]);
     }
 
     #[test]

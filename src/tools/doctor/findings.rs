@@ -13,7 +13,7 @@ use crate::model::{Span, count};
 /// All that was found out about a host.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// What is wrong with the files of the configuration. Then the defaults are what the host is compared with.
+    /// What is wrong with the files of the configuration. Then the host is compared with those that are sound.
     pub configuration: Result<(), String>,
     /// Whether we may look at the kernel's sets and rules (CAP_NET_ADMIN).
     pub capable: bool,
@@ -297,7 +297,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
                 "the configuration is broken, so the next start or reload fails: {}",
                 faults.replace('\n', "\n    ")
             ),
-            "correct it and look at it with `banstream check`; all else was compared with the defaults",
+            "correct it and look at it with `banstream check`; all else was compared with the files that are sound, and the defaults",
         ),
     }
     if let Some(pid) = facts.elsewhere {

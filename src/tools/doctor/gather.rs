@@ -29,7 +29,7 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
     let configuration = loaded.as_ref().map(|_| ()).map_err(ToString::to_string);
     let (config, grammars) = match loaded {
         Ok(loaded) => (loaded.config, loaded.grammars),
-        Err(_) => load::defaults().map(|(config, grammars)| (config, grammars.into()))?,
+        Err(_) => load::sound_part(path).map(|(config, grammars)| (config, grammars.into()))?,
     };
     let files = rsyslog_files();
     let daemon = daemon(&config, &grammars, &files);
