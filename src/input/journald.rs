@@ -29,7 +29,7 @@ use crate::entry::records::Records;
 use crate::entry::whole::{self, JoinResult, JournalPiece};
 use crate::entry::{self, journal::field_of};
 use crate::model::Timestamp;
-use liveness::{Liveness, Verdict};
+use liveness::{Liveness, LivenessVerdict};
 use streams::Streams;
 
 /// Entries and bytes after which a batch is handed over, though there is more.
@@ -241,12 +241,12 @@ impl Follower {
     /// Whether the journal still gives what is written; opens it again at the next call of `read` where that is unsure.
     fn check(&mut self) -> Option<SourceError> {
         match self.liveness.check(&self.settings.location) {
-            Verdict::Sound => None,
-            Verdict::Reopen => {
+            LivenessVerdict::Sound => None,
+            LivenessVerdict::Reopen => {
                 self.journal = None;
                 None
             }
-            Verdict::Deaf(why) => {
+            LivenessVerdict::Deaf(why) => {
                 Some(SourceError(SourceErrorKind::Deaf(self.settings.location.to_string(), why)))
             }
         }

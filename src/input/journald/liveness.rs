@@ -34,7 +34,7 @@ pub(super) struct Liveness {
 }
 
 /// What is to be done about the journal.
-pub(super) enum Verdict {
+pub(super) enum LivenessVerdict {
     /// Nothing.
     Sound,
     /// Open it again.
@@ -69,7 +69,7 @@ impl Liveness {
     /// An entry was read.
     pub(super) fn heard(&mut self) {
         let now = Instant::now();
-        if let Some(Heartbeat { state: State::Due(at), is_deaf, .. }) = &mut self.heartbeat
+        if let Some(Heartbeat { state: HeartbeatState::Due(at), is_deaf, .. }) = &mut self.heartbeat
             && *at > now
         {
             // It may no longer be deaf, and a heartbeat shows that.
@@ -80,7 +80,7 @@ impl Liveness {
     /// A heartbeat was read.
     pub(super) fn answered(&mut self) {
         if let Some(heartbeat) = &mut self.heartbeat {
-            heartbeat.state = State::Due(Instant::now() + SILENCE);
+            heartbeat.state = HeartbeatState::Due(Instant::now() + SILENCE);
             heartbeat.awaited = heartbeat.awaited.saturating_sub(1);
             heartbeat.is_deaf = false;
         }
@@ -92,16 +92,16 @@ impl Liveness {
     }
 
     /// Nothing is left to read: looks whether that can be.
-    pub(super) fn check(&mut self, location: &JournalLocation) -> Verdict {
+    pub(super) fn check(&mut self, location: &JournalLocation) -> LivenessVerdict {
         let now = Instant::now();
         if now.duration_since(self.looked) >= LOOK {
             self.looked = now;
             if Directories::look(location) != self.directories {
                 self.heartbeat.iter_mut().for_each(|heartbeat| heartbeat.send(now, true));
-                return Verdict::Reopen;
+                return LivenessVerdict::Reopen;
             }
         }
-        self.heartbeat.as_mut().map_or(Verdict::Sound, |heartbeat| heartbeat.check(now))
+        self.heartbeat.as_mut().map_or(LivenessVerdict::Sound, |heartbeat| heartbeat.check(now))
     }
 }
 
@@ -144,7 +144,7 @@ struct Heartbeat {
     /// Where journald takes them.
     socket: PathBuf,
     token: String,
-    state: State,
+    state: HeartbeatState,
     /// How many were written and have not come back.
     awaited: u32,
     is_deaf: bool,
@@ -152,7 +152,7 @@ struct Heartbeat {
     error: Option<io::Error>,
 }
 
-enum State {
+enum HeartbeatState {
     /// The next is to be written at this instant.
     Due(Instant),
     /// One was written then and has not come back; `reopened` where the journal was opened again for it.
@@ -172,32 +172,32 @@ impl Heartbeat {
         Some(Self {
             socket,
             token,
-            state: State::Due(Instant::now()),
+            state: HeartbeatState::Due(Instant::now()),
             awaited: 0,
             is_deaf: false,
             error: None,
         })
     }
 
-    fn check(&mut self, now: Instant) -> Verdict {
+    fn check(&mut self, now: Instant) -> LivenessVerdict {
         match self.state {
-            State::Due(at) if now >= at => {
+            HeartbeatState::Due(at) if now >= at => {
                 self.send(now, false);
-                Verdict::Sound
+                LivenessVerdict::Sound
             }
-            State::Sent { at, reopened: false } if now.duration_since(at) >= ANSWER => {
+            HeartbeatState::Sent { at, reopened: false } if now.duration_since(at) >= ANSWER => {
                 self.send(now, true);
-                Verdict::Reopen
+                LivenessVerdict::Reopen
             }
-            State::Sent { at, reopened: true } if now.duration_since(at) >= ANSWER => {
-                (self.state, self.is_deaf) = (State::Due(now + SILENCE), true);
+            HeartbeatState::Sent { at, reopened: true } if now.duration_since(at) >= ANSWER => {
+                (self.state, self.is_deaf) = (HeartbeatState::Due(now + SILENCE), true);
                 let why = self.error.take().map_or_else(
                     || "what is written to it is not read back".to_owned(),
                     |error| format!("journald takes no entries: {error}"),
                 );
-                Verdict::Deaf(why)
+                LivenessVerdict::Deaf(why)
             }
-            State::Due(_) | State::Sent { .. } => Verdict::Sound,
+            HeartbeatState::Due(_) | HeartbeatState::Sent { .. } => LivenessVerdict::Sound,
         }
     }
 
@@ -213,8 +213,10 @@ impl Heartbeat {
         self.error = sent.err();
         self.state = match self.error.as_ref().map(io::Error::kind) {
             // No journald here, or we may not write to it: then there is nothing to be read back.
-            Some(io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => State::Due(now + SILENCE),
-            _ => State::Sent { at: now, reopened },
+            Some(io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                HeartbeatState::Due(now + SILENCE)
+            }
+            _ => HeartbeatState::Sent { at: now, reopened },
         };
     }
 }
