@@ -484,10 +484,10 @@ fn the_doctor_finds_each_fault_by_name() {
     for verified in [
         "ok: the configuration is sound\n",
         "ok: the rule is first in `raw PREROUTING` (IPv4, IPv6)\n",
-        "ok: the sets take elements and keep them: `banstream4` 0 of 1048576, ",
+        "ok: the sets take elements and keep them: `banstream4` ",
         "ok: `journald` is read; the last entry came ",
-        "ok: `apache2` runs; lines of it were read: 1, the last ",
-        "note: `sshd` runs; no line of it has come since the daemon's start [server-silent]\n",
+        "ok: `apache2` runs; lines of it were read: ",
+        "note: `vsftpd` runs; no line of it has come since the daemon's start [server-silent]\n",
         "\nno problems found: bans are enforced\n",
     ] {
         assert!(said.contains(verified), "{verified}: {said}");
