@@ -4,7 +4,7 @@
 //! messages of thousands, without a timer. It keeps the desired state of the sets. Every second it compares
 //! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
 //! enforcer changes the content of the sets. The watcher checks that sets and rules exist and are in place, every two
-//! seconds and as soon as the kernel tells of a change. It is a task of its own because iptables takes 10 ms, and bans
+//! seconds and as soon as the kernel reports a change. It is a task of its own because iptables takes 10 ms, and bans
 //! must not wait for that.
 
 use std::future::pending;
@@ -398,11 +398,11 @@ impl Watcher {
         }
     }
 
-    /// What tells of changes. Without it the rule is looked after all the same.
+    /// The kernel's reports of changes. Without them the rule is looked after all the same.
     fn events(&self) -> Option<RuleEvents> {
         self.firewall.events().unwrap_or_else(|error| {
             log::warn!(
-                "cannot be told of changes of rules, so a missing rule is noticed within {LOOK:?}: {error}"
+                "cannot receive changes of rules, so a missing rule is noticed within {LOOK:?}: {error}"
             );
             None
         })
@@ -447,12 +447,12 @@ enum Woken {
     Ended,
 }
 
-/// Waits for a change of the rules; forever, if nothing tells of one.
+/// Waits for a change of the rules; forever, if nothing reports one.
 async fn changed(events: &mut Option<RuleEvents>) {
     match events {
         Some(some) => {
             if let Err(error) = some.changed().await {
-                log::warn!("no longer told of changes of rules: {error}");
+                log::warn!("changes of rules are no longer received: {error}");
                 *events = None;
             }
         }

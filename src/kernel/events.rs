@@ -1,4 +1,4 @@
-//! What the kernel tells of changes of nftables' rules, which iptables-nft makes too. Of the tables of iptables-legacy
+//! What the kernel reports of changes in nftables' rules, which iptables-nft makes too. Of the tables of iptables-legacy
 //! and of ipset's sets it tells nothing.
 
 use std::io;
@@ -22,7 +22,7 @@ pub struct RuleEvents {
 }
 
 impl RuleEvents {
-    /// Tells of all changes from now on. Has to be called, and awaited, within tokio's runtime.
+    /// Receives all changes from now on. Has to be called, and awaited, within tokio's runtime.
     pub(super) fn open(table: &str) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
         socket.socket_mut().bind(&SocketAddr::new(0, 0))?;

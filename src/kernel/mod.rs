@@ -60,7 +60,7 @@ pub trait Firewall: Send {
     /// Takes the rules out, for a reload that puts them elsewhere; the sets stay, with what they hold.
     fn withdraw(&mut self) -> Result<(), EnforceError>;
 
-    /// What tells of changes of the rules, if anything does.
+    /// The kernel's reports of changes in the rules, if there are any.
     fn events(&self) -> io::Result<Option<RuleEvents>>;
 }
 
