@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixSocket};
@@ -68,9 +69,11 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketErro
     let wrong = |kind| Err(SocketError { path: path.to_owned(), kind });
     let gid = match group {
         None => None,
-        Some(name) => match Group::from_name(name).map_err(|errno| refused(errno.into()))? {
-            Some(group) => Some(group.gid.as_raw()),
-            None => return wrong(SocketErrorKind::NoGroup(name.to_owned())),
+        Some(name) => match Group::from_name(name) {
+            Ok(Some(group)) => Some(group.gid.as_raw()),
+            // The error where there is no file of groups.
+            Ok(None) | Err(Errno::ENOENT) => return wrong(SocketErrorKind::NoGroup(name.to_owned())),
+            Err(errno) => return Err(refused(errno.into())),
         },
     };
     if let Some(folder) = path.parent() {
