@@ -42,7 +42,7 @@ const PROGRAMS: [&str; 20] = [
 /// What does not run here, by how it begins, and why. Each of them must stand in a document.
 const NOT_RUN: &[(&str, &str)] = &[
     (".ci/run", "runs this test"),
-    ("apt ", "tests/package installs, upgrades, removes and purges"),
+    ("apt ", "tests/boot installs, upgrades, removes and purges"),
     ("banstream top", "takes a terminal; tests/system/top.rs has one"),
     ("cargo ", "takes minutes; tests/it/documents.rs looks whether benches and tests have these names"),
     ("contrib/fuzz", "takes minutes; CI runs it"),
@@ -56,7 +56,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("ipset add", "what not to do"),
     ("iptables -L f2b-sshd", "it is fail2ban's"),
     ("journalctl -u systemd-journald", "journald suppresses nothing here"),
-    ("systemctl ", "no systemd runs here; tests/package starts and stops the unit"),
+    ("systemctl ", "no systemd runs here; tests/boot starts and stops the unit"),
 ];
 
 /// Where a setting in the text may stand: at the top, in a jail, in a receiver.
