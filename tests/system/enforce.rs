@@ -21,9 +21,11 @@ use banstream::kernel::{
 };
 use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
 use banstream::store::{Ledger, LedgerUpdate};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::tempdir;
 
-use crate::common::{BANSTREAM, Daemon, in_namespaces, said, sh, until};
+use crate::common::{BANSTREAM, Daemon, failed, in_namespaces, said, sh, until};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
@@ -1067,6 +1069,28 @@ fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
         daemon.start();
         assert!(!sh("ipset list banstream4").contains("192.0.2.4"));
         assert!(sh("ipset list banstream4").contains("192.0.2.3"));
+    });
+}
+
+#[test]
+fn what_a_killed_stop_left_is_complete_after_the_next_start() {
+    in_namespace(|| {
+        const BANS: u32 = 20_000;
+        let daemon = daemon("[jail.sshd]\nmaxretry = 1");
+        daemon.start();
+        daemon.send(
+            (0..BANS).map(|n| failed(n + 2, &IpAddr::from((0xc633_0000 + n).to_be_bytes()).to_string())),
+        );
+        let wanted = format!("Number of entries: {BANS}\n");
+        let are_held = || sh("ipset list -t banstream4 | grep entries") == wanted;
+        until("all are in the kernel", are_held);
+        // As systemd ends it if the stop takes too long: the ledger is behind the kernel.
+        kill(Pid::from_raw(daemon.pid() as i32), Signal::SIGTERM).unwrap();
+        daemon.kill();
+        assert!(are_held());
+        daemon.start();
+        assert!(are_held());
+        assert_eq!(daemon.tell("bans").lines().skip(1).count(), BANS as usize);
     });
 }
 
