@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::config::{Config, Setting, Written};
+use crate::config::{Config, ConfigErrors, Setting, Written};
 use crate::detect::{ExemptionList, Settings};
 use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
@@ -113,8 +113,16 @@ impl From<anyhow::Error> for LoadError {
 /// A file cannot be read, or something in the files is wrong; then the error names every fault.
 pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let files = configuration(main)?;
-    let faulty = |faults: crate::config::ConfigErrors| LoadError::Faulty(faults.to_string());
     let written = Written::parse(&files).map_err(faulty)?;
+    judge(&written, &files)
+}
+
+fn faulty(faults: ConfigErrors) -> LoadError {
+    LoadError::Faulty(faults.to_string())
+}
+
+/// What these files mean, with the grammars.
+fn judge(written: &Written<'_>, files: &[(PathBuf, String)]) -> Result<Loaded, LoadError> {
     let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
     let config = written.check(&categories(&grammars)).map_err(faulty)?;
     let Settings { jails, ignore, .. } = &config.detection;
@@ -130,7 +138,7 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(written.doubts()).collect();
-    Ok(Loaded { config, grammars, allow_files, warnings, files: ConfigFiles::new(&files) })
+    Ok(Loaded { config, grammars, allow_files, warnings, files: ConfigFiles::new(files) })
 }
 
 /// All that is in force by the files at `main`.
@@ -139,9 +147,9 @@ pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
 ///
 /// As [`load`].
 pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
-    load(main)?;
     let files = configuration(main)?;
-    let written = Written::parse(&files).map_err(|faults| LoadError::Faulty(faults.to_string()))?;
+    let written = Written::parse(&files).map_err(faulty)?;
+    judge(&written, &files)?;
     Ok(written.settings())
 }
 
@@ -159,7 +167,7 @@ pub fn sound_part(main: Option<&Path>) -> Result<(Config, Grammars), LoadError> 
     let mut files = configuration(main).unwrap_or_default();
     files.retain(|file| check(std::slice::from_ref(file)).is_ok());
     let config = check(&files).or_else(|_| check(&[]));
-    Ok((config.map_err(|faults| LoadError::Faulty(faults.to_string()))?, grammars))
+    Ok((config.map_err(faulty)?, grammars))
 }
 
 /// The configuration's paths and texts, the main file first and then the drop-ins by name. A missing main file is

@@ -135,8 +135,11 @@ pub fn prepare_sets(config: Option<&Path>) -> anyhow::Result<()> {
         Err(fault) => (Some(Enforce::default()), Some(fault)),
     };
     let prepared = enforce.map(|enforce| Kernel::open(enforce)?.prepare_sets()).transpose()?;
-    let faults = prepared.into_iter().flat_map(|prepared| prepared.faults).map(anyhow::Error::from);
-    fault.map(Into::into).into_iter().chain(faults).next().map_or(Ok(()), Err)
+    if let Some(fault) = fault {
+        return Err(fault.into());
+    }
+    let refused = prepared.and_then(|prepared| prepared.faults.into_iter().next());
+    refused.map_or(Ok(()), |refused| Err(refused.into()))
 }
 
 async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {

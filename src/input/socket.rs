@@ -71,7 +71,7 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketErro
         None => None,
         Some(name) => match Group::from_name(name) {
             Ok(Some(group)) => Some(group.gid.as_raw()),
-            // The error where there is no file of groups.
+            // This is also the error if /etc/group does not exist.
             Ok(None) | Err(Errno::ENOENT) => return wrong(SocketErrorKind::NoGroup(name.to_owned())),
             Err(errno) => return Err(refused(errno.into())),
         },

@@ -188,6 +188,8 @@ fn saved(set: &str) -> Vec<SavedFirewall> {
         "/etc/iptables.rules",
         "/etc/ip6tables.rules",
         "/etc/iptables.up.rules",
+        "/etc/iptables/iptables.rules",
+        "/etc/iptables/ip6tables.rules",
         "/etc/sysconfig/iptables",
         "/etc/sysconfig/ip6tables",
         "/etc/nftables.conf",
