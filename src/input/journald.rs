@@ -366,14 +366,18 @@ impl Follower {
         Ok(Some(batch))
     }
 
-    /// Whether the current entry was read before: it is the one after which reading was to begin, or an earlier one of
-    /// the same boot.
+    /// Whether the current entry was read before: it is the one after which reading was to begin, or an earlier one. In
+    /// what one journald has written, its number says that. Among the copies of that, the time since boot does.
     fn is_known(&self, journal: &systemd::Journal) -> systemd::Result<bool> {
         let Start::After(cursor) = &self.start else { return Ok(false) };
         let current = journal.cursor()?;
-        let earlier = |((boot, time), (last_boot, last))| boot == last_boot && time < last;
-        let moments = moment(&current).zip(moment(cursor));
-        Ok(moments.is_some_and(earlier) || journal.test_cursor(cursor.as_str())?)
+        let is_not_later = match number(&current).zip(number(cursor)) {
+            Some(((series, current), (last_series, last))) if series == last_series => current <= last,
+            _ => moment(&current)
+                .zip(moment(cursor))
+                .is_some_and(|((boot, current), (last_boot, last))| boot == last_boot && current < last),
+        };
+        Ok(is_not_later || journal.test_cursor(cursor.as_str())?)
     }
 }
 
@@ -382,10 +386,22 @@ fn parts(cursor: &str) -> impl Iterator<Item = &str> {
     cursor.split(';').filter(|part| !part.starts_with("s=") && !part.starts_with("i="))
 }
 
-/// The boot in which the entry of a cursor was written, and the time since then.
+/// The boot in which the entry of a cursor was written, and the time since then in microseconds.
 fn moment(cursor: &str) -> Option<(&str, u64)> {
-    let part = |name| cursor.split(';').find_map(|part: &str| part.strip_prefix(name));
-    Some((part("b=")?, u64::from_str_radix(part("m=")?, 16).ok()?))
+    Some((part(cursor, "b=")?, hexadecimal(cursor, "m=")?))
+}
+
+/// The series of numbers that the writer of a cursor's entry gives, and the entry's number in it.
+fn number(cursor: &str) -> Option<(&str, u64)> {
+    Some((part(cursor, "s=")?, hexadecimal(cursor, "i=")?))
+}
+
+fn part<'c>(cursor: &'c str, name: &str) -> Option<&'c str> {
+    cursor.split(';').find_map(|part| part.strip_prefix(name))
+}
+
+fn hexadecimal(cursor: &str, name: &str) -> Option<u64> {
+    u64::from_str_radix(part(cursor, name)?, 16).ok()
 }
 
 /// The cursor of a copy of an entry: journald copies what it wrote to `/run/log/journal` into `/var/log/journal` when

@@ -81,6 +81,21 @@ fn with_a_cursor_the_entry_after_it_is_next() {
     assert_eq!(third.until(1), [701]);
 }
 
+/// What another host wrote may come with any time.
+#[test]
+fn an_entry_that_arrives_after_a_later_one_is_read_after_a_restart() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    file.write(51..=100);
+    let mut first = directory.follow(Some(BEGINNING));
+    first.until(50);
+    let position = first.stop();
+    file.write(1..=10);
+    file.write(101..=110);
+    let mut second = directory.follow(position.as_deref());
+    assert_eq!(second.until(20), (1..=10).chain(101..=110).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
     let directory = Directory::new();
