@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use banstream::config::Enforce;
 use banstream::control::{BanFilter, Command, Target, client};
-use banstream::kernel::{Element, Firewall, Kernel};
+use banstream::kernel::{Element, Firewall, Ipset};
 
 const BANS: usize = 1000;
 const CONFIG: &str = r#"
@@ -58,7 +58,7 @@ fn main() {
     let begun = Instant::now();
     let daemon = start(&config);
     let mut socket = connect(&dir.join("ingest.sock"));
-    let mut kernel = Kernel::open(Enforce::default()).expect("netlink, as root");
+    let mut kernel = Ipset::open(Enforce::default()).expect("netlink, as root");
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 
@@ -75,7 +75,7 @@ fn main() {
 }
 
 /// A million bans, what they take, and how long the daemon needs to know them again.
-fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Kernel, config: &Path, control: &Path) {
+fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Ipset, config: &Path, control: &Path) {
     let begun = Instant::now();
     let mut send = BufWriter::with_capacity(1 << 20, &mut socket);
     for number in 0..1_000_000_u32 {
@@ -116,7 +116,7 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Kernel, con
 }
 
 /// How long the bans of lone lines take.
-fn lone_bans(socket: &mut UnixStream, kernel: &mut Kernel, how: &str, first: usize) -> String {
+fn lone_bans(socket: &mut UnixStream, kernel: &mut Ipset, how: &str, first: usize) -> String {
     let mut times: Vec<Duration> = (first..first + BANS)
         .map(|number| {
             std::thread::sleep(Duration::from_millis(3));
@@ -192,7 +192,7 @@ fn connect(path: &Path) -> UnixStream {
 }
 
 /// Sends one failed login, and waits until its sender is banned.
-fn ban(socket: &mut UnixStream, kernel: &mut Kernel, number: usize) -> Duration {
+fn ban(socket: &mut UnixStream, kernel: &mut Ipset, number: usize) -> Duration {
     let address = format!("198.18.{}.{}", number / 250, number % 250 + 1);
     // As rsyslog's template renders it, but without a time, which then is that of arrival.
     let message = format!("Failed password for root from {address} port 2 ssh2");

@@ -117,7 +117,12 @@ pub struct Socket {
 /// The kernel's set, and the one rule that refers to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enforce {
-    /// The name of the outer set; at most 24 characters, so that those inside can have longer ones.
+    /// What keeps the banned out.
+    pub backend: Backend,
+    /// Whether other programs are refused changes of the table of nftables, where the kernel can do that.
+    pub owned: bool,
+    /// The name of the outer set, or of the table of nftables; at most 24 characters, so that the sets inside can have
+    /// longer ones.
     pub set: String,
     /// The most elements that each inner set may hold, to within some 10 % where it is small: the kernel counts by
     /// regions of 1,024 buckets. Only what is in it costs memory.
@@ -139,10 +144,34 @@ pub struct Enforce {
     pub ip6tables: String,
 }
 
+/// What keeps the banned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// ipset where the kernel has it and iptables is there, else nftables.
+    Auto,
+    /// Sets of ipset, and a rule of iptables.
+    Ipset,
+    /// A table of nftables.
+    Nftables,
+}
+
+impl Backend {
+    /// As in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Ipset => "ipset",
+            Self::Nftables => "nftables",
+        }
+    }
+}
+
 impl Default for Enforce {
     /// `DROP` in `raw PREROUTING`: before connection tracking, before NAT, for host and containers.
     fn default() -> Self {
         Self {
+            backend: Backend::Auto,
+            owned: true,
             set: "banstream".to_owned(),
             table: "raw".to_owned(),
             chains: vec!["PREROUTING".to_owned()],
@@ -443,6 +472,8 @@ fn listen(t: &mut TableReader<'_, '_>) -> Option<Socket> {
 }
 
 fn enforce(t: &mut TableReader<'_, '_>) -> Option<Enforce> {
+    let backend = t.value("backend", value::backend);
+    let owned = t.value("owned", value::flag);
     let set = t.value("set", value::name(24));
     let max_elements = t.value("max-elements", value::whole(1..=i64::from(u32::MAX)));
     let tables = ["raw", "mangle", "nat", "filter", "security"];
@@ -455,14 +486,9 @@ fn enforce(t: &mut TableReader<'_, '_>) -> Option<Enforce> {
     if chains.as_ref().is_some_and(Vec::is_empty) {
         t.fault(Some("chains"), "`chains` is empty: the rule would see no packet".to_owned());
     }
-    let rejects = target.iter().flatten().next().is_some_and(|target| target == "REJECT");
-    if rejects && table.is_some_and(|table| table != "filter") {
-        t.fault(
-            Some("target"),
-            "`REJECT` works in the table `filter` only (iptables-extensions(8))".to_owned(),
-        );
-    }
-    Some(Enforce {
+    let enforce = Enforce {
+        backend: backend?,
+        owned: owned?,
         set: set?,
         max_elements: max_elements?,
         table: table?.to_owned(),
@@ -471,7 +497,21 @@ fn enforce(t: &mut TableReader<'_, '_>) -> Option<Enforce> {
         iptables: iptables?,
         ip6tables: ip6tables?,
         ..Enforce::default()
-    })
+    };
+    let target = enforce.target.iter().map(String::as_str).collect::<Vec<_>>();
+    let rejects = target.first() == Some(&"REJECT");
+    match enforce.backend {
+        Backend::Nftables if !matches!(target[..], ["DROP"] | ["REJECT"]) => t.fault(
+            Some("target"),
+            format!("with nftables, `target` must be `DROP` or `REJECT`, not `{}`", enforce.target.join(" ")),
+        ),
+        Backend::Ipset | Backend::Auto if rejects && enforce.table != "filter" => t.fault(
+            Some("target"),
+            "`REJECT` works in the table `filter` only (iptables-extensions(8))".to_owned(),
+        ),
+        _ => {}
+    }
+    Some(enforce)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use hyper::Uri;
 use hyper::header::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
+use super::Backend;
 use super::written::{InvalidValue, meant, nearest};
 use crate::model::is_harmful;
 use crate::model::{Mode, Offender, Port, Protocol, Span};
@@ -38,6 +39,13 @@ pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, InvalidValue> {
     let modes = [Mode::Enforce, Mode::Observe];
     let name = one_of("`enforce` or `observe`", &modes.map(Mode::name), value)?;
     Ok(modes.into_iter().find(|mode| mode.name() == name).unwrap_or_default())
+}
+
+/// What keeps the banned out.
+pub(super) fn backend(value: &DeValue<'_>) -> Result<Backend, InvalidValue> {
+    let backends = [Backend::Auto, Backend::Ipset, Backend::Nftables];
+    let name = one_of("`auto`, `ipset` or `nftables`", &backends.map(Backend::name), value)?;
+    Ok(backends.into_iter().find(|backend| backend.name() == name).unwrap_or(Backend::Auto))
 }
 
 /// A whole number within these bounds.

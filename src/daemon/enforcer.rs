@@ -22,8 +22,8 @@ use crate::control::SetStatus;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
 use crate::kernel::{
-    Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Prepared,
-    Refusal, RuleEvents, SetSize, render,
+    Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Layout, Prepared,
+    Reconciled, Refusal, RuleEvents, SetSize, render,
 };
 use crate::model::{Ban, Decision, count};
 
@@ -92,35 +92,45 @@ pub(super) struct Enforcer {
     then: Vec<Box<dyn FnOnce() + Send>>,
     /// What keeps pending elements out of the kernel.
     why: Option<Refusal>,
+    /// What the last comparison could not bring in line with the settings.
+    misfits: Vec<String>,
 }
 
 impl Enforcer {
     pub(super) fn new(firewall: Box<dyn Firewall>, reporter: Reporter) -> Self {
-        let (desired, checked, pause, then) = (DesiredState::default(), Instant::now(), CHECK, Vec::new());
         Self {
+            desired: DesiredState::new(firewall.layout()),
             firewall,
             reporter,
-            desired,
-            checked,
-            pause,
+            checked: Instant::now(),
+            pause: CHECK,
             compared: None,
             late: Vec::new(),
-            then,
+            then: Vec::new(),
             why: None,
+            misfits: Vec::new(),
         }
     }
 
-    /// Brings what is in the kernel in line with these bans, by the difference alone: what is right stays untouched.
-    pub(super) fn begin<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) {
+    /// Brings what is in the kernel in line with these bans, by the difference alone where that can be known: what is right
+    /// stays untouched. What no ban put there stays where `keeps` says so.
+    pub(super) fn begin<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>, keeps: bool) {
         let began = Instant::now();
-        self.desired.restart(bans);
+        let changes = self.desired.restart(bans, now());
+        if keeps {
+            match self.apply(&changes) {
+                Ok(()) => self.compared = Some((Instant::now(), began.elapsed())),
+                Err(error) => self.failed(&error),
+            }
+            return;
+        }
         match self.compare() {
-            Ok(drift) if !drift.changes.is_empty() => log::info!(
-                "updated the kernel's sets in {:?}: {}",
-                began.elapsed(),
-                words(&repairs_of(&drift))
-            ),
-            Ok(_) => {}
+            Ok(done) => {
+                let words = words(&repairs_of(&done));
+                if !words.is_empty() {
+                    log::info!("updated the kernel's sets in {:?}: {words}", began.elapsed());
+                }
+            }
             Err(error) => self.failed(&error),
         }
     }
@@ -160,13 +170,19 @@ impl Enforcer {
             }
             Order::Sync(bans) => {
                 self.carry_out(&std::mem::take(waiting));
-                self.desired.restart(bans.iter());
-                if let Err(error) = self.compare() {
+                let changes = self.desired.restart(bans.iter(), now());
+                // What can be compared needs no knowledge of what was desired before.
+                let done = match self.firewall.layout() {
+                    Layout::AnyLength => self.compare().map(drop),
+                    Layout::ByLength => self.apply(&changes),
+                };
+                if let Err(error) = done {
                     self.failed(&error);
                 }
             }
             Order::SwitchFirewall(firewall, then) => {
                 self.carry_out(&std::mem::take(waiting));
+                self.desired.set_layout(firewall.layout());
                 self.firewall = firewall;
                 self.then.push(then);
                 if let Err(error) = self.compare() {
@@ -216,28 +232,26 @@ impl Enforcer {
         }
     }
 
-    /// Compares each element with the desired state, and applies the difference.
-    fn compare(&mut self) -> Result<Drift, EnforceError> {
+    /// Brings the sets in line with the desired state.
+    fn compare(&mut self) -> Result<Reconciled, EnforceError> {
         let began = Instant::now();
         self.compared = None;
-        let listing = self.firewall.list()?;
-        if !listing.strange.is_empty() {
-            for size in self.firewall.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
-                self.reporter.repairs(&[("unexpected", 1, "recreated", "set", " with unexpected content")]);
-                self.replace(size)?;
-            }
+        let mut done = self.firewall.reconcile(&mut self.desired, now())?;
+        self.why = done.refused.or(self.why);
+        self.misfits = std::mem::take(&mut done.faults);
+        let strange = done.strange as u64;
+        self.reporter.repairs(&[("unexpected", strange, "recreated", "set", " with unexpected content")]);
+        for (name, capacity) in &done.recreated {
+            log::info!("recreated `{name}` with capacity {capacity}");
         }
-        let drift = self.desired.compare(&listing.elements, now());
-        // Set first: a repair on the way asks for the next comparison.
-        self.compared = Some((began, Duration::ZERO));
-        if let Err(error) = self.apply(&drift.changes) {
-            self.compared = None;
-            return Err(error);
+        match &done.repaired {
+            // What was in those sets besides is gone, and is for the next comparison to find.
+            Some(repaired) => self.reporter.repaired(repaired),
+            None => self.compared = Some((Instant::now(), began.elapsed())),
         }
-        self.compared = self.compared.map(|_| (Instant::now(), began.elapsed()));
         self.caught_up();
         self.then.drain(..).for_each(|then| then());
-        Ok(drift)
+        Ok(done)
     }
 
     fn caught_up(&mut self) {
@@ -246,18 +260,6 @@ impl Enforcer {
         for (decisions, at) in self.late.drain(..) {
             seconds.record_many(done.duration_since(at).as_secs_f64(), decisions);
         }
-    }
-
-    /// Puts a new set in the place of this one, filled from the desired state.
-    fn replace(&mut self, size: &SetSize) -> Result<(), EnforceError> {
-        let adds = self.desired.fill(size.set, size.configured as usize, now());
-        // Where it fails, what waits and what is held is for the next comparison to say.
-        let compared = self.compared.take();
-        let applied = self.firewall.replace(size.set, &adds)?;
-        self.compared = compared;
-        self.note(&adds, applied);
-        log::info!("recreated `{}` with capacity {}", size.name, size.configured);
-        Ok(())
     }
 
     /// Looks whether the kernel holds what it ought to, and sees that it does.
@@ -274,27 +276,27 @@ impl Enforcer {
         if sizes.is_empty() {
             return Ok(None);
         }
-        let mut faults = Vec::new();
-        let misfits: Vec<SetSize> = sizes.extract_if(.., |size| !size.is_as_configured()).collect();
-        if !misfits.is_empty() {
-            // What cannot be replaced serves as it is.
-            let replaced = misfits.iter().map(|size| self.replace(size));
-            faults.extend(replaced.filter_map(Result::err).map(|error| error.to_string()));
-            sizes = self.firewall.sizes()?;
-        }
         let mut counts = self.desired.counts(now());
-        let differs = sizes.iter().any(|size| counts.held(size.set) != size.elements);
+        if !self.firewall.is_intact(&counts.sample)? {
+            self.compared = None;
+        }
+        let differs = |size: &SetSize| size.elements.is_some_and(|held| held != counts.held(size.set));
+        let differs = sizes.iter().any(|size| differs(size) || !size.is_as_configured());
+        let is_compared = sizes.iter().any(|size| size.elements.is_some());
         self.pause = (self.checked.elapsed() * OFTEN).clamp(CHECK, COMPARE);
         let share = if differs { OFTEN } else { SELDOM };
         let due = self.compared.is_none_or(|(at, took)| {
-            at.elapsed() >= (took * share).max(if differs { Duration::ZERO } else { COMPARE })
+            is_compared && at.elapsed() >= (took * share).max(if differs { Duration::ZERO } else { COMPARE })
         });
         if due {
             if matches!(self.why, Some(Refusal::NoSet(_))) {
                 self.firewall.prepare(Displaced::Report)?;
             }
-            let drift = self.compare()?;
-            self.reporter.repairs(&repairs_of(&drift));
+            let done = self.compare()?;
+            self.reporter.repairs(&repairs_of(&done));
+            if !done.recreated.is_empty() {
+                sizes = self.firewall.sizes()?;
+            }
             counts = self.desired.counts(now());
         }
         if counts.all_pending() > 0 {
@@ -302,7 +304,8 @@ impl Enforcer {
             counts = self.desired.counts(now());
         }
         let pending = counts.all_pending();
-        self.publish(&sizes, pending.into());
+        self.publish(&sizes, &counts);
+        let mut faults = self.misfits.clone();
         match self.why.filter(|_| pending > 0) {
             Some(why) => {
                 let hint = if why == Refusal::Full { "; raise `max-elements`" } else { "" };
@@ -318,7 +321,8 @@ impl Enforcer {
     /// Gives free places to those who wait, and those of bans that end sooner.
     fn make_room(&mut self, sizes: &[SetSize], counts: &ElementCounts) -> Result<(), EnforceError> {
         for size in sizes.iter().filter(|size| counts.pending(size.set) > 0) {
-            let free = size.capacity.saturating_sub(size.elements) as usize;
+            let held = size.elements.unwrap_or_else(|| counts.held(size.set));
+            let free = size.capacity.saturating_sub(held) as usize;
             let changes = self.desired.make_room(size.set, free, now());
             if let Err(error) = self.apply(&changes) {
                 self.compared = None;
@@ -328,13 +332,13 @@ impl Enforcer {
         Ok(())
     }
 
-    fn publish(&self, sizes: &[SetSize], pending: u64) {
+    fn publish(&self, sizes: &[SetSize], counts: &ElementCounts) {
         let sets = sizes.iter().map(|size| SetStatus {
             name: size.name.clone(),
-            elements: size.elements.into(),
+            elements: size.elements.unwrap_or_else(|| counts.held(size.set)).into(),
             capacity: size.capacity.into(),
         });
-        let sets = sets.collect();
+        let (sets, pending) = (sets.collect(), counts.all_pending().into());
         self.reporter.health.enforcement(|status| (status.sets, status.pending) = (sets, pending));
     }
 
@@ -524,11 +528,13 @@ impl Reporter {
 type Repair = (&'static str, u64, &'static str, &'static str, &'static str);
 
 /// What was different between the kernel and the desired state.
-fn repairs_of(drift: &Drift) -> [Repair; 3] {
+fn repairs_of(done: &Reconciled) -> [Repair; 4] {
+    let Drift { missing, timeouts, unexpected, .. } = done.drift;
     [
-        ("missing", drift.missing, "added", "missing element", ""),
-        ("timeout", drift.timeouts, "corrected", "timeout", ""),
-        ("unexpected", drift.unexpected, "removed", "element", " that no ban put there"),
+        ("missing", missing, "added", "missing element", ""),
+        ("timeout", timeouts, "corrected", "timeout", ""),
+        ("unexpected", unexpected, "removed", "element", " that no ban put there"),
+        ("refill", done.refilled.into(), "refilled", "table", ""),
     ]
 }
 

@@ -4,7 +4,7 @@
 //! by hand and one by threshold cannot cross.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -38,6 +38,7 @@ use crate::detect::{ExemptedBan, MANUAL, Settings, WIDE, manual};
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
 use crate::grammar::Grammar;
 use crate::input::Batch;
+use crate::kernel::{Element, Firewall, Timeout, elements};
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp, count};
 use crate::store::LedgerUpdate;
 
@@ -112,6 +113,7 @@ impl Hub {
                     self.loaded.allow_files.adopt(&files);
                     self.settle();
                 }
+                Input::Listed(elements, firewall) => self.adopt(elements, firewall),
                 Input::Tick => self.tick(inbox.len()),
                 Input::Stop => break,
             }
@@ -576,6 +578,16 @@ impl Hub {
         let changed = lifted.len() as u64;
         self.lifted(lifted);
         changed
+    }
+
+    /// Takes over what the kernel held after the start and no ban explains, unless it has gone since.
+    fn adopt(&mut self, mut held: Vec<(Element, Timeout)>, mut firewall: Box<dyn Firewall>) {
+        let known: HashSet<Element> = self.engine.detector().bans().flat_map(elements).collect();
+        held.retain(|(element, _)| !known.contains(element) && firewall.holds(element).unwrap_or(true));
+        if !held.is_empty() {
+            super::adopt(&mut self.engine, held, &mut self.ledger);
+            self.sync_all();
+        }
     }
 
     /// Tells the enforcer all bans in force.

@@ -6,6 +6,7 @@ use super::host_addresses::HostAddresses;
 use crate::config::load::{AllowFiles, Loaded};
 use crate::control::{Command, Reply};
 use crate::input::Batch;
+use crate::kernel::{Element, Firewall, Timeout};
 
 /// All that can happen to the hub.
 pub(super) enum Input {
@@ -17,6 +18,8 @@ pub(super) enum Input {
     Reload(Box<Loaded>, oneshot::Sender<Reply>),
     /// The host's own addresses have changed, or a file of exemptions.
     HostChanged(HostAddresses, AllowFiles),
+    /// What the kernel held after a start, and where to ask whether it does so still.
+    Listed(Vec<(Element, Timeout)>, Box<dyn Firewall>),
     /// A second is over, or there is something else to look after.
     Tick,
     /// There is nothing after this.

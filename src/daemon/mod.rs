@@ -23,6 +23,7 @@ mod set_lock;
 mod clients;
 mod duplicates;
 mod enforcer;
+mod firewalls;
 mod health;
 mod hub;
 mod inbox;
@@ -47,8 +48,8 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Enforce;
 use crate::config::load::{self, LoadError, Loaded};
+use crate::config::{Backend, Enforce};
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
 use crate::daemon::metrics::Metrics;
@@ -56,7 +57,7 @@ use crate::detect::{Settings, manual};
 use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::input::socket;
-use crate::kernel::{Displaced, DryRun, Element, EnforceError, Firewall, Kernel, Timeout, elements};
+use crate::kernel::{self, Displaced, Element, Firewall, Ipset, Layout, Timeout, elements};
 use crate::model::{Ban, Decision, Offender, Span, Timestamp, count};
 use crate::store::{self, LedgerUpdate, SavedState};
 use allowances::Allowances;
@@ -64,6 +65,7 @@ use clients::Clients;
 use clock::ClockWatch;
 use duplicates::Duplicates;
 use enforcer::{Enforcer, Reporter, Watcher};
+use firewalls::Firewalls;
 use health::{Component, Health};
 use host_addresses::HostAddresses;
 use hub::{Hub, settings};
@@ -134,7 +136,9 @@ pub fn prepare_sets(config: Option<&Path>) -> anyhow::Result<()> {
         // The host's firewall may need the sets none the less.
         Err(fault) => (Some(Enforce::default()), Some(fault)),
     };
-    let prepared = enforce.map(|enforce| Kernel::open(enforce)?.prepare_sets()).transpose()?;
+    let enforce =
+        enforce.filter(|enforce| kernel::choose(enforce).is_ok_and(|(backend, _)| backend == Backend::Ipset));
+    let prepared = enforce.map(|enforce| Ipset::open(enforce)?.prepare_sets()).transpose()?;
     if let Some(fault) = fault {
         return Err(fault.into());
     }
@@ -189,10 +193,13 @@ struct RunningDaemon {
 }
 
 /// Starts all tasks; when it returns, all bans are in force and the sources are read.
-async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDaemon> {
+async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<RunningDaemon> {
+    let mut opener = Firewalls::default();
+    let chosen = Firewalls::choose(&mut loaded.config)?;
+    chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
     let (config, metrics) = (loaded.config.clone(), Metrics::new()?);
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
-    let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref()).await?;
+    let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref(), &mut opener).await?;
     let health = Health::new(mode(config.enforce.as_ref()));
     let notifier = Notifier::start(&config.receivers, &metrics, &health);
     let (inbox, inputs) = mpsc::channel(INBOX);
@@ -206,16 +213,32 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
     let host = HostAddresses::look(&HostAddresses::default());
     let allowances = Allowances::new(std::mem::take(&mut memory.allowances));
     let mut engine = restore(&loaded, settings(&loaded, &host, &allowances), &mut memory);
+    let mut unlisted = None;
     if is_incomplete || engine.detector().banned() == 0 {
-        adopt(&mut engine, firewall.as_mut(), &mut ledger);
+        match firewall.layout() {
+            Layout::AnyLength => match firewall.list() {
+                Ok(listing) => adopt(&mut engine, listing.elements, &mut ledger),
+                Err(error) => log::error!("cannot list the kernel's sets: {error}"),
+            },
+            // It may take a minute, and what is known is not to wait for it.
+            Layout::ByLength => unlisted = Some(firewall.another()?),
+        }
     }
 
     // Bans are in force before we report that we run, and before anything is read.
     let reporter = |component| Reporter::new(&metrics, &health, notifier.events(), component);
+    let watching = firewall.another()?;
     let mut enforcer = Enforcer::new(firewall, reporter(Component::Enforcer));
-    enforcer.begin(engine.detector().enforced());
+    enforcer.begin(engine.detector().enforced(), unlisted.is_some());
+    opener.withdraw_other(config.enforce.as_ref());
+    if let Some(firewall) = unlisted {
+        tasks.push(spawn("adoption", {
+            let inbox = inbox.clone();
+            move || list_for_adoption(firewall, &inbox)
+        })?);
+    }
     tasks.push(spawn("enforcer", move || enforcer.run(&ordered))?);
-    let watcher = Watcher::new(self::firewall(config.enforce.as_ref())?, reporter(Component::Watcher));
+    let watcher = Watcher::new(watching, reporter(Component::Watcher));
     let runtime = tokio::runtime::Handle::current();
     tasks.push(spawn("watcher", move || watcher.run(renewed, &runtime))?);
     tasks.push({
@@ -289,6 +312,7 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
         notifier,
         health,
         metrics,
+        opener,
         unconfirmed: None,
         claim,
     };
@@ -296,12 +320,15 @@ async fn start(options: &RunOptions, loaded: Loaded) -> anyhow::Result<RunningDa
 }
 
 /// Takes the set for this daemon alone, before anything is written to the kernel, and prepares sets and rule.
-async fn prepare_kernel(enforce: Option<&Enforce>) -> anyhow::Result<(Option<SetLock>, Box<dyn Firewall>)> {
+async fn prepare_kernel(
+    enforce: Option<&Enforce>,
+    opener: &mut Firewalls,
+) -> anyhow::Result<(Option<SetLock>, Box<dyn Firewall>)> {
     let claim = match enforce {
         Some(enforce) => SetLock::take(&enforce.set).await?,
         None => None,
     };
-    let mut firewall = firewall(enforce)?;
+    let mut firewall = opener.open(enforce)?;
     let prepared = firewall.prepare(Displaced::Move);
     let prepared = prepared.context("no ban can be enforced (`mode = \"observe\"` only decides and logs)")?;
     prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
@@ -398,19 +425,19 @@ fn mode(enforce: Option<&Enforce>) -> &'static str {
     if enforce.is_some() { "kernel" } else { "none" }
 }
 
-fn firewall(enforce: Option<&Enforce>) -> Result<Box<dyn Firewall>, EnforceError> {
-    let Some(enforce) = enforce else { return Ok(Box::new(DryRun)) };
-    Ok(Box::new(Kernel::open(enforce.clone())?))
+/// Lists the kernel's elements, and gives them to the hub to adopt.
+fn list_for_adoption(mut firewall: Box<dyn Firewall>, inbox: &mpsc::Sender<Input>) {
+    match firewall.list() {
+        // The hub is gone only where the daemon ends.
+        Ok(listing) => drop(inbox.blocking_send(Input::Listed(listing.elements, firewall))),
+        Err(error) => log::error!("cannot list the kernel's sets: {error}"),
+    }
 }
 
 /// Takes over the elements in the kernel that the ledger knows nothing of, in place of taking them out: after a crash
 /// they may be the bans of its last moments. They look like bans of a jail of their own, and end when the kernel would
 /// have ended them.
-fn adopt(engine: &mut Engine<'_>, firewall: &mut dyn Firewall, ledger: &mut LedgerQueue) {
-    let mut listing = match firewall.list() {
-        Ok(listing) => listing.elements,
-        Err(error) => return log::error!("cannot list the kernel's sets: {error}"),
-    };
+fn adopt(engine: &mut Engine<'_>, mut listing: Vec<(Element, Timeout)>, ledger: &mut LedgerQueue) {
     let known: HashSet<Element> = engine.detector().bans().flat_map(elements).collect();
     listing.retain(|(element, _)| !known.contains(element));
     listing.sort_unstable();

@@ -10,14 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::enforcer::Order;
+use super::firewalls::Firewalls;
 use super::health::Health;
 use super::inbox::Input;
 use super::notifier::Notifier;
 use super::set_lock::SetLock;
 use super::sources::Sources;
-use super::{RunOptions, firewall, logging, mode};
-use crate::config::Config;
+use super::{RunOptions, logging, mode};
 use crate::config::load::{AllowFiles, Loaded};
+use crate::config::{Backend, Config, Enforce};
 use crate::control::{Command, Reply};
 use crate::daemon::metrics::Metrics;
 use crate::kernel::{Displaced, Firewall};
@@ -35,6 +36,7 @@ pub(super) struct Reloader {
     pub(super) notifier: Notifier,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
+    pub(super) opener: Firewalls,
     /// What comes back, and when, unless the operator confirms what is in force.
     pub(super) unconfirmed: Option<(Loaded, Instant)>,
     /// The set that we write to is ours.
@@ -116,7 +118,8 @@ impl Reloader {
         self.metrics.counter("banstream_reloads_total", &[("result", "rolled_back")]).increment(1);
     }
 
-    async fn put_in_force(&mut self, loaded: Loaded) -> anyhow::Result<Reply> {
+    async fn put_in_force(&mut self, mut loaded: Loaded) -> anyhow::Result<Reply> {
+        let chosen = Firewalls::choose(&mut loaded.config)?;
         loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
         let (old, new) = (&self.loaded.config, &loaded.config);
         let set = |config: &Config| config.enforce.as_ref().map(|enforce| enforce.set.clone());
@@ -126,17 +129,21 @@ impl Reloader {
             None => Some(None),
         };
         if old.enforce != new.enforce {
-            let make = |config: &Config| firewall(config.enforce.as_ref());
-            let (mut enforcing, watching) = (make(new)?, make(new)?);
+            chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
+            let moved = rule(old) != rule(new);
+            let mut enforcing = self.opener.open(new.enforce.as_ref())?;
+            let watching = enforcing.another()?;
             let faults = enforcing.prepare(Displaced::Move).map(|prepared| prepared.faults);
             if let Some(error) = faults.map_or_else(Some, |mut faults| faults.pop()) {
                 // Its rules go, and those that it shares with the old one come back at once.
-                let _ = enforcing.withdraw();
-                make(old)?.prepare(Displaced::Move)?;
+                if moved {
+                    let _ = enforcing.withdraw();
+                }
+                self.opener.open(old.enforce.as_ref())?.prepare(Displaced::Move)?;
                 return Err(error.into());
             }
             // The old rule may go only when the new one's sets are full.
-            let (firewalls, moved) = (self.firewalls.clone(), rule(old) != rule(new));
+            let firewalls = self.firewalls.clone();
             let then = Box::new(move || drop(firewalls.send((watching, moved))));
             self.orders
                 .send(Order::SwitchFirewall(enforcing, then))
@@ -166,10 +173,11 @@ impl Reloader {
     }
 }
 
-/// What makes the rule another one.
+/// What makes the rule another one. A table of nftables is replaced as a whole.
 fn rule(config: &Config) -> impl PartialEq {
+    let rule = |e: &Enforce| (e.table.clone(), e.chains.clone(), e.target.clone());
     let enforce = config.enforce.as_ref();
-    enforce.map(|e| (e.set.clone(), e.table.clone(), e.chains.clone(), e.target.clone()))
+    enforce.map(|e| (e.backend, e.set.clone(), (e.backend != Backend::Nftables).then(|| rule(e))))
 }
 
 /// What a reload does not touch.

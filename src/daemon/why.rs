@@ -3,15 +3,16 @@
 //! Both may take a while, and bans must not wait for an answer to a person. So the ledger is read beside its writer,
 //! and the kernel over a separate socket. Missing information is reported.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Enforce};
+use crate::config::{Backend, Config, Enforce};
 use crate::control::{BanWhy, ElementWhy, JailWhy, LineWhy, Why};
 use crate::grammar::Grammars;
-use crate::kernel::{EnforceError, Kernel};
-use crate::model::{BanOrigin, Offender};
+use crate::kernel::{EnforceError, Ipset, Nftables};
+use crate::model::{BanOrigin, Offender, Port};
 use crate::store::{History, LedgerError, Role};
 
 /// How long each may take: a set of a million takes the kernel half a second, and a disk may hang.
@@ -37,6 +38,8 @@ impl PartialWhy {
         let Self { mut why, config, grammars, is_enforced, ledger } = self;
         let who = why.address;
         let settings = config.enforce.as_ref().filter(|_| is_enforced).cloned();
+        let ports =
+            config.detection.jails.iter().flat_map(|jail| jail.ports.iter().copied().map(Some)).collect();
         let (lines, held) = tokio::join!(
             patiently("the ledger", {
                 let why = why.clone();
@@ -45,7 +48,9 @@ impl PartialWhy {
                 };
                 move || ledger.map(read).transpose()
             }),
-            patiently("the kernel", move || settings.map(|settings| held(settings, who)).transpose()),
+            patiently("the kernel", move || {
+                settings.map(|settings| held(settings, who, ports)).transpose()
+            }),
         );
         match lines {
             Ok(Some(with_lines)) => why = with_lines,
@@ -87,6 +92,18 @@ fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why
     Ok(why)
 }
 
-fn held(settings: Enforce, who: Offender) -> Result<Vec<ElementWhy>, EnforceError> {
-    Ok(Kernel::open(settings)?.held(who)?.into_iter().map(ElementWhy::from).collect())
+/// What the kernel holds of `who`. nftables is asked by key: for all ports, and for these.
+fn held(
+    settings: Enforce,
+    who: Offender,
+    mut ports: BTreeSet<Option<Port>>,
+) -> Result<Vec<ElementWhy>, EnforceError> {
+    let held = match settings.backend {
+        Backend::Nftables => {
+            ports.insert(None);
+            Nftables::held(&settings.set, who, &ports)?
+        }
+        Backend::Auto | Backend::Ipset => Ipset::open(settings)?.held(who)?,
+    };
+    Ok(held.into_iter().map(ElementWhy::from).collect())
 }

@@ -37,29 +37,28 @@ pub struct Element {
 
 impl Element {
     /// The set that this element belongs in.
-    pub fn set(&self) -> Set {
-        match (self.offender.address(), self.port) {
-            (IpAddr::V4(_), None) => Set::V4,
-            (IpAddr::V6(_), None) => Set::V6,
-            (IpAddr::V4(_), Some(_)) => Set::V4Port,
-            (IpAddr::V6(_), Some(_)) => Set::V6Port,
-        }
+    pub fn set(&self, layout: Layout) -> Set {
+        let length = match layout {
+            Layout::AnyLength => None,
+            Layout::ByLength => Some(self.offender.prefix()),
+        };
+        Set { family: Family::of(self.offender), has_ports: self.port.is_some(), length }
     }
 
     /// What `doctor` puts into this set for a second, to see whether it gets there: an address that nobody has
     /// (RFC 5737, RFC 3849).
     pub fn probe(set: Set) -> Option<Self> {
-        let (address, prefix) = match set.family() {
+        let (address, prefix) = match set.family {
             Family::V4 => (IpAddr::V4(Ipv4Addr::new(192, 0, 2, 254)), 32),
             Family::V6 => (IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0xffff, 0, 0, 0, 0xfffe)), 128),
         };
-        let port = set.has_ports().then_some(Port { protocol: Protocol::Tcp, number: 9 });
+        let port = set.has_ports.then_some(Port { protocol: Protocol::Tcp, number: 9 });
         Some(Self { offender: Offender::new(address, prefix)?, port })
     }
 
     /// Whether it is that, in its one second.
     pub(super) fn is_probe(&self, left: Timeout) -> bool {
-        left == Timeout::SECOND && Self::probe(self.set()) == Some(*self)
+        left == Timeout::SECOND && Self::probe(self.set(Layout::AnyLength)) == Some(*self)
     }
 }
 
@@ -72,7 +71,7 @@ impl fmt::Display for Element {
 }
 
 /// An address family; each has its own sets and its own rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -96,65 +95,69 @@ impl fmt::Display for Family {
     }
 }
 
-/// One of the four sets that the rule's set is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Set {
-    /// IPv4, all ports.
-    V4,
-    /// IPv4, port by port.
-    V4Port,
-    /// IPv6, all ports.
-    V6,
-    /// IPv6, port by port.
-    V6Port,
+/// How elements are divided among sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// A set holds prefixes of any length, as ipset's do, which try each length that is in use.
+    AnyLength,
+    /// There is a set for each length, as nftables has fast sets of that kind only.
+    ByLength,
+}
+
+/// A set of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Set {
+    /// Of its addresses.
+    pub family: Family,
+    /// Whether its elements name a port.
+    pub has_ports: bool,
+    /// Of its prefixes, in bits; any if `None`.
+    pub length: Option<u8>,
 }
 
 impl Set {
-    /// All four.
-    pub const ALL: [Self; 4] = [Self::V4, Self::V4Port, Self::V6, Self::V6Port];
+    /// IPv4, all ports.
+    pub const V4: Self = Self { family: Family::V4, has_ports: false, length: None };
+    /// IPv4, port by port.
+    pub const V4_PORT: Self = Self { has_ports: true, ..Self::V4 };
+    /// IPv6, all ports.
+    pub const V6: Self = Self { family: Family::V6, has_ports: false, length: None };
+    /// IPv6, port by port.
+    pub const V6_PORT: Self = Self { has_ports: true, ..Self::V6 };
 
-    /// Its name in the kernel, where `list` is the name of the set that holds the four.
+    /// The four of [`Layout::AnyLength`].
+    pub const ALL: [Self; 4] = [Self::V4, Self::V4_PORT, Self::V6, Self::V6_PORT];
+
+    /// Its name in the kernel: where `list` is the name of the set that holds ipset's four, such as `LIST6p`; in
+    /// nftables' table, such as `ipv6_64_ports`.
     pub fn name(self, list: &str) -> String {
-        let suffix = match self {
-            Self::V4 => "4",
-            Self::V6 => "6",
-            Self::V4Port => "4p",
-            Self::V6Port => "6p",
-        };
-        format!("{list}{suffix}")
-    }
-
-    /// The family of its addresses.
-    pub fn family(self) -> Family {
-        match self {
-            Self::V4 | Self::V4Port => Family::V4,
-            Self::V6 | Self::V6Port => Family::V6,
+        match (self.family, self.length) {
+            (Family::V4, None) => format!("{list}4{}", if self.has_ports { "p" } else { "" }),
+            (Family::V6, None) => format!("{list}6{}", if self.has_ports { "p" } else { "" }),
+            (family, Some(length)) => {
+                let family = if family == Family::V4 { "ipv4" } else { "ipv6" };
+                format!("{family}_{length}{}", if self.has_ports { "_ports" } else { "" })
+            }
         }
-    }
-
-    /// Whether its elements name a port.
-    pub fn has_ports(self) -> bool {
-        matches!(self, Self::V4Port | Self::V6Port)
     }
 }
 
-/// How long the kernel keeps an element: 1 to 2,147,483 whole seconds (24 days), or forever.
+/// How long the kernel keeps an element: 1 to 4,294,967,295 whole seconds (136 years), or forever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timeout(u32);
 
 impl Timeout {
-    /// Until it is taken out; the kernel writes it 0.
+    /// Until it is taken out; ipset writes it 0.
     pub const FOREVER: Self = Self(0);
 
     /// The kernel's shortest.
     pub const SECOND: Self = Self(1);
 
-    /// The kernel's longest: 2^31 - 1 milliseconds (`IPSET_MAX_TIMEOUT` in `linux/netfilter/ipset/ip_set.h`).
-    pub const LONGEST: Self = Self(i32::MAX as u32 / 1000);
+    /// The longest that ipset counts, 24.8 days: 2^31 - 1 milliseconds (`IPSET_MAX_TIMEOUT` in
+    /// `linux/netfilter/ipset/ip_set.h`). What lasts longer has to be renewed before that is over.
+    pub const IPSET_LONGEST: Self = Self(i32::MAX as u32 / 1000);
 
     /// From `now` to `until`, in whole seconds, rounded up; `None` if that is over.
-    ///
-    /// What lasts longer than the kernel can count gets the longest: it has to be renewed before that is over.
     pub fn until(until: Option<Timestamp>, now: Timestamp) -> Option<Self> {
         until.map_or(Some(Self::FOREVER), |until| {
             let left = until.since(now);
@@ -172,20 +175,20 @@ impl Timeout {
         matches!(self.0, 1..=3)
     }
 
-    /// Whether an element with `left` may be left alone where this is wanted. Listings are in whole seconds, and the
-    /// kernel's clock and the host's drift apart: 2 s too short is near enough, and so is a thousandth too long.
+    /// Whether an element of ipset with `left` may be left alone where this is wanted. Listings are in whole seconds, and
+    /// the kernel's clock and the host's drift apart: 2 s too short is near enough, and so is a thousandth too long.
     /// Of the longest, half may be over: then it is time to renew it.
     pub(super) fn is_about(self, left: Self) -> bool {
         match (self, left) {
             (Self::FOREVER, _) | (_, Self::FOREVER) => self == left,
-            (Self::LONGEST, left) => left.0 >= Self::LONGEST.0 / 2,
+            _ if self >= Self::IPSET_LONGEST => left.0 >= Self::IPSET_LONGEST.0 / 2,
             _ => left.0 + 2 >= self.0 && left.0 <= self.0 + 3 + self.0 / 1000,
         }
     }
 
     /// This many seconds, 0 is forever; more than the longest is the longest.
     pub(super) fn from_secs(secs: u64) -> Self {
-        u32::try_from(secs).map_or(Self::LONGEST, |secs| Self(secs.min(Self::LONGEST.0)))
+        Self(u32::try_from(secs).unwrap_or(u32::MAX))
     }
 }
 
@@ -251,7 +254,7 @@ mod tests {
             .iter()
             .map(|change| match change {
                 Change::Add(element, timeout) => {
-                    format!("{} {element} {}", element.set().name("b"), timeout.as_secs())
+                    format!("{} {element} {}", element.set(Layout::AnyLength).name("b"), timeout.as_secs())
                 }
                 Change::Remove(element) => format!("removes {element}"),
             })
@@ -290,7 +293,7 @@ mod tests {
     fn a_probe_is_one_element_of_each_set_and_lasts_a_second() {
         for set in Set::ALL {
             let probe = Element::probe(set).unwrap();
-            assert_eq!(probe.set(), set);
+            assert_eq!(probe.set(Layout::AnyLength), set);
             let is = |element: Element, left| element.is_probe(Timeout(left));
             assert_eq!([1, 0, 2].map(|left| is(probe, left)), [true, false, false]);
             let port = probe.port.map(|port| Port { number: 10, ..port });
@@ -309,8 +312,19 @@ mod tests {
 
     #[test]
     fn longer_than_the_kernel_counts_is_its_longest() {
-        check("192.0.2.1", &[], Some((1000 + 2_147_483) * 1_000_000), &["b4 192.0.2.1 2147483"]);
-        check("192.0.2.1", &[], Some((1000 + 2_147_484) * 1_000_000), &["b4 192.0.2.1 2147483"]);
-        check("192.0.2.1", &[], Some(i64::MAX), &["b4 192.0.2.1 2147483"]);
+        check("192.0.2.1", &[], Some((1000 + 4_294_967_295) * 1_000_000), &["b4 192.0.2.1 4294967295"]);
+        check("192.0.2.1", &[], Some(i64::MAX), &["b4 192.0.2.1 4294967295"]);
+    }
+
+    #[test]
+    fn each_length_has_a_set_of_its_own_where_the_layout_says_so() {
+        let name = |offender: &str, port| {
+            let element = Element { offender: offender.parse().unwrap(), port };
+            element.set(Layout::ByLength).name("b")
+        };
+        assert_eq!(name("192.0.2.1", None), "ipv4_32");
+        assert_eq!(name("192.0.2.0/24", Some(SSH)), "ipv4_24_ports");
+        assert_eq!(name("2001:db8::/64", None), "ipv6_64");
+        assert_eq!(name("2001:db8::1", Some(DNS)), "ipv6_128_ports");
     }
 }

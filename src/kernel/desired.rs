@@ -5,14 +5,18 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+
 use hashbrown::HashMap;
 
-use super::change::{Change, Element, Set, Timeout, elements};
+use super::change::{Change, Element, Layout, Set, Timeout, elements};
 use crate::model::{Ban, Decision, Span, Timestamp};
 
 /// The elements that keep everybody out who is banned.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DesiredState {
+    layout: Layout,
     elements: HashMap<Element, Desired>,
     /// Counts comparisons, so that each can tell what it has seen.
     round: u32,
@@ -44,6 +48,16 @@ pub struct Drift {
 const GRACE: Span = Span::from_secs(3);
 
 impl DesiredState {
+    /// Nobody is to be kept out yet.
+    pub fn new(layout: Layout) -> Self {
+        Self { layout, elements: HashMap::new(), round: 0 }
+    }
+
+    /// Goes on with another firewall's layout.
+    pub fn set_layout(&mut self, layout: Layout) {
+        self.layout = layout;
+    }
+
     /// Notes what was decided; like the kernel, it keeps the last that was said of an element.
     pub fn take(&mut self, decision: &Decision) {
         match decision {
@@ -56,15 +70,25 @@ impl DesiredState {
         }
     }
 
-    /// Restarts with these bans, of which the longest counts where several come to the same element.
-    pub fn restart<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>) {
-        self.elements.clear();
+    /// Restarts with these bans, of which the longest counts where several come to the same element. The changes that make
+    /// what was desired before into what is now.
+    pub fn restart<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>, now: Timestamp) -> Vec<Change> {
+        let mut before = mem::take(&mut self.elements);
         bans.for_each(|ban| {
             let known = elements(ban).filter_map(|element| self.elements.get(&element));
             let longest = known.map(|want| Expiry(want.until)).max();
             let until = longest.max(Some(Expiry(ban.until))).map_or(ban.until, |Expiry(until)| until);
             self.put(&Ban { until, ..ban.clone() });
         });
+        let mut changes = Vec::new();
+        for (element, want) in &mut self.elements {
+            match before.remove(element) {
+                Some(old) if old.until == want.until => want.pending = old.pending,
+                _ => changes.extend(Timeout::until(want.until, now).map(|left| Change::Add(*element, left))),
+            }
+        }
+        changes.extend(before.into_keys().map(Change::Remove));
+        changes
     }
 
     fn put(&mut self, ban: &Ban) {
@@ -74,12 +98,24 @@ impl DesiredState {
 
     /// Forgets what is over at `now`, and counts what each set ought to hold. Looks at every element.
     pub fn counts(&mut self, now: Timestamp) -> ElementCounts {
-        let mut counts = ElementCounts::default();
+        self.round = self.round.wrapping_add(1);
+        let (layout, round) = (self.layout, self.round as usize);
+        let stride = (self.elements.len() / SAMPLE).max(1);
+        let (mut counts, mut nth) = (ElementCounts::default(), 0_usize);
         self.elements.retain(|element, want| {
             let over = want.until.is_some_and(|until| until <= now);
             if !over {
-                let count = if want.pending { &mut counts.pending } else { &mut counts.held };
-                count.get_mut(element.set() as usize).into_iter().for_each(|count| *count += 1);
+                let (held, pending) = counts.sets.entry(element.set(layout)).or_default();
+                *(if want.pending { pending } else { held }) += 1;
+                nth += 1;
+                let lasts = want.until.is_none_or(|until| until.since(now) > GRACE);
+                if !want.pending
+                    && lasts
+                    && nth % stride == round % stride
+                    && counts.sample.len() < 2 * SAMPLE
+                {
+                    counts.sample.push(*element);
+                }
             }
             // The kernel may have it still, and that is not to seem unexpected.
             !over || want.until.is_some_and(|until| now.since(until) < GRACE)
@@ -134,8 +170,9 @@ impl DesiredState {
     /// Gives the set's free places to those who wait for one, those first that last longest; and where there are
     /// not enough, takes out elements that end sooner than those that wait.
     pub fn make_room(&mut self, set: Set, free: usize, now: Timestamp) -> Vec<Change> {
+        let layout = self.layout;
         let of_set = |(element, want): (&Element, &Desired)| {
-            (element.set() == set && want.until.is_none_or(|until| until > now)).then_some((
+            (element.set(layout) == set && want.until.is_none_or(|until| until > now)).then_some((
                 Expiry(want.until),
                 *element,
                 want.pending,
@@ -171,35 +208,45 @@ impl DesiredState {
     /// What a new set in this one's place is to hold: at most `room` elements, those that last longest. The
     /// others wait.
     pub fn fill(&mut self, set: Set, room: usize, now: Timestamp) -> Vec<Change> {
+        let layout = self.layout;
         self.elements
             .iter_mut()
-            .filter(|(element, _)| element.set() == set)
+            .filter(|(element, _)| element.set(layout) == set)
             .for_each(|(_, want)| want.pending = true);
         self.make_room(set, room, now)
     }
+
+    /// The sets that have an element.
+    pub fn sets(&self) -> BTreeSet<Set> {
+        self.elements.keys().map(|element| element.set(self.layout)).collect()
+    }
 }
 
-/// How many elements each set ought to hold, in the order of [`Set::ALL`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// About how many elements a sample has.
+const SAMPLE: usize = 16;
+
+/// How many elements each set ought to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ElementCounts {
-    held: [u32; 4],
-    pending: [u32; 4],
+    sets: BTreeMap<Set, (u32, u32)>,
+    /// Some of those that the kernel ought to hold: each time others, so that in the end all were among them.
+    pub sample: Vec<Element>,
 }
 
 impl ElementCounts {
     /// How many this set ought to hold.
     pub fn held(&self, set: Set) -> u32 {
-        self.held.get(set as usize).copied().unwrap_or(0)
+        self.sets.get(&set).map_or(0, |(held, _)| *held)
     }
 
     /// How many wait for room in this set.
     pub fn pending(&self, set: Set) -> u32 {
-        self.pending.get(set as usize).copied().unwrap_or(0)
+        self.sets.get(&set).map_or(0, |(_, pending)| *pending)
     }
 
     /// How many wait in all.
     pub fn all_pending(&self) -> u32 {
-        self.pending.iter().sum()
+        self.sets.values().map(|(_, pending)| pending).sum()
     }
 }
 
@@ -246,7 +293,7 @@ mod tests {
     }
 
     fn desired(bans: &[(u8, Option<i64>)]) -> DesiredState {
-        let mut desired = DesiredState::default();
+        let mut desired = DesiredState::new(Layout::AnyLength);
         bans.iter().for_each(|(last, secs)| desired.take(&Decision::Ban(ban(*last, *secs))));
         desired
     }
@@ -303,8 +350,8 @@ mod tests {
         let year = Some(365 * 24 * 60 * 60);
         check(&[(1, year)], &[(1, 2_147_483)], &[]);
         check(&[(1, year)], &[(1, 1_073_742)], &[]);
-        check(&[(1, year)], &[(1, 1_073_000)], &["+192.0.2.1 2147483"]);
-        check(&[(1, year)], &[(1, 0)], &["+192.0.2.1 2147483"]);
+        check(&[(1, year)], &[(1, 1_073_000)], &["+192.0.2.1 31536000"]);
+        check(&[(1, year)], &[(1, 0)], &["+192.0.2.1 31536000"]);
     }
 
     #[test]
@@ -364,11 +411,23 @@ mod tests {
     }
 
     #[test]
+    fn each_element_is_in_a_sample_sooner_or_later() {
+        let all: Vec<_> = (0..=255).map(|last| (last, None)).collect();
+        let mut desired = desired(&all);
+        desired.refused(element(7));
+        let samples = (0..64).flat_map(|_| desired.counts(NOW).sample);
+        let seen: BTreeSet<Element> = samples.collect();
+        assert_eq!((seen.len(), seen.contains(&element(7))), (255, false));
+        assert!(desired.counts(NOW).sample.len() <= 2 * SAMPLE);
+    }
+
+    #[test]
     fn of_several_bans_on_one_element_the_longest_counts() {
         for bans in [[ban(1, Some(5)), ban(1, Some(9))], [ban(1, Some(9)), ban(1, Some(5))]] {
             let mut desired = desired(&[(2, None)]);
-            desired.restart(bans.iter());
+            assert_eq!(words(&desired.restart(bans.iter(), NOW)), ["+192.0.2.1 9", "-192.0.2.2"]);
             assert_eq!(words(&desired.compare(&[], NOW).changes), ["+192.0.2.1 9"]);
+            assert_eq!(desired.restart(bans.iter(), NOW), [], "nothing is different");
         }
     }
 }

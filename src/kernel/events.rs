@@ -2,32 +2,64 @@
 //! and of ipset's sets it tells nothing.
 
 use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
 
-use super::wire;
+use super::message::{attributes, messages, text};
 
 /// `NFNLGRP_NFTABLES` (`linux/netfilter/nfnetlink.h`).
 const GROUP: u32 = 7;
 /// Room for the longest datagram of them, which is a page or two.
 const DATAGRAM: usize = 64 << 10;
 
+/// `NFT_MSG_NEWTABLE` to `NFT_MSG_DELRULE`, and to `NFT_MSG_DELSETELEM`, of the subsystem nftables
+/// (`linux/netfilter/nf_tables.h`).
+const RULES: RangeInclusive<u16> = 10 << 8..=10 << 8 | 8;
+const ALL: RangeInclusive<u16> = 10 << 8..=10 << 8 | 14;
+/// The table's name, first among the attributes of them all.
+const TABLE: u16 = 1;
+
 /// The changes of rules in one table.
 pub struct RuleEvents {
     socket: TokioSocket,
-    table: String,
+    changes: TableChanges,
     datagram: Vec<u8>,
 }
 
+/// Which changes matter.
+#[derive(Debug)]
+struct TableChanges {
+    table: String,
+    kinds: RangeInclusive<u16>,
+    /// Those that the socket with this port makes do not.
+    ours: Option<u32>,
+    /// Is set by each of them.
+    altered: Arc<AtomicBool>,
+}
+
 impl RuleEvents {
-    /// Receives all changes from now on. Has to be called, and awaited, within tokio's runtime.
-    pub(super) fn open(table: &str) -> io::Result<Self> {
+    /// Receives all changes of rules from now on. Has to be called, and awaited, within tokio's runtime.
+    pub(super) fn of_rules(table: &str) -> io::Result<Self> {
+        let changes =
+            TableChanges { table: table.to_owned(), kinds: RULES, ours: None, altered: Arc::default() };
+        Self::open(changes)
+    }
+
+    /// The same, for all that others than the socket with the port `ours` do to the table, which `altered` notes.
+    pub(super) fn of_others(table: &str, ours: u32, altered: Arc<AtomicBool>) -> io::Result<Self> {
+        Self::open(TableChanges { table: table.to_owned(), kinds: ALL, ours: Some(ours), altered })
+    }
+
+    fn open(changes: TableChanges) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
         socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
         socket.socket_mut().add_membership(GROUP)?;
-        Ok(Self { socket, table: table.to_owned(), datagram: Vec::with_capacity(DATAGRAM) })
+        Ok(Self { socket, changes, datagram: Vec::with_capacity(DATAGRAM) })
     }
 
     /// Waits until a rule, a chain or the table may have changed since the last call. Can be dropped at any time.
@@ -50,11 +82,25 @@ impl RuleEvents {
     }
 
     fn concerns(&self, received: io::Result<()>) -> io::Result<bool> {
-        match received {
-            Ok(()) => Ok(wire::changes_table(&self.datagram, &self.table)),
+        let concerns = match received {
+            Ok(()) => self.changes.are_in(&self.datagram),
             // More has come than there was room for, and nobody knows what.
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(true),
-            Err(error) => Err(error),
-        }
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => true,
+            Err(error) => return Err(error),
+        };
+        self.changes.altered.fetch_or(concerns, Ordering::Relaxed);
+        Ok(concerns)
+    }
+}
+
+impl TableChanges {
+    /// Whether one of these messages reports one.
+    fn are_in(&self, datagram: &[u8]) -> bool {
+        messages(datagram).any(|message| {
+            let name = attributes(message.body.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == TABLE);
+            self.kinds.contains(&message.kind)
+                && self.ours != Some(message.port)
+                && name.is_some_and(|(_, name)| text(name) == self.table)
+        })
     }
 }

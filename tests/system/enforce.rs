@@ -16,7 +16,7 @@ use banstream::config::Enforce;
 use banstream::config::Retention;
 use banstream::grammar::Grammars;
 use banstream::kernel::{
-    Change, Displaced, Element, Family, Firewall, Kernel, Prepared, Refusal, RefusedChange, Set, Timeout,
+    Change, Displaced, Element, Family, Firewall, Ipset, Prepared, Refusal, RefusedChange, Set, Timeout,
     render,
 };
 use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
@@ -39,8 +39,8 @@ fn settings() -> Enforce {
 
 /// A kernel with all sets and rules.
 #[track_caller]
-fn prepared(settings: Enforce) -> Kernel {
-    let mut kernel = Kernel::open(settings).unwrap();
+fn prepared(settings: Enforce) -> Ipset {
+    let mut kernel = Ipset::open(settings).unwrap();
     let faults = kernel.prepare(Displaced::Move).unwrap().faults;
     assert!(faults.is_empty(), "{faults:?}");
     kernel
@@ -70,18 +70,18 @@ fn changes(decisions: impl IntoIterator<Item = Decision>) -> Vec<Change> {
 
 /// Applies the decisions, of which the kernel may refuse nothing.
 #[track_caller]
-fn apply(kernel: &mut Kernel, decisions: impl IntoIterator<Item = Decision>) {
+fn apply(kernel: &mut Ipset, decisions: impl IntoIterator<Item = Decision>) {
     let applied = kernel.apply(&changes(decisions)).unwrap();
     assert!(applied.refused.is_empty() && applied.repaired.is_none(), "{applied:?}");
 }
 
 #[track_caller]
-fn ban_for_an_hour(kernel: &mut Kernel, offender: &str, ports: &[Port]) {
+fn ban_for_an_hour(kernel: &mut Ipset, offender: &str, ports: &[Port]) {
     apply(kernel, [Decision::Ban(ban(offender, ports, Some(3600)))]);
 }
 
 #[track_caller]
-fn unban(kernel: &mut Kernel, offender: &str) {
+fn unban(kernel: &mut Ipset, offender: &str) {
     apply(kernel, [Decision::Unban(ban(offender, &[], None))]);
 }
 
@@ -94,7 +94,7 @@ fn destroy_all() {
 
 /// What our own listing says, sorted.
 #[track_caller]
-fn listed(kernel: &mut Kernel) -> Vec<String> {
+fn listed(kernel: &mut Ipset) -> Vec<String> {
     let mut elements: Vec<_> =
         kernel.list().unwrap().elements.iter().map(|(element, _)| element.to_string()).collect();
     elements.sort();
@@ -107,12 +107,12 @@ const DNS: Port = Port { protocol: Protocol::Udp, number: 53 };
 #[test]
 fn preparing_twice_leaves_one_rule_a_family() {
     in_namespace(|| {
-        let mut kernel = Kernel::open(settings()).unwrap();
+        let mut kernel = Ipset::open(settings()).unwrap();
         let Prepared { sets, rules, faults, .. } = kernel.prepare(Displaced::Move).unwrap();
         assert_eq!((sets.as_slice(), rules, faults.len()), (&Set::ALL[..], 2, 0));
         ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
 
-        let mut again = Kernel::open(settings()).unwrap();
+        let mut again = Ipset::open(settings()).unwrap();
         let Prepared { sets, rules, faults, .. } = again.prepare(Displaced::Move).unwrap();
         assert_eq!((sets.len(), rules, faults.len()), (0, 0, 0));
         assert_eq!(listed(&mut again), ["192.0.2.1"]);
@@ -261,7 +261,7 @@ fn a_full_set_names_what_it_refuses_and_takes_the_rest() {
         let sizes = kernel.sizes().unwrap();
         let sizes: Vec<_> = sizes.iter().map(|size| (&*size.name, size.elements, size.capacity)).collect();
         let want = [("banstream4", 1000), ("banstream4p", 0), ("banstream6", 1000), ("banstream6p", 0)];
-        assert_eq!(sizes, want.map(|(name, elements)| (name, elements, 1000)));
+        assert_eq!(sizes, want.map(|(name, elements)| (name, Some(elements), 1000)));
 
         // What is in can be renewed, and where one goes another can come.
         let (first, gone, next) = (changes[0], Change::Remove(changes[2].element()), changes[2000]);
@@ -335,12 +335,12 @@ fn what_is_destroyed_under_us_is_made_again() {
 fn one_family_that_cannot_be_enforced_leaves_the_other() {
     in_namespace(|| {
         #[track_caller]
-        fn check(kernel: &mut Kernel, want: &str) {
+        fn check(kernel: &mut Ipset, want: &str) {
             let faults = kernel.prepare(Displaced::Move).unwrap().faults;
             assert_eq!(faults.iter().map(ToString::to_string).collect::<Vec<_>>(), [want]);
         }
         let mut kernel =
-            Kernel::open(Enforce { ip6tables: "/no/ip6tables".to_owned(), ..settings() }).unwrap();
+            Ipset::open(Enforce { ip6tables: "/no/ip6tables".to_owned(), ..settings() }).unwrap();
         check(
             &mut kernel,
             "IPv6 bans are not enforced: cannot run `/no/ip6tables`: No such file or directory (os error 2)",
@@ -380,7 +380,7 @@ fn a_host_without_ipv6_needs_no_ip6tables() {
 /// That nothing at all can be enforced with these settings, and that this is what is said of it.
 #[track_caller]
 fn check_error(settings: Enforce, want: &str) {
-    let error = Kernel::open(settings).and_then(|mut kernel| kernel.prepare(Displaced::Move)).unwrap_err();
+    let error = Ipset::open(settings).and_then(|mut kernel| kernel.prepare(Displaced::Move)).unwrap_err();
     assert_eq!(error.to_string(), want);
 }
 
@@ -1155,7 +1155,7 @@ fn an_element_counts_from_nothing_where_another_was() {
         let mut kernel = prepared(Enforce { hash_size: 64, ..settings() });
         let of =
             |net: &str| (1..=200).map(|n| ban(&format!("{net}.{n}"), &[], Some(3600))).collect::<Vec<_>>();
-        let met = |kernel: &mut Kernel, who: &str| -> u64 {
+        let met = |kernel: &mut Ipset, who: &str| -> u64 {
             let held = kernel.held(who.parse().unwrap()).unwrap();
             held.iter().map(|held| held.counters.unwrap().packets).sum()
         };

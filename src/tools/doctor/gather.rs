@@ -20,7 +20,7 @@ use crate::control::{
     self, BanFilter, BanLine, GrammarStatus, JailStatus, SourceState, SourceStatus, Status, Why,
 };
 use crate::grammar::{Grammar, Grammars};
-use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Kernel, Set, Timeout, has_ipv6};
+use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Ipset, Set, Timeout, has_ipv6};
 use crate::model::{BanOrigin, Mode, Offender};
 
 /// Looks at everything.
@@ -214,12 +214,12 @@ fn capable(status: &str) -> bool {
 }
 
 fn sets(enforce: &Enforce) -> Result<Vec<SetFacts>, EnforceError> {
-    let mut kernel = Kernel::open(enforce.clone())?;
+    let mut kernel = Ipset::open(enforce.clone())?;
     let sizes = kernel.sizes()?;
     let mut facts = |set: Set| {
         let name = set.name(&enforce.set);
         let size = sizes.iter().find(|size| size.name == name);
-        let filled = size.map(|size| (size.elements, size.capacity));
+        let filled = size.map(|size| (size.elements.unwrap_or(0), size.capacity));
         let Some(_) = filled else {
             return Ok(SetFacts { name, filled, linked: false, found: Ok(false) });
         };
@@ -227,12 +227,12 @@ fn sets(enforce: &Enforce) -> Result<Vec<SetFacts>, EnforceError> {
         let found = probe(&mut kernel, set);
         Ok(SetFacts { name, filled, linked, found })
     };
-    let of_use = |set: &Set| set.family() == Family::V4 || has_ipv6();
+    let of_use = |set: &Set| set.family == Family::V4 || has_ipv6();
     Set::ALL.into_iter().filter(of_use).map(&mut facts).collect()
 }
 
 /// Puts the set's probe in for a second, and looks whether it is found. One that is there already is left as it is.
-fn probe(kernel: &mut Kernel, set: Set) -> Result<bool, String> {
+fn probe(kernel: &mut Ipset, set: Set) -> Result<bool, String> {
     let element = Element::probe(set).ok_or("it takes no single address")?;
     let failed = |error: EnforceError| error.to_string();
     if kernel.holds(&element).map_err(failed)? {

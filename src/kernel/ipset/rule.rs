@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-use super::{Displaced, EnforceError, EnforceErrorKind};
+use super::super::{Displaced, EnforceError, EnforceErrorKind};
 
 /// A rule of ours, whether it is there or not.
 #[derive(Debug)]
@@ -139,6 +139,15 @@ impl IptablesRule {
         let mut command = format!("{} -w 5 -t {} {verb} {}", self.program, self.table, self.chain);
         words.iter().for_each(|word| command += &format!(" {word}"));
         failed(command, output)
+    }
+}
+
+/// Why this program cannot be run, if that is so.
+pub(super) fn obstacle(program: &str) -> Option<EnforceError> {
+    match Command::new(program).arg("-V").stdin(Stdio::null()).output() {
+        Err(error) => Some(EnforceErrorKind::Program { program: program.to_owned(), error }.into()),
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(failed(format!("{program} -V"), &output)),
     }
 }
 

@@ -1,5 +1,8 @@
-//! The kernel's sets over a netlink socket, and the rules that refer to them. The messages are in `wire`, the rules in
+//! ipset's sets over a netlink socket, and the rules that refer to them. The messages are in `wire`, the rules in
 //! `rule`; here is the order of operations, and the handling of errors.
+
+mod rule;
+mod wire;
 
 use std::io;
 
@@ -7,15 +10,16 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
-use super::change::{Change, Element, Family, Set, Timeout};
-use super::rule::{IptablesRule, RuleRepair};
-use super::wire::{self, Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
+use super::change::{Change, Element, Family, Layout, Set, Timeout};
 use super::{
-    Applied, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared, Refusal,
-    RefusedChange, RuleEvents, SetContents, SetSize, has_ipv6,
+    Applied, DesiredState, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared,
+    Reconciled, Refusal, RefusedChange, RuleEvents, SetContents, SetSize, has_ipv6,
 };
 use crate::config::Enforce;
-use crate::model::Offender;
+use crate::model::{Offender, Timestamp};
+use rule::{IptablesRule, RuleRepair};
+pub(super) use wire::FIND_TYPE;
+use wire::{Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
 
 /// Room for the longest answer: an error brings back the whole request, listings come in 32 KiB and less.
 const ANSWER: usize = 256 << 10;
@@ -24,7 +28,7 @@ const ANSWER: usize = 256 << 10;
 ///
 /// It needs CAP_NET_ADMIN, for netlink and iptables alike.
 #[derive(Debug)]
-pub struct Kernel {
+pub struct Ipset {
     settings: Enforce,
     rules: Vec<(Family, IptablesRule)>,
     /// Families whose sets could not be made.
@@ -35,7 +39,7 @@ pub struct Kernel {
     answer: Vec<u8>,
 }
 
-impl Kernel {
+impl Ipset {
     /// Opens the way to the kernel and changes nothing yet; [`prepare`](Firewall::prepare) does.
     pub fn open(settings: Enforce) -> Result<Self, EnforceError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -57,6 +61,46 @@ impl Kernel {
             answer: Vec::with_capacity(ANSWER),
             settings,
         })
+    }
+
+    /// Why it cannot be used here, if that is so: the kernel lacks ip_set, or the programs are not there.
+    pub fn obstacle(&mut self) -> Option<String> {
+        let list = self.settings.set.clone();
+        if let Err(error) = self.header(&list) {
+            return Some(error.to_string());
+        }
+        let programs = [&self.settings.iptables, &self.settings.ip6tables];
+        let mut programs = programs.into_iter().take(if has_ipv6() { 2 } else { 1 });
+        programs.find_map(|program| rule::obstacle(program).map(|error| error.to_string()))
+    }
+
+    /// Whether the list that the rule refers to is there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn exists(&mut self) -> Result<bool, EnforceError> {
+        let list = self.settings.set.clone();
+        Ok(self.header(&list)?.is_some())
+    }
+
+    /// Destroys the sets, which no rule may refer to any more; how many elements were in them.
+    ///
+    /// # Errors
+    ///
+    /// A rule refers to them still.
+    pub fn destroy(&mut self) -> Result<u64, EnforceError> {
+        let elements = self.sizes()?.iter().filter_map(|size| size.elements).map(u64::from).sum();
+        let list = self.settings.set.clone();
+        let names = std::iter::once(list.clone()).chain(Set::ALL.map(|set| set.name(&list)));
+        for name in names {
+            self.request.destroy(&name);
+            match self.exchange()?.1 {
+                Ok(()) | Err(NetlinkError { code: wire::ENOENT, .. }) => {}
+                Err(NetlinkError { code, .. }) => return Err(refusal("destroy", &name, code)),
+            }
+        }
+        Ok(elements)
     }
 
     /// Whether the rule looks into this set: whether the list that it refers to has it as a member.
@@ -96,7 +140,7 @@ impl Kernel {
     /// listed cannot be replaced.
     pub fn held(&mut self, who: Offender) -> Result<Vec<ElementState>, EnforceError> {
         let mut all = Vec::new();
-        for set in Set::ALL.into_iter().filter(|set| set.family() == Family::of(who)) {
+        for set in Set::ALL.into_iter().filter(|set| set.family == Family::of(who)) {
             let name = set.name(&self.settings.set);
             self.request.list(&name);
             match self.exchange_about(Some(who))? {
@@ -122,7 +166,7 @@ impl Kernel {
         members: &[String],
         prepared: &mut Prepared,
     ) -> Result<(), EnforceError> {
-        for set in Set::ALL.into_iter().filter(|set| set.family() == family) {
+        for set in Set::ALL.into_iter().filter(|set| set.family == family) {
             let name = set.name(&self.settings.set);
             let made = self.ensure(&name, &SetType::of(set))?;
             if made {
@@ -192,13 +236,17 @@ impl Kernel {
         changes: &[Change],
         applied: &mut Applied,
     ) -> Result<(), EnforceError> {
-        let ours = changes.iter().copied().enumerate().filter(|(_, change)| change.element().set() == set);
+        let ours = changes
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, change)| change.element().set(Layout::AnyLength) == set);
         let ours: Vec<(usize, Change)> = ours.collect();
         let mut left = ours.as_slice();
         let (mut most, mut counters) = (usize::MAX, Counters::Zeroed);
         while !left.is_empty() {
-            if self.lacking.contains(&set.family()) {
-                let why = Refusal::NoSet(set.family());
+            if self.lacking.contains(&set.family) {
+                let why = Refusal::NoSet(set.family);
                 applied.refused.extend(left.iter().map(|(index, _)| RefusedChange { index: *index, why }));
                 break;
             }
@@ -231,6 +279,44 @@ impl Kernel {
             };
             left = left.get(done..).unwrap_or_default();
         }
+        Ok(())
+    }
+
+    /// Puts a new set in the place of one, as large as the settings say and with what `adds` puts into it.
+    ///
+    /// The new one is filled first and the two are then swapped, so there is no gap for offenders that both
+    /// hold. An error leaves the old one in its place.
+    fn replace(&mut self, set: Set, adds: &[Change]) -> Result<Applied, EnforceError> {
+        let mut applied = Applied::default();
+        let (name, fresh) = (set.name(&self.settings.set), format!("{}~", self.settings.set));
+        // One may be left from a daemon that was killed at this.
+        self.request.destroy(&fresh);
+        let _ = self.exchange()?;
+        let buckets =
+            u32::try_from(adds.len()).map_or(u32::MAX >> 1, |adds| adds.min(1 << 30).next_power_of_two());
+        let buckets = buckets.max(self.settings.hash_size);
+        self.request.create(&fresh, &SetType::of(set), buckets, self.settings.max_elements);
+        self.demand("create", &fresh)?;
+        self.change_in(&fresh, set, adds, &mut applied)?;
+        self.request.swap(&name, &fresh);
+        self.demand("replace", &name)?;
+        self.request.destroy(&fresh);
+        self.demand("destroy", &fresh)?;
+        Ok(applied)
+    }
+
+    /// Puts a new set in the place of this one, filled from the desired state.
+    fn refill(
+        &mut self,
+        size: &SetSize,
+        desired: &mut DesiredState,
+        now: Timestamp,
+        done: &mut Reconciled,
+    ) -> Result<(), EnforceError> {
+        let adds = desired.fill(size.set, size.configured as usize, now);
+        let applied = self.replace(size.set, &adds)?;
+        done.recreated.push((size.name.clone(), size.configured));
+        done.note(&adds, applied, desired);
         Ok(())
     }
 
@@ -286,7 +372,7 @@ impl Kernel {
     }
 }
 
-impl Firewall for Kernel {
+impl Firewall for Ipset {
     fn prepare(&mut self, displaced: Displaced) -> Result<Prepared, EnforceError> {
         let mut prepared = Prepared::default();
         let members = self.prepare_list()?;
@@ -321,23 +407,27 @@ impl Firewall for Kernel {
         Ok(applied)
     }
 
-    fn replace(&mut self, set: Set, adds: &[Change]) -> Result<Applied, EnforceError> {
-        let mut applied = Applied::default();
-        let (name, fresh) = (set.name(&self.settings.set), format!("{}~", self.settings.set));
-        // One may be left from a daemon that was killed at this.
-        self.request.destroy(&fresh);
-        let _ = self.exchange()?;
-        let buckets =
-            u32::try_from(adds.len()).map_or(u32::MAX >> 1, |adds| adds.min(1 << 30).next_power_of_two());
-        let buckets = buckets.max(self.settings.hash_size);
-        self.request.create(&fresh, &SetType::of(set), buckets, self.settings.max_elements);
-        self.demand("create", &fresh)?;
-        self.change_in(&fresh, set, adds, &mut applied)?;
-        self.request.swap(&name, &fresh);
-        self.demand("replace", &name)?;
-        self.request.destroy(&fresh);
-        self.demand("destroy", &fresh)?;
-        Ok(applied)
+    fn reconcile(&mut self, desired: &mut DesiredState, now: Timestamp) -> Result<Reconciled, EnforceError> {
+        let mut done = Reconciled::default();
+        for size in self.sizes()?.iter().filter(|size| !size.is_as_configured()) {
+            if let Err(error) = self.refill(size, desired, now, &mut done) {
+                done.faults.push(error.to_string());
+            }
+        }
+        let listing = self.list()?;
+        done.strange = listing.strange.len();
+        for size in self.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
+            self.refill(size, desired, now, &mut done)?;
+        }
+        let mut drift = desired.compare(&listing.elements, now);
+        let changes = std::mem::take(&mut drift.changes);
+        let applied = self.apply(&changes)?;
+        done.note(&changes, applied, desired);
+        Ok(Reconciled { drift, ..done })
+    }
+
+    fn is_intact(&mut self, _: &[Element]) -> Result<bool, EnforceError> {
+        Ok(true)
     }
 
     fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError> {
@@ -346,7 +436,7 @@ impl Firewall for Kernel {
             let name = set.name(&self.settings.set);
             if let Some(SetHeader { elements, capacity, counts, .. }) = self.header(&name)? {
                 let configured = self.settings.max_elements;
-                sizes.push(SetSize { set, name, elements, capacity, configured, counts });
+                sizes.push(SetSize { set, name, elements: Some(elements), capacity, configured, counts });
             }
         }
         Ok(sizes)
@@ -371,7 +461,7 @@ impl Firewall for Kernel {
     }
 
     fn holds(&mut self, element: &Element) -> Result<bool, EnforceError> {
-        let name = element.set().name(&self.settings.set);
+        let name = element.set(Layout::AnyLength).name(&self.settings.set);
         self.request.test(&name, element);
         match self.exchange()?.1 {
             Ok(()) => Ok(true),
@@ -388,7 +478,15 @@ impl Firewall for Kernel {
     }
 
     fn events(&self) -> io::Result<Option<RuleEvents>> {
-        RuleEvents::open(&self.settings.table).map(Some)
+        RuleEvents::of_rules(&self.settings.table).map(Some)
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::AnyLength
+    }
+
+    fn another(&self) -> Result<Box<dyn Firewall>, EnforceError> {
+        Ok(Box::new(Self::open(self.settings.clone())?))
     }
 }
 

@@ -9,25 +9,23 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::PacketCounters;
-use super::change::{Change, Element, Family, Set, Timeout};
+use super::super::PacketCounters;
+use super::super::change::{Change, Element, Family, Set, Timeout};
+use super::super::message::{
+    DONE, ERROR, NESTED, NET, attributes, be_u16, be_u32, be_u64, messages, ne_u32, text,
+};
 use crate::model::{Offender, Port, Protocol};
 
 // The kernel's error numbers that somebody acts on: one of errno.h, the others ipset's own.
 pub(super) const ENOENT: u32 = 2;
-pub(super) const FIND_TYPE: u32 = 4098;
+pub(in crate::kernel) const FIND_TYPE: u32 = 4098;
 pub(super) const NOT_IN_SET: u32 = 4103;
 pub(super) const NO_COUNTERS: u32 = 4111;
 pub(super) const HASH_FULL: u32 = 4352;
 
-// Types of messages: netlink's own two, NFNL_SUBSYS_IPSET, and the commands to it, `enum ipset_cmd`.
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
+// NFNL_SUBSYS_IPSET, and the commands to it, `enum ipset_cmd`.
 const SUBSYSTEM: u16 = 6 << 8;
 const LISTED: u16 = SUBSYSTEM | LIST;
-/// `NFT_MSG_NEWTABLE` to `NFT_MSG_DELRULE` of the subsystem nftables (`linux/netfilter/nf_tables.h`).
-const NFT_RULES: std::ops::RangeInclusive<u16> = 10 << 8..=10 << 8 | 8;
-const NFT_TABLE: u16 = 1;
 const CREATE: u16 = 2;
 const DESTROY: u16 = 3;
 const SWAP: u16 = 6;
@@ -70,11 +68,6 @@ const PACKETS: u16 = 25;
 const NOMATCH: u32 = 1 << 2;
 /// Creates a set whose elements count dropped packets (`IPSET_FLAG_WITH_COUNTERS`).
 const COUNTERS: u32 = 1 << 3;
-
-/// Marks an attribute that holds attributes (`NLA_F_NESTED`).
-const NESTED: u16 = 0x8000;
-/// Marks a number in network byte order (`NLA_F_NET_BYTEORDER`); ipset refuses numbers without it.
-const NET: u16 = 0x4000;
 
 /// The most bytes of elements in one message, and the most that one of them takes.
 ///
@@ -176,7 +169,7 @@ impl Request {
                 adt.nest(DATA, |data| {
                     data.element(&change.element());
                     if let Change::Add(_, timeout) = change {
-                        data.put(TIMEOUT | NET, &timeout.as_secs().to_be_bytes());
+                        data.put(TIMEOUT | NET, &timeout.min(Timeout::IPSET_LONGEST).as_secs().to_be_bytes());
                         // The kernel puts an element where another was, and would leave it what that one counted.
                         if counters == Counters::Zeroed {
                             data.put(BYTES | NET, &0u64.to_be_bytes());
@@ -282,12 +275,12 @@ pub(super) struct SetType {
 impl SetType {
     /// What this set has to be.
     pub(super) fn of(set: Set) -> Self {
-        let family = match set.family() {
+        let family = match set.family {
             Family::V4 => 2,
             Family::V6 => 10,
         };
         // hash:ip,port would be smaller, but takes single addresses only, and an offender on IPv6 is a /64.
-        let name = if set.has_ports() { "hash:net,port" } else { "hash:net" };
+        let name = if set.has_ports { "hash:net,port" } else { "hash:net" };
         Self { name: name.to_owned(), family, times_out: true }
     }
 
@@ -364,16 +357,13 @@ impl NetlinkReply {
     ///
     /// Messages with another number are answers that nobody waits for any more, and are passed over. What
     /// makes no sense is passed over too: the kernel is trusted, but not relied upon for memory safety.
-    pub(super) fn read(&mut self, mut datagram: &[u8], sequence: u32) {
-        while let Some((kind, number, body, rest)) = message(datagram) {
-            if number == sequence {
-                match kind {
-                    ERROR | DONE => self.end = end(body),
-                    LISTED => self.listed(body.get(4..).unwrap_or_default()),
-                    _ => (),
-                }
+    pub(super) fn read(&mut self, datagram: &[u8], sequence: u32) {
+        for message in messages(datagram).filter(|message| message.sequence == sequence) {
+            match message.kind {
+                ERROR | DONE => self.end = end(message.body),
+                LISTED => self.listed(message.body.get(4..).unwrap_or_default()),
+                _ => (),
             }
-            datagram = rest;
         }
     }
 
@@ -420,30 +410,6 @@ impl SetHeader {
             }
         }
     }
-}
-
-/// Whether one of these messages of nftables says that a table of this name, a chain or a rule in it was made or
-/// removed.
-pub(super) fn changes_table(mut datagram: &[u8], table: &str) -> bool {
-    while let Some((kind, _, body, rest)) = message(datagram) {
-        // Their first attribute is the table's name, with a zero byte.
-        let name = attributes(body.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == NFT_TABLE);
-        if NFT_RULES.contains(&kind) && name.is_some_and(|(_, name)| text(name) == table) {
-            return true;
-        }
-        datagram = rest;
-    }
-    false
-}
-
-/// Splits off the first message: its type, its sequence number, its body, and what follows it.
-fn message(datagram: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
-    let length = ne_u32(datagram)? as usize;
-    let kind = ne_u16(datagram.get(4..)?)?;
-    let sequence = ne_u32(datagram.get(8..)?)?;
-    let body = datagram.get(16..length)?;
-    let rest = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, sequence, body, rest))
 }
 
 /// `struct nlmsgerr`: a negative error or 0, and after an error the request that it is about.
@@ -493,41 +459,6 @@ fn ip(octets: &[u8]) -> Option<IpAddr> {
     let v4 = || <[u8; 4]>::try_from(octets).ok().map(|octets| Ipv4Addr::from(octets).into());
     let v6 = || <[u8; 16]>::try_from(octets).ok().map(|octets| Ipv6Addr::from(octets).into());
     v4().or_else(v6)
-}
-
-/// The attributes in these bytes, by kind and value; ends where they make no sense.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = ne_u16(bytes)?.into();
-        let kind = ne_u16(bytes.get(2..)?)? & !(NESTED | NET);
-        let value = bytes.get(4..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
-}
-
-fn text(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).trim_end_matches('\0').to_owned()
-}
-
-fn ne_u16(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
-}
-
-fn ne_u32(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
-fn be_u16(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
-}
-
-fn be_u64(bytes: &[u8]) -> Option<u64> {
-    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
-}
-
-fn be_u32(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 /// The bytes are those of a little-endian machine; replies were written by a 6.18 kernel.
@@ -633,8 +564,8 @@ mod tests {
         check(&[remove, add], 1);
         check(&vec![add; 5000], 955);
         check(&vec![remove; 5000], 1_804);
-        check(&vec![Change::Add(element("10.0.0.1", None), Timeout::LONGEST); 5000], 1_160);
-        check(&vec![Change::Add(element("fd00::/64", None), Timeout::LONGEST); 5000], 855);
+        check(&vec![Change::Add(element("10.0.0.1", None), Timeout::IPSET_LONGEST); 5000], 1_160);
+        check(&vec![Change::Add(element("fd00::/64", None), Timeout::IPSET_LONGEST); 5000], 855);
     }
 
     /// What a datagram in hexadecimal says in reply to request 7.
@@ -751,7 +682,7 @@ mod tests {
         #[test]
         fn no_damaged_answer_makes_it_panic(at in 0..148_usize, by: u8, cut in 0..149_usize) {
             let mut request = Request::default();
-            let add = Change::Add(element("192.0.2.0/24", Some((Protocol::Tcp, 22))), Timeout::LONGEST);
+            let add = Change::Add(element("192.0.2.0/24", Some((Protocol::Tcp, 22))), Timeout::IPSET_LONGEST);
             request.change("b4p", Counters::Zeroed, [add, add].into_iter());
             let mut answer = request.finish(7).to_vec();
             answer[4] = LIST as u8;
@@ -767,7 +698,8 @@ mod tests {
             times in 1..200_usize,
         ) {
             let sent: Vec<_> = elements.repeat(times);
-            let sent: Vec<_> = sent.into_iter().map(|(element, secs)| (element, Timeout::from_secs(secs))).collect();
+            let timeout = |secs| Timeout::from_secs(secs).min(Timeout::IPSET_LONGEST);
+            let sent: Vec<_> = sent.into_iter().map(|(element, secs)| (element, timeout(secs))).collect();
             let mut request = Request::default();
             let fitted = request.change("b", Counters::Zeroed, sent.iter().map(|(element, timeout)| Change::Add(*element, *timeout)));
             let message = request.finish(7);

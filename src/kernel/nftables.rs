@@ -1,0 +1,608 @@
+//! A table of our own in nftables, over netlink: a chain before all others, hash sets, and one rule for each of them.
+//!
+//! The kernel gives the table to our socket (`connection`), where it can, kernels since 6.9: then nobody else may change
+//! it, `nft flush ruleset` leaves it alone, and it stays when the socket is closed. The messages are in `wire`; here is the
+//! order of operations, and the handling of errors.
+//!
+//! nftables has sets of intervals, which would hold prefixes of any length, but one more element costs them time that grows
+//! with their size, and they refuse an address in a prefix that they hold. So there is a hash set for each length in use,
+//! and the rule masks the address: the same as ipset does within one set.
+//!
+//! A listing takes time with the square of the number of elements (400,000: 38 s), so what a set ought to hold is put into
+//! a new table, which takes the place of the old one within one transaction.
+
+mod connection;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::change::{Change, Element, Family, Layout, Set, Timeout};
+use super::{
+    Applied, DesiredState, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared,
+    Reconciled, Refusal, RefusedChange, RuleEvents, SetContents, SetSize,
+};
+use crate::config::Enforce;
+use crate::model::{Offender, Port, Timestamp};
+use connection::Connection;
+use wire::{NftError, NftObject, NftTarget, Transaction};
+
+/// The most changes of one transaction.
+const MOST: usize = 20_000;
+
+const ENOENT: u32 = 2;
+const EPERM: u32 = 1;
+const EEXIST: u32 = 17;
+const ENFILE: u32 = 23;
+
+/// The socket to which our table belongs. Its clones are the same one.
+#[derive(Clone, Debug)]
+pub struct TableOwner {
+    connection: Arc<Mutex<Connection>>,
+    abilities: KernelAbilities,
+}
+
+/// What the kernel can, of what newer ones can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelAbilities {
+    /// Give a table an owner, and let it stay when that is gone: since 6.9.
+    pub owns: bool,
+    /// Delete what may not be there: since 6.3.
+    pub destroys: bool,
+}
+
+impl TableOwner {
+    /// With a socket of an earlier process, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The kernel has no nftables, or we may not change it.
+    pub fn open(stored: Option<OwnedFd>) -> Result<Self, EnforceError> {
+        let connection = stored.map_or_else(Connection::open, Connection::of);
+        let mut connection = connection.map_err(EnforceErrorKind::Socket)?;
+        let abilities = probe(&mut connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), abilities })
+    }
+
+    /// The same on a kernel that can no more than this.
+    pub fn limited_to(self, abilities: KernelAbilities) -> Self {
+        let owns = self.abilities.owns && abilities.owns;
+        let destroys = self.abilities.destroys && abilities.destroys;
+        Self { abilities: KernelAbilities { owns, destroys }, ..self }
+    }
+
+    /// For systemd to keep (`FDSTORE=1`).
+    ///
+    /// # Errors
+    ///
+    /// There are too many open files.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.lock().socket().try_clone_to_owned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A transaction is whole or not at all, whatever its thread died of.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out what `fill` puts into a transaction.
+    fn commit<'t>(
+        &self,
+        table: &'t str,
+        fill: impl FnOnce(&mut Transaction<'t>),
+    ) -> Result<Result<(), (NftError, Transaction<'t>)>, EnforceError> {
+        let mut connection = self.lock();
+        let mut transaction = connection.begin(table);
+        fill(&mut transaction);
+        let result = connection.commit(&mut transaction)?;
+        Ok(result.map_err(|error| (error, transaction)))
+    }
+}
+
+/// Tries it out with a table that is gone when that is over.
+fn probe(connection: &mut Connection) -> Result<KernelAbilities, EnforceError> {
+    let name = format!("banstream-probe-{}", connection.port());
+    let mut does = |fill: &dyn Fn(&mut Transaction<'_>)| {
+        let mut transaction = connection.begin(&name);
+        fill(&mut transaction);
+        connection.commit(&mut transaction)
+    };
+    let plain = does(&|transaction| {
+        transaction.new_table(0);
+        transaction.delete_table();
+    })?;
+    if let Err(error) = plain {
+        return Err(EnforceErrorKind::NoNftables(error.code).into());
+    }
+    let owned = does(&|transaction| {
+        transaction.new_table(wire::OWNED);
+        transaction.delete_table();
+    })?;
+    let destroyed = does(&|transaction| transaction.destroy_table())?;
+    Ok(KernelAbilities { owns: owned.is_ok(), destroys: destroyed.is_ok() })
+}
+
+/// The firewall of the network namespace that it was opened in. It needs CAP_NET_ADMIN.
+#[derive(Debug)]
+pub struct Nftables {
+    settings: Enforce,
+    target: NftTarget,
+    owner: TableOwner,
+    /// For questions, which need not wait for a transaction.
+    reader: Connection,
+    /// As we have made it; `None` before that.
+    made: Arc<Mutex<Option<TableShape>>>,
+    /// Whether others have changed the table, or may have.
+    altered: Arc<AtomicBool>,
+}
+
+/// What there is, by the kernel's numbers: what is made again has other ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct TableShape {
+    table: u64,
+    flags: u32,
+    owner: Option<u32>,
+    chain: Option<u64>,
+    rules: Vec<u64>,
+    sets: BTreeMap<String, u64>,
+}
+
+impl TableShape {
+    /// Those of its sets that are ours by their names.
+    fn our_sets(&self) -> BTreeSet<Set> {
+        self.sets.keys().filter_map(|name| set_of(name)).collect()
+    }
+}
+
+/// The set with this name.
+fn set_of(name: &str) -> Option<Set> {
+    let (name, has_ports) = name.strip_suffix("_ports").map_or((name, false), |name| (name, true));
+    let (family, length) = name.split_once('_')?;
+    let (family, most) = match family {
+        "ipv4" => (Family::V4, 32),
+        "ipv6" => (Family::V6, 128),
+        _ => return None,
+    };
+    let length: u8 = length.parse().ok().filter(|length| (1..=most).contains(length))?;
+    Some(Set { family, has_ports, length: Some(length) })
+}
+
+/// The sets that a table has from the beginning. The others are made when they are needed.
+const FIRST: [Set; 2] = [Set { length: Some(32), ..Set::V4 }, Set { length: Some(64), ..Set::V6 }];
+
+impl Nftables {
+    /// Opens the way to the kernel and changes nothing yet; [`prepare`](Firewall::prepare) does.
+    ///
+    /// # Errors
+    ///
+    /// The target is none that nftables has, or there are too many open files.
+    pub fn open(settings: Enforce, owner: TableOwner) -> Result<Self, EnforceError> {
+        let target = match settings.target.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["DROP"] => NftTarget::Drop,
+            ["REJECT"] => NftTarget::Reject,
+            _ => return Err(EnforceErrorKind::Target(settings.target.join(" ")).into()),
+        };
+        let reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
+        Ok(Self { settings, target, owner, reader, made: Arc::default(), altered: Arc::default() })
+    }
+
+    /// Whether there is a table of this name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn exists(table: &str) -> Result<bool, EnforceError> {
+        let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
+        Ok(reader.ask(|| wire::get_table(table), |_| ())?.is_ok())
+    }
+
+    fn name(&self) -> &str {
+        &self.settings.set
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<TableShape>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owns(&self) -> bool {
+        self.settings.owned && self.owner.abilities.owns
+    }
+
+    fn flags(&self) -> u32 {
+        if self.owns() { wire::OWNED } else { 0 }
+    }
+
+    fn look(&mut self) -> Result<Option<TableShape>, EnforceError> {
+        look(&mut self.reader, &self.settings.set)
+    }
+
+    /// Makes chain, rules and missing sets, in place of the chain that is there, and leaves the sets that are.
+    fn make(&mut self, found: Option<&TableShape>, sets: &BTreeSet<Set>) -> Result<(), EnforceError> {
+        let is_there = found.map(TableShape::our_sets).unwrap_or_default();
+        let (target, flags, most) = (self.target, self.flags(), self.settings.max_elements);
+        let done = self.owner.commit(self.name(), |transaction| {
+            match found {
+                None => transaction.new_table(flags),
+                // What has no owner gets us, where it can have one. A table that was made without one never can.
+                Some(found) if found.flags & wire::OWNED == wire::OWNED & !wire::OWNER => {
+                    transaction.new_table(wire::OWNED);
+                }
+                Some(_) => {}
+            }
+            if found.is_some_and(|found| found.chain.is_some()) {
+                transaction.delete_chain();
+            }
+            transaction.new_chain();
+            sets.difference(&is_there).for_each(|set| transaction.new_set(*set, most));
+            sets.union(&is_there).for_each(|set| transaction.new_rule(*set, target));
+        })?;
+        done.map_err(|(error, _)| refusal("make the table", self.name(), error.code))?;
+        let found = self.look()?;
+        *self.made() = found;
+        Ok(())
+    }
+
+    /// Puts a table with these elements in the place of the one there is, in one instant.
+    fn replace(&mut self, adds: &BTreeMap<Set, Vec<Change>>) -> Result<(), EnforceError> {
+        let found = self.look()?;
+        self.check_owner(found.as_ref())?;
+        let (target, flags, most) = (self.target, self.flags(), self.settings.max_elements);
+        let done = self.owner.commit(self.name(), |transaction| {
+            if found.is_some() {
+                transaction.delete_table();
+            }
+            transaction.new_table(flags);
+            transaction.new_chain();
+            let sets: BTreeSet<Set> = FIRST.into_iter().chain(adds.keys().copied()).collect();
+            for set in sets {
+                transaction.new_set(set, most);
+                transaction.new_rule(set, target);
+            }
+            for (set, adds) in adds {
+                for adds in adds.chunks(wire::MOST) {
+                    transaction.add(*set, false, adds.iter().filter_map(addition));
+                }
+            }
+        })?;
+        done.map_err(|(error, _)| refusal("fill the table", self.name(), error.code))?;
+        let found = self.look()?;
+        *self.made() = found;
+        self.altered.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Another's table is none that we could change.
+    fn check_owner(&self, found: Option<&TableShape>) -> Result<(), EnforceError> {
+        let owner = found.filter(|found| found.flags & wire::OWNER != 0).and_then(|found| found.owner);
+        match owner {
+            Some(port) if port != self.owner.lock().port() => {
+                Err(EnforceErrorKind::ForeignTable { table: self.name().to_owned(), port }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Carries out these steps, or none of them: then which of them is at fault, if that is known, and the errno.
+    fn send(&mut self, steps: &[PlannedChange]) -> Result<Result<(), (Option<usize>, u32)>, EnforceError> {
+        let (table, owner) = (self.settings.set.clone(), self.owner.clone());
+        let (target, most) = (self.target, self.settings.max_elements);
+        let destroys = owner.abilities.destroys;
+        let known = self.made().as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let mut by_set: BTreeMap<Set, [Vec<usize>; 2]> = BTreeMap::new();
+        for (nth, step) in steps.iter().enumerate() {
+            let set = step.change.element().set(Layout::ByLength);
+            let [removals, adds] = by_set.entry(set).or_default();
+            let is_add = matches!(step.change, Change::Add(..));
+            // In a set that is yet to be made there is nothing.
+            if known.contains(&set) && (!is_add || destroys || step.is_there) {
+                removals.push(nth);
+            }
+            if is_add {
+                adds.push(nth);
+            }
+        }
+        by_set.retain(|_, steps| steps.iter().any(|steps| !steps.is_empty()));
+        if by_set.is_empty() {
+            return Ok(Ok(()));
+        }
+        // The steps in each message, by its place.
+        let mut messages: HashMap<usize, &[usize]> = HashMap::new();
+        let done = owner.commit(&table, |transaction| {
+            for (set, [removals, adds]) in &by_set {
+                if !known.contains(set) {
+                    transaction.new_set(*set, most);
+                    transaction.new_rule(*set, target);
+                }
+                let change = |nth: &usize| steps.get(*nth).map(|step| step.change);
+                for removals in removals.chunks(wire::MOST) {
+                    messages.insert(transaction.next(), removals);
+                    let elements = removals.iter().filter_map(change).map(|change| change.element());
+                    transaction.remove(*set, destroys, elements);
+                }
+                for adds in adds.chunks(wire::MOST) {
+                    messages.insert(transaction.next(), adds);
+                    let added = adds.iter().filter_map(change).filter_map(|change| addition(&change));
+                    transaction.add(*set, !destroys, added);
+                }
+            }
+        })?;
+        if let Err((error, transaction)) = done {
+            let place = transaction.place_of(error.sequence);
+            let steps = place.and_then(|place| messages.get(&place)).copied().unwrap_or_default();
+            let offset = error.offset.zip(place);
+            let nth = offset.and_then(|(offset, place)| transaction.element_at(place, offset));
+            let at = match steps {
+                [only] => Some(*only),
+                _ => nth.and_then(|nth| steps.get(nth)).copied(),
+            };
+            return Ok(Err((at, error.code)));
+        }
+        if by_set.keys().any(|set| !known.contains(set)) {
+            let found = self.look()?;
+            *self.made() = found;
+        }
+        Ok(Ok(()))
+    }
+
+    /// What the kernel has of an offender on these ports, and around it, in the table of this name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn held(
+        table: &str,
+        who: Offender,
+        ports: &BTreeSet<Option<Port>>,
+    ) -> Result<Vec<ElementState>, EnforceError> {
+        let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
+        held(&mut reader, table, who, ports)
+    }
+}
+
+/// What there is of the table; `None` without one.
+fn look(reader: &mut Connection, table: &str) -> Result<Option<TableShape>, EnforceError> {
+    let mut shape = TableShape::default();
+    let read = |body: &[u8]| (shape.table, shape.flags, shape.owner) = NftObject::of(body).table();
+    match reader.ask(|| wire::get_table(table), read)? {
+        Ok(()) => {}
+        Err(ENOENT) => return Ok(None),
+        Err(code) => return Err(refusal("describe", table, code)),
+    }
+    // Without the chain its rules cannot be there either.
+    let _ = reader.ask(|| wire::get_chain(table), |body| shape.chain = Some(NftObject::of(body).chain()))?;
+    let _ = reader.ask(|| wire::get_rules(table), |body| shape.rules.push(NftObject::of(body).rule()))?;
+    let _ = reader.ask(|| wire::get_sets(table), |body| shape.sets.extend([NftObject::of(body).set()]))?;
+    Ok(Some(shape))
+}
+
+/// What the kernel has of this element itself, if it has it.
+fn find(
+    reader: &mut Connection,
+    table: &str,
+    element: &Element,
+) -> Result<Option<ElementState>, EnforceError> {
+    let set = element.set(Layout::ByLength);
+    let mut state = None;
+    let read = |body: &[u8]| {
+        let part = NftObject::of(body);
+        state = part.elements(set).flatten().next().map(|(element, left, counters)| ElementState {
+            set: set.name(table),
+            element,
+            left: (left != Timeout::FOREVER).then(|| left.as_secs()),
+            counters,
+        });
+    };
+    match reader.ask(|| wire::get_element(table, set, element), read)? {
+        Ok(()) | Err(ENOENT) => Ok(state),
+        Err(code) => Err(refusal("list", table, code)),
+    }
+}
+
+fn held(
+    reader: &mut Connection,
+    table: &str,
+    who: Offender,
+    ports: &BTreeSet<Option<Port>>,
+) -> Result<Vec<ElementState>, EnforceError> {
+    let sets = look(reader, table)?.as_ref().map(TableShape::our_sets).unwrap_or_default();
+    let mut held = Vec::new();
+    for set in sets.into_iter().filter(|set| set.family == Family::of(who)) {
+        let around = set.length.filter(|length| *length <= who.prefix());
+        let around = around.and_then(|length| Offender::new(who.address(), length));
+        for port in ports.iter().filter(|port| port.is_some() == set.has_ports) {
+            let element = around.map(|offender| Element { offender, port: *port });
+            held.extend(element.map(|element| find(reader, table, &element)).transpose()?.flatten());
+        }
+    }
+    Ok(held)
+}
+
+/// One change that is to be made.
+#[derive(Clone, Copy, Debug)]
+struct PlannedChange {
+    /// Its place among the changes.
+    index: usize,
+    change: Change,
+    /// The element that is to be added is known to be there.
+    is_there: bool,
+}
+
+fn addition(change: &Change) -> Option<(Element, Timeout)> {
+    match change {
+        Change::Add(element, timeout) => Some((*element, *timeout)),
+        Change::Remove(_) => None,
+    }
+}
+
+impl Firewall for Nftables {
+    fn layout(&self) -> Layout {
+        Layout::ByLength
+    }
+
+    fn prepare(&mut self, _: Displaced) -> Result<Prepared, EnforceError> {
+        let found = self.look()?;
+        self.check_owner(found.as_ref())?;
+        let made = self.made().clone();
+        if made.is_some() && made == found {
+            return Ok(Prepared::default());
+        }
+        let is_there = found.as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let had = made.as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let wanted: BTreeSet<Set> = FIRST.into_iter().chain(had).collect();
+        match self.make(found.as_ref(), &wanted) {
+            // What another made under our name, and we cannot use.
+            Err(_) if found.is_some() => self.replace(&BTreeMap::new())?,
+            result => result?,
+        }
+        let rules = |shape: &TableShape| (shape.chain, shape.rules.clone());
+        let is_restored = made.is_some() && made.as_ref().map(rules) != found.as_ref().map(rules);
+        self.altered.fetch_or(made.is_some(), Ordering::Relaxed);
+        Ok(Prepared {
+            sets: wanted.difference(&is_there).copied().collect(),
+            rules: if is_restored { wanted.len() } else { 0 },
+            ..Prepared::default()
+        })
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> Result<Applied, EnforceError> {
+        let mut applied = Applied::default();
+        let mut last: HashMap<Element, usize> = HashMap::with_capacity(changes.len());
+        last.extend(changes.iter().enumerate().map(|(index, change)| (change.element(), index)));
+        let steps =
+            changes.iter().enumerate().filter(|(index, change)| last.get(&change.element()) == Some(index));
+        let mut steps: Vec<PlannedChange> =
+            steps.map(|(index, change)| PlannedChange { index, change: *change, is_there: false }).collect();
+        let mut left = steps.as_mut_slice();
+        let mut most = MOST;
+        while !left.is_empty() {
+            let sent = left.len().min(most);
+            let (at, code) = match self.send(left.get(..sent).unwrap_or_default())? {
+                Ok(()) => {
+                    left = left.get_mut(sent..).unwrap_or_default();
+                    most = most.saturating_mul(2).min(MOST);
+                    continue;
+                }
+                Err(fault) => fault,
+            };
+            let at = if sent == 1 { 0 } else { at.unwrap_or(sent / 2) };
+            if at > 0 {
+                // Those before it go first. It may be one of them that is at fault, too.
+                most = at;
+                continue;
+            }
+            let Some(step) = left.first_mut() else { break };
+            match (step.change, code) {
+                (Change::Remove(_), ENOENT) => {}
+                (Change::Add(..), EEXIST) if !step.is_there => {
+                    step.is_there = true;
+                    continue;
+                }
+                (Change::Add(..), ENOENT) if applied.repaired.is_none() => {
+                    applied.repaired = Some(self.prepare(Displaced::Report)?);
+                    continue;
+                }
+                (_, EPERM | ENOENT) => return Err(refusal("change", self.name(), code)),
+                (_, code) => {
+                    let why = if code == ENFILE { Refusal::Full } else { Refusal::Other(code) };
+                    applied.refused.push(RefusedChange { index: step.index, why });
+                }
+            }
+            left = left.get_mut(1..).unwrap_or_default();
+            most = 1;
+        }
+        applied.refused.sort_unstable_by_key(|refused| refused.index);
+        Ok(applied)
+    }
+
+    fn reconcile(&mut self, desired: &mut DesiredState, now: Timestamp) -> Result<Reconciled, EnforceError> {
+        let room = self.settings.max_elements as usize;
+        let adds = desired.sets().into_iter().map(|set| (set, desired.fill(set, room, now))).collect();
+        self.replace(&adds)?;
+        Ok(Reconciled { refilled: true, ..Reconciled::default() })
+    }
+
+    fn is_intact(&mut self, sample: &[Element]) -> Result<bool, EnforceError> {
+        if self.altered.swap(false, Ordering::Relaxed) {
+            return Ok(false);
+        }
+        for element in sample {
+            if find(&mut self.reader, &self.settings.set, element)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError> {
+        let sets = self.made().as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let capacity = self.settings.max_elements;
+        let size = |set: Set| SetSize {
+            set,
+            name: set.name(self.name()),
+            elements: None,
+            capacity,
+            configured: capacity,
+            counts: true,
+        };
+        Ok(sets.into_iter().map(size).collect())
+    }
+
+    fn list(&mut self) -> Result<SetContents, EnforceError> {
+        let sets = self.look()?.as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let Self { reader, settings, .. } = self;
+        let mut contents = SetContents::default();
+        for set in sets {
+            let read = |body: &[u8]| {
+                let part = NftObject::of(body);
+                contents
+                    .elements
+                    .extend(part.elements(set).flatten().map(|(element, left, _)| (element, left)));
+            };
+            reader
+                .ask(|| wire::get_elements(&settings.set, set), read)?
+                .map_err(|code| refusal("list", &settings.set, code))?;
+        }
+        Ok(contents)
+    }
+
+    fn holds(&mut self, element: &Element) -> Result<bool, EnforceError> {
+        let ports = BTreeSet::from([element.port]);
+        Ok(!held(&mut self.reader, &self.settings.set, element.offender, &ports)?.is_empty())
+    }
+
+    fn withdraw(&mut self) -> Result<(), EnforceError> {
+        let found = self.look()?;
+        self.check_owner(found.as_ref())?;
+        *self.made() = None;
+        if found.is_none() {
+            return Ok(());
+        }
+        let done = self.owner.commit(self.name(), Transaction::delete_table)?;
+        done.map_err(|(error, _)| refusal("remove the table", self.name(), error.code))
+    }
+
+    fn events(&self) -> io::Result<Option<RuleEvents>> {
+        if self.owns() {
+            return Ok(None);
+        }
+        RuleEvents::of_others(self.name(), self.owner.lock().port(), Arc::clone(&self.altered)).map(Some)
+    }
+
+    fn another(&self) -> Result<Box<dyn Firewall>, EnforceError> {
+        Ok(Box::new(Self {
+            settings: self.settings.clone(),
+            target: self.target,
+            owner: self.owner.clone(),
+            reader: Connection::open().map_err(EnforceErrorKind::Socket)?,
+            made: Arc::clone(&self.made),
+            altered: Arc::clone(&self.altered),
+        }))
+    }
+}
+
+fn refusal(request: &'static str, table: &str, code: u32) -> EnforceError {
+    EnforceErrorKind::Kernel { request, set: table.to_owned(), code }.into()
+}

@@ -1,0 +1,527 @@
+//! nftables' messages: transactions to bytes, bytes to replies.
+//!
+//! The crate `netlink-packet-netfilter` writes the messages. It does not read the counters of an element, nor which
+//! element of a message was at fault; both are read here. Numbers are those of `linux/netfilter/nf_tables.h` and
+//! `linux/netfilter/nfnetlink.h`.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+
+use netlink_packet_core::{
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::nftables::{
+    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook,
+    Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload,
+    Register, RuleAttribute, RuleMessage, SetAttribute, SetDescription, SetElementAttribute, SetElementList,
+    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage, Verdict,
+    VerdictAttribute,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+
+use super::super::PacketCounters;
+use super::super::change::{Element, Family, Set, Timeout};
+use super::super::message::{ERROR, attributes, be_u32, be_u64, messages, ne_u16, ne_u32, text};
+use crate::model::{Offender, Port, Protocol};
+
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u16 = 10;
+/// `NFT_MSG_DESTROYTABLE` and `NFT_MSG_DESTROYSETELEM`, of kernels since 6.3: to delete what is not there is no error.
+const DESTROY_TABLE: u8 = 26;
+const DESTROY_ELEMENTS: u8 = 30;
+
+/// The name of the chain.
+const CHAIN: &str = "prerouting";
+/// Before `raw` (-300), and so before connection tracking (-200) and NAT.
+const PRIORITY: i32 = -310;
+
+/// `NFT_TABLE_F_OWNER`: only the socket that made the table changes it. `NFT_TABLE_F_PERSIST`: the table stays when that
+/// socket is closed, without an owner until another takes it.
+pub(super) const OWNER: u32 = 2;
+pub(super) const OWNED: u32 = OWNER | 4;
+
+/// The numbers by which `nft` knows what a key consists of: `ipv4_addr`, `ipv6_addr`, `inet_proto`, `inet_service`, and six
+/// bits to the left for each that follows (`enum datatypes` and `TYPE_BITS` in nftables' `datatype.h`).
+const IPV4_ADDR: u32 = 7;
+const IPV6_ADDR: u32 = 8;
+const PROTOCOL_AND_PORT: u32 = 12 << 6 | 13;
+
+/// The most elements in one message: an attribute's length has 16 bits, and an element takes 48 bytes or less.
+pub(super) const MOST: usize = 1000;
+
+/// What is to come of the packets of an element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NftTarget {
+    /// They are dropped.
+    Drop,
+    /// They are answered: "port unreachable" (ICMP and ICMPv6).
+    Reject,
+}
+
+/// Messages that take effect together, or not at all.
+pub(super) struct Transaction<'t> {
+    table: &'t str,
+    bytes: Vec<u8>,
+    /// Where each message begins, the first at 0; its sequence number is that of the first and its place.
+    starts: Vec<usize>,
+    sequence: u32,
+}
+
+impl<'t> Transaction<'t> {
+    pub(super) fn new(table: &'t str, sequence: u32) -> Self {
+        let mut new = Self { table, bytes: Vec::new(), starts: Vec::new(), sequence };
+        new.push_to(SUBSYSTEM, 0, ControlMessage::BatchBegin);
+        new
+    }
+
+    /// The finished bytes, and the sequence numbers of its messages.
+    pub(super) fn finish(&mut self) -> (&[u8], Range<u32>) {
+        self.push_to(SUBSYSTEM, NLM_F_ACK, ControlMessage::BatchEnd);
+        // Old kernels do not acknowledge the end: the last message before it must be.
+        if let [.., last, _] = self.starts[..]
+            && let Some(flags) = self.bytes.get_mut(last + 6)
+        {
+            *flags |= NLM_F_ACK as u8;
+        }
+        (&self.bytes, self.sequence..self.sequence + self.starts.len() as u32)
+    }
+
+    /// The message of this sequence number, by its place.
+    pub(super) fn place_of(&self, sequence: u32) -> Option<usize> {
+        let place = sequence.checked_sub(self.sequence)? as usize;
+        (place < self.starts.len()).then_some(place)
+    }
+
+    /// The place of the next message.
+    pub(super) fn next(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Which of a message's elements begins so many bytes after the message.
+    pub(super) fn element_at(&self, place: usize, offset: u32) -> Option<usize> {
+        let start = *self.starts.get(place)?;
+        let message = self.bytes.get(start..)?;
+        // Behind the headers stand the names of table and set, then the elements.
+        let mut at = 20;
+        while ne_u16(message.get(at + 2..)?)? & 0xfff != 3 {
+            at += usize::from(ne_u16(message.get(at..)?)?).next_multiple_of(4);
+        }
+        at += 4;
+        let mut nth = 0;
+        while at < offset as usize {
+            at += usize::from(ne_u16(message.get(at..)?)?).next_multiple_of(4);
+            nth += 1;
+        }
+        (at == offset as usize).then_some(nth)
+    }
+
+    pub(super) fn new_table(&mut self, flags: u32) {
+        let flags = TableFlags::from_bits_retain(flags);
+        let attributes = vec![TableAttribute::Name(self.table.to_owned()), TableAttribute::Flags(flags)];
+        self.push(NLM_F_CREATE, NfTablesMessage::NewTable(TableMessage { attributes }));
+    }
+
+    pub(super) fn delete_table(&mut self) {
+        let attributes = vec![TableAttribute::Name(self.table.to_owned())];
+        self.push(0, NfTablesMessage::DeleteTable(TableMessage { attributes }));
+    }
+
+    /// Deletes it if it is there; older kernels do not know the message.
+    pub(super) fn destroy_table(&mut self) {
+        self.delete_table();
+        self.retype(DESTROY_TABLE);
+    }
+
+    pub(super) fn new_chain(&mut self) {
+        let hook =
+            vec![Hook::Number(InetHookNumber::PreRouting.into()), Hook::Priority(PRIORITY.cast_unsigned())];
+        let attributes = vec![
+            ChainAttribute::Table(self.table.to_owned()),
+            ChainAttribute::Name(CHAIN.to_owned()),
+            ChainAttribute::Hook(hook),
+            ChainAttribute::Type("filter".to_owned()),
+        ];
+        self.push(NLM_F_CREATE, NfTablesMessage::NewChain(ChainMessage { attributes }));
+    }
+
+    /// Deletes the chain and all rules in it.
+    pub(super) fn delete_chain(&mut self) {
+        let attributes =
+            vec![RuleAttribute::Table(self.table.to_owned()), RuleAttribute::Chain(CHAIN.to_owned())];
+        self.push(0, NfTablesMessage::DeleteRule(RuleMessage { attributes }));
+        let attributes =
+            vec![ChainAttribute::Table(self.table.to_owned()), ChainAttribute::Name(CHAIN.to_owned())];
+        self.push(0, NfTablesMessage::DeleteChain(ChainMessage { attributes }));
+    }
+
+    /// A hash set whose elements may have timeouts, and count what they keep out.
+    pub(super) fn new_set(&mut self, set: Set, max_elements: u32) {
+        let address = if set.family == Family::V4 { IPV4_ADDR } else { IPV6_ADDR };
+        let key_type = if set.has_ports { address << 12 | PROTOCOL_AND_PORT } else { address };
+        let counter = vec![
+            ExpressionAttribute::Name("counter".to_owned()),
+            ExpressionAttribute::Data(Expressions::Other {
+                expression_type: "counter".to_owned(),
+                attributes: Vec::new(),
+            }),
+        ];
+        let mut attributes = vec![
+            SetAttribute::Table(self.table.to_owned()),
+            SetAttribute::Name(set.name(self.table)),
+            SetAttribute::Flags(SetFlags::Timeout),
+            SetAttribute::KeyType(key_type),
+            SetAttribute::KeyLen(key_length(set) as u32),
+            SetAttribute::Id(self.starts.len() as u32),
+            SetAttribute::Description(vec![SetDescription::Size(max_elements)]),
+        ];
+        // NFTA_SET_EXPR, a nest of its own: the crate's `Expression` holds one attribute of it.
+        let mut value = vec![0; counter.as_slice().buffer_len()];
+        counter.as_slice().emit(&mut value);
+        attributes.push(SetAttribute::Other(DefaultNla::new(17 | 0x8000, value)));
+        self.push(NLM_F_CREATE, NfTablesMessage::NewSet(SetMessage { attributes }));
+    }
+
+    /// The rule for a set: what comes from an address in it, masked to the length of its prefixes, and for a set with
+    /// ports goes to that port, meets the target.
+    pub(super) fn new_rule(&mut self, set: Set, target: NftTarget) {
+        let (protocol, offset) = match set.family {
+            Family::V4 => (2, 12),
+            Family::V6 => (10, 8),
+        };
+        let address = address_length(set) as u32;
+        let value = |bytes: Vec<u8>| DataAttribute::Value(bytes);
+        let (first, second, third) = (register(0), register(address / 4), register(address / 4 + 1));
+        let mut expressions = vec![
+            Expressions::Meta(vec![Meta::Key(MetaKey::Nfproto), Meta::DestinationRegister(first)]),
+            Expressions::Cmp(vec![
+                Cmp::SourceRegister(first),
+                Cmp::Op(Operator::Equal),
+                Cmp::Data(value(vec![protocol])),
+            ]),
+            // The source address in the network header (NFT_PAYLOAD_NETWORK_HEADER).
+            load(1, offset, address, first),
+        ];
+        if let Some(mask) = mask(set) {
+            expressions.push(Expressions::Bitwise(vec![
+                Bitwise::SourceRegister(first),
+                Bitwise::DestinationRegister(first),
+                Bitwise::Length(address),
+                Bitwise::Mask(value(mask)),
+                Bitwise::Xor(value(vec![0; address as usize])),
+            ]));
+        }
+        if set.has_ports {
+            expressions.extend([
+                Expressions::Meta(vec![Meta::Key(MetaKey::L4Proto), Meta::DestinationRegister(second)]),
+                // The destination port in the transport header (NFT_PAYLOAD_TRANSPORT_HEADER).
+                load(2, 2, 2, third),
+            ]);
+        }
+        expressions.push(Expressions::Lookup(vec![
+            Lookup::Set(set.name(self.table)),
+            Lookup::SourceRegister(first),
+        ]));
+        expressions.push(match target {
+            NftTarget::Drop => Expressions::Immediate(vec![
+                Immediate::DestinationRegister(Register::Verdict),
+                Immediate::Data(DataAttribute::Verdict(vec![VerdictAttribute::Code(Verdict::Other(0))])),
+            ]),
+            // NFTA_REJECT_TYPE: NFT_REJECT_ICMPX_UNREACH; NFTA_REJECT_ICMP_CODE: NFT_REJECT_ICMPX_PORT_UNREACH.
+            NftTarget::Reject => Expressions::Other {
+                expression_type: "reject".to_owned(),
+                attributes: vec![
+                    DefaultNla::new(1, 2_u32.to_be_bytes().to_vec()),
+                    DefaultNla::new(2, vec![1]),
+                ],
+            },
+        });
+        let attributes = vec![
+            RuleAttribute::Table(self.table.to_owned()),
+            RuleAttribute::Chain(CHAIN.to_owned()),
+            RuleAttribute::Expressions(expressions.into_iter().map(ListAttribute::from).collect()),
+        ];
+        self.push(NLM_F_CREATE | NLM_F_APPEND, NfTablesMessage::NewRule(RuleMessage { attributes }));
+    }
+
+    /// Adds elements, at most [`MOST`]; `is_new` if it is an error that one is there.
+    pub(super) fn add(&mut self, set: Set, is_new: bool, elements: impl Iterator<Item = (Element, Timeout)>) {
+        let elements = elements.map(|(element, timeout)| {
+            let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(key(set, &element)))];
+            if timeout != Timeout::FOREVER {
+                attributes.push(SetElementAttribute::Timeout(u64::from(timeout.as_secs()) * 1000));
+            }
+            attributes
+        });
+        let flags = NLM_F_CREATE | if is_new { NLM_F_EXCL } else { 0 };
+        let list = self.elements(set, elements);
+        self.push(flags, NfTablesMessage::NewSetElement(list));
+    }
+
+    /// Takes elements out, at most [`MOST`]. With `if_there` one may be missing, for which it takes a kernel of 6.3 or later.
+    pub(super) fn remove(&mut self, set: Set, if_there: bool, elements: impl Iterator<Item = Element>) {
+        let keys =
+            elements.map(|element| vec![SetElementAttribute::Key(DataAttribute::Value(key(set, &element)))]);
+        let list = self.elements(set, keys);
+        self.push(0, NfTablesMessage::DeleteSetElement(list));
+        if if_there {
+            self.retype(DESTROY_ELEMENTS);
+        }
+    }
+
+    fn elements(
+        &self,
+        set: Set,
+        elements: impl Iterator<Item = Vec<SetElementAttribute>>,
+    ) -> SetElementMessage {
+        elements_of(self.table, set, elements)
+    }
+
+    fn push(&mut self, flags: u16, message: NfTablesMessage) {
+        self.push_to(0, flags, message);
+    }
+
+    fn push_to(&mut self, resource: u16, flags: u16, message: impl Into<NetfilterMessageInner>) {
+        let start = self.bytes.len();
+        let sequence = self.sequence + self.starts.len() as u32;
+        self.starts.push(start);
+        emit(&mut self.bytes, sequence, resource, flags, message);
+    }
+
+    /// Makes the last message another one of the same attributes.
+    fn retype(&mut self, kind: u8) {
+        if let Some(byte) = self.starts.last().and_then(|start| self.bytes.get_mut(start + 4)) {
+            *byte = kind;
+        }
+    }
+}
+
+/// Questions about a table. Their answers come as messages of the type of what was asked for.
+pub(super) fn get_table(table: &str) -> (u16, NfTablesMessage) {
+    let attributes = vec![TableAttribute::Name(table.to_owned())];
+    (NLM_F_ACK, NfTablesMessage::GetTable(TableMessage { attributes }))
+}
+
+pub(super) fn get_chain(table: &str) -> (u16, NfTablesMessage) {
+    let attributes = vec![ChainAttribute::Table(table.to_owned()), ChainAttribute::Name(CHAIN.to_owned())];
+    (NLM_F_ACK, NfTablesMessage::GetChain(ChainMessage { attributes }))
+}
+
+pub(super) fn get_rules(table: &str) -> (u16, NfTablesMessage) {
+    let attributes = vec![RuleAttribute::Table(table.to_owned())];
+    (NLM_F_DUMP, NfTablesMessage::GetRule(RuleMessage { attributes }))
+}
+
+pub(super) fn get_sets(table: &str) -> (u16, NfTablesMessage) {
+    let attributes = vec![SetAttribute::Table(table.to_owned())];
+    (NLM_F_DUMP, NfTablesMessage::GetSet(SetMessage { attributes }))
+}
+
+pub(super) fn get_elements(table: &str, set: Set) -> (u16, NfTablesMessage) {
+    let list = vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.name(table))];
+    (NLM_F_DUMP, NfTablesMessage::GetSetElement(SetElementMessage { attributes: list }))
+}
+
+pub(super) fn get_element(table: &str, set: Set, element: &Element) -> (u16, NfTablesMessage) {
+    let key = vec![SetElementAttribute::Key(DataAttribute::Value(key(set, element)))];
+    let list = elements_of(table, set, std::iter::once(key));
+    (NLM_F_ACK, NfTablesMessage::GetSetElement(list))
+}
+
+/// The bytes of a question.
+pub(super) fn question(sequence: u32, (flags, message): (u16, NfTablesMessage)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    emit(&mut bytes, sequence, 0, flags, message);
+    bytes
+}
+
+fn elements_of(
+    table: &str,
+    set: Set,
+    elements: impl Iterator<Item = Vec<SetElementAttribute>>,
+) -> SetElementMessage {
+    let elements = elements.map(ListAttribute::Element).collect();
+    let attributes = vec![
+        SetElementList::Table(table.to_owned()),
+        SetElementList::Set(set.name(table)),
+        SetElementList::Elements(elements),
+    ];
+    SetElementMessage { attributes }
+}
+
+fn emit(
+    bytes: &mut Vec<u8>,
+    sequence: u32,
+    resource: u16,
+    flags: u16,
+    message: impl Into<NetfilterMessageInner>,
+) {
+    let family = if resource == 0 { NetfilterProtoFamily::Inet } else { NetfilterProtoFamily::Unspec };
+    let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), message);
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = sequence;
+    message.finalize();
+    let start = bytes.len();
+    bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
+    message.serialize(bytes.get_mut(start..).unwrap_or_default());
+}
+
+/// A 32-bit register, of which addresses take one or four.
+fn register(nth: u32) -> Register {
+    // NFT_REG32_00.
+    Register::from(8 + nth)
+}
+
+fn load(base: u32, offset: u32, length: u32, register: Register) -> Expressions {
+    Expressions::Payload(vec![
+        Payload::DestinationRegister(register),
+        Payload::Base(base),
+        Payload::Offset(offset),
+        Payload::Len(length),
+    ])
+}
+
+fn address_length(set: Set) -> usize {
+    if set.family == Family::V4 { 4 } else { 16 }
+}
+
+/// The parts of a key are padded to four bytes each.
+fn key_length(set: Set) -> usize {
+    address_length(set) + if set.has_ports { 8 } else { 0 }
+}
+
+fn mask(set: Set) -> Option<Vec<u8>> {
+    let length = usize::from(set.length?);
+    let address = address_length(set);
+    let byte = |nth: usize| 0xff_u16.checked_shl(8_u32.saturating_sub(length.saturating_sub(nth * 8) as u32));
+    (length < address * 8).then(|| (0..address).map(|nth| byte(nth).unwrap_or(0) as u8).collect())
+}
+
+fn key(set: Set, element: &Element) -> Vec<u8> {
+    let mut key = Vec::with_capacity(key_length(set));
+    match element.offender.address() {
+        IpAddr::V4(v4) => key.extend(v4.octets()),
+        IpAddr::V6(v6) => key.extend(v6.octets()),
+    }
+    if let Some(port) = element.port {
+        key.extend([port.protocol as u8, 0, 0, 0]);
+        key.extend(port.number.to_be_bytes());
+        key.extend([0, 0]);
+    }
+    key
+}
+
+/// What a transaction came to, from the answers to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NftError {
+    /// An errno.
+    pub code: u32,
+    /// The sequence number of the message at fault.
+    pub sequence: u32,
+    /// Where in the message what is at fault begins, if the kernel says so.
+    pub offset: Option<u32>,
+}
+
+/// The first error in a datagram to one of these sequence numbers, and whether there was any answer.
+pub(super) fn outcome(datagram: &[u8], sequences: &Range<u32>) -> (bool, Option<NftError>) {
+    let mut is_answered = false;
+    for message in messages(datagram) {
+        if message.kind == ERROR && sequences.contains(&message.sequence) {
+            is_answered = true;
+            let code = ne_u32(message.body).unwrap_or(0).cast_signed().unsigned_abs();
+            if code != 0 {
+                // NLMSGERR_ATTR_OFFS, behind the header of the request, to which the answer is cut.
+                let offset = attributes(message.body.get(20..).unwrap_or_default())
+                    .find(|(kind, _)| *kind == 2)
+                    .and_then(|(_, offset)| ne_u32(offset));
+                return (true, Some(NftError { code, sequence: message.sequence, offset }));
+            }
+        }
+    }
+    (is_answered, None)
+}
+
+/// What is known of a table, of its chain, a rule or a set: attributes by their kinds, which depend on what it is.
+pub(super) struct NftObject<'a>(&'a [u8]);
+
+impl<'a> NftObject<'a> {
+    pub(super) fn of(body: &'a [u8]) -> Self {
+        Self(body.get(4..).unwrap_or_default())
+    }
+
+    fn get(&self, kind: u16) -> Option<&'a [u8]> {
+        attributes(self.0).find(|(found, _)| *found == kind).map(|(_, value)| value)
+    }
+
+    /// `NFTA_TABLE_HANDLE`, `NFTA_TABLE_FLAGS`, `NFTA_TABLE_OWNER`.
+    pub(super) fn table(&self) -> (u64, u32, Option<u32>) {
+        let flags = self.get(2).and_then(be_u32).unwrap_or(0);
+        (self.get(4).and_then(be_u64).unwrap_or(0), flags, self.get(7).and_then(be_u32))
+    }
+
+    /// `NFTA_CHAIN_HANDLE`.
+    pub(super) fn chain(&self) -> u64 {
+        self.get(2).and_then(be_u64).unwrap_or(0)
+    }
+
+    /// `NFTA_RULE_HANDLE`.
+    pub(super) fn rule(&self) -> u64 {
+        self.get(3).and_then(be_u64).unwrap_or(0)
+    }
+
+    /// `NFTA_SET_NAME`, `NFTA_SET_HANDLE`.
+    pub(super) fn set(&self) -> (String, u64) {
+        (self.get(2).map(text).unwrap_or_default(), self.get(16).and_then(be_u64).unwrap_or(0))
+    }
+
+    /// The elements in a part of a listing, with the time they have left and what they have counted; `None` for one of which
+    /// [`Element`] knows nothing.
+    pub(super) fn elements(
+        &self,
+        set: Set,
+    ) -> impl Iterator<Item = Option<(Element, Timeout, Option<PacketCounters>)>> {
+        let list = self.get(3).unwrap_or_default();
+        attributes(list).map(move |(_, element)| read_element(set, element))
+    }
+}
+
+fn read_element(set: Set, element: &[u8]) -> Option<(Element, Timeout, Option<PacketCounters>)> {
+    let get = |kind| attributes(element).find(|(found, _)| *found == kind).map(|(_, value)| value);
+    let (_, key) = get(1).and_then(|key| attributes(key).next())?;
+    let address: IpAddr = match set.family {
+        Family::V4 => Ipv4Addr::from(*key.first_chunk::<4>()?).into(),
+        Family::V6 => Ipv6Addr::from(*key.first_chunk::<16>()?).into(),
+    };
+    let port = match key.get(address_length(set)..)? {
+        [] => None,
+        [protocol, _, _, _, high, low, ..] => {
+            let protocol = match protocol {
+                6 => Protocol::Tcp,
+                17 => Protocol::Udp,
+                _ => return None,
+            };
+            Some(Port { protocol, number: u16::from_be_bytes([*high, *low]) })
+        }
+        _ => return None,
+    };
+    let offender = Offender::new(address, set.length?)?;
+    // NFTA_SET_ELEM_EXPIRATION, in milliseconds.
+    let left = match get(5).and_then(be_u64) {
+        Some(millis) => Timeout::from_secs(millis.div_ceil(1000).max(1)),
+        None => Timeout::FOREVER,
+    };
+    // NFTA_SET_ELEM_EXPR, and in it NFTA_EXPR_DATA with NFTA_COUNTER_BYTES and NFTA_COUNTER_PACKETS.
+    let counter = get(7).and_then(|expression| attributes(expression).find(|(kind, _)| *kind == 2));
+    let count = |wanted| {
+        let (_, data) = counter?;
+        attributes(data).find(|(kind, _)| *kind == wanted).and_then(|(_, count)| be_u64(count))
+    };
+    let counters = count(2).zip(count(1)).map(|(packets, bytes)| PacketCounters { packets, bytes });
+    Some((Element { offender, port }, left, counters))
+}
