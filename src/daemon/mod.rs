@@ -196,10 +196,10 @@ struct RunningDaemon {
 async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<RunningDaemon> {
     let mut opener = Firewalls::default();
     let chosen = Firewalls::choose(&mut loaded.config)?;
-    chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
     let (config, metrics) = (loaded.config.clone(), Metrics::new()?);
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref(), &mut opener).await?;
+    chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
     let health = Health::new(mode(config.enforce.as_ref()));
     let notifier = Notifier::start(&config.receivers, &metrics, &health);
     let (inbox, inputs) = mpsc::channel(INBOX);
