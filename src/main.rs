@@ -47,6 +47,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             daemon::run(&daemon::RunOptions { config: files.config, dry_run, stdin })?;
         }
         Action::Prepare { files } => daemon::prepare_sets(files.config.as_deref())?,
+        Action::Disable { files } => daemon::disable(files.config.as_deref(), stdout().lock())?,
         Action::Omprog { socket, confirm, transactions } => {
             let (input, output) =
                 (stdin().as_fd().try_clone_to_owned()?, stdout().as_fd().try_clone_to_owned()?);

@@ -115,7 +115,9 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
 }
 
 fn status(status: &Status) -> String {
-    let mut text = format!("banstream {}, up {}\n", status.version, short(status.uptime));
+    let backend = status.enforcement.backend.as_ref();
+    let backend = backend.map_or(String::new(), |name| format!("; bans go to {}", plain(name)));
+    let mut text = format!("banstream {}, up {}{backend}\n", status.version, short(status.uptime));
     if status.enforcement.mode == "none" {
         text += "bans are decided and logged, but not enforced\n";
     } else if status.observed > 0 {
@@ -471,7 +473,7 @@ ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
             "unmatched": [{"grammar": "sshd", "lines": 70, "templates": [
                 {"lines": 60, "last": "2023-11-14T22:13:20Z", "template": "Login of <user> from <ip>"},
                 {"lines": 2, "last": "2023-11-14T22:13:21Z", "template": "\u001b[2J <ip>"}]}],
-            "enforcement": {"mode": "kernel", "error": "set is full", "pending": 7,
+            "enforcement": {"mode": "kernel", "backend": "ipset", "error": "set is full", "pending": 7,
                             "repaired": "2023-11-14T22:13:20Z recreated 1 rule",
                             "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]},
             "ledger": {"path": "/var/lib/banstream", "error": "disk is full", "bytes": 4096, "offences": 0, "bans": 0,
@@ -479,7 +481,7 @@ ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
         }"#;
         let [first, last] = ["2023-11-14T22:13:20Z", "2023-11-14T22:13:21Z"].map(local);
         let want = "
-banstream 0.1.0, up 3d 4h
+banstream 0.1.0, up 3d 4h; bans go to ipset
 observed bans, not enforced: 4
 enforcement: set is full
 ledger: disk is full (bans and counts are in memory only)

@@ -71,6 +71,17 @@ Exit status:
   0  stopped on request (SIGTERM, SIGINT)
   2  could not start: wrong configuration, refusal of the kernel, or another daemon";
 
+const DISABLE_EXAMPLES: &str = "\
+Examples:
+  systemctl stop banstream
+  systemctl clean --what=fdstore banstream
+                                         systemd 254 and later: drop the socket
+  banstream disable
+
+Exit status:
+  0  nothing enforces bans any more
+  2  a daemon runs, the kernel refuses, no permission, or the configuration is wrong";
+
 const OMPROG_EXAMPLES: &str = "\
 Examples:
   binary=\"/usr/bin/banstream omprog --confirm\" confirmMessages=\"on\"
@@ -217,6 +228,20 @@ pub enum Action {
     /// the rule refers to. So `banstream-sets.service` runs this at boot, before the firewall loads. It adds no rule and
     /// no ban, and changes no set that exists. If the configuration is wrong, it creates the sets of the default one.
     Prepare {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+    },
+    /// Take everything that enforces bans out of the kernel
+    ///
+    /// Bans stay in force when the daemon stops. This lifts them all at once: it removes the rule and the sets of ipset, and
+    /// the table of nftables, whichever are there under the name in `[enforce]`, and prints what it removed. It works
+    /// only while no daemon has that name. The ledger stays: the next start enforces the bans that are not over by then.
+    ///
+    /// systemd keeps the socket that the table of nftables belongs to after `systemctl stop` (systemd 254 and later).
+    /// Then nobody else can remove the table: let systemd drop the socket first.
+    #[command(after_help = DISABLE_EXAMPLES)]
+    Disable {
         /// Where the configuration is.
         #[command(flatten)]
         files: ConfigArgs,
@@ -649,6 +674,7 @@ mod tests {
             "banstream omprog --socket /s --confirm --transactions",
             Action::Omprog { socket: "/s".into(), confirm: true, transactions: true },
         );
+        check("banstream disable --config /c", Action::Disable { files: config.clone() });
         check("banstream check a b", Action::Check { paths: vec!["a".into(), "b".into()] });
         let program = Some("sshd".to_owned());
         check(

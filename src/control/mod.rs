@@ -306,6 +306,9 @@ pub enum SourceState {
 pub struct EnforcementStatus {
     /// `kernel`, or `none` if all bans are only observed.
     pub mode: String,
+    /// Where bans go: `ipset` or `nftables`; `None` if all bans are only observed.
+    #[serde(default)]
+    pub backend: Option<String>,
     /// The kernel's sets.
     pub sets: Vec<SetStatus>,
     /// How many elements are not in the kernel, because a set is full or refuses them. They are tried again.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use sd_notify::NotifyState;
 
 use crate::config::{Backend, Config, Enforce};
-use crate::kernel::{self, DryRun, EnforceError, Firewall, Ipset, Nftables, TableOwner};
+use crate::kernel::{self, DryRun, EnforceError, Firewall, Ipset, Nftables, TableFacts, TableOwner};
 use crate::model::count;
 
 /// The name of the socket in systemd's store.
@@ -59,8 +59,11 @@ impl Firewalls {
             return Ok(None);
         }
         let settings = Enforce { target: Enforce::default().target, ..enforce.clone() };
+        let elements = TableFacts::look(&enforce.set)?.and_then(|table| table.elements());
         Nftables::open(settings, self.owner()?)?.withdraw()?;
-        Ok(Some(format!("the table `inet {}`", enforce.set)))
+        let elements =
+            elements.map_or(String::new(), |elements| format!(" with {}", count(elements, "element")));
+        Ok(Some(format!("the table `inet {}`{elements}", enforce.set)))
     }
 
     fn owner(&mut self) -> Result<TableOwner, EnforceError> {
@@ -73,7 +76,8 @@ impl Firewalls {
         if !is_kept && let Ok(socket) = owner.socket() {
             // Without systemd nobody takes it, and the next start takes over the table.
             let _ = sd_notify::notify_with_fds(
-                &[NotifyState::FdStore, NotifyState::FdName(NAME)],
+                // systemd lets go of what it polls when an error is pending, such as one for answers that nobody has read.
+                &[NotifyState::FdStore, NotifyState::FdName(NAME), NotifyState::Custom("FDPOLL=0")],
                 &[socket.as_fd()],
             );
         }

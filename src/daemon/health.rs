@@ -32,10 +32,9 @@ pub(super) enum Component {
 }
 
 impl Health {
-    pub(super) fn new(mode: &str) -> Self {
-        let mode = mode.to_owned();
+    pub(super) fn new((mode, backend): (String, Option<String>)) -> Self {
         let enforcement =
-            EnforcementStatus { mode, sets: Vec::new(), pending: 0, repaired: None, error: None };
+            EnforcementStatus { mode, backend, sets: Vec::new(), pending: 0, repaired: None, error: None };
         Self(Arc::new(Mutex::new(HealthState {
             sources: Vec::new(),
             enforcement,

@@ -37,6 +37,7 @@ mod sources;
 mod host_addresses;
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as threads};
@@ -44,6 +45,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use caps::{CapSet, Capability};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -144,6 +146,45 @@ pub fn prepare_sets(config: Option<&Path>) -> anyhow::Result<()> {
     }
     let refused = prepared.and_then(|prepared| prepared.faults.into_iter().next());
     refused.map_or(Ok(()), |refused| Err(refused.into()))
+}
+
+/// Takes all that enforces bans out of the kernel, of both backends, and says what that was.
+///
+/// # Errors
+///
+/// A daemon has the set, the kernel refuses, or the configuration is wrong; then it goes by what is sound.
+pub fn disable(config: Option<&Path>, mut output: impl Write) -> anyhow::Result<()> {
+    let (config, fault) = match load::load(config) {
+        Ok(loaded) => (loaded.config, None),
+        Err(fault) => (load::sound_part(config)?.0, Some(fault)),
+    };
+    let enforce = config.enforce.unwrap_or_default();
+    // Without it the kernel does not even say what there is.
+    let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN)?;
+    anyhow::ensure!(may, "it takes root or CAP_NET_ADMIN");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let claim = runtime.block_on(SetLock::take(&enforce.set))?;
+    // What one backend refuses does not keep the other's.
+    let withdrawn = [firewalls::withdraw_ipset(&enforce), Firewalls::default().withdraw_nftables(&enforce)];
+    drop(claim);
+    let mut refused = None;
+    let mut is_there = false;
+    for withdrawn in withdrawn {
+        match withdrawn {
+            Ok(None) => continue,
+            Ok(Some(what)) => writeln!(output, "removed {what}")?,
+            Err(error) => refused = Some(error),
+        }
+        is_there = true;
+    }
+    if !is_there {
+        writeln!(output, "nothing of `{}` is in the kernel", enforce.set)?;
+    }
+    match (refused, fault) {
+        (Some(refused), _) => Err(refused.into()),
+        (None, Some(fault)) => Err(fault.into()),
+        (None, None) => Ok(()),
+    }
 }
 
 async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
@@ -420,9 +461,10 @@ fn spawn<T: Send + 'static>(
         .with_context(|| format!("cannot start the {name}"))
 }
 
-/// What `status` calls the way bans are enforced.
-fn mode(enforce: Option<&Enforce>) -> &'static str {
-    if enforce.is_some() { "kernel" } else { "none" }
+/// What `status` calls the way bans are enforced, and the backend.
+fn mode(enforce: Option<&Enforce>) -> (String, Option<String>) {
+    let mode = if enforce.is_some() { "kernel" } else { "none" };
+    (mode.to_owned(), enforce.map(|enforce| enforce.backend.name().to_owned()))
 }
 
 /// Lists the kernel's elements, and gives them to the hub to adopt.

@@ -150,7 +150,7 @@ impl Reloader {
                 .ok()
                 .context("the enforcer has stopped")?;
             let mode = mode(new.enforce.as_ref());
-            self.health.enforcement(|status| status.mode = mode.to_owned());
+            self.health.enforcement(|status| (status.mode, status.backend) = mode);
         }
         if fixed(old) != fixed(new) {
             log::warn!(

@@ -11,6 +11,7 @@ mod common;
 mod capabilities;
 mod crash;
 mod deaf;
+mod disable;
 mod e2e;
 mod enforce;
 mod formats;
