@@ -349,7 +349,8 @@ pub enum Action {
     },
     /// Check that bans are really enforced, and how to fix what is not
     ///
-    /// Checks the kernel's sets and rules in both families and both variants of iptables, the daemon, its sources
+    /// Says which backend enforces bans, and why. Checks the kernel's sets and rules in both families and both variants
+    /// of iptables, or the table of nftables, its owner and a sample of the bans; the daemon, its sources
     /// and its metrics, and the log daemons' rate limits. Exits with 1 if anything is wrong; doubtful findings are
     /// only printed.
     Doctor {

@@ -1,7 +1,7 @@
 //! Checks everything between a log line and a dropped packet, also without a daemon.
 //!
 //! `gather` collects the facts, and [`examine`] says what they mean. The only change that it makes is an element in
-//! each set, for a second.
+//! each set of ipset, for a second.
 
 mod findings;
 mod gather;
@@ -14,9 +14,9 @@ use crate::model::count;
 use crate::tools::offline::ended_well;
 
 pub use findings::{
-    Chain, DaemonFacts, Enforcement, Facts, Finding, FindingSeverity, JournaldSettings, Rsyslog, RuleListing,
-    RunningServer, Samples, SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect, Unloadable, Visitor,
-    examine,
+    Chain, DaemonFacts, Enforcement, Facts, Finding, FindingSeverity, IpsetFacts, JournaldSettings,
+    NftablesFacts, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog,
+    SetFacts, Suspect, Unloadable, Visitor, examine,
 };
 
 /// Looks at this host, and prints what is as it should be, what is wrong and what to do about it. Whether nothing is.

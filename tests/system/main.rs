@@ -12,6 +12,7 @@ mod capabilities;
 mod crash;
 mod deaf;
 mod disable;
+mod doctor;
 mod e2e;
 mod enforce;
 mod formats;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::kernel::Family;
+use crate::kernel::{Family, TableFacts, TableSet};
 use crate::model::{Span, count};
 
 /// All that was found out about a host.
@@ -23,6 +23,8 @@ pub struct Facts {
     pub elsewhere: Option<i32>,
     /// What is in the kernel; `None` where bans are not to be enforced, or we may not look.
     pub enforcement: Option<Enforcement>,
+    /// Which backend that is, and why; and why a start would choose the other now, if it would.
+    pub backend: Option<(String, Option<String>)>,
     /// What the daemon says; or why none does.
     pub daemon: Result<DaemonFacts, String>,
     /// How journald is set; `None` where it is not read.
@@ -51,6 +53,8 @@ pub enum Unloadable {
     NoSets,
     /// `nft` does not read the rules that iptables-nft wrote.
     Foreign,
+    /// It has the table of nftables, which nobody but the daemon may change.
+    Owned,
 }
 
 /// A server that runs, and whose lines a grammar reads.
@@ -108,7 +112,39 @@ pub enum ServerFault {
 
 /// What is in the kernel.
 #[derive(Clone, Debug)]
-pub struct Enforcement {
+pub enum Enforcement {
+    /// Sets of ipset and rules of iptables.
+    Ipset(IpsetFacts),
+    /// A table of nftables.
+    Nftables(NftablesFacts),
+}
+
+/// What is in the kernel of nftables.
+#[derive(Clone, Debug)]
+pub struct NftablesFacts {
+    /// The name of the table.
+    pub name: String,
+    /// The table, if there is one; or why it cannot be looked at.
+    pub table: Result<Option<TableFacts>, String>,
+    /// The processes that have the socket to which it belongs, as far as they can be seen.
+    pub holders: Vec<String>,
+    /// Whether the daemon is one of them; `None` where that cannot be seen.
+    pub is_daemons: Option<bool>,
+    /// Whether the settings want it to have an owner.
+    pub is_to_be_owned: bool,
+    /// Whether the kernel can give it one that others cannot wait out: since 6.9.
+    pub can_be_owned: bool,
+    /// How many of the daemon's bans were looked up.
+    pub looked_up: usize,
+    /// Those of them that are not there.
+    pub lacking: Vec<String>,
+    /// The modules that are neither loaded nor on disk.
+    pub modules: Vec<&'static str>,
+}
+
+/// What is in the kernel of ipset and iptables.
+#[derive(Clone, Debug)]
+pub struct IpsetFacts {
     /// The sets there ought to be; or why they cannot be looked at.
     pub sets: Result<Vec<SetFacts>, String>,
     /// The chains that there ought to be a rule in.
@@ -165,6 +201,8 @@ impl RuleListing {
 pub struct DaemonFacts {
     /// `kernel`, or `none` where it only decides and logs.
     pub mode: String,
+    /// Where its bans go.
+    pub backend: Option<String>,
     /// What keeps it from enforcing bans, if anything does.
     pub fault: Option<String>,
     /// The jails that only observe.
@@ -314,11 +352,23 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
             "run `banstream doctor` as root",
         );
     }
-    if let Some(enforcement) = &facts.enforcement {
-        findings.sets(enforcement);
-        enforcement.chains.iter().for_each(|chain| findings.chain(chain));
-        findings.first(&enforcement.chains, facts.has_ipv6);
-        findings.modules(enforcement);
+    if let Some((chosen, other)) = &facts.backend {
+        findings.ok("backend", chosen.clone());
+        let fix = "restart the daemon, or set `backend` in [enforce] to keep what it uses";
+        other.iter().for_each(|other| findings.note("backend-differs", other.clone(), fix));
+    }
+    match &facts.enforcement {
+        Some(Enforcement::Ipset(ipset)) => {
+            findings.sets(ipset);
+            ipset.chains.iter().for_each(|chain| findings.chain(chain));
+            findings.first(&ipset.chains, facts.has_ipv6);
+            findings.modules(&ipset.modules);
+        }
+        Some(Enforcement::Nftables(nftables)) => {
+            findings.nftables(nftables, facts.daemon.is_ok());
+            findings.modules(&nftables.modules);
+        }
+        None => {}
     }
     facts.saved.iter().for_each(|saved| findings.saved(saved));
     match &facts.daemon {
@@ -381,8 +431,106 @@ impl Findings {
         self.0.iter().any(|finding| names.contains(&finding.name))
     }
 
-    fn sets(&mut self, enforcement: &Enforcement) {
-        let sets = match &enforcement.sets {
+    fn nftables(&mut self, facts: &NftablesFacts, is_running: bool) {
+        let name = &facts.name;
+        let table = match &facts.table {
+            Ok(Some(table)) => table,
+            Ok(None) => {
+                let what = format!("the table `inet {name}` is missing, so bans are not enforced");
+                return self.wrong("nftables-table-missing", what, RESTART);
+            }
+            Err(why) => {
+                return self.wrong(
+                    "no-nftables",
+                    format!("cannot look at the kernel's tables: {why}"),
+                    "load the kernel's module nf_tables, or give this container the right to use it",
+                );
+            }
+        };
+        let before = self.0.len();
+        if !table.is_hooked {
+            let what = format!("no chain of the table `inet {name}` sees packets as they arrive");
+            self.wrong("chain-missing", what, RESTART);
+        }
+        for TableSet { name: set, elements, capacity, has_rule } in &table.sets {
+            if !has_rule {
+                let what = format!("no rule of the table `inet {name}` looks into its set `{set}`");
+                self.wrong("rule-missing", what, RESTART);
+            } else if elements.is_some_and(|elements| elements >= *capacity) {
+                self.full(set, *capacity);
+            }
+        }
+        if !facts.lacking.is_empty() {
+            let (lacking, all) = (facts.lacking.join(", "), count(facts.looked_up as u64, "ban"));
+            let what =
+                format!("of {all} that were looked up, these are not in the table `inet {name}`: {lacking}");
+            self.wrong("bans-missing", what, RESTART);
+        }
+        let holders = match facts.holders.as_slice() {
+            [] => "a process that cannot be seen from here".to_owned(),
+            holders => holders.join(", "),
+        };
+        let belongs = format!("the table `inet {name}` belongs to {holders}");
+        match table.owner {
+            Some(_) if is_running && facts.is_daemons == Some(false) => self.wrong(
+                "table-of-another",
+                format!("{belongs}, and not to the daemon, so the daemon cannot change it"),
+                "stop that program, or choose another name (`set` in [enforce])",
+            ),
+            Some(_) => {}
+            None if !facts.is_to_be_owned => self.note(
+                "table-unowned",
+                format!("other programs can change the table `inet {name}`: `owned` is false in [enforce]"),
+                "nothing, if that is meant; the daemon restores what they change",
+            ),
+            None if !facts.can_be_owned => self.note(
+                "table-unowned",
+                format!("other programs can change the table `inet {name}`: the kernel is older than 6.9"),
+                "nothing; the daemon restores what they change",
+            ),
+            None if !is_running => self.note(
+                "table-unowned",
+                format!("other programs can remove the table `inet {name}` until the daemon starts"),
+                "start it; under systemd 254 or later, systemd keeps the table's socket over a stop",
+            ),
+            None => self.doubtful(
+                "table-unowned",
+                format!("other programs can change the table `inet {name}`, which the daemon does not own"),
+                "restart the daemon",
+            ),
+        }
+        if self.0.iter().skip(before).any(|finding| finding.severity.is_problem()) {
+            return;
+        }
+        if table.owner.is_some() {
+            self.ok("table", format!("{belongs}, so nobody else can change it"));
+        }
+        let sets = table.sets.iter().map(|TableSet { name, elements, capacity, .. }| match elements {
+            Some(elements) => format!("`{name}` {elements} of {capacity}"),
+            None => format!("`{name}`"),
+        });
+        let sets: Vec<String> = sets.collect();
+        let what = format!(
+            "the table sees packets before all others, and has a rule for each set: {}",
+            sets.join(", ")
+        );
+        self.ok("rule", what);
+        if facts.looked_up > 0 {
+            let what = format!("the kernel has all bans that were looked up: {}", facts.looked_up);
+            self.ok("bans", what);
+        }
+    }
+
+    fn full(&mut self, set: &str, elements: u32) {
+        self.wrong(
+            "set-full",
+            format!("the set `{set}` is full ({elements} elements), so new bans are not enforced"),
+            "raise `max-elements` in [enforce], or ban prefixes ([widen])",
+        );
+    }
+
+    fn sets(&mut self, facts: &IpsetFacts) {
+        let sets = match &facts.sets {
             Ok(sets) => sets,
             Err(why) => {
                 let what = format!("cannot list the kernel's sets: {why}");
@@ -397,11 +545,7 @@ impl Findings {
         for SetFacts { name, filled, linked, found } in sets {
             match *filled {
                 None => self.wrong("set-missing", format!("the set `{name}` is missing"), RESTART),
-                Some((elements, capacity)) if elements >= capacity => self.wrong(
-                    "set-full",
-                    format!("the set `{name}` is full ({elements} elements), so new bans are not enforced"),
-                    "raise `max-elements` in [enforce], or ban prefixes ([widen])",
-                ),
+                Some((elements, capacity)) if elements >= capacity => self.full(name, elements),
                 Some(_) if !linked => self.wrong(
                     "set-unlinked",
                     format!("the rule does not use the set `{name}`: it is not a member of the list"),
@@ -461,6 +605,11 @@ impl Findings {
                      rules is loaded"
                 ),
                 "systemctl enable banstream-sets.service (contrib/systemd), or take the rule out of the file",
+            ),
+            Err(Unloadable::Owned) => self.wrong(
+                "saved-table",
+                format!("`{path}` has the table of the daemon: while the daemon runs, nothing of the file can be loaded"),
+                "take that table out of the file; save your own tables only (`nft list table inet filter`)",
             ),
             Err(Unloadable::Foreign) => self.wrong(
                 "saved-unreadable",
@@ -537,11 +686,18 @@ impl Findings {
     }
 
     /// Says which modules are missing, where sets or rules do not work.
-    fn modules(&mut self, enforcement: &Enforcement) {
-        let may_lack_one =
-            ["no-ipset", "set-missing", "probe-refused", "rules-unknown", "rule-missing", "table-missing"];
-        if self.has(&may_lack_one) && !enforcement.modules.is_empty() {
-            let modules = enforcement.modules.join(" ");
+    fn modules(&mut self, modules: &[&str]) {
+        let may_lack_one = [
+            "no-ipset",
+            "no-nftables",
+            "set-missing",
+            "probe-refused",
+            "rules-unknown",
+            "rule-missing",
+            "table-missing",
+        ];
+        if self.has(&may_lack_one) && !modules.is_empty() {
+            let modules = modules.join(" ");
             self.wrong(
                 "module-missing",
                 format!("kernel modules are neither loaded nor on disk: {modules}"),
@@ -556,6 +712,7 @@ impl Findings {
     fn daemon(&mut self, daemon: &DaemonFacts) {
         let DaemonFacts {
             mode,
+            backend: _,
             fault,
             observing,
             sources,
@@ -845,13 +1002,15 @@ mod tests {
             capable: true,
             has_ipv6: true,
             elsewhere: None,
-            enforcement: Some(Enforcement {
+            enforcement: Some(Enforcement::Ipset(IpsetFacts {
                 sets: Ok(vec![set("banstream4"), set("banstream6")]),
                 chains: vec![chain(Family::V4, "iptables"), chain(Family::V6, "ip6tables")],
                 modules: Vec::new(),
-            }),
+            })),
+            backend: Some(("bans go to ipset: x".to_owned(), None)),
             daemon: Ok(DaemonFacts {
                 mode: "kernel".to_owned(),
+                backend: Some("ipset".to_owned()),
                 fault: None,
                 observing: Vec::new(),
                 sources: vec![("journald".to_owned(), Ok(Some(9)))],
@@ -901,12 +1060,46 @@ mod tests {
         assert_eq!(examine(&facts).iter().filter_map(shown).collect::<Vec<_>>(), want);
     }
 
+    fn ipset(facts: &mut Facts) -> &mut IpsetFacts {
+        match facts.enforcement.as_mut() {
+            Some(Enforcement::Ipset(ipset)) => ipset,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn set(facts: &mut Facts) -> &mut SetFacts {
-        &mut facts.enforcement.as_mut().unwrap().sets.as_mut().unwrap()[1]
+        &mut ipset(facts).sets.as_mut().unwrap()[1]
     }
 
     fn chain(facts: &mut Facts) -> &mut Chain {
-        &mut facts.enforcement.as_mut().unwrap().chains[1]
+        &mut ipset(facts).chains[1]
+    }
+
+    /// A host on which nftables enforces, and all is well but for this.
+    fn with_nftables(harm: impl FnOnce(&mut NftablesFacts, &mut TableFacts)) -> impl FnOnce(&mut Facts) {
+        let set =
+            |name: &str, elements| TableSet { name: name.to_owned(), elements, capacity: 9, has_rule: true };
+        let mut table = TableFacts {
+            owner: Some(7),
+            persists: true,
+            is_hooked: true,
+            sets: vec![set("ipv4_32", Some(3)), set("ipv6_64", None)],
+        };
+        let mut nftables = NftablesFacts {
+            name: "banstream".to_owned(),
+            table: Ok(None),
+            holders: ["process 7 (`banstream`)", "process 1 (`systemd`)"].map(str::to_owned).into(),
+            is_daemons: Some(true),
+            is_to_be_owned: true,
+            can_be_owned: true,
+            looked_up: 2,
+            lacking: Vec::new(),
+            modules: vec!["nf_tables"],
+        };
+        harm(&mut nftables, &mut table);
+        nftables.table = Ok(Some(table));
+        let enforcement = Some(Enforcement::Nftables(nftables));
+        move |facts| facts.enforcement = enforcement
     }
 
     fn daemon(facts: &mut Facts) -> &mut DaemonFacts {
@@ -933,6 +1126,7 @@ mod tests {
         }
         let all = [
             "the configuration is sound",
+            "bans go to ipset: x",
             "the sets take elements and keep them: `banstream4` 1 of 9, `banstream6` 1 of 9",
             "the rule is first in `raw PREROUTING` (IPv4, IPv6)",
             "`/etc/iptables/rules.v4` has the rule, and its sets are created before it is loaded at boot",
@@ -943,14 +1137,23 @@ mod tests {
         ];
         check(&sound(), &all);
         let mut facts = sound();
-        facts.enforcement.as_mut().unwrap().chains.pop();
+        ipset(&mut facts).chains.pop();
         facts.has_ipv6 = false;
         set(&mut facts).linked = false;
         facts.daemon = Err("x".to_owned());
         check(
             &facts,
-            &[all[0], "the rule is first in `raw PREROUTING` (IPv4); this host has no IPv6", all[3]],
+            &[all[0], all[1], "the rule is first in `raw PREROUTING` (IPv4); this host has no IPv6", all[4]],
         );
+        let mut facts = sound();
+        with_nftables(|_, _| {})(&mut facts);
+        let table = [
+            "the table `inet banstream` belongs to process 7 (`banstream`), process 1 (`systemd`), so nobody else can \
+             change it",
+            "the table sees packets before all others, and has a rule for each set: `ipv4_32` 3 of 9, `ipv6_64`",
+            "the kernel has all bans that were looked up: 2",
+        ];
+        check(&facts, &[&all[..2], &table, &all[4..]].concat());
     }
 
     #[test]
@@ -971,6 +1174,7 @@ mod tests {
     fn a_saved_firewall_that_does_not_load_is_found() {
         check(|facts| facts.saved[0].loads = Err(Unloadable::NoSets), &["SAVED-WITHOUT-SETS"]);
         check(|facts| facts.saved[0].loads = Err(Unloadable::Foreign), &["SAVED-UNREADABLE"]);
+        check(|facts| facts.saved[0].loads = Err(Unloadable::Owned), &["SAVED-TABLE"]);
     }
 
     #[test]
@@ -1002,7 +1206,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_sets_is_found() {
-        check(|facts| facts.enforcement.as_mut().unwrap().sets = Err("x".to_owned()), &["NO-IPSET"]);
+        check(|facts| ipset(facts).sets = Err("x".to_owned()), &["NO-IPSET"]);
         check(|facts| set(facts).filled = None, &["SET-MISSING"]);
         check(|facts| set(facts).filled = Some((9, 9)), &["SET-FULL"]);
         check(|facts| set(facts).linked = false, &["SET-UNLINKED"]);
@@ -1030,12 +1234,53 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_of_the_table_is_found() {
+        fn harmed(harm: impl FnOnce(&mut NftablesFacts, &mut TableFacts), want: &[&str]) {
+            check(with_nftables(harm), want);
+        }
+        harmed(|_, _| {}, &[]);
+        harmed(|_, table| table.is_hooked = false, &["CHAIN-MISSING"]);
+        harmed(|_, table| table.sets[1].elements = Some(9), &["SET-FULL"]);
+        harmed(|facts, _| facts.lacking = vec!["192.0.2.1".to_owned()], &["BANS-MISSING"]);
+        harmed(|facts, _| facts.is_daemons = Some(false), &["TABLE-OF-ANOTHER"]);
+        harmed(|facts, _| (facts.is_daemons, facts.holders) = (None, Vec::new()), &[]);
+        harmed(|_, table| table.owner = None, &["table-unowned"]);
+        // Where a table cannot have an owner, or is not to have one, that is as good as it gets.
+        harmed(|facts, table| (facts.can_be_owned, table.owner) = (false, None), &["table-unowned."]);
+        harmed(|facts, table| (facts.is_to_be_owned, table.owner) = (false, None), &["table-unowned."]);
+        // What may be missing is a module.
+        harmed(|_, table| table.sets[0].has_rule = false, &["RULE-MISSING", "MODULE-MISSING"]);
+        let stopped = |harm: fn(&mut NftablesFacts, &mut TableFacts)| {
+            move |facts: &mut Facts| {
+                with_nftables(harm)(facts);
+                facts.daemon = Err("x".to_owned());
+            }
+        };
+        check(stopped(|facts, _| facts.is_daemons = Some(false)), &["NO-DAEMON"]);
+        check(stopped(|_, table| table.owner = None), &["table-unowned.", "NO-DAEMON"]);
+        let table = |table| {
+            move |facts: &mut Facts| {
+                with_nftables(|_, _| {})(facts);
+                let Some(Enforcement::Nftables(nftables)) = facts.enforcement.as_mut() else { panic!() };
+                nftables.table = table;
+            }
+        };
+        check(table(Ok(None)), &["NFTABLES-TABLE-MISSING"]);
+        check(table(Err("x".to_owned())), &["NO-NFTABLES", "MODULE-MISSING"]);
+    }
+
+    #[test]
+    fn a_backend_that_a_start_would_not_choose_is_told() {
+        check(|facts| facts.backend = Some(("x".to_owned(), Some("y".to_owned()))), &["backend-differs."]);
+    }
+
+    #[test]
     fn a_missing_module_is_named_where_something_does_not_work() {
         let harm = |sets| {
             move |facts: &mut Facts| {
-                let enforcement = facts.enforcement.as_mut().unwrap();
-                enforcement.modules = vec!["ip_set", "xt_set"];
-                enforcement.sets = sets;
+                let ipset = ipset(facts);
+                ipset.modules = vec!["ip_set", "xt_set"];
+                ipset.sets = sets;
             }
         };
         check(harm(Ok(Vec::new())), &[]);

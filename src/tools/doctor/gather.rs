@@ -9,19 +9,26 @@ use std::process::{Command, Stdio};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::findings::{
-    Chain, DaemonFacts, Enforcement, Facts, JournaldSettings, Rsyslog, RuleListing, RunningServer, Samples,
-    SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect, Visitor,
+    Chain, DaemonFacts, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, Rsyslog,
+    RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect,
+    Unloadable, Visitor,
 };
 use super::others;
 use crate::config::load;
-use crate::config::{self, Config, Enforce, parse_span};
+use crate::config::{self, Backend, Config, Enforce, parse_span};
 use crate::control::client;
 use crate::control::{
     self, BanFilter, BanLine, GrammarStatus, JailStatus, SourceState, SourceStatus, Status, Why,
 };
 use crate::grammar::{Grammar, Grammars};
-use crate::kernel::{Change, Element, EnforceError, Family, Firewall, Ipset, Set, Timeout, has_ipv6};
-use crate::model::{BanOrigin, Mode, Offender};
+use crate::kernel::{
+    self, Change, Element, EnforceError, Family, Firewall, Ipset, Nftables, Set, TableFacts, Timeout,
+    has_ipv6,
+};
+use crate::model::{BanOrigin, Mode, Offender, Port, plain};
+
+/// How many bans are looked up in the kernel.
+const SAMPLE: usize = 100;
 
 /// Looks at everything.
 pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
@@ -38,6 +45,16 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
     // What a daemon that only decides has not put anywhere is not missing.
     let decides = configuration.is_err() && daemon.as_ref().is_ok_and(|daemon| daemon.mode == "none");
     let enforce = config.enforce.as_ref().filter(|_| capable && elsewhere.is_none() && !decides);
+    let chosen = enforce.map(|enforce| backend(enforce, &daemon));
+    let is_nftables = matches!(chosen, Some((Backend::Nftables, ..)));
+    let enforcement = enforce.map(|enforce| match is_nftables {
+        true => Enforcement::Nftables(nftables(enforce, &config.control.path)),
+        false => Enforcement::Ipset(IpsetFacts {
+            sets: sets(enforce).map_err(|error| error.to_string()),
+            chains: chains(enforce),
+            modules: missing_modules(enforce),
+        }),
+    });
     // Where rsyslog hands us nothing, what it drops is not ours to judge.
     let reads = config.socket.is_some() && files.iter().any(|(_, text)| text.contains("banstream"));
     Ok(Facts {
@@ -45,11 +62,8 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
         capable,
         has_ipv6: has_ipv6(),
         elsewhere,
-        enforcement: enforce.map(|enforce| Enforcement {
-            sets: sets(enforce).map_err(|error| error.to_string()),
-            chains: chains(enforce),
-            modules: missing_modules(enforce),
-        }),
+        enforcement,
+        backend: chosen.map(|(_, what, other)| (what, other)),
         daemon: daemon.map_err(|error| format!("{error:#}")),
         journald: config.journald.first().map(|journal| journald(&journald_files(journal))),
         rsyslog: reads.then(|| Rsyslog {
@@ -57,7 +71,11 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
             sizes: files.iter().flat_map(|(path, text)| others::message_sizes(path, text)).collect(),
         }),
         servers: servers(),
-        saved: config.enforce.iter().flat_map(|enforce| saved(&enforce.set)).collect(),
+        saved: config
+            .enforce
+            .iter()
+            .flat_map(|enforce| if is_nftables { saved_tables(enforce) } else { saved(&enforce.set) })
+            .collect(),
     })
 }
 
@@ -88,6 +106,7 @@ fn daemon(
         duplicates: status.duplicates.iter().map(ToString::to_string).collect(),
         crowds: status.sole_clients.into_iter().map(|sole| (sole.grammar, sole.address)).collect(),
         mode: status.enforcement.mode,
+        backend: status.enforcement.backend,
         fault: status.enforcement.error,
         observing: observing(&status.jails),
         sources: status.sources.into_iter().map(source).collect(),
@@ -102,9 +121,130 @@ fn daemon(
     })
 }
 
-/// The daemon's process, if it is known to be in another network namespace than this one.
+/// The backend that the daemon uses, or that a start would choose; what that is and why; and what a start would choose
+/// now, where that is another.
+fn backend(enforce: &Enforce, daemon: &anyhow::Result<DaemonFacts>) -> (Backend, String, Option<String>) {
+    // What makes the choice fail, the look at the sets finds again.
+    let (chosen, why) = kernel::choose(enforce).unwrap_or_else(|error| (Backend::Ipset, error.to_string()));
+    let used = daemon.as_ref().ok().and_then(|daemon| daemon.backend.as_deref());
+    let used = [Backend::Ipset, Backend::Nftables].into_iter().find(|backend| used == Some(backend.name()));
+    match used.filter(|used| *used != chosen) {
+        None => (chosen, format!("bans go to {}: {why}", chosen.name()), None),
+        Some(used) => {
+            let other = format!("a start would choose {} now: {why}", chosen.name());
+            (used, format!("bans go to {}: the daemon has chosen it", used.name()), Some(other))
+        }
+    }
+}
+
+/// What is in the kernel of nftables, and whether some of the daemon's bans are.
+fn nftables(enforce: &Enforce, socket: &Path) -> NftablesFacts {
+    let table = TableFacts::look(&enforce.set).map_err(|error| error.to_string());
+    let owner = table.as_ref().ok().and_then(|table| table.as_ref()?.owner);
+    let holders = owner.map_or_else(BTreeMap::new, holders);
+    let daemon = process(socket).filter(|_| !holders.is_empty());
+    let sample = sample(socket);
+    let mut lacking: Vec<&BanLine> = sample.iter().filter(|ban| !is_held(enforce, ban)).collect();
+    if !lacking.is_empty() {
+        // Those that have ended since need not be there.
+        let bans = enforced(socket);
+        lacking.retain(|one| bans.iter().any(|ban| (ban.address, &ban.ports) == (one.address, &one.ports)));
+    }
+    let mut modules = vec!["nf_tables"];
+    retain_missing(&mut modules);
+    NftablesFacts {
+        name: enforce.set.clone(),
+        lacking: lacking.iter().map(|ban| ban.address.to_string()).collect(),
+        looked_up: if table.is_ok() { sample.len() } else { 0 },
+        table,
+        is_daemons: daemon.map(|daemon| holders.contains_key(&daemon)),
+        holders: holders.iter().map(|(id, name)| format!("process {id} (`{}`)", plain(name))).collect(),
+        is_to_be_owned: enforce.owned,
+        can_be_owned: kernel_version(&read("/proc/sys/kernel/osrelease")) >= Some((6, 9)),
+        modules,
+    }
+}
+
+/// The processes that have this netlink socket of netfilter, with their names.
+fn holders(port: u32) -> BTreeMap<i32, String> {
+    let sockets = read("/proc/net/netlink");
+    let inode = sockets.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_it = words.next() == Some("12") && words.next() == Some(&port.to_string());
+        words.last().filter(|_| is_it)
+    });
+    let Some(socket) = inode.map(|inode| PathBuf::from(format!("socket:[{inode}]"))) else {
+        return BTreeMap::new();
+    };
+    let holds = |process: &PathBuf| {
+        let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        files.into_iter().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target == socket))
+    };
+    let processes = files("/proc").into_iter().filter_map(|process| {
+        let id = process.file_name()?.to_str()?.parse().ok()?;
+        holds(&process).then(|| (id, read(process.join("comm")).trim_end().to_owned()))
+    });
+    processes.collect()
+}
+
+/// The daemon's bans that are to be in the kernel; none without a daemon, or where it says that some are not.
+fn enforced(socket: &Path) -> Vec<BanLine> {
+    let answer = |command| client::send(socket, &command).ok().map(|answer| answer.body);
+    let status = answer(control::Command::Status).and_then(|body| serde_json::from_str::<Status>(&body).ok());
+    if status.is_none_or(|status| status.enforcement.pending > 0 || status.enforcement.mode == "none") {
+        return Vec::new();
+    }
+    let bans = answer(control::Command::Bans(BanFilter::default()));
+    let mut bans: Vec<BanLine> = bans.and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default();
+    // What ends while we look says nothing, and no set has a prefix of length 0.
+    let lasts = |ban: &BanLine| ban.left.is_none_or(|left| left > 10) && ban.address.prefix() > 0;
+    bans.retain(|ban| ban.mode == Mode::Enforce && lasts(ban));
+    bans
+}
+
+/// Some of them, spread over all.
+fn sample(socket: &Path) -> Vec<BanLine> {
+    let bans = enforced(socket);
+    let step = bans.len().div_ceil(SAMPLE).max(1);
+    bans.into_iter().step_by(step).collect()
+}
+
+/// Whether the kernel keeps them out on all ports of the ban.
+fn is_held(enforce: &Enforce, ban: &BanLine) -> bool {
+    let holds = |port: Option<Port>| {
+        let ports = BTreeSet::from([None, port]);
+        Nftables::held(&enforce.set, ban.address, &ports).is_ok_and(|held| !held.is_empty())
+    };
+    match ban.ports.as_slice() {
+        [] => holds(None),
+        ports => ports.iter().all(|port| port.parse().is_ok_and(|port| holds(Some(port)))),
+    }
+}
+
+/// The version of a kernel, from a release such as `6.1.0-13-amd64`.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The firewalls in files that have the daemon's table, where nobody but the daemon may change it.
+fn saved_tables(enforce: &Enforce) -> Vec<SavedFirewall> {
+    let is_owned =
+        TableFacts::look(&enforce.set).is_ok_and(|table| table.is_some_and(|table| table.owner.is_some()));
+    let paths = ["/etc/nftables.conf", "/etc/sysconfig/nftables.conf"];
+    let has_it = |path: &&str| is_owned && others::has_table(&read(path), &enforce.set);
+    let owned = |path: &str| SavedFirewall { path: path.to_owned(), loads: Err(Unloadable::Owned) };
+    paths.into_iter().filter(has_it).map(owned).collect()
+}
+
+/// The daemon's process.
+fn process(socket: &Path) -> Option<i32> {
+    Some(getsockopt(&UnixStream::connect(socket).ok()?, PeerCredentials).ok()?.pid())
+}
+
+/// The same, if it is known to be in another network namespace than this one.
 fn elsewhere(socket: &Path) -> Option<i32> {
-    let daemon = getsockopt(&UnixStream::connect(socket).ok()?, PeerCredentials).ok()?.pid();
+    let daemon = process(socket)?;
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
     (namespace(&daemon.to_string())? != namespace("self")?).then_some(daemon)
 }
@@ -247,10 +387,6 @@ fn probe(kernel: &mut Ipset, set: Set) -> Result<bool, String> {
 
 /// The modules for sets, and for rules by the variant of iptables, that are neither loaded nor on disk.
 fn missing_modules(enforce: &Enforce) -> Vec<&'static str> {
-    // Where no kernel has modules on disk they are built in, or those of a container's host: nothing is known of them.
-    if !Path::new("/lib/modules").is_dir() {
-        return Vec::new();
-    }
     let mut wanted = vec!["ip_set", "ip_set_hash_net", "ip_set_hash_netport", "ip_set_list_set", "xt_set"];
     let version = output(&enforce.iptables, &["-V"]).unwrap_or_default();
     if version.contains("nf_tables") {
@@ -258,12 +394,21 @@ fn missing_modules(enforce: &Enforce) -> Vec<&'static str> {
     } else if enforce.table == "raw" {
         wanted.extend(["iptable_raw", "ip6table_raw"]);
     }
+    retain_missing(&mut wanted);
+    wanted
+}
+
+/// Leaves those modules that are neither loaded nor on disk.
+fn retain_missing(modules: &mut Vec<&'static str>) {
+    // Where no kernel has modules on disk they are built in, or those of a container's host: nothing is known of them.
+    if !Path::new("/lib/modules").is_dir() {
+        return modules.clear();
+    }
     let folder = format!("/lib/modules/{}", read("/proc/sys/kernel/osrelease").trim());
     let known = ["builtin", "dep"].map(|list| read(format!("{folder}/modules.{list}"))).concat();
     let is_there =
         |module: &&str| Path::new("/sys/module").join(module).exists() || is_listed(module, &known);
-    wanted.retain(|module| !is_there(module));
-    wanted
+    modules.retain(|module| !is_there(module));
 }
 
 /// Whether a module stands in these lines of `modules.builtin` or `modules.dep`, such as `kernel/net/x_y.ko.xz: kernel/z.ko`.
@@ -446,6 +591,14 @@ mod tests {
         assert!(capable("CapEff:\t0000000000001000\n"));
         assert!(!capable("CapEff:\t0000000000000fff\nCapBnd:\t000001ffffffffff\n"));
         assert!(!capable(""));
+    }
+
+    #[test]
+    fn the_version_of_a_kernel_is_compared_by_its_numbers() {
+        assert_eq!(kernel_version("6.1.0-13-amd64\n"), Some((6, 1)));
+        assert_eq!(kernel_version("6.18-rc2"), Some((6, 18)));
+        assert!(kernel_version("6.18.4") > Some((6, 9)) && kernel_version("6.8.0") < Some((6, 9)));
+        assert_eq!(kernel_version("x"), None);
     }
 
     #[test]

@@ -83,6 +83,12 @@ pub(super) fn saved_firewall(text: &str, set: &str, has_sets: bool) -> Option<Re
     says.next()
 }
 
+/// Whether a firewall in a file has the table of this name.
+pub(super) fn has_table(text: &str, name: &str) -> bool {
+    let ours = format!("table inet {name} {{");
+    lines(Path::new(""), text).any(|Suspect { text, .. }| text.starts_with(&ours))
+}
+
 /// At how many bytes rsyslog cuts messages, wherever a file says so, in either style.
 pub(super) fn message_sizes(path: &Path, text: &str) -> Vec<(Suspect, u64)> {
     let size = |line: &str| {
@@ -245,6 +251,18 @@ mod tests {
                 Some(Err(Unloadable::Foreign)),
             );
         }
+    }
+
+    #[test]
+    fn a_saved_table_is_found() {
+        assert!(has_table(
+            "#!/usr/sbin/nft -f\ntable inet x {\n}\ntable inet banstream { # progname\n",
+            "banstream"
+        ));
+        assert!(!has_table(
+            "table inet banstream2 {\n}\n# table inet banstream {\ntable ip banstream {",
+            "banstream"
+        ));
     }
 
     #[test]
