@@ -3,7 +3,7 @@
 //! list, to find again after a restart, and to lift: `cargo bench --bench latency`, as root.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
-//! address is in the set, as often as it answers.
+//! address is in the set, as often as it answers. All is measured with ipset, and then with nftables.
 
 #![allow(missing_docs)]
 
@@ -15,9 +15,9 @@ use std::process::{self, Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use banstream::config::Enforce;
+use banstream::config::{Backend, Enforce};
 use banstream::control::{BanFilter, Command, Target, client};
-use banstream::kernel::{Element, Firewall, Ipset};
+use banstream::kernel::{Element, Firewall, Ipset, Nftables, TableOwner};
 
 const BANS: usize = 1000;
 const CONFIG: &str = r#"
@@ -32,6 +32,7 @@ path = "DIR/control.sock"
 [metrics]
 listen = ""
 [enforce]
+backend = "BACKEND"
 max-elements = 2000000
 [jail.sshd]
 maxretry = 1
@@ -43,22 +44,30 @@ const FLOOD: usize = 50_000;
 const FLOODERS: usize = 20_000;
 
 fn main() {
-    if std::env::var_os("IN_NAMESPACE").is_none() {
-        let this = std::env::current_exe().expect("our own path");
-        let status =
-            process::Command::new("unshare").arg("--net").arg(this).env("IN_NAMESPACE", "1").status();
-        assert!(status.expect("unshare, from util-linux, as root").success());
-        return;
+    if let Some(backend) = std::env::var_os("IN_NAMESPACE") {
+        let backends = [Backend::Ipset, Backend::Nftables];
+        return measure(backends.into_iter().find(|b| backend == b.name()).expect("a backend"));
     }
+    for backend in [Backend::Ipset, Backend::Nftables] {
+        println!("with {}", backend.name());
+        let this = std::env::current_exe().expect("our own path");
+        let mut command = process::Command::new("unshare");
+        let status = command.arg("--net").arg(this).env("IN_NAMESPACE", backend.name()).status();
+        assert!(status.expect("unshare, from util-linux, as root").success());
+    }
+}
+
+fn measure(backend: Backend) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.path();
     let config = dir.join("banstream.toml");
-    std::fs::write(&config, CONFIG.replace("DIR", &dir.display().to_string())).expect("a configuration");
+    let text = CONFIG.replace("DIR", &dir.display().to_string()).replace("BACKEND", backend.name());
+    std::fs::write(&config, text).expect("a configuration");
 
     let begun = Instant::now();
     let daemon = start(&config);
     let mut socket = connect(&dir.join("ingest.sock"));
-    let mut kernel = Ipset::open(Enforce::default()).expect("netlink, as root");
+    let mut kernel = Asked::open(backend);
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 
@@ -75,7 +84,7 @@ fn main() {
 }
 
 /// A million bans, what they take, and how long the daemon needs to know them again.
-fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Ipset, config: &Path, control: &Path) {
+fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, config: &Path, control: &Path) {
     let begun = Instant::now();
     let mut send = BufWriter::with_capacity(1 << 20, &mut socket);
     for number in 0..1_000_000_u32 {
@@ -107,16 +116,41 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Ipset, conf
     let begun = Instant::now();
     ask(Command::Unban(Target::All));
     shown("lifted in", begun, &daemon);
-    while kernel.holds(&element("10.0.0.1")).unwrap_or(true)
-        || kernel.holds(&element("10.15.66.63")).unwrap_or(true)
-    {
+    while kernel.holds(&element("10.0.0.1")) || kernel.holds(&element("10.15.66.63")) {
         std::thread::sleep(Duration::from_millis(1));
     }
     shown("gone from the kernel in", begun, &daemon);
 }
 
+/// The kernel, which is asked about single elements.
+enum Asked {
+    Ipset(Ipset),
+    Nftables(Nftables),
+}
+
+impl Asked {
+    fn open(backend: Backend) -> Self {
+        let settings = Enforce::default();
+        match backend {
+            Backend::Nftables => {
+                let owner = TableOwner::open(None).expect("netlink, as root");
+                Self::Nftables(Nftables::open(settings, owner).expect("netlink"))
+            }
+            _ => Self::Ipset(Ipset::open(settings).expect("netlink, as root")),
+        }
+    }
+
+    fn holds(&mut self, element: &Element) -> bool {
+        match self {
+            Self::Ipset(ipset) => ipset.holds(element).unwrap_or(false),
+            // By key alone: `holds` looks first which sets there are.
+            Self::Nftables(nftables) => nftables.is_intact(&[*element]).unwrap_or(false),
+        }
+    }
+}
+
 /// How long the bans of lone lines take.
-fn lone_bans(socket: &mut UnixStream, kernel: &mut Ipset, how: &str, first: usize) -> String {
+fn lone_bans(socket: &mut UnixStream, kernel: &mut Asked, how: &str, first: usize) -> String {
     let mut times: Vec<Duration> = (first..first + BANS)
         .map(|number| {
             std::thread::sleep(Duration::from_millis(3));
@@ -192,7 +226,7 @@ fn connect(path: &Path) -> UnixStream {
 }
 
 /// Sends one failed login, and waits until its sender is banned.
-fn ban(socket: &mut UnixStream, kernel: &mut Ipset, number: usize) -> Duration {
+fn ban(socket: &mut UnixStream, kernel: &mut Asked, number: usize) -> Duration {
     let address = format!("198.18.{}.{}", number / 250, number % 250 + 1);
     // As rsyslog's template renders it, but without a time, which then is that of arrival.
     let message = format!("Failed password for root from {address} port 2 ssh2");
@@ -200,7 +234,7 @@ fn ban(socket: &mut UnixStream, kernel: &mut Ipset, number: usize) -> Duration {
     let element = element(&address);
     let sent = Instant::now();
     socket.write_all(line.as_bytes()).expect("the daemon listens");
-    while !kernel.holds(&element).unwrap_or(false) {
+    while !kernel.holds(&element) {
         assert!(sent.elapsed() < Duration::from_secs(60), "{address} was never banned");
         // There may be but two cores, and the daemon wants one.
         std::thread::yield_now();

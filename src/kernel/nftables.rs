@@ -297,7 +297,7 @@ impl Nftables {
             let [removals, adds] = by_set.entry(set).or_default();
             let is_add = matches!(step.change, Change::Add(..));
             // In a set that is yet to be made there is nothing.
-            if known.contains(&set) && (!is_add || destroys || step.is_there) {
+            if known.contains(&set) && (!is_add || step.is_there) {
                 removals.push(nth);
             }
             if is_add {
@@ -325,7 +325,7 @@ impl Nftables {
                 for adds in adds.chunks(wire::MOST) {
                     messages.insert(transaction.next(), adds);
                     let added = adds.iter().filter_map(change).filter_map(|change| addition(&change));
-                    transaction.add(*set, !destroys, added);
+                    transaction.add(*set, true, added);
                 }
             }
         })?;
@@ -345,6 +345,20 @@ impl Nftables {
             *self.made() = found;
         }
         Ok(Ok(()))
+    }
+
+    /// Finds out which of the elements that the next changes add are there, of so many. Where the kernel can take out what may
+    /// be missing, that need not be known of any.
+    fn find_all(&mut self, planned: &mut [PlannedChange], next: usize) -> Result<(), EnforceError> {
+        if self.owner.abilities.destroys {
+            planned.iter_mut().for_each(|planned| planned.is_there = true);
+            return Ok(());
+        }
+        for planned in planned.iter_mut().take(next) {
+            planned.is_there =
+                find(&mut self.reader, &self.settings.set, &planned.change.element())?.is_some();
+        }
+        Ok(())
     }
 
     /// What the kernel has of an offender on these ports, and around it, in the table of this name.
@@ -426,7 +440,7 @@ struct PlannedChange {
     /// Its place among the changes.
     index: usize,
     change: Change,
-    /// The element that is to be added is known to be there.
+    /// The element that is to be added may be there, and is taken out first.
     is_there: bool,
 }
 
@@ -488,16 +502,22 @@ impl Firewall for Nftables {
                 Err(fault) => fault,
             };
             let at = if sent == 1 { 0 } else { at.unwrap_or(sent / 2) };
+            if code == EEXIST && left.get(at).is_some_and(|step| !step.is_there) {
+                // One that is there is seldom alone.
+                self.find_all(left, sent)?;
+                continue;
+            }
             if at > 0 {
                 // Those before it go first. It may be one of them that is at fault, too.
                 most = at;
                 continue;
             }
-            let Some(step) = left.first_mut() else { break };
-            match (step.change, code) {
+            let Some(first) = left.first_mut() else { break };
+            match (first.change, code) {
                 (Change::Remove(_), ENOENT) => {}
-                (Change::Add(..), EEXIST) if !step.is_there => {
-                    step.is_there = true;
+                (Change::Add(..), ENOENT) if first.is_there && !self.owner.abilities.destroys => {
+                    // Its time was up just now.
+                    first.is_there = false;
                     continue;
                 }
                 (Change::Add(..), ENOENT) if applied.repaired.is_none() => {
@@ -507,7 +527,7 @@ impl Firewall for Nftables {
                 (_, EPERM | ENOENT) => return Err(refusal("change", self.name(), code)),
                 (_, code) => {
                     let why = if code == ENFILE { Refusal::Full } else { Refusal::Other(code) };
-                    applied.refused.push(RefusedChange { index: step.index, why });
+                    applied.refused.push(RefusedChange { index: first.index, why });
                 }
             }
             left = left.get_mut(1..).unwrap_or_default();
