@@ -43,6 +43,7 @@ const PROGRAMS: [&str; 20] = [
 const NOT_RUN: &[(&str, &str)] = &[
     (".ci/run", "runs this test"),
     ("apt ", "tests/boot installs, upgrades, removes and purges"),
+    ("banstream disable", "takes a daemon that is stopped; tests/system/disable.rs has one"),
     ("banstream top", "takes a terminal; tests/system/top.rs has one"),
     ("cargo ", "takes minutes; tests/it/documents.rs looks whether benches and tests have these names"),
     ("contrib/fuzz", "takes minutes; CI runs it"),
@@ -56,6 +57,8 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("ipset add", "what not to do"),
     ("iptables -L f2b-sshd", "it is fail2ban's"),
     ("journalctl -u systemd-journald", "journald suppresses nothing here"),
+    ("nft delete table inet banstream", "ipset enforces here; tests/system/disable.rs has such a table"),
+    ("nft list table inet banstream", "ipset enforces here; tests/system/doctor.rs has such a table"),
     ("nft list table inet filter", "it is the host's own"),
     ("systemctl ", "no systemd runs here; tests/boot starts and stops the unit"),
 ];
