@@ -31,8 +31,8 @@ use crate::model::{Ban, Decision, count};
 pub(super) enum Order {
     /// Carry these out; they were decided at that instant.
     Apply(Vec<Decision>, Instant),
-    /// These are all bans in force.
-    Sync(Vec<Ban>),
+    /// These are all bans in force; whether the sets are to hold nothing else from now on.
+    Sync(Vec<Ban>, bool),
     /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
     /// one before.
     SwitchFirewall(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
@@ -135,6 +135,11 @@ impl Enforcer {
         }
     }
 
+    /// Whether the kernel holds what it ought to, as far as is known.
+    pub(super) fn is_in_force(&self) -> bool {
+        self.compared.is_some()
+    }
+
     /// Carries out orders until nobody can give any.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         loop {
@@ -168,13 +173,13 @@ impl Enforcer {
                 decisions.iter().for_each(|decision| self.desired.take(decision));
                 waiting.push((decisions, at));
             }
-            Order::Sync(bans) => {
+            Order::Sync(bans, alone) => {
                 self.carry_out(&std::mem::take(waiting));
                 let changes = self.desired.restart(bans.iter(), now());
                 // What can be compared needs no knowledge of what was desired before.
                 let done = match self.firewall.layout() {
-                    Layout::AnyLength => self.compare().map(drop),
-                    Layout::ByLength => self.apply(&changes),
+                    Layout::ByLength if !alone => self.apply(&changes),
+                    _ => self.compare().map(drop),
                 };
                 if let Err(error) = done {
                     self.failed(&error);

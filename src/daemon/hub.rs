@@ -584,17 +584,20 @@ impl Hub {
     fn adopt(&mut self, mut held: Vec<(Element, Timeout)>, mut firewall: Box<dyn Firewall>) {
         let known: HashSet<Element> = self.engine.detector().bans().flat_map(elements).collect();
         held.retain(|(element, _)| !known.contains(element) && firewall.holds(element).unwrap_or(true));
-        if !held.is_empty() {
-            super::adopt(&mut self.engine, held, &mut self.ledger);
-            self.sync_all();
-        }
+        super::adopt(&mut self.engine, held, &mut self.ledger);
+        // What the last daemon made may have other settings, and hold what nobody could adopt.
+        self.sync(true);
     }
 
     /// Tells the enforcer all bans in force.
     fn sync_all(&mut self) {
+        self.sync(false);
+    }
+
+    fn sync(&mut self, alone: bool) {
         self.synced = Instant::now();
         let bans = self.engine.detector().enforced().cloned().collect();
-        self.order(Order::Sync(bans));
+        self.order(Order::Sync(bans, alone));
     }
 
     /// Looks whether the clock went on as time did. Where it stepped back, so does all that is dated: what is in force

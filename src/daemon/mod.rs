@@ -271,7 +271,9 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
     let watching = firewall.another()?;
     let mut enforcer = Enforcer::new(firewall, reporter(Component::Enforcer));
     enforcer.begin(engine.detector().enforced(), unlisted.is_some());
-    opener.withdraw_other(config.enforce.as_ref());
+    if enforcer.is_in_force() {
+        opener.withdraw_other(config.enforce.as_ref());
+    }
     if let Some(firewall) = unlisted {
         tasks.push(spawn("adoption", {
             let inbox = inbox.clone();

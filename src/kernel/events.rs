@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 use nix::errno::Errno;
+use socket2::{SockFilter, SockRef};
 
 use super::message::{attributes, messages, text};
 
@@ -36,8 +37,6 @@ pub struct RuleEvents {
 struct TableChanges {
     table: String,
     kinds: RangeInclusive<u16>,
-    /// Those that the socket with this port makes do not.
-    ours: Option<u32>,
     /// Is set by each of them.
     altered: Arc<AtomicBool>,
 }
@@ -45,18 +44,19 @@ struct TableChanges {
 impl RuleEvents {
     /// Receives all changes of rules from now on. Has to be called, and awaited, within tokio's runtime.
     pub(super) fn of_rules(table: &str) -> io::Result<Self> {
-        let changes =
-            TableChanges { table: table.to_owned(), kinds: RULES, ours: None, altered: Arc::default() };
-        Self::open(changes)
+        Self::open(TableChanges { table: table.to_owned(), kinds: RULES, altered: Arc::default() }, None)
     }
 
     /// The same, for all that others than the socket with the port `ours` do to the table, which `altered` notes.
     pub(super) fn of_others(table: &str, ours: u32, altered: Arc<AtomicBool>) -> io::Result<Self> {
-        Self::open(TableChanges { table: table.to_owned(), kinds: ALL, ours: Some(ours), altered })
+        Self::open(TableChanges { table: table.to_owned(), kinds: ALL, altered }, Some(ours))
     }
 
-    fn open(changes: TableChanges) -> io::Result<Self> {
+    fn open(changes: TableChanges, ours: Option<u32>) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        if let Some(ours) = ours {
+            SockRef::from(socket.socket_ref()).attach_filter(&but_of(ours))?;
+        }
         socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
         socket.socket_mut().add_membership(GROUP)?;
         Ok(Self { socket, changes, datagram: Vec::with_capacity(DATAGRAM) })
@@ -93,14 +93,29 @@ impl RuleEvents {
     }
 }
 
+/// Lets no datagram in whose changes the socket with this port has made: what fills a table of 100,000 elements does not
+/// fit into the socket, and then nobody would know whether others had changed something, too. It is a program for the
+/// kernel's BPF (`linux/filter.h`); all messages of a datagram are of one transaction.
+fn but_of(port: u32) -> [SockFilter; 4] {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = |code, jump, value| SockFilter::new(code, 0, jump, value);
+    [
+        // `nlmsg_pid`, as if it were in network byte order.
+        step(LOAD_WORD, 0, 12),
+        step(JUMP_IF_EQUAL, 1, u32::from_be_bytes(port.to_ne_bytes())),
+        step(RETURN, 0, 0),
+        step(RETURN, 0, u32::MAX),
+    ]
+}
+
 impl TableChanges {
     /// Whether one of these messages reports one.
     fn are_in(&self, datagram: &[u8]) -> bool {
         messages(datagram).any(|message| {
             let name = attributes(message.body.get(4..).unwrap_or_default()).find(|(kind, _)| *kind == TABLE);
-            self.kinds.contains(&message.kind)
-                && self.ours != Some(message.port)
-                && name.is_some_and(|(_, name)| text(name) == self.table)
+            self.kinds.contains(&message.kind) && name.is_some_and(|(_, name)| text(name) == self.table)
         })
     }
 }

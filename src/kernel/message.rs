@@ -17,8 +17,6 @@ pub(super) const DONE: u16 = 3;
 pub(super) struct NetlinkMessage<'a> {
     pub kind: u16,
     pub sequence: u32,
-    /// The port of the socket that it answers; in a report of a change, of the one that made the change.
-    pub port: u32,
     pub body: &'a [u8],
 }
 
@@ -27,10 +25,10 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkMessa
     std::iter::from_fn(move || {
         let length = ne_u32(datagram)? as usize;
         let kind = ne_u16(datagram.get(4..)?)?;
-        let (sequence, port) = (ne_u32(datagram.get(8..)?)?, ne_u32(datagram.get(12..)?)?);
+        let sequence = ne_u32(datagram.get(8..)?)?;
         let body = datagram.get(16..length)?;
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(NetlinkMessage { kind, sequence, port, body })
+        Some(NetlinkMessage { kind, sequence, body })
     })
 }
 

@@ -324,6 +324,12 @@ impl EnforceError {
         matches!(self.kind, EnforceErrorKind::Displaced { .. })
     }
 
+    /// Whether the socket has no room for a message of that size.
+    fn is_too_large(&self) -> bool {
+        const EMSGSIZE: i32 = 90;
+        matches!(&self.kind, EnforceErrorKind::Socket(error) if error.raw_os_error() == Some(EMSGSIZE))
+    }
+
     fn of(self, family: Family) -> Self {
         Self { family: Some(family), ..self }
     }

@@ -43,6 +43,24 @@ const ENFILE: u32 = 23;
 pub struct TableOwner {
     connection: Arc<Mutex<Connection>>,
     abilities: KernelAbilities,
+    /// What is known of its tables, by their names.
+    tables: Arc<Mutex<HashMap<String, Arc<TableState>>>>,
+}
+
+/// What all who work on a table know of it.
+#[derive(Debug, Default)]
+struct TableState {
+    /// As we have made it; `None` before that. It is locked while the table is looked at or changed: what one of us does
+    /// must not seem the work of others to another of us.
+    made: Mutex<Option<TableShape>>,
+    /// Whether others have changed the table, or may have.
+    altered: Arc<AtomicBool>,
+}
+
+impl TableState {
+    fn made(&self) -> MutexGuard<'_, Option<TableShape>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What the kernel can, of what newer ones can.
@@ -64,7 +82,7 @@ impl TableOwner {
         let connection = stored.map_or_else(Connection::open, Connection::of);
         let mut connection = connection.map_err(EnforceErrorKind::Socket)?;
         let abilities = probe(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), abilities })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), abilities, tables: Arc::default() })
     }
 
     /// The same on a kernel that can no more than this.
@@ -86,6 +104,12 @@ impl TableOwner {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         // A transaction is whole or not at all, whatever its thread died of.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the table with this name.
+    fn state(&self, table: &str) -> Arc<TableState> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tables.entry(table.to_owned()).or_default())
     }
 
     /// Carries out what `fill` puts into a transaction.
@@ -133,10 +157,7 @@ pub struct Nftables {
     owner: TableOwner,
     /// For questions, which need not wait for a transaction.
     reader: Connection,
-    /// As we have made it; `None` before that.
-    made: Arc<Mutex<Option<TableShape>>>,
-    /// Whether others have changed the table, or may have.
-    altered: Arc<AtomicBool>,
+    state: Arc<TableState>,
 }
 
 /// What there is, by the kernel's numbers: what is made again has other ones.
@@ -186,7 +207,8 @@ impl Nftables {
             _ => return Err(EnforceErrorKind::Target(settings.target.join(" ")).into()),
         };
         let reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
-        Ok(Self { settings, target, owner, reader, made: Arc::default(), altered: Arc::default() })
+        let state = owner.state(&settings.set);
+        Ok(Self { settings, target, owner, reader, state })
     }
 
     /// Whether there is a table of this name.
@@ -203,10 +225,6 @@ impl Nftables {
         &self.settings.set
     }
 
-    fn made(&self) -> MutexGuard<'_, Option<TableShape>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn owns(&self) -> bool {
         self.settings.owned && self.owner.abilities.owns
     }
@@ -215,22 +233,32 @@ impl Nftables {
         if self.owns() { wire::OWNED } else { 0 }
     }
 
+    /// Whether the kernel has this element itself.
+    fn has(&mut self, element: &Element) -> Result<bool, EnforceError> {
+        Ok(find(&mut self.reader, &self.settings.set, element)?.is_some())
+    }
+
     fn look(&mut self) -> Result<Option<TableShape>, EnforceError> {
         look(&mut self.reader, &self.settings.set)
     }
 
     /// Makes chain, rules and missing sets, in place of the chain that is there, and leaves the sets that are.
-    fn make(&mut self, found: Option<&TableShape>, sets: &BTreeSet<Set>) -> Result<(), EnforceError> {
+    fn make(
+        &mut self,
+        made: &mut Option<TableShape>,
+        found: Option<&TableShape>,
+        sets: &BTreeSet<Set>,
+    ) -> Result<(), EnforceError> {
         let is_there = found.map(TableShape::our_sets).unwrap_or_default();
         let (target, flags, most) = (self.target, self.flags(), self.settings.max_elements);
+        let failed = |code| refusal("make the table", &self.settings.set, code);
+        if let Some(flags) = found.and_then(|found| awake(found.flags, self.owns())) {
+            let done = self.owner.commit(self.name(), |transaction| transaction.new_table(flags))?;
+            done.map_err(|(error, _)| failed(error.code))?;
+        }
         let done = self.owner.commit(self.name(), |transaction| {
-            match found {
-                None => transaction.new_table(flags),
-                // What has no owner gets us, where it can have one. A table that was made without one never can.
-                Some(found) if found.flags & wire::OWNED == wire::OWNED & !wire::OWNER => {
-                    transaction.new_table(wire::OWNED);
-                }
-                Some(_) => {}
+            if found.is_none() {
+                transaction.new_table(flags);
             }
             if found.is_some_and(|found| found.chain.is_some()) {
                 transaction.delete_chain();
@@ -239,16 +267,21 @@ impl Nftables {
             sets.difference(&is_there).for_each(|set| transaction.new_set(*set, most));
             sets.union(&is_there).for_each(|set| transaction.new_rule(*set, target));
         })?;
-        done.map_err(|(error, _)| refusal("make the table", self.name(), error.code))?;
-        let found = self.look()?;
-        *self.made() = found;
+        done.map_err(|(error, _)| failed(error.code))?;
+        *made = self.look()?;
         Ok(())
     }
 
     /// Puts a table with these elements in the place of the one there is, in one instant.
-    fn replace(&mut self, adds: &BTreeMap<Set, Vec<Change>>) -> Result<(), EnforceError> {
+    fn replace(
+        &mut self,
+        made: &mut Option<TableShape>,
+        adds: &BTreeMap<Set, Vec<Change>>,
+    ) -> Result<(), EnforceError> {
         let found = self.look()?;
         self.check_owner(found.as_ref())?;
+        // What others change from now on may come after it.
+        self.state.altered.store(false, Ordering::Relaxed);
         let (target, flags, most) = (self.target, self.flags(), self.settings.max_elements);
         let done = self.owner.commit(self.name(), |transaction| {
             if found.is_some() {
@@ -268,10 +301,21 @@ impl Nftables {
             }
         })?;
         done.map_err(|(error, _)| refusal("fill the table", self.name(), error.code))?;
-        let found = self.look()?;
-        *self.made() = found;
-        self.altered.store(false, Ordering::Relaxed);
+        *made = self.look()?;
         Ok(())
+    }
+
+    /// Brings it in line in several messages, by the difference from what it holds: for a socket that may not have room for
+    /// a large one, as in a container with users of its own.
+    fn update(&mut self, desired: &mut DesiredState, now: Timestamp) -> Result<Reconciled, EnforceError> {
+        let prepared = self.prepare(Displaced::Report)?;
+        let repaired = (!prepared.sets.is_empty() || prepared.rules > 0).then_some(prepared);
+        let drift = desired.compare(&self.list()?.elements, now);
+        let applied = self.apply(&drift.changes)?;
+        let mut done = Reconciled { repaired, ..Reconciled::default() };
+        done.note(&drift.changes, applied, desired);
+        done.drift = drift;
+        Ok(done)
     }
 
     /// Another's table is none that we could change.
@@ -290,9 +334,11 @@ impl Nftables {
         let (table, owner) = (self.settings.set.clone(), self.owner.clone());
         let (target, most) = (self.target, self.settings.max_elements);
         let destroys = owner.abilities.destroys;
-        let known = self.made().as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let state = Arc::clone(&self.state);
+        let mut made = state.made();
+        let known = made.as_ref().map(TableShape::our_sets).unwrap_or_default();
         let mut by_set: BTreeMap<Set, [Vec<usize>; 2]> = BTreeMap::new();
-        for (nth, step) in steps.iter().enumerate() {
+        for (nth, step) in steps.iter().enumerate().filter(|(_, step)| step.refused.is_none()) {
             let set = step.change.element().set(Layout::ByLength);
             let [removals, adds] = by_set.entry(set).or_default();
             let is_add = matches!(step.change, Change::Add(..));
@@ -341,8 +387,7 @@ impl Nftables {
             return Ok(Err((at, error.code)));
         }
         if by_set.keys().any(|set| !known.contains(set)) {
-            let found = self.look()?;
-            *self.made() = found;
+            *made = self.look()?;
         }
         Ok(Ok(()))
     }
@@ -355,8 +400,7 @@ impl Nftables {
             return Ok(());
         }
         for planned in planned.iter_mut().take(next) {
-            planned.is_there =
-                find(&mut self.reader, &self.settings.set, &planned.change.element())?.is_some();
+            planned.is_there = self.has(&planned.change.element())?;
         }
         Ok(())
     }
@@ -374,6 +418,14 @@ impl Nftables {
         let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
         held(&mut reader, table, who, ports)
     }
+}
+
+/// The flags that a table with these is to have instead: another may have put it to sleep; and what has no owner gets us,
+/// where it is to have one. A table that was made without an owner never can.
+fn awake(found: u32, owns: bool) -> Option<u32> {
+    let awake = found & !wire::DORMANT;
+    let awake = if owns && awake == wire::OWNED & !wire::OWNER { wire::OWNED } else { awake };
+    (awake != found).then_some(awake)
 }
 
 /// What there is of the table; `None` without one.
@@ -442,6 +494,7 @@ struct PlannedChange {
     change: Change,
     /// The element that is to be added may be there, and is taken out first.
     is_there: bool,
+    refused: Option<Refusal>,
 }
 
 fn addition(change: &Change) -> Option<(Element, Timeout)> {
@@ -457,23 +510,25 @@ impl Firewall for Nftables {
     }
 
     fn prepare(&mut self, _: Displaced) -> Result<Prepared, EnforceError> {
+        let state = Arc::clone(&self.state);
+        let mut made = state.made();
         let found = self.look()?;
         self.check_owner(found.as_ref())?;
-        let made = self.made().clone();
-        if made.is_some() && made == found {
+        if made.is_some() && *made == found {
             return Ok(Prepared::default());
         }
+        let before = made.clone();
         let is_there = found.as_ref().map(TableShape::our_sets).unwrap_or_default();
-        let had = made.as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let had = before.as_ref().map(TableShape::our_sets).unwrap_or_default();
         let wanted: BTreeSet<Set> = FIRST.into_iter().chain(had).collect();
-        match self.make(found.as_ref(), &wanted) {
+        match self.make(&mut made, found.as_ref(), &wanted) {
             // What another made under our name, and we cannot use.
-            Err(_) if found.is_some() => self.replace(&BTreeMap::new())?,
+            Err(_) if found.is_some() => self.replace(&mut made, &BTreeMap::new())?,
             result => result?,
         }
         let rules = |shape: &TableShape| (shape.chain, shape.rules.clone());
-        let is_restored = made.is_some() && made.as_ref().map(rules) != found.as_ref().map(rules);
-        self.altered.fetch_or(made.is_some(), Ordering::Relaxed);
+        let is_restored = before.is_some() && before.as_ref().map(rules) != found.as_ref().map(rules);
+        state.altered.fetch_or(before.is_some(), Ordering::Relaxed);
         Ok(Prepared {
             sets: wanted.difference(&is_there).copied().collect(),
             rules: if is_restored { wanted.len() } else { 0 },
@@ -487,13 +542,25 @@ impl Firewall for Nftables {
         last.extend(changes.iter().enumerate().map(|(index, change)| (change.element(), index)));
         let steps =
             changes.iter().enumerate().filter(|(index, change)| last.get(&change.element()) == Some(index));
-        let mut steps: Vec<PlannedChange> =
-            steps.map(|(index, change)| PlannedChange { index, change: *change, is_there: false }).collect();
+        let step = |(index, change): (usize, &Change)| PlannedChange {
+            index,
+            change: *change,
+            is_there: false,
+            refused: None,
+        };
+        let mut steps: Vec<PlannedChange> = steps.map(step).collect();
         let mut left = steps.as_mut_slice();
         let mut most = MOST;
         while !left.is_empty() {
             let sent = left.len().min(most);
-            let (at, code) = match self.send(left.get(..sent).unwrap_or_default())? {
+            let done = match self.send(left.get(..sent).unwrap_or_default()) {
+                Err(error) if error.is_too_large() && sent > 1 => {
+                    most = sent / 2;
+                    continue;
+                }
+                done => done?,
+            };
+            let (at, code) = match done {
                 Ok(()) => {
                     left = left.get_mut(sent..).unwrap_or_default();
                     most = most.saturating_mul(2).min(MOST);
@@ -512,7 +579,8 @@ impl Firewall for Nftables {
                 most = at;
                 continue;
             }
-            let Some(first) = left.first_mut() else { break };
+            let of_sent = left.get_mut(..sent).unwrap_or_default();
+            let Some(first) = of_sent.first_mut() else { break };
             match (first.change, code) {
                 (Change::Remove(_), ENOENT) => {}
                 (Change::Add(..), ENOENT) if first.is_there && !self.owner.abilities.destroys => {
@@ -525,31 +593,50 @@ impl Firewall for Nftables {
                     continue;
                 }
                 (_, EPERM | ENOENT) => return Err(refusal("change", self.name(), code)),
-                (_, code) => {
-                    let why = if code == ENFILE { Refusal::Full } else { Refusal::Other(code) };
-                    applied.refused.push(RefusedChange { index: first.index, why });
+                (Change::Add(full, _), ENFILE) => {
+                    // So are those behind it that are not in, and an aborted transaction for each takes far longer than a
+                    // question.
+                    let set = full.set(Layout::ByLength);
+                    for step in of_sent {
+                        let element = step.change.element();
+                        let is_like_it =
+                            element.set(Layout::ByLength) == set && matches!(step.change, Change::Add(..));
+                        if is_like_it && (element == full || !self.has(&element)?) {
+                            step.refused = Some(Refusal::Full);
+                        }
+                    }
+                    continue;
                 }
+                (_, code) => first.refused = Some(Refusal::Other(code)),
             }
             left = left.get_mut(1..).unwrap_or_default();
             most = 1;
         }
-        applied.refused.sort_unstable_by_key(|refused| refused.index);
+        let refused = |step: &PlannedChange| Some(RefusedChange { index: step.index, why: step.refused? });
+        applied.refused.extend(steps.iter().filter_map(refused));
         Ok(applied)
     }
 
     fn reconcile(&mut self, desired: &mut DesiredState, now: Timestamp) -> Result<Reconciled, EnforceError> {
         let room = self.settings.max_elements as usize;
         let adds = desired.sets().into_iter().map(|set| (set, desired.fill(set, room, now))).collect();
-        self.replace(&adds)?;
-        Ok(Reconciled { refilled: true, ..Reconciled::default() })
+        let state = Arc::clone(&self.state);
+        let replaced = self.replace(&mut state.made(), &adds);
+        match replaced {
+            Err(error) if error.is_too_large() => self.update(desired, now),
+            replaced => {
+                let refused = (desired.counts(now).all_pending() > 0).then_some(Refusal::Full);
+                replaced.map(|()| Reconciled { refilled: true, refused, ..Reconciled::default() })
+            }
+        }
     }
 
     fn is_intact(&mut self, sample: &[Element]) -> Result<bool, EnforceError> {
-        if self.altered.swap(false, Ordering::Relaxed) {
+        if self.state.altered.swap(false, Ordering::Relaxed) {
             return Ok(false);
         }
         for element in sample {
-            if find(&mut self.reader, &self.settings.set, element)?.is_none() {
+            if !self.has(element)? {
                 return Ok(false);
             }
         }
@@ -557,7 +644,7 @@ impl Firewall for Nftables {
     }
 
     fn sizes(&mut self) -> Result<Vec<SetSize>, EnforceError> {
-        let sets = self.made().as_ref().map(TableShape::our_sets).unwrap_or_default();
+        let sets = self.state.made().as_ref().map(TableShape::our_sets).unwrap_or_default();
         let capacity = self.settings.max_elements;
         let size = |set: Set| SetSize {
             set,
@@ -594,9 +681,11 @@ impl Firewall for Nftables {
     }
 
     fn withdraw(&mut self) -> Result<(), EnforceError> {
+        let state = Arc::clone(&self.state);
+        let mut made = state.made();
         let found = self.look()?;
         self.check_owner(found.as_ref())?;
-        *self.made() = None;
+        *made = None;
         if found.is_none() {
             return Ok(());
         }
@@ -608,7 +697,8 @@ impl Firewall for Nftables {
         if self.owns() {
             return Ok(None);
         }
-        RuleEvents::of_others(self.name(), self.owner.lock().port(), Arc::clone(&self.altered)).map(Some)
+        RuleEvents::of_others(self.name(), self.owner.lock().port(), Arc::clone(&self.state.altered))
+            .map(Some)
     }
 
     fn another(&self) -> Result<Box<dyn Firewall>, EnforceError> {
@@ -617,8 +707,7 @@ impl Firewall for Nftables {
             target: self.target,
             owner: self.owner.clone(),
             reader: Connection::open().map_err(EnforceErrorKind::Socket)?,
-            made: Arc::clone(&self.made),
-            altered: Arc::clone(&self.altered),
+            state: Arc::clone(&self.state),
         }))
     }
 }

@@ -8,7 +8,9 @@ use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, recv, send, setsockopt, sockopt::SndBufForce};
+use nix::sys::socket::{
+    MsgFlags, NetlinkAddr, getsockname, recv, send, setsockopt, sockopt::SndBuf, sockopt::SndBufForce,
+};
 
 use super::super::message::{DONE, ERROR, NetlinkMessage, messages, ne_u32};
 use super::super::{EnforceError, EnforceErrorKind};
@@ -37,8 +39,9 @@ impl Connection {
         // Answers to what is wrong do not bring it back.
         socket.set_cap_ack(true)?;
         let socket = socket.as_fd().try_clone_to_owned()?;
-        // Without the right to it, reading is possible.
-        let _ = setsockopt(&socket, SndBufForce, &TRANSACTION);
+        // Without the right to that it is as much as anybody may have.
+        let _ = setsockopt(&socket, SndBufForce, &TRANSACTION)
+            .or_else(|_| setsockopt(&socket, SndBuf, &TRANSACTION));
         Self::of(socket)
     }
 

@@ -41,6 +41,8 @@ const CHAIN: &str = "prerouting";
 /// Before `raw` (-300), and so before connection tracking (-200) and NAT.
 const PRIORITY: i32 = -310;
 
+/// `NFT_TABLE_F_DORMANT`: its chains see no packets.
+pub(super) const DORMANT: u32 = 1;
 /// `NFT_TABLE_F_OWNER`: only the socket that made the table changes it. `NFT_TABLE_F_PERSIST`: the table stays when that
 /// socket is closed, without an owner until another takes it.
 pub(super) const OWNER: u32 = 2;
