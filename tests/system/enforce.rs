@@ -3,6 +3,7 @@
 //! Each test runs itself a second time in a fresh network namespace, so the machine's own firewall is never
 //! touched. It takes root, `unshare`, `ip`, `iptables`, `ip6tables` and `ipset`; without them it fails.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroU32;
@@ -16,11 +17,12 @@ use banstream::config::Enforce;
 use banstream::config::Retention;
 use banstream::grammar::Grammars;
 use banstream::kernel::{
-    Change, Displaced, Element, Family, Firewall, Ipset, Prepared, Refusal, RefusedChange, Set, Timeout,
-    render,
+    Change, Displaced, Element, ElementState, Family, Firewall, Ipset, KernelAbilities, Nftables, Prepared,
+    Refusal, RefusedChange, Set, TableOwner, Timeout, render,
 };
 use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
 use banstream::store::{Ledger, LedgerUpdate};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::tempdir;
@@ -29,15 +31,97 @@ use crate::common::{BANSTREAM, Daemon, failed, in_namespaces, said, sh, until};
 
 /// Runs the calling test's `body`, a closure written in it, in a network namespace of its own.
 #[track_caller]
-fn in_namespace<Body: FnOnce()>(body: Body) {
+pub(crate) fn in_namespace<Body: FnOnce()>(body: Body) {
     in_namespaces(&["--net"], body);
 }
 
-fn settings() -> Enforce {
+pub(crate) fn settings() -> Enforce {
     Enforce { hash_size: 1024, ..Enforce::default() }
 }
 
-/// A kernel with all sets and rules.
+/// The ways to keep somebody out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Ipset,
+    Nftables,
+    /// As kernels of 5.10 to 6.2 have it.
+    OldNftables,
+}
+
+impl Way {
+    pub(crate) fn open(self, settings: Enforce) -> Box<dyn Firewall> {
+        let owner = || TableOwner::open(None).unwrap();
+        let none = KernelAbilities { owns: false, destroys: false };
+        match self {
+            Self::Ipset => Box::new(Ipset::open(settings).unwrap()),
+            Self::Nftables => Box::new(Nftables::open(settings, owner()).unwrap()),
+            Self::OldNftables => Box::new(Nftables::open(settings, owner().limited_to(none)).unwrap()),
+        }
+    }
+
+    pub(crate) fn prepared(self, settings: Enforce) -> Box<dyn Firewall> {
+        let mut kernel = self.open(settings);
+        let faults = kernel.prepare(Displaced::Move).unwrap().faults;
+        assert!(faults.is_empty(), "{faults:?}");
+        kernel
+    }
+
+    /// Lines of `[enforce]` that choose it, and these.
+    pub(crate) fn with(self, lines: &str) -> String {
+        let backend = if self == Self::Ipset { "ipset" } else { "nftables" };
+        format!("backend = '{backend}'\n{lines}")
+    }
+
+    /// Whether an IPv4 address is in, as the backend's own program sees it.
+    pub(crate) fn has(self, address: &str) -> bool {
+        let asks = match self {
+            Self::Ipset => format!("ipset test banstream4 {address}"),
+            _ => format!("nft get element inet banstream ipv4_32 '{{ {address} }}'"),
+        };
+        sh_output(&asks).status.success()
+    }
+
+    /// Puts one in by hand, for nine minutes and a half.
+    fn put(self, address: &str) {
+        sh(&match self {
+            Self::Ipset => format!("ipset add banstream4 {address} timeout 570"),
+            _ => format!("nft add element inet banstream ipv4_32 '{{ {address} timeout 570s }}'"),
+        });
+    }
+
+    pub(crate) fn held(self, who: &str) -> Vec<ElementState> {
+        let who = who.parse().unwrap();
+        let held = match self {
+            Self::Ipset => Ipset::open(settings()).unwrap().held(who),
+            _ => Nftables::held("banstream", who, &BTreeSet::from([None])),
+        };
+        held.unwrap()
+    }
+}
+
+pub(crate) fn in_each_way(body: impl Fn(Way) + Sync) {
+    in_ways(&[Way::Ipset, Way::Nftables, Way::OldNftables], body);
+}
+
+/// In those that a daemon can be told.
+pub(crate) fn in_both_ways(body: impl Fn(Way) + Sync) {
+    in_ways(&[Way::Ipset, Way::Nftables], body);
+}
+
+/// Runs this in these ways, each time in a network namespace of its own.
+fn in_ways(ways: &[Way], body: impl Fn(Way) + Sync) {
+    for &way in ways {
+        let alone = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            println!("{way:?}:");
+            body(way);
+        };
+        let done = std::thread::scope(|scope| scope.spawn(alone).join());
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+}
+
+/// ipset with all sets and rules.
 #[track_caller]
 fn prepared(settings: Enforce) -> Ipset {
     let mut kernel = Ipset::open(settings).unwrap();
@@ -47,7 +131,7 @@ fn prepared(settings: Enforce) -> Ipset {
 }
 
 /// A ban from second 0 on for so many seconds, or forever.
-fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
+pub(crate) fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
     Ban {
         offender: offender.parse().unwrap(),
         jail: Arc::from("ssh"),
@@ -62,7 +146,7 @@ fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
 }
 
 /// The decisions rendered at second 0.
-fn changes(decisions: impl IntoIterator<Item = Decision>) -> Vec<Change> {
+pub(crate) fn changes(decisions: impl IntoIterator<Item = Decision>) -> Vec<Change> {
     let mut changes = Vec::new();
     decisions.into_iter().for_each(|decision| render(&decision, Timestamp::default(), &mut changes));
     changes
@@ -70,18 +154,18 @@ fn changes(decisions: impl IntoIterator<Item = Decision>) -> Vec<Change> {
 
 /// Applies the decisions, of which the kernel may refuse nothing.
 #[track_caller]
-fn apply(kernel: &mut Ipset, decisions: impl IntoIterator<Item = Decision>) {
+pub(crate) fn apply(kernel: &mut dyn Firewall, decisions: impl IntoIterator<Item = Decision>) {
     let applied = kernel.apply(&changes(decisions)).unwrap();
     assert!(applied.refused.is_empty() && applied.repaired.is_none(), "{applied:?}");
 }
 
 #[track_caller]
-fn ban_for_an_hour(kernel: &mut Ipset, offender: &str, ports: &[Port]) {
+fn ban_for_an_hour(kernel: &mut dyn Firewall, offender: &str, ports: &[Port]) {
     apply(kernel, [Decision::Ban(ban(offender, ports, Some(3600)))]);
 }
 
 #[track_caller]
-fn unban(kernel: &mut Ipset, offender: &str) {
+fn unban(kernel: &mut dyn Firewall, offender: &str) {
     apply(kernel, [Decision::Unban(ban(offender, &[], None))]);
 }
 
@@ -94,7 +178,7 @@ fn destroy_all() {
 
 /// What our own listing says, sorted.
 #[track_caller]
-fn listed(kernel: &mut Ipset) -> Vec<String> {
+fn listed(kernel: &mut dyn Firewall) -> Vec<String> {
     let mut elements: Vec<_> =
         kernel.list().unwrap().elements.iter().map(|(element, _)| element.to_string()).collect();
     elements.sort();
@@ -171,75 +255,91 @@ fn the_rule_stands_where_the_settings_say() {
 #[test]
 fn elements_go_in_and_come_out_in_every_width() {
     in_namespace(|| {
-        let mut kernel = prepared(settings());
-        let bans = [
-            ban("0.0.0.0", &[], Some(600)),
-            ban("192.0.2.1", &[], Some(600)),
-            ban("192.0.2.1", &[SSH, DNS], Some(600)),
-            ban("198.51.100.0/24", &[], None),
-            ban("2001:db8:1:2::/64", &[], Some(600)),
-            ban("2001:db8:1:2::/64", &[SSH], Some(600)),
-            ban("2001:db8::1", &[], Some(600)),
-        ];
-        apply(&mut kernel, bans.clone().map(Decision::Ban));
-        let members = "for set in 4 6 4p 6p; do ipset list banstream$set | sed '1,/^Members/d; s/ packets 0 bytes 0$//'; done | sort";
-        assert_eq!(
-            sh(members).replace("timeout 599", "timeout 600"),
-            "0.0.0.0 timeout 600\n192.0.2.1 timeout 600\n192.0.2.1,tcp:22 timeout 600\n\
-             192.0.2.1,udp:53 timeout 600\n198.51.100.0/24 timeout 0\n2001:db8:1:2::/64 timeout 600\n\
-             2001:db8:1:2::/64,tcp:22 timeout 600\n2001:db8::1 timeout 600\n"
-        );
+        in_each_way(|way| {
+            let mut kernel = way.prepared(settings());
+            let bans = [
+                ban("0.0.0.0", &[], Some(600)),
+                ban("192.0.2.1", &[], Some(600)),
+                ban("192.0.2.1", &[SSH, DNS], Some(600)),
+                ban("198.51.100.0/24", &[], None),
+                ban("2001:db8:1:2::/64", &[], Some(600)),
+                ban("2001:db8:1:2::/64", &[SSH], Some(600)),
+                ban("2001:db8::1", &[], Some(600)),
+            ];
+            apply(&mut *kernel, bans.clone().map(Decision::Ban));
+            if way == Way::Ipset {
+                let members = "for set in 4 6 4p 6p; do ipset list banstream$set | sed '1,/^Members/d; s/ packets 0 bytes 0$//'; done | sort";
+                assert_eq!(
+                    sh(members).replace("timeout 599", "timeout 600"),
+                    "0.0.0.0 timeout 600\n192.0.2.1 timeout 600\n192.0.2.1,tcp:22 timeout 600\n\
+                 192.0.2.1,udp:53 timeout 600\n198.51.100.0/24 timeout 0\n2001:db8:1:2::/64 timeout 600\n\
+                 2001:db8:1:2::/64,tcp:22 timeout 600\n2001:db8::1 timeout 600\n"
+                );
+            } else {
+                let json = sh("nft --json list ruleset");
+                for element in [r#""ipv4_24""#, r#"["192.0.2.1", "tcp", 22]"#] {
+                    assert!(json.contains(element), "{json}");
+                }
+            }
 
-        // Our own listing says the same as ipset's, and so do questions one by one.
-        let put_in = changes(bans.clone().map(Decision::Ban));
-        let mut want: Vec<_> = put_in.iter().map(|change| change.element().to_string()).collect();
-        want.sort();
-        assert_eq!(listed(&mut kernel), want);
-        assert!(put_in.iter().all(|change| kernel.holds(&change.element()).unwrap()));
-        let element = |offender: &str| Element { offender: offender.parse().unwrap(), port: None };
-        assert!(kernel.holds(&element("198.51.100.7")).unwrap(), "it lies in the prefix");
-        assert!(!kernel.holds(&element("192.0.2.2")).unwrap());
+            // Our own listing says the same, and so do questions one by one.
+            let put_in = changes(bans.clone().map(Decision::Ban));
+            let mut want: Vec<_> = put_in.iter().map(|change| change.element().to_string()).collect();
+            want.sort();
+            assert_eq!(listed(&mut *kernel), want);
+            assert!(put_in.iter().all(|change| kernel.holds(&change.element()).unwrap()));
+            let element = |offender: &str| Element { offender: offender.parse().unwrap(), port: None };
+            assert!(kernel.holds(&element("198.51.100.7")).unwrap(), "it lies in the prefix");
+            assert!(!kernel.holds(&element("192.0.2.2")).unwrap());
 
-        apply(&mut kernel, bans.clone().map(Decision::Unban));
-        assert_eq!(kernel.list().unwrap().elements, []);
-        apply(&mut kernel, bans.map(Decision::Unban));
+            apply(&mut *kernel, bans.clone().map(Decision::Unban));
+            assert_eq!(kernel.list().unwrap().elements, []);
+            apply(&mut *kernel, bans.map(Decision::Unban));
+        })
     });
 }
 
 #[test]
 fn everybody_can_be_banned() {
     in_namespace(|| {
-        let mut kernel = prepared(settings());
-        ban_for_an_hour(&mut kernel, "0.0.0.0/0", &[]);
-        ban_for_an_hour(&mut kernel, "::/0", &[SSH]);
-        assert_eq!(listed(&mut kernel), ["0.0.0.0/1", "128.0.0.0/1", "8000::/1 22/tcp", "::/1 22/tcp"]);
+        in_each_way(|way| {
+            let mut kernel = way.prepared(settings());
+            ban_for_an_hour(&mut *kernel, "0.0.0.0/0", &[]);
+            ban_for_an_hour(&mut *kernel, "::/0", &[SSH]);
+            assert_eq!(listed(&mut *kernel), ["0.0.0.0/1", "128.0.0.0/1", "8000::/1 22/tcp", "::/1 22/tcp"]);
+        })
     });
 }
 
 #[test]
 fn the_last_change_to_an_element_holds() {
     in_namespace(|| {
-        let mut kernel = prepared(settings());
-        for (seconds, want) in [
-            (Some(9), 8..=9),
-            (Some(99), 98..=99),
-            (None, 0..=0),
-            (Some(50), 49..=50),
-            (Some(1 << 40), 2_147_482..=2_147_483),
-        ] {
-            apply(&mut kernel, [Decision::Ban(ban("192.0.2.1", &[], seconds))]);
-            let (_, left) = kernel.list().unwrap().elements[0];
-            assert!(want.contains(&left.as_secs()), "{seconds:?} gave {left:?}");
-        }
-        let (ban, other) = (ban("192.0.2.1", &[], Some(60)), ban("192.0.2.2", &[], Some(60)));
-        let decisions = [Decision::Unban(ban.clone()), Decision::Ban(other.clone())];
-        apply(&mut kernel, decisions.into_iter().chain([Decision::Ban(ban), Decision::Unban(other)]));
-        assert_eq!(listed(&mut kernel), ["192.0.2.1"]);
+        in_each_way(|way| {
+            let mut kernel = way.prepared(settings());
+            for (seconds, want) in [
+                (Some(9), 8..=9),
+                (Some(99), 98..=99),
+                (None, 0..=0),
+                (Some(50), 49..=50),
+                (
+                    Some(1 << 40),
+                    if way == Way::Ipset { 2_147_482..=2_147_483 } else { u32::MAX - 1..=u32::MAX },
+                ),
+            ] {
+                apply(&mut *kernel, [Decision::Ban(ban("192.0.2.1", &[], seconds))]);
+                let (_, left) = kernel.list().unwrap().elements[0];
+                assert!(want.contains(&left.as_secs()), "{seconds:?} gave {left:?}");
+            }
+            let (ban, other) = (ban("192.0.2.1", &[], Some(60)), ban("192.0.2.2", &[], Some(60)));
+            let decisions = [Decision::Unban(ban.clone()), Decision::Ban(other.clone())];
+            apply(&mut *kernel, decisions.into_iter().chain([Decision::Ban(ban), Decision::Unban(other)]));
+            assert_eq!(listed(&mut *kernel), ["192.0.2.1"]);
+        })
     });
 }
 
 /// The addresses from 10.0.0.0 on and the /64s from fd00:: on, in turn.
-fn nth(n: u32) -> String {
+pub(crate) fn nth(n: u32) -> String {
     match n % 2 {
         0 => IpAddr::from((0x0a00_0000 + n / 2).to_be_bytes()).to_string(),
         _ => format!("{}/64", IpAddr::from((0xfd00_u128 << 112 | u128::from(n) << 64).to_be_bytes())),
@@ -254,20 +354,31 @@ fn many(count: u32) -> Vec<Change> {
 #[test]
 fn a_full_set_names_what_it_refuses_and_takes_the_rest() {
     in_namespace(|| {
-        let mut kernel = prepared(Enforce { max_elements: 1000, ..settings() });
-        let changes = many(3000);
-        let full = |index| RefusedChange { index, why: Refusal::Full };
-        assert_eq!(kernel.apply(&changes).unwrap().refused, (2000..3000).map(full).collect::<Vec<_>>());
-        let sizes = kernel.sizes().unwrap();
-        let sizes: Vec<_> = sizes.iter().map(|size| (&*size.name, size.elements, size.capacity)).collect();
-        let want = [("banstream4", 1000), ("banstream4p", 0), ("banstream6", 1000), ("banstream6p", 0)];
-        assert_eq!(sizes, want.map(|(name, elements)| (name, Some(elements), 1000)));
+        in_each_way(|way| {
+            let mut kernel = way.prepared(Enforce { max_elements: 1000, ..settings() });
+            let changes = many(3000);
+            let full = |index| RefusedChange { index, why: Refusal::Full };
+            assert_eq!(kernel.apply(&changes).unwrap().refused, (2000..3000).map(full).collect::<Vec<_>>());
+            let sizes = kernel.sizes().unwrap();
+            let sizes: Vec<_> =
+                sizes.iter().map(|size| (&*size.name, size.elements, size.capacity)).collect();
+            let want = match way {
+                Way::Ipset => {
+                    &[("banstream4", 1000), ("banstream4p", 0), ("banstream6", 1000), ("banstream6p", 0)][..]
+                }
+                _ => &[("ipv4_32", 1000), ("ipv6_64", 1000)],
+            };
+            let is_counted = |elements| (way == Way::Ipset).then_some(elements);
+            let want = want.iter().map(|(name, elements)| (*name, is_counted(*elements), 1000));
+            assert_eq!(sizes, want.collect::<Vec<_>>());
 
-        // What is in can be renewed, and where one goes another can come.
-        let (first, gone, next) = (changes[0], Change::Remove(changes[2].element()), changes[2000]);
-        let applied = kernel.apply(&[first, next, first, gone, next, first]).unwrap();
-        assert_eq!(applied.refused, [full(1)]);
-        assert!(kernel.holds(&next.element()).unwrap() && !kernel.holds(&gone.element()).unwrap());
+            // What is in can be renewed, and where one goes another can come.
+            let (first, gone, next) = (changes[0], Change::Remove(changes[2].element()), changes[2000]);
+            let applied = kernel.apply(&[first, next, first, gone, next, first]).unwrap();
+            // Of the changes of one element, nftables gets the last.
+            assert_eq!(applied.refused, if way == Way::Ipset { vec![full(1)] } else { Vec::new() });
+            assert!(kernel.holds(&next.element()).unwrap() && !kernel.holds(&gone.element()).unwrap());
+        })
     });
 }
 
@@ -288,46 +399,60 @@ fn an_element_that_no_set_takes_is_named() {
 #[test]
 fn a_hundred_thousand_bans_go_in() {
     in_namespace(|| {
-        let mut kernel = prepared(Enforce::default());
-        let changes = many(100_000);
-        let start = Instant::now();
-        let applied = kernel.apply(&changes).unwrap();
-        println!("100,000 bans took {:?}", start.elapsed());
-        assert!(applied.refused.is_empty());
+        in_each_way(|way| {
+            let mut kernel = way.prepared(Enforce::default());
+            let changes = many(100_000);
+            let start = Instant::now();
+            let applied = kernel.apply(&changes).unwrap();
+            println!("100,000 bans took {:?}", start.elapsed());
+            assert!(applied.refused.is_empty());
 
-        let start = Instant::now();
-        let elements = kernel.list().unwrap().elements;
-        println!("listing them took {:?}", start.elapsed());
-        assert_eq!(elements.len(), 100_000);
+            let start = Instant::now();
+            let elements = kernel.list().unwrap().elements;
+            println!("listing them took {:?}", start.elapsed());
+            assert_eq!(elements.len(), 100_000);
 
-        let start = Instant::now();
-        ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
-        println!("one more took {:?}", start.elapsed());
-        let start = Instant::now();
-        kernel.prepare(Displaced::Move).unwrap();
-        println!("looking whether all is in place took {:?}", start.elapsed());
+            let start = Instant::now();
+            ban_for_an_hour(&mut *kernel, "192.0.2.1", &[]);
+            println!("one more took {:?}", start.elapsed());
+            let start = Instant::now();
+            kernel.prepare(Displaced::Move).unwrap();
+            println!("looking whether all is in place took {:?}", start.elapsed());
+        })
     });
 }
 
 #[test]
 fn what_is_destroyed_under_us_is_made_again() {
     in_namespace(|| {
-        let mut kernel = prepared(settings());
-        ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
-        destroy_all();
+        in_each_way(|way| {
+            let mut kernel = way.prepared(Enforce { owned: false, ..settings() });
+            ban_for_an_hour(&mut *kernel, "192.0.2.1", &[]);
+            match way {
+                Way::Ipset => destroy_all(),
+                _ => drop(sh("nft flush ruleset")),
+            }
 
-        let changes = changes([Decision::Ban(ban("2001:db8::/64", &[], Some(600)))]);
-        let applied = kernel.apply(&changes).unwrap();
-        assert!(applied.refused.is_empty());
-        let repaired = applied.repaired.unwrap();
-        assert_eq!((repaired.sets.as_slice(), repaired.rules), (&Set::ALL[..], 2));
-        assert_eq!(listed(&mut kernel), ["2001:db8::/64"]);
+            let changes = changes([Decision::Ban(ban("2001:db8::/64", &[], Some(600)))]);
+            let applied = kernel.apply(&changes).unwrap();
+            assert!(applied.refused.is_empty());
+            let repaired = applied.repaired.unwrap();
+            assert_eq!(
+                (repaired.sets.len(), repaired.rules),
+                if way == Way::Ipset { (4, 2) } else { (2, 2) }
+            );
+            assert_eq!(listed(&mut *kernel), ["2001:db8::/64"]);
 
-        // A lost rule does not keep a set from being changed; `prepare` finds it.
-        sh("ip6tables -t raw -F");
-        assert!(kernel.apply(&changes).unwrap().repaired.is_none());
-        let repaired = kernel.prepare(Displaced::Move).unwrap();
-        assert_eq!((repaired.sets.len(), repaired.rules), (0, 1));
+            // A lost rule does not keep a set from being changed; `prepare` finds it.
+            sh(if way == Way::Ipset {
+                "ip6tables -t raw -F"
+            } else {
+                "nft flush chain inet banstream prerouting"
+            });
+            assert!(kernel.apply(&changes).unwrap().repaired.is_none());
+            let repaired = kernel.prepare(Displaced::Move).unwrap();
+            assert_eq!((repaired.sets.len(), repaired.rules), (0, if way == Way::Ipset { 1 } else { 2 }));
+        })
     });
 }
 
@@ -431,7 +556,7 @@ fn without_the_right_to_it_it_says_which() {
 }
 
 /// Whether a TCP connection comes about to this address of loopback, which is its source as well.
-fn connects(to: SocketAddr) -> bool {
+pub(crate) fn connects(to: SocketAddr) -> bool {
     match TcpStream::connect_timeout(&to, Duration::from_millis(300)) {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::TimedOut => false,
@@ -442,60 +567,68 @@ fn connects(to: SocketAddr) -> bool {
 #[test]
 fn the_banned_cannot_connect_and_others_can() {
     in_namespace(|| {
-        sh("ip link set lo up");
-        for n in 1..=3 {
-            sh(&format!("ip addr add 192.0.2.{n}/32 dev lo; ip addr add 2001:db8:{n}::1/128 dev lo"));
-        }
-        let mut kernel = prepared(settings());
-        let servers = ["[::]:0"; 2].map(|any| TcpListener::bind(any).unwrap());
-        let [port, other] = [0, 1].map(|n| servers[n].local_addr().unwrap().port());
-        let v4 = |n: u8, port| connects(SocketAddr::new([192, 0, 2, n].into(), port));
-        let v6 = |n: u16, port| connects(SocketAddr::new([0x2001, 0xdb8, n, 0, 0, 0, 0, 1].into(), port));
-        assert_eq!([v4(1, port), v4(2, port), v4(3, port)], [true; 3]);
-        assert_eq!([v6(1, port), v6(2, port), v6(3, port)], [true; 3]);
+        in_each_way(|way| {
+            sh("ip link set lo up");
+            for n in 1..=3 {
+                sh(&format!(
+                    "ip addr add 192.0.2.{n}/32 dev lo; ip addr add 2001:db8:{n}::1/128 dev lo nodad"
+                ));
+            }
+            let mut kernel = way.prepared(settings());
+            let servers = ["[::]:0"; 2].map(|any| TcpListener::bind(any).unwrap());
+            let [port, other] = [0, 1].map(|n| servers[n].local_addr().unwrap().port());
+            let v4 = |n: u8, port| connects(SocketAddr::new([192, 0, 2, n].into(), port));
+            let v6 = |n: u16, port| connects(SocketAddr::new([0x2001, 0xdb8, n, 0, 0, 0, 0, 1].into(), port));
+            until("all are let in", || {
+                [v4(1, port), v4(2, port), v4(3, port)] == [true; 3]
+                    && [v6(1, port), v6(2, port), v6(3, port)] == [true; 3]
+            });
 
-        ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
-        ban_for_an_hour(&mut kernel, "2001:db8:1::/64", &[]);
-        assert_eq!([v4(1, port), v4(2, port), v6(1, port), v6(2, port)], [false, true, false, true]);
-        unban(&mut kernel, "192.0.2.1");
-        assert_eq!([v4(1, port), v6(1, port)], [true, false]);
+            ban_for_an_hour(&mut *kernel, "192.0.2.1", &[]);
+            ban_for_an_hour(&mut *kernel, "2001:db8:1::/64", &[]);
+            assert_eq!([v4(1, port), v4(2, port), v6(1, port), v6(2, port)], [false, true, false, true]);
+            unban(&mut *kernel, "192.0.2.1");
+            assert_eq!([v4(1, port), v6(1, port)], [true, false]);
 
-        // One port and no other; for a prefix too, which hash:ip,port could not hold.
-        let banned = [Port { protocol: Protocol::Tcp, number: port }];
-        ban_for_an_hour(&mut kernel, "192.0.2.3", &banned);
-        ban_for_an_hour(&mut kernel, "2001:db8:3::/64", &banned);
-        assert_eq!([v4(3, port), v4(3, other), v6(3, port), v6(3, other)], [false, true, false, true]);
-        assert_eq!([v4(2, port), v6(2, port)], [true, true]);
+            // One port and no other; for a prefix too, which hash:ip,port could not hold.
+            let banned = [Port { protocol: Protocol::Tcp, number: port }];
+            ban_for_an_hour(&mut *kernel, "192.0.2.3", &banned);
+            ban_for_an_hour(&mut *kernel, "2001:db8:3::/64", &banned);
+            assert_eq!([v4(3, port), v4(3, other), v6(3, port), v6(3, other)], [false, true, false, true]);
+            assert_eq!([v4(2, port), v6(2, port)], [true, true]);
+        })
     });
 }
 
 #[test]
 fn a_ban_is_on_the_source_and_the_port_is_the_destinations() {
     in_namespace(|| {
-        sh("ip link set lo up; ip addr add 192.0.2.1/32 dev lo; ip addr add 192.0.2.2/32 dev lo");
-        let mut kernel = prepared(settings());
-        let [one, two] = ["192.0.2.1:0", "192.0.2.2:0"].map(|address| UdpSocket::bind(address).unwrap());
-        let passes = |from: &UdpSocket, to: &UdpSocket| {
-            to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-            from.send_to(b"x", to.local_addr().unwrap()).unwrap();
-            to.recv(&mut [0; 9]).is_ok()
-        };
-        assert_eq!([passes(&one, &two), passes(&two, &one)], [true, true]);
-        ban_for_an_hour(&mut kernel, "192.0.2.1", &[]);
-        assert_eq!([passes(&one, &two), passes(&two, &one)], [false, true]);
-        unban(&mut kernel, "192.0.2.1");
+        in_each_way(|way| {
+            sh("ip link set lo up; ip addr add 192.0.2.1/32 dev lo; ip addr add 192.0.2.2/32 dev lo");
+            let mut kernel = way.prepared(settings());
+            let [one, two] = ["192.0.2.1:0", "192.0.2.2:0"].map(|address| UdpSocket::bind(address).unwrap());
+            let passes = |from: &UdpSocket, to: &UdpSocket| {
+                to.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+                from.send_to(b"x", to.local_addr().unwrap()).unwrap();
+                to.recv(&mut [0; 9]).is_ok()
+            };
+            assert_eq!([passes(&one, &two), passes(&two, &one)], [true, true]);
+            ban_for_an_hour(&mut *kernel, "192.0.2.1", &[]);
+            assert_eq!([passes(&one, &two), passes(&two, &one)], [false, true]);
+            unban(&mut *kernel, "192.0.2.1");
 
-        let port = |socket: &UdpSocket| {
-            [Port { protocol: Protocol::Udp, number: socket.local_addr().unwrap().port() }]
-        };
-        ban_for_an_hour(&mut kernel, "192.0.2.1", &port(&two));
-        ban_for_an_hour(&mut kernel, "192.0.2.2", &port(&two));
-        assert_eq!([passes(&one, &two), passes(&two, &one)], [false, true]);
+            let port = |socket: &UdpSocket| {
+                [Port { protocol: Protocol::Udp, number: socket.local_addr().unwrap().port() }]
+            };
+            ban_for_an_hour(&mut *kernel, "192.0.2.1", &port(&two));
+            ban_for_an_hour(&mut *kernel, "192.0.2.2", &port(&two));
+            assert_eq!([passes(&one, &two), passes(&two, &one)], [false, true]);
+        })
     });
 }
 
 /// What a probe of an address says of it: no packet comes through from a banned one.
-fn passes(from: &str, to: &UdpSocket) -> bool {
+pub(crate) fn passes(from: &str, to: &UdpSocket) -> bool {
     let from = UdpSocket::bind((from, 0)).unwrap();
     to.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     from.send_to(from.local_addr().unwrap().to_string().as_bytes(), to.local_addr().unwrap()).unwrap();
@@ -513,14 +646,14 @@ const RETENTION: Retention =
 
 /// A daemon that does not run yet, with these lines of `[enforce]`. All of 192.0.2.0/24 and 2001:db8::/32 is local then,
 /// and none of it an address of an interface, which could not be banned.
-fn daemon(enforce: &str) -> Daemon {
+pub(crate) fn daemon(enforce: &str) -> Daemon {
     sh("ip link set lo up; echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind
          ip route add local 192.0.2.0/24 dev lo; ip -6 route add local 2001:db8::/32 dev lo");
     Daemon::new(&format!("[enforce]\n{enforce}"))
 }
 
 /// One that has these bans in its ledger.
-fn with_ledger(enforce: &str, bans: impl IntoIterator<Item = Ban>) -> Daemon {
+pub(crate) fn with_ledger(enforce: &str, bans: impl IntoIterator<Item = Ban>) -> Daemon {
     let daemon = daemon(enforce);
     let state = daemon.path("state");
     std::fs::create_dir(&state).unwrap();
@@ -530,22 +663,22 @@ fn with_ledger(enforce: &str, bans: impl IntoIterator<Item = Ban>) -> Daemon {
     daemon
 }
 
-fn enforce(daemon: &Daemon, lines: &str) {
+pub(crate) fn enforce(daemon: &Daemon, lines: &str) {
     daemon.configure(&format!("[enforce]\n{lines}"));
 }
 
 #[track_caller]
-fn reload(daemon: &Daemon, lines: &str) {
+pub(crate) fn reload(daemon: &Daemon, lines: &str) {
     enforce(daemon, lines);
     daemon.tell("reload");
 }
 
 /// How many repairs there were of this kind.
-fn repairs(daemon: &Daemon, kind: &str) -> u64 {
+pub(crate) fn repairs(daemon: &Daemon, kind: &str) -> u64 {
     daemon.metric(&format!("banstream_enforce_repairs_total{{kind=\"{kind}\"}}"))
 }
 
-fn sh_output(command: &str) -> Output {
+pub(crate) fn sh_output(command: &str) -> Output {
     Command::new("sh").args(["-c", command]).output().unwrap()
 }
 
@@ -649,15 +782,15 @@ fn another_program_that_wants_to_be_first_is_not_fought_for_ever() {
 }
 
 /// Packets without end from addresses that are banned, and how many came through.
-struct Flood {
-    through: Arc<AtomicU64>,
-    sent: Arc<AtomicU64>,
+pub(crate) struct Flood {
+    pub(crate) through: Arc<AtomicU64>,
+    pub(crate) sent: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Flood {
-    fn from(sources: &[&str], pause: Duration) -> Self {
+    pub(crate) fn from(sources: &[&str], pause: Duration) -> Self {
         let (through, sent) = <(Arc<AtomicU64>, Arc<AtomicU64>)>::default();
         let over = Arc::<AtomicBool>::default();
         let to = UdpSocket::bind("192.0.2.200:0").unwrap();
@@ -687,7 +820,7 @@ impl Flood {
 
     /// Fails where any has come through until now.
     #[track_caller]
-    fn check(&self, what: &str) {
+    pub(crate) fn check(&self, what: &str) {
         let sent = self.sent.load(Relaxed);
         until("packets are sent", || self.sent.load(Relaxed) >= sent + 500);
         assert_eq!(self.through.load(Relaxed), 0, "packets came through: {what}");
@@ -705,44 +838,59 @@ impl Drop for Flood {
 #[test]
 fn nobody_banned_gets_in_while_the_daemon_is_stopped_started_and_changed() {
     in_namespace(|| {
-        let daemon = with_ledger(
-            "",
-            (0..20_000).map(|n| {
-                let address = IpAddr::from((0x0a00_0000_u32 + n).to_be_bytes()).to_string();
-                lasting(&address, 3600 + u64::from(n))
-            }),
-        );
-        daemon.start();
-        daemon.tell("ban 192.0.2.1");
-        daemon.tell("ban 192.0.2.2 --for 1h");
-        let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
-        flood.check("the daemon runs");
-        daemon.stop();
-        flood.check("it was stopped");
-        daemon.start();
-        flood.check("it was started");
-        daemon.kill();
-        flood.check("it was killed");
-        enforce(&daemon, "max-elements = 65536");
-        daemon.start();
-        flood.check("it was started with smaller sets");
-        until("the sets are smaller", || sh("ipset list -t banstream4").contains("maxelem 65536"));
-        flood.check("the sets were made smaller");
-        reload(&daemon, "max-elements = 200000");
-        until("the sets are larger", || sh("ipset list -t banstream4").contains("maxelem 200000"));
-        flood.check("the sets were made larger");
-        reload(&daemon, "max-elements = 200000\nset = 'other'");
-        until("the old rule is gone", || !sh("iptables -t raw -S").contains("banstream"));
-        flood.check("set and rule have another name");
-        // Fewer times than make it give up.
-        for _ in 0..3 {
-            let moved = repairs(&daemon, "order");
-            sh("iptables -t raw -A PREROUTING -s 192.0.2.77 -j ACCEPT
+        in_both_ways(|way| {
+            let daemon = with_ledger(
+                &way.with(""),
+                (0..20_000).map(|n| {
+                    let address = IpAddr::from((0x0a00_0000_u32 + n).to_be_bytes()).to_string();
+                    lasting(&address, 3600 + u64::from(n))
+                }),
+            );
+            // The size of the sets for IPv4 below this name.
+            let size = |name: &str| {
+                sh(&match way {
+                    Way::Ipset => {
+                        format!("ipset list -t {name}4 | sed -n 's/.*maxelem \\([0-9]*\\).*/\\1/p'")
+                    }
+                    _ => format!("nft list sets | sed -n '/table inet {name} /,/size/s/.*size //p'"),
+                })
+            };
+            daemon.start();
+            daemon.tell("ban 192.0.2.1");
+            daemon.tell("ban 192.0.2.2 --for 1h");
+            until("both are in", || way.has("192.0.2.1") && way.has("192.0.2.2"));
+            let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
+            flood.check("the daemon runs");
+            daemon.stop();
+            flood.check("it was stopped");
+            daemon.start();
+            flood.check("it was started");
+            daemon.kill();
+            flood.check("it was killed");
+            enforce(&daemon, &way.with("max-elements = 65536"));
+            daemon.start();
+            flood.check("it was started with smaller sets");
+            until("the sets are smaller", || size("banstream") == "65536\n");
+            flood.check("the sets were made smaller");
+            reload(&daemon, &way.with("max-elements = 200000"));
+            until("the sets are larger", || size("banstream") == "200000\n");
+            flood.check("the sets were made larger");
+            reload(&daemon, &way.with("max-elements = 200000\nset = 'other'"));
+            until("the old rule is gone", || {
+                !sh("iptables -t raw -S; nft list tables").contains("banstream")
+            });
+            flood.check("set and rule have another name");
+            // Fewer times than make it give up.
+            for _ in 0..if way == Way::Ipset { 3 } else { 0 } {
+                let moved = repairs(&daemon, "order");
+                sh("iptables -t raw -A PREROUTING -s 192.0.2.77 -j ACCEPT
                 iptables -t raw -I PREROUTING -s 192.0.2.77 -j ACCEPT");
-            until("the rule is moved", || repairs(&daemon, "order") > moved);
-        }
-        flood.check("the rule was moved");
-        assert_eq!(sh("ipset list -t other4 | grep entries"), "Number of entries: 20002\n");
+                until("the rule is moved", || repairs(&daemon, "order") > moved);
+            }
+            flood.check("the rule was moved");
+            let mut other = way.open(Enforce { set: "other".to_owned(), ..settings() });
+            assert_eq!(other.list().unwrap().elements.len(), 20_002);
+        })
     });
 }
 
@@ -812,6 +960,7 @@ fn a_set_belongs_to_one_daemon() {
         first.start();
         first.tell("ban 192.0.2.1");
         let elements = || sh("ipset save | grep '^add'");
+        until("it is in", || elements().contains("192.0.2.1"));
         let (before, pid) = (elements(), first.pid());
         let taken = |set: &str| {
             format!(
@@ -869,45 +1018,49 @@ fn who_could_not_write_to_a_set_cannot_claim_it() {
 #[test]
 fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
     in_namespace(|| {
-        let observe = "\n[jail.sshd]\nmode = 'observe'";
-        let of = |jail: &str, offender| Ban {
-            jail: jail.into(),
-            kind: BanOrigin::Auto,
-            ..lasting(offender, 3600)
-        };
-        let bans = [
-            of("sshd", "192.0.2.1"),
-            of("ftp", "192.0.2.2"),
-            of("sshd", "192.0.2.3"),
-            of("ftp", "192.0.2.3"),
-        ];
-        let daemon = with_ledger(observe, bans);
-        let to = UdpSocket::bind("192.0.2.200:0").unwrap();
-        let pass = || [1, 2, 3].map(|n| passes(&format!("192.0.2.{n}"), &to));
-        daemon.start();
-        until("the jail observes", || pass() == [true, false, false]);
-        let bans = daemon.tell("bans");
-        assert_eq!((bans.matches("sshd (observed)").count(), bans.lines().count()), (2, 5), "{bans}");
-        assert!(
-            daemon.tell("why 192.0.2.1").starts_with("192.0.2.1 is not banned\n\n192.0.2.1 would be banned")
-        );
-        reload(&daemon, "");
-        until("the jail enforces", || pass() == [false; 3]);
-        let flood = Flood::from(&["192.0.2.2", "192.0.2.3"], Duration::from_micros(200));
-        reload(&daemon, observe);
-        until("the jail observes again", || pass() == [true, false, false]);
-        flood.check("another jail bans them");
-        daemon.kill();
-        daemon.start();
-        until("it still does", || pass() == [true, false, false]);
-        daemon.tell("unban 192.0.2.3");
-        daemon.tell("ban 192.0.2.1");
-        until("commands are carried out", || pass() == [false, false, true]);
+        in_both_ways(|way| {
+            let observe = way.with("\n[jail.sshd]\nmode = 'observe'");
+            let of = |jail: &str, offender| Ban {
+                jail: jail.into(),
+                kind: BanOrigin::Auto,
+                ..lasting(offender, 3600)
+            };
+            let bans = [
+                of("sshd", "192.0.2.1"),
+                of("ftp", "192.0.2.2"),
+                of("sshd", "192.0.2.3"),
+                of("ftp", "192.0.2.3"),
+            ];
+            let daemon = with_ledger(&observe, bans);
+            let to = UdpSocket::bind("192.0.2.200:0").unwrap();
+            let pass = || [1, 2, 3].map(|n| passes(&format!("192.0.2.{n}"), &to));
+            daemon.start();
+            until("the jail observes", || pass() == [true, false, false]);
+            let bans = daemon.tell("bans");
+            assert_eq!((bans.matches("sshd (observed)").count(), bans.lines().count()), (2, 5), "{bans}");
+            assert!(
+                daemon
+                    .tell("why 192.0.2.1")
+                    .starts_with("192.0.2.1 is not banned\n\n192.0.2.1 would be banned")
+            );
+            reload(&daemon, &way.with(""));
+            until("the jail enforces", || pass() == [false; 3]);
+            let flood = Flood::from(&["192.0.2.2", "192.0.2.3"], Duration::from_micros(200));
+            reload(&daemon, &observe);
+            until("the jail observes again", || pass() == [true, false, false]);
+            flood.check("another jail bans them");
+            daemon.kill();
+            daemon.start();
+            until("it still does", || pass() == [true, false, false]);
+            daemon.tell("unban 192.0.2.3");
+            daemon.tell("ban 192.0.2.1");
+            until("commands are carried out", || pass() == [false, false, true]);
+        })
     });
 }
 
 /// A ban from now on.
-fn lasting(offender: &str, seconds: u64) -> Ban {
+pub(crate) fn lasting(offender: &str, seconds: u64) -> Ban {
     let until = banstream::daemon::now() + Span::from_secs(seconds);
     Ban { until: Some(until), kind: BanOrigin::Manual, ..ban(offender, &[], None) }
 }
@@ -952,22 +1105,27 @@ fn after_a_reboot_all_bans_are_in_force_before_the_daemon_answers() {
 #[test]
 fn without_a_ledger_the_bans_in_the_kernel_are_kept() {
     in_namespace(|| {
-        let daemon = daemon("");
-        daemon.start();
-        daemon.tell("ban 192.0.2.1 --for 1h");
-        daemon.tell("ban 2001:db8::/64");
-        daemon.stop();
-        std::fs::remove_dir_all(daemon.path("state")).unwrap();
-        daemon.start();
-        let server = UdpSocket::bind("192.0.2.200:0").unwrap();
-        assert!(!passes("192.0.2.1", &server));
-        let bans = daemon.tell("bans");
-        assert_eq!(bans.matches("found in the kernel").count(), 2, "{bans}");
-        daemon.tell("unban 192.0.2.1");
-        until("it is let in", || passes("192.0.2.1", &server));
-        daemon.stop();
-        daemon.start();
-        assert_eq!(daemon.tell("bans").matches("found in the kernel").count(), 1, "it is in the new ledger");
+        in_both_ways(|way| {
+            let daemon = daemon(&way.with(""));
+            daemon.start();
+            daemon.tell("ban 192.0.2.1 --for 1h");
+            daemon.tell("ban 2001:db8::/64");
+            daemon.stop();
+            std::fs::remove_dir_all(daemon.path("state")).unwrap();
+            daemon.start();
+            let server = UdpSocket::bind("192.0.2.200:0").unwrap();
+            assert!(!passes("192.0.2.1", &server));
+            let adopted = || daemon.tell("bans").matches("found in the kernel").count();
+            match way {
+                Way::Ipset => assert_eq!(adopted(), 2),
+                _ => until("they are listed", || adopted() == 2),
+            }
+            daemon.tell("unban 192.0.2.1");
+            until("it is let in", || passes("192.0.2.1", &server));
+            daemon.stop();
+            daemon.start();
+            assert_eq!(adopted(), 1, "it is in the new ledger");
+        })
     });
 }
 
@@ -1005,17 +1163,19 @@ fn the_doctor_changes_nothing_that_the_daemon_repairs_or_adopts() {
 #[test]
 fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
     in_namespace(|| {
-        let bans = ["sshd", "manual"].map(|jail| {
-            let kind = if jail == "manual" { BanOrigin::Manual } else { BanOrigin::Auto };
-            Ban { jail: jail.into(), kind, ..lasting("192.0.2.1", 3600) }
-        });
-        let daemon = with_ledger("", bans);
-        daemon.start();
-        assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 2);
-        let flood = Flood::from(&["192.0.2.1"], Duration::from_micros(200));
-        reload(&daemon, "[jail.sshd]\nignoreip = ['192.0.2.1']");
-        assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 1);
-        flood.check("the jail's ban was lifted, the operator's was not");
+        in_both_ways(|way| {
+            let bans = ["sshd", "manual"].map(|jail| {
+                let kind = if jail == "manual" { BanOrigin::Manual } else { BanOrigin::Auto };
+                Ban { jail: jail.into(), kind, ..lasting("192.0.2.1", 3600) }
+            });
+            let daemon = with_ledger(&way.with(""), bans);
+            daemon.start();
+            assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 2);
+            let flood = Flood::from(&["192.0.2.1"], Duration::from_micros(200));
+            reload(&daemon, &way.with("[jail.sshd]\nignoreip = ['192.0.2.1']"));
+            assert_eq!(daemon.tell("bans").matches("192.0.2.1").count(), 1);
+            flood.check("the jail's ban was lifted, the operator's was not");
+        })
     });
 }
 
@@ -1045,81 +1205,88 @@ fn bans_longer_than_the_kernel_counts_are_renewed() {
 #[test]
 fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
     in_namespace(|| {
-        let daemon = daemon("");
-        daemon.start();
-        daemon.tell("ban 192.0.2.1 --for 1h");
-        until("it is in the ledger", || {
-            let ledger = Ledger::open_to_read(&daemon.path("state"), RETENTION).unwrap();
-            !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
-        });
-        daemon.tell("ban 192.0.2.2 --for 1h");
-        let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
-        daemon.kill();
-        // Whether or not that one got into the ledger, this one did not.
-        sh("ipset add banstream4 192.0.2.3 timeout 600");
-        daemon.start();
-        flood.check("it was killed and started");
-        let bans = daemon.tell("bans");
-        let line = bans.lines().find(|line| line.contains("192.0.2.3")).unwrap();
-        assert!(line.contains("found in the kernel") && line.contains("9m"), "{line}");
+        in_both_ways(|way| {
+            let daemon = daemon(&way.with(""));
+            daemon.start();
+            daemon.tell("ban 192.0.2.1 --for 1h");
+            until("it is in the ledger", || {
+                let ledger = Ledger::open_to_read(&daemon.path("state"), RETENTION).unwrap();
+                !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
+            });
+            daemon.tell("ban 192.0.2.2 --for 1h");
+            until("both are in", || way.has("192.0.2.1") && way.has("192.0.2.2"));
+            let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
+            daemon.kill();
+            // Whether or not that one got into the ledger, this one did not.
+            way.put("192.0.2.3");
+            daemon.start();
+            flood.check("it was killed and started");
+            let line = until("it is adopted", || {
+                daemon.tell("bans").lines().find(|line| line.contains("192.0.2.3")).map(str::to_owned)
+            });
+            flood.check("what was found is adopted");
+            assert!(line.contains("found in the kernel") && line.contains("9m"), "{line}");
 
-        // After an orderly end the ledger knows all.
-        daemon.stop();
-        sh("ipset add banstream4 192.0.2.4");
-        daemon.start();
-        assert!(!sh("ipset list banstream4").contains("192.0.2.4"));
-        assert!(sh("ipset list banstream4").contains("192.0.2.3"));
+            // After an orderly end the ledger knows all.
+            daemon.stop();
+            way.put("192.0.2.4");
+            daemon.start();
+            assert_eq!(["192.0.2.4", "192.0.2.3"].map(|address| way.has(address)), [false, true]);
+        })
     });
 }
 
 #[test]
 fn what_a_killed_stop_left_is_complete_after_the_next_start() {
     in_namespace(|| {
-        const BANS: u32 = 20_000;
-        let daemon = daemon("[jail.sshd]\nmaxretry = 1");
-        daemon.start();
-        daemon.send(
-            (0..BANS).map(|n| failed(n + 2, &IpAddr::from((0xc633_0000 + n).to_be_bytes()).to_string())),
-        );
-        let wanted = format!("Number of entries: {BANS}\n");
-        let are_held = || sh("ipset list -t banstream4 | grep entries") == wanted;
-        until("all are in the kernel", are_held);
-        // As systemd ends it if the stop takes too long: the ledger is behind the kernel.
-        kill(Pid::from_raw(daemon.pid() as i32), Signal::SIGTERM).unwrap();
-        daemon.kill();
-        assert!(are_held());
-        daemon.start();
-        assert!(are_held());
-        assert_eq!(daemon.tell("bans").lines().skip(1).count(), BANS as usize);
+        in_both_ways(|way| {
+            let bans = if way == Way::Ipset { 20_000 } else { 5_000 };
+            let daemon = daemon(&way.with("[jail.sshd]\nmaxretry = 1"));
+            daemon.start();
+            daemon.send(
+                (0..bans).map(|n| failed(n + 2, &IpAddr::from((0xc633_0000 + n).to_be_bytes()).to_string())),
+            );
+            let are_held = || way.open(settings()).list().unwrap().elements.len() == bans as usize;
+            until("all are in the kernel", are_held);
+            // As systemd ends it if the stop takes too long: the ledger is behind the kernel.
+            kill(Pid::from_raw(daemon.pid() as i32), Signal::SIGTERM).unwrap();
+            daemon.kill();
+            assert!(are_held());
+            daemon.start();
+            assert!(are_held());
+            assert_eq!(daemon.tell("bans").lines().skip(1).count(), bans as usize);
+        })
     });
 }
 
 #[test]
 fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
     in_namespace(|| {
-        let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
-        let bans = (0..1500).map(|n| lasting(&address(n), 3600 + 10 * u64::from(n)));
-        let daemon = with_ledger("max-elements = 1000", bans);
-        daemon.start();
-        let holds = |n: u32| sh_output(&format!("ipset test banstream4 {}", address(n))).status.success();
-        until("those banned longest are in", || {
-            (500..1500).step_by(99).all(holds) && !(0..500).step_by(99).any(holds)
-        });
-        let waits = |daemon: &Daemon| daemon.tell("status").contains("bans not enforced: 500");
-        let why = "500 bans are not enforced: the set is full";
-        // The kernel takes some more than it is to hold, until these are counted.
-        until("the others wait", || waits(&daemon) && daemon.tell("status").contains(why));
+        in_both_ways(|way| {
+            let address = |n: u32| IpAddr::from((0x0a00_0000 + n).to_be_bytes()).to_string();
+            let bans = (0..1500).map(|n| lasting(&address(n), 3600 + 10 * u64::from(n)));
+            let daemon = with_ledger(&way.with("max-elements = 1000"), bans);
+            daemon.start();
+            let holds = |n: u32| way.has(&address(n));
+            until("those banned longest are in", || {
+                (500..1500).step_by(99).all(holds) && !(0..500).step_by(99).any(holds)
+            });
+            let waits = |daemon: &Daemon| daemon.tell("status").contains("bans not enforced: 500");
+            let why = "500 bans are not enforced: the set is full";
+            // The kernel takes some more than it is to hold, until these are counted.
+            until("the others wait", || waits(&daemon) && daemon.tell("status").contains(why));
 
-        daemon.tell("ban 192.0.2.1");
-        let server = UdpSocket::bind("192.0.2.200:0").unwrap();
-        until("one that lasts forever takes a place", || !passes("192.0.2.1", &server));
-        daemon.tell(&format!("unban {}", address(1499)));
-        until("a free place is taken", || holds(500));
-        until("as many wait as before", || waits(&daemon));
+            daemon.tell("ban 192.0.2.1");
+            let server = UdpSocket::bind("192.0.2.200:0").unwrap();
+            until("one that lasts forever takes a place", || !passes("192.0.2.1", &server));
+            daemon.tell(&format!("unban {}", address(1499)));
+            until("a free place is taken", || holds(500));
+            until("as many wait as before", || waits(&daemon));
 
-        reload(&daemon, "max-elements = 4000");
-        until("all are in", || (0..1499).step_by(99).all(holds));
-        until("none waits", || !daemon.tell("status").contains("not enforced"));
+            reload(&daemon, &way.with("max-elements = 4000"));
+            until("all are in", || (0..1499).step_by(99).all(holds));
+            until("none waits", || !daemon.tell("status").contains("not enforced"));
+        })
     });
 }
 
@@ -1151,70 +1318,80 @@ fn a_rule_that_could_not_be_taken_out_is_tried_again() {
 #[test]
 fn an_element_counts_from_nothing_where_another_was() {
     in_namespace(|| {
-        sh("ip link set lo up; ip route add local 192.0.2.0/24 dev lo");
-        let mut kernel = prepared(Enforce { hash_size: 64, ..settings() });
-        let of =
-            |net: &str| (1..=200).map(|n| ban(&format!("{net}.{n}"), &[], Some(3600))).collect::<Vec<_>>();
-        let met = |kernel: &mut Ipset, who: &str| -> u64 {
-            let held = kernel.held(who.parse().unwrap()).unwrap();
-            held.iter().map(|held| held.counters.unwrap().packets).sum()
-        };
-        apply(&mut kernel, of("192.0.2").into_iter().map(Decision::Ban));
-        let to = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        for n in 1..=200 {
-            UdpSocket::bind(format!("192.0.2.{n}:0")).unwrap().send_to(b"x", to).unwrap();
-        }
-        assert_eq!([met(&mut kernel, "192.0.2.7"), met(&mut kernel, "192.0.2.0/24")], [1, 100]);
-        apply(&mut kernel, of("192.0.2").into_iter().skip(1).step_by(2).map(Decision::Unban));
-        apply(&mut kernel, of("198.51.100").into_iter().map(Decision::Ban));
-        assert_eq!([met(&mut kernel, "192.0.2.1"), met(&mut kernel, "198.51.100.0/24")], [1, 0]);
+        in_each_way(|way| {
+            sh("ip link set lo up; ip route add local 192.0.2.0/24 dev lo");
+            let mut kernel = way.prepared(Enforce { hash_size: 64, ..settings() });
+            let of = |net: &str| {
+                (1..=200).map(|n| ban(&format!("{net}.{n}"), &[], Some(3600))).collect::<Vec<_>>()
+            };
+            let met = |net: &str, hosts: std::ops::RangeInclusive<u8>| -> u64 {
+                let held = hosts.flat_map(|n| way.held(&format!("{net}.{n}")));
+                held.map(|held| held.counters.unwrap().packets).sum()
+            };
+            apply(&mut *kernel, of("192.0.2").into_iter().map(Decision::Ban));
+            let to = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            for n in 1..=200 {
+                UdpSocket::bind(format!("192.0.2.{n}:0")).unwrap().send_to(b"x", to).unwrap();
+            }
+            assert_eq!([met("192.0.2", 7..=7), met("192.0.2", 1..=200)], [1, 200]);
+            apply(&mut *kernel, of("192.0.2").into_iter().skip(1).step_by(2).map(Decision::Unban));
+            apply(&mut *kernel, of("198.51.100").into_iter().map(Decision::Ban));
+            assert_eq!([met("192.0.2", 1..=1), met("198.51.100", 1..=200)], [1, 0]);
+        })
     });
 }
 
 #[test]
 fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
     in_namespace(|| {
-        // Sets of an earlier version, which count nothing, are replaced while they hold.
-        sh(
-            "ipset create banstream4 hash:net timeout 0 maxelem 1048576; ipset add banstream4 192.0.2.9 timeout 600",
-        );
-        let daemon = with_ledger("", [lasting("192.0.2.9", 600)]);
-        daemon.start();
-        until("the set counts", || sh("ipset list -t banstream4").contains(" counters"));
-        let to = UdpSocket::bind("127.0.0.1:0").unwrap();
-        assert!(!passes("192.0.2.9", &to) && passes("192.0.2.1", &to));
-        let attempt = |pid: u32| {
-            let line = format!("sshd[{pid}]: Invalid user \\033[2J{pid} from 192.0.2.1 port 5");
-            let socket = daemon.path("ingest").display().to_string();
-            sh(&format!(
-                "printf \"$(date +%FT%T%:z) host {line}\\n\" | {BANSTREAM} omprog --socket {socket}"
-            ));
-        };
-        let tells = |what: &str| until(what, || daemon.tell("why 192.0.2.1").contains(what));
-        attempt(1);
-        tells("sshd has counted 1 of 5");
-        tells(" Invalid user \u{fffd}[2J1 from 192.0.2.1 port 5\n");
-        (2..=5).for_each(attempt);
-        tells("192.0.2.1 is banned by sshd");
-        tells("      user     13..18    `\u{fffd}[2J5`\n");
-        tells("dropped: 0 packets, 0 bytes");
-        assert!(!passes("192.0.2.1", &to));
-        tells("dropped: 1 packet, ");
-        let why = daemon.tell("why 192.0.2.1");
-        assert_eq!(why.matches("Invalid user \u{fffd}").count(), 5, "{why}");
-        assert!(
-            !why.contains('\u{1b}') && why.contains("the kernel has 192.0.2.1 in `banstream4` for 59m "),
-            "{why}"
-        );
-        let json = daemon.tell("why 192.0.2.1 --json");
-        assert!(
-            json.contains(r#""message":"Invalid user \u001b[2J5 from"#) && json.contains(r#""packets":1,"#),
-            "{json}"
-        );
+        in_both_ways(|way| {
+            let name = if way == Way::Ipset { "banstream4" } else { "ipv4_32" };
+            // Sets of an earlier version, which count nothing, are replaced while they hold.
+            sh(
+                "ipset create banstream4 hash:net timeout 0 maxelem 1048576; ipset add banstream4 192.0.2.9 timeout 600",
+            );
+            let daemon = with_ledger(&way.with(""), [lasting("192.0.2.9", 600)]);
+            daemon.start();
+            if way == Way::Ipset {
+                until("the set counts", || sh("ipset list -t banstream4").contains(" counters"));
+            }
+            let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+            assert!(!passes("192.0.2.9", &to) && passes("192.0.2.1", &to));
+            let attempt = |pid: u32| {
+                let line = format!("sshd[{pid}]: Invalid user \\033[2J{pid} from 192.0.2.1 port 5");
+                let socket = daemon.path("ingest").display().to_string();
+                sh(&format!(
+                    "printf \"$(date +%FT%T%:z) host {line}\\n\" | {BANSTREAM} omprog --socket {socket}"
+                ));
+            };
+            let tells = |what: &str| until(what, || daemon.tell("why 192.0.2.1").contains(what));
+            attempt(1);
+            tells("sshd has counted 1 of 5");
+            tells(" Invalid user \u{fffd}[2J1 from 192.0.2.1 port 5\n");
+            (2..=5).for_each(attempt);
+            tells("192.0.2.1 is banned by sshd");
+            tells("      user     13..18    `\u{fffd}[2J5`\n");
+            tells("dropped: 0 packets, 0 bytes");
+            assert!(!passes("192.0.2.1", &to));
+            tells("dropped: 1 packet, ");
+            let why = daemon.tell("why 192.0.2.1");
+            assert_eq!(why.matches("Invalid user \u{fffd}").count(), 5, "{why}");
+            assert!(
+                !why.contains('\u{1b}')
+                    && why.contains(&format!("the kernel has 192.0.2.1 in `{name}` for ")),
+                "{why}"
+            );
+            let json = daemon.tell("why 192.0.2.1 --json");
+            assert!(
+                json.contains(r#""message":"Invalid user \u001b[2J5 from"#)
+                    && json.contains(r#""packets":1,"#),
+                "{json}"
+            );
 
-        // What cannot be found out is said, and the rest shown.
-        sh(&format!("rm {}/ledger.db*", daemon.path("state").display()));
-        tells("cannot ask the ledger: ");
-        tells("dropped: 1 packet, ");
+            // What cannot be found out is said, and the rest shown.
+            sh(&format!("rm {}/ledger.db*", daemon.path("state").display()));
+            tells("cannot ask the ledger: ");
+            tells("dropped: 1 packet, ");
+        })
     });
 }

@@ -17,6 +17,7 @@ mod e2e;
 mod enforce;
 mod formats;
 mod journal;
+mod nftables;
 mod omprog;
 mod page;
 mod top;
