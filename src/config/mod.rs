@@ -51,6 +51,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// What to put bans into; `None` where all are only observed.
     pub enforce: Option<Enforce>,
+    /// What `[enforce]` says, also where nothing is to be enforced.
+    pub enforcement: Enforce,
     /// The receivers of notifications, in the order of their names.
     pub receivers: Vec<Arc<Receiver>>,
 }
@@ -290,6 +292,7 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
         socket: socket?,
         control: control?,
         metrics: metrics?,
+        enforcement: enforce.clone().unwrap_or_default(),
         enforce: enforce.filter(|_| enforces),
         receivers: receivers?,
     })

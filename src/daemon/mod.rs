@@ -158,7 +158,7 @@ pub fn disable(config: Option<&Path>, mut output: impl Write) -> anyhow::Result<
         Ok(loaded) => (loaded.config, None),
         Err(fault) => (load::sound_part(config)?.0, Some(fault)),
     };
-    let enforce = config.enforce.unwrap_or_default();
+    let enforce = config.enforcement;
     // Without it the kernel does not even say what there is.
     let may = caps::has_cap(None, CapSet::Effective, Capability::CAP_NET_ADMIN)?;
     anyhow::ensure!(may, "it takes root or CAP_NET_ADMIN");

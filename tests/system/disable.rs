@@ -88,6 +88,13 @@ fn who_may_not_look_is_told_so_and_a_wrong_configuration_keeps_nothing_in_force(
             .unwrap();
         assert_eq!(said(&powerless), "error: it takes root or CAP_NET_ADMIN\n");
         assert_eq!(powerless.status.code(), Some(2));
+        // Nor does one that only observes, whatever the name of the table.
+        daemon.configure("mode = 'observe'\nenforce.set = 'other'");
+        sh("nft add table inet other");
+        assert_eq!(
+            disable(&daemon),
+            ("removed the table `inet other` with 0 elements\n".to_owned(), Some(0))
+        );
         daemon.configure("maxretri = 3");
         let (says, code) = disable(&daemon);
         assert!(says.contains("removed the table `inet banstream` with 2 elements\n"), "{says}");

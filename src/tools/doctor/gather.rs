@@ -39,7 +39,10 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
         Err(_) => load::sound_part(path).map(|(config, grammars)| (config, grammars.into()))?,
     };
     let files = rsyslog_files();
-    let daemon = daemon(&config, &grammars, &files);
+    let (daemon, sample) = match daemon(&config, &grammars, &files) {
+        Ok((daemon, sample)) => (Ok(daemon), sample),
+        Err(why) => (Err(why), Vec::new()),
+    };
     let capable = capable(&read("/proc/self/status"));
     let elsewhere = elsewhere(&config.control.path);
     // What a daemon that only decides has not put anywhere is not missing.
@@ -48,7 +51,7 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
     let chosen = enforce.map(|enforce| backend(enforce, &daemon));
     let is_nftables = matches!(chosen, Some((Backend::Nftables, ..)));
     let enforcement = enforce.map(|enforce| match is_nftables {
-        true => Enforcement::Nftables(nftables(enforce, &config.control.path)),
+        true => Enforcement::Nftables(nftables(enforce, &config.control.path, &sample)),
         false => Enforcement::Ipset(IpsetFacts {
             sets: sets(enforce).map_err(|error| error.to_string()),
             chains: chains(enforce),
@@ -83,7 +86,7 @@ fn daemon(
     config: &Config,
     grammars: &Grammars,
     rsyslog: &[(PathBuf, String)],
-) -> anyhow::Result<DaemonFacts> {
+) -> anyhow::Result<(DaemonFacts, Vec<BanLine>)> {
     let socket = &config.control.path;
     let answer = client::send(socket, &control::Command::Status)?;
     let status: Status = serde_json::from_str(&answer.body)?;
@@ -91,8 +94,8 @@ fn daemon(
         let why = || source.error.unwrap_or("it gave no reason".to_owned());
         (source.name, if source.state == SourceState::Running { Ok(source.silent) } else { Err(why()) })
     };
-    let bans: Vec<BanLine> =
-        serde_json::from_str(&client::send(socket, &control::Command::Bans(BanFilter::default()))?.body)?;
+    let bans = bans(socket)?;
+    let sample = if status.enforcement.pending == 0 { sample(&bans) } else { Vec::new() };
     let private = bans
         .into_iter()
         .filter(|ban| ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private());
@@ -100,7 +103,7 @@ fn daemon(
         let why: Why = serde_json::from_str(&client::send(socket, &control::Command::Why(who))?.body)?;
         Ok(Visitor { address: who.to_string(), exemption: why.protected.into_iter().next() })
     };
-    Ok(DaemonFacts {
+    let facts = DaemonFacts {
         uptime: status.uptime,
         private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
         duplicates: status.duplicates.iter().map(ToString::to_string).collect(),
@@ -118,7 +121,8 @@ fn daemon(
         running: running(grammars, &status.grammars, rsyslog),
         visitors: visitors().into_iter().map(visitor).collect::<anyhow::Result<_>>()?,
         samples: Samples(client::metrics(socket)?),
-    })
+    };
+    Ok((facts, sample))
 }
 
 /// The backend that the daemon uses, or that a start would choose; what that is and why; and what a start would choose
@@ -138,16 +142,15 @@ fn backend(enforce: &Enforce, daemon: &anyhow::Result<DaemonFacts>) -> (Backend,
 }
 
 /// What is in the kernel of nftables, and whether some of the daemon's bans are.
-fn nftables(enforce: &Enforce, socket: &Path) -> NftablesFacts {
+fn nftables(enforce: &Enforce, socket: &Path, sample: &[BanLine]) -> NftablesFacts {
     let table = TableFacts::look(&enforce.set).map_err(|error| error.to_string());
     let owner = table.as_ref().ok().and_then(|table| table.as_ref()?.owner);
     let holders = owner.map_or_else(BTreeMap::new, holders);
     let daemon = process(socket).filter(|_| !holders.is_empty());
-    let sample = sample(socket);
     let mut lacking: Vec<&BanLine> = sample.iter().filter(|ban| !is_held(enforce, ban)).collect();
     if !lacking.is_empty() {
         // Those that have ended since need not be there.
-        let bans = enforced(socket);
+        let bans = bans(socket).unwrap_or_default();
         lacking.retain(|one| bans.iter().any(|ban| (ban.address, &ban.ports) == (one.address, &one.ports)));
     }
     let mut modules = vec!["nf_tables"];
@@ -187,26 +190,19 @@ fn holders(port: u32) -> BTreeMap<i32, String> {
     processes.collect()
 }
 
-/// The daemon's bans that are to be in the kernel; none without a daemon, or where it says that some are not.
-fn enforced(socket: &Path) -> Vec<BanLine> {
-    let answer = |command| client::send(socket, &command).ok().map(|answer| answer.body);
-    let status = answer(control::Command::Status).and_then(|body| serde_json::from_str::<Status>(&body).ok());
-    if status.is_none_or(|status| status.enforcement.pending > 0 || status.enforcement.mode == "none") {
-        return Vec::new();
-    }
-    let bans = answer(control::Command::Bans(BanFilter::default()));
-    let mut bans: Vec<BanLine> = bans.and_then(|body| serde_json::from_str(&body).ok()).unwrap_or_default();
-    // What ends while we look says nothing, and no set has a prefix of length 0.
-    let lasts = |ban: &BanLine| ban.left.is_none_or(|left| left > 10) && ban.address.prefix() > 0;
-    bans.retain(|ban| ban.mode == Mode::Enforce && lasts(ban));
-    bans
+/// All bans of the daemon.
+fn bans(socket: &Path) -> anyhow::Result<Vec<BanLine>> {
+    let answer = client::send(socket, &control::Command::Bans(BanFilter::default()))?;
+    Ok(serde_json::from_str(&answer.body)?)
 }
 
-/// Some of them, spread over all.
-fn sample(socket: &Path) -> Vec<BanLine> {
-    let bans = enforced(socket);
+/// Some of those that are to be in the kernel, spread over all. What ends while we look says nothing, and no set has a
+/// prefix of length 0.
+fn sample(bans: &[BanLine]) -> Vec<BanLine> {
+    let lasts = |ban: &BanLine| ban.left.is_none_or(|left| left > 10) && ban.address.prefix() > 0;
+    let enforced = bans.iter().filter(|ban| ban.mode == Mode::Enforce && lasts(ban));
     let step = bans.len().div_ceil(SAMPLE).max(1);
-    bans.into_iter().step_by(step).collect()
+    enforced.step_by(step).cloned().collect()
 }
 
 /// Whether the kernel keeps them out on all ports of the ban.
