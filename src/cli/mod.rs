@@ -227,6 +227,7 @@ pub enum Action {
     /// A firewall that was saved while the daemon ran has the daemon's rule in it, and loads only where the sets exist that
     /// the rule refers to. So `banstream-sets.service` runs this at boot, before the firewall loads. It adds no rule and
     /// no ban, and changes no set that exists. If the configuration is wrong, it creates the sets of the default one.
+    /// Where bans go to nftables, it does nothing: no saved firewall needs a set of that.
     Prepare {
         /// Where the configuration is.
         #[command(flatten)]
