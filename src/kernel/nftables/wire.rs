@@ -527,3 +527,267 @@ fn read_element(set: Set, element: &[u8]) -> Option<(Element, Timeout, Option<Pa
     let counters = count(2).zip(count(1)).map(|(packets, bytes)| PacketCounters { packets, bytes });
     Some((Element { offender, port }, left, counters))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::change::Layout;
+    use super::*;
+
+    fn element(offender: &str, port: Option<(Protocol, u16)>) -> Element {
+        let port = port.map(|(protocol, number)| Port { protocol, number });
+        Element { offender: offender.parse().unwrap(), port }
+    }
+
+    /// The set of an element.
+    fn of(element: &Element) -> Set {
+        element.set(Layout::ByLength)
+    }
+
+    /// That these are the messages of a transaction on the table `t`: the type of each, and what is behind its header.
+    #[track_caller]
+    fn check(fill: impl FnOnce(&mut Transaction<'_>), want: &[&str]) {
+        let mut transaction = Transaction::new("t", 7);
+        fill(&mut transaction);
+        let (bytes, sequences) = transaction.finish();
+        assert_eq!(sequences, 7..7 + want.len() as u32 + 2);
+        let messages: Vec<String> = messages(bytes)
+            .zip(sequences)
+            .map(|(message, sequence)| {
+                assert_eq!(message.sequence, sequence);
+                let hex: String = message.body.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("{} {hex}", message.kind)
+            })
+            .collect();
+        let want: Vec<String> = want
+            .iter()
+            .map(|want| {
+                want.split_once(' ').map(|(kind, hex)| format!("{kind} {}", hex.replace(' ', ""))).unwrap()
+            })
+            .collect();
+        let [begin, inner @ .., end] = &messages[..] else { panic!("{messages:?}") };
+        assert_eq!([&**begin, &**end], ["16 0000000a", "17 0000000a"]);
+        assert_eq!(inner, want);
+    }
+
+    #[test]
+    fn a_transaction_is_what_nft_sends_for_the_same() {
+        let v4 = element("10.1.0.0/20", None);
+        let v6 = element("2001:db8::/33", Some((Protocol::Tcp, 22)));
+        let table = "01000000 0600010074000000";
+        let in_chain = &format!("{table} 0f000200707265726f7574696e670000");
+        let in_v4 = &format!("{table} 0c000200697076345f323000");
+        let in_v6 = &format!("{table} 12000200697076365f33335f706f727473000000");
+        let counter = "14001180 0c000100636f756e74657200 04000280";
+        check(
+            |transaction| {
+                transaction.new_table(OWNED);
+                transaction.new_chain();
+                transaction.new_set(of(&v4), 65_536);
+                transaction.new_set(of(&v6), 1000);
+                transaction.remove(of(&v4), true, std::iter::once(v4));
+                transaction.remove(of(&v4), false, std::iter::once(v4));
+                transaction.add(of(&v4), true, std::iter::once((v4, Timeout::from_secs(60))));
+                transaction.add(of(&v6), false, std::iter::once((v6, Timeout::FOREVER)));
+                transaction.delete_chain();
+                transaction.delete_table();
+                transaction.destroy_table();
+            },
+            &[
+                &format!("2560 {table} 0800020000000006"),
+                // At prerouting, before all others.
+                &format!(
+                    "2563 {table} 0f000300707265726f7574696e670000 14000480 0800010000000000 08000200fffffeca \
+                     0b00070066696c7465720000"
+                ),
+                // With timeouts; the type and length of the key, a number, the most elements, and a counter each.
+                &format!(
+                    "2569 {in_v4} 0800030000000010 0800040000000007 0800050000000004 08000a0000000003 \
+                     0c000980 0800010000010000 {counter}"
+                ),
+                &format!(
+                    "2569 {in_v6} 0800030000000010 080004000000830d 0800050000000018 08000a0000000004 \
+                     0c000980 08000100000003e8 {counter}"
+                ),
+                &format!("2590 {in_v4} 14000380 10000180 0c000180 080001000a010000"),
+                &format!("2574 {in_v4} 14000380 10000180 0c000180 080001000a010000"),
+                &format!("2572 {in_v4} 20000380 1c000180 0c000180 080001000a010000 0c000400000000000000ea60"),
+                &format!(
+                    "2572 {in_v6} 28000380 24000180 20000180 1c000100 20010db8000000000000000000000000 06000000 00160000"
+                ),
+                &format!("2568 {in_chain}"),
+                &format!("2565 {table} 0f000300707265726f7574696e670000"),
+                &format!("2562 {table}"),
+                &format!("2586 {table}"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_rule_masks_the_address_and_looks_it_up() {
+        let rule = "01000000 0600010074000000 0f000200707265726f7574696e670000";
+        let protocol = "24000180 090001006d65746100000000 14000280 080002000000000f 0800010000000008";
+        let is = |family: &str| {
+            format!(
+                "2c000180 08000100636d7000 20000280 0800010000000008 0800020000000000 0c000380 05000100{family}000000"
+            )
+        };
+        let load = |length: &str, from: &str, base: &str, to: &str| {
+            format!(
+                "34000180 0c0001007061796c6f616400 24000280 08000100000000{to} 08000200000000{base} \
+                 08000300000000{from} 08000400000000{length}"
+            )
+        };
+        let set = |transaction: &mut Transaction<'_>, element: &Element, target| {
+            transaction.new_rule(of(element), target);
+        };
+        check(
+            |transaction| set(transaction, &element("10.1.0.0/20", None), NftTarget::Drop),
+            &[&format!(
+                "2566 {rule} 24010480 {protocol} {} {} \
+                 44000180 0c0001006269747769736500 34000280 0800010000000008 0800020000000008 0800030000000004 \
+                 0c000480 08000100fffff000 0c000580 0800010000000000 \
+                 28000180 0b0001006c6f6f6b75700000 18000280 0c000100697076345f323000 0800020000000008 \
+                 30000180 0e000100696d6d6564696174 65000000 1c000280 0800010000000000 10000280 0c000280 \
+                 0800010000000000",
+                is("02"),
+                load("04", "0c", "01", "08")
+            )],
+        );
+        check(
+            |transaction| {
+                let element = element("2001:db8::/33", Some((Protocol::Tcp, 22)));
+                set(transaction, &element, NftTarget::Reject);
+            },
+            &[&format!(
+                "2566 {rule} 90010480 {protocol} {} {} \
+                 5c000180 0c0001006269747769736500 4c000280 0800010000000008 0800020000000008 0800030000000010 \
+                 18000480 14000100ffffffff800000000000000000000000 18000580 1400010000000000000000000000000000000000 \
+                 24000180 090001006d65746100000000 14000280 0800020000000010 080001000000000c {} \
+                 30000180 0b0001006c6f6f6b75700000 20000280 12000100697076365f33335f706f727473000000 \
+                 0800020000000008 24000180 0b00010072656a6563740000 14000280 0800010000000002 0500020001000000",
+                is("0a"),
+                load("10", "08", "01", "08"),
+                load("02", "02", "02", "0d")
+            )],
+        );
+    }
+
+    #[test]
+    fn a_whole_address_needs_no_mask_and_no_prefix_has_a_wrong_one() {
+        for length in 1..=128_u8 {
+            let set = |family| Set { family, has_ports: false, length: Some(length) };
+            let all = u128::MAX << (128 - length);
+            let want = (length < 128).then(|| all.to_be_bytes().to_vec());
+            assert_eq!(mask(set(Family::V6)), want, "/{length}");
+            if length <= 32 {
+                let want = (length < 32).then(|| (u32::MAX << (32 - length)).to_be_bytes().to_vec());
+                assert_eq!(mask(set(Family::V4)), want, "/{length}");
+            }
+        }
+    }
+
+    /// An answer of the kernel: an error to the message with this number, at this place in it.
+    fn answer(sequence: u32, code: i32, offset: Option<u32>) -> Vec<u8> {
+        let mut body = (-code).to_ne_bytes().to_vec();
+        body.extend([0; 16]);
+        if let Some(offset) = offset {
+            body.extend([8, 0, 2, 0]);
+            body.extend(offset.to_ne_bytes());
+        }
+        let mut bytes = (body.len() as u32 + 16).to_ne_bytes().to_vec();
+        bytes.extend(ERROR.to_ne_bytes());
+        bytes.extend([0; 2]);
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn the_first_error_to_one_of_ours_counts() {
+        let error = |code, offset| Some(NftError { code, sequence: 8, offset });
+        let ours = 7..10;
+        assert_eq!(outcome(&[], &ours), (false, None));
+        assert_eq!(outcome(&answer(9, 0, None), &ours), (true, None));
+        assert_eq!(outcome(&answer(10, 17, None), &ours), (false, None));
+        assert_eq!(outcome(&answer(8, 17, Some(60)), &ours), (true, error(17, Some(60))));
+        let several =
+            [answer(6, 1, None), answer(7, 0, None), answer(8, 2, None), answer(9, 17, None)].concat();
+        assert_eq!(outcome(&several, &ours), (true, error(2, None)));
+    }
+
+    fn elements() -> impl Strategy<Value = Vec<(Element, Timeout)>> {
+        let v4 =
+            (any::<u32>(), 1..=32_u8).prop_map(|(bits, length)| (IpAddr::from(bits.to_be_bytes()), length));
+        let v6 =
+            (any::<u128>(), 1..=128_u8).prop_map(|(bits, length)| (IpAddr::from(bits.to_be_bytes()), length));
+        let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)];
+        let port = prop::option::of(
+            (protocol, any::<u16>()).prop_map(|(protocol, number)| Port { protocol, number }),
+        );
+        let element =
+            (prop_oneof![v4, v6], port, any::<u32>()).prop_map(|((address, length), port, secs)| {
+                let offender = Offender::new(address, length).unwrap();
+                (Element { offender, port }, Timeout::from_secs(secs.into()))
+            });
+        prop::collection::vec(element, 1..9)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_can_be_read_and_its_elements_are_found_by_their_places(elements in elements()) {
+            for (one, timeout) in &elements {
+                let set = of(one);
+                let alike: Vec<_> = elements.iter().filter(|(element, _)| of(element) == set).copied().collect();
+                let mut transaction = Transaction::new("banstream", u32::MAX / 2);
+                transaction.new_table(0);
+                let place = transaction.next();
+                transaction.add(set, true, alike.iter().copied());
+                let (bytes, _) = transaction.finish();
+                let bytes = bytes.to_vec();
+                let message = messages(&bytes).nth(place).unwrap();
+                let read: Vec<_> = NftObject::of(message.body).elements(set).map(Option::unwrap).collect();
+                // The time that is left, which the kernel adds, has a kind of its own.
+                let want: Vec<_> = alike.iter().map(|(element, _)| (*element, Timeout::FOREVER, None)).collect();
+                prop_assert_eq!(read, want);
+                prop_assert!(alike.contains(&(*one, *timeout)));
+
+                let start = message.body.as_ptr() as usize - 16;
+                let (_, list) = attributes(&message.body[4..]).find(|(kind, _)| *kind == 3).unwrap();
+                for (nth, (_, element)) in attributes(list).enumerate() {
+                    // Behind the header of its attribute.
+                    let offset = (element.as_ptr() as usize - start - 4) as u32;
+                    prop_assert_eq!(transaction.element_at(place, offset), Some(nth));
+                    prop_assert_eq!(transaction.element_at(place, offset + 1), None);
+                }
+                prop_assert_eq!(transaction.element_at(place, u32::MAX), None);
+                prop_assert_eq!(transaction.place_of(u32::MAX / 2 + 2), Some(place));
+            }
+        }
+
+        #[test]
+        fn no_bytes_from_the_kernel_cause_a_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            elements in elements(),
+            at in any::<prop::sample::Index>(),
+            other in any::<u8>(),
+        ) {
+            let set = of(&elements[0].0);
+            let mut transaction = Transaction::new("t", 7);
+            transaction.add(set, true, elements.iter().map(|(element, timeout)| (*element, *timeout)));
+            let mut nearly = transaction.finish().0.to_vec();
+            let at = at.index(nearly.len());
+            nearly[at] = other;
+            for bytes in [&bytes, &nearly] {
+                outcome(bytes, &(0..u32::MAX));
+                for body in messages(bytes).map(|message| message.body).chain([&**bytes]) {
+                    let object = NftObject::of(body);
+                    object.elements(set).for_each(drop);
+                    drop((object.table(), object.chain(), object.rule(), object.set()));
+                }
+            }
+        }
+    }
+}
