@@ -686,6 +686,8 @@ impl Firewall for Nftables {
         let found = self.look()?;
         self.check_owner(found.as_ref())?;
         *made = None;
+        // Where it is in use again, it is to be filled again.
+        state.altered.store(true, Ordering::Relaxed);
         if found.is_none() {
             return Ok(());
         }

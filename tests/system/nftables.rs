@@ -178,6 +178,14 @@ fn nobody_banned_gets_in_while_the_backend_changes() {
             until("only the new one is there", || rules() == want);
             flood.check(&format!("{way:?} by a reload"));
         }
+        // While it belongs to nobody, others may say that it is there.
+        for owned in [false, true] {
+            reload(&daemon, &Way::Nftables.with(&format!("owned = {owned}")));
+            until("the owner changes", || {
+                sh_output("nft add table inet banstream").status.success() != owned
+            });
+            flood.check(&format!("owned = {owned}"));
+        }
         for (way, want) in [(Way::Ipset, (2, 0)), (Way::Nftables, (0, 1)), (Way::Ipset, (2, 0))] {
             enforce(&daemon, &way.with(""));
             if way == Way::Nftables {
@@ -310,5 +318,37 @@ fn who_is_rejected_gets_an_answer_and_fragments_do_no_harm() {
         apply(&mut *kernel, [Decision::Ban(ban("192.0.2.2", &ports, Some(60)))]);
         assert_eq!([comes(&from), comes(&other)], [false, true]);
         assert!(passes("192.0.2.2", &UdpSocket::bind("192.0.2.3:0").unwrap()), "another port");
+    });
+}
+
+/// Who saves the whole ruleset and loads it again has the same; and what the kernel has of each rule is what `nft` makes of
+/// its words.
+#[test]
+fn what_nft_lists_it_can_load_again_as_the_same() {
+    in_namespace(|| {
+        let mut kernel = Way::Nftables.prepared(settings());
+        let ssh = [Port { protocol: Protocol::Tcp, number: 22 }];
+        for (who, ports) in ["192.0.2.1", "10.1.0.0/20", "2001:db8::/33", "2001:db8:1::1", "2001:db8:1::/64"]
+            .into_iter()
+            .flat_map(|who| [(who, &[][..]), (who, &ssh[..])])
+        {
+            apply(&mut *kernel, [Decision::Ban(ban(who, ports, Some(600)))]);
+        }
+        sh(
+            "nft list table inet banstream | sed 's/^table inet banstream/table inet again/; /flags owner/d' | nft -f -",
+        );
+        let [ours, again] = ["banstream", "again"].map(|table| {
+            let rules = sh(&format!("nft --debug=netlink list chain inet {table} prerouting | grep '  \\['"));
+            let rest = format!(
+                "nft -s list table inet {table} | sed -E 's/(timeout|expires) [0-9a-z]+//g' | grep -v -e ^table -e '^$' -e 'flags owner'"
+            );
+            (rules, sh(&rest))
+        });
+        assert_eq!(ours, again);
+        assert_eq!(
+            (ours.0.matches("lookup").count(), ours.1.matches("elements").count()),
+            (10, 10),
+            "{ours:?}"
+        );
     });
 }
