@@ -1,6 +1,7 @@
 //! The table of nftables against a real kernel: what others do to it, and changes from and to ipset.
 //!
-//! What both backends do alike is tested in `enforce.rs`, and so is what this takes.
+//! What both backends do alike is tested in `enforce.rs`, which says what it takes. `BANSTREAM_TEST_SECONDS=60 contrib/test
+//! whatever_others_do` attacks the table for a minute.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
