@@ -239,6 +239,7 @@ fn where_there_is_no_iptables_nftables_protects() {
             "bans go to nftables: ipset cannot be used: cannot run `iptables`: No such file or directory";
         assert!(log.contains(why), "{log}");
         until("its set is shown", || daemon.tell("status").contains("ipv4_32"));
+        until("it is counted", || daemon.metric("banstream_set_elements{set=\"ipv4_32\"}") == 1);
         // Where it has come, the next start takes it.
         daemon.stop();
         daemon.start();
