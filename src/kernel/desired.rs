@@ -102,11 +102,19 @@ impl DesiredState {
         let (layout, round) = (self.layout, self.round as usize);
         let stride = (self.elements.len() / SAMPLE).max(1);
         let (mut counts, mut nth) = (ElementCounts::default(), 0_usize);
+        // There are few sets and many elements.
+        let mut sets: Vec<(Set, (u32, u32))> = Vec::new();
         self.elements.retain(|element, want| {
             let over = want.until.is_some_and(|until| until <= now);
             if !over {
-                let (held, pending) = counts.sets.entry(element.set(layout)).or_default();
-                *(if want.pending { pending } else { held }) += 1;
+                let set = element.set(layout);
+                let place = sets.iter().position(|(known, _)| *known == set).unwrap_or_else(|| {
+                    sets.push((set, (0, 0)));
+                    sets.len() - 1
+                });
+                if let Some((_, (held, pending))) = sets.get_mut(place) {
+                    *(if want.pending { pending } else { held }) += 1;
+                }
                 nth += 1;
                 let lasts = want.until.is_none_or(|until| until.since(now) > GRACE);
                 if !want.pending
@@ -120,6 +128,7 @@ impl DesiredState {
             // The kernel may have it still, and that is not to seem unexpected.
             !over || want.until.is_some_and(|until| now.since(until) < GRACE)
         });
+        counts.sets = sets.into_iter().collect();
         counts
     }
 
