@@ -288,7 +288,8 @@ impl Enforcer {
         let differs = |size: &SetSize| size.elements.is_some_and(|held| held != counts.held(size.set));
         let differs = sizes.iter().any(|size| differs(size) || !size.is_as_configured());
         let is_compared = sizes.iter().any(|size| size.elements.is_some());
-        self.pause = (self.checked.elapsed() * OFTEN).clamp(CHECK, COMPARE);
+        let share = if is_compared { OFTEN } else { SELDOM };
+        self.pause = (self.checked.elapsed() * share).clamp(CHECK, COMPARE);
         let share = if differs { OFTEN } else { SELDOM };
         let due = self.compared.is_none_or(|(at, took)| {
             is_compared && at.elapsed() >= (took * share).max(if differs { Duration::ZERO } else { COMPARE })

@@ -65,6 +65,8 @@ pub(super) struct Hub {
     pub(super) synced: Instant,
     /// What systemd was told last.
     pub(super) told: String,
+    /// What was taken out of the kernel while it is listed, which is not to be adopted.
+    pub(super) lifted: Option<HashSet<Element>>,
     /// Where what takes a while is done.
     pub(super) runtime: Handle,
 }
@@ -291,7 +293,14 @@ impl Hub {
     }
 
     /// Blocks while the enforcer is behind: then sources are read no faster than the kernel can be told.
-    fn order(&self, order: Order) {
+    fn order(&mut self, order: Order) {
+        if let (Some(lifted), Order::Apply(decisions, _)) = (&mut self.lifted, &order) {
+            let ended = decisions.iter().filter_map(|decision| match decision {
+                Decision::Unban(ban) => Some(ban),
+                Decision::Ban(_) => None,
+            });
+            lifted.extend(ended.flat_map(elements));
+        }
         if self.orders.send(order).is_err() {
             log::error!("the enforcer has stopped");
         }
@@ -581,8 +590,10 @@ impl Hub {
     }
 
     /// Takes over what the kernel held after the start and no ban explains, unless it has gone since.
-    fn adopt(&mut self, mut held: Vec<(Element, Timeout)>, mut firewall: Box<dyn Firewall>) {
-        let known: HashSet<Element> = self.engine.detector().bans().flat_map(elements).collect();
+    fn adopt(&mut self, held: Option<Vec<(Element, Timeout)>>, mut firewall: Box<dyn Firewall>) {
+        let mut known = self.lifted.take().unwrap_or_default();
+        let Some(mut held) = held else { return };
+        known.extend(self.engine.detector().bans().flat_map(elements));
         held.retain(|(element, _)| !known.contains(element) && firewall.holds(element).unwrap_or(true));
         super::adopt(&mut self.engine, held, &mut self.ledger);
         // What the last daemon made may have other settings, and hold what nobody could adopt.

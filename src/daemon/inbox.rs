@@ -18,8 +18,8 @@ pub(super) enum Input {
     Reload(Box<Loaded>, oneshot::Sender<Reply>),
     /// The host's own addresses have changed, or a file of exemptions.
     HostChanged(HostAddresses, AllowFiles),
-    /// What the kernel held after a start, and where to ask whether it does so still.
-    Listed(Vec<(Element, Timeout)>, Box<dyn Firewall>),
+    /// What the kernel held after a start, if it could be listed, and where to ask whether it does so still.
+    Listed(Option<Vec<(Element, Timeout)>>, Box<dyn Firewall>),
     /// A second is over, or there is something else to look after.
     Tick,
     /// There is nothing after this.

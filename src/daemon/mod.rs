@@ -274,11 +274,11 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
     if enforcer.is_in_force() {
         opener.withdraw_other(config.enforce.as_ref());
     }
+    let lifted = unlisted.is_some().then(HashSet::new);
     if let Some(firewall) = unlisted {
-        tasks.push(spawn("adoption", {
-            let inbox = inbox.clone();
-            move || list_for_adoption(firewall, &inbox)
-        })?);
+        let inbox = inbox.clone();
+        // No stop waits for it.
+        drop(spawn("adoption", move || list_for_adoption(firewall, &inbox))?);
     }
     tasks.push(spawn("enforcer", move || enforcer.run(&ordered))?);
     let watcher = Watcher::new(watching, reporter(Component::Watcher));
@@ -312,6 +312,7 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
         steps: ClockWatch::new(started, Instant::now()),
         synced: Instant::now(),
         told: String::new(),
+        lifted,
         runtime: tokio::runtime::Handle::current(),
     };
     tasks.push(spawn("hub", move || hub.run(inputs))?);
@@ -471,11 +472,9 @@ fn mode(enforce: Option<&Enforce>) -> (String, Option<String>) {
 
 /// Lists the kernel's elements, and gives them to the hub to adopt.
 fn list_for_adoption(mut firewall: Box<dyn Firewall>, inbox: &mpsc::Sender<Input>) {
-    match firewall.list() {
-        // The hub is gone only where the daemon ends.
-        Ok(listing) => drop(inbox.blocking_send(Input::Listed(listing.elements, firewall))),
-        Err(error) => log::error!("cannot list the kernel's sets: {error}"),
-    }
+    let listing = firewall.list().inspect_err(|error| log::error!("cannot list the kernel's sets: {error}"));
+    // The hub is gone only where the daemon ends.
+    drop(inbox.blocking_send(Input::Listed(listing.ok().map(|listing| listing.elements), firewall)));
 }
 
 /// Takes over the elements in the kernel that the ledger knows nothing of, in place of taking them out: after a crash
