@@ -55,14 +55,12 @@ impl Firewalls {
     /// Takes out the table; what that was, if there was one.
     pub(super) fn withdraw_nftables(&mut self, enforce: &Enforce) -> Result<Option<String>, EnforceError> {
         // A kernel without nftables has no table.
-        if !Nftables::exists(&enforce.set).unwrap_or(false) {
-            return Ok(None);
-        }
+        let Ok(Some(table)) = TableFacts::look(&enforce.set) else { return Ok(None) };
         let settings = Enforce { target: Enforce::default().target, ..enforce.clone() };
-        let elements = TableFacts::look(&enforce.set)?.and_then(|table| table.elements());
         Nftables::open(settings, self.owner()?)?.withdraw()?;
-        let elements =
-            elements.map_or(String::new(), |elements| format!(" with {}", count(elements, "element")));
+        let elements = table
+            .elements()
+            .map_or(String::new(), |elements| format!(" with {}", count(elements, "element")));
         Ok(Some(format!("the table `inet {}`{elements}", enforce.set)))
     }
 

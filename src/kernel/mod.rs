@@ -10,14 +10,12 @@ mod events;
 mod ipset;
 mod message;
 mod nftables;
-mod table;
 
 pub use change::{Change, Element, Family, Layout, Set, Timeout, elements, render};
 pub use desired::{DesiredState, Drift, ElementCounts};
 pub use events::RuleEvents;
 pub use ipset::Ipset;
-pub use nftables::{KernelAbilities, Nftables, TableOwner};
-pub use table::{TableFacts, TableSet};
+pub use nftables::{KernelAbilities, Nftables, TableFacts, TableOwner, TableSet};
 
 use std::fmt;
 use std::io;

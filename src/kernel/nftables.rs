@@ -12,15 +12,19 @@
 //! a new table, which takes the place of the old one within one transaction.
 
 mod connection;
+mod facts;
+mod owner;
 mod wire;
+
+pub use facts::{TableFacts, TableSet};
+pub use owner::{KernelAbilities, TableOwner};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::change::{Change, Element, Family, Layout, Set, Timeout};
+use super::change::{Change, Element, Layout, Set, Timeout};
 use super::{
     Applied, DesiredState, Displaced, ElementState, EnforceError, EnforceErrorKind, Firewall, Prepared,
     Reconciled, Refusal, RefusedChange, RuleEvents, SetContents, SetSize,
@@ -28,7 +32,9 @@ use super::{
 use crate::config::Enforce;
 use crate::model::{Offender, Port, Timestamp};
 use connection::Connection;
-use wire::{NftError, NftObject, NftTarget, Transaction};
+use facts::TableShape;
+use owner::TableState;
+use wire::{NftTarget, Transaction};
 
 /// The most changes of one transaction.
 const MOST: usize = 20_000;
@@ -37,117 +43,6 @@ const ENOENT: u32 = 2;
 const EPERM: u32 = 1;
 const EEXIST: u32 = 17;
 const ENFILE: u32 = 23;
-
-/// The socket to which our table belongs. Its clones are the same one.
-#[derive(Clone, Debug)]
-pub struct TableOwner {
-    connection: Arc<Mutex<Connection>>,
-    abilities: KernelAbilities,
-    /// What is known of its tables, by their names.
-    tables: Arc<Mutex<HashMap<String, Arc<TableState>>>>,
-}
-
-/// What all who work on a table know of it.
-#[derive(Debug, Default)]
-struct TableState {
-    /// As we have made it; `None` before that. It is locked while the table is looked at or changed: what one of us does
-    /// must not seem the work of others to another of us.
-    made: Mutex<Option<TableShape>>,
-    /// Whether others have changed the table, or may have.
-    altered: Arc<AtomicBool>,
-}
-
-impl TableState {
-    fn made(&self) -> MutexGuard<'_, Option<TableShape>> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the kernel can, of what newer ones can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelAbilities {
-    /// Give a table an owner, and let it stay when that is gone: since 6.9.
-    pub owns: bool,
-    /// Delete what may not be there: since 6.3.
-    pub destroys: bool,
-}
-
-impl TableOwner {
-    /// With a socket of an earlier process, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// The kernel has no nftables, or we may not change it.
-    pub fn open(stored: Option<OwnedFd>) -> Result<Self, EnforceError> {
-        let connection = stored.map_or_else(Connection::open, Connection::of);
-        let mut connection = connection.map_err(EnforceErrorKind::Socket)?;
-        let abilities = probe(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), abilities, tables: Arc::default() })
-    }
-
-    /// The same on a kernel that can no more than this.
-    pub fn limited_to(self, abilities: KernelAbilities) -> Self {
-        let owns = self.abilities.owns && abilities.owns;
-        let destroys = self.abilities.destroys && abilities.destroys;
-        Self { abilities: KernelAbilities { owns, destroys }, ..self }
-    }
-
-    /// For systemd to keep (`FDSTORE=1`).
-    ///
-    /// # Errors
-    ///
-    /// There are too many open files.
-    pub fn socket(&self) -> io::Result<OwnedFd> {
-        self.lock().socket().try_clone_to_owned()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        // A transaction is whole or not at all, whatever its thread died of.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is known of the table with this name.
-    fn state(&self, table: &str) -> Arc<TableState> {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(tables.entry(table.to_owned()).or_default())
-    }
-
-    /// Carries out what `fill` puts into a transaction.
-    fn commit<'t>(
-        &self,
-        table: &'t str,
-        fill: impl FnOnce(&mut Transaction<'t>),
-    ) -> Result<Result<(), (NftError, Transaction<'t>)>, EnforceError> {
-        let mut connection = self.lock();
-        let mut transaction = connection.begin(table);
-        fill(&mut transaction);
-        let result = connection.commit(&mut transaction)?;
-        Ok(result.map_err(|error| (error, transaction)))
-    }
-}
-
-/// Tries it out with a table that is gone when that is over.
-fn probe(connection: &mut Connection) -> Result<KernelAbilities, EnforceError> {
-    let name = format!("banstream-probe-{}", connection.port());
-    let mut does = |fill: &dyn Fn(&mut Transaction<'_>)| {
-        let mut transaction = connection.begin(&name);
-        fill(&mut transaction);
-        connection.commit(&mut transaction)
-    };
-    let plain = does(&|transaction| {
-        transaction.new_table(0);
-        transaction.delete_table();
-    })?;
-    if let Err(error) = plain {
-        return Err(EnforceErrorKind::NoNftables(error.code).into());
-    }
-    let owned = does(&|transaction| {
-        transaction.new_table(wire::OWNED);
-        transaction.delete_table();
-    })?;
-    let destroyed = does(&|transaction| transaction.destroy_table())?;
-    Ok(KernelAbilities { owns: owned.is_ok(), destroys: destroyed.is_ok() })
-}
 
 /// The firewall of the network namespace that it was opened in. It needs CAP_NET_ADMIN.
 #[derive(Debug)]
@@ -158,37 +53,6 @@ pub struct Nftables {
     /// For questions, which need not wait for a transaction.
     reader: Connection,
     state: Arc<TableState>,
-}
-
-/// What there is, by the kernel's numbers: what is made again has other ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct TableShape {
-    table: u64,
-    flags: u32,
-    owner: Option<u32>,
-    chain: Option<u64>,
-    rules: Vec<u64>,
-    sets: BTreeMap<String, u64>,
-}
-
-impl TableShape {
-    /// Those of its sets that are ours by their names.
-    fn our_sets(&self) -> BTreeSet<Set> {
-        self.sets.keys().filter_map(|name| set_of(name)).collect()
-    }
-}
-
-/// The set with this name.
-fn set_of(name: &str) -> Option<Set> {
-    let (name, has_ports) = name.strip_suffix("_ports").map_or((name, false), |name| (name, true));
-    let (family, length) = name.split_once('_')?;
-    let (family, most) = match family {
-        "ipv4" => (Family::V4, 32),
-        "ipv6" => (Family::V6, 128),
-        _ => return None,
-    };
-    let length: u8 = length.parse().ok().filter(|length| (1..=most).contains(length))?;
-    Some(Set { family, has_ports, length: Some(length) })
 }
 
 /// The sets that a table has from the beginning. The others are made when they are needed.
@@ -211,16 +75,6 @@ impl Nftables {
         Ok(Self { settings, target, owner, reader, state })
     }
 
-    /// Whether there is a table of this name.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not say.
-    pub fn exists(table: &str) -> Result<bool, EnforceError> {
-        let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
-        Ok(reader.ask(|| wire::get_table(table), |_| ())?.is_ok())
-    }
-
     fn name(&self) -> &str {
         &self.settings.set
     }
@@ -235,11 +89,11 @@ impl Nftables {
 
     /// Whether the kernel has this element itself.
     fn has(&mut self, element: &Element) -> Result<bool, EnforceError> {
-        Ok(find(&mut self.reader, &self.settings.set, element)?.is_some())
+        Ok(facts::find(&mut self.reader, &self.settings.set, element)?.is_some())
     }
 
     fn look(&mut self) -> Result<Option<TableShape>, EnforceError> {
-        look(&mut self.reader, &self.settings.set)
+        Ok(facts::look(&mut self.reader, &self.settings.set)?.map(|(shape, _)| shape))
     }
 
     /// Makes chain, rules and missing sets, in place of the chain that is there, and leaves the sets that are.
@@ -320,8 +174,7 @@ impl Nftables {
 
     /// Another's table is none that we could change.
     fn check_owner(&self, found: Option<&TableShape>) -> Result<(), EnforceError> {
-        let owner = found.filter(|found| found.flags & wire::OWNER != 0).and_then(|found| found.owner);
-        match owner {
+        match found.and_then(|found| found.owner) {
             Some(port) if port != self.owner.lock().port() => {
                 Err(EnforceErrorKind::ForeignTable { table: self.name().to_owned(), port }.into())
             }
@@ -416,7 +269,7 @@ impl Nftables {
         ports: &BTreeSet<Option<Port>>,
     ) -> Result<Vec<ElementState>, EnforceError> {
         let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
-        held(&mut reader, table, who, ports)
+        facts::held(&mut reader, table, who, ports)
     }
 }
 
@@ -426,64 +279,6 @@ fn awake(found: u32, owns: bool) -> Option<u32> {
     let awake = found & !wire::DORMANT;
     let awake = if owns && awake == wire::OWNED & !wire::OWNER { wire::OWNED } else { awake };
     (awake != found).then_some(awake)
-}
-
-/// What there is of the table; `None` without one.
-fn look(reader: &mut Connection, table: &str) -> Result<Option<TableShape>, EnforceError> {
-    let mut shape = TableShape::default();
-    let read = |body: &[u8]| (shape.table, shape.flags, shape.owner) = NftObject::of(body).table();
-    match reader.ask(|| wire::get_table(table), read)? {
-        Ok(()) => {}
-        Err(ENOENT) => return Ok(None),
-        Err(code) => return Err(refusal("describe", table, code)),
-    }
-    // Without the chain its rules cannot be there either.
-    let _ = reader.ask(|| wire::get_chain(table), |body| shape.chain = Some(NftObject::of(body).chain()))?;
-    let _ = reader.ask(|| wire::get_rules(table), |body| shape.rules.push(NftObject::of(body).rule()))?;
-    let _ = reader.ask(|| wire::get_sets(table), |body| shape.sets.extend([NftObject::of(body).set()]))?;
-    Ok(Some(shape))
-}
-
-/// What the kernel has of this element itself, if it has it.
-fn find(
-    reader: &mut Connection,
-    table: &str,
-    element: &Element,
-) -> Result<Option<ElementState>, EnforceError> {
-    let set = element.set(Layout::ByLength);
-    let mut state = None;
-    let read = |body: &[u8]| {
-        let part = NftObject::of(body);
-        state = part.elements(set).flatten().next().map(|(element, left, counters)| ElementState {
-            set: set.name(table),
-            element,
-            left: (left != Timeout::FOREVER).then(|| left.as_secs()),
-            counters,
-        });
-    };
-    match reader.ask(|| wire::get_element(table, set, element), read)? {
-        Ok(()) | Err(ENOENT) => Ok(state),
-        Err(code) => Err(refusal("list", table, code)),
-    }
-}
-
-fn held(
-    reader: &mut Connection,
-    table: &str,
-    who: Offender,
-    ports: &BTreeSet<Option<Port>>,
-) -> Result<Vec<ElementState>, EnforceError> {
-    let sets = look(reader, table)?.as_ref().map(TableShape::our_sets).unwrap_or_default();
-    let mut held = Vec::new();
-    for set in sets.into_iter().filter(|set| set.family == Family::of(who)) {
-        let around = set.length.filter(|length| *length <= who.prefix());
-        let around = around.and_then(|length| Offender::new(who.address(), length));
-        for port in ports.iter().filter(|port| port.is_some() == set.has_ports) {
-            let element = around.map(|offender| Element { offender, port: *port });
-            held.extend(element.map(|element| find(reader, table, &element)).transpose()?.flatten());
-        }
-    }
-    Ok(held)
 }
 
 /// One change that is to be made.
@@ -662,22 +457,18 @@ impl Firewall for Nftables {
         let Self { reader, settings, .. } = self;
         let mut contents = SetContents::default();
         for set in sets {
-            let read = |body: &[u8]| {
-                let part = NftObject::of(body);
-                contents
-                    .elements
-                    .extend(part.elements(set).flatten().map(|(element, left, _)| (element, left)));
-            };
-            reader
-                .ask(|| wire::get_elements(&settings.set, set), read)?
-                .map_err(|code| refusal("list", &settings.set, code))?;
+            let listed = reader.ask(wire::get_elements(&settings.set, set), |part| {
+                let elements = part.elements(set).flatten().map(|(element, left, _)| (element, left));
+                contents.elements.extend(elements);
+            })?;
+            listed.map_err(|code| refusal("list", &settings.set, code))?;
         }
         Ok(contents)
     }
 
     fn holds(&mut self, element: &Element) -> Result<bool, EnforceError> {
         let ports = BTreeSet::from([element.port]);
-        Ok(!held(&mut self.reader, &self.settings.set, element.offender, &ports)?.is_empty())
+        Ok(!facts::held(&mut self.reader, &self.settings.set, element.offender, &ports)?.is_empty())
     }
 
     fn withdraw(&mut self) -> Result<(), EnforceError> {

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use super::super::message::{DONE, ERROR, NetlinkMessage, messages, ne_u32};
 use super::super::{EnforceError, EnforceErrorKind};
-use super::wire::{self, NftError, Transaction};
+use super::wire::{self, NftError, NftObject, Transaction};
 
 /// Room for the longest datagram that the kernel answers with.
 const ANSWER: usize = 64 << 10;
@@ -92,15 +92,15 @@ impl Connection {
         }
     }
 
-    /// Gives each message of the answer to `read`; an errno if the answer is an error.
+    /// Gives each object of the answer to `read`; an errno if the answer is an error.
     pub(super) fn ask(
         &mut self,
-        question: impl Fn() -> (u16, NfTablesMessage),
-        mut read: impl FnMut(&[u8]),
+        question: (u16, NfTablesMessage),
+        mut read: impl FnMut(NftObject<'_>),
     ) -> Result<Result<(), u32>, EnforceError> {
         self.sequence = self.sequence.wrapping_add(1);
         let sequence = self.sequence;
-        self.send(&wire::question(sequence, question()))?;
+        self.send(&wire::question(sequence, question))?;
         loop {
             let Some(length) = self.receive()? else { return Err(EnforceErrorKind::NoAnswer.into()) };
             let datagram = self.answer.get(..length).unwrap_or_default();
@@ -112,7 +112,7 @@ impl Connection {
                         let code = ne_u32(body).unwrap_or(0).cast_signed().unsigned_abs();
                         return Ok(if code == 0 { Ok(()) } else { Err(code) });
                     }
-                    _ => read(body),
+                    _ => read(NftObject::of(body)),
                 }
             }
         }

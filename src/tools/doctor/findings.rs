@@ -1081,7 +1081,6 @@ mod tests {
             |name: &str, elements| TableSet { name: name.to_owned(), elements, capacity: 9, has_rule: true };
         let mut table = TableFacts {
             owner: Some(7),
-            persists: true,
             is_hooked: true,
             sets: vec![set("ipv4_32", Some(3)), set("ipv6_64", None)],
         };
