@@ -1,8 +1,8 @@
 //! A table of our own in nftables, over netlink: a chain before all others, hash sets, and one rule for each of them.
 //!
-//! The kernel gives the table to our socket (`connection`), where it can, kernels since 6.9: then nobody else may change
-//! it, `nft flush ruleset` leaves it alone, and it stays when the socket is closed. The messages are in `wire`; here is the
-//! order of operations, and the handling of errors.
+//! Where the kernel can (since 6.9), it gives the table to our socket (`owner`): then nobody else may change it, `nft flush
+//! ruleset` leaves it alone, and it stays when the socket is closed. The messages are in `wire`, what is read back is in
+//! `facts`; here is the order of operations, and the handling of errors.
 //!
 //! nftables has sets of intervals, which would hold prefixes of any length, but one more element costs them time that grows
 //! with their size, and they refuse an address in a prefix that they hold. So there is a hash set for each length in use,
@@ -37,10 +37,10 @@ use owner::TableState;
 use wire::{NftTarget, Transaction};
 
 /// The most changes of one transaction.
-const MOST: usize = 20_000;
+const MOST_CHANGES: usize = 20_000;
 
-const ENOENT: u32 = 2;
 const EPERM: u32 = 1;
+const ENOENT: u32 = 2;
 const EEXIST: u32 = 17;
 const ENFILE: u32 = 23;
 
@@ -63,7 +63,7 @@ impl Nftables {
     ///
     /// # Errors
     ///
-    /// The target is none that nftables has, or there are too many open files.
+    /// nftables has no such target, or there are too many open files.
     pub fn open(settings: Enforce, owner: TableOwner) -> Result<Self, EnforceError> {
         let target = match settings.target.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["DROP"] => NftTarget::Drop,
@@ -73,6 +73,20 @@ impl Nftables {
         let reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
         let state = owner.state(&settings.set);
         Ok(Self { settings, target, owner, reader, state })
+    }
+
+    /// What the kernel has of an offender on these ports, and around it, in the table of this name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not answer.
+    pub fn held(
+        table: &str,
+        who: Offender,
+        ports: &BTreeSet<Option<Port>>,
+    ) -> Result<Vec<ElementState>, EnforceError> {
+        let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
+        facts::held(&mut reader, table, who, ports)
     }
 
     fn name(&self) -> &str {
@@ -93,7 +107,7 @@ impl Nftables {
     }
 
     fn look(&mut self) -> Result<Option<TableShape>, EnforceError> {
-        Ok(facts::look(&mut self.reader, &self.settings.set)?.map(|(shape, _)| shape))
+        TableShape::look(&mut self.reader, &self.settings.set)
     }
 
     /// Makes chain, rules and missing sets, in place of the chain that is there, and leaves the sets that are.
@@ -104,22 +118,21 @@ impl Nftables {
         sets: &BTreeSet<Set>,
     ) -> Result<(), EnforceError> {
         let is_there = found.map(TableShape::our_sets).unwrap_or_default();
-        let (target, flags, most) = (self.target, self.flags(), self.settings.max_elements);
-        let failed = |code| refusal("make the table", &self.settings.set, code);
+        let failed = |code| refusal("make the table", self.name(), code);
         if let Some(flags) = found.and_then(|found| awake(found.flags, self.owns())) {
             let done = self.owner.commit(self.name(), |transaction| transaction.new_table(flags))?;
             done.map_err(|(error, _)| failed(error.code))?;
         }
         let done = self.owner.commit(self.name(), |transaction| {
             if found.is_none() {
-                transaction.new_table(flags);
+                transaction.new_table(self.flags());
             }
             if found.is_some_and(|found| found.chain.is_some()) {
                 transaction.delete_chain();
             }
             transaction.new_chain();
-            sets.difference(&is_there).for_each(|set| transaction.new_set(*set, most));
-            sets.union(&is_there).for_each(|set| transaction.new_rule(*set, target));
+            sets.difference(&is_there).for_each(|set| transaction.new_set(*set, self.settings.max_elements));
+            sets.union(&is_there).for_each(|set| transaction.new_rule(*set, self.target));
         })?;
         done.map_err(|(error, _)| failed(error.code))?;
         *made = self.look()?;
@@ -136,17 +149,16 @@ impl Nftables {
         self.check_owner(found.as_ref())?;
         // What others change from now on may come after it.
         self.state.altered.store(false, Ordering::Relaxed);
-        let (target, flags, most) = (self.target, self.flags(), self.settings.max_elements);
         let done = self.owner.commit(self.name(), |transaction| {
             if found.is_some() {
                 transaction.delete_table();
             }
-            transaction.new_table(flags);
+            transaction.new_table(self.flags());
             transaction.new_chain();
             let sets: BTreeSet<Set> = FIRST.into_iter().chain(adds.keys().copied()).collect();
             for set in sets {
-                transaction.new_set(set, most);
-                transaction.new_rule(set, target);
+                transaction.new_set(set, self.settings.max_elements);
+                transaction.new_rule(set, self.target);
             }
             for (set, adds) in adds {
                 for adds in adds.chunks(wire::MOST) {
@@ -172,7 +184,7 @@ impl Nftables {
         Ok(done)
     }
 
-    /// Another's table is none that we could change.
+    /// Fails for a table of another socket, which we cannot change.
     fn check_owner(&self, found: Option<&TableShape>) -> Result<(), EnforceError> {
         match found.and_then(|found| found.owner) {
             Some(port) if port != self.owner.lock().port() => {
@@ -184,10 +196,7 @@ impl Nftables {
 
     /// Carries out these steps, or none of them: then which of them is at fault, if that is known, and the errno.
     fn send(&mut self, steps: &[PlannedChange]) -> Result<Result<(), (Option<usize>, u32)>, EnforceError> {
-        let (table, owner) = (self.settings.set.clone(), self.owner.clone());
-        let (target, most) = (self.target, self.settings.max_elements);
-        let destroys = owner.abilities.destroys;
-        let state = Arc::clone(&self.state);
+        let Self { settings, target, owner, reader, state } = self;
         let mut made = state.made();
         let known = made.as_ref().map(TableShape::our_sets).unwrap_or_default();
         let mut by_set: BTreeMap<Set, [Vec<usize>; 2]> = BTreeMap::new();
@@ -209,17 +218,17 @@ impl Nftables {
         }
         // The steps in each message, by its place.
         let mut messages: HashMap<usize, &[usize]> = HashMap::new();
-        let done = owner.commit(&table, |transaction| {
+        let done = owner.commit(&settings.set, |transaction| {
             for (set, [removals, adds]) in &by_set {
                 if !known.contains(set) {
-                    transaction.new_set(*set, most);
-                    transaction.new_rule(*set, target);
+                    transaction.new_set(*set, settings.max_elements);
+                    transaction.new_rule(*set, *target);
                 }
                 let change = |nth: &usize| steps.get(*nth).map(|step| step.change);
                 for removals in removals.chunks(wire::MOST) {
                     messages.insert(transaction.next(), removals);
                     let elements = removals.iter().filter_map(change).map(|change| change.element());
-                    transaction.remove(*set, destroys, elements);
+                    transaction.remove(*set, owner.abilities.destroys, elements);
                 }
                 for adds in adds.chunks(wire::MOST) {
                     messages.insert(transaction.next(), adds);
@@ -240,7 +249,7 @@ impl Nftables {
             return Ok(Err((at, error.code)));
         }
         if by_set.keys().any(|set| !known.contains(set)) {
-            *made = self.look()?;
+            *made = TableShape::look(reader, &settings.set)?;
         }
         Ok(Ok(()))
     }
@@ -256,20 +265,6 @@ impl Nftables {
             planned.is_there = self.has(&planned.change.element())?;
         }
         Ok(())
-    }
-
-    /// What the kernel has of an offender on these ports, and around it, in the table of this name.
-    ///
-    /// # Errors
-    ///
-    /// The kernel does not answer.
-    pub fn held(
-        table: &str,
-        who: Offender,
-        ports: &BTreeSet<Option<Port>>,
-    ) -> Result<Vec<ElementState>, EnforceError> {
-        let mut reader = Connection::open().map_err(EnforceErrorKind::Socket)?;
-        facts::held(&mut reader, table, who, ports)
     }
 }
 
@@ -345,7 +340,7 @@ impl Firewall for Nftables {
         };
         let mut steps: Vec<PlannedChange> = steps.map(step).collect();
         let mut left = steps.as_mut_slice();
-        let mut most = MOST;
+        let mut most = MOST_CHANGES;
         while !left.is_empty() {
             let sent = left.len().min(most);
             let done = match self.send(left.get(..sent).unwrap_or_default()) {
@@ -358,7 +353,7 @@ impl Firewall for Nftables {
             let (at, code) = match done {
                 Ok(()) => {
                     left = left.get_mut(sent..).unwrap_or_default();
-                    most = most.saturating_mul(2).min(MOST);
+                    most = most.saturating_mul(2).min(MOST_CHANGES);
                     continue;
                 }
                 Err(fault) => fault,

@@ -20,6 +20,11 @@ pub(super) struct TableShape {
 }
 
 impl TableShape {
+    /// The one with this name; `None` without one.
+    pub(super) fn look(reader: &mut Connection, name: &str) -> Result<Option<Self>, EnforceError> {
+        Ok(look(reader, name)?.map(|(shape, _)| shape))
+    }
+
     /// Those of its sets that are ours by their names.
     pub(super) fn our_sets(&self) -> BTreeSet<Set> {
         self.sets.keys().filter_map(|name| set_of(name)).collect()
@@ -81,10 +86,7 @@ impl TableFacts {
 }
 
 /// What there is of the table; `None` without one.
-pub(super) fn look(
-    reader: &mut Connection,
-    name: &str,
-) -> Result<Option<(TableShape, TableFacts)>, EnforceError> {
+fn look(reader: &mut Connection, name: &str) -> Result<Option<(TableShape, TableFacts)>, EnforceError> {
     let (mut shape, mut facts) = (TableShape::default(), TableFacts::default());
     let table =
         reader.ask(wire::get_table(name), |table| (shape.table, shape.flags, shape.owner) = table.table())?;
@@ -146,7 +148,7 @@ pub(super) fn held(
     who: Offender,
     ports: &BTreeSet<Option<Port>>,
 ) -> Result<Vec<ElementState>, EnforceError> {
-    let sets = look(reader, table)?.map(|(shape, _)| shape.our_sets()).unwrap_or_default();
+    let sets = TableShape::look(reader, table)?.as_ref().map(TableShape::our_sets).unwrap_or_default();
     let mut held = Vec::new();
     for set in sets.into_iter().filter(|set| set.family == Family::of(who)) {
         let around = set.length.filter(|length| *length <= who.prefix());
