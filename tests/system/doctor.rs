@@ -80,6 +80,19 @@ fn what_is_wrong_with_the_table_is_found() {
         config("set = 'other'");
         sh("nft add table inet other; nft add set inet other ipv4_32 '{ type ipv4_addr; }'");
         finds(&daemon, &["chain-missing", "rule-missing", "bans-missing", "table-unowned"]);
+        let chain = |priority: &str| {
+            sh(&format!(
+                "nft 'add chain inet other prerouting {{ type filter hook prerouting priority {priority}; }}
+                      add rule inet other prerouting ip saddr @ipv4_32 drop'"
+            ));
+        };
+        chain("-300");
+        finds(&daemon, &["chain-missing", "bans-missing", "table-unowned"]);
+        sh("nft delete chain inet other prerouting");
+        chain("-301");
+        finds(&daemon, &["bans-missing", "table-unowned"]);
+        sh("nft 'add table inet other { flags dormant; }'");
+        finds(&daemon, &["chain-missing", "bans-missing", "table-unowned"]);
         config("");
         daemon.stop();
         finds(&daemon, &["table-unowned", "no-daemon"]);

@@ -97,7 +97,7 @@ fn look(reader: &mut Connection, name: &str) -> Result<Option<(TableShape, Table
     }
     let chain = reader.ask(wire::get_chain(name), |chain| {
         shape.chain = Some(chain.chain());
-        facts.is_hooked = chain.is_early();
+        facts.is_hooked = chain.is_early() && shape.flags & wire::DORMANT == 0;
     })?;
     let mut looked_into = BTreeSet::new();
     let rules = reader.ask(wire::get_rules(name), |rule| {
