@@ -13,6 +13,7 @@
 
 mod connection;
 mod facts;
+mod object;
 mod owner;
 mod wire;
 

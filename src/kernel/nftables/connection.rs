@@ -14,7 +14,8 @@ use nix::sys::socket::{
 
 use super::super::message::{DONE, ERROR, NetlinkMessage, messages, ne_u32};
 use super::super::{EnforceError, EnforceErrorKind};
-use super::wire::{self, NftError, NftObject, Transaction};
+use super::object::NftObject;
+use super::wire::{self, NftError, Transaction};
 
 /// Room for the longest datagram that the kernel answers with.
 const ANSWER: usize = 64 << 10;
