@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use banstream::config::{Backend, Enforce};
 use banstream::control::{BanFilter, Command, Target, client};
-use banstream::kernel::{Element, Firewall, Ipset, Nftables, TableOwner};
+use banstream::kernel::{Change, Displaced, Element, Firewall, Ipset, Nftables, TableOwner, Timeout};
 
 const BANS: usize = 1000;
 const CONFIG: &str = r#"
@@ -58,6 +58,7 @@ fn main() {
 }
 
 fn measure(backend: Backend) {
+    without_the_daemon(backend);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.path();
     let config = dir.join("banstream.toml");
@@ -67,7 +68,7 @@ fn measure(backend: Backend) {
     let begun = Instant::now();
     let daemon = start(&config);
     let mut socket = connect(&dir.join("ingest.sock"));
-    let mut kernel = Asked::open(backend);
+    let mut kernel = Asked::open(backend, Enforce::default());
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 
@@ -81,6 +82,35 @@ fn measure(backend: Backend) {
         println!("the flood: {:.0} offences a second", flooding.join().expect("the flood is sent"));
     });
     a_million(daemon, socket, kernel, &config, &dir.join("control.sock"));
+}
+
+/// How long the kernel takes for the first 100,000 bans, and for one more where there are a million.
+fn without_the_daemon(backend: Backend) {
+    let settings = Enforce { set: "alone".to_owned(), max_elements: 2_000_000, ..Enforce::default() };
+    let mut kernel = Asked::open(backend, settings);
+    kernel.firewall().prepare(Displaced::Move).expect("the kernel has it");
+    let add = |number: u32| {
+        Change::Add(element(&Ipv4Addr::from_bits(0x0a00_0000 + number).to_string()), Timeout::FOREVER)
+    };
+    let adds: Vec<Change> = (0..1_000_000).map(add).collect();
+    let begun = Instant::now();
+    for (nth, adds) in adds.chunks(20_000).enumerate() {
+        assert!(kernel.firewall().apply(adds).expect("the kernel takes them").refused.is_empty());
+        if nth == 4 {
+            println!("100,000 bans into the kernel: {:.2} s", begun.elapsed().as_secs_f64());
+        }
+    }
+    let mut times: Vec<Duration> = (1_000_000..1_002_000)
+        .map(|number| {
+            let begun = Instant::now();
+            kernel.firewall().apply(&[add(number)]).expect("the kernel takes it");
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let p99 = times.get(times.len() * 99 / 100).map_or(0.0, Duration::as_secs_f64);
+    println!("one more at a million: p99 {:.3} ms", p99 * 1e3);
+    kernel.firewall().withdraw().expect("the kernel lets go of it");
 }
 
 /// A million bans, what they take, and how long the daemon needs to know them again.
@@ -129,14 +159,20 @@ enum Asked {
 }
 
 impl Asked {
-    fn open(backend: Backend) -> Self {
-        let settings = Enforce::default();
+    fn open(backend: Backend, settings: Enforce) -> Self {
         match backend {
             Backend::Nftables => {
                 let owner = TableOwner::open(None).expect("netlink, as root");
                 Self::Nftables(Nftables::open(settings, owner).expect("netlink"))
             }
             _ => Self::Ipset(Ipset::open(settings).expect("netlink, as root")),
+        }
+    }
+
+    fn firewall(&mut self) -> &mut dyn Firewall {
+        match self {
+            Self::Ipset(ipset) => ipset,
+            Self::Nftables(nftables) => nftables,
         }
     }
 

@@ -1,19 +1,12 @@
-//! The two tasks that update the kernel.
+//! The task that puts bans into the kernel.
 //!
-//! The enforcer takes all waiting decisions and carries them out together: a lone ban goes at once, a flood goes in
+//! It takes all waiting decisions and carries them out together: a lone ban goes at once, a flood goes in
 //! messages of thousands, without a timer. It keeps the desired state of the sets. Every second it compares
 //! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
-//! enforcer changes the content of the sets. The watcher checks that sets and rules exist and are in place, every two
-//! seconds and as soon as the kernel reports a change. It is a task of its own because iptables takes 10 ms, and bans
-//! must not wait for that.
+//! enforcer changes the content of the sets; that sets and rules exist is the work of the `watcher`.
 
-use std::future::pending;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-
-use tokio::runtime::Handle;
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{sleep, sleep_until};
 
 use super::health::{Component, Health};
 use super::notifier::EventSender;
@@ -23,7 +16,7 @@ use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
 use crate::kernel::{
     Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Layout, Prepared,
-    Reconciled, Refusal, RuleEvents, SetSize, render,
+    Reconciled, Refusal, SetSize, render,
 };
 use crate::model::{Ban, Decision, count};
 
@@ -38,7 +31,7 @@ pub(super) enum Order {
     SwitchFirewall(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
 }
 
-/// What both tasks tell others with.
+/// What enforcer and watcher tell others with.
 #[derive(Clone)]
 pub(super) struct Reporter {
     metrics: Metrics,
@@ -58,25 +51,12 @@ const COMPARE: Duration = Duration::from_secs(3);
 /// 8 s for 100,000 elements, and a 50th while the numbers differ.
 const SELDOM: u32 = 200;
 const OFTEN: u32 = 50;
-/// How often the watcher looks after sets and rules, and how long it leaves a rule that it has moved where it is.
-const LOOK: Duration = Duration::from_secs(2);
-/// How long after a look the next one comes because of a change, for as many as that in a row; and how often they come
-/// where changes go on.
-const SOON: Duration = Duration::from_millis(10);
-const IN_A_ROW: u32 = 20;
-const PACED: Duration = Duration::from_millis(500);
-/// How often rules are moved to the front, at most: another program may want to be there too.
-const MOVES: usize = 5;
-const MOVES_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// How often the same fault is logged.
 const REPEAT: Duration = Duration::from_secs(60);
 /// Instants of decisions that are remembered while the kernel cannot be told.
 const LATE: usize = 10_000;
 /// The most changes that go to the kernel before the first of them is known to have got there.
 const MOST: usize = 50_000;
-/// Firewalls of earlier settings whose rules could not be taken out.
-const OLD: usize = 16;
-
 pub(super) struct Enforcer {
     firewall: Box<dyn Firewall>,
     reporter: Reporter,
@@ -135,6 +115,11 @@ impl Enforcer {
         }
     }
 
+    /// Whether a comparison costs little enough to be made again and again. With nftables it replaces the table.
+    fn can_compare(&self) -> bool {
+        self.firewall.layout() == Layout::AnyLength
+    }
+
     /// Whether the kernel holds what it ought to, as far as is known.
     pub(super) fn is_in_force(&self) -> bool {
         self.compared.is_some()
@@ -177,10 +162,8 @@ impl Enforcer {
                 self.carry_out(&std::mem::take(waiting));
                 let changes = self.desired.restart(bans.iter(), now());
                 // What can be compared needs no knowledge of what was desired before.
-                let done = match self.firewall.layout() {
-                    Layout::ByLength if !alone => self.apply(&changes),
-                    _ => self.compare().map(drop),
-                };
+                let done =
+                    if alone || self.can_compare() { self.compare().map(drop) } else { self.apply(&changes) };
                 if let Err(error) = done {
                     self.failed(&error);
                 }
@@ -287,12 +270,12 @@ impl Enforcer {
         }
         let differs = |size: &SetSize| size.elements.is_some_and(|held| held != counts.held(size.set));
         let differs = sizes.iter().any(|size| differs(size) || !size.is_as_configured());
-        let is_compared = sizes.iter().any(|size| size.elements.is_some());
-        let share = if is_compared { OFTEN } else { SELDOM };
+        let can_compare = self.can_compare();
+        let share = if can_compare { OFTEN } else { SELDOM };
         self.pause = (self.checked.elapsed() * share).clamp(CHECK, COMPARE);
         let share = if differs { OFTEN } else { SELDOM };
         let due = self.compared.is_none_or(|(at, took)| {
-            is_compared && at.elapsed() >= (took * share).max(if differs { Duration::ZERO } else { COMPARE })
+            can_compare && at.elapsed() >= (took * share).max(if differs { Duration::ZERO } else { COMPARE })
         });
         if due {
             if matches!(self.why, Some(Refusal::NoSet(_))) {
@@ -355,128 +338,13 @@ impl Enforcer {
     }
 }
 
-pub(super) struct Watcher {
-    firewall: Box<dyn Firewall>,
-    reporter: Reporter,
-    /// When rules were moved to the front, the last few times.
-    moved: Vec<Instant>,
-    /// Those of earlier settings, whose rules are still to be taken out.
-    old: Vec<Box<dyn Firewall>>,
-}
-
-impl Watcher {
-    pub(super) fn new(firewall: Box<dyn Firewall>, reporter: Reporter) -> Self {
-        Self { firewall, reporter, moved: Vec::new(), old: Vec::new() }
-    }
-
-    /// Looks after sets and rules until nobody can say otherwise. A firewall that comes takes the place of the one
-    /// there is, whose rule is taken out if the new one has another.
-    pub(super) fn run(
-        mut self,
-        mut firewalls: UnboundedReceiver<(Box<dyn Firewall>, bool)>,
-        runtime: &Handle,
-    ) {
-        let _inside = runtime.enter();
-        let mut events = self.events();
-        // As if each look because of a change took `PACED`: when the last one is over.
-        let mut busy = tokio::time::Instant::now();
-        loop {
-            self.look();
-            let looked = tokio::time::Instant::now();
-            let pause = busy.saturating_duration_since(looked).saturating_sub(PACED * IN_A_ROW).max(SOON);
-            let woken = runtime.block_on(async {
-                tokio::select! {
-                    firewall = firewalls.recv() => firewall.map_or(Woken::Ended, |(firewall, moved)| Woken::Switched(firewall, moved)),
-                    () = sleep(LOOK) => Woken::InTime,
-                    () = async {
-                        sleep_until(looked + pause).await;
-                        changed(&mut events).await;
-                    } => Woken::Changed,
-                }
-            });
-            match woken {
-                Woken::InTime => {}
-                Woken::Changed => busy = busy.max(looked) + PACED,
-                Woken::Switched(firewall, moved) => {
-                    let old = std::mem::replace(&mut self.firewall, firewall);
-                    self.old.extend(moved.then_some(old));
-                    self.old.truncate(OLD);
-                    events = self.events();
-                }
-                Woken::Ended => return,
-            }
-        }
-    }
-
-    /// The kernel's reports of changes. Without them the rule is looked after all the same.
-    fn events(&self) -> Option<RuleEvents> {
-        self.firewall.events().unwrap_or_else(|error| {
-            log::warn!(
-                "cannot receive changes of rules, so a missing rule is noticed within {LOOK:?}: {error}"
-            );
-            None
-        })
-    }
-
-    /// Looks whether sets and rules are there and nothing stands before them.
-    fn look(&mut self) {
-        let mut faults: Vec<String> = Vec::new();
-        self.old.retain_mut(|old| match old.withdraw() {
-            Ok(()) => false,
-            Err(error) => {
-                faults.push(format!("cannot remove the rule of earlier settings: {error}"));
-                true
-            }
-        });
-        self.moved.retain(|at| at.elapsed() < MOVES_WITHIN);
-        let may_move = self.moved.len() < MOVES;
-        // Who puts in several rules would use up all moves at once.
-        let waits = may_move && self.moved.last().is_some_and(|at| at.elapsed() < LOOK);
-        let displaced = if may_move && !waits { Displaced::Move } else { Displaced::Report };
-        match self.firewall.prepare(displaced) {
-            Ok(prepared) => {
-                if prepared.moved > 0 {
-                    self.moved.push(Instant::now());
-                }
-                self.reporter.repaired(&prepared);
-                let of_note = prepared.faults.iter().filter(|fault| !(waits && fault.is_displaced()));
-                faults.extend(of_note.map(EnforceError::to_string));
-            }
-            Err(error) => faults.push(format!("bans are not enforced: {error}")),
-        }
-        self.reporter.errors(faults.len() as u64);
-        self.reporter.fault((!faults.is_empty()).then(|| faults.join("; ")));
-    }
-}
-
-/// What ends the watcher's sleep.
-enum Woken {
-    InTime,
-    Changed,
-    Switched(Box<dyn Firewall>, bool),
-    Ended,
-}
-
-/// Waits for a change of the rules; forever, if nothing reports one.
-async fn changed(events: &mut Option<RuleEvents>) {
-    match events {
-        Some(some) => {
-            if let Err(error) = some.changed().await {
-                log::warn!("changes of rules are no longer received: {error}");
-                *events = None;
-            }
-        }
-        None => pending().await,
-    }
-}
-
 impl Reporter {
     pub(super) fn new(metrics: &Metrics, health: &Health, events: EventSender, component: Component) -> Self {
         Self { metrics: metrics.clone(), health: health.clone(), events, component, last_fault: None }
     }
 
     /// Says what is wrong, in the log when it is new and now and then after that.
-    fn fault(&mut self, fault: Option<String>) {
+    pub(super) fn fault(&mut self, fault: Option<String>) {
         match &fault {
             None => {
                 if self.last_fault.take().is_some() {
@@ -500,7 +368,7 @@ impl Reporter {
         self.health.fault(self.component, fault);
     }
 
-    fn errors(&self, times: u64) {
+    pub(super) fn errors(&self, times: u64) {
         self.metrics.counter("banstream_enforce_errors_total", &[]).increment(times);
     }
 
@@ -520,7 +388,7 @@ impl Reporter {
         self.health.enforcement(|status| status.repaired = Some(repaired));
     }
 
-    fn repaired(&self, prepared: &Prepared) {
+    pub(super) fn repaired(&self, prepared: &Prepared) {
         self.repairs(&[
             ("set", prepared.sets.len() as u64, "recreated", "set", ""),
             ("member", prepared.linked as u64, "returned", "set", " to the rule's list"),

@@ -26,7 +26,7 @@ use super::ledger_writer::LedgerQueue;
 use super::notifier::EventSender;
 use super::stats::SharedStats;
 use super::why::PartialWhy;
-use super::{logging, now};
+use super::{adoption, logging, now};
 use crate::config::load::Loaded;
 use crate::control::{
     BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Reply, SoleClient, SourceState,
@@ -589,13 +589,13 @@ impl Hub {
         changed
     }
 
-    /// Takes over what the kernel held after the start and no ban explains, unless it has gone since.
+    /// Adopts what the kernel held after the start and no ban explains, unless it has gone since.
     fn adopt(&mut self, held: Option<Vec<(Element, Timeout)>>, mut firewall: Box<dyn Firewall>) {
-        let mut known = self.lifted.take().unwrap_or_default();
-        let Some(mut held) = held else { return };
-        known.extend(self.engine.detector().bans().flat_map(elements));
-        held.retain(|(element, _)| !known.contains(element) && firewall.holds(element).unwrap_or(true));
-        super::adopt(&mut self.engine, held, &mut self.ledger);
+        let lifted = self.lifted.take().unwrap_or_default();
+        let Some(held) = held else { return };
+        let mut unknown = adoption::unknown(&mut self.engine, held, lifted);
+        unknown.retain(|(element, _)| firewall.holds(element).unwrap_or(true));
+        adoption::adopt(&mut self.engine, unknown, &mut self.ledger);
         // What the last daemon made may have other settings, and hold what nobody could adopt.
         self.sync(true);
     }

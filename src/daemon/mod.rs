@@ -17,6 +17,7 @@
 
 pub mod metrics;
 pub mod notify;
+mod adoption;
 mod allowances;
 mod ledger_writer;
 mod set_lock;
@@ -30,13 +31,14 @@ mod inbox;
 mod why;
 mod logging;
 mod stats;
+mod watcher;
 mod notifier;
 mod reload;
 mod clock;
 mod sources;
 mod host_addresses;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -55,18 +57,18 @@ use crate::config::{Backend, Enforce};
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
 use crate::daemon::metrics::Metrics;
-use crate::detect::{Settings, manual};
+use crate::detect::Settings;
 use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::input::socket;
-use crate::kernel::{self, Displaced, Element, Firewall, Ipset, Layout, Timeout, elements};
-use crate::model::{Ban, Decision, Offender, Span, Timestamp, count};
-use crate::store::{self, LedgerUpdate, SavedState};
+use crate::kernel::{self, Displaced, Firewall, Ipset, Layout};
+use crate::model::Timestamp;
+use crate::store::{self, SavedState};
 use allowances::Allowances;
 use clients::Clients;
 use clock::ClockWatch;
 use duplicates::Duplicates;
-use enforcer::{Enforcer, Reporter, Watcher};
+use enforcer::{Enforcer, Reporter};
 use firewalls::Firewalls;
 use health::{Component, Health};
 use host_addresses::HostAddresses;
@@ -78,6 +80,7 @@ use reload::Reloader;
 use set_lock::SetLock;
 use sources::Sources;
 use stats::SharedStats;
+use watcher::Watcher;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -258,7 +261,10 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
     if is_incomplete || engine.detector().banned() == 0 {
         match firewall.layout() {
             Layout::AnyLength => match firewall.list() {
-                Ok(listing) => adopt(&mut engine, listing.elements, &mut ledger),
+                Ok(listing) => {
+                    let unknown = adoption::unknown(&mut engine, listing.elements, HashSet::new());
+                    adoption::adopt(&mut engine, unknown, &mut ledger);
+                }
                 Err(error) => log::error!("cannot list the kernel's sets: {error}"),
             },
             // It may take a minute, and what is known is not to wait for it.
@@ -278,7 +284,7 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
     if let Some(firewall) = unlisted {
         let inbox = inbox.clone();
         // No stop waits for it.
-        drop(spawn("adoption", move || list_for_adoption(firewall, &inbox))?);
+        drop(spawn("adoption", move || adoption::list(firewall, &inbox))?);
     }
     tasks.push(spawn("enforcer", move || enforcer.run(&ordered))?);
     let watcher = Watcher::new(watching, reporter(Component::Watcher));
@@ -468,51 +474,6 @@ fn spawn<T: Send + 'static>(
 fn mode(enforce: Option<&Enforce>) -> (String, Option<String>) {
     let mode = if enforce.is_some() { "kernel" } else { "none" };
     (mode.to_owned(), enforce.map(|enforce| enforce.backend.name().to_owned()))
-}
-
-/// Lists the kernel's elements, and gives them to the hub to adopt.
-fn list_for_adoption(mut firewall: Box<dyn Firewall>, inbox: &mpsc::Sender<Input>) {
-    let listing = firewall.list().inspect_err(|error| log::error!("cannot list the kernel's sets: {error}"));
-    // The hub is gone only where the daemon ends.
-    drop(inbox.blocking_send(Input::Listed(listing.ok().map(|listing| listing.elements), firewall)));
-}
-
-/// Takes over the elements in the kernel that the ledger knows nothing of, in place of taking them out: after a crash
-/// they may be the bans of its last moments. They look like bans of a jail of their own, and end when the kernel would
-/// have ended them.
-fn adopt(engine: &mut Engine<'_>, mut listing: Vec<(Element, Timeout)>, ledger: &mut LedgerQueue) {
-    let known: HashSet<Element> = engine.detector().bans().flat_map(elements).collect();
-    listing.retain(|(element, _)| !known.contains(element));
-    listing.sort_unstable();
-    let now = now();
-    let mut found: BTreeMap<Offender, Ban> = BTreeMap::new();
-    for (element, timeout) in listing {
-        let until = (timeout != Timeout::FOREVER).then(|| now + Span::from_secs(timeout.as_secs().into()));
-        let reason = "found in the kernel, not in the ledger";
-        let mut ban = Ban { jail: "kernel".into(), ..manual(element.offender, now, until, reason) };
-        ban.ports = element.port.into_iter().collect();
-        // All ports come before single ones, and cover them.
-        if let Some(known) = found.get(&element.offender) {
-            ban.until = ban.until.zip(known.until).map(|(one, other)| one.max(other));
-            let more = if known.ports.is_empty() { &[][..] } else { &*ban.ports };
-            ban.ports = known.ports.iter().chain(more).copied().collect();
-        }
-        found.insert(element.offender, ban);
-    }
-    if !found.is_empty() {
-        log::warn!(
-            "adopted {} from the kernel that the ledger does not have",
-            count(found.len() as u64, "ban")
-        );
-    }
-    found.values().for_each(|ban| engine.detector().restore(ban.clone(), now));
-    ledger.write(
-        LedgerUpdate {
-            decisions: found.into_values().map(Decision::Ban).collect(),
-            ..LedgerUpdate::default()
-        },
-        None,
-    );
 }
 
 /// Passes commands to the hub, and those about the configuration and receivers to the task that reads files.

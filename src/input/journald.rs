@@ -9,6 +9,7 @@
 //! It joins lines that journald or a container engine has split (`streams`), so that a record is a message. It copies
 //! the fields that the decoder needs, and does not interpret them.
 
+mod cursor;
 mod liveness;
 mod streams;
 
@@ -29,6 +30,7 @@ use crate::entry::records::Records;
 use crate::entry::whole::{self, JoinResult, JournalPiece};
 use crate::entry::{self, journal::field_of};
 use crate::model::Timestamp;
+use cursor::{moment, parts};
 use liveness::{Liveness, LivenessVerdict};
 use streams::Streams;
 
@@ -366,42 +368,12 @@ impl Follower {
         Ok(Some(batch))
     }
 
-    /// Whether the current entry was read before: it is the one after which reading was to begin, or an earlier one. In
-    /// what one journald has written, its number says that. Among the copies of that, the time since boot does.
+    /// Whether the current entry was read before: it is the one after which reading was to begin, or an earlier one.
     fn is_known(&self, journal: &systemd::Journal) -> systemd::Result<bool> {
         let Start::After(cursor) = &self.start else { return Ok(false) };
         let current = journal.cursor()?;
-        let is_not_later = match number(&current).zip(number(cursor)) {
-            Some(((series, current), (last_series, last))) if series == last_series => current <= last,
-            _ => moment(&current)
-                .zip(moment(cursor))
-                .is_some_and(|((boot, current), (last_boot, last))| boot == last_boot && current < last),
-        };
-        Ok(is_not_later || journal.test_cursor(cursor.as_str())?)
+        Ok(cursor::is_not_later(&current, cursor) || journal.test_cursor(cursor.as_str())?)
     }
-}
-
-/// The items of a cursor that say which entry it is, whichever file holds it.
-fn parts(cursor: &str) -> impl Iterator<Item = &str> {
-    cursor.split(';').filter(|part| !part.starts_with("s=") && !part.starts_with("i="))
-}
-
-/// The boot in which the entry of a cursor was written, and the time since then in microseconds.
-fn moment(cursor: &str) -> Option<(&str, u64)> {
-    Some((part(cursor, "b=")?, hexadecimal(cursor, "m=")?))
-}
-
-/// The series of numbers that the writer of a cursor's entry gives, and the entry's number in it.
-fn number(cursor: &str) -> Option<(&str, u64)> {
-    Some((part(cursor, "s=")?, hexadecimal(cursor, "i=")?))
-}
-
-fn part<'c>(cursor: &'c str, name: &str) -> Option<&'c str> {
-    cursor.split(';').find_map(|part| part.strip_prefix(name))
-}
-
-fn hexadecimal(cursor: &str, name: &str) -> Option<u64> {
-    u64::from_str_radix(part(cursor, name)?, 16).ok()
 }
 
 /// The cursor of a copy of an entry: journald copies what it wrote to `/run/log/journal` into `/var/log/journal` when

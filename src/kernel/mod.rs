@@ -97,7 +97,7 @@ pub struct Reconciled {
 }
 
 impl Reconciled {
-    /// Notes what came of these changes: what was refused is pending.
+    /// Records the result of these changes. Refused elements are pending.
     fn note(&mut self, changes: &[Change], applied: Applied, desired: &mut DesiredState) {
         for refused in &applied.refused {
             changes.get(refused.index).into_iter().for_each(|change| desired.refused(change.element()));

@@ -267,6 +267,19 @@ impl Nftables {
         }
         Ok(())
     }
+
+    /// Notes that the set of this element is full: it is refused, and so are the others for that set that are not in. An
+    /// aborted transaction for each takes far longer than a question.
+    fn refuse_for(&mut self, full: Element, planned: &mut [PlannedChange]) -> Result<(), EnforceError> {
+        let set = full.set(Layout::ByLength);
+        for planned in planned.iter_mut().filter(|planned| matches!(planned.change, Change::Add(..))) {
+            let element = planned.change.element();
+            if element.set(Layout::ByLength) == set && (element == full || !self.has(&element)?) {
+                planned.refused = Some(Refusal::Full);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The flags that a table with these is to have instead: another may have put it to sleep; and what has no owner gets us,
@@ -385,17 +398,7 @@ impl Firewall for Nftables {
                 }
                 (_, EPERM | ENOENT) => return Err(refusal("change", self.name(), code)),
                 (Change::Add(full, _), ENFILE) => {
-                    // So are those behind it that are not in, and an aborted transaction for each takes far longer than a
-                    // question.
-                    let set = full.set(Layout::ByLength);
-                    for step in of_sent {
-                        let element = step.change.element();
-                        let is_like_it =
-                            element.set(Layout::ByLength) == set && matches!(step.change, Change::Add(..));
-                        if is_like_it && (element == full || !self.has(&element)?) {
-                            step.refused = Some(Refusal::Full);
-                        }
-                    }
+                    self.refuse_for(full, of_sent)?;
                     continue;
                 }
                 (_, code) => first.refused = Some(Refusal::Other(code)),

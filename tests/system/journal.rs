@@ -87,9 +87,7 @@ fn an_entry_that_arrives_after_a_later_one_is_read_after_a_restart() {
     let directory = Directory::new();
     let mut file = directory.file("one");
     file.write(51..=100);
-    let mut first = directory.follow(Some(BEGINNING));
-    first.until(50);
-    let position = first.stop();
+    let position = directory.read_to(50);
     file.write(1..=10);
     file.write(101..=110);
     let mut second = directory.follow(position.as_deref());
@@ -101,9 +99,7 @@ fn a_cursor_whose_file_is_gone_leads_to_the_nearest_later_entry() {
     let directory = Directory::new();
     let mut one = directory.file("one");
     one.write(1..=100);
-    let mut first = directory.follow(Some(BEGINNING));
-    first.until(100);
-    let position = first.stop();
+    let position = directory.read_to(100);
     drop(one);
     directory.file("two").write(101..=200);
     directory.delete("one");
@@ -117,9 +113,7 @@ fn what_was_copied_is_not_read_again() {
     let directory = Directory::new();
     let mut one = directory.file("one");
     one.write(1..=100);
-    let mut first = directory.follow(Some(BEGINNING));
-    first.until(100);
-    let position = first.stop();
+    let position = directory.read_to(100);
     drop(one);
     let mut two = directory.file("two");
     // So that the copies have other numbers.
@@ -610,6 +604,13 @@ impl Directory {
             programs: programs.map(str::to_owned).to_vec(),
             heartbeats: false,
         }
+    }
+
+    /// Reads the first entries, so many, and stops; the place after them.
+    fn read_to(&self, count: usize) -> Option<String> {
+        let mut follower = self.follow(Some(BEGINNING));
+        follower.until(count);
+        follower.stop()
     }
 
     /// Follows the files, from a thread of its own; returns when the place is found.

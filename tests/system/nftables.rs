@@ -13,7 +13,7 @@ use banstream::config::Enforce;
 use banstream::kernel::{Displaced, Nftables, TableOwner};
 use banstream::model::{Decision, Port, Protocol};
 
-use crate::common::{in_namespaces, said, sh, until};
+use crate::common::{Daemon, in_namespaces, said, sh, until};
 use crate::enforce::{
     Flood, Way, apply, ban, daemon, enforce, in_namespace, lasting, nth, passes, reload, repairs, settings,
     sh_output, with_ledger,
@@ -40,15 +40,20 @@ const ATTACKS: &[&str] = &[
     "add table inet banstream { flags dormant; }",
 ];
 
+/// A daemon with these bans, of which each has one of the sources of a flood of packets.
+fn flooded(way: Way, bans: [&str; 2], sources: [&str; 2]) -> (Daemon, Flood) {
+    let daemon = daemon(&way.with(""));
+    daemon.start();
+    bans.iter().for_each(|ban| drop(daemon.tell(&format!("ban {ban}"))));
+    until("both are in", || sources.iter().all(|source| way.has(source)));
+    (daemon, Flood::from(&sources, Duration::from_micros(200)))
+}
+
 #[test]
 fn nobody_banned_gets_in_whatever_others_do_to_the_table() {
     in_namespace(|| {
-        let daemon = daemon(&Way::Nftables.with(""));
-        daemon.start();
-        daemon.tell("ban 192.0.2.1");
-        daemon.tell("ban 192.0.2.2 --for 1h");
-        until("both are in", || Way::Nftables.has("192.0.2.1") && Way::Nftables.has("192.0.2.2"));
-        let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
+        let (daemon, flood) =
+            flooded(Way::Nftables, ["192.0.2.1", "192.0.2.2 --for 1h"], ["192.0.2.1", "192.0.2.2"]);
         for attack in ATTACKS {
             let refused = sh_output(&format!("nft '{attack}'"));
             assert!(said(&refused).contains("Operation not permitted"), "`{attack}`: {}", said(&refused));
@@ -162,12 +167,8 @@ fn our_own_changes_are_not_taken_for_those_of_others() {
 #[test]
 fn nobody_banned_gets_in_while_the_backend_changes() {
     in_namespace(|| {
-        let daemon = daemon(&Way::Ipset.with(""));
-        daemon.start();
-        daemon.tell("ban 192.0.2.1 --for 1h");
-        daemon.tell("ban 192.0.2.16/28");
-        until("both are in", || Way::Ipset.has("192.0.2.1") && Way::Ipset.has("192.0.2.17"));
-        let flood = Flood::from(&["192.0.2.1", "192.0.2.17"], Duration::from_micros(200));
+        let (daemon, flood) =
+            flooded(Way::Ipset, ["192.0.2.1 --for 1h", "192.0.2.16/28"], ["192.0.2.1", "192.0.2.17"]);
         let rules = || {
             let rules = sh("iptables -t raw -S; ip6tables -t raw -S");
             let tables = sh("nft list tables");
