@@ -39,6 +39,15 @@ fn find(bencher: Bencher<'_, '_>, name: &str) {
     });
 }
 
+/// A line of Caddy's access log, which is JSON.
+#[divan::bench]
+fn json(bencher: Bencher<'_, '_>) {
+    let (grammar, _) =
+        Grammar::load("caddy", "caddy", text("caddy"), &Lists::shipped()).expect("it is sound");
+    let line = br#"{"level":"info","ts":1795412738.25,"logger":"http.log.access.log0","msg":"handled request","request":{"remote_ip":"192.0.2.1","remote_port":"54462","client_ip":"192.0.2.1","proto":"HTTP/2.0","method":"GET","host":"www.example","uri":"/.env","headers":{"User-Agent":["Mozilla/5.0 (X11; Linux x86_64)"],"Accept":["text/html,application/xhtml+xml"]},"tls":{"resumed":false,"version":772,"cipher_suite":4865,"proto":"h2","server_name":"www.example"}},"bytes_read":0,"user_id":"","duration":0.000033,"size":0,"status":404,"resp_headers":{"Server":["Caddy"],"Alt-Svc":["h3=\":443\"; ma=2592000"]}}"#;
+    bencher.bench_local(|| grammar.read(divan::black_box(line)).is_some());
+}
+
 /// Parsing, proving and testing a grammar.
 #[divan::bench(args = ["sshd", "nginx", "apache"])]
 fn prove(bencher: Bencher<'_, '_>, name: &str) {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use banstream::config::{Backend, Enforce};
-use banstream::control::{BanFilter, Command, Target, client};
+use banstream::control::{BanFilter, ChangeRequest, Command, Target, client};
 use banstream::kernel::{Change, Displaced, Element, Firewall, Ipset, Nftables, TableOwner, Timeout};
 
 const BANS: usize = 1000;
@@ -144,7 +144,7 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, conf
     assert_eq!(count(), listed, "some were lost");
 
     let begun = Instant::now();
-    ask(Command::Unban(Target::All));
+    ask(Command::Change(ChangeRequest::Unban(Target::All).into()));
     shown("lifted in", begun, &daemon);
     while kernel.holds(&element("10.0.0.1")) || kernel.holds(&element("10.15.66.63")) {
         std::thread::sleep(Duration::from_millis(1));

@@ -9,6 +9,7 @@
 
 pub use banstream_core::{detect, engine, entry, grammar, model};
 
+pub mod words;
 pub mod config;
 pub mod input;
 pub mod kernel;
@@ -16,6 +17,7 @@ pub mod store;
 pub mod control;
 pub mod daemon;
 pub mod tools;
+pub mod fail2ban;
 pub mod cli;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -9,12 +9,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use banstream::cli::top;
-use banstream::cli::{self, Action, Cli, Compat, ConfigCommand, GrammarCommand, JournalArgs, When};
+use banstream::cli::{
+    self, Action, Cli, Compat, ConfigCommand, GrammarCommand, ImportCommand, JournalArgs, When,
+};
 use banstream::config::load::{LoadError, load};
 use banstream::daemon;
+use banstream::fail2ban::{self, ImportAction, ImportFormat};
 use banstream::input::omprog;
 use banstream::tools::doctor;
+use banstream::tools::list::{self, ListOptions};
 use banstream::tools::offline::{self, Logs};
+use banstream::tools::setup;
+use banstream::tools::terminal;
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
@@ -60,6 +66,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         }
         Action::Explain { files, json, program } => {
             let loaded = load(files.config.as_deref())?;
+            terminal::say_that_input_is_awaited();
             offline::explain(
                 &loaded,
                 program.as_deref(),
@@ -81,10 +88,61 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
                     Logs::Journal { directory, since: at(since), until: at(until) }
                 }
             };
+            if matches!(&logs, Logs::Files(paths) if paths.iter().any(|path| path.as_os_str() == "-")) {
+                terminal::say_that_input_is_awaited();
+            }
             replay.run(&logs, stdout().lock())?;
         }
-        Action::Grammar(GrammarCommand::New { program }) => {
-            if !offline::propose(&program, daemon::now(), stdin().lock(), stdout().lock())? {
+        Action::Grammar(GrammarCommand::New { programs, output, force }) => {
+            let new = offline::NewGrammar { programs, output, force, now: daemon::now() };
+            terminal::say_that_input_is_awaited();
+            if !new.write(stdin().lock(), stdout().lock())? {
+                return Ok(ExitCode::from(cli::REFUSED));
+            }
+        }
+        Action::Setup { files, write, undo, dry_run, server_settings, json } => {
+            let act = (write || undo) && !dry_run;
+            let options = setup::SetupOptions { act, undo, server_settings, json };
+            if !setup::run(files.config.as_deref(), options, anstream::stdout())? {
+                return Ok(ExitCode::from(cli::REFUSED));
+            }
+        }
+        Action::Import(ImportCommand::Fail2ban {
+            directory,
+            files,
+            compare,
+            write,
+            shadow,
+            diff,
+            since,
+            switch,
+            force,
+            undo,
+            json,
+            markdown,
+        }) => {
+            let action = match () {
+                () if compare => ImportAction::Compare,
+                () if write => ImportAction::Write,
+                () if shadow => ImportAction::Shadow,
+                () if diff => ImportAction::Diff(since.instant(daemon::now())),
+                () if switch => ImportAction::Switch { force },
+                () if undo => ImportAction::Undo,
+                () => ImportAction::Show,
+            };
+            let format = match (json, markdown) {
+                (true, _) => ImportFormat::Json,
+                (_, true) => ImportFormat::Markdown,
+                _ => ImportFormat::Text,
+            };
+            let (config, output) = (files.config.as_deref(), anstream::stdout());
+            if !fail2ban::run(config, &directory, (action, format), daemon::now(), output)? {
+                return Ok(ExitCode::from(cli::REFUSED));
+            }
+        }
+        Action::Import(ImportCommand::List { file, files, write, length, reason, skip_wrong, json }) => {
+            let options = ListOptions { file, length, reason, write, skip_wrong, json };
+            if !list::run(files.config.as_deref(), &options, daemon::now(), anstream::stdout())? {
                 return Ok(ExitCode::from(cli::REFUSED));
             }
         }

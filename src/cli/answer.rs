@@ -1,23 +1,29 @@
 //! Sends commands to a running daemon, and prints its answers.
 
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use indicatif::HumanCount;
+use serde::Deserialize;
 
-use super::{ClientCommand, REFUSED, SocketArgs};
+use super::from::ListedCommand;
+use super::status::{receivers, status};
+use super::{ClientCommand, REFUSED, SocketArgs, bans};
 use crate::cli::compat::{self, CompatError};
-use crate::control::client::{self, ChangeCount};
+use crate::control::client;
 use crate::control::{
-    AllowLine, BanFilter, BanLine, BanWhy, Command, ElementWhy, JailWhy, LineWhy, SoleClient, SourceState,
-    Status, Target, TemplateStatus, Why,
+    AllowLine, BanLine, BanWhy, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ElementWhy,
+    JailWhy, LineWhy, TakenCounts, Target, Why,
 };
-use crate::entry::whole::MessageCounts;
-use crate::model::{Mode, Span};
+use crate::model::{BanOrigin, Mode, Span};
 use crate::model::{count, plain};
 use crate::tools::offline::warn;
-use crate::tools::terminal::{BAD, local, painted, table};
+use crate::tools::terminal::{local, table};
+
+/// Why an answer cannot be printed.
+pub(super) const UNCLEAR: &str = "cannot understand the daemon's answer; is its version another?";
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -25,15 +31,24 @@ use crate::tools::terminal::{BAD, local, painted, table};
 ///
 /// No daemon answers, or its answer cannot be understood or printed.
 pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
+    if let ClientCommand::Bans { remote, args } = ask {
+        return bans::list(remote, args);
+    }
+    if let Some(listed) = ListedCommand::of(ask) {
+        return listed.run();
+    }
     let (remote, command) = command(ask);
     let answer = client::send(&remote.socket, &command)?;
     let body = &answer.body;
     match answer.refusal() {
         _ if remote.json => print(&format!("{body}\n"))?,
-        None => print(
-            &text(&command, body)
-                .context("cannot understand the daemon's answer; is its version another?")?,
-        )?,
+        None => {
+            let text = match ask {
+                ClientCommand::Notify { receiver: None, .. } => receivers(body),
+                _ => text(&command, body),
+            };
+            print(&text.context(UNCLEAR)?)?
+        }
         Some(error) => warn(format_args!("error: {error}")),
     }
     Ok(if answer.done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
@@ -57,30 +72,60 @@ pub fn fail2ban_client(words: &[String]) -> anyhow::Result<ExitCode> {
 fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
     match ask {
         ClientCommand::Status { remote } => (remote, Command::Status),
-        ClientCommand::Bans { remote, last } => {
-            (remote, Command::Bans(BanFilter { last: *last, ..BanFilter::default() }))
+        ClientCommand::Bans { remote, args } => (remote, Command::Bans(args.filter())),
+        ClientCommand::Ban { remote, address, length, reason, force, .. } => {
+            let ban = |address: &_| ChangeRequest::Ban {
+                address: *address,
+                length: *length,
+                reason: reason.clone(),
+            };
+            let changes = address.iter().map(ban).collect();
+            (remote, Command::Change(ChangePage { changes, force: *force, operator: operator(), list: None }))
         }
-        ClientCommand::Ban { remote, offender, span, reason } => {
-            (remote, Command::Ban { offender: *offender, span: *span, reason: reason.clone() })
+        ClientCommand::Unban { remote, address, inside, jail, .. } => {
+            let target = match (address, jail) {
+                (Some(address), _) if *inside => Target::Inside(*address),
+                (Some(address), _) => Target::One(*address),
+                (None, Some(jail)) => Target::Jail(jail.clone()),
+                (None, None) => Target::All,
+            };
+            (remote, Command::Change(ChangeRequest::Unban(target).into()))
         }
-        ClientCommand::Unban { remote, offender, .. } => {
-            (remote, Command::Unban(offender.map_or(Target::All, Target::One)))
-        }
+        ClientCommand::Undo { remote } => (remote, Command::Undo),
         ClientCommand::Why { remote, offender } => (remote, Command::Why(*offender)),
-        ClientCommand::Allow { remote, remove: Some(offender), .. } => (remote, Command::Disallow(*offender)),
-        ClientCommand::Allow { remote, offender: None, .. } => (remote, Command::Allowances),
-        ClientCommand::Allow { remote, offender: Some(offender), span, comment, .. } => {
-            (remote, Command::Allow { offender: *offender, span: *span, comment: comment.clone() })
+        ClientCommand::Allow { remote, remove: Some(address), .. } => {
+            (remote, Command::Change(ChangeRequest::Disallow { address: *address }.into()))
         }
-        ClientCommand::Notify { remote, receiver } => (remote, Command::Notify(receiver.clone())),
+        ClientCommand::Allow { remote, address: None, .. } => (remote, Command::Allowances),
+        ClientCommand::Allow { remote, address: Some(address), length, comment, .. } => {
+            let change =
+                ChangeRequest::Allow { address: *address, length: *length, comment: comment.clone() };
+            (remote, Command::Change(change.into()))
+        }
+        ClientCommand::Notify { remote, receiver: Some(receiver) } => {
+            (remote, Command::Notify(receiver.clone()))
+        }
+        ClientCommand::Notify { remote, receiver: None } => (remote, Command::Status),
         ClientCommand::Reload { remote, keep: true, .. } => (remote, Command::Keep),
         ClientCommand::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
     }
 }
 
+/// The address that the operator is logged in from, if sshd says so.
+pub(super) fn operator() -> Option<IpAddr> {
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    // An address of one link has the name of the link behind it.
+    connection.split([' ', '%']).next()?.parse().ok()
+}
+
 /// Prints to stdout, with colours only on a terminal and without `NO_COLOR`. It is not an error if nobody reads it.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    match anstream::stdout().write_all(text.as_bytes()) {
+    print_to(anstream::stdout(), text)
+}
+
+/// Prints there. It is not an error if nobody reads it.
+pub(super) fn print_to(mut output: impl Write, text: &str) -> anyhow::Result<()> {
+    match output.write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
         _ => Ok(()),
     }
@@ -88,135 +133,63 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 
 /// A good answer to `command`, for people.
 fn text(command: &Command, body: &str) -> serde_json::Result<String> {
-    let changed = || serde_json::from_str(body).map(|ChangeCount { changed }| changed);
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
-        Command::Bans(_) => bans(&serde_json::from_str::<Vec<BanLine>>(body)?),
-        Command::Ban { offender, span: Some(span), .. } => format!("banned {offender} for {span}\n"),
-        Command::Ban { offender, span: None, .. } => format!("banned {offender} until it is unbanned\n"),
-        Command::Unban(Target::One(offender)) if changed()? == 0 => format!("{offender} was not banned\n"),
-        Command::Unban(Target::One(offender)) => format!("unbanned {offender}\n"),
-        Command::Unban(Target::All) => format!("lifted {}\n", count(changed()?, "ban")),
+        Command::Bans(filter) => bans::text(filter, body, None)?,
+        Command::Change(_) | Command::Undo => changes(&serde_json::from_str(body)?),
+        Command::TakeOver { .. } => format!("{}\n", serde_json::from_str::<TakenCounts>(body)?),
         Command::Why(_) => why(&serde_json::from_str(body)?),
         Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
-        Command::Allow { offender, span, .. } => {
-            let until = span.map_or("until it is removed".to_owned(), |span| format!("for {span}"));
-            format!("exempted {offender} {until}; lifted {}\n", count(changed()?, "ban"))
-        }
-        Command::Disallow(offender) if changed()? == 0 => format!("{offender} was not exempt\n"),
-        Command::Disallow(offender) => format!("{offender} is no longer exempt\n"),
-        Command::Reload { confirm: None } => "reloaded\n".to_owned(),
-        Command::Reload { confirm: Some(span) } => {
-            format!("reloaded; confirm with `banstream reload --keep` within {span}\n")
+        Command::Reload { .. } | Command::ReloadRemoved => {
+            let confirm = if let Command::Reload { confirm } = command { *confirm } else { None };
+            let ReloadChanges { changes } = serde_json::from_str(body)?;
+            let keep = confirm.map(|span| format!("; confirm with `banstream reload --keep` within {span}"));
+            let what = if changes.is_empty() { ": nothing has changed" } else { "" };
+            let mut text = format!("reloaded{what}{}\n", keep.unwrap_or_default());
+            changes.iter().for_each(|change| text += &format!("    {}\n", plain(change)));
+            text
         }
         Command::Keep => "confirmed\n".to_owned(),
         Command::Notify(receiver) => format!("{receiver} accepted the message\n"),
     })
 }
 
-fn status(status: &Status) -> String {
-    let backend = status.enforcement.backend.as_ref();
-    let backend = backend.map_or(String::new(), |name| format!("; bans go to {}", plain(name)));
-    let mut text = format!("banstream {}, up {}{backend}\n", status.version, short(status.uptime));
-    if status.enforcement.mode == "none" {
-        text += "bans are decided and logged, but not enforced\n";
-    } else if status.observed > 0 {
-        text += &format!("observed bans, not enforced: {}\n", status.observed);
+/// The results of changes: a line for each ban or exemption, and lists of those that were lifted or stay.
+fn changes(report: &ChangeReport) -> String {
+    let mut text = String::new();
+    if let Some(undone) = &report.undone {
+        text += &format!("took back {}: {}\n", plain(undone), report.summary());
     }
-    if let Some(error) = &status.enforcement.error {
-        text += &format!("{}\n", painted(BAD, &format!("enforcement: {}", plain(error))));
+    for note in report.notes.iter().filter(|note| !LISTED.contains(&note.kind)) {
+        text += &format!("{}\n", plain(&note.text));
     }
-    if let Some(error) = &status.ledger.error {
-        text += &format!("ledger: {} (bans and counts are in memory only)\n", plain(error));
-    }
-    if status.enforcement.pending > 0 {
-        text += &format!("bans not enforced: {}\n", status.enforcement.pending);
-    }
-    if let Some(repaired) = &status.enforcement.repaired {
-        let (at, what) = repaired.split_once(' ').unwrap_or_default();
-        text += &format!("repaired in the kernel: {} {}\n", local(at), plain(what));
-    }
-    let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
-    text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
-    if status.refused > 0 {
-        text += &format!("\noffences ignored because the sender is unverified: {}\n", status.refused);
-    }
-    let MessageCounts { cut, split, joined, unjudged } = &status.messages;
-    if *cut > 0 {
-        text += &format!(
-            "\nmessages cut by a transport: {cut}; only some rules read them. Raise the limit: rsyslog's \
-             maxMessageSize, `logger --size`\n"
-        );
-    }
-    if *split > 0 {
-        let (pieces, messages) = (count(*split, "piece"), count(*joined, "message"));
-        text += &format!("\nlines split by a transport: {pieces}, joined to {messages}\n");
-    }
-    if *unjudged > 0 {
-        text += &format!(
-            "\npieces not judged: {unjudged}; the beginning of their message is missing. Let servers log to the \
-             journal directly instead of through `logger`, and raise journald's LineMax=\n"
-        );
-    }
-    let sources = status.sources.iter().map(|source| {
-        let state = if source.state == SourceState::Running { "running" } else { "failed" };
-        let error = source.error.clone().unwrap_or_default();
-        let [entries, unattested] = [source.entries, source.unattested].map(|total| total.to_string());
-        [source.name.clone(), state.to_owned(), entries, unattested, error]
-    });
-    text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
-    let grammars = status.grammars.iter().map(|grammar| {
-        let ago = grammar.silent.map_or(String::new(), |silent| format!("{} ago", short(silent)));
-        [grammar.name.clone(), grammar.entries.to_string(), ago]
-    });
-    text += &table(["GRAMMAR", "ENTRIES", "LAST"], grammars);
-    let jails = status.jails.iter();
-    let jails = jails.map(|jail| {
-        let mode = if jail.mode == Mode::Observe { "observe only" } else { "" };
-        [jail.name.clone(), jail.tracked.to_string(), jail.banned.to_string(), mode.to_owned()]
-    });
-    text += &table(["JAIL", "TRACKED", "BANNED", ""], jails);
-    let sets = status.enforcement.sets.iter();
-    let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
-    text += &table(["SET", "ELEMENTS", "CAPACITY"], sets);
-    let receivers = status.receivers.iter().map(|receiver| {
-        let [delivered, waiting, dropped] =
-            [receiver.delivered, receiver.waiting, receiver.dropped].map(|total| total.to_string());
-        [receiver.name.clone(), delivered, waiting, dropped, receiver.error.clone().unwrap_or_default()]
-    });
-    text += &table(["RECEIVER", "DELIVERED", "WAITING", "DROPPED", ""], receivers);
-    let forged = status.forged.iter().map(|forged| {
-        let uid = forged.uid.map_or("other".to_owned(), |uid| uid.to_string());
-        [forged.grammar.clone(), uid, forged.lines.to_string()]
-    });
-    text += &table(["FORGED", "UID", "LINES"], forged);
-    let unmatched = status.unmatched.iter().flat_map(|unmatched| {
-        let row = |template: &TemplateStatus| {
-            [
-                unmatched.grammar.clone(),
-                template.lines.to_string(),
-                local(&template.last),
-                template.template.clone(),
-            ]
-        };
-        unmatched.templates.iter().map(row)
-    });
-    text += &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched);
-    for duplicate in &status.duplicates {
-        text += &format!("\n{}; leave one out\n", plain(duplicate.to_string()));
-    }
-    for SoleClient { grammar, address } in &status.sole_clients {
-        let _ = writeln!(
-            text,
-            "\nnearly all requests of {grammar} come from {address}, probably a proxy; see `banstream doctor`"
-        );
+    for kind in LISTED {
+        let times = report.of(kind);
+        let notes: Vec<String> =
+            report.notes.iter().filter(|note| note.kind == kind).map(|note| plain(&note.text)).collect();
+        match (kind, times) {
+            (_, 0) => continue,
+            (ChangeKind::Lifted, 1) => text += &format!("unbanned {}\n", notes.concat()),
+            (ChangeKind::Lifted, _) => text += &format!("lifted {}:\n", count(times, "ban")),
+            _ => text += &format!("{} inside it stay banned; `--inside` lifts them:\n", count(times, "ban")),
+        }
+        if times > 1 || kind != ChangeKind::Lifted {
+            text.extend(notes.iter().map(|note| format!("    {note}\n")));
+            let more = times.saturating_sub(notes.len() as u64);
+            text += &if more > 0 { format!("    and {} more\n", HumanCount(more)) } else { String::new() };
+        }
     }
     text
 }
 
-fn bans(bans: &[BanLine]) -> String {
-    let table = table(COLUMNS, bans.iter().map(cells));
-    if bans.is_empty() { "nobody is banned\n".to_owned() } else { table.trim_start().to_owned() }
+/// Of these, notes are listed below a line that counts them.
+const LISTED: [ChangeKind; 2] = [ChangeKind::Lifted, ChangeKind::Inside];
+
+/// What a reload answers.
+#[derive(Deserialize)]
+struct ReloadChanges {
+    #[serde(default)]
+    changes: Vec<String>,
 }
 
 /// The columns of a list of bans.
@@ -252,6 +225,9 @@ pub(crate) fn why(why: &Why) -> String {
         let formula = formula.iter().map(|formula| format!("  ban number {times}: {formula}\n"));
         text.extend(formula);
         text.extend(lines.iter().map(line));
+        if lines.is_empty() && ban.kind == BanOrigin::Auto && why.unknown.is_empty() {
+            text += "  no line of it is on file: it was taken over, or `max-rows` of [ledger] has made room for newer ones\n";
+        }
     }
     for jail in
         why.jails.iter().filter(|jail| jail.counted > 0 || jail.earlier > 0 || jail.protected.is_some())
@@ -315,7 +291,6 @@ pub(crate) fn short(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Offender;
 
     fn remote() -> SocketArgs {
         SocketArgs { socket: "/run/banstream/control.sock".into(), json: false }
@@ -330,18 +305,48 @@ mod tests {
 
     #[test]
     fn a_change_is_printed_in_a_line() {
-        let offender: Offender = "192.0.2.1".parse().unwrap();
-        let ban = |span| ClientCommand::Ban { remote: remote(), offender, span, reason: String::new() };
-        let unban = |offender| ClientCommand::Unban { remote: remote(), offender, all: false };
-        prints(&ban(Some(Span::from_secs(5400))), "{\"changed\":1}", "banned 192.0.2.1 for 1h 30m\n");
-        prints(&ban(None), "{\"changed\":1}", "banned 192.0.2.1 until it is unbanned\n");
-        prints(&unban(Some(offender)), "{\"changed\":1}", "unbanned 192.0.2.1\n");
-        prints(&unban(Some(offender)), "{\"changed\":0}", "192.0.2.1 was not banned\n");
-        prints(&unban(None), "{\"changed\":12}", "lifted 12 bans\n");
+        let unban = ClientCommand::Unban {
+            remote: remote(),
+            address: Some("192.0.2.0/24".parse().unwrap()),
+            from: None,
+            inside: false,
+            jail: None,
+            all: false,
+        };
+        let note = |kind: &str, text: &str| format!(r#"{{"kind":"{kind}","text":"{text}"}}"#);
+        let body = |counts: &str, notes: &[String]| {
+            format!(r#"{{"changed":1,"counts":{{{counts}}},"notes":[{}]}}"#, notes.join(","))
+        };
+        let lifted = note("lifted", "192.0.2.0/24 (manual)");
+        let one = body(r#""lifted":1"#, std::slice::from_ref(&lifted));
+        prints(&unban, &one, "unbanned 192.0.2.0/24 (manual)\n");
+        let inside = body(
+            r#""lifted":1,"inside":1202"#,
+            &[lifted.clone(), note("inside", "192.0.2.1 (sshd)"), note("inside", "192.0.2.2 (\\u001b[2J)")],
+        );
+        let want = "unbanned 192.0.2.0/24 (manual)
+1202 bans inside it stay banned; `--inside` lifts them:
+    192.0.2.1 (sshd)
+    192.0.2.2 (\u{fffd}[2J)
+    and 1,200 more
+";
+        prints(&unban, &inside, want);
+        let undone = format!(
+            r#"{{"changed":2,"counts":{{"restored":1,"lifted":1}},"undone":"`unban 192.0.2.1` of 5m ago","notes":[{},{}]}}"#,
+            note("restored", "192.0.2.1 (sshd) is banned for 50m more"),
+            lifted
+        );
+        let want = "took back `unban 192.0.2.1` of 5m ago: 1 lifted, 1 restored
+192.0.2.1 (sshd) is banned for 50m more
+unbanned 192.0.2.0/24 (manual)
+";
+        prints(&unban, &undone, want);
         let reload = |confirm, keep| ClientCommand::Reload { remote: remote(), confirm, keep };
-        prints(&reload(None, false), "{\"changed\":0}", "reloaded\n");
-        let confirm = "reloaded; confirm with `banstream reload --keep` within 1m\n";
-        prints(&reload(Some(Span::from_secs(60)), false), "{\"changed\":0}", confirm);
+        prints(&reload(None, false), "{\"changes\":[]}", "reloaded: nothing has changed\n");
+        let changes = "{\"changes\":[\"`bantime`: 1h -> 2h\"]}";
+        prints(&reload(None, false), changes, "reloaded\n    `bantime`: 1h -> 2h\n");
+        let confirm = "reloaded: nothing has changed; confirm with `banstream reload --keep` within 1m\n";
+        prints(&reload(Some(Span::from_secs(60)), false), "{\"changes\":[]}", confirm);
         prints(&reload(None, true), "{\"changed\":0}", "confirmed\n");
     }
 
@@ -405,54 +410,24 @@ cannot ask the ledger: it hangs
 
     #[test]
     fn allowances_are_printed_as_a_table() {
-        let ask = |offender, remove| ClientCommand::Allow {
+        let ask = ClientCommand::Allow {
             remote: remote(),
-            offender,
-            span: Some(Span::from_secs(60)),
+            address: None,
+            from: None,
+            length: None,
             comment: String::new(),
-            remove,
+            remove: None,
         };
-        prints(&ask(None, None), "[]", "no exemptions\n");
+        prints(&ask, "[]", "no exemptions\n");
         let body = r#"[{"address": "192.0.2.1", "since": "x", "until": "y", "left": 552, "comment": "on call"},
                        {"address": "::/32", "since": "x", "until": null, "left": null, "comment": ""}]"#;
         prints(
-            &ask(None, None),
+            &ask,
             body,
             "
 ADDRESS    ENDS       COMMENT
 192.0.2.1  in 9m 12s  on call
 ::/32      never
-",
-        );
-        let who = Some("::1".parse().unwrap());
-        prints(&ask(who, None), r#"{"changed":2}"#, "exempted ::1 for 1m; lifted 2 bans\n");
-        prints(&ask(None, who), r#"{"changed":0}"#, "::1 was not exempt\n");
-        prints(&ask(None, who), r#"{"changed":1}"#, "::1 is no longer exempt\n");
-    }
-
-    #[test]
-    fn bans_are_printed_as_a_table() {
-        let ask = ClientCommand::Bans { remote: remote(), last: None };
-        prints(&ask, "[]", "nobody is banned\n");
-        let body = r#"[
-            {"address": "192.0.2.1", "jail": "sshd", "kind": "auto", "ports": ["22/tcp", "2222/tcp"],
-             "since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z", "left": 552, "times": 2,
-             "reason": "5 auth-failure"},
-            {"address": "192.0.2.1", "jail": "ftp", "kind": "auto", "mode": "observe", "ports": [],
-             "since": "2023-11-14T22:13:20Z", "until": "2023-11-14T22:23:20Z", "left": 552, "times": 1,
-             "reason": "5 auth-failure"},
-            {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [],
-             "since": "2023-11-14T22:13:20Z", "until": null, "left": null, "times": 1,
-             "reason": "\u001b[2J"}
-        ]"#;
-        prints(
-            &ask,
-            body,
-            "
-ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
-192.0.2.1      sshd            in 9m 12s  2      22/tcp 2222/tcp  5 auth-failure
-192.0.2.1      ftp (observed)  in 9m 12s  1      all              5 auth-failure
-2001:db8::/32  manual          never      1      all              \u{fffd}[2J
 ",
         );
     }
@@ -465,7 +440,8 @@ ADDRESS        JAIL            ENDS       TIMES  PORTS            REASON
             "messages": {"cut": 5, "split": 9, "joined": 4, "unjudged": 2},
             "observed": 4,
             "grammars": [{"name": "sshd", "entries": 812, "silent": 192, "offences": 310, "logins": 2}],
-            "jails": [{"name": "http-auth", "mode": "observe", "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "tracked": 40, "counted": 55, "banned": 12}],
+            "jails": [{"name": "http-auth", "grammars": ["nginx"], "mode": "observe", "maxretry": 5, "findtime": 600, "bantime": 3600, "tracked": 0, "counted": 0, "banned": 0}, {"name": "sshd", "grammars": ["sshd"], "maxretry": 255, "findtime": 86400, "tracked": 40, "counted": 55, "banned": 12}],
+            "exempt": {"ignored": 3, "allowed": 0, "own": 0, "proxies": 0, "logins": 2},
             "sources": [{"name": "journald", "state": "running", "entries": 12345, "unattested": 0, "error": null},
                         {"name": "socket", "state": "failed", "entries": 20, "unattested": 9,
                          "error": "permission denied"}],
@@ -506,9 +482,11 @@ socket    failed   20       9           permission denied
 GRAMMAR  ENTRIES  LAST
 sshd     812      3m 12s ago
 
-JAIL       TRACKED  BANNED
-http-auth  0        0       observe only
-sshd       40       12
+JAIL       BANS AFTER          TRACKED  BANNED  LAST LINE
+http-auth  5 in 10m: 1h        0        0       none yet    observe only
+sshd       255 in 1d: forever  40       12      3m 12s ago
+
+exempt: 3 by `ignoreip`, 2 after a login
 
 SET         ELEMENTS  CAPACITY
 banstream4  12        1048576

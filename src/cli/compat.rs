@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::load::load;
 use crate::control::client::{self, ChangeCount};
-use crate::control::{AllowLine, BanFilter, BanLine, Command, JailStatus, Status, Target};
+use crate::control::{
+    AllowLine, BanFilter, BanLength, BanLine, ChangePage, ChangeRequest, Command, JailStatus, Status, Target,
+};
 use crate::model::{BanOrigin, NotAnOffender, Offender, Span};
 use crate::tools::terminal::local;
 
@@ -132,7 +134,7 @@ impl Fail2banClient {
                 }
                 self.ignored(jail)?
             }
-            ["unban", "--all"] => self.change(&Command::Unban(Target::All))?.to_string(),
+            ["unban", "--all"] => self.change(ChangeRequest::Unban(Target::All))?.to_string(),
             ["unban", who @ ..] if !who.is_empty() => self.unban(&offenders(who)?)?.to_string(),
             ["reload"] | ["reload", "--all"] => self.reload()?,
             ["reload", jail] | ["reload", "--if-exists", jail] if !jail.starts_with('-') => self.reload()?,
@@ -161,12 +163,12 @@ impl Fail2banClient {
     /// Bans those that the jail does not ban yet, and returns how many they are.
     fn ban(&self, jail: &str, who: &[Offender]) -> Result<u64, CompatError> {
         let jails = self.jails()?;
-        let span = jails.get(jail)?.bantime.map(Span::from_secs);
+        let length = Some(BanLength(jails.get(jail)?.bantime.map(Span::from_secs)));
         let mut new = 0;
-        for offender in
+        for address in
             who.iter().copied().filter(|who| !held(&jails.bans, jail).any(|ban| ban.address == *who))
         {
-            new += self.change(&Command::Ban { offender, span, reason: reason(jail) })?;
+            new += self.change(ChangeRequest::Ban { address, length, reason: reason(jail) })?;
         }
         Ok(new)
     }
@@ -179,28 +181,28 @@ impl Fail2banClient {
         self.unban(&held)
     }
 
-    /// How many of these were banned.
+    /// How many of these were banned. Of a prefix fail2ban lifts the bans inside it.
     fn unban(&self, who: &[Offender]) -> Result<u64, CompatError> {
         let mut were = 0;
         for offender in who {
-            were += self.change(&Command::Unban(Target::One(*offender)))?.min(1);
+            were += self.change(ChangeRequest::Unban(Target::Inside(*offender)))?.min(1);
         }
         Ok(were)
     }
 
-    fn allow(&self, verb: &str, jail: &str, offender: Offender) -> Result<(), CompatError> {
+    fn allow(&self, verb: &str, jail: &str, address: Offender) -> Result<(), CompatError> {
         if verb == "addignoreip" {
             let comment = format!("fail2ban-client set {jail} addignoreip");
-            self.change(&Command::Allow { offender, span: None, comment })?;
-        } else if self.change(&Command::Disallow(offender))? == 0 {
-            let what = format!("{offender} was not exempted by hand; `ignoreip` in the configuration stays");
+            self.change(ChangeRequest::Allow { address, length: Some(BanLength(None)), comment })?;
+        } else if self.change(ChangeRequest::Disallow { address })? == 0 {
+            let what = format!("{address} was not exempted by hand; `ignoreip` in the configuration stays");
             return Err(CompatError::Stderr(what));
         }
         Ok(())
     }
 
     fn reload(&self) -> Result<String, CompatError> {
-        self.change(&Command::Reload { confirm: None })?;
+        self.ask::<ChangeCount>(&Command::Reload { confirm: None })?;
         Ok("OK".to_owned())
     }
 
@@ -222,8 +224,10 @@ impl Fail2banClient {
         Ok(Jails { jails, bans })
     }
 
-    fn change(&self, command: &Command) -> Result<u64, CompatError> {
-        self.ask(command).map(|ChangeCount { changed }| changed)
+    /// As fail2ban-client it asks for no `--force`.
+    fn change(&self, change: ChangeRequest) -> Result<u64, CompatError> {
+        let page = ChangePage { force: true, ..change.into() };
+        self.ask(&Command::Change(page)).map(|ChangeCount { changed }| changed)
     }
 
     fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CompatError> {

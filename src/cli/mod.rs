@@ -3,7 +3,11 @@
 pub mod compat;
 pub mod top;
 mod answer;
+mod bans;
+mod examples;
+mod from;
 mod report;
+mod status;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -13,10 +17,18 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 pub(crate) use self::answer::{COLUMNS, cells, short, why};
 pub use self::answer::{ask, fail2ban_client};
+pub use self::bans::BansArgs;
+use self::examples::{
+    AFTER, ALLOW_EXAMPLES, BAN_EXAMPLES, BANS_EXAMPLES, CHECK_EXAMPLES, CONFIG_SHOW_EXAMPLES,
+    DISABLE_EXAMPLES, EXPLAIN_EXAMPLES, GRAMMAR_NEW_EXAMPLES, IMPORT_EXAMPLES, IMPORT_LIST_EXAMPLES,
+    NOTIFY_EXAMPLES, OMPROG_EXAMPLES, RELOAD_EXAMPLES, REPLAY_EXAMPLES, REPORT_EXAMPLES, RUN_EXAMPLES,
+    SETUP_EXAMPLES, STATUS_EXAMPLES, TOP_EXAMPLES, UNBAN_EXAMPLES, UNDO_EXAMPLES,
+};
 pub use self::report::{ReportFormat, When, report};
 use crate::config;
 use crate::control::client;
-use crate::control::{BanFilter, BanLine, Command};
+use crate::control::{BanFilter, BanLength, BanLine, Command};
+use crate::fail2ban;
 use crate::model::plain;
 use crate::model::{Offender, Span};
 
@@ -24,175 +36,6 @@ use crate::model::{Offender, Span};
 pub const REFUSED: u8 = 1;
 /// The exit status where we could not run at all; clap's own for a wrong command line.
 pub const COULD_NOT_RUN: u8 = 2;
-
-const AFTER: &str = "\
-Examples:
-  banstream check                        Is the configuration valid?
-  banstream run --dry-run                Decide and log, but ban nobody
-  banstream status                       Does it work?
-  banstream bans                         Who is banned, why, and until when?
-  banstream top                          Watch it live
-  banstream why 192.0.2.1                Why is it banned, or why not?
-  banstream ban 192.0.2.1 --for 1d --reason 'port scan'
-  banstream unban 192.0.2.1
-  banstream allow 192.0.2.1 --for 8h     Exempt it from bans for 8 hours
-  banstream doctor                       Are bans really enforced?
-  banstream report --since 7d            What happened?
-  banstream notify ops                   Does `[notify.ops]` work?
-  journalctl -u ssh -o short-iso | banstream explain
-  banstream replay /var/log/auth.log     Who would have been banned?
-  banstream grammar new --program myapp < failed-logins
-
-Files:
-  /etc/banstream/banstream.toml          The configuration; optional
-  /etc/banstream/banstream.d/*.toml      Read after it, in the order of their names
-  /etc/banstream/grammars/*.grammar      Grammars of your own
-  /run/banstream/control.sock            The daemon's control socket
-
-Environment:
-  BANSTREAM_SOCKET                       The control socket, unless --socket is given
-  NO_COLOR                               If set, no colours; there are none without a terminal
-
-Exit status:
-  0  done
-  1  the check found faults, or the daemon refused
-  2  could not run: wrong usage, no permission, no daemon";
-
-const RUN_EXAMPLES: &str = "\
-Examples:
-  banstream run --dry-run                Decide and log, but ban nobody
-  banstream run --config ./banstream.toml
-
-Signals:
-  SIGHUP           reloads the configuration, like `banstream reload`
-  SIGTERM, SIGINT  stop it; bans stay in force
-
-Exit status:
-  0  stopped on request (SIGTERM, SIGINT)
-  2  could not start: wrong configuration, refusal of the kernel, or another daemon";
-
-const DISABLE_EXAMPLES: &str = "\
-Examples:
-  systemctl stop banstream
-  systemctl clean --what=fdstore banstream
-                                         systemd 254 and later: drop the socket
-  banstream disable
-
-Exit status:
-  0  nothing enforces bans any more
-  2  a daemon runs, the kernel refuses, no permission, or the configuration is wrong";
-
-const OMPROG_EXAMPLES: &str = "\
-Examples:
-  binary=\"/usr/bin/banstream omprog --confirm\" confirmMessages=\"on\"
-                                         In an action of type omprog
-  banstream omprog <lines.json           Sends lines in rsyslog's form to the daemon";
-
-const CHECK_EXAMPLES: &str = "\
-Examples:
-  banstream check                        The installed configuration and grammars
-  banstream check ./sshd.grammar ./banstream.toml
-
-Exit status:
-  0  all is valid
-  1  faults were found and printed
-  2  a file cannot be read";
-
-const CONFIG_SHOW_EXAMPLES: &str = "\
-Examples:
-  banstream config show
-  banstream config show | grep -v '# .*default$'
-                                         Only what files set";
-
-const STATUS_EXAMPLES: &str = "\
-Examples:
-  banstream status
-  banstream status --json | jq .enforcement";
-
-const BANS_EXAMPLES: &str = "\
-Examples:
-  banstream bans
-  banstream bans --last 20
-  banstream bans --json | jq -r '.[] | select(.jail == \"sshd\").address'";
-
-const TOP_EXAMPLES: &str = "\
-Examples:
-  banstream top
-  banstream top --interval 10s           Over a slow connection
-
-Keys:
-  up, down, j, k   choose a ban; PgUp, PgDn by ten, g back to the latest
-  w, Enter         show why it is banned; Esc closes that
-  u                lift it, after y
-  /                filter by address or jail; Enter keeps the filter, Esc ends it
-  p                pause
-  ?                these keys
-  q                quit";
-
-const UNBAN_EXAMPLES: &str = "\
-Examples:
-  banstream unban 192.0.2.1
-  banstream unban 2001:db8::/64          As listed by `banstream bans`
-  banstream unban --all";
-
-const EXPLAIN_EXAMPLES: &str = "\
-Examples:
-  journalctl -u ssh -o short-iso | banstream explain
-  echo 'Invalid user x from 192.0.2.1 port 22' | banstream explain --program sshd --json";
-
-const GRAMMAR_NEW_EXAMPLES: &str = "\
-Examples:
-  grep 'login failed' /var/log/myapp.log | banstream grammar new --program myapp > myapp.grammar
-  journalctl -o short-iso -t myapp -g 'login failed' | banstream grammar new --program myapp";
-
-const REPLAY_EXAMPLES: &str = "\
-Examples:
-  banstream replay /var/log/auth.log*    Rotated and compressed ones too, the oldest first
-  banstream replay --journal --since 30d
-  banstream replay --against ./stricter.toml /var/log/auth.log*
-  banstream replay --program nginx --json /var/log/nginx/access.log
-
-Exit status:
-  0  all logs were read
-  2  a log could not be read to its end; the result covers what was read";
-
-const REPORT_EXAMPLES: &str = "\
-Examples:
-  banstream report                       The last seven days
-  banstream report --since 24h --json | jq .totals
-  banstream report --since 2026-11-01 --until 2026-12-01 --html > november.html";
-
-const BAN_EXAMPLES: &str = "\
-Examples:
-  banstream ban 192.0.2.1
-  banstream ban 192.0.2.0/24 --for 1d --reason 'port scan'
-  banstream ban 2001:db8::/64 --for '1h 30m'";
-
-const ALLOW_EXAMPLES: &str = "\
-Examples:
-  banstream allow
-  banstream allow 192.0.2.1 --for 8h --comment 'on call'
-  banstream allow --remove 192.0.2.1";
-
-const RELOAD_EXAMPLES: &str = "\
-Examples:
-  banstream reload
-  banstream reload --confirm 60s         If it locks you out, wait: it is rolled back after 60 s
-  banstream reload --keep                Confirm it
-
-Exit status:
-  0  the new configuration is in force
-  1  it is wrong; the old one stays
-  2  no daemon answers";
-
-const NOTIFY_EXAMPLES: &str = "\
-Examples:
-  banstream notify ops                   If the configuration has [notify.ops]
-
-Exit status:
-  0  the receiver accepted the message
-  1  it did not, or there is no receiver with this name
-  2  no daemon answers";
 
 /// Ban brute-force attackers: reads journald and rsyslog, bans in the kernel with one rule
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -348,6 +191,37 @@ pub enum Action {
         #[arg(long)]
         html: bool,
     },
+    /// Find the services that run here, and let their lines arrive
+    ///
+    /// Looks for processes, units, ports and log files of the services that the grammars know, and says for each whether
+    /// its lines arrive. Without options it prints what is missing and changes nothing. --write lets rsyslog read the log
+    /// files that nobody reads, and turns on the jails of these services that are off by default. rsyslog judges
+    /// its new configuration before it is in place; if a program refuses what was written, all is as before. What there
+    /// is already is left alone, so a second run changes nothing.
+    #[command(after_help = SETUP_EXAMPLES)]
+    Setup {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+        /// Write what is missing, and let rsyslog and the daemon read it
+        #[arg(long)]
+        write: bool,
+        /// Remove all that `setup` has written
+        #[arg(long, conflicts_with_all = ["write", "server_settings"])]
+        undo: bool,
+        /// Print what would be written or removed, and change nothing; the default without --write and --undo
+        #[arg(long)]
+        dry_run: bool,
+        /// Change the configuration of servers, too, so that they log to syslog, where no file can be read
+        #[arg(long)]
+        server_settings: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take over another program's configuration and bans
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Check that bans are really enforced, and how to fix what is not
     ///
     /// Says which backend enforces bans, and why. Checks the kernel's sets and rules in both families and both variants
@@ -401,22 +275,126 @@ pub enum ConfigCommand {
     },
 }
 
+/// Take over another program's configuration and bans.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum ImportCommand {
+    /// Take over fail2ban: its jails, filters, settings and bans
+    ///
+    /// Reads fail2ban's configuration and database as fail2ban does, and prints what each jail that is on becomes: a grammar
+    /// of banstream, or one made of the jail's own failregex and proved, or why neither is possible; what each setting
+    /// becomes; and what only a human can do. Nothing is written without an option. Names in ignoreip are resolved now.
+    ///
+    /// Where fail2ban-regex is installed, it says what each jail's filter finds in the last 20,000 lines of the jail's logs,
+    /// and the command compares that with what banstream finds. That takes 10 s at most; with --compare, 60 s for each jail.
+    ///
+    /// With --write, it writes a file in banstream.d, grammars, and inputs for rsyslog, and takes over the bans with
+    /// their jails, ends and counts: into the ledger if no daemon runs, else through the daemon's socket. With --shadow, it writes the
+    /// same, but the daemon only observes and no bans are taken over, so that both run side by side. With --switch, it stops and
+    /// disables fail2ban, but only if what was written is as it would be written now, and after the daemon has all of its bans in force; after
+    /// --shadow, it lets the daemon enforce first. Jails without a counterpart here need --force. --undo takes all of it back.
+    ///
+    /// With --diff, it compares the bans in fail2ban's database with those in the ledger: which offenders only one of the two
+    /// has banned, the lines, and why the other has not; and who was first where both did.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Fail2ban {
+        /// The folder of its configuration
+        #[arg(value_name = "DIR", default_value = fail2ban::FOLDER)]
+        directory: PathBuf,
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+        /// Take all the time to compare fail2ban's filters with ours
+        #[arg(long, group = "action")]
+        compare: bool,
+        /// Write it, and take over the bans
+        #[arg(long, group = "action")]
+        write: bool,
+        /// Write it, but only observe while fail2ban goes on
+        #[arg(long, group = "action")]
+        shadow: bool,
+        /// Say which offenders only one of the two has banned, and why
+        #[arg(long, group = "action")]
+        diff: bool,
+        /// From when on --diff compares: a time ago, or a date
+        #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "1d", requires = "diff")]
+        since: When,
+        /// Stop and disable fail2ban, once its bans are in force here
+        #[arg(long, group = "action")]
+        switch: bool,
+        /// Switch although jails have no counterpart here
+        #[arg(long, requires = "switch")]
+        force: bool,
+        /// Take back what was written, and start fail2ban again
+        #[arg(long, group = "action")]
+        undo: bool,
+        /// Print JSON
+        #[arg(long, conflicts_with = "markdown")]
+        json: bool,
+        /// Print Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Ban the addresses of a list
+    ///
+    /// The list has an address or prefix a line, or is CSV as `cscli decisions list -o raw` prints it; the first line that is
+    /// not a comment decides. Prints how many bans it asks for, and which lines are wrong or left out: duplicates, private
+    /// and exempt addresses, what is over, and what is not a ban, such as a captcha. Prefixes wider than /8 (IPv6: /32) are
+    /// wrong. Nothing is done without --write.
+    ///
+    /// With --write, the bans go to the running daemon, or into the ledger if none runs. They are bans of the jail `list`: on
+    /// all ports, not growing, and no news to receivers. A ban that is in force already is never shortened, so the same
+    /// list can be taken over every day.
+    #[command(after_help = IMPORT_LIST_EXAMPLES)]
+    List {
+        /// The list; `-` is stdin
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+        /// Ban them
+        #[arg(long)]
+        write: bool,
+        /// How long, where the list does not say it: such as 12h, 30d, or `forever`
+        #[arg(long = "for", value_name = "TIME", default_value = "7d")]
+        length: BanLength,
+        /// The reason, where the list does not say it [default: the name of the list]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        reason: String,
+        /// Leave out lines that are wrong, in place of doing nothing
+        #[arg(long)]
+        skip_wrong: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Help with writing grammars.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum GrammarCommand {
     /// Propose a grammar from lines on stdin
     ///
-    /// Give it lines that each report an offence, with or without a syslog header. Similar lines become one rule: the
-    /// text that they share is kept, text that differs becomes a field. Each rule is proved beside the others; if that
-    /// fails, a stricter one is tried, and a rule that cannot be proved is left as a comment with the reason. Up to three
-    /// lines of each kind become its tests. Omitted lines are reported on stderr.
+    /// Give it lines that report offences, with or without a syslog header, and some harmless ones. Similar lines become
+    /// one rule: the text that they share is kept, text that differs becomes a field. Of several addresses it takes one
+    /// that is not the server's own. Each rule is proved beside the others; if that fails, a stricter one is tried, then
+    /// another address, and a rule that cannot be proved is left as a comment with the reason. Lines of an access log
+    /// become a shape with a condition on the status. Up to three lines of each kind become tests; lines that say nothing
+    /// of a failure become tests for `-`. What was left out is reported on stderr.
     ///
-    /// The same lines always give the same file. It is a proposal: read it before you use it.
+    /// Exits with 1 if the most frequent lines have no rule. The same lines always give the same file. It is a proposal:
+    /// read it before you use it.
     #[command(after_help = GRAMMAR_NEW_EXAMPLES)]
     New {
-        /// The program that wrote the lines; lines of others are left out
-        #[arg(long, value_name = "NAME", value_parser = program)]
-        program: String,
+        /// A program that wrote the lines, `*` allowed; lines of others are left out [default: those in the lines' headers]
+        #[arg(long = "program", value_name = "NAME", value_parser = program)]
+        programs: Vec<String>,
+        /// Write to this file, if there is a rule to write [default: stdout]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Replace the file if it exists
+        #[arg(long, requires = "output")]
+        force: bool,
     },
 }
 
@@ -451,15 +429,19 @@ pub enum ClientCommand {
     },
     /// List the bans in force
     ///
-    /// Shows for each its jail, end, number, ports and reason.
+    /// Shows for each its jail, beginning, end, number, ports and reason, and at the end how many there are. The daemon
+    /// chooses and sorts, so a short list of many bans comes at once. On a terminal a long list comes in `$PAGER`, or `less`;
+    /// `PAGER=cat` turns that off.
+    ///
+    /// --export prints bans for `ban --from`: of ports and jails it says nothing, and bans that are only observed are comments.
     #[command(after_help = BANS_EXAMPLES)]
     Bans {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
-        /// Only the latest bans, this many, the latest first
-        #[arg(long, value_name = "NUMBER")]
-        last: Option<usize>,
+        /// Which bans, and how.
+        #[command(flatten)]
+        args: BansArgs,
     },
     /// Explain why an address is banned, or why it is not
     ///
@@ -476,65 +458,97 @@ pub enum ClientCommand {
     },
     /// Ban an address or prefix, on all ports
     ///
-    /// The ban is in force at once. An exempt address is refused, with exit status 1.
+    /// The ban is in force at once. If there is a ban by hand already, it takes its place and says how that differs; a time or
+    /// reason that is not given stays as it was. An exempt address is refused, with exit status 1. What could shut out
+    /// somebody who works here needs --force.
     #[command(after_help = BAN_EXAMPLES)]
     Ban {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
         /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
-        #[arg(value_name = "ADDR|CIDR")]
-        offender: Offender,
-        /// How long, such as 10m, `1h 30m` or 2d [default: until unbanned]
-        #[arg(long = "for", value_name = "TIME", value_parser = span)]
-        span: Option<Span>,
+        #[arg(value_name = "ADDR|CIDR", required_unless_present = "from")]
+        address: Option<Offender>,
+        /// Ban the addresses of a list, each as if by a command of its own; `-` is stdin
+        ///
+        /// A line has an address or prefix, an end if you like, and a comment, which becomes the reason; or the list is CSV with a
+        /// heading. --for and --reason are for lines without. If a line is wrong, nothing is done.
+        #[arg(long, value_name = "FILE", conflicts_with = "address")]
+        from: Option<PathBuf>,
+        /// How long, such as 10m, `1h 30m`, 2d or `forever` [default: until unbanned]
+        #[arg(long = "for", value_name = "TIME")]
+        length: Option<BanLength>,
         /// The reason; shown with the ban
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         reason: String,
+        /// Ban a prefix wider than /8 (IPv6: /32), the address that you are logged in from, or one that somebody logged in
+        /// from lately
+        #[arg(long)]
+        force: bool,
     },
-    /// Lift the bans of an address or prefix, or all bans
+    /// Lift the bans of an address or prefix, of a jail, or all bans
     ///
-    /// It is not an error if there is no ban. An address that is banned as part of a prefix is refused, with exit
-    /// status 1: lift the ban on the prefix.
+    /// Lifts what is on exactly this address or prefix; bans inside a prefix are named, and stay without --inside. It is not
+    /// an error if there is no ban. An address that is banned as part of a prefix is refused, with exit status 1: lift the
+    /// ban on the prefix. So is a prefix that is not banned itself and has bans inside it.
     #[command(after_help = UNBAN_EXAMPLES)]
     Unban {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
         /// The address or prefix, as listed by `banstream bans`
-        #[arg(value_name = "ADDR|CIDR", required_unless_present = "all", add = ArgValueCompleter::new(banned))]
-        offender: Option<Offender>,
+        #[arg(value_name = "ADDR|CIDR", required_unless_present_any = ["all", "jail", "from"], add = ArgValueCompleter::new(banned))]
+        address: Option<Offender>,
+        /// Lift the bans on the addresses of a list, in the form of `ban --from`; `-` is stdin
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "jail", "all", "inside"])]
+        from: Option<PathBuf>,
+        /// Lift the bans inside the prefix, too
+        #[arg(long, requires = "address", conflicts_with_all = ["jail", "all"])]
+        inside: bool,
+        /// Lift the bans of this jail, and leave those of others
+        #[arg(long, value_name = "NAME", value_parser = jail, conflicts_with_all = ["address", "all"])]
+        jail: Option<String>,
         /// Lift all bans
-        #[arg(long, conflicts_with = "offender")]
+        #[arg(long, conflicts_with = "address")]
         all: bool,
     },
     /// Exempt an address or prefix from bans, or list exemptions
     ///
     /// Lifts its bans, those by hand included, and prevents new bans by jails and operators until the time is over or the
-    /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`.
+    /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`. If there is one already,
+    /// a time or comment that is not given stays as it was.
     #[command(after_help = ALLOW_EXAMPLES)]
     Allow {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
         /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, lists all exemptions
-        #[arg(value_name = "ADDR|CIDR")]
-        offender: Option<Offender>,
-        /// How long, such as 10m, `1h 30m` or 2d [default: until removed]
-        #[arg(long = "for", value_name = "TIME", value_parser = span, requires = "offender")]
-        span: Option<Span>,
+        #[arg(value_name = "ADDR|CIDR", group = "exempt")]
+        address: Option<Offender>,
+        /// Exempt the addresses of a list, in the form of `ban --from`; `-` is stdin
+        #[arg(long, value_name = "FILE", group = "exempt")]
+        from: Option<PathBuf>,
+        /// How long, such as 10m, `1h 30m`, 2d or `forever` [default: until removed]
+        #[arg(long = "for", value_name = "TIME", requires = "exempt")]
+        length: Option<BanLength>,
         /// The reason; shown in the list
-        #[arg(
-            long,
-            value_name = "TEXT",
-            default_value = "",
-            hide_default_value = true,
-            requires = "offender"
-        )]
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "exempt")]
         comment: String,
         /// Remove this exemption
-        #[arg(long, value_name = "ADDR|CIDR", conflicts_with_all = ["offender", "span", "comment"])]
+        #[arg(long, value_name = "ADDR|CIDR", conflicts_with_all = ["exempt", "length", "comment"])]
         remove: Option<Offender>,
+    },
+    /// Take back the last change of bans or exemptions by an operator
+    ///
+    /// Takes back what `ban`, `unban`, `allow`, `import` or a program on the control socket changed last, no matter who asked for
+    /// it: bans that were lifted or replaced are in force again, until the end that they had, and new ones are lifted. Again, it takes
+    /// back the command before. Commands are remembered for a day, the last 100 and a million changes; a restart of the daemon
+    /// forgets them. Without a command to take back, exits with 1.
+    #[command(after_help = UNDO_EXAMPLES)]
+    Undo {
+        /// The daemon to ask.
+        #[command(flatten)]
+        remote: SocketArgs,
     },
     /// Reload the daemon's configuration and grammars
     ///
@@ -559,9 +573,9 @@ pub enum ClientCommand {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
-        /// The receiver's name in the configuration
+        /// The receiver's name in the configuration; without it, list all receivers
         #[arg(value_name = "NAME")]
-        receiver: String,
+        receiver: Option<String>,
     },
 }
 
@@ -614,6 +628,11 @@ fn program(text: &str) -> Result<String, &'static str> {
     sound.then(|| text.to_owned()).ok_or("a program's name must not have spaces")
 }
 
+fn jail(text: &str) -> Result<String, &'static str> {
+    let sound = config::is_jail_name(text);
+    sound.then(|| text.to_owned()).ok_or("a jail's name can have letters, digits, `-`, `_` and `.` only")
+}
+
 fn span(text: &str) -> Result<Span, &'static str> {
     let span = config::parse_span(text).filter(|span| *span > Span::ZERO);
     span.ok_or("write a time such as `10m`, `1h 30m`, `2d` or a number of seconds")
@@ -644,7 +663,8 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::model::Timestamp;
+    use crate::control::BanSort;
+    use crate::model::{BanOrigin, Timestamp};
 
     #[test]
     fn the_command_line_is_sound() {
@@ -675,6 +695,17 @@ mod tests {
         check(
             "banstream omprog --socket /s --confirm --transactions",
             Action::Omprog { socket: "/s".into(), confirm: true, transactions: true },
+        );
+        check(
+            "banstream setup --undo --dry-run --json",
+            Action::Setup {
+                files: files.clone(),
+                write: false,
+                undo: true,
+                dry_run: true,
+                server_settings: false,
+                json: true,
+            },
         );
         check("banstream disable --config /c", Action::Disable { files: config.clone() });
         check("banstream check a b", Action::Check { paths: vec!["a".into(), "b".into()] });
@@ -717,37 +748,66 @@ mod tests {
             Action::Compat(Compat::Fail2banClient { words: words.into() }),
         );
         let program = "myapp".to_owned();
-        check("banstream grammar new --program myapp", Action::Grammar(GrammarCommand::New { program }));
+        check(
+            "banstream grammar new --program myapp",
+            Action::Grammar(GrammarCommand::New { programs: vec![program], output: None, force: false }),
+        );
         let asked = SocketArgs { socket: "/s".into(), json: true };
         check("banstream status --socket /s --json", Action::Client(ClientCommand::Status { remote: asked }));
+        let day = Some(BanLength(Some(Span::from_secs(86_400))));
         let ban = ClientCommand::Ban {
             remote: remote(),
-            offender: "192.0.2.0/24".parse().unwrap(),
-            span: Some(Span::from_secs(86400)),
+            address: Some("192.0.2.0/24".parse().unwrap()),
+            from: None,
+            length: day,
             reason: "scan".to_owned(),
+            force: true,
         };
-        check("banstream ban 192.0.2.9/24 --for 1d --reason scan", Action::Client(ban));
-        let unban = |offender, all| Action::Client(ClientCommand::Unban { remote: remote(), offender, all });
-        let notify = ClientCommand::Notify { remote: remote(), receiver: "ops".to_owned() };
+        check("banstream ban 192.0.2.9/24 --for 1d --reason scan --force", Action::Client(ban));
+        let unban = |address: Option<&str>, inside, jail: Option<&str>, all| {
+            let (address, jail) = (address.map(|address| address.parse().unwrap()), jail.map(str::to_owned));
+            Action::Client(ClientCommand::Unban { remote: remote(), address, from: None, inside, jail, all })
+        };
+        check("banstream unban --jail list", unban(None, false, Some("list"), false));
+        let list = |length, reason: &str, write| {
+            let (file, files, reason) = ("-".into(), ConfigArgs::default(), reason.to_owned());
+            let (skip_wrong, json) = (false, false);
+            Action::Import(ImportCommand::List { file, files, write, length, reason, skip_wrong, json })
+        };
+        check("banstream import list -", list(BanLength(Some(Span::from_secs(7 * 86_400))), "", false));
+        check("banstream import list --write --for forever --reason x -", list(BanLength(None), "x", true));
+        let bans = |args| Action::Client(ClientCommand::Bans { remote: remote(), args });
+        let args = BansArgs { last: Some(20), ..BansArgs::default() };
+        check("banstream bans --last 20", bans(args));
+        let args = BansArgs {
+            inside: Some("192.0.2.0/24".parse().unwrap()),
+            kind: Some(BanOrigin::Auto),
+            sort: Some(BanSort::Times),
+            ..BansArgs::default()
+        };
+        check("banstream bans --in 192.0.2.0/24 --sort times --kind auto", bans(args));
+        let notify = ClientCommand::Notify { remote: remote(), receiver: Some("ops".to_owned()) };
         check("banstream notify ops", Action::Client(notify));
-        check("banstream unban ::1", unban(Some("::1".parse().unwrap()), false));
-        check("banstream unban --all", unban(None, true));
+        check("banstream unban ::1", unban(Some("::1"), false, None, false));
+        check("banstream unban ::/64 --inside", unban(Some("::/64"), true, None, false));
+        check("banstream unban --all", unban(None, false, None, true));
         let offender = "192.0.2.1".parse().unwrap();
         check("banstream why 192.0.2.1", Action::Client(ClientCommand::Why { remote: remote(), offender }));
-        let allow = |offender: Option<&str>, span, comment: &str, remove: Option<&str>| {
+        let allow = |address: Option<&str>, length, comment: &str, remove: Option<&str>| {
             let parse = |text: &str| text.parse().unwrap();
-            let (offender, remove) = (offender.map(parse), remove.map(parse));
+            let (address, remove) = (address.map(parse), remove.map(parse));
             Action::Client(ClientCommand::Allow {
                 remote: remote(),
-                offender,
-                span,
+                address,
+                from: None,
+                length,
                 comment: comment.to_owned(),
                 remove,
             })
         };
         check("banstream allow", allow(None, None, "", None));
-        let span = Some(Span::from_secs(28800));
-        check("banstream allow ::1 --for 8h --comment x", allow(Some("::1"), span, "x", None));
+        let hours = Some(BanLength(Some(Span::from_secs(28_800))));
+        check("banstream allow ::1 --for 8h --comment x", allow(Some("::1"), hours, "x", None));
         check("banstream allow --remove ::1", allow(None, None, "", Some("::1")));
     }
 
@@ -757,20 +817,34 @@ mod tests {
             "",
             "reload --keep --confirm 1m",
             "report --json --html",
+            "setup --write --undo",
             "report --since yesterday",
             "allow --for 1h",
             "allow --remove ::1 ::1",
             "allow --comment x",
             "grammar",
-            "grammar new",
             "unban",
             "unban --all ::1",
+            "unban --all --jail list",
+            "unban --all --inside",
+            "unban --from f --inside",
+            "unban --from f ::1",
+            "ban --from f ::1",
+            "allow --from f ::1",
+            "allow --from f --remove ::1",
+            "unban --jail a/b",
+            "import list",
+            "import list --for 0 f",
             "replay --journal f",
             "replay --since 1d",
             "replay --journal --since yesterday",
             "top --interval 0.5s",
             "top --interval 1ms",
             "bans --last -1",
+            "bans --sort size",
+            "bans --kind x",
+            "bans --last 1 --limit 2",
+            "bans --export --json",
             "ban",
             "ban x",
             "ban ::1 --for 0",

@@ -22,7 +22,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::cli::why;
 use crate::control::client::{self, ChangeCount};
-use crate::control::{BanFilter, Command, Target};
+use crate::control::{BanFilter, ChangeRequest, Command, Target};
 use crate::model::{Offender, Span};
 use state::{KeyCommand, LATEST, Sample, TopState};
 use view::Theme;
@@ -101,7 +101,7 @@ async fn watch(
                     Some(KeyCommand::Unban(who)) => {
                         let (socket, news) = (Arc::clone(&socket), news.clone());
                         tokio::spawn(async move {
-                            let answer = ask(&socket, Command::Unban(Target::One(who))).await;
+                            let answer = ask(&socket, Command::Change(ChangeRequest::Unban(Target::One(who)).into())).await;
                             news.send(News::Unbanned(who, answer.map(|ChangeCount { changed }| changed))).await
                         });
                     }
@@ -133,7 +133,7 @@ async fn watch(
 
 async fn sample(socket: &Path, text: String) -> anyhow::Result<Box<Sample>> {
     let status = ask(socket, Command::Status).await?;
-    let bans = ask(socket, Command::Bans(BanFilter { last: Some(LATEST), text })).await?;
+    let bans = ask(socket, Command::Bans(BanFilter { text, ..BanFilter::latest(LATEST) })).await?;
     Ok(Box::new(Sample { status, bans }))
 }
 

@@ -2,6 +2,7 @@
 //! and `replay`.
 
 mod allow;
+mod changes;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -12,7 +13,7 @@ use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::config::{Config, ConfigErrors, Setting, Written};
-use crate::detect::{ExemptionList, Settings};
+use crate::detect::{ExemptionList, Jail, Settings, Watch};
 use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
 pub use allow::AllowFiles;
@@ -33,15 +34,26 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// Which files the configuration was read from.
     pub files: ConfigFiles,
+    /// All that they set, and the defaults.
+    pub written: Vec<Setting>,
+    /// The texts of the operator's grammars and lists, by their files.
+    pub own: BTreeMap<PathBuf, String>,
 }
 
 /// The configuration's files, and whether they set something.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ConfigFiles(BTreeMap<PathBuf, bool>);
 
 impl ConfigFiles {
     fn new(files: &[(PathBuf, String)]) -> Self {
         Self(files.iter().map(|(path, text)| (path.clone(), !Written::is_silent(text))).collect())
+    }
+
+    /// The files, in the order in which they are read: a later one wins.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let is_drop_in = |path: &&Path| path.parent().and_then(Path::extension).is_some_and(|end| end == "d");
+        let all = || self.0.keys().map(PathBuf::as_path);
+        all().filter(move |path| !is_drop_in(path)).chain(all().filter(is_drop_in))
     }
 
     /// Which file has lost all that it set before: an editor may be at it. For people. A drop-in that is gone while
@@ -114,17 +126,61 @@ impl From<anyhow::Error> for LoadError {
 pub fn load(main: Option<&Path>) -> Result<Loaded, LoadError> {
     let files = configuration(main)?;
     let written = Written::parse(&files).map_err(faulty)?;
-    judge(&written, &files)
+    judge(&written, &files, &[])
+}
+
+/// As [`load`], without this drop-in.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn without(main: Option<&Path>, drop_in: &Path) -> Result<Loaded, LoadError> {
+    with(main, [(drop_in, None)])
+}
+
+/// As [`load`], as if drop-ins, grammars and lists were written (`Some`) or removed (`None`) already.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn with<'f>(
+    main: Option<&Path>,
+    changes: impl IntoIterator<Item = (&'f Path, Option<&'f str>)>,
+) -> Result<Loaded, LoadError> {
+    let drop_ins = main.unwrap_or(Path::new(CONFIG)).with_extension("d");
+    let mut files = configuration(main)?;
+    let mut grammars = Vec::new();
+    for (path, text) in changes {
+        if path.extension().is_some_and(|end| end == "grammar" || end == "list") {
+            grammars.push((path, text));
+        } else if path.parent() == Some(&drop_ins) {
+            files.retain(|(known, _)| known != path);
+            files.extend(text.map(|text| (path.to_owned(), text.to_owned())));
+        }
+    }
+    // The main file is the first, if there is one.
+    files.sort_by(|(one, _), (other, _)| {
+        let is_drop_in = |path: &Path| path.parent() == Some(&drop_ins);
+        (is_drop_in(one), one).cmp(&(is_drop_in(other), other))
+    });
+    let written = Written::parse(&files).map_err(faulty)?;
+    judge(&written, &files, &grammars)
 }
 
 fn faulty(faults: ConfigErrors) -> LoadError {
     LoadError::Faulty(faults.to_string())
 }
 
-/// What these files mean, with the grammars.
-fn judge(written: &Written<'_>, files: &[(PathBuf, String)]) -> Result<Loaded, LoadError> {
-    let (grammars, warnings) = grammars(&written.grammar_directory().map_err(faulty)?)?;
-    let config = written.check(&categories(&grammars)).map_err(faulty)?;
+/// What these files mean, with the grammars, as if some of those were written or removed.
+fn judge(
+    written: &Written<'_>,
+    files: &[(PathBuf, String)],
+    changed: &[(&Path, Option<&str>)],
+) -> Result<Loaded, LoadError> {
+    let own = own_texts(&written.grammar_directory().map_err(faulty)?, changed)?;
+    let (grammars, warnings) = grammars(&own)?;
+    let mut config = written.check(&categories(&grammars)).map_err(faulty)?;
+    watch_extensions(&mut config.detection.jails, &grammars);
     let Settings { jails, ignore, .. } = &config.detection;
     let proxies = ignore.iter().filter(|(_, list)| *list == ExemptionList::Proxy).map(|(who, _)| *who);
     let mut grammars = grammars.with_users(&users()).trusting(proxies);
@@ -138,7 +194,8 @@ fn judge(written: &Written<'_>, files: &[(PathBuf, String)]) -> Result<Loaded, L
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(written.doubts()).collect();
-    Ok(Loaded { config, grammars, allow_files, warnings, files: ConfigFiles::new(files) })
+    let (files, written) = (ConfigFiles::new(files), written.settings());
+    Ok(Loaded { config, grammars, allow_files, warnings, files, written, own })
 }
 
 /// All that is in force by the files at `main`.
@@ -147,10 +204,7 @@ fn judge(written: &Written<'_>, files: &[(PathBuf, String)]) -> Result<Loaded, L
 ///
 /// As [`load`].
 pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
-    let files = configuration(main)?;
-    let written = Written::parse(&files).map_err(faulty)?;
-    judge(&written, &files)?;
-    Ok(written.settings())
+    load(main).map(|loaded| loaded.written)
 }
 
 /// What can be used of files that are wrong together: those that are sound by themselves, or else the defaults; and
@@ -160,7 +214,7 @@ pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
 ///
 /// What is shipped is wrong.
 pub fn sound_part(main: Option<&Path>) -> Result<(Config, Grammars), LoadError> {
-    let (grammars, _) = grammars(Path::new(""))?;
+    let (grammars, _) = grammars(&BTreeMap::new())?;
     let categories = categories(&grammars);
     let check =
         |files: &[(PathBuf, String)]| Written::parse(files).and_then(|written| written.check(&categories));
@@ -199,41 +253,87 @@ fn users_in(text: &[u8]) -> Vec<(String, u32)> {
     text.lines().filter_map(user).collect()
 }
 
-/// The categories of each grammar, by its name.
+/// The categories of each grammar, by its name, with those of the grammars that extend it.
 pub fn categories(grammars: &Grammars) -> BTreeMap<String, Vec<String>> {
-    grammars.iter().map(|grammar| (grammar.name().to_owned(), grammar.categories().to_vec())).collect()
+    let categories = |grammar: &Grammar| {
+        let extensions = grammars.iter().filter(|other| other.extends() == Some(grammar.name()));
+        let mut all = grammar.categories().to_vec();
+        for category in extensions.flat_map(Grammar::categories) {
+            if !all.contains(category) {
+                all.push(category.clone());
+            }
+        }
+        all
+    };
+    grammars.iter().map(|grammar| (grammar.name().to_owned(), categories(grammar))).collect()
 }
 
-/// The shipped grammars and those of the folder, which take the place of shipped ones of their name, with the lists
+/// Lets jails that watch a grammar watch those that extend it, too.
+fn watch_extensions(jails: &mut [Jail], grammars: &Grammars) {
+    for watches in jails.iter_mut().map(|jail| &mut jail.watches) {
+        for grammar in grammars.iter() {
+            let Some(base) = watches.iter().find(|watch| grammar.extends() == Some(&*watch.grammar)) else {
+                continue;
+            };
+            let counts = |category: &&String| base.categories.contains(category);
+            let categories: Vec<String> = grammar.categories().iter().filter(counts).cloned().collect();
+            if !categories.is_empty() && !watches.iter().any(|watch| watch.grammar == grammar.name()) {
+                watches.push(Watch { grammar: grammar.name().to_owned(), categories });
+            }
+        }
+    }
+}
+
+/// The texts of the grammars and lists in a folder, as if some were written or removed.
+fn own_texts(folder: &Path, changed: &[(&Path, Option<&str>)]) -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    let mut paths = [list(folder, "grammar")?, list(folder, "list")?].concat();
+    // One takes the place of another of the same name.
+    paths.retain(|path| !changed.iter().any(|(other, _)| other.file_name() == path.file_name()));
+    let written =
+        changed.iter().filter_map(|(path, text)| Some(Ok(((*path).to_owned(), (*text)?.to_owned()))));
+    paths.into_iter().map(|path| read(&path).map(|text| (path, text))).chain(written).collect()
+}
+
+/// The shipped grammars and those of the operator, which take the place of shipped ones of their name, with the lists
 /// of both; and what is doubtful in them.
 ///
 /// # Errors
 ///
 /// As [`load`].
-pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
-    let mut texts: BTreeMap<String, (String, String)> = SHIPPED
-        .iter()
-        .map(|(name, text)| ((*name).to_owned(), (format!("{name}.grammar"), (*text).to_owned())))
-        .collect();
-    for path in list(folder, "grammar")? {
-        texts.insert(stem(&path), (path.display().to_string(), read(&path)?));
-    }
-    let (lists, mut warnings) = lists(folder)?;
-    for path in list(folder, "list")? {
-        let mark = format!("@{}", stem(&path));
-        if !texts.values().any(|(_, text)| text.split_whitespace().any(|word| word == mark)) {
+fn grammars(own: &BTreeMap<PathBuf, String>) -> Result<(Grammars, Vec<Fault>), LoadError> {
+    let ends = |end: &'static str| {
+        own.iter().filter(move |(path, _)| path.extension().is_some_and(|found| found == end))
+    };
+    let texts: BTreeMap<String, (String, &String)> =
+        ends("grammar").map(|(path, text)| (stem(path), (path.display().to_string(), text))).collect();
+    let (mut lists, mut warnings) = (Lists::shipped(), Vec::new());
+    for (path, text) in ends("list") {
+        warnings.extend(lists.add(&stem(path), &path.display().to_string(), text));
+        let mark = format!("@{}", stem(path));
+        let uses = |text: &str| text.split_whitespace().any(|word| word == mark);
+        if !texts.values().any(|(_, text)| uses(text)) && !SHIPPED.iter().any(|(_, text)| uses(text)) {
             warnings.push(Fault {
                 file: path.display().to_string(),
                 place: Place { line: 1, column: 1 },
-                text: read(&path)?.lines().next().unwrap_or_default().to_owned(),
+                text: text.lines().next().unwrap_or_default().to_owned(),
                 what: format!("no grammar uses `{mark}`, so this list has no effect"),
                 severity: Severity::Warning,
             });
         }
     }
-    let texts: Vec<_> = texts.iter().collect();
-    let loaded: Vec<_> =
-        texts.par_iter().map(|(name, (file, text))| Grammar::load(name, file, text, &lists)).collect();
+    let base = |text: &str| {
+        let base = Grammar::base_of(text)?;
+        texts.get(base).map(|(_, text)| text.as_str()).or_else(|| shipped_text(base))
+    };
+    let mut names: Vec<&str> =
+        SHIPPED.iter().map(|(name, _)| *name).chain(texts.keys().map(String::as_str)).collect();
+    names.sort_unstable();
+    names.dedup();
+    let load = |name: &&str| match texts.get(*name) {
+        Some((file, text)) => Grammar::load_with(name, file, text, base(text), &lists),
+        None => Grammar::shipped(name, &lists).map(|grammar| (grammar, Vec::new())),
+    };
+    let loaded: Vec<_> = names.par_iter().map(load).collect();
     let (mut grammars, mut faults) = (Vec::new(), Vec::new());
     for result in loaded {
         match result {
@@ -251,6 +351,33 @@ pub fn grammars(folder: &Path) -> Result<(Grammars, Vec<Fault>), LoadError> {
     Ok((Grammars::new(grammars).map_err(LoadError::Faulty)?, warnings))
 }
 
+/// Proves and tests one grammar, alone and together with the shipped ones; `folder` is where its file lies. What is
+/// doubtful in it.
+///
+/// # Errors
+///
+/// The faults of the grammar, or the message that it and a shipped one read with two addresses.
+pub fn grammar(
+    name: &str,
+    file: &str,
+    text: &str,
+    folder: &Path,
+    lists: &Lists,
+) -> Result<Vec<Fault>, Vec<String>> {
+    let shipped =
+        |name: &str| SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| (*text).to_owned());
+    let base = Grammar::base_of(text)
+        .and_then(|base| read(&folder.join(base).with_extension("grammar")).ok().or_else(|| shipped(base)));
+    let (grammar, warnings) = Grammar::load_with(name, file, text, base.as_deref(), lists)
+        .map_err(|faults| faults.iter().map(Fault::to_string).collect::<Vec<_>>())?;
+    let others = SHIPPED.par_iter().filter(|(other, _)| *other != name);
+    let mut all: Vec<Grammar> =
+        others.filter_map(|(other, _)| Grammar::shipped(other, &Lists::shipped()).ok()).collect();
+    all.push(grammar);
+    Grammars::new(all).map_err(|conflict| vec![conflict])?;
+    Ok(warnings)
+}
+
 /// The shipped lists with what those of the folder add to them, and what is doubtful in these.
 ///
 /// # Errors
@@ -262,6 +389,11 @@ pub fn lists(folder: &Path) -> anyhow::Result<(Lists, Vec<Fault>)> {
         warnings.extend(lists.add(&stem(&path), &path.display().to_string(), &read(&path)?));
     }
     Ok((lists, warnings))
+}
+
+/// The text of a shipped grammar.
+fn shipped_text(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
 fn stem(path: &Path) -> String {
@@ -305,8 +437,8 @@ mod tests {
         let folder = folder.path();
         std::fs::write(folder.join("probes.list"), "/our-trap/\nnot /.bzr\nnot /nothing\n").unwrap();
         std::fs::write(folder.join("prob.list"), "/x\n").unwrap();
-        let (grammars, warnings) = grammars(folder).unwrap();
-        let nginx = grammars.get(grammars.of_program(b"nginx").unwrap()).unwrap();
+        let (grammars, warnings) = grammars(&own_texts(folder, &[]).unwrap()).unwrap();
+        let nginx = grammars.get(grammars.readers(b"nginx").next().unwrap()).unwrap();
         let probes = ["/our-trap/x", "/a/.git/x", "/a/.bzr"].map(|path| {
             let line = format!(
                 "192.0.2.1 - - [22/Nov/2026:05:40:38 +0000] \"GET {path} HTTP/1.1\" 500 5 \"-\" \"-\""
@@ -318,12 +450,12 @@ mod tests {
         let file = |name: &str| folder.join(name).display().to_string();
         let want = [
             format!(
-                "{}:3:1: warning: the list `probes` has no `/nothing` to remove\n    not /nothing\n    ^",
-                file("probes.list")
-            ),
-            format!(
                 "{}:1:1: warning: no grammar uses `@prob`, so this list has no effect\n    /x\n    ^",
                 file("prob.list")
+            ),
+            format!(
+                "{}:3:1: warning: the list `probes` has no `/nothing` to remove\n    not /nothing\n    ^",
+                file("probes.list")
             ),
         ];
         assert_eq!(warnings, want);

@@ -21,14 +21,39 @@ pub struct Receiver {
     pub topics: Vec<Topic>,
     /// Bans of these jails only; all if empty.
     pub jails: Vec<String>,
+    /// Digests, or a message for each event.
+    pub grouping: Grouping,
+    /// How long a delivery may take.
+    pub timeout: Span,
+}
+
+/// How much goes into a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// All that has happened for a while.
+    Digests(DigestPace),
+    /// One event, at once.
+    Each(EachPace),
+}
+
+/// How often a digest is sent, and how long it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DigestPace {
     /// How long the first news of a quiet time waits for more.
     pub delay: Span,
     /// The least time between two messages.
     pub every: Span,
     /// How many of each kind a message lists; it counts the rest.
     pub at_most: usize,
-    /// How long a delivery may take.
-    pub timeout: Span,
+}
+
+/// How fast single events are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EachPace {
+    /// How many deliveries may be under way at once; at least one.
+    pub concurrency: usize,
+    /// How many may begin within a minute; any number if `None`.
+    pub per_minute: Option<usize>,
 }
 
 /// A channel of delivery.
@@ -132,6 +157,7 @@ fn receiver(
     let command = t.list("command", value::text);
     let to = t.value_or("mail", None, value::mailbox);
     let from = t.value_or("from", Some(None), |v| value::mailbox(v).map(Some));
+    let grouping = grouping(t, &options);
     if command.iter().flatten().next().is_some_and(|program| !program.starts_with('/')) {
         t.fault(Some("command"), "`command` must begin with an absolute path".to_owned());
     }
@@ -145,14 +171,55 @@ fn receiver(
             return None;
         }
     };
+    let grouping = grouping?;
+    if let Grouping::Each(_) = grouping {
+        match channel {
+            NotifyChannel::Webhook { .. } => {}
+            NotifyChannel::Command(_) if t.has("concurrency") => {
+                let why = "`concurrency` is for `webhook`: a program with `each` gets one event at a time";
+                t.fault(Some("concurrency"), why.to_owned());
+            }
+            NotifyChannel::Command(_) => {}
+            NotifyChannel::Mail { .. } => {
+                let why = "`each` is not for `mail`: a flood of bans would be a flood of mail";
+                t.fault(Some("each"), why.to_owned());
+            }
+        }
+    }
     Some(Receiver {
         name: name.into(),
         channel,
         topics: options.topics?,
         jails: options.jails?,
-        delay: options.delay?,
-        every: options.every?,
-        at_most: options.at_most?,
+        grouping,
         timeout: options.timeout?,
+    })
+}
+
+/// Digests, or a message for each event. A key that is for the other one is a fault.
+fn grouping(t: &mut TableReader<'_, '_>, options: &DigestOptions) -> Option<Grouping> {
+    let each = t.value_or("each", Some(false), value::flag);
+    // A program gets one event at a time.
+    let usual = if t.has("webhook") { 4 } else { 1 };
+    let concurrency = t.value_or("concurrency", Some(usual), value::whole(1..=64));
+    let per_minute = t.value_or("per-minute", Some(None), |v| value::whole(1..=10_000)(v).map(Some));
+    let each = each?;
+    let (unfit, why) = match each {
+        true => (&["delay", "every", "at-most"][..], "is for digests, not for `each`"),
+        false => (&["concurrency", "per-minute"][..], "needs `each = true`"),
+    };
+    for key in unfit {
+        if t.has(key) {
+            t.fault(Some(key), format!("`{key}` {why}"));
+        }
+    }
+    Some(if each {
+        Grouping::Each(EachPace { concurrency: concurrency?, per_minute: per_minute? })
+    } else {
+        Grouping::Digests(DigestPace {
+            delay: options.delay?,
+            every: options.every?,
+            at_most: options.at_most?,
+        })
     })
 }

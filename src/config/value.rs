@@ -14,6 +14,7 @@ use super::Backend;
 use super::written::{InvalidValue, meant, nearest};
 use crate::model::is_harmful;
 use crate::model::{Mode, Offender, Port, Protocol, Span};
+use crate::words;
 
 /// What is wanted, and what stands there instead.
 fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> InvalidValue {
@@ -37,7 +38,12 @@ pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, InvalidValue> {
 /// Whether bans are carried out.
 pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, InvalidValue> {
     let modes = [Mode::Enforce, Mode::Observe];
-    let name = one_of("`enforce` or `observe`", &modes.map(Mode::name), value)?;
+    let name =
+        one_of("`enforce` or `observe`", &modes.map(Mode::name), value).map_err(|InvalidValue(wanted)| {
+            let is_fail2ban = value.as_str().is_some_and(|mode| words::MODES.contains(&mode));
+            let hint = if is_fail2ban { "; what fail2ban calls a mode is `offences` here" } else { "" };
+            InvalidValue(format!("{wanted}{hint}"))
+        })?;
     Ok(modes.into_iter().find(|mode| mode.name() == name).unwrap_or_default())
 }
 

@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigError, ConfigErrors};
+use crate::words;
 
 /// The lowest layer: what holds where no file says otherwise.
 static DEFAULTS: LazyLock<Cow<'static, str>> = LazyLock::new(|| {
@@ -66,10 +67,17 @@ impl<'t> Written<'t> {
         let mut faults = Vec::new();
         for (file, (_, text)) in files.iter().enumerate() {
             let (table, errors) = DeTable::parse_recoverable(text);
+            // All its lines would be at fault.
+            if !errors.is_empty() && words::is_fail2ban_file(text) {
+                faults.push((FileOffset { file, at: 0 }, IS_FAIL2BAN.to_owned()));
+                continue;
+            }
             top.merge(file, table.into_inner());
             faults.extend(errors.into_iter().map(|error| {
                 let at = error.span().map_or(text.len(), |span| span.start);
-                (FileOffset { file, at }, error.message().replace('\n', ", "))
+                let what = error.message().replace('\n', ", ");
+                let quoted = unquoted(text, at).filter(|_| what != "duplicate key");
+                (FileOffset { file, at }, quoted.map_or(what, |line| format!("write `{line}`")))
             }));
         }
         let written = Self { files, top };
@@ -394,9 +402,18 @@ impl<'w, 't> TableReader<'w, 't> {
     }
 
     fn refuse_unknown(self) {
+        let jails: Vec<&str> = match self.table.0.get("jail") {
+            Some(TomlEntry { node: TomlNode::Table(jails), .. }) => {
+                jails.0.keys().map(AsRef::as_ref).collect()
+            }
+            _ => Vec::new(),
+        };
+        let table = if self.known.contains(&"jail") { Some("") } else { None };
+        let table = table.or(self.known.contains(&"grammars").then_some("jail"));
         for (key, entry) in &self.table.0 {
             if !self.known.contains(&key.as_ref()) {
-                let hint = nearest(key, "keys", self.known.iter().copied());
+                let meant = table.and_then(|table| words::hint(table, key, &jails));
+                let hint = meant.unwrap_or_else(|| nearest(key, "keys", self.known.iter().copied()));
                 self.faults.push((entry.key, format!("unknown key `{key}`; {hint}")));
             }
         }
@@ -406,12 +423,34 @@ impl<'w, 't> TableReader<'w, 't> {
 /// Why a value will not do, as it reads after the name of the key: "must be ..., not ...".
 pub(super) struct InvalidValue(pub(super) String);
 
-/// A hint for `name`, which is unknown: `did you mean ...`, or all known names.
+/// What a file of fail2ban is told.
+pub const IS_FAIL2BAN: &str =
+    "this is a configuration of fail2ban; `banstream import fail2ban` shows what it becomes here";
+
+/// The line that a fault is in, with its value in quotation marks, if these are all that is missing.
+fn unquoted(text: &str, at: usize) -> Option<String> {
+    let (before, after) = text.split_at_checked(at)?;
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = format!("{}{}", before.get(start..)?, after.lines().next()?);
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let is_plain = !value.is_empty() && !value.contains(['"', '\'', '[', '{', '\\']);
+    let line = format!("{} = \"{value}\"", key.trim());
+    (is_plain && DeTable::parse_recoverable(&line).1.is_empty()).then_some(line)
+}
+
+/// More names than these are not listed.
+const READABLE: usize = 40;
+
+/// A hint for `name`, which is unknown: `did you mean ...`, or all known names, or how many there are.
 pub(super) fn nearest<'n>(name: &str, nouns: &str, known: impl Iterator<Item = &'n str>) -> String {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     known.dedup();
-    meant(name, known.iter().copied()).unwrap_or_else(|| format!("valid {nouns}: {}", known.join(", ")))
+    meant(name, known.iter().copied()).unwrap_or_else(|| match known.len() {
+        ..=READABLE => format!("valid {nouns}: {}", known.join(", ")),
+        many => format!("none of the {many} {nouns} known here is like it"),
+    })
 }
 
 /// `did you mean ...`, if one of the known names is near.

@@ -2,6 +2,7 @@
 //! be async.
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,12 +11,15 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use nix::unistd::{Gid, Group};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use super::{BanFilter, Command, Target};
+use super::server::TOTAL;
+use super::taken::{BanPage, PageBan};
+use super::{BanFilter, Command};
 
 /// Where the daemon listens, unless its configuration says otherwise.
 pub const SOCKET: &str = "/run/banstream/control.sock";
@@ -30,6 +34,8 @@ pub struct Answer {
     pub done: bool,
     /// The reply, as JSON.
     pub body: String,
+    /// Of a list, how long it is without its limit.
+    pub total: Option<u64>,
 }
 
 impl Answer {
@@ -85,6 +91,16 @@ pub fn metrics(socket: &Path) -> anyhow::Result<String> {
     Ok(runtime()?.block_on(talk(socket, request))?.body)
 }
 
+/// Bans as `ban --from` reads them. Must not be called from async code.
+///
+/// # Errors
+///
+/// As [`send`].
+pub fn export(socket: &Path, filter: &BanFilter) -> anyhow::Result<Answer> {
+    let request = Request::get(format!("/bans/list?{}", filter.query()));
+    runtime()?.block_on(talk(socket, request.header("host", "localhost").body(Full::default())?))
+}
+
 fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
@@ -93,11 +109,14 @@ async fn talk(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<An
     let shown = socket.display();
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-            anyhow!("no daemon answers at `{shown}`; is it running?")
+            anyhow!("no daemon answers at `{shown}`; is it running? `systemctl status banstream` tells")
         }
-        ErrorKind::PermissionDenied => {
-            anyhow!("no permission to use `{shown}`; try as root, or as a member of its group")
-        }
+        ErrorKind::PermissionDenied => match group(socket) {
+            Some(group) => anyhow!(
+                "no permission to use `{shown}`; try as root, or join its group: `usermod -aG {group} $USER`"
+            ),
+            None => anyhow!("no permission to use `{shown}`; try as root, or as a member of its group"),
+        },
         _ => anyhow!(error).context(format!("cannot connect to `{shown}`")),
     })?;
     tokio::time::timeout(PATIENCE, exchange(stream, request))
@@ -106,43 +125,43 @@ async fn talk(socket: &Path, request: Request<Full<Bytes>>) -> anyhow::Result<An
         .with_context(|| format!("the daemon at `{shown}` closed the connection"))
 }
 
+/// The name of the group that may use a socket.
+fn group(socket: &Path) -> Option<String> {
+    // That of its folder, where that hides it.
+    let about =
+        [Some(socket), socket.parent()].into_iter().flatten().find_map(|path| path.metadata().ok())?;
+    let group = Group::from_gid(Gid::from_raw(about.gid())).ok()??;
+    (group.gid.as_raw() != 0).then_some(group.name)
+}
+
 async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer; what goes wrong in it shows there.
     tokio::spawn(connection);
     let response = sender.send_request(request).await?;
     let done = response.status().is_success();
+    let total = response.headers().get(TOTAL).and_then(|total| total.to_str().ok()?.parse().ok());
     let body = response.into_body().collect().await?.to_bytes();
-    Ok(Answer { done, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Answer { done, body: String::from_utf8_lossy(&body).into_owned(), total })
 }
 
-fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
+pub(crate) fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {
     let (method, path, body) = match command {
         Command::Status => (Method::GET, "/status".to_owned(), None),
-        Command::Bans(BanFilter { last, text }) => {
-            let last = last.map_or(String::new(), |last| format!("&last={last}"));
-            (Method::GET, format!("/bans?text={text}{last}"), None)
-        }
+        Command::Bans(filter) => (Method::GET, format!("/bans?{}", filter.query()), None),
         Command::Why(offender) => (Method::GET, format!("/why?address={offender}"), None),
-        Command::Ban { offender, span, reason } => {
-            let seconds = span.map(|span| span.as_secs_ceil().to_string());
-            let body = json!({ "address": offender, "for": seconds, "reason": reason });
-            (Method::POST, "/bans".to_owned(), Some(body))
+        Command::Change(page) => (Method::POST, "/changes".to_owned(), Some(serde_json::to_value(page)?)),
+        Command::Undo => (Method::POST, "/undo".to_owned(), None),
+        Command::TakeOver { bans, list } => {
+            let page = BanPage { bans: bans.iter().map(PageBan::new).collect(), list: *list };
+            (Method::POST, "/bans/page".to_owned(), Some(serde_json::to_value(page)?))
         }
-        // Neither an address nor a jail's name has a character that would have to be escaped in a query (RFC 3986, 3.4).
-        Command::Unban(Target::One(offender)) => (Method::DELETE, format!("/bans?address={offender}"), None),
-        Command::Unban(Target::All) => (Method::DELETE, "/bans?all=true".to_owned(), None),
         Command::Allowances => (Method::GET, "/allow".to_owned(), None),
-        Command::Allow { offender, span, comment } => {
-            let seconds = span.map(|span| span.as_secs_ceil().to_string());
-            let body = json!({ "address": offender, "for": seconds, "comment": comment });
-            (Method::POST, "/allow".to_owned(), Some(body))
-        }
-        Command::Disallow(offender) => (Method::DELETE, format!("/allow?address={offender}"), None),
         Command::Reload { confirm: None } => (Method::POST, "/reload".to_owned(), None),
         Command::Reload { confirm: Some(span) } => {
             (Method::POST, format!("/reload?confirm={}", span.as_secs_ceil()), None)
         }
+        Command::ReloadRemoved => (Method::POST, "/reload?removed=true".to_owned(), None),
         Command::Keep => (Method::POST, "/reload/keep".to_owned(), None),
         Command::Notify(receiver) => {
             (Method::POST, "/notify".to_owned(), Some(json!({ "receiver": receiver })))

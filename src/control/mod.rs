@@ -5,10 +5,18 @@
 
 pub mod client;
 pub mod server;
+mod bans;
+mod change;
+mod taken;
 mod why;
 
 use serde::{Deserialize, Serialize};
 
+pub use bans::{BanFilter, BanListing, BanSort};
+pub use change::{
+    BanLength, ChangeKind, ChangeNote, ChangePage, ChangeReport, ChangeRequest, Target, list_id,
+};
+pub use taken::{LeftOutBan, TakenCounts};
 pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, Why};
 
 use crate::entry::whole::MessageCounts;
@@ -23,57 +31,30 @@ pub enum Command {
     Bans(BanFilter),
     /// Why an offender is banned, or why not.
     Why(Offender),
-    /// Ban an offender, on all ports.
-    Ban {
-        /// The offender.
-        offender: Offender,
-        /// For how long, more than zero; forever if `None`.
-        span: Option<Span>,
-        /// The operator's words; may be empty.
-        reason: String,
+    /// Change bans and exemptions.
+    Change(ChangePage),
+    /// Take back the last change of an operator.
+    Undo,
+    /// Take over a page of bans that were decided elsewhere, [`MOST_BANS`](server::MOST_BANS) at the most.
+    TakeOver {
+        /// The bans.
+        bans: Vec<Ban>,
+        /// Which list it is a page of, as [`list_id`] drew it.
+        list: Option<u64>,
     },
-    /// Lift bans.
-    Unban(Target),
     /// List the exemptions by hand.
     Allowances,
-    /// Exempt an offender, and lift its bans.
-    Allow {
-        /// The offender.
-        offender: Offender,
-        /// For how long, more than zero; forever if `None`.
-        span: Option<Span>,
-        /// The operator's words; may be empty.
-        comment: String,
-    },
-    /// Remove that exemption.
-    Disallow(Offender),
     /// Read the configuration and the grammars again.
     Reload {
         /// Within which time to confirm with [`Command::Keep`], or it is rolled back; permanent if `None`.
         confirm: Option<Span>,
     },
+    /// The same, where a file of the configuration was removed on purpose.
+    ReloadRemoved,
     /// Keep what the last reload has put in force.
     Keep,
     /// Send a test to this receiver.
     Notify(String),
-}
-
-/// Which of the bans in force to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BanFilter {
-    /// So many of the latest, the latest first; all, by address, if `None`.
-    pub last: Option<usize>,
-    /// Those only that have this in address or jail; letters, digits and `-_.:/`, may be empty.
-    pub text: String,
-}
-
-/// Whose bans to lift.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Those of this offender, from whatever jail.
-    One(Offender),
-    /// All.
-    All,
 }
 
 /// What the daemon answers.
@@ -83,15 +64,26 @@ pub enum Reply {
     /// To [`Command::Status`].
     Status(Box<Status>),
     /// To [`Command::Bans`].
-    Bans(Vec<BanLine>),
+    Bans(BanListing),
     /// To [`Command::Why`].
     Why(Why),
     /// To [`Command::Allowances`].
     Allowances(Vec<AllowLine>),
+    /// To [`Command::TakeOver`], once the bans are in the kernel and in the ledger.
+    TakenOver(TakenCounts),
+    /// To [`Command::Change`] and [`Command::Undo`].
+    Changed(ChangeReport),
     /// To the others, when they are carried out.
     Done {
-        /// How many bans, or for [`Command::Disallow`] exemptions, were added, changed or removed; 0 for other commands.
+        /// Nothing is counted of them: 0.
         changed: u64,
+    },
+    /// To [`Command::Reload`], when it is carried out.
+    Reloaded {
+        /// How many changes.
+        changed: u64,
+        /// What is in force now and was not before, or was otherwise; for people.
+        changes: Vec<String>,
     },
     /// To any that cannot be carried out.
     Refused {
@@ -128,6 +120,9 @@ pub struct Status {
     pub observed: u64,
     /// The enabled jails.
     pub jails: Vec<JailStatus>,
+    /// Who is never banned.
+    #[serde(default)]
+    pub exempt: ExemptStatus,
     /// The grammars of whose programs entries were read.
     #[serde(default)]
     pub grammars: Vec<GrammarStatus>,
@@ -150,6 +145,22 @@ pub struct Status {
     /// The receivers of notifications.
     #[serde(default)]
     pub receivers: Vec<ReceiverStatus>,
+}
+
+/// How many addresses and prefixes are exempt from bans of all jails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ExemptStatus {
+    /// By `ignoreip` and the files that it names.
+    pub ignored: u64,
+    /// By hand (`banstream allow`).
+    pub allowed: u64,
+    /// The host's own, and its gateways.
+    pub own: u64,
+    /// Trusted proxies.
+    pub proxies: u64,
+    /// After a login, for a while.
+    pub logins: u64,
 }
 
 /// The status of a jail.
@@ -361,6 +372,9 @@ pub struct ReceiverStatus {
     pub delivered: u64,
     /// Messages dropped.
     pub dropped: u64,
+    /// Events that a receiver with `each` refused.
+    #[serde(default)]
+    pub refused: u64,
     /// Messages waiting, including the one being sent.
     pub waiting: u64,
     /// The error, if the last attempt failed.
@@ -463,13 +477,13 @@ mod tests {
             times: 2,
             reason: "5 auth-failure".into(),
         };
-        let line = BanLine::new(&ban, Timestamp::from_micros(1_700_000_000_500_000));
+        let list = |ban: &Ban, now| Reply::Bans(BanListing { bans: vec![ban.clone()], total: 1, now });
         let head = r#""address":"2001:db8::/64","jail":"sshd","kind":"auto","mode":"observe","ports":["22/tcp"],"since":"2023-11-14T22:13:20Z""#;
         let ends = r#""until":"2023-11-14T23:13:20Z","left":3600,"times":2,"reason":"5 auth-failure""#;
-        check(Reply::Bans(vec![line]), &format!("[{{{head},{ends}}}]"));
-        let line = BanLine::new(&Ban { until: None, ..ban }, Timestamp::default());
+        let now = Timestamp::from_micros(1_700_000_000_500_000);
+        check(list(&ban, now), &format!("[{{{head},{ends}}}]"));
         let never = r#""until":null,"left":null,"times":2,"reason":"5 auth-failure""#;
-        check(Reply::Bans(vec![line]), &format!("[{{{head},{never}}}]"));
+        check(list(&Ban { until: None, ..ban }, now), &format!("[{{{head},{never}}}]"));
         check(Reply::Done { changed: 3 }, r#"{"changed":3}"#);
         check(Reply::Refused { error: "no".into() }, r#"{"error":"no"}"#);
     }

@@ -1,7 +1,7 @@
 //! Takes commands over a Unix socket, and serves metrics.
 //!
 //! A [`Daemon`] is two functions, so the same routes answer for the real engine and for a test's. The routes are `GET
-//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST
+//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `POST /undo`, `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST
 //! /reload`, `POST /reload/keep`, `POST /notify` and `GET /metrics`. A wrong request is answered with `{"error":
 //! "..."}`. The socket's mode decides who may connect: there is no password.
 
@@ -15,7 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{Request, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
@@ -30,12 +30,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
-use super::{BanFilter, Command, Reply, Target};
+use super::taken::BanPage;
+use super::{BanFilter, BanLength, BanSort, ChangePage, ChangeRequest, Command, Reply, Target};
 use crate::config;
-use crate::model::{Offender, Span};
+use crate::model::{BanOrigin, Offender, Span};
 
-/// Enough for any command.
-const MAX_BODY: usize = 4096;
+/// How many bytes a request to the address of the metrics may have.
+const MAX_METRICS_BODY: usize = 4096;
+/// How many one to the control socket may have: enough for a page of bans.
+pub const MAX_BODY: usize = 1 << 20;
+/// How many bans a page may have.
+pub const MOST_BANS: usize = 1000;
+/// The header of a list that says how long it is without its limit.
+pub(super) const TOTAL: &str = "banstream-total";
 /// How many clients are served at once. One more takes the place of who has been silent longest, or waits where all are
 /// being answered.
 const MAX_CLIENTS: usize = 128;
@@ -52,11 +59,23 @@ pub struct Daemon {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
+/// What is answered to which request.
+#[derive(Clone)]
+pub struct Routes {
+    router: Router,
+    /// How many bytes a request may have.
+    max_body: usize,
+}
+
 /// All routes, for the control socket.
-pub fn routes(daemon: Daemon) -> Router {
+pub fn routes(daemon: Daemon) -> Routes {
     let routes = Router::new()
         .route("/status", get(async |daemon| ask(daemon, Command::Status).await))
         .route("/bans", get(bans).post(ban).delete(unban))
+        .route("/bans/list", get(export))
+        .route("/bans/page", post(take_over))
+        .route("/changes", post(change))
+        .route("/undo", post(async |daemon| ask(daemon, Command::Undo).await))
         .route("/why", get(why))
         .route(
             "/allow",
@@ -66,28 +85,29 @@ pub fn routes(daemon: Daemon) -> Router {
         .route("/reload/keep", post(async |daemon| ask(daemon, Command::Keep).await))
         .route("/notify", post(notify))
         .route("/metrics", get(metrics));
-    finish(routes, daemon)
+    finish(routes, daemon, MAX_BODY)
 }
 
 /// `GET /metrics` alone, for an address that anybody on the host can reach.
-pub fn metrics_route(daemon: Daemon) -> Router {
-    finish(Router::new().route("/metrics", get(metrics)), daemon)
+pub fn metrics_route(daemon: Daemon) -> Routes {
+    finish(Router::new().route("/metrics", get(metrics)), daemon, MAX_METRICS_BODY)
 }
 
-fn finish(routes: Router<Daemon>, daemon: Daemon) -> Router {
-    routes
+fn finish(routes: Router<Daemon>, daemon: Daemon, max_body: usize) -> Routes {
+    let router = routes
         .fallback(async || ErrorResponse(StatusCode::NOT_FOUND, "no such path".to_owned()))
         .method_not_allowed_fallback(async || {
             ErrorResponse(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method".to_owned())
         })
-        .with_state(daemon)
+        .with_state(daemon);
+    Routes { router, max_body }
 }
 
 /// Answers clients, one request per connection, until it is dropped.
 ///
 /// A client that has not asked within 2 s is cut off, and earlier where there are 128 and another comes: so nobody can
 /// keep others out by holding connections open.
-pub async fn serve<L: Listener>(mut listener: L, routes: Router) {
+pub async fn serve<L: Listener>(mut listener: L, routes: Routes) {
     let places = Arc::new(Semaphore::new(MAX_CLIENTS));
     // The one that came first at the front.
     let mut clients: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
@@ -113,16 +133,16 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Router) {
 /// Answers one request, and notes once it is there.
 pub(crate) async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    routes: Router,
+    Routes { router, max_body }: Routes,
     has_asked: Arc<AtomicBool>,
 ) {
-    let (routes, asked) = (TowerToHyperService::new(routes), Arc::clone(&has_asked));
+    let (routes, asked) = (TowerToHyperService::new(router), Arc::clone(&has_asked));
     let service = service_fn(move |request: Request<Incoming>| {
         let (routes, asked) = (routes.clone(), Arc::clone(&asked));
         async move {
             let (head, body) = request.into_parts();
-            let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-                let error = format!("a request can have at most {MAX_BODY} bytes");
+            let Ok(body) = Limited::new(body, max_body).collect().await else {
+                let error = format!("a request can have at most {max_body} bytes");
                 return Ok(ErrorResponse(StatusCode::PAYLOAD_TOO_LARGE, error).into_response());
             };
             asked.store(true, Ordering::Relaxed);
@@ -153,29 +173,71 @@ async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response,
     let reply = reply
         .map_err(|_| ErrorResponse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned()))?;
     let status = if matches!(reply, Reply::Refused { .. }) { StatusCode::CONFLICT } else { StatusCode::OK };
-    Ok((status, Json(reply)).into_response())
+    let total = if let Reply::Bans(list) = &reply { Some((TOTAL, list.total.to_string())) } else { None };
+    Ok((status, AppendHeaders(total), Json(reply)).into_response())
 }
 
 async fn metrics(State(daemon): State<Daemon>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (daemon.metrics)())
 }
 
-/// The query of `GET /bans`.
+/// The query of `GET /bans` and `GET /bans/list`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BansQuery {
-    last: Option<usize>,
+    address: Option<String>,
+    r#in: Option<String>,
+    jail: Option<String>,
+    kind: Option<BanOrigin>,
+    since: Option<String>,
     #[serde(default)]
     text: String,
+    #[serde(default)]
+    sort: BanSort,
+    limit: Option<usize>,
+    /// The same as `sort=since` and `limit`.
+    last: Option<usize>,
+}
+
+fn filter(query: Result<Query<BansQuery>, QueryRejection>) -> Result<BanFilter, ErrorResponse> {
+    let Query(query) = query.map_err(|_| {
+        let keys = "address, in, jail, kind, since, text, sort, limit and last";
+        wrong(format!(
+            "unknown parameter or value; the parameters are {keys}, as in `?jail=sshd&sort=since&limit=20`"
+        ))
+    })?;
+    let of = |text: Option<String>| text.map(|text| offender(&text)).transpose();
+    Ok(BanFilter {
+        address: of(query.address)?,
+        inside: of(query.r#in)?,
+        jail: query.jail,
+        kind: query.kind,
+        since: query.since.map(span).transpose()?,
+        text: query.text,
+        sort: if query.last.is_some() { BanSort::Since } else { query.sort },
+        limit: query.last.or(query.limit),
+    })
 }
 
 async fn bans(
     daemon: State<Daemon>,
     query: Result<Query<BansQuery>, QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
-    let Query(BansQuery { last, text }) =
-        query.map_err(|_| wrong("unknown parameter; use none, or `?last=20`, `?text=sshd`".to_owned()))?;
-    ask(daemon, Command::Bans(BanFilter { last, text })).await
+    ask(daemon, Command::Bans(filter(query)?)).await
+}
+
+async fn export(
+    State(daemon): State<Daemon>,
+    query: Result<Query<BansQuery>, QueryRejection>,
+) -> Result<Response, ErrorResponse> {
+    let filter = filter(query)?;
+    match (daemon.ask)(Command::Bans(filter)).await {
+        Ok(Reply::Bans(list)) => {
+            let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned())];
+            Ok((kind, list.export()).into_response())
+        }
+        _ => Err(ErrorResponse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned())),
+    }
 }
 
 /// The body of `POST /bans`.
@@ -186,14 +248,36 @@ struct BanRequest {
     r#for: Option<String>,
     #[serde(default)]
     reason: String,
+    #[serde(default)]
+    force: bool,
 }
 
 // The body is taken as bytes, not with `Json`, which would insist on a content type that `curl -d` does not send.
 async fn ban(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
     let request: BanRequest =
         serde_json::from_slice(&body).map_err(|error| wrong(format!("the body is not a ban: {error}")))?;
-    let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
-    ask(daemon, Command::Ban { offender, span, reason: request.reason }).await
+    let (address, length) = (offender(&request.address)?, request.r#for.map(length).transpose()?);
+    let change = ChangeRequest::Ban { address, length, reason: request.reason };
+    ask(daemon, Command::Change(ChangePage { force: request.force, ..change.into() })).await
+}
+
+async fn change(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
+    let page: ChangePage = serde_json::from_slice(&body)
+        .map_err(|error| wrong(format!("the body is not a page of changes: {error}")))?;
+    if page.changes.len() > MOST_BANS {
+        return Err(wrong(format!("a page can have at most {MOST_BANS} changes")));
+    }
+    ask(daemon, Command::Change(page)).await
+}
+
+async fn take_over(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
+    let page: BanPage<'_> = serde_json::from_slice(&body)
+        .map_err(|error| wrong(format!("the body is not a page of bans: {error}")))?;
+    if page.bans.len() > MOST_BANS {
+        return Err(wrong(format!("a page can have at most {MOST_BANS} bans")));
+    }
+    let (bans, list) = (page.bans(), page.list);
+    ask(daemon, Command::TakeOver { bans, list }).await
 }
 
 /// The body of `POST /allow`.
@@ -209,8 +293,9 @@ struct AllowRequest {
 async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
     let request: AllowRequest = serde_json::from_slice(&body)
         .map_err(|error| wrong(format!("the body is not an exemption: {error}")))?;
-    let (offender, span) = (offender(&request.address)?, request.r#for.map(span).transpose()?);
-    ask(daemon, Command::Allow { offender, span, comment: request.comment }).await
+    let (address, length) = (offender(&request.address)?, request.r#for.map(length).transpose()?);
+    let change = ChangeRequest::Allow { address, length, comment: request.comment };
+    ask(daemon, Command::Change(change.into())).await
 }
 
 async fn why(
@@ -231,7 +316,8 @@ async fn disallow(
     daemon: State<Daemon>,
     query: Result<Query<AddressQuery>, QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
-    ask(daemon, Command::Disallow(queried(query)?)).await
+    let change = ChangeRequest::Disallow { address: queried(query)? };
+    ask(daemon, Command::Change(change.into())).await
 }
 
 fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offender, ErrorResponse> {
@@ -245,15 +331,25 @@ fn queried(query: Result<Query<AddressQuery>, QueryRejection>) -> Result<Offende
 #[serde(deny_unknown_fields)]
 struct ReloadRequest {
     confirm: Option<String>,
+    #[serde(default)]
+    removed: bool,
 }
 
 async fn reload(
     daemon: State<Daemon>,
     query: Result<Query<ReloadRequest>, QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
-    let Query(ReloadRequest { confirm }) =
-        query.map_err(|_| wrong("unknown parameter; use none, or `?confirm=60s`".to_owned()))?;
-    ask(daemon, Command::Reload { confirm: confirm.map(span).transpose()? }).await
+    let command = match query {
+        Ok(Query(ReloadRequest { confirm: None, removed: true })) => Command::ReloadRemoved,
+        Ok(Query(ReloadRequest { confirm, removed: false })) => {
+            Command::Reload { confirm: confirm.map(span).transpose()? }
+        }
+        _ => {
+            let what = "unknown parameter; use none, `?confirm=60s` or `?removed=true`";
+            return Err(wrong(what.to_owned()));
+        }
+    };
+    ask(daemon, command).await
 }
 
 /// The body of `POST /notify`.
@@ -282,11 +378,18 @@ fn span(text: String) -> Result<Span, ErrorResponse> {
     span.ok_or_else(|| wrong(format!("`{text}` is not a time; write `10m`, `1h 30m` or a number of seconds")))
 }
 
+fn length(text: String) -> Result<BanLength, ErrorResponse> {
+    text.parse().map_err(|what| wrong(format!("`{text}` is not a time; {what}")))
+}
+
 /// The query of `DELETE /bans`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UnbanRequest {
     address: Option<String>,
+    #[serde(default)]
+    inside: bool,
+    jail: Option<String>,
     #[serde(default)]
     all: bool,
 }
@@ -296,11 +399,20 @@ async fn unban(
     query: Result<Query<UnbanRequest>, QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
     let target = match query {
-        Ok(Query(UnbanRequest { address: Some(address), all: false })) => Target::One(offender(&address)?),
-        Ok(Query(UnbanRequest { address: None, all: true })) => Target::All,
-        _ => return Err(wrong("missing parameter `?address=192.0.2.1` or `?all=true`".to_owned())),
+        Ok(Query(UnbanRequest { address: Some(address), inside, jail: None, all: false })) => {
+            let offender = offender(&address)?;
+            if inside { Target::Inside(offender) } else { Target::One(offender) }
+        }
+        Ok(Query(UnbanRequest { address: None, inside: false, jail: Some(jail), all: false })) => {
+            Target::Jail(jail)
+        }
+        Ok(Query(UnbanRequest { address: None, inside: false, jail: None, all: true })) => Target::All,
+        _ => {
+            let what = "missing parameter `?address=192.0.2.1`, `?jail=list` or `?all=true`";
+            return Err(wrong(what.to_owned()));
+        }
     };
-    ask(daemon, Command::Unban(target)).await
+    ask(daemon, Command::Change(ChangeRequest::Unban(target).into())).await
 }
 
 #[cfg(test)]
@@ -315,6 +427,7 @@ mod tests {
 
     use super::super::client::{self, Answer};
     use super::*;
+    use crate::model::{Ban, BanOrigin, Mode, Port, Protocol, Timestamp};
 
     /// A server in a folder of its own, whose daemon answers as `reply` says and keeps what it was asked.
     struct Fixture {
@@ -371,31 +484,75 @@ mod tests {
     #[test]
     fn a_command_arrives_as_it_was_sent() {
         let fixture = Fixture::new(done);
-        let ban = |offender: &str, span, reason: &str| Command::Ban {
-            offender: offender.parse().unwrap(),
-            span,
+        let change = |change: ChangeRequest| Command::Change(change.into());
+        let ban = |address: &str, length, reason: &str| ChangeRequest::Ban {
+            address: address.parse().unwrap(),
+            length,
             reason: reason.to_owned(),
         };
+        let full = ChangePage {
+            changes: vec![ban("192.0.2.1", None, ""), ChangeRequest::Unban(Target::All)],
+            force: true,
+            operator: Some("2001:db8::1".parse().unwrap()),
+            list: Some(u64::MAX),
+        };
+        let taken = |jail: &str, kind, until, ports: &[Port]| Ban {
+            offender: "192.0.2.0/24".parse().unwrap(),
+            jail: jail.into(),
+            kind,
+            mode: Mode::Enforce,
+            ports: ports.into(),
+            since: Timestamp::from_micros(1_700_000_000_500_000),
+            until,
+            times: 7,
+            reason: "\"quoted\" \\ \n\u{e9}".into(),
+        };
+        let port = Port { protocol: Protocol::Udp, number: 53 };
+        let page = vec![
+            taken("sshd", BanOrigin::Auto, Some(Timestamp::from_secs(1_800_000_000)), &[port]),
+            taken("list", BanOrigin::Manual, None, &[]),
+        ];
         let commands = [
             Command::Status,
             Command::Bans(BanFilter::default()),
-            Command::Bans(BanFilter { last: Some(20), text: "2001:db8::/64".to_owned() }),
-            ban("192.0.2.0/24", Some(Span::from_secs(90)), ""),
-            ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}"),
-            Command::Unban(Target::One("2001:db8::/32".parse().unwrap())),
-            Command::Unban(Target::All),
+            Command::Bans(BanFilter { text: "2001:db8::/64".to_owned(), ..BanFilter::latest(20) }),
+            Command::Bans(BanFilter {
+                address: Some("2001:db8::1".parse().unwrap()),
+                inside: Some("2001:db8::/32".parse().unwrap()),
+                jail: Some("f2b-a_b.c".to_owned()),
+                kind: Some(BanOrigin::Wide),
+                since: Some(Span::from_secs(90)),
+                text: "ssh".to_owned(),
+                sort: BanSort::Times,
+                limit: Some(0),
+            }),
+            change(ban("192.0.2.0/24", Some(BanLength(Some(Span::from_secs(90)))), "")),
+            change(ban("192.0.2.0/24", Some(BanLength(None)), "")),
+            change(ban("2001:db8::1", None, "\"quoted\" \\ \n\u{e9}")),
+            Command::Change(full),
+            Command::TakeOver { bans: Vec::new(), list: None },
+            Command::TakeOver { bans: page, list: Some(7) },
+            change(ChangeRequest::Unban(Target::One("2001:db8::/32".parse().unwrap()))),
+            change(ChangeRequest::Unban(Target::Inside("192.0.2.0/24".parse().unwrap()))),
+            change(ChangeRequest::Unban(Target::Jail("f2b-a_b.c".to_owned()))),
+            Command::Undo,
             Command::Why("2001:db8::1".parse().unwrap()),
             Command::Allowances,
-            Command::Allow { offender: "::1".parse().unwrap(), span: None, comment: "\"x\"".to_owned() },
-            Command::Disallow("2001:db8::/32".parse().unwrap()),
+            change(ChangeRequest::Allow {
+                address: "::1".parse().unwrap(),
+                length: None,
+                comment: "\"x\"".to_owned(),
+            }),
+            change(ChangeRequest::Disallow { address: "2001:db8::/32".parse().unwrap() }),
             Command::Reload { confirm: None },
+            Command::ReloadRemoved,
             Command::Reload { confirm: Some(Span::from_secs(60)) },
             Command::Keep,
             Command::Notify("ops".to_owned()),
         ];
         for command in &commands {
             let answer = client::send(&fixture.socket(), command).unwrap();
-            assert_eq!(answer, Answer { done: true, body: r#"{"changed":1}"#.to_owned() });
+            assert_eq!(answer, Answer { done: true, body: r#"{"changed":1}"#.to_owned(), total: None });
         }
         assert_eq!(*fixture.asked.lock().unwrap(), commands);
     }
@@ -404,7 +561,7 @@ mod tests {
     fn a_refusal_is_an_answer() {
         let fixture = Fixture::new(|_| Some(Reply::Refused { error: "it is ours".to_owned() }));
         let answer = client::send(&fixture.socket(), &Command::Keep).unwrap();
-        assert_eq!(answer, Answer { done: false, body: r#"{"error":"it is ours"}"#.to_owned() });
+        assert_eq!(answer, Answer { done: false, body: r#"{"error":"it is ours"}"#.to_owned(), total: None });
         let (status, _) = fixture.raw("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n");
         assert_eq!(status, "409 Conflict");
     }
@@ -413,7 +570,10 @@ mod tests {
     fn a_daemon_that_stops_says_so() {
         let fixture = Fixture::new(|_| None);
         let answer = client::send(&fixture.socket(), &Command::Status).unwrap();
-        assert_eq!(answer, Answer { done: false, body: r#"{"error":"the daemon is stopping"}"#.to_owned() });
+        assert_eq!(
+            answer,
+            Answer { done: false, body: r#"{"error":"the daemon is stopping"}"#.to_owned(), total: None }
+        );
     }
 
     #[test]
@@ -426,12 +586,16 @@ mod tests {
             "POST /bans HTTP/1.1\r\nhost: x\r\n{form}\r\ncontent-length: {length}\r\n\r\n{body}"
         ));
         assert_eq!(status, "200 OK");
-        let want = Command::Ban {
-            offender: "192.0.2.1".parse().unwrap(),
-            span: Some(Span::from_secs(5400)),
+        let (status, _) =
+            fixture.raw("DELETE /bans?address=192.0.2.0/24&inside=true HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert_eq!(status, "200 OK");
+        let ban = ChangeRequest::Ban {
+            address: "192.0.2.1".parse().unwrap(),
+            length: Some(BanLength(Some(Span::from_secs(5400)))),
             reason: String::new(),
         };
-        assert_eq!(*fixture.asked.lock().unwrap(), [want]);
+        let unban = ChangeRequest::Unban(Target::Inside("192.0.2.0/24".parse().unwrap()));
+        assert_eq!(*fixture.asked.lock().unwrap(), [ban, unban].map(|one| Command::Change(one.into())));
         assert_eq!(
             fixture.raw("GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"),
             ("200 OK".to_owned(), "up 1\n".to_owned())
@@ -451,17 +615,32 @@ mod tests {
         let bad = "400 Bad Request";
         check("POST /bans", "", bad, "the body is not a ban: EOF while parsing a value at line 1 column 0");
         let time = "`0` is not a time; write `10m`, `1h 30m` or a number of seconds";
-        check("POST /bans", r#"{"address":"::1","for":"0"}"#, bad, time);
-        let fields = "the body is not a ban: unknown field `untl`, expected one of `address`, `for`, `reason` at line 1 column 23";
+        let length = "`0` is not a time; write a time such as `10m`, `1h 30m`, `2d`, a number of seconds, or `forever`";
+        check("POST /bans", r#"{"address":"::1","for":"0"}"#, bad, length);
+        let page = "the body is not a page of changes: unknown variant `bann`, expected one of `ban`, `unban`, `allow`, `disallow` at line 1 column 19";
+        check("POST /changes", r#"{"changes":[{"bann":1}]}"#, bad, page);
+        let page = format!("{{\"changes\":[{}]}}", vec![r#"{"unban":"all"}"#; MOST_BANS + 1].join(","));
+        check("POST /changes", &page, bad, "a page can have at most 1000 changes");
+        let fields = "the body is not a ban: unknown field `untl`, expected one of `address`, `for`, `reason`, `force` at line 1 column 23";
         check("POST /bans", r#"{"address":"::1","untl":1}"#, bad, fields);
         let address = "`x` is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
         check("POST /bans", r#"{"address":"x"}"#, bad, address);
         check("DELETE /bans?address=x", "", bad, address);
-        let missing = "missing parameter `?address=192.0.2.1` or `?all=true`";
+        let page = "the body is not a page of bans: missing field `since` at line 1 column 37";
+        check("POST /bans/page", r#"{"bans":[{"address":"::1","jail":"x"}]}"#, bad, page);
+        let ban = r#"{"address":"::1","jail":"x","since":"2026-11-24T00:00:00Z"}"#;
+        let page = format!("{{\"bans\":[{}]}}", vec![ban; MOST_BANS + 1].join(","));
+        check("POST /bans/page", &page, bad, "a page can have at most 1000 bans");
+        let missing = "missing parameter `?address=192.0.2.1`, `?jail=list` or `?all=true`";
         check("DELETE /bans", "", bad, missing);
         check("DELETE /bans?all=true&address=::1", "", bad, missing);
         check("DELETE /bans?all=maybe", "", bad, missing);
-        check("GET /bans?last=x", "", bad, "unknown parameter; use none, or `?last=20`, `?text=sshd`");
+        let keys = "unknown parameter or value; the parameters are address, in, jail, kind, since, text, sort, limit and last, as in \
+                    `?jail=sshd&sort=since&limit=20`";
+        check("GET /bans?last=x", "", bad, keys);
+        check("GET /bans?sort=size", "", bad, keys);
+        check("GET /bans?since=0", "", bad, time);
+        check("GET /bans/list?in=x", "", bad, address);
         check("DELETE /allow", "", bad, "missing parameter `?address=192.0.2.1`");
         check("POST /reload?confirm=0", "", bad, time);
         check("GET /why?address=x", "", bad, address);
@@ -473,7 +652,7 @@ mod tests {
             "the body is not an exemption: EOF while parsing a value at line 1 column 0",
         );
         let long = "x".repeat(MAX_BODY + 1);
-        check("POST /bans", &long, "413 Payload Too Large", "a request can have at most 4096 bytes");
+        check("POST /bans", &long, "413 Payload Too Large", "a request can have at most 1048576 bytes");
         assert_eq!(*fixture.asked.lock().unwrap(), []);
     }
 
@@ -555,7 +734,10 @@ mod tests {
         drop(std::mem::replace(&mut fixture.runtime, Runtime::new().unwrap()));
         for _ in 0..2 {
             let error = client::send(&fixture.socket(), &Command::Status).unwrap_err().to_string();
-            assert_eq!(error, format!("no daemon answers at `{shown}`; is it running?"));
+            assert_eq!(
+                error,
+                format!("no daemon answers at `{shown}`; is it running? `systemctl status banstream` tells")
+            );
             let _ = std::fs::remove_file(fixture.socket());
         }
     }

@@ -194,7 +194,7 @@ impl From<grammar::FieldText<'_, '_>> for FieldWhy {
             kind,
             from: held.from,
             to: held.to,
-            text: String::from_utf8_lossy(held.text).into_owned(),
+            text: String::from_utf8_lossy(&held.text).into_owned(),
         }
     }
 }

@@ -36,9 +36,14 @@ impl Allowances {
         self.0.insert(allowance.offender, allowance);
     }
 
-    /// Protects an address or a prefix no longer; whether it did.
-    pub(super) fn remove(&mut self, offender: Offender) -> bool {
-        self.0.remove(&offender).is_some()
+    /// That of exactly this address or prefix.
+    pub(super) fn get(&self, offender: Offender) -> Option<&Allowance> {
+        self.0.get(&offender)
+    }
+
+    /// Protects an address or a prefix no longer; how it was protected.
+    pub(super) fn remove(&mut self, offender: Offender) -> Option<Allowance> {
+        self.0.remove(&offender)
     }
 
     /// Dates all earlier by this much.

@@ -29,7 +29,7 @@ impl Clients {
     }
 
     /// Leaves out of `lines` those that were taken before. What is known of the client now, to be written down
-    /// together with what comes of the lines; and how many were left out.
+    /// together with the results of the lines; and how many were left out.
     pub(super) fn take(&mut self, numbered: Numbered, lines: &mut Records) -> (ClientProgress, u64) {
         let Numbered { instance, first, again } = numbered;
         let known = self.0.iter().position(|client| client.instance == instance);

@@ -53,7 +53,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::detect::{Detector, Growth, Settings};
+    use crate::detect::{Detector, Growth, Settings, manual};
     use crate::grammar::Grammars;
     use crate::model::{Mode, Widths};
 
@@ -102,7 +102,8 @@ mod tests {
                     prop_assert!(left <= Span::from_secs(length + slack));
                 }
                 let who: std::net::IpAddr = format!("192.0.2.{}", second + 1).parse().unwrap();
-                detector.ban(who.to_string().parse().unwrap(), Some(Span::from_secs(length)), "", clock).unwrap();
+                let until = Some(clock + Span::from_secs(length));
+                detector.ban(manual(who.to_string().parse().unwrap(), clock, until, "")).unwrap();
                 ends.push((who, passed + length));
             }
         }

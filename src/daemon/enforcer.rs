@@ -24,6 +24,8 @@ use crate::model::{Ban, Decision, count};
 pub(super) enum Order {
     /// Carry these out; they were decided at that instant.
     Apply(Vec<Decision>, Instant),
+    /// Carry out what came before, and call this when that was tried and what went wrong is known.
+    Report(Box<dyn FnOnce() + Send>),
     /// These are all bans in force; whether the sets are to hold nothing else from now on.
     Sync(Vec<Ban>, bool),
     /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
@@ -157,6 +159,14 @@ impl Enforcer {
             Order::Apply(decisions, at) => {
                 decisions.iter().for_each(|decision| self.desired.take(decision));
                 waiting.push((decisions, at));
+            }
+            Order::Report(then) => {
+                self.carry_out(&std::mem::take(waiting));
+                // What does not fit is told before.
+                if self.why.is_some() {
+                    self.check();
+                }
+                then();
             }
             Order::Sync(bans, alone) => {
                 self.carry_out(&std::mem::take(waiting));

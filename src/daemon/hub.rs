@@ -3,7 +3,6 @@
 //! Batches from all sources and commands from operators come through one inbox, so the state needs no locks, and a ban
 //! by hand and one by threshold cannot cross.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,21 +24,22 @@ use super::inbox::Input;
 use super::ledger_writer::LedgerQueue;
 use super::notifier::EventSender;
 use super::stats::SharedStats;
+use super::undo::UndoLog;
 use super::why::PartialWhy;
-use super::{adoption, logging, now};
+use super::{adoption, logging, now, take_over};
 use crate::config::load::Loaded;
 use crate::control::{
-    BanFilter, BanLine, Command, ForgedStatus, GrammarStatus, JailStatus, Reply, SoleClient, SourceState,
-    Status, Target, TemplateStatus, UnmatchedStatus, Why,
+    BanFilter, BanListing, ChangeReport, Command, ExemptStatus, ForgedStatus, GrammarStatus, JailStatus,
+    Reply, SoleClient, SourceState, Status, TakenCounts, TemplateStatus, UnmatchedStatus, Why,
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
-use crate::detect::{ExemptedBan, MANUAL, Settings, WIDE, manual};
+use crate::detect::{Detector, ExemptedBan, ExemptionList, LIST, MANUAL, Settings, WIDE};
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
 use crate::grammar::Grammar;
 use crate::input::Batch;
 use crate::kernel::{Element, Firewall, Timeout, elements};
-use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp, count};
+use crate::model::{Allowance, Ban, Decision, Mode, Offender, Span, Timestamp, count};
 use crate::store::LedgerUpdate;
 
 pub(super) struct Hub {
@@ -60,6 +60,7 @@ pub(super) struct Hub {
     /// What this host is itself.
     pub(super) host: HostAddresses,
     pub(super) allowances: Allowances,
+    pub(super) undo: UndoLog,
     pub(super) ticked: Instant,
     pub(super) steps: ClockWatch,
     pub(super) synced: Instant,
@@ -102,13 +103,16 @@ impl Hub {
                     let why = self.partial_why(who);
                     self.runtime.spawn(async move { reply.send(Reply::Why(why.finish().await)) });
                 }
+                Input::Command(Command::TakeOver { bans, list }, reply) => self.take_over(bans, list, reply),
+                Input::Command(Command::Change(page), reply) => self.change(&page, reply),
+                Input::Command(Command::Undo, reply) => self.take_back(reply),
                 Input::Command(command, reply) => {
                     // The client may have hung up; that is its business.
                     let _ = reply.send(self.command(command));
                 }
                 Input::Reload(loaded, reply) => {
                     self.reload(*loaded);
-                    let _ = reply.send(Reply::Done { changed: 0 });
+                    let _ = reply.send(());
                 }
                 Input::HostChanged(host, files) => {
                     self.host = host;
@@ -178,24 +182,56 @@ impl Hub {
         self.write(update, batch.receipt);
     }
 
-    /// What is decided without any entry: carried out and kept.
-    fn decided(&mut self, decisions: Vec<Decision>) {
-        self.carry_out(&decisions);
-        self.write(LedgerUpdate { decisions, ..LedgerUpdate::default() }, None);
-    }
-
     /// Reports decisions, and sends the enforcer those that are to be enforced.
     fn carry_out(&mut self, decisions: &[Decision]) {
         if decisions.is_empty() {
             return;
         }
-        let at = Instant::now();
         self.record(decisions);
+        self.apply(decisions);
+    }
+
+    /// Sends the enforcer those that are to be enforced.
+    pub(super) fn apply(&mut self, decisions: &[Decision]) {
         let enforced = decisions.iter().filter(|decision| decision.ban().mode == Mode::Enforce);
         let enforced: Vec<Decision> = enforced.cloned().collect();
         if !enforced.is_empty() {
-            self.order(Order::Apply(enforced, at));
+            self.order(Order::Apply(enforced, Instant::now()));
         }
+    }
+
+    /// Takes over bans that were decided elsewhere, and replies once they are in the kernel and in the ledger: so a client
+    /// that sends more of them goes no faster than these.
+    fn take_over(&mut self, bans: Vec<Ban>, list: Option<u64>, reply: oneshot::Sender<Reply>) {
+        let at = now();
+        let page = take_over::page(self.engine.detector(), bans, at);
+        log::info!("took over bans: {}", page.counts);
+        self.undo.add(list, at, "import".to_owned(), page.before);
+        self.show_active();
+        self.order(Order::Apply(page.enforced, Instant::now()));
+        let update = LedgerUpdate { decisions: page.decisions, ..LedgerUpdate::default() };
+        self.reply_once_done(update, reply, move |error| {
+            Reply::TakenOver(TakenCounts { error, ..page.counts })
+        });
+    }
+
+    /// Replies once what was ordered is in the kernel and in the ledger; the reply may name the last error of enforcement.
+    pub(super) fn reply_once_done(
+        &mut self,
+        update: LedgerUpdate,
+        reply: oneshot::Sender<Reply>,
+        answer: impl FnOnce(Option<String>) -> Reply + Send + 'static,
+    ) {
+        let (receipt, written) = oneshot::channel();
+        let (report, tried) = oneshot::channel();
+        self.order(Order::Report(Box::new(move || _ = report.send(()))));
+        self.write(update, Some(receipt));
+        let health = self.health.clone();
+        self.runtime.spawn(async move {
+            // What ends without them ends with the daemon.
+            let _ = (tried.await, written.await);
+            reply.send(answer(health.read().enforcement.error))
+        });
     }
 
     /// The same, for the bans that a review lifts: an offender that another jail bans too must stay blocked without a
@@ -209,15 +245,9 @@ impl Hub {
     }
 
     /// Counts, logs and tells decisions.
-    fn record(&mut self, decisions: &[Decision]) {
+    pub(super) fn record(&mut self, decisions: &[Decision]) {
         let wide = Decision::wide(decisions);
-        let event = |decision: &Decision| match decision {
-            Decision::Ban(ban) => Event::Banned(ban.clone()),
-            Decision::Unban(ban) => {
-                Event::Unbanned(ban.clone(), if ban.widened(&wide).is_some() { REPLACED } else { LIFTED })
-            }
-        };
-        self.events.send(|| decisions.iter().map(event).collect());
+        self.tell(decisions, &wide);
         for decision in decisions {
             match decision {
                 Decision::Ban(ban) => {
@@ -253,6 +283,33 @@ impl Hub {
         self.show_active();
     }
 
+    /// The same, of a page of a list: the log has one line for all of it.
+    pub(super) fn record_page(&mut self, decisions: &[Decision], report: &ChangeReport) {
+        self.tell(decisions, &[]);
+        for decision in decisions {
+            match decision {
+                Decision::Ban(ban) => self.stats.lock().banned(ban),
+                Decision::Unban(_) => {
+                    self.metrics.counter("banstream_bans_ended_total", &[("reason", LIFTED)]).increment(1);
+                }
+            }
+        }
+        log::info!("took a list of an operator: {}", report.summary());
+        self.show_active();
+    }
+
+    /// Tells receivers.
+    fn tell(&mut self, decisions: &[Decision], wide: &[&Ban]) {
+        let detector = self.engine.detector();
+        let event = |decision: &Decision| match decision {
+            Decision::Ban(ban) => Event::Banned(ban.clone()),
+            Decision::Unban(ban) => {
+                unbanned(detector, ban, if ban.widened(wide).is_some() { REPLACED } else { LIFTED })
+            }
+        };
+        self.events.send(|| decisions.iter().map(event).collect());
+    }
+
     /// Counts the bans in force, by whether they are carried out.
     fn show_active(&mut self) {
         let detector = self.engine.detector();
@@ -283,7 +340,8 @@ impl Hub {
 
     fn ended(&mut self, ended: Vec<Ban>) {
         if !ended.is_empty() {
-            self.events.send(|| ended.iter().map(|ban| Event::Unbanned(ban.clone(), EXPIRED)).collect());
+            let detector = self.engine.detector();
+            self.events.send(|| ended.iter().map(|ban| unbanned(detector, ban, EXPIRED)).collect());
         }
         for ban in ended {
             self.metrics.counter("banstream_bans_ended_total", &[("reason", EXPIRED)]).increment(1);
@@ -293,7 +351,7 @@ impl Hub {
     }
 
     /// Blocks while the enforcer is behind: then sources are read no faster than the kernel can be told.
-    fn order(&mut self, order: Order) {
+    pub(super) fn order(&mut self, order: Order) {
         if let (Some(lifted), Order::Apply(decisions, _)) = (&mut self.lifted, &order) {
             let ended = decisions.iter().filter_map(|decision| match decision {
                 Decision::Unban(ban) => Some(ban),
@@ -333,34 +391,18 @@ impl Hub {
     fn command(&mut self, command: Command) -> Reply {
         match command {
             Command::Status => Reply::Status(Box::new(self.status())),
-            Command::Bans(pick) => Reply::Bans(self.bans(&pick)),
-            Command::Ban { offender, span, reason } => {
-                match self.engine.detector().ban(offender, span, &reason, now()) {
-                    Ok(decision) => {
-                        self.decided(vec![decision]);
-                        Reply::Done { changed: 1 }
-                    }
-                    Err(by) => Reply::Refused { error: format!("{offender} is exempt: {by}") },
-                }
-            }
-            Command::Unban(target) => {
-                let lifted = match target {
-                    Target::One(offender) => self.engine.detector().unban(offender),
-                    Target::All => self.engine.detector().unban_all(),
-                };
-                let changed = lifted.len() as u64;
-                self.decided(lifted);
-                match target {
-                    Target::One(offender) if changed == 0 => self.not_banned(offender),
-                    _ => Reply::Done { changed },
-                }
-            }
+            Command::Bans(filter) => Reply::Bans(self.bans(&filter)),
             Command::Allowances => Reply::Allowances(self.allowances.lines(now())),
-            Command::Allow { offender, span, comment } => self.allow(offender, span, &comment),
-            Command::Disallow(offender) => self.disallow(offender),
             // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of `why` only
-            // the beginning is ours.
-            Command::Reload { .. } | Command::Keep | Command::Notify(_) | Command::Why(_) => {
+            // the beginning is ours, and pages of a list are answered once they are in force.
+            Command::Reload { .. }
+            | Command::ReloadRemoved
+            | Command::Keep
+            | Command::Notify(_)
+            | Command::Why(_)
+            | Command::Change(_)
+            | Command::Undo
+            | Command::TakeOver { .. } => {
                 Reply::Refused { error: "internal error: this command is answered elsewhere".to_owned() }
             }
         }
@@ -379,26 +421,14 @@ impl Hub {
         }
     }
 
-    /// The bans in force, or some of them. Of the latest it sorts only those that it lists.
-    fn bans(&mut self, BanFilter { last, text }: &BanFilter) -> Vec<BanLine> {
-        let now = now();
-        let mut bans: Vec<&Ban> = self.engine.detector().bans().collect();
-        if !text.is_empty() {
-            bans.retain(|ban| ban.jail.contains(text) || ban.offender.to_string().contains(text));
+    /// The bans in force, or some of them.
+    fn bans(&mut self, filter: &BanFilter) -> BanListing {
+        let (now, detector) = (now(), self.engine.detector());
+        match (filter.address, filter.inside) {
+            (Some(address), _) => filter.list(detector.bans_around(address), now),
+            (None, Some(wide)) => filter.list(detector.bans_inside(wide), now),
+            (None, None) => filter.list(detector.bans(), now),
         }
-        if let Some(last) = *last {
-            fn order<'b>(ban: &&'b Ban) -> (Reverse<Timestamp>, Offender, &'b str) {
-                (Reverse(ban.since), ban.offender, &ban.jail)
-            }
-            if (1..bans.len()).contains(&last) {
-                bans.select_nth_unstable_by_key(last, order);
-            }
-            bans.truncate(last);
-            bans.sort_by_key(order);
-        } else {
-            bans.sort_by_key(|ban| (ban.offender, &ban.jail));
-        }
-        bans.into_iter().map(|ban| BanLine::new(ban, now)).collect()
     }
 
     fn status(&mut self) -> Status {
@@ -439,7 +469,7 @@ impl Hub {
                 ..JailStatus::default()
             })
             .collect();
-        for name in [MANUAL, WIDE] {
+        for name in [MANUAL, LIST, WIDE] {
             let status = |&(banned, mode): &(u64, Mode)| JailStatus {
                 name: name.to_owned(),
                 mode,
@@ -464,6 +494,17 @@ impl Hub {
             })
             .filter(|sums| sums.entries > 0)
             .collect();
+        let mut exempt = ExemptStatus::default();
+        for (_, list) in detector.exemptions() {
+            *match list {
+                ExemptionList::Ignored => &mut exempt.ignored,
+                ExemptionList::Allowed => &mut exempt.allowed,
+                ExemptionList::Own | ExemptionList::Gateway => &mut exempt.own,
+                ExemptionList::Proxy => &mut exempt.proxies,
+            } += 1;
+        }
+        let protects = self.loaded.config.detection.protect_logins;
+        exempt.logins = detector.logins().filter(|login| login.at + protects > now).count() as u64;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started.to_string(),
@@ -477,6 +518,7 @@ impl Hub {
             observed: detector.observed() as u64,
             grammars,
             jails,
+            exempt,
             sources,
             forged: stats
                 .forged()
@@ -508,53 +550,6 @@ impl Hub {
         unmatched.collect()
     }
 
-    /// To an operator who lifts a ban that we do not know.
-    fn not_banned(&mut self, offender: Offender) -> Reply {
-        let around =
-            self.engine.detector().bans().map(|ban| ban.offender).find(|wide| wide.contains(offender));
-        if let Some(wide) = around {
-            return Reply::Refused { error: format!("{offender} is banned as part of {wide}; unban {wide}") };
-        }
-        // The kernel may know one from before a ledger was lost.
-        let ban = manual(offender, now(), None, "");
-        self.order(Order::Apply(vec![Decision::Unban(ban)], Instant::now()));
-        Reply::Done { changed: 0 }
-    }
-
-    /// Protects an address or a prefix, and lifts the bans on it, those by hand included. What is said last holds.
-    fn allow(&mut self, offender: Offender, span: Option<Span>, comment: &str) -> Reply {
-        let around = |wide: Offender| wide != offender && wide.contains(offender);
-        let mut manual = self.engine.detector().bans().filter(|ban| ban.kind == BanOrigin::Manual);
-        if let Some(ban) = manual.find(|ban| around(ban.offender)) {
-            let wide = ban.offender;
-            return Reply::Refused {
-                error: format!("{offender} is banned as part of {wide}; unban {wide} first"),
-            };
-        }
-        drop(manual);
-        let since = now();
-        let until = span.map(|span| since + span);
-        let allowance = Allowance { offender, since, until, comment: comment.into() };
-        log::info!(address:% = offender; "{offender} is exempt {}", allowance.until_when());
-        self.write_allowance(offender, Some(allowance.clone()));
-        self.allowances.insert(allowance);
-        let inside = self.engine.detector().unban(offender);
-        let lifted = inside.len() as u64;
-        self.decided(inside);
-        Reply::Done { changed: lifted + self.settle() }
-    }
-
-    /// Protects an address or a prefix no longer.
-    fn disallow(&mut self, offender: Offender) -> Reply {
-        let known = self.allowances.remove(offender);
-        if known {
-            log::info!(address:% = offender; "removed the exemption of {offender}");
-            self.write_allowance(offender, None);
-            self.settle();
-        }
-        Reply::Done { changed: known.into() }
-    }
-
     fn write_allowance(&mut self, offender: Offender, allowance: Option<Allowance>) {
         self.write(LedgerUpdate { allowances: vec![(offender, allowance)], ..LedgerUpdate::default() }, None);
     }
@@ -580,13 +575,17 @@ impl Hub {
         self.lifted(lifted);
     }
 
-    /// Goes on with what has changed of who is not banned; how many bans are lifted for it.
-    fn settle(&mut self) -> u64 {
+    /// Goes on with what has changed of who is not banned; which bans are lifted for it.
+    pub(super) fn settle(&mut self) -> Vec<Ban> {
         let settings = settings(&self.loaded, &self.host, &self.allowances);
-        let lifted = self.engine.reconfigure_settings(settings);
-        let changed = lifted.len() as u64;
-        self.lifted(lifted);
-        changed
+        let decisions = self.engine.reconfigure_settings(settings);
+        let lifted = decisions.iter().filter_map(|decision| match decision {
+            Decision::Unban(ban) => Some(ban.clone()),
+            Decision::Ban(_) => None,
+        });
+        let lifted = lifted.collect();
+        self.lifted(decisions);
+        lifted
     }
 
     /// Adopts what the kernel held after the start and no ban explains, unless it has gone since.
@@ -601,7 +600,7 @@ impl Hub {
     }
 
     /// Tells the enforcer all bans in force.
-    fn sync_all(&mut self) {
+    pub(super) fn sync_all(&mut self) {
         self.sync(false);
     }
 
@@ -623,6 +622,7 @@ impl Hub {
                 log::warn!("the clock jumped back by {by}; bans, logins and counts are moved back too");
                 self.engine.detector().shift_back(by);
                 self.allowances.shift_back(by);
+                self.undo.shift_back(by);
                 self.sync_all();
                 self.ledger.want_whole();
             }
@@ -661,6 +661,16 @@ impl Hub {
         self.metrics.dropped("log_queue_full", logging::take_lost());
         // That this is sent from here says that decisions are still made.
         let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// That this ban has ended, and who still bans its offender.
+fn unbanned(detector: &Detector, ban: &Ban, ended: &'static str) -> Event {
+    let others = detector.bans_on(ban.offender).filter(|other| other.mode == Mode::Enforce);
+    Event::Unbanned {
+        ban: ban.clone(),
+        ended,
+        others: others.filter(|other| other.jail != ban.jail).map(|other| Arc::clone(&other.jail)).collect(),
     }
 }
 

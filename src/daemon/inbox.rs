@@ -15,7 +15,7 @@ pub(super) enum Input {
     /// An operator wants something.
     Command(Command, oneshot::Sender<Reply>),
     /// The configuration has been read again, and is sound.
-    Reload(Box<Loaded>, oneshot::Sender<Reply>),
+    Reload(Box<Loaded>, oneshot::Sender<()>),
     /// The host's own addresses have changed, or a file of exemptions.
     HostChanged(HostAddresses, AllowFiles),
     /// What the kernel held after a start, if it could be listed, and where to ask whether it does so still.

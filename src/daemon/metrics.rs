@@ -24,6 +24,7 @@ pub struct Metrics {
 /// Every metric: name, unit and meaning.
 const HELP: &[(&str, Option<Unit>, &str)] = &[
     ("banstream_build_info", None, "Always 1; the label says which version runs."),
+    ("banstream_start_time_seconds", Some(Unit::Seconds), "When the daemon started, in seconds since 1970."),
     ("banstream_entries_total", None, "Log entries read."),
     ("banstream_entries_bytes_total", Some(Unit::Bytes), "Bytes of the log entries read."),
     ("banstream_entries_duplicate_total", None, "Entries that a client sent twice; counted once."),
@@ -44,6 +45,11 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
         "banstream_entries_refused_total",
         None,
         "Entries that look like an offence or a login, but are unattested, which the configuration refuses.",
+    ),
+    (
+        "banstream_entries_nameless_total",
+        None,
+        "Entries that look like an offence or a login, but whose address is in another line, which did not come.",
     ),
     (
         "banstream_messages_cut_total",

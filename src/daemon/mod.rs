@@ -37,6 +37,10 @@ mod reload;
 mod clock;
 mod sources;
 mod host_addresses;
+mod take_over;
+mod undo;
+mod changes;
+mod take_back;
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -53,7 +57,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::load::{self, LoadError, Loaded};
-use crate::config::{Backend, Enforce};
+use crate::config::{Backend, Config, Enforce};
 use crate::control::server::{self, Daemon};
 use crate::control::{Command, Reply};
 use crate::daemon::metrics::Metrics;
@@ -62,7 +66,7 @@ use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::input::socket;
 use crate::kernel::{self, Displaced, Firewall, Ipset, Layout};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, count};
 use crate::store::{self, SavedState};
 use allowances::Allowances;
 use clients::Clients;
@@ -80,6 +84,8 @@ use reload::Reloader;
 use set_lock::SetLock;
 use sources::Sources;
 use stats::SharedStats;
+pub use take_over::{BansTarget, exemptions, send, take_over, widest};
+use undo::UndoLog;
 use watcher::Watcher;
 
 /// How to run.
@@ -194,10 +200,11 @@ async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
     // Before anybody is told that we run, and sends one.
     let (mut hang_up, mut terminate, mut interrupt) =
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let RunningDaemon { mut reloader, mut requests, tasks, servers, control } =
+    let RunningDaemon { mut reloader, mut requests, tasks, servers, control, restored } =
         start(options, loaded).await?;
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
+    log::info!("{}", at_work(&reloader.loaded.config, restored));
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -234,6 +241,22 @@ struct RunningDaemon {
     /// What serves the control socket and the metrics.
     servers: Vec<tokio::task::JoinHandle<()>>,
     control: PathBuf,
+    /// Bans that were in force before.
+    restored: usize,
+}
+
+/// What the daemon does, for people.
+fn at_work(config: &Config, restored: usize) -> String {
+    let socket = config.socket.as_ref().map(|ingest| ingest.socket.path.display().to_string());
+    let sources: Vec<String> =
+        config.journald.iter().map(|journal| journal.name().to_string()).chain(socket).collect();
+    let sources = if sources.is_empty() { "no source".to_owned() } else { sources.join(" and ") };
+    let jails = count(config.detection.jails.len() as u64, "jail");
+    let enforced = if config.enforce.is_some() { "enforced" } else { "only observed" };
+    let metrics =
+        config.metrics.map_or(String::new(), |address| format!("; metrics at http://{address}/metrics"));
+    let restored = count(restored as u64, "ban");
+    format!("reads {sources} for {jails}; bans are {enforced}; {restored} restored{metrics}")
 }
 
 /// Starts all tasks; when it returns, all bans are in force and the sources are read.
@@ -296,9 +319,11 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
         let tell = move |host, files| drop(inbox.blocking_send(Input::HostChanged(host, files)));
         spawn("host-addresses", move || host_addresses::watch(host, files, tell, &renewed_files))?
     });
+    let restored = engine.detector().banned();
     let stats = SharedStats::default();
     stats.lock().expect(engine.grammars());
     let started = now();
+    metrics.gauge("banstream_start_time_seconds", &[]).set(started.as_secs() as f64);
     let hub = Hub {
         engine,
         metrics: metrics.clone(),
@@ -314,6 +339,7 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
         loaded: loaded.clone(),
         host,
         allowances,
+        undo: UndoLog::default(),
         ticked: Instant::now(),
         steps: ClockWatch::new(started, Instant::now()),
         synced: Instant::now(),
@@ -364,9 +390,10 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
         metrics,
         opener,
         unconfirmed: None,
+        rolled_back: None,
         claim,
     };
-    Ok(RunningDaemon { reloader, requests, tasks, servers, control: config.control.path })
+    Ok(RunningDaemon { reloader, requests, tasks, servers, control: config.control.path, restored })
 }
 
 /// Takes the set for this daemon alone, before anything is written to the kernel, and prepares sets and rule.
@@ -487,7 +514,7 @@ fn asker(
         // Where nobody takes it any more, the sender is dropped, and the client told that we stop.
         tokio::spawn(async move {
             match command {
-                Command::Reload { .. } | Command::Keep | Command::Notify(_) => {
+                Command::Reload { .. } | Command::ReloadRemoved | Command::Keep | Command::Notify(_) => {
                     drop(reloads.send((command, reply)).await)
                 }
                 command => drop(inbox.send(Input::Command(command, reply)).await),

@@ -1,15 +1,25 @@
-//! Notifications: news becomes a digest, and a digest goes to a receiver. Content and time are pure (`digest`); each
-//! way of delivery is a file.
+//! Notifications: news becomes a digest, or a message for each event, and goes to a receiver. Content, order and time are
+//! pure (`event`, `digest`, `queue`); each way of delivery is a file.
 
 mod command;
 mod digest;
+mod each;
+mod event;
 mod mail;
+mod program;
+mod queue;
 mod webhook;
+
+use std::time::Duration;
 
 use anyhow::anyhow;
 
-pub use self::digest::{Digest, Event, Message, Outbox, host};
+pub use self::digest::{Digest, Message, Outbox, host};
+pub use self::each::{EachConnection, EachOutcome, EventMessage, deliver_each};
+pub use self::event::Event;
+pub use self::queue::{EventQueue, QueuedEvent};
 use crate::config::{NotifyChannel, Receiver};
+use crate::model::Span;
 
 /// Tells a receiver something, once. A receiver may be told the same thing twice: it can have understood, and its answer
 /// have been lost.
@@ -32,8 +42,11 @@ pub async fn deliver(receiver: &Receiver, message: &Message) -> anyhow::Result<(
             }
         }
     };
-    let timeout = std::time::Duration::from_micros(receiver.timeout.as_micros());
-    tokio::time::timeout(timeout, told)
+    tokio::time::timeout(duration(receiver.timeout), told)
         .await
         .map_err(|_| anyhow!("it took longer than {}", receiver.timeout))?
+}
+
+fn duration(span: Span) -> Duration {
+    Duration::from_micros(span.as_micros())
 }

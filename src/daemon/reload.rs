@@ -39,6 +39,8 @@ pub(super) struct Reloader {
     pub(super) opener: Firewalls,
     /// What comes back, and when, unless the operator confirms what is in force.
     pub(super) unconfirmed: Option<(Loaded, Instant)>,
+    /// When what was not confirmed was taken back, if nothing was reloaded since.
+    pub(super) rolled_back: Option<Instant>,
     /// The set that we write to is ours.
     pub(super) claim: Option<SetLock>,
 }
@@ -48,7 +50,25 @@ impl Reloader {
     pub(super) async fn carry_out(&mut self, command: &Command) -> Reply {
         match (command, &self.unconfirmed) {
             (Command::Reload { confirm }, _) => self.reload(*confirm).await,
-            (_, None) => Reply::Refused { error: "no configuration is on trial".to_owned() },
+            (Command::ReloadRemoved, _) => {
+                let before = std::mem::take(&mut self.loaded.files);
+                let reply = self.reload(None).await;
+                if matches!(reply, Reply::Refused { .. }) {
+                    self.loaded.files = before;
+                }
+                reply
+            }
+            (_, None) => {
+                let late = self.rolled_back.map(|at| at.elapsed().as_secs());
+                let error = late.map_or_else(
+                    || "no configuration is on trial".to_owned(),
+                    |seconds| {
+                        let span = Span::from_secs(seconds);
+                        format!("too late: the previous configuration came back {span} ago; reload again")
+                    },
+                );
+                Reply::Refused { error }
+            }
             (_, Some(_)) => {
                 log::info!("confirmed the configuration");
                 self.unconfirmed = None;
@@ -77,8 +97,11 @@ impl Reloader {
         };
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (reply, result) = match result {
-            Ok(reply) => {
-                log::info!("reloaded the configuration");
+            Ok(()) => {
+                let changes = self.loaded.changes_since(&before);
+                log::info!("reloaded the configuration: {}", summary(&changes));
+                let reply = Reply::Reloaded { changed: changes.len() as u64, changes };
+                self.rolled_back = None;
                 let confirmed = self.unconfirmed.take().map_or(before, |(confirmed, _)| confirmed);
                 let until = |span: Span| Instant::now() + Duration::from_micros(span.as_micros());
                 self.unconfirmed = confirm.map(|span| (confirmed, until(span)));
@@ -110,7 +133,8 @@ impl Reloader {
         // Those files may have changed meanwhile; what is wrong with them, the host watch says.
         let _ = confirmed.allow_files.renew();
         match self.put_in_force(confirmed).await {
-            Ok(_) => {
+            Ok(()) => {
+                self.rolled_back = Some(Instant::now());
                 log::warn!("not confirmed in time: rolled back to the previous configuration")
             }
             Err(error) => log::error!("not confirmed in time, but the rollback failed: {error:#}"),
@@ -118,7 +142,7 @@ impl Reloader {
         self.metrics.counter("banstream_reloads_total", &[("result", "rolled_back")]).increment(1);
     }
 
-    async fn put_in_force(&mut self, mut loaded: Loaded) -> anyhow::Result<Reply> {
+    async fn put_in_force(&mut self, mut loaded: Loaded) -> anyhow::Result<()> {
         let chosen = Firewalls::choose(&mut loaded.config)?;
         loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
         let (old, new) = (&self.loaded.config, &loaded.config);
@@ -159,7 +183,7 @@ impl Reloader {
         }
         let (reply, replied) = oneshot::channel();
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
-        let reply = replied.await?;
+        replied.await?;
         self.files
             .send(loaded.allow_files.clone())
             .ok()
@@ -169,7 +193,19 @@ impl Reloader {
         self.loaded = loaded;
         // The one before goes only now.
         claim.into_iter().for_each(|claim| self.claim = claim);
-        Ok(reply)
+        Ok(())
+    }
+}
+
+/// Changes that a line of the log names.
+const TOLD: usize = 10;
+
+fn summary(changes: &[String]) -> String {
+    let told: Vec<&str> = changes.iter().take(TOLD).map(String::as_str).collect();
+    match changes.len().saturating_sub(TOLD) {
+        _ if told.is_empty() => "nothing has changed".to_owned(),
+        0 => told.join("; "),
+        more => format!("{}; and {more} more changes", told.join("; ")),
     }
 }
 

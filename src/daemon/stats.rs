@@ -43,6 +43,7 @@ pub(super) struct GrammarStats {
     harmless: u64,
     unmatched: u64,
     pub(super) refused: u64,
+    nameless: u64,
     pub(super) logins: u64,
     /// When an entry came last.
     pub(super) last: Option<Timestamp>,
@@ -65,7 +66,7 @@ impl SharedStats {
 impl GrammarStats {
     /// All entries that are not forged.
     pub(super) fn entries(&self) -> u64 {
-        self.harmless + self.refused + self.logins + self.offences.values().sum::<u64>()
+        self.harmless + self.refused + self.nameless + self.logins + self.offences.values().sum::<u64>()
     }
 }
 
@@ -104,6 +105,7 @@ impl Stats {
             sums.harmless += tally.harmless;
             sums.unmatched += tally.unmatched;
             sums.refused += tally.refused;
+            sums.nameless += tally.nameless;
             sums.logins += tally.logins;
             sums.forged.add(&tally.forged);
             for (category, times) in grammar.categories().iter().zip(&tally.offences).filter(|(_, n)| **n > 0)
@@ -162,6 +164,7 @@ impl Stats {
             set("banstream_entries_harmless_total", &[grammar], sums.harmless);
             set("banstream_entries_unmatched_total", &[grammar], sums.unmatched);
             set("banstream_entries_refused_total", &[grammar], sums.refused);
+            set("banstream_entries_nameless_total", &[grammar], sums.nameless);
             set("banstream_logins_total", &[grammar], sums.logins);
             for (category, times) in &sums.offences {
                 set("banstream_offences_total", &[grammar, ("category", category.as_str())], *times);

@@ -65,7 +65,7 @@ impl PartialWhy {
     }
 }
 
-/// What comes of the task, or what is wrong, in time.
+/// The result of the task, or what is wrong, in time.
 async fn patiently<T: Send + 'static, E: ToString + Send + 'static>(
     source: &str,
     task: impl FnOnce() -> Result<T, E> + Send + 'static,

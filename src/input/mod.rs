@@ -36,7 +36,7 @@ pub struct Batch {
     pub starts: Option<u32>,
     /// Which of its sender's lines these are, where the sender numbers them.
     pub numbered: Option<Numbered>,
-    /// Told once what came of the batch is in the ledger; dropped untold, the sender keeps the records and sends
+    /// Told once the results of the batch are in the ledger; dropped untold, the sender keeps the records and sends
     /// them again.
     pub receipt: Option<oneshot::Sender<()>>,
     /// How many lines or fields were over the limit, and so were left out.

@@ -106,7 +106,7 @@ mod tests {
         compress_to_vec(text, CompressionLevel::Fastest)
     }
 
-    /// What comes of these bytes before an error, and whether there is one.
+    /// What these bytes are before an error, and whether there is one.
     #[track_caller]
     fn check(bytes: &[u8], want: &[u8], fails: bool) {
         let mut text = Vec::new();

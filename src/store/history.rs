@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 
 use super::{FILE, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, ban, offender, open_unlocked};
 use crate::config::Retention;
-use crate::detect::WindowEffect;
+use crate::detect::{LIST, WindowEffect};
 use crate::model::{Allowance, Ban, Offender, Timestamp};
 
 /// A ban, in force or over.
@@ -174,6 +174,17 @@ impl History {
         Ok(self.connection.prepare(sql)?.query_map(within, line)?.collect::<Result<_, _>>()?)
     }
 
+    /// When somebody logged in from there last, as far as that is known.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn login(&self, offender: Offender) -> Result<Option<Timestamp>, LedgerError> {
+        let sql = "SELECT at FROM login WHERE offender = ?1";
+        let at = self.connection.query_row(sql, [offender.to_string()], |row| row.get(0)).optional()?;
+        Ok(at.map(Timestamp::from_micros))
+    }
+
     /// The last lines that this jail counted of the offender, in their order: `most` at the most, or of evidence those
     /// of the last window that it filled. A further line about a counted attempt is not one.
     ///
@@ -234,10 +245,14 @@ pub(super) fn count(transaction: &Transaction<'_>, update: &LedgerUpdate) -> Res
     Ok(())
 }
 
-/// Notes a ban; one that is known is the same ban once more.
+/// Notes a ban; one that is known is the same ban once more. Bans of lists did not happen here, and a long list would push
+/// out what did.
 pub(super) fn begin(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError> {
+    if *ban.jail == *LIST {
+        return Ok(());
+    }
     let sql = "INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL)
-               ON CONFLICT DO UPDATE SET mode = ?5, until = ?6, ended = NULL, ending = NULL";
+               ON CONFLICT DO UPDATE SET mode = ?5, until = ?6, reason = ?8, ended = NULL, ending = NULL";
     transaction.prepare_cached(sql)?.execute(params![
         ban.since.as_micros(),
         ban.offender.to_string(),

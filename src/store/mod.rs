@@ -5,6 +5,8 @@
 //! transaction for all waiting updates, and nothing on the way from a log line to the kernel waits for it. A [`LedgerUpdate`] is
 //! written as a whole.
 
+mod fail2ban;
+mod fail2ban_since;
 mod history;
 mod update;
 
@@ -24,6 +26,8 @@ use crate::model::{
     self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, SessionId, Span, Timestamp,
 };
 
+pub use fail2ban::{Fail2banBan, Fail2banBans, fail2ban};
+pub use fail2ban_since::{Fail2banRow, fail2ban_since};
 pub use history::{BanEnd, BanRecord, History, HourlyOffences, OffenceLine, Role, Rows};
 pub use update::{ClientProgress, LedgerUpdate, SavedState};
 

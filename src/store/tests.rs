@@ -251,7 +251,7 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
 
 /// What reports are made of, from the beginning to the end of time.
 fn history(directory: &Directory) -> Rows {
-    let ever = Timestamp::from_micros(i64::MAX);
+    let ever = Timestamp::MAX;
     History::open(directory.0.path(), LIMITS).unwrap().rows(Timestamp::default(), ever).unwrap()
 }
 

@@ -1,6 +1,9 @@
 //! Commands that need no daemon: they read logs, the ledger and the kernel themselves.
 
 pub mod terminal;
+mod servers;
 pub mod offline;
 pub mod doctor;
+pub mod setup;
 pub mod report;
+pub mod list;

@@ -4,9 +4,11 @@
 //! neither kernel nor ledger.
 
 mod compare;
+mod new;
 mod replay;
+mod unread;
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::ControlFlow;
@@ -18,14 +20,17 @@ use serde::Serialize;
 use crate::config::Setting;
 use crate::config::load::{LoadError, Loaded};
 use crate::control::FieldWhy;
+use crate::engine::Joins;
 use crate::entry::{Decoder, Format};
-use crate::grammar::{self, Closest, Fault, Found, Grammar, Grammars, Lists, MissReason};
+use crate::grammar::{Closest, Fault, Found, Grammar, Grammars, Lists, MissReason, RecordMiss};
 use crate::input::{Batch, stdin};
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
 
 pub use compare::Difference;
+pub use new::NewGrammar;
 pub use replay::{Logs, Replay, ReplayedBan, Summary};
+pub use unread::UnreadProgram;
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
 /// prints every fault. Whether there was none.
@@ -39,8 +44,16 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
         |lines: &[String]| ended_well(lines.iter().try_for_each(|line| writeln!(output, "{line}")));
     if paths.is_empty() {
         match crate::config::load::load(None) {
-            Ok(Loaded { config, grammars, warnings, .. }) => {
+            Ok(Loaded { config, grammars, warnings, files, own, .. }) => {
                 print(&warnings)?;
+                let read = files.paths().chain(own.keys().map(PathBuf::as_path));
+                let read: Vec<String> = read.map(|path| path.display().to_string()).collect();
+                let read = if read.is_empty() {
+                    "no file: the defaults are in force".to_owned()
+                } else {
+                    read.join(" ")
+                };
+                print(&[format!("read {read}")])?;
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
                 let jails = count(config.detection.jails.len() as u64, "jail");
                 let grammars = count(names.len() as u64, "grammar");
@@ -53,32 +66,50 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
             Err(LoadError::Unreadable(error)) => return Err(error),
         }
     }
+    let is_own = |path: &&PathBuf| path.extension().is_some_and(|end| end == "grammar" || end == "list");
+    let beside = paths.iter().filter(is_own).map(|path| Ok((path.as_path(), read_text(path)?)));
+    let beside: Vec<(&Path, String)> = beside.collect::<anyhow::Result<_>>()?;
     for path in paths {
+        let mut with = Vec::new();
         let (shown, text) = (path.display().to_string(), read_text(path)?);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let shows = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect();
         let (warnings, mut faults): (Vec<String>, Vec<String>) =
             match path.extension().and_then(|extension| extension.to_str()) {
                 // With the drop-ins beside it, as a daemon reads it.
-                Some("toml") => match crate::config::load::load(Some(path)) {
-                    Ok(loaded) => (loaded.warnings, Vec::new()),
+                Some("toml") => match crate::config::load::with(
+                    Some(path),
+                    beside.iter().map(|(path, text)| (*path, Some(text.as_str()))),
+                ) {
+                    Ok(loaded) => {
+                        let read = loaded.files.paths().filter(|file| file != path);
+                        let read = read.chain(loaded.own.keys().map(PathBuf::as_path));
+                        with.extend(read.map(|path| path.display().to_string()));
+                        (loaded.warnings, Vec::new())
+                    }
                     Err(LoadError::Faulty(faults)) => (Vec::new(), vec![faults]),
                     Err(LoadError::Unreadable(error)) => return Err(error),
                 },
+                _ if crate::words::is_fail2ban_file(&text) => {
+                    (Vec::new(), vec![format!("{shown}:1:1: {}", crate::config::IS_FAIL2BAN)])
+                }
                 Some("list") => (shows(Lists::shipped().add(&name, &shown, &text)), Vec::new()),
                 _ => {
                     // A grammar may count on the lists that lie beside it.
                     let (lists, _) =
                         crate::config::load::lists(Path::new(".").join(path).parent().unwrap_or(path))?;
-                    match Grammar::load(&name, &shown, &text, &lists) {
-                        Ok((_, warnings)) => (shows(warnings), Vec::new()),
-                        Err(faults) => (Vec::new(), shows(faults)),
+                    let folder = Path::new(".").join(path);
+                    let folder = folder.parent().unwrap_or(path);
+                    match crate::config::load::grammar(&name, &shown, &text, folder, &lists) {
+                        Ok(warnings) => (shows(warnings), Vec::new()),
+                        Err(faults) => (Vec::new(), faults),
                     }
                 }
             };
         sound &= faults.is_empty();
         if faults.is_empty() {
-            faults.push(format!("{shown}: sound"));
+            let with = if with.is_empty() { String::new() } else { format!(", with {}", with.join(" ")) };
+            faults.push(format!("{shown}: sound{with}"));
         }
         print(&[warnings, faults].concat())?;
     }
@@ -182,7 +213,7 @@ struct FailedCondition<'a> {
 }
 
 /// Tells for each line of `input` whether it is an offence; `program` is whose message a line is that does not say,
-/// and `now` the time of a line without one.
+/// and `now` the time of a line without one. The address that a line names under a key is known from there on.
 ///
 /// # Errors
 ///
@@ -197,13 +228,13 @@ pub fn explain(
 ) -> anyhow::Result<()> {
     warn_of(loaded, program);
     let (mut output, mut decoder, mut number) = (BufWriter::new(output), decoder(program), 0);
-    let mut written = Ok(());
+    let (mut written, mut joins) = (Ok(()), Joins::default());
     stdin::read(input, |batch: Batch| {
         for original in batch.records.iter() {
             number += 1;
             let mut line = original.to_vec();
             let entry = decoder.decode(Format::Line, &mut line, now).ok();
-            let explanation = explanation(number, &loaded.grammars, entry.as_ref(), program);
+            let explanation = explanation(number, &loaded.grammars, &mut joins, entry.as_ref(), program);
             written = match json {
                 true => to_json(&mut output, &explanation),
                 false => print_explanation(&explanation, original, &mut output),
@@ -222,9 +253,12 @@ pub fn explain(
 
 /// Tells that no line without a header will be read, if nobody reads this program's.
 fn warn_of(loaded: &Loaded, program: Option<&str>) {
-    if let Some(program) = program.filter(|program| loaded.grammars.of_program(program.as_bytes()).is_none())
+    if let Some(program) =
+        program.filter(|program| loaded.grammars.readers(program.as_bytes()).next().is_none())
     {
-        warn(format_args!("warning: no grammar reads lines of `{program}`"));
+        warn(format_args!(
+            "warning: no grammar reads lines of `{program}`; all grammars are tried on lines without a header"
+        ));
     }
 }
 
@@ -233,14 +267,28 @@ fn to_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     writeln!(output)
 }
 
-/// The grammar for an entry: that of its own program, or else of the program that was named.
-fn whose(grammars: &Grammars, entry: &Entry<'_>, program: Option<&str>) -> Option<GrammarId> {
-    grammars.of_program(entry.program).or_else(|| grammars.of_program(program?.as_bytes()))
+/// The grammars to try on an entry: those of its own program, or else of the program that was named; all of them where a
+/// bare message could be of any program. Whether it is all of them.
+fn candidates(grammars: &Grammars, entry: &Entry<'_>, program: Option<&str>) -> (Vec<GrammarId>, bool) {
+    let of = |program: &[u8]| grammars.readers(program).collect::<Vec<_>>();
+    let own = of(entry.program);
+    let named = || program.map(|program| of(program.as_bytes())).unwrap_or_default();
+    let known = if is_of_one_program(grammars, &own) { own } else { [named(), own].concat() };
+    match is_of_one_program(grammars, &known) || (program.is_none() && !entry.program.is_empty()) {
+        true => (known, false),
+        false => (grammars.ids().collect(), true),
+    }
+}
+
+/// Whether one of these is for a program, and not for all.
+fn is_of_one_program(grammars: &Grammars, ids: &[GrammarId]) -> bool {
+    ids.iter().filter_map(|id| grammars.get(*id)).any(|grammar| !grammar.reads_all())
 }
 
 fn explanation<'g>(
     line: u64,
     grammars: &'g Grammars,
+    joins: &mut Joins,
     entry: Option<&Entry<'_>>,
     program: Option<&str>,
 ) -> Explanation<'g> {
@@ -249,39 +297,80 @@ fn explanation<'g>(
         explanation.why = Some("invalid JSON".to_owned());
         return explanation;
     };
-    let Some((id, grammar)) = whose(grammars, entry, program).and_then(|id| Some((id, grammars.get(id)?)))
-    else {
-        explanation.why = Some(match entry.program {
-            b"" => "no program name in this line; name it with `--program`".to_owned(),
-            program => format!("no grammar reads lines of `{}`", plain(program)),
-        });
-        return explanation;
-    };
-    explanation.grammar = Some(grammar.name());
-    match (grammars.read(id, entry.message), grammar.read(entry.message)) {
-        (Some(found), _) => explain_match(&mut explanation, grammar, entry, &found),
-        (None, Some(proxy)) => {
-            let why =
-                format!("`{}` is a trusted proxy, and the line does not name its client", proxy.address());
-            explanation.why = Some(why);
+    let (ids, all) = candidates(grammars, entry, program);
+    let tried = || ids.iter().filter_map(|id| Some((*id, grammars.get(*id)?)));
+    let found = |(id, grammar)| grammars.read(id, entry.message).map(|found| (grammar, found));
+    let login = |(_, found): &(_, Found<'_>)| found.is_login();
+    let read = tried().filter_map(found).min_by_key(login);
+    let proxy = || tried().find_map(|(_, grammar)| Some((grammar, grammar.read(entry.message)?.address()?)));
+    if let Some((grammar, found)) = read {
+        explanation.grammar = Some(grammar.name());
+        explain_match(&mut explanation, grammar, joins, entry, &found);
+    } else if let Some((grammar, proxy)) = proxy() {
+        explanation.grammar = Some(grammar.name());
+        let why = format!("`{proxy}` is a trusted proxy, and the line does not name its client");
+        explanation.why = Some(why);
+    } else if let Some((_, grammar)) =
+        tried().min_by_key(|(_, grammar)| Reverse(closeness(grammar, entry.message)))
+    {
+        explanation.grammar = Some(grammar.name());
+        explain_miss(&mut explanation, grammar, entry.message);
+        if explanation.closest.is_none() && explanation.unmet.is_empty() {
+            let of_all =
+                if all { Some("no rule of any grammar begins like this line".to_owned()) } else { None };
+            let of_nobody = (!is_of_one_program(grammars, &ids))
+                .then(|| format!("no grammar reads lines of `{}`", plain(entry.program)));
+            if let Some(why) = of_all.or(of_nobody) {
+                (explanation.grammar, explanation.why) = (None, Some(why));
+            }
         }
-        (None, None) => explain_miss(&mut explanation, grammar, entry.message),
+    } else {
+        explanation.why = Some(format!("no grammar reads lines of `{}`", plain(entry.program)));
     }
     explanation
 }
 
-fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<'_>, found: &Found<'g>) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let address = found.address().to_string();
-    if found.is_login() {
-        of.why = Some(format!("a login, which exempts {address} from bans for a while"));
-        of.login = Some(address);
-    } else {
-        of.matches = true;
-        of.ip = Some(address);
-        of.offence = Some(found.category());
+/// How near a grammar comes to reading a message. Of several that come as near, the first is meant.
+fn closeness(grammar: &Grammar, message: &[u8]) -> usize {
+    match grammar.miss_reason(message) {
+        MissReason::Unmet(_) => usize::MAX,
+        MissReason::Unread(closest) => closest.at + 1,
+        MissReason::Record(_) => 1,
+        MissReason::Unlike => 0,
     }
-    of.user = found.user(entry.message).map(text);
+}
+
+fn explain_match<'g>(
+    of: &mut Explanation<'g>,
+    grammar: &Grammar,
+    joins: &mut Joins,
+    entry: &Entry<'_>,
+    found: &Found<'g>,
+) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let key = found.join_key(entry);
+    let shown = || plain(found.key(entry.message).unwrap_or_default());
+    let address = match key {
+        Some(key) if !found.is_naming() => joins.address(&key, entry.time),
+        _ => found.address(),
+    };
+    match address {
+        Some(address) if found.is_naming() => {
+            of.why = Some(format!("names {address} for the lines with the key `{}`", shown()));
+        }
+        None if found.is_naming() => of.why = Some(format!("ends the key `{}`", shown())),
+        None => of.why = Some(format!("its address is in another line with the key `{}`", shown())),
+        Some(address) if found.is_login() => {
+            of.why = Some(format!("a login, which exempts {address} from bans for a while"));
+            of.login = Some(address.to_string());
+        }
+        Some(address) => {
+            of.matches = true;
+            of.ip = Some(address.to_string());
+            of.offence = Some(found.category());
+        }
+    }
+    of.user = found.user(entry.message).as_deref().map(text);
     of.rule = Some(found.line());
     of.written = Some(found.written());
     of.fields = found.field_texts(entry.message).into_iter().map(FieldWhy::from).collect();
@@ -294,6 +383,8 @@ fn explain_match<'g>(of: &mut Explanation<'g>, grammar: &Grammar, entry: &Entry<
             .map_or_else(String::new, |name| format!(", `{}`", plain(name)));
         let uid = entry.sender.uid.unwrap_or_default();
         of.why = Some(format!("forged: written by uid {uid}{who}; not counted"));
+    } else if let Some(key) = key.filter(|_| found.is_naming()) {
+        joins.name(key, address, entry.time);
     }
 }
 
@@ -313,6 +404,10 @@ fn explain_miss<'g>(of: &mut Explanation<'g>, grammar: &'g Grammar, message: &[u
                     holds: unmet.holds.map(|text| String::from_utf8_lossy(&text).into_owned()),
                 })
                 .collect();
+        }
+        MissReason::Record(RecordMiss { line, written, why }) => {
+            of.why = Some(why);
+            of.closest = Some(ClosestRule { rule: line, written, stopped: 0, expected: Vec::new() });
         }
         MissReason::Unread(Closest { line, written, at, expected }) => {
             let rest = plain(message.get(at..).unwrap_or_default());
@@ -370,56 +465,6 @@ pub(crate) fn ended_well(written: io::Result<()>) -> anyhow::Result<bool> {
 /// Prints to stderr. It is not an error if nobody reads it.
 pub fn warn(what: impl Display) {
     drop(writeln!(io::stderr(), "{what}"));
-}
-
-/// Prints the grammar that the lines of `input` suggest for `program`, and tells on stderr what did not go into it.
-/// Whether there is a rule in it.
-///
-/// # Errors
-///
-/// The input cannot be read or the output not written.
-pub fn propose(
-    program: &str,
-    now: Timestamp,
-    input: impl Read,
-    mut output: impl Write,
-) -> anyhow::Result<bool> {
-    let (mut decoder, mut messages) = (decoder(Some(program)), Vec::new());
-    let (mut others, mut whose) = (0_u64, BTreeSet::new());
-    stdin::read(input, |mut batch: Batch| {
-        batch.records.whole().for_each(|record| match decoder.decode(Format::Line, record, now) {
-            Ok(entry) if entry.message.is_empty() => {}
-            Ok(entry) if entry.program == program.as_bytes() => messages.push(entry.message.to_vec()),
-            Ok(entry) => {
-                others += 1;
-                whose.insert(plain(entry.program));
-            }
-            Err(_) => others += 1,
-        });
-        ControlFlow::Continue(())
-    })
-    .context("cannot read stdin")?;
-    let proposal = grammar::propose(program, messages.iter().map(Vec::as_slice));
-    let whose: Vec<String> = whose.into_iter().collect();
-    let others_are = format!("of other programs: {}", whose.join(" "));
-    let left_out = [
-        ("left out", others, "line", &*others_are),
-        ("left out", proposal.without_address, "line", "without an address"),
-        ("left out", proposal.unwritable, "line", "too long or not plain text"),
-        ("left out", proposal.left_out, "kind", "of lines that are rarer"),
-        ("refused", proposal.refused, "rule", "(kept as comments)"),
-        ("not covered by these rules:", proposal.unread, "line", "(`banstream explain` shows why)"),
-    ];
-    let left_out = left_out.iter().filter(|(_, times, ..)| *times > 0);
-    left_out.for_each(|(what, times, noun, which)| {
-        warn(format_args!("{what} {} {which}", count(*times, noun)));
-    });
-    let Some(text) = &proposal.text else {
-        warn(format_args!("no line of `{program}` has an address, so there is nothing to propose"));
-        return Ok(false);
-    };
-    ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
-    Ok(proposal.rules > 0)
 }
 
 fn decoder(program: Option<&str>) -> Decoder<'_> {

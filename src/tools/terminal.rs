@@ -1,5 +1,7 @@
 //! Output on a terminal: tables, colours and times.
 
+use std::io::{IsTerminal, Write};
+
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Table, presets};
 use jiff::tz::TimeZone;
@@ -10,6 +12,13 @@ use crate::model::plain;
 pub const HEAD: Style = Style::new().bold();
 /// What is not as it should be.
 pub const BAD: Style = AnsiColor::Red.on_default();
+
+/// Tells somebody who types that this is read.
+pub fn say_that_input_is_awaited() {
+    if std::io::stdin().is_terminal() {
+        drop(writeln!(std::io::stderr(), "reading from the terminal; Ctrl-D ends it"));
+    }
+}
 
 /// A table after an empty line, or nothing where it has no rows.
 pub fn table<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {

@@ -6,7 +6,7 @@ use banstream::cli::Cli;
 use clap::CommandFactory;
 
 /// The documents, and the examples that `--help` gives.
-pub(crate) const DOCUMENTS: [&str; 12] = [
+pub(crate) const DOCUMENTS: [&str; 13] = [
     "README.md",
     "benches/README.md",
     "CONTRIBUTING.md",
@@ -14,6 +14,7 @@ pub(crate) const DOCUMENTS: [&str; 12] = [
     "contrib/guide.md",
     "contrib/fail2ban.md",
     "contrib/metrics.md",
+    "contrib/runbook.md",
     "contrib/banstream.toml",
     "dashboards/README.md",
     "grammars/README.md",

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
+use banstream::detect::manual;
 use banstream::engine::{BatchReport, Clock, Engine, Unattested};
 use banstream::entry::records::Records;
 use banstream::entry::{Decoder, Format};
@@ -73,7 +74,7 @@ impl Week {
         assert!(lifted.is_empty(), "it was over by then");
         let last = engine.detector().unban("198.51.102.167".parse().unwrap());
         assert!(matches!(last[..], [Decision::Unban(_)]));
-        let by_hand = engine.detector().ban("203.0.113.0/24".parse().unwrap(), None, "scan", now);
+        let by_hand = engine.detector().ban(manual("203.0.113.0/24".parse().unwrap(), now, None, "scan"));
         let allowance = Allowance {
             offender: "192.0.2.1".parse().unwrap(),
             since: now,
@@ -81,7 +82,7 @@ impl Week {
             comment: "<b>on call</b>".into(),
         };
         let update = LedgerUpdate {
-            decisions: last.into_iter().chain(by_hand.ok()).collect(),
+            decisions: last.into_iter().chain(by_hand.ok().map(Decision::Ban)).collect(),
             allowances: vec![(allowance.offender, Some(allowance))],
             ..LedgerUpdate::default()
         };

@@ -15,10 +15,14 @@ impl Daemon {
             "http-exploit",
             "http-flood",
             "http-probe",
+            "login",
+            "mail",
             "portscan",
             "ssh-abuse",
             "ssh-connect",
             "tarpit",
+            "voip",
+            "web",
         ]
         .map(|jail| format!("jail.{jail}.enabled = false\n"));
         let daemon = common::Daemon::deciding(&format!(
@@ -172,6 +176,7 @@ fn what_cannot_be_done_says_what_can() {
     let words = ["compat", "fail2ban-client", "-s", "/nonexistent", "ping"];
     let output = Command::new(BANSTREAM).args(words).output().unwrap();
     assert_eq!(output.status.code(), Some(255));
-    let want = "ERROR   no daemon answers at `/nonexistent`; is it running?\n";
+    let want =
+        "ERROR   no daemon answers at `/nonexistent`; is it running? `systemctl status banstream` tells\n";
     assert_eq!(String::from_utf8_lossy(&output.stderr), want);
 }

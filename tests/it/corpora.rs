@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use banstream::entry::{Decoder, Format};
-use banstream::grammar::Grammars;
+use banstream::grammar::{Found, Grammars};
 use banstream::model::Timestamp;
 use serde::Deserialize;
 
@@ -51,10 +51,6 @@ const MISSED: &[(&str, &[&str])] = &[
     (
         "an address in a query, answered with 200: logins by way of another site and link checkers look the same",
         &["fail2ban/php-url-fopen/0001"],
-    ),
-    (
-        "an access log in a format of the operator's own, as JSON; it takes a grammar of its own",
-        &["reports/nginx/0076"],
     ),
     (
         "a page of the site itself asks for what is not there: no honest visitor is to be banned for that",
@@ -99,6 +95,9 @@ const BLAMED: &[(&str, &[&str])] = &[
         &["fail2ban/traefik-auth/0002"],
     ),
 ];
+
+/// What no jail counts by default, or only one that wants dozens.
+const BY_THE_DOZEN: [&str; 5] = ["bad-request", "pam-failure", "preauth-abuse", "rate-limit", "throttled"];
 
 /// A line of a log, and what its project says of it.
 #[derive(Deserialize)]
@@ -146,7 +145,10 @@ impl Row {
             service if service.starts_with("sshd") => "sshd",
             service if service.starts_with("nginx") => "nginx",
             service if service.starts_with("apache") => "apache2",
-            service => service.strip_suffix("-auth").unwrap_or(service).trim_end_matches("-http"),
+            "traefik-auth" | "lighttpd-auth" | "haproxy-http-auth" => {
+                self.service.split('-').next().unwrap_or_default()
+            }
+            service => service,
         }
     }
 
@@ -183,31 +185,33 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 /// What our grammars find.
-fn found(grammars: &Grammars, row: &Row) -> Option<IpAddr> {
+fn found<'g>(grammars: &'g Grammars, row: &Row) -> Option<Found<'g>> {
     let (program, mut line) = (row.program().as_bytes(), row.bytes());
     let mut decoder = Decoder::new(jiff::tz::TimeZone::UTC).for_program(program);
     let entry = decoder.decode(Format::Line, &mut line, Timestamp::from_secs(1_800_000_000)).ok()?;
-    let id = grammars.of_program(entry.program).or_else(|| grammars.of_program(program))?;
-    Some(grammars.read(id, entry.message).filter(|found| !found.is_login())?.address())
+    let mut readers = grammars.readers(entry.program).chain(grammars.readers(program));
+    let is_offence = |found: &Found<'_>| !found.is_login() && found.address().is_some();
+    readers.find_map(|id| grammars.read(id, entry.message).filter(is_offence))
 }
 
-fn same(address: IpAddr, text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok_and(|other| other.to_canonical() == address.to_canonical())
+/// Whether this is the address that was found.
+fn same(found: Found<'_>, address: &str) -> bool {
+    address.parse::<IpAddr>().is_ok_and(|address| Some(address.to_canonical()) == found.address())
 }
 
-/// All rows of the families that the grammars are for, in a folder and those in it.
-fn rows(folder: &Path) -> Vec<Row> {
+/// All rows of these families, in a folder and those in it.
+fn rows(folder: &Path, families: &[&str]) -> Vec<Row> {
     let mut rows = Vec::new();
     for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         let name = path.file_name().unwrap().to_str().unwrap();
         if path.is_dir() {
-            rows.extend(self::rows(&path));
+            rows.extend(self::rows(&path, families));
         } else if name.ends_with(".jsonl") && !name.ends_with(".expect.jsonl") {
             let text = std::fs::read_to_string(&path).unwrap();
             rows.extend(text.lines().map(|line| serde_json::from_str::<Row>(line).unwrap()));
         }
     }
-    rows.retain(|row| matches!(row.family.as_str(), "ssh" | "http" | "ftp"));
+    rows.retain(|row| families.contains(&row.family.as_str()));
     rows
 }
 
@@ -217,39 +221,84 @@ fn differences<'a>(found: &BTreeSet<&'a str>, list: &[(&str, &[&'a str])]) -> (V
     (found.difference(&listed).copied().collect(), listed.difference(found).copied().collect())
 }
 
-#[test]
-fn what_others_call_an_offence_is_one_and_nobody_else_is_blamed() {
+/// Where the corpora lie; `None`, and a word about it, if they are absent.
+fn folder() -> Option<PathBuf> {
     let named = std::env::var_os("BANSTREAM_CORPORA").map(PathBuf::from);
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora");
     if named.is_none() && !beside.is_dir() {
         // Written past the harness, which shows no word of a test that passes.
-        writeln!(std::io::stderr(), "corpora: NOTHING WAS READ, `{}` is absent", beside.display()).unwrap();
-        return;
+        let what = format!("corpora: NOTHING WAS READ, `{}` is absent\n", beside.display());
+        std::io::stderr().write_all(what.as_bytes()).unwrap();
     }
-    let folder = named.unwrap_or(beside);
+    named.or_else(|| beside.is_dir().then_some(beside))
+}
+
+/// What our grammars say of rows that have a verdict.
+#[derive(Default)]
+struct Score<'r> {
+    right: usize,
+    missed: BTreeSet<&'r str>,
+    blamed: BTreeSet<&'r str>,
+    /// Those of the blamed that a jail counts one by one.
+    banned: BTreeSet<&'r str>,
+    /// Rows in which somebody else is blamed.
+    others: Vec<&'r str>,
+}
+
+impl<'r> Score<'r> {
+    fn of(rows: &'r [Row]) -> Self {
+        let mut score = Self::default();
+        for row in rows {
+            let (id, found) = (row.id.as_str(), found(&SHIPPED.grammars, row));
+            if !row.limit && found.is_some_and(|found| row.must_not.iter().any(|decoy| same(found, decoy))) {
+                score.others.push(id);
+            }
+            match (row.verdict(), found) {
+                (Some(Some(host)), Some(found)) if same(found, host) => score.right += 1,
+                (Some(Some(_)), Some(_)) => score.others.push(id),
+                (Some(Some(_)), None) => drop(score.missed.insert(id)),
+                (Some(None), Some(found)) => {
+                    score.blamed.insert(id);
+                    if !BY_THE_DOZEN.contains(&found.category()) {
+                        score.banned.insert(id);
+                    }
+                }
+                (Some(None) | None, _) => {}
+            }
+        }
+        score
+    }
+
+    fn offences(&self) -> usize {
+        self.right + self.missed.len()
+    }
+}
+
+#[test]
+fn what_others_call_an_offence_is_one_and_nobody_else_is_blamed() {
+    let Some(folder) = folder() else { return };
+    let families = ["ssh", "http", "ftp"];
     let reported = folder.join("../reported");
-    let mut rows = rows(&folder);
+    let mut rows = rows(&folder, &families);
     if reported.is_dir() {
-        rows.extend(self::rows(&reported));
+        rows.extend(self::rows(&reported, &families));
     }
-    let (mut right, mut missed, mut blamed, mut others) = (0, BTreeSet::new(), BTreeSet::new(), Vec::new());
-    for row in &rows {
-        let found = found(&SHIPPED.grammars, row);
-        if !row.limit && found.is_some_and(|found| row.must_not.iter().any(|decoy| same(found, decoy))) {
-            others.push(&row.id);
-        }
-        match (row.verdict(), found) {
-            (Some(Some(host)), Some(found)) if same(found, host) => right += 1,
-            (Some(Some(_)), Some(_)) => others.push(&row.id),
-            (Some(Some(_)), None) => drop(missed.insert(row.id.as_str())),
-            (Some(None), Some(_)) => drop(blamed.insert(row.id.as_str())),
-            (Some(None) | None, _) => {}
-        }
-    }
-    assert!(others.is_empty(), "somebody else is blamed: {others:?}");
-    assert_eq!(differences(&missed, MISSED), (vec![], vec![]), "missed, and no more missed");
-    assert_eq!(differences(&blamed, BLAMED), (vec![], vec![]), "blamed, and no more blamed");
-    let offences = right + missed.len();
+    let score = Score::of(&rows);
+    assert!(score.others.is_empty(), "somebody else is blamed: {:?}", score.others);
+    assert_eq!(differences(&score.missed, MISSED), (vec![], vec![]), "missed, and no more missed");
+    assert_eq!(differences(&score.blamed, BLAMED), (vec![], vec![]), "blamed, and no more blamed");
+    let (right, offences) = (score.right, score.offences());
     assert!(right > 300 && right * 100 >= offences * 97, "{right} of {offences} offences");
-    println!("{right} of {offences} offences found, {} lines blamed", blamed.len());
+    println!("{right} of {offences} offences found, {} lines blamed", score.blamed.len());
+}
+
+#[test]
+fn of_other_services_most_offences_are_found_and_nobody_else_is_blamed() {
+    let Some(folder) = folder() else { return };
+    let rows = rows(&folder, &["mail", "db", "dns", "voip", "webapp", "remote", "system", "scan"]);
+    let score = Score::of(&rows);
+    assert!(score.others.is_empty(), "somebody else is blamed: {:?}", score.others);
+    assert!(score.banned.len() <= 5, "blamed: {:?}", score.banned);
+    let (right, offences) = (score.right, score.offences());
+    assert!(right > 1_000 && right * 100 >= offences * 90, "{right} of {offences}, not {:?}", score.missed);
 }

@@ -23,7 +23,10 @@ fn every_link_leads_somewhere() {
     };
     for document in DOCUMENTS.iter().filter(|path| path.ends_with(".md")) {
         let text = fs::read_to_string(document).expect(document);
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let pictures = ["src=\"", "srcset=\""].map(|from| text.split(from).skip(1));
+        let pictures = pictures.into_iter().flatten().filter_map(|rest| rest.split('"').next());
+        for target in links.chain(pictures) {
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
             let here = Path::new(document);
             let there =
@@ -35,6 +38,27 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_alert_leads_to_its_section_of_the_runbook_and_every_section_has_an_alert() {
+    let alerts = fs::read_to_string("dashboards/alerts.yml").expect("the alerts");
+    let runbook = fs::read_to_string("contrib/runbook.md").expect("the runbook");
+    let page = "file:///usr/share/doc/banstream/contrib/runbook.md"; // where contrib/stage puts it
+    let mut led = Vec::new();
+    for alert in alerts.split("- alert: ").skip(1) {
+        let name = alert.lines().next().unwrap_or_default();
+        let url = alert.lines().find_map(|line| line.trim().strip_prefix("runbook_url: "));
+        assert_eq!(url, Some(&*format!("{page}#{}", name.to_lowercase())), "{name}");
+        led.push(name);
+    }
+    let sections: Vec<&str> = runbook.split("\n## ").skip(1).collect();
+    assert_eq!(sections.iter().filter_map(|section| section.lines().next()).collect::<Vec<_>>(), led);
+    for section in sections {
+        let parts = section.lines().filter_map(|line| line.strip_prefix("**")?.split_once("**: "));
+        let parts: Vec<&str> = parts.map(|(part, _)| part).collect();
+        assert_eq!(parts, ["Means", "Look at", "Do"], "{section}");
+    }
 }
 
 #[test]

@@ -7,13 +7,18 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod bans;
+mod changes;
 mod compat;
 mod corpora;
 mod documents;
+mod each;
 mod english;
 mod entry;
 mod honest;
 mod hostile;
+mod import;
+mod list;
 mod names;
 mod notify;
 mod pieces;

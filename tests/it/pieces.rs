@@ -5,6 +5,7 @@ use banstream::entry::{Decoder, Format, journal};
 use banstream::grammar::{Grammar, Lists, SHIPPED};
 use banstream::model::Timestamp;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use std::borrow::Cow;
 
 /// Fields of an entry.
 type Fields<'f> = &'f [(&'f str, &'f str)];
@@ -209,7 +210,7 @@ fn shipped() -> Vec<(Grammar, Vec<&'static str>)> {
 }
 
 /// What the grammar reads as the address.
-fn address<'m>(grammar: &Grammar, message: &'m [u8]) -> Option<&'m [u8]> {
+fn address<'m>(grammar: &Grammar, message: &'m [u8]) -> Option<Cow<'m, [u8]>> {
     let held = grammar.read(message)?.field_texts(message);
     held.into_iter().find(|held| held.kind == "ip").map(|held| held.text)
 }

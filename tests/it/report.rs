@@ -50,7 +50,10 @@ fn a_day_is_told_by_the_hour_and_an_hour_of_nothing_in_words() {
         text.contains("\nSat 21 Nov 02:00  1     5         ████████████████████████████████████████\n"),
         "{text}"
     );
-    assert!(text.contains("\n198.51.100.155  1     1       5         2026-11-22 11:00  sshd\n"), "{text}");
+    assert!(
+        text.contains("\n198.51.100.155  1     1               5         2026-11-22 11:00  sshd\n"),
+        "{text}"
+    );
     assert!(!text.contains('\u{1b}'), "{text}");
     let nothing = week.report("2026-11-20 00:30", "2026-11-20 00:40", &[]);
     assert!(nothing.contains("\n        0  bans\n"), "{nothing}");

@@ -108,10 +108,79 @@ fn a_line_is_explained() {
 #[test]
 fn lines_that_name_no_address_propose_nothing() {
     let directory = tempdir().unwrap();
-    let output = shell(directory.path(), "echo hello | banstream grammar new --program app; echo $?");
-    let want = "left out 1 line without an address\n\
+    let run = |command: &str| shell(directory.path(), &format!("{command}; echo $?; ls"));
+    let output = run("echo hello | banstream grammar new --program app -o app.grammar");
+    let want = "left out 1 line without an address of a client\n\
                 no line of `app` has an address, so there is nothing to propose\n1\n";
     assert_eq!(output, want);
+    let output = run("echo 'login failed from 192.0.2.1' | banstream grammar new -o app.grammar");
+    assert_eq!(
+        output,
+        "error: no line has a syslog header; say with --program NAME which program wrote the lines\n2\n"
+    );
+    let output = run(
+        "echo 'session opened for bob from 192.0.2.1' | banstream grammar new --program app -o app.grammar",
+    );
+    assert!(output.contains("\nno line reports a failure, so there is no grammar;"), "{output}");
+    assert!(output.ends_with("\n1\n"), "{output}");
+}
+
+#[test]
+fn a_grammar_is_not_replaced_unless_that_is_asked_for() {
+    let directory = tempdir().unwrap();
+    let run = |options: &str| {
+        let line = "echo 'login of bob failed from 192.0.2.1'";
+        shell(directory.path(), &format!("{line} | banstream grammar new --program app {options}; echo $?"))
+    };
+    assert!(run("-o app.grammar").ends_with("\n0\n"));
+    assert_eq!(run("-o app.grammar"), "error: `app.grammar` exists; give --force to replace it\n2\n");
+    assert!(run("-o app.grammar --force").ends_with("\n0\n"));
+    assert_eq!(shell(directory.path(), "banstream check app.grammar"), "app.grammar: sound\n");
+}
+
+#[test]
+fn most_frequent_lines_without_a_rule_are_told() {
+    let directory = tempdir().unwrap();
+    let lines = "login failed of [a b] at 192.0.2.1 as [c d] end\n\
+                 login failed of [e [f] at 192.0.2.2 as [g] [h] end\n\
+                 login failed of [e] at x] at 192.0.2.3 as [g h] end\n\
+                 token invalid from 192.0.2.4\n";
+    fs::write(directory.path().join("log"), lines).unwrap();
+    let output = shell(directory.path(), "banstream grammar new --program app -o app.grammar < log; echo $?");
+    assert!(output.contains("have no rule, since it was refused: "), "{output}");
+    assert!(output.ends_with("\n1\n"), "{output}");
+    assert_eq!(shell(directory.path(), "banstream check app.grammar"), "app.grammar: sound\n");
+}
+
+#[test]
+fn programs_are_taken_from_the_headers() {
+    let directory = tempdir().unwrap();
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/samples/new");
+    let run = |command: &str| shell(directory.path(), command);
+    for (name, options, program) in [
+        ("wordpress", "", "wordpress(*)"),
+        ("wordpress", "--program wordpress", "wordpress(*)"),
+        (
+            "wordpress",
+            "--program 'wordpress(www*)' --program 'wordpress(blog.example.net)'",
+            "wordpress(www*) wordpress(blog.example.net)",
+        ),
+        ("postfix", "", "postfix/*"),
+        ("postfix", "--program postfix/smtpd", "postfix/smtpd"),
+        ("dovecot", "", "dovecot"),
+        ("forgejo", "", "forgejo"),
+    ] {
+        let output = run(&format!(
+            "banstream grammar new {options} -o {name}.grammar --force < {samples}/{name}.log; echo $?"
+        ));
+        assert!(output.ends_with("\n0\n"), "{output}");
+        let text = fs::read_to_string(directory.path().join(format!("{name}.grammar"))).unwrap();
+        assert!(text.contains(&format!("\nprogram: {program}\n")), "{text}");
+        assert_eq!(
+            run(&format!("banstream check {name}.grammar")).lines().last(),
+            Some(&*format!("{name}.grammar: sound"))
+        );
+    }
 }
 
 #[test]
@@ -121,7 +190,7 @@ fn no_command_fails_because_nobody_reads_what_it_says() {
     write("c.toml", "grammar-directory = \"/nonexistent\"\nmaxretri = 3\n");
     write("d.toml", "grammar-directory = \"/nonexistent\"\nstate-directory = \"/nonexistent\"\n");
     write("log", &attempts("192.0.2.1", 0..9));
-    let grammar = concat!(env!("CARGO_MANIFEST_DIR"), "/grammars/sshd.grammar");
+    let grammar = concat!(env!("CARGO_MANIFEST_DIR"), "/grammars/ssh/sshd.grammar");
     for command in [
         &format!("check {grammar} c.toml d.toml"),
         "check",
@@ -211,14 +280,15 @@ fn a_configuration_that_lost_all_it_set_is_not_put_in_force() {
             assert!(ask("ban 192.0.2.9").contains("is exempt"));
         }
         fs::write(there(name), whole).unwrap();
-        assert_eq!(ask("reload"), "reloaded\n0\n");
+        assert_eq!(ask("reload"), "reloaded: nothing has changed\n0\n");
     }
     shell(daemon.as_ref(), "mv c.toml away");
     assert!(ask("reload").ends_with("\n1\n"));
     assert!(ask("ban 192.0.2.9").contains("is exempt"));
     // Taken out on purpose.
     shell(daemon.as_ref(), "mv away c.toml; rm c.d/1.toml");
-    assert_eq!(ask("reload"), "reloaded\n0\n");
+    let reloaded = ask("reload");
+    assert!(reloaded.starts_with("reloaded\n    `ignoreip`: [\"192.0.2.9\"] -> "), "{reloaded}");
     assert!(!ask("ban 192.0.2.9").contains("is exempt"));
 }
 
@@ -315,7 +385,8 @@ fn rotated_logs_are_replayed_from_the_oldest_on() {
     fs::write(directory.path().join("auth.log.2"), oldest).unwrap();
     shell(directory.path(), "gzip auth.log.2");
     let ban = "2026-11-20 10:00:04 ban 192.0.2.1 for 1h (sshd, time 1)\n";
-    let (ten, eleven) = ("sshd: 10 auth-failure\n", "11 lines, 1 ban of 1 offender\n");
+    let unread = "1 line without a program's name: `--program NAME` says whose they are\n";
+    let (ten, eleven) = (format!("sshd: 10 auth-failure\n{unread}"), "11 lines, 1 ban of 1 offender\n");
     let replay =
         |logs: &str| shell(directory.path(), &format!("banstream replay --config c.toml {logs}; echo $?"));
     assert_eq!(replay("auth.log*"), format!("{ban}{eleven}{ten}0\n"));

@@ -22,7 +22,7 @@ fn load(top: &str, offences: &str) -> Loaded {
     load::load(Some(config.path())).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What comes of messages, each from a process of its own: how many count, and who is banned.
+/// The results of messages, each from a process of its own: how many count, and who is banned.
 fn counted(loaded: &Loaded, messages: &[(&str, String)]) -> (u64, Vec<String>) {
     let decoder = Decoder::new(jiff::tz::TimeZone::UTC);
     let mut engine = Engine::new(loaded.settings(), Arc::clone(&loaded.grammars), decoder);

@@ -11,6 +11,7 @@ mod documents;
 mod identity;
 mod inputs;
 mod own_log;
+mod setup;
 mod transports;
 
 use std::io::{BufRead, BufReader};
@@ -562,7 +563,8 @@ struct Lab {
 }
 
 impl Lab {
-    /// Servers and the log daemon `log` (`rsyslog` or `journald`), without banstream.
+    /// Servers and the log daemon `log` (`rsyslog` or `journald`; `stock`, `stock-journald` as packages leave them), without
+    /// banstream.
     fn up(log: &str) -> Self {
         let mut unshare = Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child"])

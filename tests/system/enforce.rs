@@ -1037,7 +1037,7 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
             daemon.start();
             until("the jail observes", || pass() == [true, false, false]);
             let bans = daemon.tell("bans");
-            assert_eq!((bans.matches("sshd (observed)").count(), bans.lines().count()), (2, 5), "{bans}");
+            assert_eq!((bans.matches("sshd (observed)").count(), bans.lines().count()), (2, 6), "{bans}");
             assert!(
                 daemon
                     .tell("why 192.0.2.1")
@@ -1254,7 +1254,8 @@ fn what_a_killed_stop_left_is_complete_after_the_next_start() {
             assert!(are_held());
             daemon.start();
             assert!(are_held());
-            assert_eq!(daemon.tell("bans").lines().skip(1).count(), bans as usize);
+            let listed = daemon.tell("bans").lines().filter(|line| line.starts_with("198.51.")).count();
+            assert_eq!(listed, bans as usize);
         })
     });
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -42,10 +43,15 @@ struct Screen<'f>(&'f Path);
 impl<'f> Screen<'f> {
     /// Of 80 columns and 24 rows. What the shell says after `top` has ended stands in it, too.
     fn open(folder: &'f Path, environment: &str) -> Self {
+        Self::of(folder, environment, "top")
+    }
+
+    /// The same, of another command.
+    fn of(folder: &'f Path, environment: &str, words: &str) -> Self {
         let screen = Self(folder);
         let shown = folder.display();
         let script = format!(
-            "{environment} {BANSTREAM} top --socket {shown}/control\n\
+            "trap : INT\n{environment} {BANSTREAM} {words} --socket {shown}/control\n\
              echo \"ended with $?,$(stty -a | grep -o ' icanon'),\"\nexec cat\n"
         );
         fs::write(folder.join("script"), script).unwrap();
@@ -143,7 +149,7 @@ const LIVE: &str = "
 │                                                                              │
 │                                                                              │
 ╰──────────────────────────────────────────────────────────────────────────────╯
-╭ Jails ──────────── 5 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
+╭ Jails ──────────── 9 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
 │ JAIL         BANNED  BANS ││ GRAMMAR    OFFENCES ││ stdin       lag 0 ms     │
 │ sshd              3     3 ││ sshd             15 ││ unknown     1            │
 │ ftp               0     0 ││                     ││ forged      0            │
@@ -221,6 +227,54 @@ fn a_terminal_is_given_back_after_a_signal() {
         assert!(Command::new("kill").args([&format!("-{signal}"), top.trim()]).status().unwrap().success());
         screen.has_ended();
     }
+}
+
+#[test]
+fn a_long_list_comes_in_a_pager() {
+    let daemon = daemon();
+    until("it answers", || daemon.get("/status"));
+    let addresses: Vec<String> = (1..=40).map(|n| format!("198.51.100.{n}")).collect();
+    ban(&daemon, &addresses.iter().map(String::as_str).collect::<Vec<_>>());
+    until("all are banned", || daemon.tell("bans --limit 1").ends_with("1 of 40 bans\n"));
+    let screen = Screen::of(daemon.as_ref(), "env -u PAGER -u LESS", "bans");
+    screen.shows("ADDRESS ");
+    screen.hides("40 bans");
+    // Ctrl-C is the pager's.
+    screen.keys(&["C-c"]);
+    // It drops keys that come while it handles that.
+    until("it shows the end", || {
+        screen.keys(&["G"]);
+        screen.text().contains("40 bans")
+    });
+    screen.keys(&["q"]);
+    screen.has_ended();
+    drop(screen);
+    // What fits on the screen needs no key, nor does a pager that is not there.
+    for (environment, words) in
+        [("env -u PAGER -u LESS", "bans --limit 3"), ("PAGER=cat", "bans"), ("PAGER=/nowhere", "bans")]
+    {
+        let folder = tempdir().unwrap();
+        symlink(daemon.path("control"), folder.path().join("control")).unwrap();
+        let screen = Screen::of(folder.path(), environment, words);
+        screen.shows(" bans\n");
+        screen.has_ended();
+    }
+}
+
+#[test]
+fn a_list_is_watched() {
+    let daemon = daemon();
+    until("it answers", || daemon.get("/status"));
+    let screen = Screen::of(daemon.as_ref(), "", "bans --watch --sort since");
+    screen.shows("nobody is banned");
+    ban(&daemon, &["198.51.100.1"]);
+    screen.shows("1 ban\n");
+    let more: Vec<String> = (2..=40).map(|n| format!("198.51.100.{n}")).collect();
+    ban(&daemon, &more.iter().map(String::as_str).collect::<Vec<_>>());
+    screen.shows("20 of 40 bans\n");
+    screen.shows("ADDRESS ");
+    screen.keys(&["C-c"]);
+    screen.shows("ended with 130,");
 }
 
 #[test]

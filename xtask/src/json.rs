@@ -3,11 +3,14 @@
 use std::fmt::Write;
 
 use banstream::config::Setting;
-use banstream::control::{AllowLine, BanLine, Status, Why};
-use banstream::daemon::notify::Message;
+use banstream::control::{AllowLine, BanLine, ChangeReport, Status, Why};
+use banstream::daemon::notify::{EventMessage, Message};
+use banstream::fail2ban::{BanDiff, ImportReport};
 use banstream::tools::doctor::Finding;
+use banstream::tools::list::ListReport;
 use banstream::tools::offline::{Difference, Explanation, ReplayedBan, Summary};
 use banstream::tools::report::Report;
+use banstream::tools::setup::SetupReport;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
@@ -20,8 +23,20 @@ RFC 3339, addresses and prefixes are `192.0.2.1` and `2001:db8::/64`. `[]` stand
 for each key of an object; a `?` marks types that may be `null`. The control socket gives the same answers:
 `curl --unix-socket /run/banstream/control.sock http://localhost/status`.
 
-`ban`, `unban`, `allow` with an address and `reload` print `{\"changed\": N}`, how many bans or exemptions were added, changed or
-removed. A refusal is `{\"error\": \"...\"}`, with exit status 1.
+A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed`, how many settings, and `changes`, which.
+
+`POST /changes` takes what `ban`, `unban` and `allow` ask for, 1,000 changes at the most: `{\"changes\": [{\"ban\": {\"address\":
+\"192.0.2.1\", \"for\": \"1h\", \"reason\": \"...\"}}, {\"unban\": {\"inside\": \"192.0.2.0/24\"}}, {\"allow\": {\"address\": \"192.0.2.2\", \"for\":
+\"forever\", \"comment\": \"...\"}}, {\"disallow\": {\"address\": \"192.0.2.3\"}}], \"force\": false}`. `unban` has one of `address`, `inside` and
+`jail`, or is `\"all\"`; what follows `address` may be missing. `operator` is the address that the operator is logged in from. Pages
+with the same number `list` are one command for `POST /undo`, and are answered once the kernel and the ledger have them.
+
+`POST /bans/page` takes over bans that were decided elsewhere, 1,000 at the most: `{\"bans\": [{\"address\": \"192.0.2.1\", \"jail\":
+\"sshd\", \"since\": \"2026-11-24T08:00:00Z\", \"until\": null, \"times\": 2, \"ports\": [\"22/tcp\"], \"reason\": \"...\"}]}`; what follows
+`since` may be missing. The answer is `taken` of `import list`.
+
+`GET /bans` takes `address`, `in`, `jail`, `kind`, `since`, `text`, `sort` and `limit`, as `bans` does; its header `banstream-total` says how
+many bans there are without the limit. `GET /bans/list` takes the same and is the text of `bans --export`.
 
 `cargo run --package xtask -- DIR` makes this file of the types that are printed.
 ";
@@ -33,12 +48,17 @@ pub(crate) fn document() -> String {
     section::<Vec<BanLine>>(&mut text, "bans", "An array.");
     section::<Why>(&mut text, "why", "An object.");
     section::<Vec<AllowLine>>(&mut text, "allow", "Without an address: an array.");
+    section::<ChangeReport>(&mut text, "ban, unban, allow, undo", "With an address or a list: an object.");
     section::<Vec<Setting>>(&mut text, "config show", "An array.");
     section::<Vec<Finding>>(
         &mut text,
         "doctor",
         "An array: what is as it should be, then advice, then what is `wrong` or `doubtful`.",
     );
+    section::<SetupReport>(&mut text, "setup", "An object.");
+    section::<ImportReport>(&mut text, "import fail2ban", "An object.");
+    section::<BanDiff>(&mut text, "import fail2ban --diff", "An object.");
+    section::<ListReport>(&mut text, "import list", "An object.");
     section::<Report>(&mut text, "report", "An object.");
     section::<Explanation<'_>>(&mut text, "explain", "An object for each line, one per line.");
     section::<ReplayedBan>(
@@ -53,6 +73,12 @@ pub(crate) fn document() -> String {
     );
     section::<Summary>(&mut text, "replay, the last line", "The only key is `summary`; in it:");
     section::<Message>(&mut text, "Notifications", "The JSON of `[notify]`: an object.");
+    section::<EventMessage>(
+        &mut text,
+        "Notifications with each",
+        "The JSON of a receiver with `each = true`: an object for each event. The keys from `address` on are missing where no \
+         ban is concerned.",
+    );
     text
 }
 

@@ -1,10 +1,12 @@
-//! What a package carries besides the program: a manual page for each command, completions for shells, and what
-//! `--json` prints. `cargo run --package xtask -- DIR` writes them.
+//! What is made of the program and the grammars: a manual page for each command, completions for shells, what `--json`
+//! prints, the index of the grammars, and fail2ban's words. `cargo run --package xtask -- DIR` writes them.
 //!
 //! All of it comes from the program's own definitions. Completions ask the program at every keystroke, so they know who
 //! is banned just now.
 
+mod fail2ban;
 mod json;
+mod library;
 
 use std::fs::{File, create_dir_all};
 use std::io::{self, Write};
@@ -24,14 +26,16 @@ fn main() -> anyhow::Result<()> {
     write(Path::new(&directory))
 }
 
-/// Writes `man/*.1`, `completions/SHELL` for bash, zsh and fish, and `json.md` into the folder.
+/// Writes `man/*.1`, `completions/SHELL` for bash, zsh and fish, `json.md`, `fail2ban.md` and `LIBRARY.md` into the folder.
 fn write(directory: &Path) -> anyhow::Result<()> {
     let mut command = Cli::command().name(NAME);
     command.build();
     pages(&command, &directory.join("man"), NAME)
         .and_then(|()| completions(&directory.join("completions")))
         .and_then(|()| std::fs::write(directory.join("json.md"), json::document()))
-        .with_context(|| format!("cannot write below `{}`", directory.display()))
+        .and_then(|()| std::fs::write(directory.join("fail2ban.md"), fail2ban::document()))
+        .with_context(|| format!("cannot write below `{}`", directory.display()))?;
+    std::fs::write(directory.join("LIBRARY.md"), library::document()?).context("cannot write `LIBRARY.md`")
 }
 
 /// The page of a command, and of those below it.

@@ -6,10 +6,12 @@
 mod account;
 mod allow;
 mod bans;
+mod by_hand;
 mod curve;
 mod login;
 mod recent;
 mod session;
+mod taken;
 mod trace;
 mod widen;
 mod window;
@@ -33,13 +35,15 @@ pub use curve::BanDuration;
 use curve::PriorBans;
 use login::Logins;
 pub use login::{LOGINS, Login};
-use recent::Recent;
+pub(crate) use recent::Recent;
 use session::Sessions;
 use widen::PrefixCounts;
 pub use widen::Widen;
 use window::{Threshold, Windows};
 
+pub use by_hand::{LIST, MANUAL, is_by_hand, manual};
 pub use session::Session;
+pub use taken::{TakeOver, TakenBan};
 pub use trace::{Trace, WindowEffect};
 
 /// How many offences in how long earn how long a ban; the words are fail2ban's.
@@ -136,7 +140,7 @@ struct ActiveJail {
     sessions: Sessions,
 }
 
-/// What came of a number of offences.
+/// The result of a number of offences.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// What is to be done.
@@ -172,8 +176,6 @@ pub struct ExemptedBan {
     pub by: Exemption,
 }
 
-/// The jail that operators' bans belong to.
-pub const MANUAL: &str = "manual";
 /// The jail that bans on prefixes belong to.
 pub const WIDE: &str = "wide";
 
@@ -231,7 +233,7 @@ impl Detector {
             Some(active) => active.jail.mode,
             None if ban.kind == BanOrigin::Wide => self.settings.mode,
             None if self.settings.mode == Mode::Observe && !self.active.iter().any(enforces) => Mode::Observe,
-            None if ban.kind == BanOrigin::Manual && *ban.jail == *MANUAL => Mode::Enforce,
+            None if ban.kind == BanOrigin::Manual && is_by_hand(&ban.jail) => Mode::Enforce,
             None => ban.mode,
         }
     }
@@ -287,7 +289,7 @@ impl Detector {
             .collect();
     }
 
-    /// Counts one offence; what comes of it is added to `seen`.
+    /// Counts one offence; the result is added to `seen`.
     ///
     /// An offence counts at its own time, so that a replay, a backlog and live traffic come to the same bans; a
     /// time in the future counts as `now`. A ban that would be over by `now` is remembered, but not imposed.
@@ -588,9 +590,14 @@ impl Detector {
         self.logins.iter()
     }
 
+    /// Who is never banned by any jail, and why.
+    pub fn exemptions(&self) -> &[(Offender, ExemptionList)] {
+        &self.settings.ignore
+    }
+
     /// When somebody logged in from there last, as far as that is known.
     pub fn login_from(&self, offender: Offender) -> Option<Timestamp> {
-        self.logins.last(offender, Timestamp::from_micros(i64::MAX), Span::from_micros(u64::MAX))
+        self.logins.last(offender, Timestamp::MAX, Span::from_micros(u64::MAX))
     }
 
     /// What has changed of that since it was last asked for.
@@ -604,47 +611,14 @@ impl Detector {
         self.allow.protects(offender).or_else(|| active.find_map(|active| active.allow.protects(offender)))
     }
 
-    /// An operator's ban on all ports.
-    ///
-    /// # Errors
-    ///
-    /// What list protects the offender. That somebody logged in from there does not.
-    pub fn ban(
-        &mut self,
-        offender: Offender,
-        span: Option<Span>,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<Decision, Exemption> {
-        if let Some(by) = self.protector(offender, MANUAL) {
-            return Err(by);
-        }
-        let ban = manual(offender, now, span.map(|span| now + span), reason);
-        Ok(Decision::Ban(self.bans.insert(Ban { mode: self.mode(&ban), ..ban })))
-    }
-
-    /// Lifts the bans on all offenders inside `target`, and forgets that they had any.
-    pub fn unban(&mut self, target: Offender) -> Vec<Decision> {
-        let lifted = self.bans.lift(target);
-        self.pardon(lifted)
-    }
-
-    /// Lifts all bans, and forgets that there were any.
-    pub fn unban_all(&mut self) -> Vec<Decision> {
-        let lifted = self.bans.lift_all();
-        self.pardon(lifted)
-    }
-
-    fn pardon(&mut self, lifted: Vec<Ban>) -> Vec<Decision> {
-        for ban in &lifted {
-            self.past.remove(&(ban.offender, self.hasher.hash_one(&ban.jail)));
-        }
-        lifted.into_iter().map(Decision::Unban).collect()
-    }
-
     /// Puts a ban in force again that was decided before a restart, in the order in which they were. One that is over
     /// by `now` is only remembered.
     pub fn restore(&mut self, ban: Ban, now: Timestamp) {
+        self.put_in_force(ban, now);
+    }
+
+    /// The same; the ban as it is then.
+    fn put_in_force(&mut self, ban: Ban, now: Timestamp) -> Ban {
         if ban.kind == BanOrigin::Auto
             && ban.mode == self.settings.mode
             && let Some(rule) = self.settings.widen
@@ -655,9 +629,7 @@ impl Detector {
         }
         let key = (ban.offender, self.hasher.hash_one(&ban.jail));
         *self.past.touch(key).1 = PriorBans { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
-        if ban.until.is_none_or(|until| until > now) {
-            self.bans.insert(ban);
-        }
+        if ban.until.is_none_or(|until| until > now) { self.bans.insert(ban) } else { ban }
     }
 
     /// The clock has stepped back: dates all that is known earlier by as much. So what ends by the clock ends when it
@@ -683,7 +655,24 @@ impl Detector {
         self.bans.iter()
     }
 
-    /// Those of them that are carried out.
+    /// Those on exactly this offender, not those on a prefix around it or on addresses inside.
+    pub fn bans_on(&self, offender: Offender) -> impl Iterator<Item = &Ban> {
+        self.bans.on(offender)
+    }
+
+    /// Those on the offender and on the prefixes around it, the widest first.
+    pub fn bans_around(&self, offender: Offender) -> impl Iterator<Item = &Ban> {
+        let around =
+            (0..=offender.prefix()).filter_map(move |length| Offender::new(offender.address(), length));
+        around.flat_map(|around| self.bans.on(around))
+    }
+
+    /// Those on the offender and on all inside it. Looks at every offender.
+    pub fn bans_inside(&self, offender: Offender) -> impl Iterator<Item = &Ban> {
+        self.bans.inside(offender)
+    }
+
+    /// The bans that are carried out.
     pub fn enforced(&self) -> impl Iterator<Item = &Ban> {
         self.bans().filter(|ban| ban.mode == Mode::Enforce)
     }
@@ -712,22 +701,6 @@ impl Detector {
     /// offender.
     pub fn counts(&self) -> impl Iterator<Item = u64> {
         self.active.iter().map(|active| active.windows.counted())
-    }
-}
-
-/// A ban by hand, on all ports.
-pub fn manual(offender: Offender, since: Timestamp, until: Option<Timestamp>, reason: &str) -> Ban {
-    let (jail, mode, ports) = (MANUAL.into(), Mode::Enforce, [].into());
-    Ban {
-        offender,
-        jail,
-        kind: BanOrigin::Manual,
-        mode,
-        ports,
-        since,
-        until,
-        times: 1,
-        reason: reason.into(),
     }
 }
 

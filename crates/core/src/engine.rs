@@ -4,6 +4,7 @@
 //! need no order, so they are spread over all cores for large batches.
 
 mod forgers;
+mod joins;
 mod majority;
 mod senders;
 mod unmatched;
@@ -21,6 +22,8 @@ use crate::entry::{Decoder, Format, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
 use crate::model::{Ban, CategoryId, Decision, GrammarId, Offence, Timestamp};
 pub use forgers::Forgers;
+pub use joins::Joins;
+use joins::Keyed;
 use majority::Majority;
 use senders::Senders;
 pub use unmatched::{UnmatchedLines, UnmatchedTemplate};
@@ -35,6 +38,7 @@ pub struct Engine<'p> {
     detector: Detector,
     scan: Scan,
     senders: Senders,
+    joins: Joins,
     /// Those of the cores that a batch is spread over, kept for their memory.
     parts: Vec<Scan>,
     /// What no rule knows, by [`GrammarId`].
@@ -63,7 +67,7 @@ pub enum Unattested {
     Refuse,
 }
 
-/// What came of a batch of records.
+/// The result of a batch of records.
 #[derive(Debug)]
 pub struct BatchReport<'a> {
     /// How many of what there were.
@@ -150,6 +154,8 @@ pub struct GrammarTally {
     pub forged: Forgers,
     /// An offence or a login, were it not that nobody knows who wrote it, and that is [refused](Unattested::Refuse).
     pub refused: u64,
+    /// An offence or a login under a key, were it not that no line has named the address.
+    pub nameless: u64,
     /// Offences by category.
     pub offences: Vec<u64>,
     /// Logins that went well.
@@ -181,6 +187,7 @@ impl Tally {
             mine.unmatched += other.unmatched;
             mine.forged.add(&other.forged);
             mine.refused += other.refused;
+            mine.nameless += other.nameless;
             mine.logins += other.logins;
             if mine.offences.len() < other.offences.len() {
                 mine.offences.resize(other.offences.len(), 0);
@@ -204,6 +211,7 @@ impl Tally {
         self.grammars.resize_with(grammars.iter().count(), GrammarTally::default);
         for (tally, grammar) in self.grammars.iter_mut().zip(grammars.iter()) {
             (tally.harmless, tally.unmatched, tally.refused, tally.logins) = (0, 0, 0, 0);
+            tally.nameless = 0;
             tally.forged.clear();
             tally.offences.clear();
             tally.offences.resize(grammar.categories().len(), 0);
@@ -236,6 +244,7 @@ impl<'p> Engine<'p> {
             detector,
             scan: Scan::default(),
             senders: Senders::default(),
+            joins: Joins::default(),
             parts: Vec::new(),
             unmatched: Vec::new(),
             majorities: Vec::new(),
@@ -243,11 +252,12 @@ impl<'p> Engine<'p> {
         }
     }
 
-    /// Goes on with other settings and grammars; bans and counts stay. The bans that these no longer allow.
+    /// Goes on with other settings and grammars; bans, counts and keys stay. The bans that these no longer allow.
     ///
     /// What no rule knew is forgotten: a rule may know it now.
     pub fn reconfigure(&mut self, settings: Settings, grammars: Arc<Grammars>) -> Vec<Decision> {
         self.grammars = grammars;
+        self.joins.stop_waiting();
         self.unmatched.clear();
         self.majorities.clear();
         self.detector.reconfigure(settings, &self.grammars)
@@ -303,6 +313,7 @@ impl<'p> Engine<'p> {
             detector,
             scan,
             senders,
+            joins,
             parts,
             unmatched,
             majorities,
@@ -326,6 +337,7 @@ impl<'p> Engine<'p> {
             });
             parts.iter_mut().for_each(|part| scan.append(part));
         }
+        let nameless = joins.resolve(scan);
         unmatched.resize_with(grammars.iter().count(), UnmatchedLines::default);
         majorities.resize_with(grammars.iter().count(), Majority::default);
         for (majority, tally) in majorities.iter_mut().zip(&scan.tally.grammars) {
@@ -345,7 +357,13 @@ impl<'p> Engine<'p> {
             ended = detector.expire(now);
             *latest = now;
         }
-        for offence in &scan.offences {
+        let mut nameless = nameless.into_iter().peekable();
+        for (nth, offence) in scan.offences.iter().enumerate() {
+            if nameless.next_if_eq(&nth).is_some() {
+                // Its message is there all the same.
+                seen.observed += usize::from(offence.category != CategoryId::LOGIN);
+                continue;
+            }
             if let Clock::OfEntries(_) = clock {
                 *latest = offence.time.max(*latest);
                 ended.extend(detector.expire(*latest));
@@ -387,6 +405,8 @@ struct Scan {
     /// And logins, in the order in which they came.
     offences: Vec<Offence>,
     evidence: Evidence,
+    /// The lines with a key.
+    keyed: Vec<Keyed>,
     /// What lines look like that no rule knows.
     unmatched: Vec<(GrammarId, String, Timestamp)>,
     /// Who made some of the requests.
@@ -398,6 +418,7 @@ impl Scan {
     fn reset(&mut self, grammars: &Grammars) {
         self.offences.clear();
         self.evidence.clear();
+        self.keyed.clear();
         self.unmatched.clear();
         self.clients.clear();
         self.tally.reset(grammars);
@@ -405,6 +426,8 @@ impl Scan {
 
     /// Adds what was found in the records that follow.
     fn append(&mut self, part: &mut Scan) {
+        let (offences, messages) = (self.offences.len(), self.evidence.found.len());
+        self.keyed.extend(part.keyed.iter().map(|line| line.behind(offences, messages)));
         self.offences.append(&mut part.offences);
         self.evidence.append(&part.evidence);
         self.unmatched.append(&mut part.unmatched);
@@ -420,7 +443,7 @@ impl Scan {
         senders: &mut Senders,
     ) {
         let Context { grammars, host, arrival, unattested } = context;
-        let Self { offences, evidence, unmatched, clients, tally } = self;
+        let Self { offences, evidence, keyed, unmatched, clients, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
             tally.entries += 1;
@@ -439,8 +462,10 @@ impl Scan {
             let outcome = grammars.find(entry);
             let id = match outcome {
                 Outcome::Ignored => return tally.ignored += 1,
-                Outcome::Harmless(id) | Outcome::Forged(id) => id,
-                Outcome::Offence(told, _) | Outcome::Login(told) => told.grammar,
+                Outcome::Harmless(id) | Outcome::Forged(id) | Outcome::Naming(id, ..) => id,
+                Outcome::Offence(told, _) | Outcome::Login(told) | Outcome::Referring(told, ..) => {
+                    told.grammar
+                }
             };
             if (entry.goes_on || !senders.is_empty()) && senders.takes_as_rest(entry) {
                 return tally.messages.unjudged += 1;
@@ -455,15 +480,23 @@ impl Scan {
                 Outcome::Harmless(_) => {
                     tally.harmless += 1;
                     if tally.harmless <= LOOKED_AT
-                        && let Some(template) =
-                            grammars.get(id).and_then(|grammar| grammar.unmatched_template(entry.message))
+                        && let Some(template) = grammars.unmatched_template(entry)
                     {
                         tally.unmatched += 1;
                         unmatched.push((id, template, entry.time));
                     }
                 }
                 Outcome::Forged(..) => tally.forged.count(entry.sender.uid, 1),
-                Outcome::Offence(..) | Outcome::Login(..)
+                Outcome::Naming(_, place, address) => {
+                    tally.harmless += 1;
+                    // It counts for nothing where an offence would not count.
+                    if (attested || unattested == Unattested::Accept)
+                        && let Some(key) = place.in_entry(entry)
+                    {
+                        keyed.push(Keyed::Naming(key, address, decoder.time(entry, arrival)));
+                    }
+                }
+                Outcome::Offence(..) | Outcome::Login(..) | Outcome::Referring(..)
                     if !attested && unattested == Unattested::Refuse =>
                 {
                     tally.refused += 1;
@@ -482,272 +515,21 @@ impl Scan {
                         evidence.push(entry.message, rule);
                     }
                 }
+                Outcome::Referring(told, rule, place) => {
+                    let Some(key) = place.in_entry(entry) else { return };
+                    let told = Offence { time: decoder.time(entry, arrival), ..told };
+                    for _ in 0..entry.times.min(u8::MAX.into()) {
+                        keyed.push(Keyed::Referring(key, offences.len(), evidence.found.len()));
+                        offences.push(told);
+                        if told.category != CategoryId::LOGIN {
+                            evidence.push(entry.message, rule);
+                        }
+                    }
+                }
             }
         });
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-
-    use super::*;
-    use crate::detect::Growth;
-    use crate::entry::journal;
-    use crate::entry::whole::JournalPiece;
-    use crate::grammar::Lists;
-    use crate::model::{Mode, Offender, Span, Widths};
-
-    const GRAMMAR: &str =
-        "program: app\nx:\n    failed <user> from <ip>\ntest:\n    - welcome bob from 192.0.2.1\n";
-
-    fn settings() -> Settings {
-        Settings {
-            mode: Mode::Enforce,
-            jails: Vec::new(),
-            ignore: Vec::new(),
-            protect_logins: Span::ZERO,
-            widths: Widths::default(),
-            nat64: Vec::new(),
-            max_offenders: NonZeroUsize::MIN,
-            growth: Growth { factor: 1.0, cap: Span::from_secs(1), decay: Span::from_secs(1), jitter: 0.0 },
-            widen: None,
-        }
-    }
-
-    fn engine() -> Engine<'static> {
-        let grammars =
-            Grammars::new(vec![Grammar::load("app", "app", GRAMMAR, &Lists::shipped()).unwrap().0]).unwrap();
-        Engine::new(settings(), Arc::new(grammars), Decoder::new(jiff::tz::TimeZone::UTC))
-    }
-
-    /// What a batch of these lines comes to.
-    fn take(engine: &mut Engine<'_>, lines: &[&str], unattested: Unattested) -> Tally {
-        let mut records = Records::new(Format::Line);
-        for line in lines {
-            let head = if line.starts_with('{') { "" } else { "<38>Nov 22 05:39:38 " };
-            records.push(format!("{head}{line}").as_bytes());
-        }
-        engine.take(&mut records, Clock::At(Timestamp::default()), unattested).tally.clone()
-    }
-
-    fn app(tally: &Tally) -> &GrammarTally {
-        tally.grammars.first().unwrap()
-    }
-
-    fn json(uid: &str) -> String {
-        format!(r#"{{"tag":"app:","uid":"{uid}","message":"failed bob from 192.0.2.1"}}"#)
-    }
-
-    #[test]
-    fn forged_lines_are_counted_by_who_wrote_them() {
-        let (alice, bob, root) = (json("1000"), json("1001"), json("0"));
-        let tally = take(&mut engine(), &[&alice, &bob, &alice, &root], Unattested::Refuse);
-        assert_eq!(app(&tally).forged.iter().collect::<Vec<_>>(), [(Some(1000), 2), (Some(1001), 1)]);
-        assert_eq!((tally.offences(), tally.unattested), (1, 0));
-    }
-
-    #[test]
-    fn an_unattested_line_counts_if_that_is_accepted() {
-        let lines = ["app: failed bob from 192.0.2.1", &json(""), &json("0"), "app: hello", "other: hello"];
-        let check = |unattested, want| {
-            let tally = take(&mut engine(), &lines, unattested);
-            assert_eq!((tally.offences(), app(&tally).refused, tally.unattested), want);
-        };
-        check(Unattested::Accept, (3, 0, 4));
-        check(Unattested::Refuse, (1, 2, 4));
-    }
-
-    #[test]
-    fn nobody_here_attests_a_line_of_another_host() {
-        let from = |host: &str, uid: &str| json(uid).replacen('{', &format!(r#"{{"host":"{host}","#), 1);
-        let refused = |here: &str, line: &str| {
-            let mut engine = engine();
-            engine.name_host(here.as_bytes());
-            let tally = take(&mut engine, &[line], Unattested::Refuse);
-            (app(&tally).refused, tally.unattested, app(&tally).forged.iter().count(), tally.offences())
-        };
-        assert_eq!(refused("web1", &from("web1.example.org", "0")), (0, 0, 0, 1));
-        assert_eq!(refused("web1", &from("web2", "0")), (1, 1, 0, 0));
-        assert_eq!(refused("", &from("web2", "0")), (0, 0, 0, 1));
-        // What speaks against a sender does so wherever that is.
-        assert_eq!(refused("web1", &from("web2", "1000")), (0, 1, 1, 0));
-
-        // A journal vouches for the host that wrote it.
-        let mut records = Records::new(Format::Journal);
-        records.push_with(|out| {
-            crate::entry::journal::begin(out, Timestamp::default());
-            let fields =
-                ["MESSAGE=failed bob from 192.0.2.1", "SYSLOG_IDENTIFIER=app", "_UID=0", "_HOSTNAME=web2"];
-            fields.iter().for_each(|field| crate::entry::journal::push(out, field.as_bytes()));
-        });
-        let mut engine = engine();
-        engine.name_host(b"web1");
-        let report = engine.take(&mut records, Clock::At(Timestamp::default()), Unattested::Refuse);
-        assert_eq!((report.tally.offences(), report.tally.unattested), (1, 0));
-    }
-
-    #[test]
-    fn what_no_rule_knows_is_told_by_its_looks() {
-        let mut engine = engine();
-        let lines = [
-            "app: wrong key for bob from 192.0.2.1",
-            "app: wrong key for eve from 192.0.2.2",
-            "app: gone 192.0.2.1",
-            "app: welcome eve from 192.0.2.1",
-            "app: hello",
-        ];
-        for line in lines {
-            take(&mut engine, &[line], Unattested::Accept);
-        }
-        let (_, unmatched) = engine.unmatched().next().unwrap();
-        let templates: Vec<_> =
-            unmatched.templates().map(|kind| (kind.lines, kind.template.as_str())).collect();
-        assert_eq!(templates, [(1, "gone <ip>"), (2, "wrong key for <user> from <ip>")]);
-    }
-
-    #[test]
-    fn a_host_where_an_address_belongs_is_told() {
-        let mut engine = engine();
-        let lines = [
-            "app: failed bob from host-1.example",
-            "app: failed eve from 203-0-113-9.dsl.example",
-            "app: failed for.the.sake of bob",
-            "app: failed bob from v1.2",
-        ];
-        for line in lines {
-            take(&mut engine, &[line], Unattested::Accept);
-        }
-        let (_, unmatched) = engine.unmatched().next().unwrap();
-        let templates: Vec<_> =
-            unmatched.templates().map(|kind| (kind.lines, kind.template.as_str())).collect();
-        assert_eq!(templates, [(3, "failed <word> from <host>")]);
-    }
-
-    #[test]
-    fn who_makes_nearly_all_requests_is_told() {
-        let sole = |web: &str, peers: &dyn Fn(usize) -> usize, trusted: &[Offender]| {
-            let grammar = format!("program: app\nx:\n    <ip> went wrong{web}\ntest:\n    - fine\n");
-            let grammar = Grammar::load("app", "app", &grammar, &Lists::shipped()).unwrap().0;
-            let grammars = Grammars::new(vec![grammar]).unwrap().trusting(trusted.iter().copied());
-            let mut engine =
-                Engine::new(settings(), Arc::new(grammars), Decoder::new(jiff::tz::TimeZone::UTC));
-            let lines: Vec<String> =
-                (0..600).map(|n| format!("app: 10.0.0.{} went wrong for \"x\"", peers(n))).collect();
-            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-            take(&mut engine, &lines, Unattested::Accept);
-            engine.sole_clients().map(|(_, address)| address.to_string()).collect::<Vec<_>>()
-        };
-        let web = "{ for \"<forwarded>\"}?";
-        assert_eq!(sole(web, &|_| 5, &[]), ["10.0.0.5"]);
-        assert_eq!(sole(web, &|n| n % 100, &[]), [""; 0]);
-        assert_eq!(sole(" for <quoted>", &|_| 5, &[]), [""; 0]);
-        assert_eq!(sole(web, &|_| 5, &["10.0.0.0/24".parse().unwrap()]), [""; 0]);
-    }
-
-    #[test]
-    fn of_a_flood_a_sample_is_looked_at() {
-        let mut engine = engine();
-        let flood = vec!["app: gone 192.0.2.1"; 100];
-        let tally = take(&mut engine, &flood, Unattested::Accept);
-        assert_eq!((app(&tally).harmless, app(&tally).unmatched), (100, LOOKED_AT));
-        assert_eq!(engine.unmatched().next().map(|(_, unmatched)| unmatched.lines), Some(LOOKED_AT));
-        let grammars = Arc::clone(engine.grammars());
-        engine.reconfigure(settings(), grammars);
-        assert_eq!(engine.unmatched().count(), 0);
-    }
-
-    /// How many offences, cut and unjudged messages these lines of one batch each, and of one batch together, come to.
-    #[track_caller]
-    fn pieces(lines: &[&str], want: (u64, u64, u64)) {
-        let figures = |tally: &Tally| (tally.offences(), tally.messages.cut, tally.messages.unjudged);
-        let mut engine = engine();
-        let mut total = Tally::default();
-        lines.iter().for_each(|line| total.add(&take(&mut engine, &[line], Unattested::Accept)));
-        assert_eq!(figures(&total), want);
-        // Enough of others that they are spread over the cores.
-        let others = ["other: line"; MANY];
-        let together: Vec<&str> = lines.iter().flat_map(|line| [&others[..], &[line]].concat()).collect();
-        assert_eq!(figures(&take(&mut self::engine(), &together, Unattested::Accept)), want);
-    }
-
-    const ATTACK: &str = "failed bob from 192.0.2.1";
-
-    #[test]
-    fn what_follows_a_message_of_the_greatest_length_is_judged_by_nobody() {
-        let (full, less) = (format!("app: {}", "x".repeat(1024)), format!("app: {}", "x".repeat(990)));
-        let attack = format!("app: {ATTACK}");
-        pieces(&[&less, &attack], (1, 0, 0));
-        pieces(&[&full, &attack], (0, 1, 1));
-        pieces(&[&full, &attack, &attack], (1, 1, 1));
-        pieces(&[&full, &full, &attack, &attack], (1, 1, 2));
-        // A process that writes meanwhile.
-        pieces(&[&full, "app[7]: x", "other: x", &format!("app[8]: {ATTACK}"), &attack], (1, 1, 1));
-        // The spaces before a piece are part of it.
-        let spaces = format!("app:{}{}", " ".repeat(25), "x".repeat(1000));
-        pieces(&[&spaces, &attack], (0, 1, 1));
-    }
-
-    #[test]
-    fn rsyslog_and_syslog_cut_by_their_header_too() {
-        let of_length = |length: usize| format!("app: {}", "x".repeat(length - "app: ".len()));
-        let attack = format!("app: {ATTACK}");
-        pieces(&[&of_length(8096 - 20), &attack], (1, 1, 0));
-        pieces(&[&of_length((8 << 10) - 25), &attack], (1, 1, 0));
-        pieces(&[&of_length(1023 - 20), &attack], (1, 1, 0));
-        pieces(&[&of_length(5000), &attack], (1, 0, 0));
-    }
-
-    #[test]
-    fn json_says_who_sent_a_message_and_how_long_it_was() {
-        let line = |comm: &str, size: usize, text: &str| {
-            format!(r#"{{"tag":"app:","comm":"{comm}","size":"{size}","message":" {text}"}}"#)
-        };
-        let full = "x".repeat(1024);
-        let attack = line("app", 60, ATTACK);
-        pieces(&[&line("logger", 1050, &full), &attack], (0, 1, 1));
-        pieces(&[&line("", 1050, &full), &attack], (0, 1, 1));
-        pieces(&[&line("app", 1050, &full), &attack], (1, 0, 0));
-        pieces(&[&line("app", 8096, "x"), &attack], (1, 1, 0));
-        let escaped = line("logger", 1050, &r"\u0041".repeat(1024));
-        pieces(&[&escaped.replace("\\\\", "\\"), &attack], (0, 1, 1));
-    }
-
-    #[test]
-    fn a_sender_is_waited_for_no_longer_than_a_minute() {
-        let mut engine = engine();
-        let mut records = Records::new(Format::Line);
-        records.push(format!("<38>Nov 22 05:39:38 app: {}", "x".repeat(1024)).as_bytes());
-        records.push(format!("<38>Nov 22 05:40:39 app: {ATTACK}").as_bytes());
-        let now = Timestamp::from_secs(1_800_000_000);
-        assert_eq!(engine.take(&mut records, Clock::At(now), Unattested::Accept).tally.offences(), 1);
-    }
-
-    #[test]
-    fn a_journal_tells_how_much_of_a_piece_it_left_out() {
-        let entry = |comm: &str, text: &str, raw: &str| {
-            let mut part = JournalPiece::default();
-            journal::begin(&mut part.record, Timestamp::default());
-            for field in ["SYSLOG_IDENTIFIER=app", &format!("_COMM={comm}"), &format!("MESSAGE={text}"), raw]
-            {
-                part.take(field.as_bytes());
-            }
-            part.record
-        };
-        let check = |entries: [Vec<u8>; 2], want| {
-            let mut records = Records::new(Format::Journal);
-            entries.iter().for_each(|entry| records.push(entry));
-            let tally = engine()
-                .take(&mut records, Clock::At(Timestamp::default()), Unattested::Accept)
-                .tally
-                .clone();
-            assert_eq!((tally.offences(), tally.messages.cut, tally.messages.unjudged), want);
-        };
-        let attack = || entry("logger", ATTACK, "");
-        check([entry("logger", &"x".repeat(1024), ""), attack()], (0, 1, 1));
-        check([entry("app", &"x".repeat(1024), ""), attack()], (1, 0, 0));
-        let raw = format!("SYSLOG_RAW=<13>app: {}    ", "x".repeat(1020));
-        check([entry("logger", &"x".repeat(1020), &raw), attack()], (0, 1, 1));
-        check([entry("logger", &"x".repeat(1020), ""), attack()], (1, 0, 0));
-    }
-}
+mod tests;

@@ -3,57 +3,46 @@
 //! A grammar is a text file (`grammars/README.md` describes the language). [`Grammar::load`] parses, proves and tests
 //! it. There is no other way to get one, so no stranger can choose the address that [`Grammars::find`] returns.
 
+mod compiled;
 mod condition;
 mod explain;
 mod fault;
 mod forwarded;
+mod grammars;
 mod list;
 mod matcher;
 mod path;
 mod proof;
 mod proposal;
+mod record;
 mod unmatched;
 mod syntax;
 mod template;
+mod time;
+mod together;
 mod variant;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
-use hashbrown::{HashSet, HashTable};
+use hashbrown::HashMap;
 
-use crate::model::{
-    CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, Sender, SessionId,
-};
-use condition::{Condition, Conditions, Tests};
-pub use explain::{Closest, FieldText, MissReason, Unmet};
+use crate::model::{CategoryId, Entry, JoinId, JoinKey, Sender, SessionId};
+use compiled::{CompiledGroup, CompiledRules, GroupKey, Meaning};
+use condition::{Condition, Conditions};
+pub use explain::{Closest, FieldText, MissReason, RecordMiss, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
+pub use grammars::{Grammars, Outcome};
 pub use list::Lists;
-use matcher::{Matcher, Reading, Spans};
-pub use proposal::{Proposal, propose};
-use syntax::{RuleGroup, SessionScope, Verdict, View};
+use matcher::{Reading, Spans};
+pub use proposal::{Proposal, propose, tells_of_failure};
+use syntax::{SessionScope, Source, View};
 use variant::Variant;
 
 /// The grammars that come with banstream, as (name, text).
-pub const SHIPPED: &[(&str, &str)] = &[
-    ("apache", include_str!("../grammars/apache.grammar")),
-    ("audit", include_str!("../grammars/audit.grammar")),
-    ("caddy", include_str!("../grammars/caddy.grammar")),
-    ("dropbear", include_str!("../grammars/dropbear.grammar")),
-    ("endlessh", include_str!("../grammars/endlessh.grammar")),
-    ("ftpd", include_str!("../grammars/ftpd.grammar")),
-    ("haproxy", include_str!("../grammars/haproxy.grammar")),
-    ("lighttpd", include_str!("../grammars/lighttpd.grammar")),
-    ("nginx", include_str!("../grammars/nginx.grammar")),
-    ("portscan", include_str!("../grammars/portscan.grammar")),
-    ("proftpd", include_str!("../grammars/proftpd.grammar")),
-    ("pure-ftpd", include_str!("../grammars/pure-ftpd.grammar")),
-    ("sftpgo", include_str!("../grammars/sftpgo.grammar")),
-    ("squid", include_str!("../grammars/squid.grammar")),
-    ("sshd", include_str!("../grammars/sshd.grammar")),
-    ("traefik", include_str!("../grammars/traefik.grammar")),
-    ("vsftpd", include_str!("../grammars/vsftpd.grammar")),
-];
+pub const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped.rs"));
 
 /// The category that no jail counts: its rules match successful logins.
 const LOGIN: &str = "login";
@@ -62,58 +51,27 @@ const LOGIN: &str = "login";
 #[derive(Debug)]
 pub struct Grammar {
     name: String,
-    programs: Vec<String>,
-    units: Vec<String>,
-    users: Vec<String>,
-    /// The user ids of these, as far as this host has them.
-    uids: Vec<u32>,
-    session: SessionScope,
-    categories: Vec<String>,
-    groups: Vec<CompiledGroup>,
-    matcher: Matcher,
-    /// What the matcher's patterns were made of, in their order.
-    variants: Vec<Variant>,
+    /// What faults call its file.
+    file: String,
     /// The file as it was written.
     text: Box<str>,
-    /// What the messages look like that are meant to match nothing: its tests for `-`.
-    quiet: Vec<String>,
-    /// The words that its rules are made of.
-    words: HashSet<Box<str>>,
-    /// Whether a rule has a `<forwarded>`, as those of web servers have.
-    forwards: bool,
+    source: Source,
+    lists: Lists,
+    /// Its sections `key NAME:`, in their order.
+    keys: Vec<JoinId>,
+    /// The user ids of the users that it names, as far as this host has them.
+    uids: Vec<u32>,
     /// By category: the field, and the part of it, by whose values offences are told apart.
     counted: Vec<Option<(String, View)>>,
+    /// What it is compiled to, once that was done.
+    compiled: OnceLock<CompiledRules>,
+    /// What the proof found, once it was made.
+    proof: OnceLock<Proof>,
 }
 
-/// The meaning of a rule group, and the names of its fields, by slot.
-#[derive(Debug)]
-struct CompiledGroup {
-    names: Vec<Option<String>>,
-    meaning: Meaning,
-}
-
-#[derive(Debug)]
-enum Meaning {
-    /// The offence of this category, always.
-    Always(u16),
-    /// The offence of the first condition that holds; none if none does.
-    First(Conditions),
-}
-
-impl Meaning {
-    fn of<'l>(
-        group: &RuleGroup,
-        names: &[Option<String>],
-        words: impl Fn(&str) -> Option<&'l [String]> + Copy,
-        tests: &Tests,
-        faults: &mut Faults<'_>,
-    ) -> Self {
-        match &group.verdict {
-            Verdict::Always(category) => Self::Always(*category as u16),
-            Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, tests, faults)),
-        }
-    }
-}
+/// For each rule, whether it reads no beginning of a message with another address or key than the whole has. `None` if
+/// some message has two of them, so that nothing is to be read.
+type Proof = Option<Box<[bool]>>;
 
 /// An offence found in a message, with what a person may want to know about it.
 #[derive(Clone, Copy, Debug)]
@@ -132,60 +90,97 @@ impl Grammar {
     ///
     /// All faults of the text, in its order, if there is one that is more than a warning.
     pub fn load(name: &str, file: &str, text: &str, lists: &Lists) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
+        Self::load_with(name, file, text, None, lists)
+    }
+
+    /// As [`load`](Self::load) for a text that [extends](Self::base_of) another, whose text is `base`.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); also if the text extends another and there is none.
+    pub fn load_with(
+        name: &str,
+        file: &str,
+        text: &str,
+        base: Option<&str>,
+        lists: &Lists,
+    ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Faults::new(file, text);
-        let source = syntax::parse(text, &mut faults);
-        let own = |name: &str| source.lists.iter().find(|list| list.name == name).map(|list| &*list.words);
-        let tested = |name: &str| own(name).or_else(|| lists.tested(name));
-        let in_force = |name: &str| own(name).or_else(|| lists.get(name));
-        let (mut variants, mut groups, mut without) = (Vec::new(), Vec::<CompiledGroup>::new(), Vec::new());
-        for (number, group) in (0..).zip(&source.groups) {
-            let first = variants.len();
-            let names = variant::spell_out(&group.rules, number, &mut variants, &mut faults);
-            condition::narrow(group, &names, variants.get_mut(first..).unwrap_or_default(), &mut without);
-            let meaning = Meaning::of(group, &names, tested, &lists.tests, &mut faults);
-            groups.push(CompiledGroup { names, meaning });
-        }
-        let rules = variants.len();
-        variant::spell_out(&source.others, variant::OTHER, &mut variants, &mut faults);
-        let safe =
-            if faults.has_errors() { Vec::new() } else { proof::prove(&variants, &without, &mut faults) };
-        variants.truncate(rules);
-        variant::advise(&variants, !source.others.is_empty(), &mut faults);
-        if faults.has_errors() {
+        let mut grammar = Self::parse(name, file, text, base, lists, &mut faults);
+        let tested = |name: &str| lists.tested(name);
+        let Some(compiled) =
+            CompiledRules::new(&grammar.source, &grammar.keys, tested, &lists.tests, &mut faults)
+        else {
             return Err(faults.into_sorted());
-        }
-        let mut grammar = Self {
-            name: name.to_owned(),
-            programs: source.programs,
-            units: source.units,
-            users: source.users,
-            uids: Vec::new(),
-            session: source.session,
-            categories: source.categories,
-            groups,
-            matcher: Matcher::new(&variants, &safe),
-            quiet: unmatched::quiet(&source.tests),
-            words: unmatched::words(&variants),
-            counted: Vec::new(),
-            forwards: variants.iter().any(Variant::forwards),
-            variants,
-            text: text.into(),
         };
-        grammar.test(&source.tests, &mut faults);
-        for rule in source.groups.iter().flat_map(|group| &group.rules) {
-            let used = |test: &syntax::TestCase| {
-                grammar.read(test.message.as_bytes()).is_some_and(|found| found.line() == rule.place.line)
-            };
-            if !source.tests.iter().any(used) {
-                faults.warn(rule.place, "no test uses this rule");
-            }
+        let safe = proof::prove(&compiled.variants, &compiled.without, &mut faults);
+        (grammar.compiled, grammar.proof) = (compiled.into(), Some(safe.into()).into());
+        if !faults.has_errors() {
+            grammar.test(&mut faults);
         }
-        if lists.are_changed() {
-            for (group, written) in grammar.groups.iter_mut().zip(&source.groups) {
-                group.meaning = Meaning::of(written, &group.names, in_force, &lists.tests, &mut faults);
-            }
+        if lists.are_changed()
+            && let Some(compiled) = grammar.compiled.get_mut()
+        {
+            compiled.renew(&grammar.source, |name| lists.get(name), &lists.tests, &mut faults);
         }
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
+    }
+
+    /// A grammar that comes with banstream. It is compiled when it is first asked for a message, and [`Grammars`] prove it
+    /// then: most programs write nothing on most hosts. Its tests ran when banstream was tested.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), but for rules, proof and tests.
+    pub fn shipped(name: &str, lists: &Lists) -> Result<Self, Vec<Fault>> {
+        let text =
+            |name: &str| SHIPPED.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| *text);
+        let (own, file) = (text(name), format!("{name}.grammar"));
+        let mut faults = Faults::new(&file, own);
+        let grammar = Self::parse(name, &file, own, Self::base_of(own).map(text), lists, &mut faults);
+        if faults.has_errors() { Err(faults.into_sorted()) } else { Ok(grammar) }
+    }
+
+    fn parse(
+        name: &str,
+        file: &str,
+        text: &str,
+        base: Option<&str>,
+        lists: &Lists,
+        faults: &mut Faults<'_>,
+    ) -> Self {
+        let source = syntax::parse(text, base, faults);
+        if let (Some((other, place)), None) = (&source.extends, base) {
+            faults.error(*place, format!("there is no grammar `{other}` to extend"));
+        }
+        let base_name = source.extends.as_ref().map_or(name, |(base, _)| base);
+        let id = |key: &syntax::KeySection| {
+            JoinId::new(if key.is_inherited { base_name } else { name }, &key.name)
+        };
+        Self {
+            keys: source.keys.iter().map(id).collect(),
+            name: name.to_owned(),
+            file: file.to_owned(),
+            text: text.into(),
+            source,
+            lists: lists.clone(),
+            uids: Vec::new(),
+            counted: Vec::new(),
+            compiled: OnceLock::new(),
+            proof: OnceLock::new(),
+        }
+    }
+
+    /// What it is compiled to: now, if it was not before.
+    ///
+    /// Takes time in proportion to the forms of messages that its rules spell out.
+    fn compiled(&self) -> &CompiledRules {
+        self.compiled.get_or_init(|| {
+            let mut faults = Faults::new(&self.file, &self.text);
+            let words = |name: &str| self.lists.get(name);
+            CompiledRules::new(&self.source, &self.keys, words, &self.lists.tests, &mut faults)
+                .unwrap_or_else(CompiledRules::empty)
+        })
     }
 }
 
@@ -195,21 +190,57 @@ impl Grammar {
         &self.name
     }
 
-    /// The programs whose lines it reads.
+    /// The name of the grammar that a text extends, as its line `extends:` says.
+    pub fn base_of(text: &str) -> Option<&str> {
+        text.lines().find_map(|line| line.strip_prefix("extends:")).map(str::trim)
+    }
+
+    /// The name of the grammar that it extends: who counts its offences counts these too.
+    pub fn extends(&self) -> Option<&str> {
+        self.source.extends.as_ref().map(|(base, _)| base.as_str())
+    }
+
+    /// The service that writes what it reads, as people know it; empty where the file does not say.
+    pub fn service(&self) -> &str {
+        &self.source.service
+    }
+
+    /// Where that service logs by default: `journal`, and the absolute paths of files, which may hold `*`.
+    pub fn logs(&self) -> &[String] {
+        &self.source.logs
+    }
+
+    /// What it was tested with: versions of the service, or published lines.
+    pub fn tested(&self) -> &str {
+        &self.source.tested
+    }
+
+    /// The systemd units that its service runs in, which may hold `*`.
+    pub fn units(&self) -> &[String] {
+        &self.source.units
+    }
+
+    /// The users, besides root, who may have written its lines.
+    pub fn users(&self) -> &[String] {
+        &self.source.users
+    }
+
+    /// The programs whose lines it reads. Each may hold a `*`, which stands for anything.
     pub fn programs(&self) -> &[String] {
-        &self.programs
+        &self.source.programs
     }
 
     /// What its offences are called, in the order of the file; `login` is none.
     pub fn categories(&self) -> &[String] {
-        &self.categories
+        &self.source.categories
     }
 
-    /// The offence in a message, or else the login, if any. Its sender is not checked.
+    /// The offence in a message, or else the login or the [naming of an address](Found::is_naming), if any. Its sender is
+    /// not checked.
     ///
     /// Takes time linear in the message; does not allocate.
     pub fn read(&self, message: &[u8]) -> Option<Found<'_>> {
-        self.judge(message, false, |category, reading, spans, _| Found {
+        self.judge(message, false, |category, reading, spans, _, _| Found {
             grammar: self,
             category,
             reading,
@@ -224,37 +255,48 @@ impl Grammar {
         &self,
         message: &[u8],
         cut: bool,
-        keep: impl Fn(u16, Reading, &Spans, Option<(&Conditions, &Condition)>) -> T,
+        keep: impl Fn(u16, Reading, &Spans, Option<(&Conditions, &Condition)>, &[u8]) -> T,
     ) -> Option<T> {
         let message = message.trim_ascii_end();
         let mut login = None;
-        let offence = self.matcher.read(message, cut, |reading, spans| {
-            let (category, condition) = match &self.groups.get(usize::from(reading.group))?.meaning {
+        let safe = cut.then(|| self.proof.get().and_then(Option::as_deref).unwrap_or_default());
+        let compiled = self.compiled();
+        let offence = compiled.matcher.read(message, safe, |reading, spans, text| {
+            let group = compiled.groups.get(usize::from(reading.group))?;
+            let (category, condition) = match &group.meaning {
                 Meaning::Always(category) => (*category, None),
                 Meaning::First(conditions) => {
-                    let held = conditions.first(message, spans, cut)?;
+                    let held = conditions.first(text, spans, cut || group.is_record)?;
                     (held.category, Some((conditions, held)))
                 }
             };
             // Somebody may type what makes a failure look like a login too, so an offence is looked for all the same.
-            if category == CategoryId::LOGIN.0 {
-                login.get_or_insert_with(|| keep(category, reading, spans, condition));
+            if [CategoryId::LOGIN.0, CategoryId::KEY.0].contains(&category) {
+                login.get_or_insert_with(|| keep(category, reading, spans, condition, text));
                 return None;
             }
-            Some(keep(category, reading, spans, condition))
+            Some(keep(category, reading, spans, condition, text))
         });
         offence.or(login)
     }
 
-    /// The addresses that the message can be read with, and where the forwarded header stands, for each group that reads
-    /// it. They are equal, or the proof is wrong.
-    pub fn readings(&self, message: &[u8]) -> Vec<(IpAddr, Option<(usize, usize)>)> {
-        let mut addresses = Vec::new();
-        self.matcher.read(message.trim_ascii_end(), false, |reading, _| {
-            addresses.push((reading.address, reading.forwarded.filter(|(from, to)| from < to)));
+    /// Who is accountable for the message, for each group that reads it. They are equal, or the proof is wrong.
+    pub fn readings(&self, message: &[u8]) -> Vec<Accountable> {
+        let mut readings = Vec::new();
+        self.compiled().matcher.read(message.trim_ascii_end(), None, |reading, spans, _| {
+            let key = self.key(&reading, spans).map(|(place, _)| place);
+            let forwarded = reading.forwarded.filter(|(from, to)| from < to);
+            readings.push(Accountable { address: reading.address, key, forwarded });
             None::<()>
         });
-        addresses
+        readings
+    }
+
+    /// Where the key of a message stands, and whether the message names the address under it, or ends it.
+    fn key(&self, reading: &Reading, spans: &Spans) -> Option<(KeyPlace, bool)> {
+        let GroupKey { id, slot, names } = self.group(reading.group)?.key?;
+        let (from, to) = spans.get(slot.into())?;
+        Some((KeyPlace { id, from, to }, names))
     }
 
     /// Whether the sender's user id is known and is not one that may write for this grammar's programs.
@@ -265,8 +307,9 @@ impl Grammar {
     pub fn contradicts(&self, sender: &Sender<'_>) -> bool {
         let Some(uid) = sender.uid else { return false };
         let named = || self.uids.contains(&uid) && !sender.is_remote;
-        let vouched = |unit| self.units.iter().any(|pattern| glob(pattern.as_bytes(), unit));
-        let in_unit = || sender.unit.is_some_and(vouched) && !(is_person(uid) && self.users.is_empty());
+        let vouched = |unit| self.source.units.iter().any(|pattern| glob(pattern.as_bytes(), unit));
+        let in_unit =
+            || sender.unit.is_some_and(vouched) && !(is_person(uid) && self.source.users.is_empty());
         uid != 0 && !named() && !in_unit()
     }
 
@@ -278,13 +321,13 @@ impl Grammar {
         group: u16,
         spans: &Spans,
         condition: Option<(&Conditions, &Condition)>,
-        message: &[u8],
+        text: &[u8],
     ) -> u64 {
         let value = || {
             let (field, part) = self.counted.get(usize::from(category))?.as_ref()?;
-            let names = &self.groups.get(usize::from(group))?.names;
+            let names = &self.group(group)?.names;
             let (from, to) = spans.get(names.iter().position(|name| name.as_ref() == Some(field))?)?;
-            let text = part.of(message.get(from as usize..to as usize)?);
+            let text = part.of(text.get(from as usize..to as usize)?);
             let mut room = [0; _];
             let condition = condition.filter(|_| *part == View::Path);
             let named = condition.and_then(|(all, condition)| all.named(condition, text, &mut room));
@@ -300,22 +343,55 @@ impl Grammar {
 
     /// The session that the ledger has noted by this number: of a process, or of a category.
     pub fn session_id(&self, number: u32) -> SessionId {
-        match self.session {
+        match self.source.session {
             SessionScope::Process => SessionId::Process(number),
             SessionScope::Address => SessionId::Category(CategoryId(number as u16)),
         }
     }
 
-    /// The line of the file where the rule of a reading stands.
-    fn line(&self, reading: Reading) -> u32 {
-        self.variants.get(reading.pattern as usize).map_or(0, |variant| variant.place.line)
+    /// Whether it reads the lines of all programs.
+    pub fn reads_all(&self) -> bool {
+        self.source.programs.iter().any(|program| program == "*")
     }
 
-    fn test(&self, tests: &[syntax::TestCase], faults: &mut Faults<'_>) {
+    /// The variant of this number among those of rules or, of a record, of lines.
+    fn variant(&self, group: u16, number: u32) -> Option<&Variant> {
+        let CompiledRules { values, variants, .. } = self.compiled();
+        let is_record = self.group(group).is_some_and(|group| group.is_record);
+        if is_record { values } else { variants }.get(number as usize)
+    }
+
+    fn group(&self, number: u16) -> Option<&CompiledGroup> {
+        self.compiled().groups.get(usize::from(number))
+    }
+
+    /// The line of the file where the rule of a reading stands.
+    fn line(&self, reading: Reading) -> u32 {
+        self.variant(reading.group, reading.pattern).map_or(0, |variant| variant.place.line)
+    }
+
+    /// Whether a rule or, of a record, a line of its shape reads the message.
+    fn uses(&self, message: &[u8], line: u32) -> bool {
+        let lines = |found: &Found<'_>| {
+            let records = self.compiled().matcher.records().filter(|_| found.is_record());
+            let read = records.map(|records| records.lines(message, found.reading.group)).unwrap_or_default();
+            read.into_iter().any(|(pattern, _)| self.line(Reading { pattern, ..found.reading }) == line)
+        };
+        self.read(message).is_some_and(|found| found.line() == line || lines(&found))
+    }
+
+    fn test(&self, faults: &mut Faults<'_>) {
+        let Source { tests, groups, .. } = &self.source;
+        let mut named = HashMap::new();
         for test in tests {
-            let found = self.read(test.message.as_bytes());
-            let what = match (test.want, found.map(|found| found.address())) {
+            let message = test.message.as_bytes();
+            let found = self.read(message);
+            let address = found.and_then(|found| found.joined(message, &mut named));
+            let what = match (test.want, address) {
                 (want, found) if want == found => continue,
+                (Some(_), None) if found.is_some_and(|found| found.key(message).is_some()) => {
+                    "no test above this one names the address under its key".to_owned()
+                }
                 (Some(want), None) => format!("no rule finds `{want}` in this message"),
                 (None, Some(found)) => format!("found `{found}` in this message, expected none"),
                 (want, Some(found)) => {
@@ -328,6 +404,12 @@ impl Grammar {
             };
             faults.error(test.place, what);
         }
+        for rule in groups.iter().flat_map(|group| &group.rules) {
+            let used = |test: &syntax::TestCase| self.uses(test.message.as_bytes(), rule.place.line);
+            if !tests.iter().any(used) {
+                faults.warn(rule.place, "no test uses this rule");
+            }
+        }
     }
 }
 
@@ -338,7 +420,7 @@ fn is_person(uid: u32) -> bool {
 }
 
 /// Whether `*` in the pattern can stand for something that makes it the text.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.iter().position(|b| *b == b'*') {
         None => pattern == text,
         Some(star) => {
@@ -354,17 +436,52 @@ impl<'g> Found<'g> {
         self.category == CategoryId::LOGIN.0
     }
 
-    /// What the offence is called.
+    /// Whether it only names the address that other messages have under its key, or ends the key, so that it is not an
+    /// offence.
+    pub fn is_naming(&self) -> bool {
+        self.category == CategoryId::KEY.0
+    }
+
+    /// What the offence is called; empty if it is only a naming.
     pub fn category(&self) -> &'g str {
         if self.is_login() {
             return LOGIN;
         }
-        self.grammar.categories.get(usize::from(self.category)).map_or("", String::as_str)
+        self.grammar.source.categories.get(usize::from(self.category)).map_or("", String::as_str)
     }
 
-    /// The offender's address: the peer's, or that of the client that a trusted peer names.
-    pub fn address(&self) -> IpAddr {
-        self.reading.address
+    /// The offender's address: the peer's, or that of the client that a trusted peer names. `None` if another message names
+    /// it under the key of this one, or this one ends the key.
+    pub fn address(&self) -> Option<IpAddr> {
+        let address = self.reading.address;
+        let is_keyed = self.grammar.key(&self.reading, &self.spans).is_some();
+        (!is_keyed || !address.is_unspecified()).then_some(address)
+    }
+
+    /// Its key in `message`, which must be the one it was found in.
+    pub fn key<'m>(&self, message: &'m [u8]) -> Option<&'m [u8]> {
+        self.grammar.key(&self.reading, &self.spans)?.0.of(message)
+    }
+
+    /// The key in the entry, which must be the one it was found in.
+    pub fn join_key(&self, entry: &Entry<'_>) -> Option<JoinKey> {
+        self.grammar.key(&self.reading, &self.spans)?.0.in_entry(entry)
+    }
+
+    /// The offender's address, where those that earlier messages named are known; takes in what this one names.
+    fn joined(&self, message: &[u8], named: &mut HashMap<(JoinId, Vec<u8>), IpAddr>) -> Option<IpAddr> {
+        let Some((place, names)) = self.grammar.key(&self.reading, &self.spans) else {
+            return self.address();
+        };
+        let key = (place.id, place.of(message)?.to_vec());
+        if !names {
+            return named.get(&key).copied();
+        }
+        match self.address() {
+            Some(address) => named.insert(key, address),
+            None => named.remove(&key),
+        };
+        None
     }
 
     /// The line of the grammar file where the rule stands.
@@ -373,204 +490,68 @@ impl<'g> Found<'g> {
     }
 
     /// The names of the rule's fields and what they held in `message`, which must be the one it was found in.
-    pub fn fields<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, &'m [u8])> {
-        let names =
-            self.grammar.groups.get(usize::from(self.reading.group)).map_or(&[][..], |group| &group.names);
-        let spans = self.spans;
+    pub fn fields<'m>(&self, message: &'m [u8]) -> impl Iterator<Item = (&'g str, Cow<'m, [u8]>)> {
+        let names = self.grammar.group(self.reading.group).map_or(&[][..], |group| &group.names);
+        let (spans, text) = (self.spans, self.text(message));
         names.iter().enumerate().filter_map(move |(slot, name)| {
             let (from, to) = spans.get(slot)?;
-            Some((name.as_deref()?, message.get(from as usize..to as usize)?))
+            Some((name.as_deref()?, part(&text, from as usize, to as usize)?))
         })
     }
 
+    /// Whether its rule is a shape of records.
+    fn is_record(&self) -> bool {
+        self.grammar.group(self.reading.group).is_some_and(|group| group.is_record)
+    }
+
+    /// What the spans are places in.
+    fn text<'m>(&self, message: &'m [u8]) -> Cow<'m, [u8]> {
+        match self.grammar.compiled().matcher.records().filter(|_| self.is_record()) {
+            Some(records) => records.text(message.trim_ascii_end()),
+            None => message.into(),
+        }
+    }
+
     /// The user name in `message`, which must be the one it was found in.
-    pub fn user<'m>(&self, message: &'m [u8]) -> Option<&'m [u8]> {
+    pub fn user<'m>(&self, message: &'m [u8]) -> Option<Cow<'m, [u8]>> {
         self.fields(message).find(|(name, _)| *name == "user").map(|(_, text)| text)
     }
 }
 
-/// All grammars in force, filed by program.
-#[derive(Debug, Default)]
-pub struct Grammars {
-    all: Vec<Grammar>,
-    by_program: HashTable<(Box<[u8]>, u16)>,
-    /// Peers that are trusted to name their clients.
-    proxies: Prefixes<()>,
+/// A part of a text.
+fn part<'m>(text: &Cow<'m, [u8]>, from: usize, to: usize) -> Option<Cow<'m, [u8]>> {
+    match text {
+        Cow::Borrowed(text) => text.get(from..to).map(Cow::Borrowed),
+        Cow::Owned(text) => text.get(from..to).map(|part| part.to_vec().into()),
+    }
 }
 
-/// What became of an entry.
-#[derive(Clone, Copy, Debug)]
-pub enum Outcome {
-    /// No grammar reads its program's lines.
-    Ignored,
-    /// It has no offence.
-    Harmless(GrammarId),
-    /// It looks like an offence or a login, but has another sender.
-    Forged(GrammarId),
-    /// It has an offence; the line of the matching rule in the grammar's file.
-    Offence(Offence, u32),
-    /// It has a successful login.
-    Login(Offence),
+/// Who is accountable for a message, as a rule reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accountable {
+    /// The address; `0.0.0.0` if another message names it.
+    address: IpAddr,
+    key: Option<KeyPlace>,
+    /// Where the header stands in which a proxy names its client.
+    forwarded: Option<(usize, usize)>,
 }
 
-/// A hash of a program's name, for each line. Only grammars add names, so it may be one that can be foreseen.
-fn hash(program: &[u8]) -> u64 {
-    let first = program.iter().take(8).fold(0, |first, byte| first << 8 | u64::from(*byte));
-    let mixed = (first ^ program.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ mixed >> 32
+/// Where the key of a message stands in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPlace {
+    id: JoinId,
+    from: u32,
+    to: u32,
 }
 
-impl Grammars {
-    /// Files the grammars by program.
-    ///
-    /// # Errors
-    ///
-    /// The names of two grammars and the program that both read. The proof covers one grammar; were there two
-    /// for a program, a message could be read with two addresses after all.
-    pub fn new(all: Vec<Grammar>) -> Result<Self, String> {
-        let mut known = Self::default();
-        for (number, grammar) in (0_u16..).zip(&all) {
-            for program in &grammar.programs {
-                match known.of_program(program.as_bytes()) {
-                    Some(GrammarId(other)) if other != number => {
-                        let other = all.get(usize::from(other)).map_or("", |other| other.name());
-                        let name = &grammar.name;
-                        return Err(format!("`{other}` and `{name}` both read the lines of `{program}`"));
-                    }
-                    Some(_) => {}
-                    None => {
-                        let entry = (program.as_bytes().into(), number);
-                        known
-                            .by_program
-                            .insert_unique(hash(program.as_bytes()), entry, |(name, _)| hash(name));
-                    }
-                }
-            }
-        }
-        Ok(Self { all, ..known })
+impl KeyPlace {
+    fn of(self, message: &[u8]) -> Option<&[u8]> {
+        message.get(self.from as usize..self.to as usize)
     }
 
-    /// The same, with these proxies trusted to name their clients; the default is none.
-    pub fn trusting(self, proxies: impl IntoIterator<Item = Offender>) -> Self {
-        Self { proxies: Prefixes::new(proxies.into_iter().map(|proxy| (proxy, ()))), ..self }
-    }
-
-    /// The same on a host that has these users, by name and id: those that the grammars name may write for them.
-    pub fn with_users(mut self, users: &[(String, u32)]) -> Self {
-        for grammar in &mut self.all {
-            let named = users.iter().filter(|(name, _)| grammar.users.contains(name));
-            grammar.uids = named.map(|(_, uid)| *uid).collect();
-        }
-        self
-    }
-
-    /// The same, with an offence's [value](Offence::value) made of this field, or a part of it as in `request.path`, for
-    /// these categories of a grammar.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong: the grammar has no such field, or a category is already counted by another one.
-    pub fn counting(mut self, grammar: &str, categories: &[String], field: &str) -> Result<Self, String> {
-        let (name, part) = match field.split_once('.') {
-            Some((name, part)) => (name, View::named(part).unwrap_or_default()),
-            None => (field, View::Whole),
-        };
-        for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
-            if !grammar.groups.iter().any(|group| group.names.iter().flatten().any(|known| known == name)) {
-                return Err(format!("the grammar `{}` has no field `{name}`", grammar.name));
-            }
-            grammar.counted.resize(grammar.categories.len(), None);
-            for (counted, category) in grammar.counted.iter_mut().zip(&grammar.categories) {
-                if !categories.contains(category) {
-                    continue;
-                }
-                let counts = (name.to_owned(), part);
-                if counted.replace(counts.clone()).is_some_and(|before| before != counts) {
-                    return Err(format!(
-                        "two jails count `{category}` of `{}` by different fields",
-                        grammar.name
-                    ));
-                }
-            }
-        }
-        Ok(self)
-    }
-
-    /// All of them; a [`GrammarId`] is a place in this order.
-    pub fn iter(&self) -> impl Iterator<Item = &Grammar> {
-        self.all.iter()
-    }
-
-    /// One of them.
-    pub fn get(&self, id: GrammarId) -> Option<&Grammar> {
-        self.all.get(usize::from(id.0))
-    }
-
-    /// The grammar that reads this program's lines.
-    pub fn of_program(&self, program: &[u8]) -> Option<GrammarId> {
-        self.by_program.find(hash(program), |(name, _)| **name == *program).map(|(_, id)| GrammarId(*id))
-    }
-
-    /// The offence in a message, if any, by the grammar of this program. If the peer in it is a trusted
-    /// proxy, the offence is the client's; where the message does not say who that is, it is nobody's.
-    pub fn read(&self, id: GrammarId, message: &[u8]) -> Option<Found<'_>> {
-        let mut found = self.get(id)?.read(message)?;
-        found.reading.address = self.accountable(&found.reading, message)?;
-        Some(found)
-    }
-
-    /// The peer of a web server's message, unless it is a trusted proxy; its request does not matter.
-    ///
-    /// Takes as long as [`find`](Self::find).
-    pub fn peer(&self, id: GrammarId, message: &[u8]) -> Option<IpAddr> {
-        let peer = self.get(id)?.peer(message)?;
-        (!self.proxies.contains(peer)).then_some(peer)
-    }
-
-    /// The offender of a reading of the message.
-    fn accountable(&self, reading: &Reading, message: &[u8]) -> Option<IpAddr> {
-        if !self.proxies.contains(reading.address) {
-            return Some(reading.address);
-        }
-        let (from, to) = reading.forwarded?;
-        forwarded::client(message.get(from..to)?, &self.proxies)
-    }
-
-    /// Finds the offence or the login in an entry.
-    ///
-    /// Takes time linear in the message, however many grammars there are for other programs. Does not allocate.
-    pub fn find(&self, entry: &Entry<'_>) -> Outcome {
-        let Some((id, grammar)) = self.of_program(entry.program).and_then(|id| Some((id, self.get(id)?)))
-        else {
-            return Outcome::Ignored;
-        };
-        let found = grammar.judge(entry.message, entry.cut, |category, reading, spans, condition| {
-            (category, reading, grammar.value(category, reading.group, spans, condition, entry.message))
-        });
-        let found = found.and_then(|(category, reading, value)| {
-            Some((category, reading, value, self.accountable(&reading, entry.message)?))
-        });
-        let Some((category, reading, value, address)) = found else { return Outcome::Harmless(id) };
-        if grammar.contradicts(&entry.sender) {
-            return Outcome::Forged(id);
-        }
-        let offence = Offence {
-            time: entry.time,
-            address,
-            grammar: id,
-            category: CategoryId(category),
-            group: RuleGroupId(reading.group),
-            session_id: match grammar.session {
-                SessionScope::Process => SessionId::Process(entry.pid),
-                SessionScope::Address => SessionId::Category(CategoryId(category)),
-            },
-            host: entry.host_hash(),
-            value,
-        };
-        match offence.category {
-            CategoryId::LOGIN => Outcome::Login(offence),
-            _ => Outcome::Offence(offence, grammar.line(reading)),
-        }
+    /// The key in this entry, which must be the one whose message it stands in.
+    pub fn in_entry(self, entry: &Entry<'_>) -> Option<JoinKey> {
+        JoinKey::new(self.id, entry, self.of(entry.message)?)
     }
 }
 

@@ -22,6 +22,9 @@ pub use text::{count, is_harmful, plain};
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// After all others: as the end of what has none.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// The instant this many microseconds after the epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -381,6 +384,59 @@ pub struct CategoryId(pub u16);
 impl CategoryId {
     /// The category `login`, which every grammar may have: a login that went well, and no offence.
     pub const LOGIN: Self = Self(u16::MAX);
+
+    /// What a line has that only names an address under a [key](JoinKey), or ends the key: no offence.
+    pub const KEY: Self = Self(u16::MAX - 1);
+}
+
+/// Which kind of key, as a grammar has it in a section `key NAME:`. It is the same at each start, and for grammars that
+/// extend the one with the section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JoinId(u64);
+
+impl JoinId {
+    /// That of this section of a grammar.
+    pub fn new(grammar: &str, section: &str) -> Self {
+        // FNV-1a. Only operators choose these names.
+        let bytes = grammar.bytes().chain([0]).chain(section.bytes());
+        Self(
+            bytes.fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)),
+        )
+    }
+}
+
+/// What joins the lines of a process in which a server names an address with those about it that have none: the number of
+/// a connection, for instance.
+///
+/// It holds the text itself, not a hash, so that no two keys are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JoinKey {
+    id: JoinId,
+    /// Hashes of host and program, and the process; 0 where unknown.
+    host: u32,
+    program: u32,
+    pid: u32,
+    length: u8,
+    text: [u8; Self::LONGEST],
+}
+
+impl JoinKey {
+    /// The longest text of a key, in bytes.
+    pub const LONGEST: usize = 64;
+
+    /// The key with this text in an entry; `None` if it is too long.
+    pub fn new(id: JoinId, entry: &Entry<'_>, text: &[u8]) -> Option<Self> {
+        // FNV-1a. Few programs write for one grammar.
+        let program = entry
+            .program
+            .iter()
+            .fold(0x811c_9dc5, |hash: u32, b| (hash ^ u32::from(*b)).wrapping_mul(0x0100_0193));
+        let (host, pid) = (entry.host_hash(), entry.pid);
+        let mut key = Self { id, host, program, pid, length: 0, text: [0; Self::LONGEST] };
+        key.text.get_mut(..text.len())?.copy_from_slice(text);
+        key.length = text.len() as u8;
+        Some(key)
+    }
 }
 
 /// A rule group of a grammar: one rule below a category, or one shape with all the rules that share it.
@@ -652,7 +708,7 @@ mod tests {
 
     #[test]
     fn an_instant_beyond_the_calendar_is_its_end() {
-        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-30T22:00:00.999999999Z");
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.999999999Z");
         assert_eq!(Timestamp::from_micros(i64::MIN).to_string(), "-009999-01-02T01:59:59Z");
     }
 

@@ -11,39 +11,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::{Receiver, Topic};
+use super::event::{Event, RECOVERED, line};
+use crate::config::{DigestPace, Receiver};
 use crate::control::BanLine;
-use crate::model::{Ban, Mode, Offender, Span, Timestamp};
-use crate::model::{count, plain};
-
-/// Something that somebody may want to know.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Somebody was banned.
-    Banned(Ban),
-    /// A ban has ended, for this reason.
-    Unbanned(Ban, &'static str),
-    /// This keeps bans from being enforced.
-    Trouble(String),
-    /// That is over.
-    Recovered,
-    /// This was repaired in the kernel.
-    Repaired(String),
-}
-
-impl Event {
-    fn topic(&self) -> Topic {
-        match self {
-            Self::Banned(_) => Topic::Ban,
-            Self::Unbanned(..) => Topic::Unban,
-            Self::Trouble(_) | Self::Recovered => Topic::Trouble,
-            Self::Repaired(_) => Topic::Repair,
-        }
-    }
-}
-
-/// The longest line of a digest, in characters: mail has room for 998 bytes (RFC 5322, 2.1.1).
-const LONGEST: usize = 240;
+use crate::model::{Ban, Mode, Offender, Span, Timestamp, count};
 
 /// What has happened and not been told yet.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -139,32 +110,27 @@ impl<T> DigestSection<T> {
 impl Digest {
     fn note(&mut self, event: &Event, at_most: usize, at: Timestamp) {
         let note = |what: &str| Note { at: at.to_string(), what: what.to_owned() };
-        let (listed, words) = match event {
+        let listed = match event {
             Event::Banned(ban) => {
                 let bans = if ban.mode == Mode::Enforce { &mut self.bans } else { &mut self.observed };
-                (bans.add(Some(&ban.jail), at_most, BanLine::new(ban, at)), ban.to_string())
+                bans.add(Some(&ban.jail), at_most, BanLine::new(ban, at))
             }
-            Event::Unbanned(ban, reason) => {
-                let Ban { offender: address, jail, .. } = ban;
+            Event::Unbanned { ban: Ban { offender: address, jail, .. }, ended: reason, .. } => {
                 let unban = UnbanLine { address: *address, jail: Arc::clone(jail), reason };
-                let listed = self.unbans.add(Some(jail), at_most, unban);
-                (listed, format!("unbanned {address} ({jail}): {reason}"))
+                self.unbans.add(Some(jail), at_most, unban)
             }
             Event::Trouble(what) => {
                 self.trouble = Some("trouble");
-                (self.troubles.add(None, at_most, note(what)), format!("trouble: {what}"))
+                self.troubles.add(None, at_most, note(what))
             }
             Event::Recovered => {
                 self.trouble = Some("trouble is over");
-                let what = "bans are enforced again";
-                (self.troubles.add(None, at_most, note(what)), what.to_owned())
+                self.troubles.add(None, at_most, note(RECOVERED))
             }
-            Event::Repaired(what) => {
-                (self.repairs.add(None, at_most, note(what)), format!("repaired in the kernel: {what}"))
-            }
+            Event::Repaired(what) => self.repairs.add(None, at_most, note(what)),
         };
         if listed {
-            self.lines.push(line(&words));
+            self.lines.push(event.line());
         }
     }
 
@@ -196,21 +162,12 @@ impl Digest {
     }
 }
 
-/// On one line, and not too long.
-fn line(text: &str) -> String {
-    let text = plain(text);
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
-}
-
 /// What a receiver is to be told, and when.
 ///
 /// All times are those that have passed since some beginning, by a clock that nobody sets.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    receiver: Arc<Receiver>,
+    pace: DigestPace,
     digest: Digest,
     /// When its first news came; `None` where there are none.
     first: Option<Span>,
@@ -220,24 +177,14 @@ pub struct Outbox {
 
 impl Outbox {
     /// Nothing, yet.
-    pub fn new(receiver: Arc<Receiver>) -> Self {
-        Self { receiver, digest: Digest::default(), first: None, taken: None }
+    pub fn new(pace: DigestPace) -> Self {
+        Self { pace, digest: Digest::default(), first: None, taken: None }
     }
 
-    /// Notes an event, if the receiver wants it. Its size is bounded.
+    /// Notes an event. Its size is bounded.
     pub fn note(&mut self, event: &Event, at: Timestamp, passed: Span) {
-        let Receiver { topics, jails, at_most, .. } = &*self.receiver;
-        let jail = match event {
-            Event::Banned(ban) | Event::Unbanned(ban, _) => Some(&ban.jail),
-            _ => None,
-        };
-        let wanted = jails.is_empty() || jail.is_none_or(|jail| jails.iter().any(|name| **name == **jail));
-        // What kept nobody out has no end that matters.
-        let matters = !matches!(event, Event::Unbanned(ban, _) if ban.mode == Mode::Observe);
-        if wanted && matters && topics.contains(&event.topic()) {
-            self.first.get_or_insert(passed);
-            self.digest.note(event, *at_most, at);
-        }
+        self.first.get_or_insert(passed);
+        self.digest.note(event, self.pace.at_most, at);
     }
 
     /// Notes that so many batches of news were lost.
@@ -250,7 +197,7 @@ impl Outbox {
     pub fn due(&self) -> Option<Span> {
         let plus =
             |time: Span, span: Span| Span::from_micros(time.as_micros().saturating_add(span.as_micros()));
-        let (delay, every) = (self.receiver.delay, self.receiver.every);
+        let DigestPace { delay, every, .. } = self.pace;
         let next = self.taken.map_or(Span::ZERO, |taken| plus(taken, every));
         self.first.map(|first| plus(first, delay).max(next))
     }
@@ -340,8 +287,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::NotifyChannel;
+    use crate::config::{Grouping, NotifyChannel, Topic};
+    use crate::daemon::notify::event::LONGEST;
     use crate::detect::manual;
+
+    const PACE: DigestPace =
+        DigestPace { delay: Span::from_secs(10), every: Span::from_secs(300), at_most: 2 };
 
     fn receiver() -> Receiver {
         Receiver {
@@ -349,9 +300,7 @@ mod tests {
             channel: NotifyChannel::Command(vec!["/bin/true".to_owned()]),
             topics: vec![Topic::Ban, Topic::Unban, Topic::Trouble, Topic::Repair],
             jails: vec![],
-            delay: Span::from_secs(10),
-            every: Span::from_secs(300),
-            at_most: 2,
+            grouping: Grouping::Digests(PACE),
             timeout: Span::from_secs(10),
         }
     }
@@ -368,8 +317,9 @@ mod tests {
 
     /// The message to a receiver about these events.
     fn message(receiver: Receiver, events: &[Event]) -> Option<Message> {
-        let mut outbox = Outbox::new(Arc::new(receiver.clone()));
-        events.iter().for_each(|event| outbox.note(event, Timestamp::default(), Span::ZERO));
+        let mut outbox = Outbox::new(PACE);
+        let wanted = events.iter().filter(|event| event.is_for(&receiver));
+        wanted.for_each(|event| outbox.note(event, Timestamp::default(), Span::ZERO));
         let host = host("web1\n");
         outbox.take(Span::ZERO).map(|digest| Message::new(&receiver, digest, &host, Timestamp::default()))
     }
@@ -390,7 +340,7 @@ mod tests {
 
     #[test]
     fn news_stand_in_the_order_in_which_they_came() {
-        let unban = |reason| Event::Unbanned(ban("192.0.2.1", "ftp", ""), reason);
+        let unban = |ended| Event::Unbanned { ban: ban("192.0.2.1", "ftp", ""), ended, others: vec![] };
         let events = [
             Event::Trouble("no set".to_owned()),
             banned("192.0.2.1", "ftp"),
@@ -429,7 +379,7 @@ mod tests {
         let observed = Ban { mode: Mode::Observe, ..ban("192.0.2.2", "sshd", "seen") };
         let events = [
             Event::Banned(observed.clone()),
-            Event::Unbanned(observed, "expired"),
+            Event::Unbanned { ban: observed, ended: "expired", others: vec![] },
             banned("192.0.2.1", "ftp"),
         ];
         let text =
@@ -473,7 +423,7 @@ mod tests {
 
     #[test]
     fn the_first_news_wait_a_little_and_the_next_as_long_as_was_said() {
-        let mut outbox = Outbox::new(Arc::new(receiver()));
+        let mut outbox = Outbox::new(PACE);
         let seconds = |seconds| Some(Span::from_secs(seconds));
         let note = |outbox: &mut Outbox, at| {
             outbox.note(&Event::Recovered, Timestamp::default(), Span::from_secs(at));
@@ -489,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_on_the_way_is_told() {
-        let mut outbox = Outbox::new(Arc::new(receiver()));
+        let mut outbox = Outbox::new(PACE);
         outbox.miss(3, Span::ZERO);
         let digest = outbox.take(Span::ZERO).unwrap();
         assert_eq!(

@@ -75,8 +75,8 @@ pub struct RunningServer {
 pub enum ServerLog {
     /// To syslog or the journal.
     Read,
-    /// To files that nobody reads; and what to do about it.
-    Files(&'static str),
+    /// To files that nobody reads.
+    Files,
     /// To the engine of its container.
     Container,
 }
@@ -885,10 +885,10 @@ impl Findings {
                 format!("`{program}` runs; no line of it has come since the daemon's start"),
                 "nothing, if it had nothing to log; otherwise see where it logs (contrib/guide.md, `Install`)",
             ),
-            ServerLog::Files(fix) => self.wrong(
+            ServerLog::Files => self.wrong(
                 "server-unread",
                 format!("`{program}` runs, but no line of it was read: its requests are logged to files"),
-                fix,
+                "`banstream setup` shows how they can be read, and `banstream setup --write` lets rsyslog read them",
             ),
             ServerLog::Container => self.doubtful(
                 "server-in-container",
@@ -1019,7 +1019,7 @@ mod tests {
                     program: "nginx".to_owned(),
                     lines: 5,
                     silent: Some(2),
-                    log: ServerLog::Files("x"),
+                    log: ServerLog::Files,
                 }],
                 visitors: vec![Visitor {
                     address: "203.0.113.9".to_owned(),
@@ -1184,10 +1184,10 @@ mod tests {
                 (server.lines, server.log) = (lines, log);
             }
         };
-        check(server(0, ServerLog::Files("x")), &["SERVER-UNREAD"]);
+        check(server(0, ServerLog::Files), &["SERVER-UNREAD"]);
         check(server(0, ServerLog::Container), &["server-in-container"]);
         check(server(0, ServerLog::Read), &["server-silent."]);
-        for log in [ServerLog::Files("x"), ServerLog::Container, ServerLog::Read] {
+        for log in [ServerLog::Files, ServerLog::Container, ServerLog::Read] {
             check(server(1, log), &[]);
         }
     }

@@ -26,6 +26,7 @@ use crate::kernel::{
     has_ipv6,
 };
 use crate::model::{BanOrigin, Mode, Offender, Port, plain};
+use crate::tools::servers;
 
 /// How many bans are looked up in the kernel.
 const SAMPLE: usize = 100;
@@ -258,8 +259,11 @@ fn running(
         let process = entry.path();
         let comm = read(process.join("comm"));
         let program = comm.trim_end();
-        let grammar = grammars.of_program(program.as_bytes()).and_then(|id| grammars.get(id));
-        let Some(grammar) = grammar else { continue };
+        let grammar = grammars.readers(program.as_bytes()).find_map(|id| grammars.get(id));
+        let Some(grammar) = grammar.filter(|grammar| grammar.programs().iter().all(|name| name != "*"))
+        else {
+            continue;
+        };
         // One that is not in a container says more about the host.
         let is_contained =
             namespace(&process).is_some_and(|its| ours.as_ref().is_some_and(|ours| *ours != its));
@@ -270,18 +274,17 @@ fn running(
     }
     let server = |(grammar, program, is_contained): (&Grammar, String, bool)| {
         let status = read_from.iter().find(|status| status.name == grammar.name());
-        let log = match others::access_log(&program) {
+        let log = match servers::of_program(&program) {
             _ if is_contained => ServerLog::Container,
-            Some(access) => {
-                let files = access.folders.iter().flat_map(|folder| files(folder));
-                let files = access.files.iter().map(PathBuf::from).chain(files);
-                let texts: Vec<String> = files.map(read).collect();
+            Some(server) if !grammar.logs().iter().any(|log| log == "journal") => {
+                let files = server.folders.iter().flat_map(|folder| files(folder));
+                let files = server.files.iter().map(PathBuf::from).chain(files);
                 let goes_to_rsyslog =
                     rsyslog.iter().any(|(_, text)| others::takes_files_of(text, grammar.programs()));
-                let is_read = goes_to_rsyslog || texts.iter().any(|text| access.goes_to_syslog(text));
-                if is_read { ServerLog::Read } else { ServerLog::Files(access.fix) }
+                let is_read = goes_to_rsyslog || files.map(read).any(|text| server.logs_to_syslog(&text));
+                if is_read { ServerLog::Read } else { ServerLog::Files }
             }
-            None => ServerLog::Read,
+            _ => ServerLog::Read,
         };
         let (lines, silent) = status.map_or((0, None), |status| (status.entries, status.silent));
         RunningServer { program, lines, silent, log }

@@ -6,62 +6,7 @@
 use std::path::Path;
 
 use super::findings::{LONG_ENOUGH, ServerFault, Suspect, Unloadable};
-
-/// How a server that logs requests to files by default is made to log elsewhere.
-pub(super) struct AccessLog {
-    /// Its configuration.
-    pub(super) files: &'static [&'static str],
-    /// More of it.
-    pub(super) folders: &'static [&'static str],
-    /// How the lines begin that say where requests are logged.
-    key: &'static str,
-    /// What to do about it.
-    pub(super) fix: &'static str,
-}
-
-impl AccessLog {
-    /// Whether this part of the configuration sends requests anywhere but to files.
-    pub(super) fn goes_to_syslog(&self, text: &str) -> bool {
-        let begins =
-            |line: &str| line.get(..self.key.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(self.key));
-        lines(Path::new(""), text).any(|Suspect { text, .. }| {
-            begins(&text) && ["syslog", "|", "/dev/std"].iter().any(|sink| text.contains(sink))
-        })
-    }
-}
-
-const APACHE: AccessLog = AccessLog {
-    files: &["/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf"],
-    folders: &["/etc/apache2/conf-enabled", "/etc/apache2/sites-enabled", "/etc/httpd/conf.d"],
-    key: "CustomLog",
-    fix: "let rsyslog read its files: copy contrib/rsyslog/10-banstream.conf and 20-banstream-files.conf to /etc/rsyslog.d",
-};
-
-const NGINX: AccessLog = AccessLog {
-    files: &["/etc/nginx/nginx.conf"],
-    folders: &["/etc/nginx/conf.d", "/etc/nginx/sites-enabled"],
-    key: "access_log",
-    fix: "write `access_log syslog:server=unix:/dev/log,nohostname combined;` wherever its configuration has `access_log`, \
-          and reload it; or let rsyslog read its files (contrib/rsyslog/20-banstream-files.conf)",
-};
-
-const LIGHTTPD: AccessLog = AccessLog {
-    files: &["/etc/lighttpd/lighttpd.conf"],
-    folders: &["/etc/lighttpd/conf-enabled"],
-    key: "accesslog.",
-    fix: "load mod_accesslog and write `accesslog.use-syslog = \"enable\"`; or let rsyslog read its files \
-          (contrib/rsyslog/20-banstream-files.conf)",
-};
-
-/// Where this server logs requests, if it logs them to files by default.
-pub(super) fn access_log(program: &str) -> Option<AccessLog> {
-    match program {
-        "nginx" => Some(NGINX),
-        "apache2" | "httpd" => Some(APACHE),
-        "lighttpd" => Some(LIGHTTPD),
-        _ => None,
-    }
-}
+use crate::tools::servers::numbered_lines;
 
 /// Whether this part of rsyslog's configuration reads files of one of these programs, as our drop-in does.
 pub(super) fn takes_files_of(text: &str, programs: &[String]) -> bool {
@@ -131,21 +76,9 @@ pub(super) fn pure_ftpd(text: &str) -> Option<(ServerFault, Suspect)> {
     (!sound).then_some((ServerFault::Names(fix), suspect))
 }
 
-/// The lines that say something, those that a backslash continues in one.
+/// The lines that say something.
 fn lines<'t>(path: &'t Path, text: &'t str) -> impl Iterator<Item = Suspect> + 't {
-    let mut all = (1..).zip(text.lines());
-    std::iter::from_fn(move || {
-        let (number, first) = all.next()?;
-        let mut line = first.trim().to_owned();
-        while line.ends_with('\\')
-            && let Some((_, more)) = all.next()
-        {
-            line.pop();
-            line += more.trim();
-        }
-        Some(Suspect { place: format!("{}:{number}", path.display()), text: line })
-    })
-    .filter(|suspect| !suspect.text.is_empty() && !suspect.text.starts_with('#'))
+    numbered_lines(path, text).map(|(place, text)| Suspect { place, text })
 }
 
 /// Whether a line sets this key to one of these values, in whatever case.
@@ -205,28 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_web_server_logs_requests_is_found() {
-        #[track_caller]
-        fn check(program: &str, text: &str, want: bool) {
-            assert_eq!(access_log(program).unwrap().goes_to_syslog(text), want, "{text}");
-        }
-        check(
-            "nginx",
-            "http {\n\taccess_log /var/log/nginx/access.log;\n\terror_log syslog:server=unix:/dev/log;",
-            false,
-        );
-        check(
-            "nginx",
-            "  access_log /var/log/nginx/access.log;\n  access_log syslog:server=unix:/dev/log combined;",
-            true,
-        );
-        check("nginx", "# access_log syslog:server=unix:/dev/log combined;", false);
-        check("nginx", "access_log /dev/stdout;", true);
-        check("apache2", "CustomLog ${APACHE_LOG_DIR}/access.log combined\nErrorLog syslog", false);
-        check("httpd", "customlog \"|/usr/bin/logger --size 128KiB -t apache2\" combined", true);
-        check("lighttpd", "accesslog.filename = \"/var/log/lighttpd/access.log\"", false);
-        check("lighttpd", "accesslog.use-syslog = \"enable\"", true);
-        assert!(access_log("sshd").is_none());
+    fn an_input_of_rsyslog_is_found_by_its_tag() {
         let programs = ["apache2".to_owned(), "httpd".to_owned()];
         let input = |tag| format!("input(type=\"imfile\" file=\"/x\" tag=\"{tag}:\" facility=\"local7\")");
         assert!(takes_files_of(&input("apache2"), &programs));

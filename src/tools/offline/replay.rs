@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::compare::{Deviation, compare};
+use super::unread::{UnreadLines, UnreadProgram};
 use super::{decoder, ended_well, to_json, warn, warn_of};
 use crate::config::JournalLocation;
 use crate::config::load::Loaded;
@@ -79,6 +80,8 @@ pub struct Summary {
     bytes: u64,
     /// Lines of programs that no grammar reads.
     ignored: u64,
+    /// Those programs, the one with most lines first; 1,000 at most.
+    unread: Vec<UnreadProgram>,
     /// Lines that no message could be read from.
     malformed: u64,
     /// By grammar and offence.
@@ -123,22 +126,25 @@ impl Replay<'_> {
             Logs::Files(_) => decoder(self.program).with_times_in_messages(),
             Logs::Journal { .. } => decoder(self.program),
         };
-        let mut run = ReplayRun::new(self.loaded, decoder.clone());
+        let (mut run, unread_decoder) = (ReplayRun::new(self.loaded, decoder.clone()), decoder.clone());
         let mut other = self.against.map(|against| ReplayRun::new(against, decoder.clone()));
         let mut sink = |records: &mut Records| {
+            // Decoding leaves nothing of them.
             if let Some(other) = &mut other {
-                // Decoding leaves nothing of them.
                 other.take(&mut records.clone(), self.now);
             }
-            run.take(records, self.now)
+            let (copy, ignored) = (records.clone(), run.total.ignored);
+            let latest = run.take(records, self.now);
+            if run.total.ignored > ignored {
+                run.unread.count(copy, &unread_decoder, &self.loaded.grammars, self.now);
+            }
+            latest
         };
         let failures = match logs {
             Logs::Files(paths) => self.read_files(paths, decoder, sink)?,
             Logs::Journal { directory, since, until } => {
                 let mut journal = Journal::of(self.loaded);
-                journal
-                    .programs
-                    .extend(self.against.into_iter().flat_map(|other| Journal::of(other).programs));
+                self.against.into_iter().for_each(|other| journal.extend(Journal::of(other)));
                 if let Some(directory) = directory {
                     journal.location = JournalLocation::Directory(directory.clone());
                 }
@@ -227,6 +233,7 @@ impl Replay<'_> {
                 offences.iter().map(|(offence, times)| format!("{times} {offence}")).collect();
             writeln!(output, "{grammar}: {}", offences.join(", "))?;
         }
+        run.unread.told().iter().try_for_each(|told| writeln!(output, "{told}"))?;
         let Some(there) = summary.there else { return Ok(()) };
         writeln!(output, "there: {}", sums(there.bans, there.offenders, there.logged_in))?;
         there.changes.iter().try_for_each(|(change, offenders)| writeln!(output, "{offenders} {change}"))
@@ -286,7 +293,7 @@ impl<'p> Log<'p> {
             true => unpack(io::stdin().lock()),
             false => unpack(progress.wrap_read(File::open(path)?)),
         };
-        let mut log = Self { path, input: Box::new(io::empty()), begins: Timestamp::from_micros(i64::MAX) };
+        let mut log = Self { path, input: Box::new(io::empty()), begins: Timestamp::MAX };
         log.input = open().with_context(|| format!("cannot read {}", log.name()))?;
         Ok(log)
     }
@@ -343,13 +350,14 @@ struct ReplayRun<'l> {
     loaded: &'l Loaded,
     engine: Engine<'l>,
     total: Tally,
+    unread: UnreadLines,
     bans: Vec<Ban>,
 }
 
 impl<'l> ReplayRun<'l> {
     fn new(loaded: &'l Loaded, decoder: Decoder<'l>) -> Self {
         let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
-        Self { loaded, engine, total: Tally::default(), bans: Vec::new() }
+        Self { loaded, engine, total: Tally::default(), unread: UnreadLines::default(), bans: Vec::new() }
     }
 
     /// Takes records, and returns the latest time so far.
@@ -401,6 +409,7 @@ impl<'l> ReplayRun<'l> {
             lines: self.total.entries,
             bytes: self.total.bytes,
             ignored: self.total.ignored,
+            unread: self.unread.programs(),
             malformed: self.total.malformed.iter().map(|(_, times)| times).sum(),
             offences: self.loaded.grammars.iter().zip(&self.total.grammars).filter_map(of).collect(),
             bans: self.bans.len() as u64,

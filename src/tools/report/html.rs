@@ -116,7 +116,7 @@ fn offenders(offenders: &[OffenderSum]) -> Markup {
                     thead { tr {
                         th scope="col" { "Address" }
                         th.n scope="col" { "Bans" }
-                        th.n.less scope="col" { "In all" }
+                        th.n.less scope="col" { "Most of a jail" }
                         th.n scope="col" { "Offences" }
                         th.less scope="col" { "Jails" }
                         th.less scope="col" { "Last ban" }

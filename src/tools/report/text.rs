@@ -40,7 +40,7 @@ pub fn text(report: &Report) -> String {
             offender.jails(),
         ]
     });
-    text += &table(["OFFENDER", "BANS", "IN ALL", "OFFENCES", "LAST BAN", "JAILS"], offenders);
+    text += &table(["OFFENDER", "BANS", "MOST OF A JAIL", "OFFENCES", "LAST BAN", "JAILS"], offenders);
     let networks = report.networks.iter();
     let networks = networks.map(|network| {
         [network.network.to_string(), network.offenders.to_string(), network.bans.to_string()]

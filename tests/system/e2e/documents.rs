@@ -46,6 +46,13 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("banstream disable", "takes a daemon that is stopped; tests/system/disable.rs has one"),
     ("banstream top", "takes a terminal; tests/system/top.rs has one"),
     ("cargo ", "takes minutes; tests/it/documents.rs looks whether benches and tests have these names"),
+    ("banstream import fail2ban --diff", "takes fail2ban's database; tests/system/fail2ban.rs has one"),
+    ("banstream import fail2ban --shadow", "tests/system/fail2ban.rs has a fail2ban beside it"),
+    ("banstream import fail2ban --switch", "takes fail2ban and systemd; tests/boot has them"),
+    (
+        "banstream setup",
+        "finds what is missing on this host; tests/system/e2e/setup.rs has one to put in order",
+    ),
     ("contrib/fuzz", "takes minutes; CI runs it"),
     ("contrib/package", "tests/boot and tests/rpm run it"),
     ("contrib/static", "takes minutes; tests/static runs it"),
@@ -61,6 +68,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("nft list table inet banstream", "ipset enforces here; tests/system/doctor.rs has such a table"),
     ("nft list table inet filter", "it is the host's own"),
     ("systemctl ", "no systemd runs here; tests/boot starts and stops the unit"),
+    ("tests/boot", "CI runs it"),
 ];
 
 /// Where a setting in the text may stand: at the top, in a jail, in a receiver.
@@ -69,17 +77,21 @@ const TABLES: [&str; 3] = ["", "[jail.sshd]", "[notify.it]\nwebhook = 'https://l
 /// A host as the documents have it in mind.
 const HOST: &str = r#"
     mount -o remount,bind,ro / # no command may write to the machine's own files
+    mount -t tmpfs tmpfs /mnt
+    mkdir /mnt/etc && cp -r /etc/fail2ban /mnt/etc
     mkdir -p /etc/banstream/banstream.d /etc/banstream/grammars /etc/pure-ftpd/conf /var/log/nginx /run/documents
     touch /etc/banstream/banstream.toml
     printf 'notify.%s.command = ["/bin/true"]\n' chat ops x >/etc/banstream/banstream.d/notify.toml
     systemd-sysusers "$REPOSITORY/contrib/systemd/sysusers.conf"
     cd /run/documents
     ln -s "$REPOSITORY"/* .
-    cp grammars/sshd.grammar contrib/banstream.toml /etc/banstream/banstream.d/notify.toml .
+    cp grammars/ssh/sshd.grammar contrib/banstream.toml /etc/banstream/banstream.d/notify.toml .
     touch b.toml stricter.toml
+    printf '%s\n' 203.0.113.1 '203.0.113.0/28 2d # x' >drop.txt
     printf 'program: it\nit:\n    it was <ip>\n' >FILE.grammar
     echo 'Nov 23 21:04:11 host sshd[1]: Invalid user x from 192.0.2.1 port 22' | tee LOG >/var/log/auth.log
-    sed 's/^Nov .*1.: /myapp: login failed: /' LOG | tee failed-logins >/var/log/myapp.log
+    sed 's/sshd.1.: /myapp: login failed: /' LOG | tee failed-logins >/var/log/myapp.log
+    sed 's,sshd.*,postfix/smtpd[1]: warning: unknown[192.0.2.1]: SASL LOGIN authentication failed: x,' LOG >/var/log/mail.log
     gzip -c LOG >/var/log/auth.log.2.gz
     echo '{"tag":"sshd[1]:","message":"Invalid user x from 192.0.2.1 port 22"}' >lines.json
     echo '192.0.2.1 - - [23/Nov/2026:21:04:11 +0000] "GET /.env HTTP/1.1" 404 5 "-" "-"' >/var/log/nginx/access.log
@@ -117,6 +129,10 @@ fn every_command_runs_as_written() {
             );
         } else if CHANGING.iter().any(|changing| command.starts_with(changing)) {
             script = format!("{{ {BEFORE}; }} >/dev/null; {command}");
+        } else if command.starts_with("banstream undo") {
+            script = format!("banstream ban 203.0.113.99 >/dev/null; {command}");
+        } else if command.contains("grammar new") {
+            script = format!("rm -f myapp.grammar sasl.grammar; {command}");
         }
         let output =
             lab.output(&format!("cd /run/documents; set -o pipefail; exec <failed-logins; {script}"));
@@ -222,8 +238,10 @@ fn file(block: &[String]) -> Option<(String, String)> {
     if first.starts_with('$') || first.contains("->") {
         return None;
     }
-    if block.iter().any(|line| line.starts_with("program: ")) {
-        return Some(("it.grammar".into(), text()));
+    // One for a program of a grammar of ours stands in its place.
+    if let Some(program) = block.iter().find_map(|line| line.strip_prefix("program: ")) {
+        let name = program.split(' ').next().filter(|name| *name != "*").unwrap_or("it");
+        return Some((format!("{name}.grammar"), text()));
     }
     if first.ends_with(':') && block.iter().any(|line| line.contains('<')) {
         let rule = if first == "other:" { "it:\n    it was <ip>\n" } else { "" };

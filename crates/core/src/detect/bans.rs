@@ -48,9 +48,27 @@ impl Bans {
         self.by_offender.values().flatten()
     }
 
+    /// The bans on this offender.
+    pub(super) fn on(&self, offender: Offender) -> impl Iterator<Item = &Ban> {
+        self.by_offender.get(&offender).into_iter().flatten()
+    }
+
+    /// The bans on this offender and on all inside it.
+    pub(super) fn inside(&self, wide: Offender) -> impl Iterator<Item = &Ban> {
+        self.by_offender
+            .iter()
+            .filter(move |(offender, _)| wide.contains(**offender))
+            .flat_map(|(_, bans)| bans)
+    }
+
+    /// This jail's ban on the offender.
+    pub(super) fn of(&self, offender: Offender, jail: &str) -> Option<&Ban> {
+        self.on(offender).find(|ban| *ban.jail == *jail)
+    }
+
     /// Whether this jail bans the offender.
     pub(super) fn holds(&self, offender: Offender, jail: &str) -> bool {
-        self.by_offender.get(&offender).is_some_and(|bans| bans.iter().any(|ban| *ban.jail == *jail))
+        self.of(offender, jail).is_some()
     }
 
     /// Whether a ban of a prefix shuts the offender out of all these ports; none are all. Looks once for each length that
@@ -71,8 +89,7 @@ impl Bans {
 
     /// Whether an offence at `at` says that this jail's ban does not keep the offender out; true but once for each ban.
     pub(super) fn is_in_vain(&mut self, offender: Offender, jail: &str, at: Timestamp) -> bool {
-        let mut bans = self.by_offender.get(&offender).into_iter().flatten();
-        let Some(since) = bans.find(|ban| *ban.jail == *jail).map(|ban| ban.since) else { return false };
+        let Some(since) = self.of(offender, jail).map(|ban| ban.since) else { return false };
         if at <= since + LATE || !self.in_vain.insert((since, offender)) {
             return false;
         }
@@ -146,6 +163,13 @@ impl Bans {
     pub(super) fn lift(&mut self, target: Offender) -> Vec<Ban> {
         let inside = self.by_offender.extract_if(|offender, _| target.contains(*offender));
         let lifted: Vec<Ban> = inside.flat_map(|(_, bans)| bans).collect();
+        self.uncount(&lifted);
+        lifted
+    }
+
+    /// Lifts all bans on exactly this offender, and returns them.
+    pub(super) fn lift_from(&mut self, offender: Offender) -> Vec<Ban> {
+        let lifted = self.by_offender.remove(&offender).unwrap_or_default();
         self.uncount(&lifted);
         lifted
     }

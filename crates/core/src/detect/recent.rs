@@ -9,7 +9,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// At most `limit` entries, each in a slot that keeps its number while the entry is there.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     limit: usize,
     hasher: DefaultHashBuilder,
     index: HashTable<u32>,
@@ -33,7 +33,7 @@ const NONE: u32 = u32::MAX;
 
 impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
     /// A table of at most `limit` entries, and at least one. Memory grows with the entries, not with the limit.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit: limit.clamp(1, NONE as usize - 1),
             hasher: DefaultHashBuilder::default(),
@@ -45,18 +45,18 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
     /// Holds to another limit from now on; what is over it goes one by one as new entries come.
-    pub(super) fn set_limit(&mut self, limit: usize) {
+    pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit.clamp(1, NONE as usize - 1);
     }
 
     /// The entry's slot and value, made if it is not there, and now the newest; true if an older one was
     /// forgotten to make room. Constant time.
-    pub(super) fn touch(&mut self, key: K) -> (u32, &mut V, bool) {
+    pub(crate) fn touch(&mut self, key: K) -> (u32, &mut V, bool) {
         let hash = self.hasher.hash_one(key);
         let (at, evicted) = match self.find(&key, hash) {
             // Often several lines in a row are about one.
@@ -78,13 +78,13 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
     }
 
     /// The slot of an entry and what it holds, if it is there. That does not count as seen.
-    pub(super) fn slot(&self, key: &K) -> Option<(u32, &V)> {
+    pub(crate) fn slot(&self, key: &K) -> Option<(u32, &V)> {
         self.find(key, self.hasher.hash_one(key))
             .and_then(|at| Some((at, &self.slots.get(at as usize)?.value)))
     }
 
     /// Forgets an entry.
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         let hash = self.hasher.hash_one(key);
         let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
         if let Ok(entry) = self.index.find_entry(hash, same) {
@@ -94,20 +94,20 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
     }
 
     /// The entries, the oldest first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &K, &V)> {
         std::iter::successors(Some(self.oldest), |at| self.slots.get(*at as usize).map(|slot| slot.newer))
             .map_while(|at| self.slots.get(at as usize).map(|slot| (at, &slot.key, &slot.value)))
     }
 
     /// The entries, the newest first.
-    pub(super) fn newest_first(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (&K, &V)> {
         let slot = |at: u32| self.slots.get(at as usize);
         std::iter::successors(slot(self.newest), move |newer| slot(newer.older))
             .map(|slot| (&slot.key, &slot.value))
     }
 
     /// What the entries hold, and what those held that are forgotten; in no particular order.
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.slots.iter_mut().map(|slot| &mut slot.value)
     }
 

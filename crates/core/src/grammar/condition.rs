@@ -14,8 +14,8 @@ use memchr::{memchr3, memchr3_iter};
 use super::fault::Faults;
 use super::matcher::Spans;
 use super::path::{Room, resolved};
-use super::syntax::{Case, How, RuleGroup, Verdict, View, Word};
-use super::variant::{Item, Variant};
+use super::syntax::{Case, Comparison, How, RuleGroup, Verdict, View, Word};
+use super::variant::{Field, Item, Variant};
 use crate::model::CategoryId;
 
 /// Words up to which looking for a byte of each is the fastest.
@@ -242,7 +242,7 @@ impl Conditions {
     /// made once at most.
     ///
     /// What is not part of the message counts as the `-` that servers write for what is not there; of a message that is
-    /// `cut` nobody knows what it was, and it meets nothing.
+    /// `cut` nobody knows what it was, and it meets nothing. Neither does what a record does not have.
     pub(super) fn first(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<&Condition> {
         let (mut answers, mut place) = (Answers::default(), 0);
         loop {
@@ -261,10 +261,11 @@ impl Conditions {
         &'c self,
         message: &'c [u8],
         spans: &'c Spans,
+        cut: bool,
     ) -> impl Iterator<Item = (&'c Condition, usize)> {
         let mut answers = Answers::default();
         self.cases.iter().filter_map(move |case| {
-            let term = self.failing(case, message, spans, false, &mut answers)?;
+            let term = self.failing(case, message, spans, cut, &mut answers)?;
             Some((case, self.subjects.get(term.subject)?.slot))
         })
     }
@@ -422,6 +423,41 @@ impl Marked {
     }
 }
 
+/// Warns of cases that no line can meet, as the field that they ask about never holds such a text.
+pub(super) fn warn_of_unmet(
+    group: &RuleGroup,
+    names: &[Option<String>],
+    variants: &[Variant],
+    faults: &mut Faults<'_>,
+) {
+    let Verdict::Shape { cases, .. } = &group.verdict else { return };
+    let items = || variants.iter().flat_map(|variant| &variant.items);
+    let named =
+        |field: &Field, name: &String| names.get(usize::from(field.slot)) == Some(&Some(name.clone()));
+    let asks = |comparison: &&Comparison| !comparison.not && comparison.part == View::Whole;
+    for (case, comparison) in
+        cases.iter().flat_map(|case| case.comparisons.iter().filter(asks).map(move |asks| (case, asks)))
+    {
+        let fields = || {
+            items().filter_map(|item| match item {
+                Item::Field(field) if named(field, &comparison.field) => Some(field),
+                _ => None,
+            })
+        };
+        let may_be = |word: &Word| match word {
+            Word::Plain(word) => fields().any(|field| field.may_hold(word.as_bytes())),
+            Word::List(_) => true,
+        };
+        if let Some(field) = fields().next()
+            && !comparison.words.iter().any(may_be)
+        {
+            let Comparison { field: name, .. } = comparison;
+            let what = format!("this never holds: `{name}` is {}, which holds no such text", field.kind);
+            faults.warn(case.place, what);
+        }
+    }
+}
+
 /// Notes for the proof which texts free fields never hold: those that each case of the group says are not in them.
 pub(super) fn narrow(
     group: &RuleGroup,
@@ -448,11 +484,13 @@ pub(super) fn narrow(
         let Some(words) = words.filter(|words| !words.is_empty()) else { continue };
         without.push(words.into_iter().collect());
         let Ok(place) = u8::try_from(without.len()) else { return };
-        let fields = variants.iter_mut().flat_map(|variant| &mut variant.items);
-        for item in fields {
-            if let Item::Field(field) = item
-                && field.slot == slot
-            {
+        for variant in variants.iter_mut() {
+            let fields = variant.items.iter_mut().filter_map(|item| match item {
+                Item::Field(field) if field.slot == slot => Some(field),
+                _ => None,
+            });
+            // Of a name that stands twice in a line, a condition sees one.
+            if let [field] = fields.collect::<Vec<_>>().as_mut_slice() {
                 field.without = place;
             }
         }

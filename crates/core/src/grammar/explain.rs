@@ -1,14 +1,18 @@
 //! Explains a message for authors: the text in each field, or how close the nearest rule came. Unlike the matcher it
 //! allocates and tries every rule.
 
+use std::borrow::Cow;
+
+use super::compiled::{CompiledRules, Meaning};
 use super::condition::Condition;
 use super::matcher::{Spans, addresses, extent};
 use super::syntax::FieldKind;
+use super::time;
 use super::variant::{Field, Item, Variant};
-use super::{Found, Grammar, Meaning};
+use super::{Found, Grammar, part};
 
 /// A field of a rule, and what it held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldText<'g, 'm> {
     /// What the rule calls it.
     pub name: Option<&'g str>,
@@ -18,8 +22,8 @@ pub struct FieldText<'g, 'm> {
     pub from: usize,
     /// Where it ends.
     pub to: usize,
-    /// The bytes between.
-    pub text: &'m [u8],
+    /// The bytes between; those that their backslashes stand for where a record has any.
+    pub text: Cow<'m, [u8]>,
 }
 
 /// Why a message has no offence.
@@ -29,6 +33,8 @@ pub enum MissReason<'g> {
     Unmet(Vec<Unmet<'g>>),
     /// No rule reads it; this one comes closest.
     Unread(Closest<'g>),
+    /// It is a record that no shape reads.
+    Record(RecordMiss<'g>),
     /// No rule even begins like it.
     Unlike,
 }
@@ -46,6 +52,17 @@ pub struct Unmet<'g> {
     pub field: &'g str,
     /// What that holds; `None` if it is not in the message.
     pub holds: Option<Vec<u8>>,
+}
+
+/// Why a record is not read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RecordMiss<'g> {
+    /// The line of the file that the address would come from.
+    pub line: u32,
+    /// That line.
+    pub written: &'g str,
+    /// What is missing or wrong.
+    pub why: String,
 }
 
 /// The rule that reads most of a message, and where it stops.
@@ -70,18 +87,30 @@ impl<'g> Found<'g> {
 
     /// The rule's fields and what they held in `message`, which must be the one it was found in, in their order.
     pub fn field_texts<'m>(&self, message: &'m [u8]) -> Vec<FieldText<'g, 'm>> {
-        let names =
-            self.grammar.groups.get(usize::from(self.reading.group)).map_or(&[][..], |group| &group.names);
-        let items = self.grammar.variants.get(self.reading.pattern as usize);
-        let held = |item: &Item| {
+        let names = self.grammar.group(self.reading.group).map_or(&[][..], |group| &group.names);
+        let text = self.text(message);
+        let records = self.grammar.compiled().matcher.records().filter(|_| self.is_record());
+        let message = message.trim_ascii_end();
+        let lines = match records {
+            Some(records) => records.lines(message, self.reading.group),
+            None => vec![(self.reading.pattern, self.spans)],
+        };
+        let column = |place| records.map_or(place, |records| records.column(message, place));
+        let held = |item: &Item, spans: &Spans| {
             let Item::Field(field) = item else { return None };
             let slot = usize::from(field.slot);
-            let (from, to) = self.spans.get(slot)?;
+            let (from, to) = spans.get(slot)?;
             let (from, to) = (from as usize, to as usize);
             let name = names.get(slot).and_then(Option::as_deref);
-            Some(FieldText { name, kind: field.kind.name(), from, to, text: message.get(from..to)? })
+            let text = part(&text, from, to)?;
+            Some(FieldText { name, kind: field.kind.name(), from: column(from), to: column(to), text })
         };
-        items.into_iter().flat_map(|variant| &variant.items).filter_map(held).collect()
+        let of_line = |(pattern, spans): &(u32, Spans)| -> Vec<FieldText<'g, 'm>> {
+            let variant = self.grammar.variant(self.reading.group, *pattern);
+            let items = variant.map(|variant| &variant.items);
+            items.into_iter().flatten().filter_map(|item| held(item, spans)).collect()
+        };
+        lines.iter().flat_map(of_line).collect()
     }
 }
 
@@ -97,27 +126,30 @@ impl Grammar {
     pub fn miss_reason(&self, message: &[u8]) -> MissReason<'_> {
         let message = message.trim_ascii_end();
         let (mut read, mut unmet) = (false, Vec::new());
-        self.matcher.read(message, false, |reading, spans| {
+        let CompiledRules { matcher, variants, rules, .. } = self.compiled();
+        matcher.read(message, None, |reading, spans, text| {
             read = true;
-            if let Some(Meaning::First(conditions)) =
-                self.groups.get(usize::from(reading.group)).map(|group| &group.meaning)
-            {
-                let names = self.groups.get(usize::from(reading.group)).map_or(&[][..], |group| &group.names);
-                let failing = conditions.unmet(message, spans);
-                unmet.extend(failing.filter_map(|(c, slot)| self.unmet(c, slot, names, message, spans)));
+            let group = self.group(reading.group)?;
+            if let Meaning::First(conditions) = &group.meaning {
+                let failing = conditions.unmet(text, spans, group.is_record);
+                unmet.extend(failing.filter_map(|(c, slot)| self.unmet(c, slot, &group.names, text, spans)));
             }
             None::<()>
         });
         if read {
             return MissReason::Unmet(unmet);
         }
-        let tries: Vec<Try> = self.variants.iter().map(|variant| Try::of(variant, message)).collect();
+        if let Some((line, why)) = matcher.records().and_then(|records| records.miss(message)) {
+            return MissReason::Record(RecordMiss { line, written: self.written(line), why });
+        }
+        let rules = || variants.iter().take(*rules);
+        let tries: Vec<Try> = rules().map(|variant| Try::of(variant, message)).collect();
         let Some(best) = tries.iter().map(|reach| (reach.read, reach.at)).max().filter(|(read, _)| *read > 0)
         else {
             return MissReason::Unlike;
         };
         let reaches = |reach: &Try| (reach.read, reach.at) == best;
-        let places = || self.variants.iter().map(|variant| variant.place.line).zip(&tries);
+        let places = || rules().map(|variant| variant.place.line).zip(&tries);
         let nearest = places()
             .filter(|(_, reach)| reaches(reach))
             .max_by_key(|(line, reach)| (reach.partly, u32::MAX - line));
@@ -146,7 +178,7 @@ impl Grammar {
     ) -> Option<Unmet<'g>> {
         let holds = spans.get(slot).and_then(|(from, to)| message.get(from as usize..to as usize));
         Some(Unmet {
-            category: self.categories.get(usize::from(condition.category))?,
+            category: self.categories().get(usize::from(condition.category))?,
             line: condition.line,
             written: self.written(condition.line),
             field: names.get(slot)?.as_deref().unwrap_or_default(),
@@ -221,6 +253,12 @@ impl Try {
                     .iter()
                     .flat_map(|stop| addresses(Field { stop: *stop, ..*field }, rest))
                     .map(|(length, _)| Self::from(items, message, at + length, read + length, patience))
+                    .max()
+                    .unwrap_or_else(|| stop(at, read, 0, &field.kind))
+            }
+            Some((Item::Field(field), items)) if field.kind == FieldKind::Time => {
+                time::stamps(rest, field.stop)
+                    .map(|length| Self::from(items, message, at + length, read + length, patience))
                     .max()
                     .unwrap_or_else(|| stop(at, read, 0, &field.kind))
             }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A place in a file: line and column, both from 1; the column counts bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// The line.
     pub line: u32,

@@ -4,6 +4,7 @@
 //! WORD` removes one. So the operator's part stays small, and new versions can add words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::condition::Tests;
 use super::fault::{Fault, Faults, Place};
@@ -19,11 +20,11 @@ const SHIPPED: &[(&str, &str)] = &[
     ("probes", include_str!("../../grammars/probes.list")),
 ];
 
-/// Words by the name of their list.
+/// Words by the name of their list. A copy shares them.
 #[derive(Clone, Debug)]
 pub struct Lists {
-    in_force: BTreeMap<String, Vec<String>>,
-    shipped: BTreeMap<String, Vec<String>>,
+    in_force: Arc<BTreeMap<String, Vec<String>>>,
+    shipped: Arc<BTreeMap<String, Vec<String>>>,
     /// What grammars have made of them.
     pub(super) tests: Tests,
 }
@@ -31,11 +32,11 @@ pub struct Lists {
 impl Lists {
     /// Those that come with banstream.
     pub fn shipped() -> Self {
-        let mut lists = Self { in_force: BTreeMap::new(), shipped: BTreeMap::new(), tests: Tests::default() };
+        let mut lists = Self { in_force: Arc::default(), shipped: Arc::default(), tests: Tests::default() };
         for (name, text) in SHIPPED {
             lists.add(name, name, text);
         }
-        lists.shipped = lists.in_force.clone();
+        lists.shipped = Arc::clone(&lists.in_force);
         lists
     }
 
@@ -43,7 +44,7 @@ impl Lists {
     /// faults call the file. What is doubtful in it comes back: nothing in a list can be worse than that.
     pub fn add(&mut self, name: &str, file: &str, text: &str) -> Vec<Fault> {
         let mut faults = Faults::new(file, text);
-        let words = self.in_force.entry(name.to_owned()).or_default();
+        let words = Arc::make_mut(&mut self.in_force).entry(name.to_owned()).or_default();
         for (line, written) in (1..).zip(text.lines()) {
             let word = written.trim();
             let column = (written.len() - written.trim_start().len()) as u32 + 1;

@@ -6,15 +6,18 @@
 //!
 //! It relies on the proof for one thing: whichever variant is found, its address is the only one.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 #[cfg(test)]
 use hashbrown::HashSet;
 use memchr::{memchr, memchr2, memrchr};
 
 use super::proof::{is_letter, is_zone};
+use super::record::RecordShapes;
 use super::syntax::FieldKind;
+use super::time;
 use super::variant::{Field, Item, SLOTS, Variant, is_name};
+use crate::model::JoinKey;
 
 /// What each field of a rule held, by slot, as byte offsets into the message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,6 +33,24 @@ impl Spans {
         self.at.get(slot).copied().filter(|_| self.present >> slot & 1 == 1)
     }
 
+    /// Notes what a field held that is part of the message.
+    pub(super) fn put(&mut self, slot: u8, from: usize, to: usize) {
+        self.set(slot, from, to);
+        self.present |= 1 << slot;
+    }
+
+    /// Adds what other fields held, `start` bytes further on.
+    pub(super) fn add(&mut self, other: &Self, start: usize) {
+        let mut more = other.present & !self.present;
+        while more != 0 {
+            let slot = more.trailing_zeros() as u8;
+            more &= more - 1;
+            if let Some((from, to)) = other.get(slot.into()) {
+                self.put(slot, start + from as usize, start + to as usize);
+            }
+        }
+    }
+
     fn set(&mut self, slot: u8, from: usize, to: usize) {
         // A message of 4 GiB or more is not read at all.
         self.at.get_mut(usize::from(slot)).into_iter().for_each(|at| *at = (from as u32, to as u32));
@@ -42,6 +63,8 @@ pub(super) struct Matcher {
     patterns: Vec<Pattern>,
     /// Tree over the texts that patterns begin with; the first node is its root.
     nodes: Vec<Node>,
+    /// What is read by key.
+    records: Option<RecordShapes>,
 }
 
 /// One variant as runs: the first from the start of the message, each further one behind a free field, which may hold
@@ -64,9 +87,8 @@ struct Pattern {
     shortest: usize,
     /// Its slots, as bits.
     present: u32,
+    has_address: bool,
     forwarded: Option<u8>,
-    /// Whether it reads no beginning of a message with another address than the whole has.
-    safe_where_cut: bool,
 }
 
 /// Texts and fields whose ends are plain, behind a free field.
@@ -84,7 +106,7 @@ enum Step {
     Num(u8),
     Field(Field),
     Address(Field),
-    /// An address whose end is not plain from the next character.
+    /// An address or a time whose end is not plain from the next character.
     Open(Field),
 }
 
@@ -162,19 +184,18 @@ struct Candidate {
 pub(super) struct Reading {
     pub(super) group: u16,
     pub(super) pattern: u32,
+    /// `0.0.0.0` if the pattern has none.
     pub(super) address: IpAddr,
     /// Where the forwarded header stands, if it does.
     pub(super) forwarded: Option<(usize, usize)>,
 }
 
 impl Matcher {
-    /// `safe_where_cut` says for each variant whether a message whose end is missing cannot mislead it; where it does not
-    /// say, one can.
-    pub(super) fn new(variants: &[Variant], safe_where_cut: &[bool]) -> Self {
-        let mut matcher = Self { patterns: Vec::new(), nodes: vec![Node::default()] };
+    /// Ready to read the messages that these describe.
+    pub(super) fn new(variants: &[Variant]) -> Self {
+        let mut matcher = Self { patterns: Vec::new(), nodes: vec![Node::default()], records: None };
         for (index, variant) in (0..).zip(variants) {
             let mut pattern = Pattern::of(variant);
-            pattern.safe_where_cut = safe_where_cut.get(index as usize) == Some(&true);
             let text = match variant.items.first() {
                 Some(Item::Text(text)) => text.as_slice(),
                 _ => &[],
@@ -194,19 +215,59 @@ impl Matcher {
         matcher
     }
 
-    /// Hands readings of the message, and what the fields held, to `accept`, at most one for each group, earlier groups
-    /// first, until it takes one. Of a message that is `cut` only those that its missing end cannot change.
+    /// The same, which reads these records too.
+    pub(super) fn with_records(self, records: RecordShapes) -> Self {
+        Self { records: Some(records).filter(|records| !records.is_empty()), ..self }
+    }
+
+    /// The shapes of records.
+    pub(super) fn records(&self) -> Option<&RecordShapes> {
+        self.records.as_ref()
+    }
+
+    /// Hands readings of the message, what the fields held, and the text where they held it, to `accept`, at most one for
+    /// each group, earlier groups first, until it takes one. Of a message that is `cut` only those that its missing end
+    /// cannot change: `cut` says which variants read no beginning of a message with another address than the whole has.
     ///
     /// Takes time linear in the message. Does not allocate.
     pub(super) fn read<T>(
         &self,
         message: &[u8],
-        cut: bool,
-        mut accept: impl FnMut(Reading, &Spans) -> Option<T>,
+        cut: Option<&[bool]>,
+        mut accept: impl FnMut(Reading, &Spans, &[u8]) -> Option<T>,
     ) -> Option<T> {
         u32::try_from(message.len()).ok()?;
-        let mut reader = Reader::new(message);
+        // No record is a message that a rule reads.
+        if let Some(records) = self.records.as_ref().filter(|_| cut.is_none())
+            && let taken @ Some(_) = records.read(message, &mut accept)
+        {
+            return taken;
+        }
+        self.read_rules(message, cut, |reading, spans| accept(reading, spans, message))
+    }
+
+    /// The first reading of a value in a record.
+    pub(super) fn read_value<T>(
+        &self,
+        value: &[u8],
+        mut accept: impl FnMut(Reading, &Spans) -> T,
+    ) -> Option<T> {
+        self.read_rules(value, None, |reading, spans| Some(accept(reading, spans)))
+    }
+
+    /// As [`read`](Self::read).
+    #[inline(always)]
+    fn read_rules<T>(
+        &self,
+        message: &[u8],
+        cut: Option<&[bool]>,
+        mut accept: impl FnMut(Reading, &Spans) -> Option<T>,
+    ) -> Option<T> {
         let (candidates, mut place) = (self.candidates(message), 0);
+        if candidates.is_empty() {
+            return None;
+        }
+        let mut reader = Reader::new(message);
         while let Some(candidate) = candidates.get(place as usize) {
             let this = place;
             place += 1;
@@ -214,7 +275,7 @@ impl Matcher {
                 continue;
             }
             let pattern = self.patterns.get(candidate.pattern as usize)?;
-            if cut && !pattern.safe_where_cut {
+            if cut.is_some_and(|safe| safe.get(candidate.pattern as usize) != Some(&true)) {
                 continue;
             }
             if let Some(reading) = pattern.read(&mut reader, this, candidate.pattern) {
@@ -245,6 +306,11 @@ impl Matcher {
                 accept(reading, &reader.spans);
             }
         }
+    }
+
+    /// Whether there is something to try on a message.
+    pub(super) fn may_read(&self, message: &[u8]) -> bool {
+        self.records.is_some() || !self.candidates(message).is_empty()
     }
 
     /// What to try on a message, by the text that it begins with.
@@ -336,6 +402,17 @@ impl Pattern {
                 (Item::Field(Field { slot, kind: FieldKind::Free | FieldKind::Unquoted, .. }), _) => {
                     runs.push((*slot, Vec::new()));
                 }
+                (Item::Text(text), Some((_, run))) => {
+                    if let Some(Step::Field(field)) = run.last()
+                        && field.kind == FieldKind::Time
+                        && time::goes_on(text)
+                    {
+                        let open = Step::Open(*field);
+                        run.pop();
+                        run.push(open);
+                    }
+                    run.push(item.into());
+                }
                 (item, Some((_, run))) => run.push(item.into()),
                 (_, None) => {}
             }
@@ -351,7 +428,9 @@ impl Pattern {
             Item::Text(text) => text.len(),
             Item::Field(field) => match field.kind {
                 FieldKind::Free | FieldKind::Quoted | FieldKind::Unquoted | FieldKind::Forwarded => 0,
-                FieldKind::Word | FieldKind::Num | FieldKind::Rest | FieldKind::Host => 1,
+                FieldKind::Word | FieldKind::Key(_) | FieldKind::Num | FieldKind::Rest | FieldKind::Host => 1,
+                FieldKind::Without(_) => 0,
+                FieldKind::Time => time::SHORTEST,
                 FieldKind::Ip => 2,
                 FieldKind::Ipv4 => 7,
             },
@@ -364,6 +443,7 @@ impl Pattern {
             filed: 0,
             repeats: present.count_ones() as usize != fields().count(),
             present,
+            has_address: variant.has_address(),
             forwarded: fields().find(|field| field.kind == FieldKind::Forwarded).map(|field| field.slot),
             head,
             rest: runs.map(|(slot, steps)| (slot, Run::new(steps))).collect(),
@@ -371,7 +451,6 @@ impl Pattern {
             tail,
             last,
             shortest: shortest.sum(),
-            safe_where_cut: false,
         }
     }
 
@@ -418,7 +497,7 @@ impl Pattern {
         Some(Reading {
             group: self.group,
             pattern: index,
-            address: reader.address?,
+            address: if self.has_address { reader.address? } else { Ipv4Addr::UNSPECIFIED.into() },
             forwarded: forwarded.map(|(from, to)| (from as usize, to as usize)),
         })
     }
@@ -539,11 +618,18 @@ impl<'m> Reader<'m> {
         for (nth, step) in steps.iter().enumerate() {
             if let Step::Open(field) = step {
                 let behind = steps.get(nth + 1..)?;
+                if field.kind == FieldKind::Time {
+                    return time::stamps(self.message.get(at..limit)?, field.stop).find_map(|length| {
+                        self.fuel = self.fuel.checked_sub(length)?;
+                        self.spans.set(field.slot, at, at + length);
+                        self.forward(behind, at + length, limit, last)
+                    });
+                }
                 return addresses(*field, self.message.get(at..limit)?).find_map(|(length, address)| {
                     self.fuel = self.fuel.checked_sub(length)?;
                     self.spans.set(field.slot, at, at + length);
                     self.address = Some(address);
-                    // A rule has one address, so this goes no deeper.
+                    // A rule has one address, and a few times at most: so this goes no deeper.
                     self.forward(behind, at + length, limit, last)
                 });
             }
@@ -560,6 +646,7 @@ impl<'m> Reader<'m> {
             Step::Text(text) => return text.begins(rest).then_some(text.whole.len()),
             Step::Num(slot) => (*slot, digits(rest)?),
             Step::Field(field) => (field.slot, extent(*field, rest)?),
+            Step::Open(field) if field.kind == FieldKind::Time => (field.slot, extent(*field, rest)?),
             Step::Address(field) | Step::Open(field) => {
                 let (length, address) = plain_address(*field, rest)?;
                 self.address = Some(address);
@@ -657,10 +744,21 @@ pub(super) fn extent(field: Field, rest: &[u8]) -> Option<usize> {
             // Most words are so short that a call of memchr costs more.
             run(rest, |b| b != b' ' && b != stop)
         }
+        FieldKind::Key(_) => {
+            let stop = field.stop.unwrap_or(b' ');
+            return Some(run(rest, |b| b != b' ' && b != stop))
+                .filter(|length| (1..=JoinKey::LONGEST).contains(length));
+        }
         FieldKind::Quoted if field.stop.is_none() => return quoted(rest).is_none().then_some(rest.len()),
         FieldKind::Quoted => return quoted(rest),
+        // Only in the value of a record.
+        FieldKind::Forwarded if field.stop.is_none() => return Some(rest.len()),
         FieldKind::Forwarded if field.stop != Some(b'"') => return memchr(field.stop?, rest),
         FieldKind::Forwarded => return quoted(rest),
+        FieldKind::Without(set) => {
+            return Some(run(rest, |b| !set.holds(b) && Some(b) != field.stop));
+        }
+        FieldKind::Time => return time::stamps(rest, field.stop).next(),
         FieldKind::Rest => match rest.first() {
             Some(b'"') => 0,
             _ => rest.len(),
@@ -693,6 +791,11 @@ pub(super) fn addresses(field: Field, rest: &[u8]) -> impl Iterator<Item = (usiz
     let shorter = move |length: &usize| memrchr(field.stop?, rest.get(..*length)?);
     std::iter::successors(Some(longest(rest)), shorter)
         .filter_map(move |length| Some((length, address_of(field, rest, length)?)))
+}
+
+/// The address that all of `text` is.
+pub(super) fn address_whole(text: &[u8]) -> Option<IpAddr> {
+    (longest(text) == text.len()).then(|| address(text)).flatten()
 }
 
 /// The longest of them.
@@ -748,8 +851,12 @@ pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
         return Some(address.into());
     }
     let text = std::str::from_utf8(text).ok()?;
-    let text = text.split_once('%').map_or(text, |(address, _zone)| address);
-    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    let text = match text.split_once('%') {
+        Some((_, zone)) if zone.is_empty() || zone.ends_with('.') => return None,
+        Some((address, _)) => address,
+        None => text,
+    };
+    text.parse::<Ipv6Addr>().ok().map(|address| address.to_canonical())
 }
 
 /// As `Ipv4Addr::from_str` (no leading zeros, four parts), at a third of its 28 ns.

@@ -8,29 +8,56 @@ use std::net::IpAddr;
 
 use nom::branch::alt;
 use nom::bytes::complete::{is_not, tag, take_while1};
-use nom::character::complete::{anychar, char, none_of, space1};
+use nom::character::complete::{anychar, char, none_of, satisfy, space1};
 use nom::combinator::{all_consuming, map, opt, value};
 use nom::error::{ErrorKind, ParseError};
 use nom::multi::{many0, many1, separated_list1};
-use nom::sequence::{delimited, preceded};
+use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::fault::{Faults, Place};
+use super::record::{Record, RecordFormat};
+use super::variant::Whole;
 use crate::model::CategoryId;
 
 /// A grammar as written.
 #[derive(Debug, Default)]
 pub(super) struct Source {
+    pub(super) service: String,
+    pub(super) logs: Vec<String>,
+    pub(super) tested: String,
+    /// The grammar that it adds to, and where it says so.
+    pub(super) extends: Option<(String, Place)>,
     pub(super) programs: Vec<String>,
     pub(super) units: Vec<String>,
     pub(super) users: Vec<String>,
     pub(super) session: SessionScope,
+    pub(super) keys: Vec<KeySection>,
     pub(super) groups: Vec<RuleGroup>,
     /// Further message forms of the program in which strangers' text stands.
     pub(super) others: Vec<Rule>,
     pub(super) categories: Vec<String>,
     pub(super) lists: Vec<List>,
     pub(super) tests: Vec<TestCase>,
+}
+
+impl Source {
+    /// The words of a list of its own.
+    pub(super) fn words(&self, list: &str) -> Option<&[String]> {
+        self.lists.iter().find(|known| known.name == list).map(|list| &*list.words)
+    }
+
+    /// Whether a rule, but for other forms, has a field of this name.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        fn has(parts: &[Part], name: &str) -> bool {
+            parts.iter().any(|part| match part {
+                Part::Text(_) => false,
+                Part::Field { name: known, .. } => known.as_deref() == Some(name),
+                Part::Choice { options, .. } => options.iter().any(|option| has(option, name)),
+            })
+        }
+        self.groups.iter().flat_map(|group| &group.rules).any(|rule| has(&rule.parts, name))
+    }
 }
 
 /// Which lines may report the same attempt.
@@ -43,11 +70,56 @@ pub(super) enum SessionScope {
     Address,
 }
 
+/// A section `key NAME:`. A `<key>` has its place among them.
+#[derive(Debug)]
+pub(super) struct KeySection {
+    pub(super) name: String,
+    pub(super) place: Place,
+    /// Whether it is the base's.
+    pub(super) is_inherited: bool,
+}
+
+/// Sections `key NAME:` of a grammar.
+const KEYS: usize = 16;
+
+/// What the rules of a group have a `<key>` for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyRole {
+    /// Their lines name the address under a key; those without an address end the key.
+    Names(u8),
+    /// Their lines are about the address under a key.
+    Refers(u8),
+}
+
 /// The rules whose lines report an attempt once: one below a category, or those of a shape with what makes its lines offences.
 #[derive(Debug)]
 pub(super) struct RuleGroup {
     pub(super) rules: Vec<Rule>,
     pub(super) verdict: Verdict,
+    /// If its rules are about the values of keys.
+    pub(super) record: Option<Record>,
+    /// If its rules have a `<key>`.
+    pub(super) key: Option<KeyRole>,
+}
+
+impl RuleGroup {
+    /// What its rules describe.
+    pub(super) fn whole(&self) -> Whole {
+        match (&self.record, self.key) {
+            (Some(_), _) => Whole::Value,
+            (None, None) => Whole::Message,
+            (None, Some(KeyRole::Names(_))) => Whole::Naming,
+            (None, Some(KeyRole::Refers(_))) => Whole::Referring,
+        }
+    }
+
+    /// Where it begins.
+    pub(super) fn place(&self) -> Place {
+        match &self.verdict {
+            Verdict::Shape { place, .. } => *place,
+            Verdict::Always(_) => self.rules.first().map_or(Place { line: 1, column: 1 }, |rule| rule.place),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,6 +128,23 @@ pub(super) enum Verdict {
     Always(usize),
     /// A line of the shape `name` is an offence of the first case that holds.
     Shape { name: String, place: Place, cases: Vec<Case> },
+}
+
+impl RuleGroup {
+    fn without_cases(mut self) -> Self {
+        if let Verdict::Shape { cases, .. } = &mut self.verdict {
+            cases.clear();
+        }
+        self
+    }
+
+    /// Lets its rules stand where its first case does. Whether it has one.
+    fn move_to_cases(&mut self) -> bool {
+        let Verdict::Shape { cases, .. } = &self.verdict else { return true };
+        let Some(Case { place, .. }) = cases.first() else { return false };
+        self.rules.iter_mut().for_each(|rule| rule.place = *place);
+        true
+    }
 }
 
 /// What makes a line of a shape an offence.
@@ -148,11 +237,13 @@ pub(super) enum Part {
 }
 
 /// What may stand in a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum FieldKind {
     Ip,
     /// An IPv4 address, which a port may follow.
     Ipv4,
+    /// A word under which another line has the address; which of the [sections](KeySection) it is a key of.
+    Key(u8),
     /// A host name, perhaps with a port; never an address.
     Host,
     /// Anything: `<user>` and `<text>`.
@@ -166,6 +257,21 @@ pub(super) enum FieldKind {
     Rest,
     /// The header in which proxies name their clients.
     Forwarded,
+    /// When the server wrote the line.
+    Time,
+    /// Anything without these characters, also nothing.
+    Without(Characters),
+}
+
+/// Some of the ASCII characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Characters(u128);
+
+impl Characters {
+    /// Whether this is one of them.
+    pub(super) fn holds(self, byte: u8) -> bool {
+        byte < 128 && self.0 >> byte & 1 == 1
+    }
 }
 
 impl FieldKind {
@@ -173,6 +279,7 @@ impl FieldKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             FieldKind::Ip | FieldKind::Ipv4 => "ip",
+            FieldKind::Key(_) => "key",
             FieldKind::Host => "host",
             FieldKind::Free => "text",
             FieldKind::Word => "word",
@@ -181,6 +288,8 @@ impl FieldKind {
             FieldKind::Unquoted => "unquoted",
             FieldKind::Rest => "rest",
             FieldKind::Forwarded => "forwarded",
+            FieldKind::Time => "time",
+            FieldKind::Without(_) => "not",
         }
     }
 }
@@ -203,8 +312,19 @@ pub(super) struct TestCase {
 const DEPTH: usize = 6;
 
 /// Reads a grammar file; what cannot be read is in `faults`, and the rest is returned all the same.
-pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
-    let mut source = Source::default();
+///
+/// `base` is the text of the grammar that it extends: its header stands where the file has no such line, and categories
+/// can be `in` its shapes.
+pub(super) fn parse(text: &str, base: Option<&str>, faults: &mut Faults<'_>) -> Source {
+    let base = base.map(|base| parse(base, None, &mut Faults::new("", base))).unwrap_or_default();
+    let is_shared = |group: &RuleGroup| {
+        matches!((&group.verdict, group.key), (Verdict::Shape { .. }, _) | (_, Some(KeyRole::Names(_))))
+    };
+    let shared = base.groups.into_iter().filter(is_shared).map(RuleGroup::without_cases);
+    let keys = base.keys.into_iter().map(|key| KeySection { is_inherited: true, ..key });
+    let mut source =
+        Source { groups: shared.collect(), keys: keys.collect(), session: base.session, ..Source::default() };
+    let of_base = source.groups.len();
     let mut section = Section::None;
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim_end();
@@ -224,12 +344,31 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
             faults.error(Place { line: number, column }, what);
         }
     }
+    let mut nth = 0;
+    source.groups.retain_mut(|group| {
+        nth += 1;
+        nth > of_base || group.move_to_cases()
+    });
+    source.settle_keys(faults);
+    for (own, base) in [
+        (&mut source.programs, base.programs),
+        (&mut source.units, base.units),
+        (&mut source.users, base.users),
+    ] {
+        if own.is_empty() {
+            *own = base;
+        }
+    }
+    source.lists.extend(base.lists);
     let start = Place { line: 1, column: 1 };
     if source.programs.is_empty() {
         faults.error(start, "a `program:` line is missing");
     }
     if source.programs.iter().any(|program| program == "banstream") {
         faults.error(start, "`banstream` logs strangers' text, so no grammar may read its lines");
+    }
+    if let Some(program) = source.programs.iter().find(|program| program.matches('*').count() > 1) {
+        faults.error(start, format!("`{program}` has more than one `*`"));
     }
     if source.groups.is_empty() && !faults.has_errors() {
         faults.error(start, "the grammar has no rule");
@@ -250,7 +389,7 @@ pub(super) fn parse(text: &str, faults: &mut Faults<'_>) -> Source {
 #[derive(Clone, Copy)]
 enum Section {
     None,
-    Category(usize),
+    Category(usize, Option<KeyRole>),
     Cases { category: usize, group: usize },
     Shape(usize),
     Others,
@@ -267,7 +406,9 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     };
     let words: Vec<&str> = head.split_whitespace().collect();
     let rest_words = || rest.split_whitespace().map(str::to_owned);
-    if !matches!(*words, ["program" | "unit" | "user" | "session"]) && !rest.trim().is_empty() {
+    if !matches!(*words, ["service" | "log" | "tested" | "extends" | "program" | "unit" | "user" | "session"])
+        && !rest.trim().is_empty()
+    {
         return Err(Problem::new(
             rest.trim_start(),
             format!("nothing may follow `{head}:`; indent its lines below it"),
@@ -282,6 +423,28 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
     }
     match *words {
+        ["service"] => {
+            rest.trim().clone_into(&mut source.service);
+            Ok(Section::None)
+        }
+        ["extends"] => {
+            source.extends = Some((rest.trim().to_owned(), place));
+            Ok(Section::None)
+        }
+        ["tested"] => {
+            rest.trim().clone_into(&mut source.tested);
+            Ok(Section::None)
+        }
+        ["log"] => {
+            if let Some(other) =
+                rest.split_whitespace().find(|log| *log != "journal" && !log.starts_with('/'))
+            {
+                let what = format!("a log is `journal` or the absolute path of a file, not `{other}`");
+                return Err(Problem::new(rest.trim_start(), what));
+            }
+            source.logs.extend(rest_words());
+            Ok(Section::None)
+        }
         ["program"] => {
             source.programs.extend(rest_words());
             Ok(Section::None)
@@ -311,12 +474,29 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
             source.lists.push(List { name: name.to_owned(), words: Vec::new() });
             Ok(Section::List(source.lists.len() - 1))
         }
-        ["shape", name] => {
-            let verdict = Verdict::Shape { name: name.to_owned(), place, cases: Vec::new() };
-            source.groups.push(RuleGroup { rules: Vec::new(), verdict });
+        ["key", name] => source.key(name, line, place),
+        ["shape", name, "by", key] => {
+            let (key, cases) = (source.refers(key, line)?, Vec::new());
+            let verdict = Verdict::Shape { name: name.to_owned(), place, cases };
+            source.groups.push(RuleGroup { rules: Vec::new(), verdict, record: None, key: Some(key) });
             Ok(Section::Shape(source.groups.len() - 1))
         }
-        [name] => Ok(Section::Category(category(source, name))),
+        [how @ ("shape" | "json" | "logfmt"), name] => {
+            let verdict = Verdict::Shape { name: name.to_owned(), place, cases: Vec::new() };
+            let format = match how {
+                "json" => Some(RecordFormat::Json),
+                "logfmt" => Some(RecordFormat::Logfmt),
+                _ => None,
+            };
+            let record = format.map(|format| Record { format, keys: Vec::new() });
+            source.groups.push(RuleGroup { rules: Vec::new(), verdict, record, key: None });
+            Ok(Section::Shape(source.groups.len() - 1))
+        }
+        [name] => Ok(Section::Category(category(source, name), None)),
+        [name, "by", key] => {
+            let key = source.refers(key, line)?;
+            Ok(Section::Category(category(source, name), Some(key)))
+        }
         [name, "in", shape] => {
             let found = source
                 .groups
@@ -329,8 +509,55 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         _ => Err(Problem::new(
             line,
-            "unknown section; sections are `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `list NAME:`, `HEADING:` or `HEADING in SHAPE:`",
+            "unknown section; sections are `service:`, `log:`, `tested:`, `extends:`, `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `json NAME:`, `logfmt NAME:`, `key NAME:`, `list NAME:`, `HEADING:`, `HEADING in SHAPE:` or `HEADING by KEY:`",
         )),
+    }
+}
+
+impl Source {
+    /// Opens a section `key NAME:`.
+    fn key(&mut self, name: &str, line: &str, place: Place) -> Result<Section, Problem> {
+        if self.keys.iter().any(|key| key.name == name) {
+            return Err(Problem::new(line, format!("there is already a key `{name}`")));
+        }
+        if self.keys.len() == KEYS {
+            return Err(Problem::new(line, format!("a grammar can have at most {KEYS} keys")));
+        }
+        self.keys.push(KeySection { name: name.to_owned(), place, is_inherited: false });
+        let key = KeyRole::Names(self.keys.len() as u8 - 1);
+        Ok(Section::Category(CategoryId::KEY.0.into(), Some(key)))
+    }
+
+    /// What rules `by` this key have it for.
+    fn refers(&self, name: &str, line: &str) -> Result<KeyRole, Problem> {
+        let found = (0..).zip(&self.keys).find(|(_, key)| key.name == name);
+        let unknown = || {
+            Problem::new(line, format!("unknown key `{name}`; its section `key {name}:` must stand above"))
+        };
+        found.map(|(number, _)| KeyRole::Refers(number)).ok_or_else(unknown)
+    }
+
+    /// Warns of keys that nothing refers to. Those of the base are left out then; otherwise their rules stand where
+    /// the first rule that refers to them does.
+    fn settle_keys(&mut self, faults: &mut Faults<'_>) {
+        let refers = |number| move |group: &&RuleGroup| group.key == Some(KeyRole::Refers(number));
+        let first = |number| self.groups.iter().find(refers(number))?.rules.first().map(|rule| rule.place);
+        let used: Vec<Option<Place>> = (0..self.keys.len() as u8).map(first).collect();
+        for (key, used) in self.keys.iter().zip(&used) {
+            if used.is_none() && !key.is_inherited {
+                faults.warn(key.place, format!("no category uses the key `{}`", key.name));
+            }
+        }
+        self.groups.retain_mut(|group| {
+            let Some(KeyRole::Names(number)) = group.key else { return true };
+            let number = usize::from(number);
+            if self.keys.get(number).is_none_or(|key| !key.is_inherited) {
+                return true;
+            }
+            let Some(place) = used.get(number).copied().flatten() else { return false };
+            group.rules.iter_mut().for_each(|rule| rule.place = place);
+            true
+        });
     }
 }
 
@@ -349,15 +576,21 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
         Section::None => {
             return Err(Problem::new(line, "this line is in no section; put a category above the rules"));
         }
-        Section::Category(category) => {
-            let rules = vec![Rule { place, parts: rule(line, place)? }];
-            source.groups.push(RuleGroup { rules, verdict: Verdict::Always(category) });
+        Section::Category(category, key) => {
+            let rules = vec![Rule { place, parts: rule(line, place, key)? }];
+            source.groups.push(RuleGroup { rules, verdict: Verdict::Always(category), record: None, key });
         }
-        Section::Others => source.others.push(Rule { place, parts: rule(line, place)? }),
+        Section::Others => source.others.push(Rule { place, parts: rule(line, place, None)? }),
         Section::Shape(group) => {
-            let rule = Rule { place, parts: rule(line, place)? };
             if let Some(group) = source.groups.get_mut(group) {
-                group.rules.push(rule);
+                let mut value = line;
+                if let Some(record) = &mut group.record {
+                    let (rest, key) = finish(key(line, record.format))?;
+                    record.keys.push(key);
+                    value = rest;
+                }
+                let column = place.column + (line.len() - value.len()) as u32;
+                group.rules.push(Rule { place, parts: rule(value, Place { column, ..place }, group.key)? });
             }
         }
         Section::Cases { category, group } => {
@@ -391,9 +624,9 @@ fn body_line(line: &str, place: Place, section: Section, source: &mut Source) ->
     Ok(())
 }
 
-fn rule(line: &str, place: Place) -> Result<Vec<Part>, Problem> {
+fn rule(line: &str, place: Place, key: Option<KeyRole>) -> Result<Vec<Part>, Problem> {
     // A column is the line's length less what is still to be read.
-    let reader = RuleReader { end: place.column + line.len() as u32 };
+    let reader = RuleReader { end: place.column + line.len() as u32, key };
     finish(all_consuming(|input| reader.parts(input, DEPTH, false)).parse(line))
 }
 
@@ -412,6 +645,8 @@ fn finish<T>(result: IResult<&str, T, Problem>) -> Result<T, Problem> {
 #[derive(Clone, Copy)]
 struct RuleReader {
     end: u32,
+    /// What a `<key>` is for here.
+    key: Option<KeyRole>,
 }
 
 impl RuleReader {
@@ -437,9 +672,12 @@ impl RuleReader {
 
     fn field(self, input: &str) -> IResult<&str, Part, Problem> {
         let (rest, _) = char('<').parse(input)?;
-        let Ok((after, body)) =
-            nom::sequence::terminated(is_not::<_, _, Problem>("<>{}| "), char('>')).parse(rest)
-        else {
+        if let Ok((rest, name)) = terminated(opt(terminated(name, char(':'))), tag("not ")).parse(rest) {
+            let (after, kind) = without(rest)?;
+            let (name, column) = (name.map(str::to_owned), self.end - input.len() as u32);
+            return Ok((after, Part::Field { name, kind, column }));
+        }
+        let Ok((after, body)) = terminated(is_not::<_, _, Problem>("<>{}| "), char('>')).parse(rest) else {
             return Err(stop(
                 input,
                 "this `<` opens a field that is not closed; write `\\<` for the character",
@@ -452,6 +690,7 @@ impl RuleReader {
         let kind = match kind {
             "ip" => FieldKind::Ip,
             "peer" => return Ok((after, peer(self.end - input.len() as u32))),
+            "key" => self.key(name, rest)?,
             "host" => FieldKind::Host,
             "user" | "text" => FieldKind::Free,
             "word" => FieldKind::Word,
@@ -460,17 +699,30 @@ impl RuleReader {
             "unquoted" => FieldKind::Unquoted,
             "rest" => FieldKind::Rest,
             "forwarded" => FieldKind::Forwarded,
+            "time" => FieldKind::Time,
             _ => {
                 return Err(stop(
                     rest,
                     format!(
-                        "unknown field `{kind}`; fields are ip, peer, user, text, word, num, host, quoted, unquoted, rest, forwarded"
+                        "unknown field `{kind}`; fields are ip, peer, key, user, text, word, num, time, host, quoted, unquoted, rest, forwarded and `not` with characters"
                     ),
                 ));
             }
         };
         let name = name.or((body == "user").then_some("user")).map(str::to_owned);
         Ok((after, Part::Field { name, kind, column: self.end - input.len() as u32 }))
+    }
+
+    /// The `<key>` of a section that may have one.
+    fn key(self, name: Option<&str>, rest: &str) -> Result<FieldKind, nom::Err<Problem>> {
+        match self.key {
+            _ if name.is_some() => Err(stop(rest, "a `<key>` cannot have a name")),
+            Some(KeyRole::Names(number) | KeyRole::Refers(number)) => Ok(FieldKind::Key(number)),
+            None => Err(stop(
+                rest,
+                "a `<key>` can only stand below `key NAME:`, `HEADING by KEY:` or `shape NAME by KEY:`",
+            )),
+        }
     }
 
     fn choice(self, input: &str, depth: usize) -> IResult<&str, Part, Problem> {
@@ -488,6 +740,37 @@ impl RuleReader {
     }
 }
 
+/// The name of a field.
+fn name(input: &str) -> IResult<&str, &str, Problem> {
+    is_not("<>{}| :").parse(input)
+}
+
+/// The characters of `<not ,;>`, with spaces between them as the author likes; a backslash makes the next one plain.
+fn without(input: &str) -> IResult<&str, FieldKind, Problem> {
+    let (mut set, mut rest) = (Characters::default(), input);
+    loop {
+        let plain = rest.strip_prefix('\\');
+        let character = plain.unwrap_or(rest).chars().next();
+        let after = |c: char| plain.unwrap_or(rest).get(c.len_utf8()..).unwrap_or_default();
+        match character {
+            Some('>') if plain.is_none() && set != Characters::default() => {
+                return Ok((after('>'), FieldKind::Without(set)));
+            }
+            Some(' ') if plain.is_none() => {}
+            Some(c) if c.is_ascii() && (plain.is_some() || !matches!(c, '<' | '>' | '{' | '|' | '}')) => {
+                set.0 |= 1 << c as u32
+            }
+            _ => {
+                return Err(stop(
+                    rest,
+                    "`<not ` wants ASCII characters and a `>`; write `\\ ` for a space, and a `\\` before `< > { | } \\`",
+                ));
+            }
+        }
+        rest = after(character.unwrap_or_default());
+    }
+}
+
 /// `<peer>`: an address, perhaps with its port, as `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or
 /// `[2001:db8::1]:80`.
 fn peer(column: u32) -> Part {
@@ -500,6 +783,26 @@ fn peer(column: u32) -> Part {
         vec![text("["), field(FieldKind::Ip), text("]:"), field(FieldKind::Num)],
     ];
     Part::Choice { options, optional: false }
+}
+
+/// `KEY = `, where what is behind a backslash is part of a name, and a dot is between the names that lead to a value in
+/// JSON; what follows it comes back with the names.
+fn key(line: &str, format: RecordFormat) -> IResult<&str, (&str, Vec<String>), Problem> {
+    let inside = format == RecordFormat::Json;
+    let plain = |c: char| c != '=' && c != '\\' && c != '"' && !(inside && c == '.');
+    let name = many1(alt((preceded(char('\\'), anychar), satisfy(plain))));
+    let name = map(name, |name| name.into_iter().collect::<String>());
+    let (rest, mut names) =
+        separated_list1(char('.'), name).parse(line).map_err(|_: nom::Err<Problem>| no_key(line))?;
+    let value = rest.strip_prefix('=').map(str::trim_start).filter(|value| !value.is_empty());
+    let Some(value) = value else { return Err(no_key(line)) };
+    // Spaces around the `=` are for reading.
+    names.last_mut().into_iter().for_each(|last| last.truncate(last.trim_end().len()));
+    Ok(("", (value, names)))
+}
+
+fn no_key(line: &str) -> nom::Err<Problem> {
+    stop(line, "a line of this shape is `KEY = RULE`")
 }
 
 fn comparison(input: &str) -> IResult<&str, Comparison, Problem> {

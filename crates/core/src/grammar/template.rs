@@ -144,7 +144,7 @@ fn tokens(message: &str) -> Vec<&str> {
 }
 
 /// What stands between the quotation mark at `at` and the one that closes it. An apostrophe opens nothing.
-fn quoted(text: &str, at: usize) -> Option<Range<usize>> {
+pub(super) fn quoted(text: &str, at: usize) -> Option<Range<usize>> {
     let mark = *text.as_bytes().get(at).filter(|mark| matches!(mark, b'"' | b'\''))?;
     let letter =
         |at: Option<usize>| at.and_then(|at| text.as_bytes().get(at)).is_some_and(u8::is_ascii_alphanumeric);

@@ -21,7 +21,7 @@ impl Grammar {
     /// address and no rule reads it.
     pub fn unmatched_template(&self, message: &[u8]) -> Option<String> {
         let message = message.trim_ascii_end();
-        if self.matcher.read(message, false, |_, _| Some(())).is_some() {
+        if self.knows(message) {
             return None;
         }
         let text = String::from_utf8_lossy(message.get(..LOOKED_AT).unwrap_or(message));
@@ -29,8 +29,13 @@ impl Grammar {
             return self.named(&text);
         }
         let template = template(&text);
-        let meant = self.quiet.iter().any(|quiet| self.join(quiet, &template).is_some());
+        let meant = self.compiled().quiet.iter().any(|quiet| self.join(quiet, &template).is_some());
         (!meant).then_some(template)
+    }
+
+    /// Whether a rule or a shape reads the message.
+    pub(super) fn knows(&self, message: &[u8]) -> bool {
+        self.compiled().matcher.read(message.trim_ascii_end(), None, |_, _, _| Some(())).is_some()
     }
 
     /// The template of a message that a rule would read, named it an address where it names a host.
@@ -38,21 +43,27 @@ impl Grammar {
         hosts(text).take(HOSTS).find_map(|host| {
             let (before, after) = (text.get(..host.start)?, text.get(host.end..)?);
             let addressed = format!("{before}192.0.2.1{after}");
-            let peer = self.matcher.read(addressed.as_bytes(), false, |reading, _| Some(reading.address))?;
+            let peer = self
+                .compiled()
+                .matcher
+                .read(addressed.as_bytes(), None, |reading, _, _| Some(reading.address))?;
             (peer == IpAddr::from([192, 0, 2, 1])).then(|| template(&addressed).replacen("<ip>", "<host>", 1))
         })
     }
 
     /// The peer that the message of a web server names: one that may stand behind a proxy, as the grammar knows.
     pub(super) fn peer(&self, message: &[u8]) -> Option<IpAddr> {
-        self.forwards
-            .then(|| self.matcher.read(message.trim_ascii_end(), false, |reading, _| Some(reading.address)))?
+        self.compiled().forwards.then(|| {
+            self.compiled()
+                .matcher
+                .read(message.trim_ascii_end(), None, |reading, _, _| Some(reading.address))
+        })?
     }
 
     /// The template that covers both, where they are of a kind. They are not where they differ in a word that this
     /// grammar's rules are made of.
     pub fn join(&self, one: &str, other: &str) -> Option<String> {
-        join(one, other, |word| self.words.contains(word))
+        join(one, other, |word| self.compiled().words.contains(word))
     }
 }
 
@@ -87,8 +98,8 @@ pub(super) fn quiet(tests: &[TestCase]) -> Vec<String> {
 }
 
 /// The words that rules are made of.
-pub(super) fn words(variants: &[Variant]) -> HashSet<Box<str>> {
-    let texts = variants.iter().flat_map(|variant| &variant.items).filter_map(|item| match item {
+pub(super) fn words<'v>(variants: impl Iterator<Item = &'v Variant>) -> HashSet<Box<str>> {
+    let texts = variants.flat_map(|variant| &variant.items).filter_map(|item| match item {
         Item::Text(text) => std::str::from_utf8(text).ok(),
         Item::Field(_) => None,
     });

@@ -5,11 +5,14 @@
 
 use super::fault::{Faults, Place};
 use super::syntax::{FieldKind, Part, Rule};
+use super::time;
 
 /// One way to write a message that a rule describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
     pub(super) group: u16,
+    /// Which of the group's rules it is a form of.
+    pub(super) rule: u16,
     pub(super) place: Place,
     pub(super) items: Vec<Item>,
 }
@@ -32,10 +35,110 @@ pub(super) struct Field {
     pub(super) without: u8,
 }
 
+impl Item {
+    fn is_address(&self) -> bool {
+        matches!(self, Item::Field(field) if field.kind.is_address())
+    }
+
+    /// Whether a message could begin like both.
+    pub(super) fn may_begin_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Item::Text(one), Item::Text(other)) => one.starts_with(other) || other.starts_with(one),
+            (Item::Field(field), Item::Text(text)) | (Item::Text(text), Item::Field(field)) => {
+                field.may_begin(text)
+            }
+            (Item::Field(_), Item::Field(_)) => true,
+        }
+    }
+
+    /// Whether it says who is held to account: the address, or the key that another line has it under.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self, Item::Field(field) if field.kind.is_address() || field.kind.is_key())
+    }
+}
+
 impl Variant {
+    /// Whether it has an `<ip>`.
+    pub(super) fn has_address(&self) -> bool {
+        self.items.iter().any(Item::is_address)
+    }
+
+    /// The slot of its `<key>`.
+    pub(super) fn key_slot(&self) -> Option<u8> {
+        let slot = |item: &Item| match item {
+            Item::Field(field) if field.kind.is_key() => Some(field.slot),
+            _ => None,
+        };
+        self.items.iter().find_map(slot)
+    }
+
     /// Whether it has a `<forwarded>`.
     pub(super) fn forwards(&self) -> bool {
         self.items.iter().any(|item| matches!(item, Item::Field(field) if field.kind == FieldKind::Forwarded))
+    }
+}
+
+impl Variant {
+    /// The same without what its conditions exclude, as one of the [other forms](OTHER); `None` if they exclude nothing.
+    pub(super) fn without_promises(&self) -> Option<Self> {
+        let mut variant = Self { group: OTHER, ..self.clone() };
+        let mut excludes = false;
+        for item in &mut variant.items {
+            if let Item::Field(field) = item {
+                excludes |= std::mem::take(&mut field.without) > 0;
+            }
+        }
+        excludes.then_some(variant)
+    }
+
+    /// Gives its keys other places among the sections that have keys.
+    pub(super) fn renumber_keys(&mut self, number: impl Fn(u8) -> u8) {
+        for item in &mut self.items {
+            if let Item::Field(Field { kind: FieldKind::Key(key), .. }) = item {
+                *key = number(*key);
+            }
+        }
+    }
+
+    /// Makes its places among texts that fields never hold those behind so many others.
+    pub(super) fn shift_without(&mut self, others: usize) {
+        for item in &mut self.items {
+            if let Item::Field(field) = item
+                && field.without > 0
+            {
+                // None errs on the side of refusing.
+                field.without = u8::try_from(usize::from(field.without) + others).unwrap_or(0);
+            }
+        }
+    }
+}
+
+impl Field {
+    /// Whether this text could stand in it.
+    pub(super) fn may_hold(&self, text: &[u8]) -> bool {
+        let holds = |byte: u8| match self.kind {
+            FieldKind::Num => byte.is_ascii_digit(),
+            FieldKind::Word => byte != b' ' && Some(byte) != self.stop,
+            FieldKind::Without(set) => !set.holds(byte) && Some(byte) != self.stop,
+            FieldKind::Host => is_name(byte) || byte == b':',
+            _ => true,
+        };
+        text.iter().all(|byte| holds(*byte))
+    }
+
+    /// Whether what it holds could begin like this text.
+    fn may_begin(&self, text: &[u8]) -> bool {
+        let first = |holds: fn(&u8) -> bool| text.first().is_none_or(holds);
+        match self.kind {
+            FieldKind::Num | FieldKind::Ipv4 => first(u8::is_ascii_digit),
+            FieldKind::Ip => first(|byte| byte.is_ascii_hexdigit() || *byte == b':'),
+            FieldKind::Time => {
+                let like =
+                    |stamp: &&str| stamp.bytes().zip(text).all(|(like, byte)| time::is_like(*byte, like));
+                time::STAMPS.iter().any(like)
+            }
+            _ => true,
+        }
     }
 }
 
@@ -43,6 +146,11 @@ impl FieldKind {
     /// Whether this is the address to hold to account.
     pub(super) fn is_address(self) -> bool {
         matches!(self, FieldKind::Ip | FieldKind::Ipv4)
+    }
+
+    /// Whether this is what another line has the address under.
+    pub(super) fn is_key(self) -> bool {
+        matches!(self, FieldKind::Key(_))
     }
 }
 
@@ -52,22 +160,44 @@ pub(super) const SLOTS: usize = 24;
 /// The group of the forms below `other:`, which have no offence and may lack an address.
 pub(super) const OTHER: u16 = u16::MAX;
 
+/// The group of the forms of messages that shapes of records read.
+pub(super) const RECORD: u16 = u16::MAX - 1;
+
+/// What a rule describes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whole {
+    Message,
+    /// A message of [other forms](OTHER).
+    Other,
+    /// A message that names the address under a key, or ends the key.
+    Naming,
+    /// A message about the address under a key.
+    Referring,
+    /// The value of a key in a record, of whose values only one has the address.
+    Value,
+}
+
 /// Variants in a grammar; the choices of one rule multiply.
 const LIMIT: usize = 4096;
 
 /// Spells out the rules of one group. Slots are shared by name, so that a shape's lines agree on them, and the n-th
-/// fields without a name share one, as all addresses do; the names come back in slot order, `None` for a field without
+/// fields without a name share one, as all addresses and all keys do; the names come back in slot order, `None` for a field without
 /// one.
 pub(super) fn spell_out(
     rules: &[Rule],
     group: u16,
+    whole: Whole,
     variants: &mut Vec<Variant>,
     faults: &mut Faults<'_>,
 ) -> Vec<Option<String>> {
     let mut slots = Slots::default();
-    for rule in rules {
+    for (number, rule) in (0..).zip(rules) {
         let mut sequences = vec![Vec::new()];
-        (slots.nameless, slots.seen) = (0, Vec::new());
+        slots.seen.clear();
+        // All values of a record are read at once.
+        if whole != Whole::Value {
+            slots.nameless = 0;
+        }
         expand(&rule.parts, &mut sequences, &mut slots, rule.place, faults);
         if slots.names.len() > SLOTS {
             faults.error(
@@ -82,14 +212,19 @@ pub(super) fn spell_out(
         }
         for sequence in sequences {
             let items = join(sequence);
-            if let Err((place, what)) = settle(&items, rule.place, group == OTHER) {
+            if let Err((place, what)) = settle(&items, rule.place, whole) {
                 faults.error(place, what);
                 break;
             }
             let items = with_stops(items);
             // Two ways through the choices can spell the same sequence: `{a|a}`.
-            if !variants.iter().any(|known| known.group == group && known.items == items) {
-                variants.push(Variant { group, place: rule.place, items });
+            let is_known = |known: &Variant| {
+                known.group == group
+                    && known.items == items
+                    && (whole != Whole::Value || known.rule == number)
+            };
+            if !variants.iter().any(is_known) {
+                variants.push(Variant { group, rule: number, place: rule.place, items });
             }
         }
     }
@@ -105,12 +240,15 @@ struct Slots {
     seen: Vec<String>,
     /// That of addresses without a name, of which a message has one.
     address: Option<u8>,
+    /// That of keys, of which a message has one.
+    key: Option<u8>,
 }
 
 impl Slots {
     fn slot(&mut self, name: Option<&String>, kind: FieldKind) -> u8 {
-        if name.is_none() && kind.is_address() {
-            return *self.address.get_or_insert_with(|| {
+        let only = if kind.is_key() { &mut self.key } else { &mut self.address };
+        if name.is_none() && (kind.is_address() || kind.is_key()) {
+            return *only.get_or_insert_with(|| {
                 // Named apart, so that no other nameless field takes this slot.
                 self.names.push(Some(String::new()));
                 u8::try_from(self.names.len() - 1).unwrap_or(u8::MAX)
@@ -214,12 +352,14 @@ fn join(sequence: Vec<Flat>) -> Vec<Flat> {
     joined
 }
 
-/// Whether the end of every field is plain from what follows it, and there is one address, or none in an `other` form.
-fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, String)> {
-    let (mut addresses, mut forwarded, mut free) = (0, 0, 0);
+/// Whether the end of every field is plain from what follows it, and there is one address, or none where none need be, and
+/// one key where one must be.
+fn settle(items: &[Flat], place: Place, whole: Whole) -> Result<(), (Place, String)> {
+    let (mut addresses, mut keys, mut forwarded, mut free) = (0, 0, 0, 0);
     for (item, next) in items.iter().zip(items.iter().skip(1).map(Some).chain([None])) {
         let Flat::Field { kind, column, .. } = item else { continue };
         addresses += usize::from(kind.is_address());
+        keys += usize::from(kind.is_key());
         forwarded += usize::from(*kind == FieldKind::Forwarded);
         free += usize::from(matches!(kind, FieldKind::Free | FieldKind::Unquoted));
         let stop = match next {
@@ -235,8 +375,9 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
             (FieldKind::Ip | FieldKind::Ipv4, Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'%')) => true,
             (FieldKind::Host, Some(stop)) => is_name(stop) || stop == b':',
             (FieldKind::Quoted, Some(stop)) => stop != b'"',
+            (FieldKind::Time, Some(b'0'..=b'9')) => true,
             (FieldKind::Rest, stop) => stop.is_some(),
-            (FieldKind::Forwarded, stop) => stop.is_none(),
+            (FieldKind::Forwarded, stop) => stop.is_none() && whole != Whole::Value,
             _ => false,
         };
         let here = Place { column: *column, ..place };
@@ -253,12 +394,33 @@ fn settle(items: &[Flat], place: Place, other: bool) -> Result<(), (Place, Strin
             return Err((here, "no field with arbitrary text may stand before <unquoted>".to_owned()));
         }
     }
-    match addresses {
-        _ if forwarded > 1 => Err((place, "a rule can have at most one `<forwarded>`".to_owned())),
-        1 => Ok(()),
-        0 if other => Ok(()),
-        0 => Err((place, "the rule has no `<ip>`".to_owned())),
-        _ => Err((place, "a rule must have exactly one `<ip>`".to_owned())),
+    let by_key = matches!(whole, Whole::Naming | Whole::Referring);
+    let what = match addresses {
+        _ if forwarded > 1 => "a rule can have at most one `<forwarded>`",
+        _ if by_key && keys == 0 => "the rule has no `<key>`",
+        _ if keys > 1 => "a rule must have exactly one `<key>`",
+        0 if by_key && forwarded > 0 => "a rule without an `<ip>` cannot have a `<forwarded>`",
+        1 if whole == Whole::Referring => "a rule by a key has no `<ip>`; the rules of the key have it",
+        1 => return Ok(()),
+        0 if whole != Whole::Message => return Ok(()),
+        0 => "the rule has no `<ip>`",
+        _ => "a rule must have exactly one `<ip>`",
+    };
+    Err((place, what.to_owned()))
+}
+
+/// Refuses rules that could read the messages of any program.
+pub(super) fn must_begin_with_text(variants: &[Variant], faults: &mut Faults<'_>) {
+    for rule in variants.chunk_by(|one, next| one.place == next.place) {
+        let is_vague = |variant: &Variant| !matches!(variant.items.first(), Some(Item::Text(text)) if text.len() >= SHORT);
+        if let Some(Variant { place, .. }) = rule.iter().find(|variant| is_vague(variant)) {
+            faults.error(
+                *place,
+                format!(
+                    "in a grammar with `program: *` each rule begins with at least {SHORT} bytes of text"
+                ),
+            );
+        }
     }
 }
 
@@ -273,6 +435,7 @@ pub(super) fn advise(variants: &[Variant], lists_others: bool, faults: &mut Faul
                 match item {
                     Item::Text(text) => before += text.len(),
                     Item::Field(field) if field.kind.is_address() => return false,
+                    Item::Field(field) if field.kind.is_key() && !variant.has_address() => return false,
                     Item::Field(field) if field.kind == FieldKind::Free => return before < SHORT,
                     Item::Field(_) => {}
                 }

@@ -1,0 +1,171 @@
+//! What a grammar is compiled to: its rules as the matcher and the proof read them.
+
+use hashbrown::HashSet;
+
+use super::condition::{self, Conditions, Tests};
+use super::fault::Faults;
+use super::matcher::Matcher;
+use super::record::RecordShapes;
+use super::syntax::{KeyRole, RuleGroup, Source, Verdict};
+use super::unmatched;
+use super::variant::{self, Variant, Whole};
+use crate::model::JoinId;
+
+/// The rules of a grammar, compiled.
+#[derive(Debug)]
+pub(super) struct CompiledRules {
+    pub(super) groups: Vec<CompiledGroup>,
+    pub(super) matcher: Matcher,
+    /// What the matcher's patterns were made of, in their order, then what its records look like, and the other forms.
+    pub(super) variants: Vec<Variant>,
+    /// How many of them are rules.
+    pub(super) rules: usize,
+    /// Those of the lines of its shapes of records.
+    pub(super) values: Vec<Variant>,
+    /// Which texts fields never hold.
+    pub(super) without: Vec<Vec<String>>,
+    /// What the messages look like that are meant to match nothing: its tests for `-`.
+    pub(super) quiet: Vec<String>,
+    /// The words that its rules are made of.
+    pub(super) words: HashSet<Box<str>>,
+    /// Whether a rule has a `<forwarded>`, as those of web servers have.
+    pub(super) forwards: bool,
+}
+
+/// The meaning of a rule group, and the names of its fields, by slot.
+#[derive(Debug)]
+pub(super) struct CompiledGroup {
+    pub(super) names: Vec<Option<String>>,
+    pub(super) meaning: Meaning,
+    /// Whether its fields are those of a record: one that is missing meets no condition, and its text may have had
+    /// backslashes.
+    pub(super) is_record: bool,
+    pub(super) key: Option<GroupKey>,
+}
+
+/// The key that the lines of a group have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupKey {
+    pub(super) id: JoinId,
+    pub(super) slot: u8,
+    /// Whether they name the address under it, or end it.
+    pub(super) names: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum Meaning {
+    /// The offence of this category, always.
+    Always(u16),
+    /// The offence of the first condition that holds; none if none does.
+    First(Conditions),
+}
+
+impl GroupKey {
+    /// That of a group, of which this is a variant; `keys` are the sections of the grammar.
+    fn of(group: &RuleGroup, variant: &Variant, keys: &[JoinId]) -> Option<Self> {
+        let (number, names) = match group.key? {
+            KeyRole::Names(number) => (number, true),
+            KeyRole::Refers(number) => (number, false),
+        };
+        Some(Self { id: *keys.get(usize::from(number))?, slot: variant.key_slot()?, names })
+    }
+}
+
+impl Meaning {
+    fn of<'l>(
+        group: &RuleGroup,
+        names: &[Option<String>],
+        words: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        tests: &Tests,
+        faults: &mut Faults<'_>,
+    ) -> Self {
+        match &group.verdict {
+            Verdict::Always(category) => Self::Always(*category as u16),
+            Verdict::Shape { cases, .. } => Self::First(Conditions::new(cases, names, words, tests, faults)),
+        }
+    }
+}
+
+impl CompiledRules {
+    /// Compiles a grammar as written, where `keys` are its sections of keys and `words` those of a list that it has not of its own; `None`
+    /// if it has errors.
+    pub(super) fn new<'l>(
+        source: &'l Source,
+        keys: &[JoinId],
+        words: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        tests: &Tests,
+        faults: &mut Faults<'_>,
+    ) -> Option<Self> {
+        let words = |name: &str| source.words(name).or_else(|| words(name));
+        let (mut variants, mut groups, mut without) = (Vec::new(), Vec::new(), Vec::new());
+        let mut values = Vec::new();
+        for (number, group) in (0..).zip(&source.groups) {
+            let variants = if group.record.is_some() { &mut values } else { &mut variants };
+            let first = variants.len();
+            let names = variant::spell_out(&group.rules, number, group.whole(), variants, faults);
+            let own = variants.get_mut(first..).unwrap_or_default();
+            let key = own.first().and_then(|variant| GroupKey::of(group, variant, keys));
+            condition::warn_of_unmet(group, &names, own, faults);
+            condition::narrow(group, &names, own, &mut without);
+            let meaning = Meaning::of(group, &names, words, tests, faults);
+            groups.push(CompiledGroup { names, meaning, is_record: group.record.is_some(), key });
+        }
+        let rules = variants.len();
+        let records = RecordShapes::new(&source.groups, &values, &without, faults);
+        variants.extend(records.forms());
+        variant::spell_out(&source.others, variant::OTHER, Whole::Other, &mut variants, faults);
+        // What conditions exclude is a message all the same.
+        let excluded: Vec<Variant> =
+            variants.iter().take(rules).filter_map(Variant::without_promises).collect();
+        variants.extend(excluded);
+        if source.programs.iter().any(|program| program == "*") {
+            variant::must_begin_with_text(&variants, faults);
+        }
+        let (only_rules, _) = variants.split_at(rules.min(variants.len()));
+        variant::advise(only_rules, !source.others.is_empty(), faults);
+        if faults.has_errors() {
+            return None;
+        }
+        let lines = || only_rules.iter().chain(&values);
+        Some(Self {
+            groups,
+            matcher: Matcher::new(only_rules).with_records(records),
+            quiet: unmatched::quiet(&source.tests),
+            words: unmatched::words(lines()),
+            forwards: lines().any(Variant::forwards),
+            rules,
+            values,
+            without,
+            variants,
+        })
+    }
+
+    /// Rules that read nothing.
+    pub(super) fn empty() -> Self {
+        Self {
+            groups: Vec::new(),
+            matcher: Matcher::new(&[]),
+            quiet: Vec::new(),
+            words: HashSet::new(),
+            forwards: false,
+            rules: 0,
+            values: Vec::new(),
+            without: Vec::new(),
+            variants: Vec::new(),
+        }
+    }
+
+    /// Compiles the conditions again, with other words in lists.
+    pub(super) fn renew<'l>(
+        &mut self,
+        source: &'l Source,
+        words: impl Fn(&str) -> Option<&'l [String]> + Copy,
+        tests: &Tests,
+        faults: &mut Faults<'_>,
+    ) {
+        let words = |name: &str| source.words(name).or_else(|| words(name));
+        for (group, written) in self.groups.iter_mut().zip(&source.groups) {
+            group.meaning = Meaning::of(written, &group.names, words, tests, faults);
+        }
+    }
+}

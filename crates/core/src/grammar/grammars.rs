@@ -1,0 +1,299 @@
+//! All grammars in force, filed by the programs whose lines they read.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use hashbrown::HashTable;
+
+use super::matcher::Reading;
+use super::syntax::{SessionScope, View};
+use super::{Found, Grammar, KeyPlace, forwarded, glob, together};
+use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, SessionId};
+
+/// All grammars in force, filed by program.
+#[derive(Debug, Default)]
+pub struct Grammars {
+    all: Vec<Grammar>,
+    /// For each program that is named in full, the grammars that read it.
+    by_program: HashTable<Readers>,
+    /// The names with a `*`, and the grammars that read them. Those that read all programs come last.
+    patterns: Vec<(Box<[u8]>, u16)>,
+    /// Peers that are trusted to name their clients.
+    proxies: Prefixes<()>,
+}
+
+/// The grammars that read the lines of a program.
+#[derive(Debug)]
+struct Readers {
+    program: Box<[u8]>,
+    grammars: Box<[u16]>,
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// No grammar reads its program's lines.
+    Ignored,
+    /// It has no offence.
+    Harmless(GrammarId),
+    /// It looks like an offence or a login, but has another sender.
+    Forged(GrammarId),
+    /// It has an offence; the line of the matching rule in the grammar's file.
+    Offence(Offence, u32),
+    /// It has a successful login.
+    Login(Offence),
+    /// It names the address that further lines have under this key; `None` if the key ends, or nobody is accountable.
+    Naming(GrammarId, KeyPlace, Option<IpAddr>),
+    /// It has an offence or a login of the address that another line named under this key; that of the offence is `0.0.0.0`.
+    Referring(Offence, u32, KeyPlace),
+}
+
+impl Outcome {
+    /// Whether it has a login, so that the line may have an offence all the same.
+    fn is_login(&self) -> bool {
+        match self {
+            Self::Login(_) => true,
+            Self::Referring(told, ..) => told.category == CategoryId::LOGIN,
+            _ => false,
+        }
+    }
+}
+
+/// A hash of a program's name, for each line. Only grammars add names, so it may be one that can be foreseen.
+fn hash(program: &[u8]) -> u64 {
+    let first = program.iter().take(8).fold(0, |first, byte| first << 8 | u64::from(*byte));
+    let mixed = (first ^ program.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 32
+}
+
+impl Grammars {
+    /// Files the grammars by program.
+    ///
+    /// # Errors
+    ///
+    /// Two grammars may read one message with two addresses: the message, and the rules.
+    ///
+    /// Those that were proved when they were loaded are proved together with all others now; the shipped ones with each
+    /// other before they are used.
+    pub fn new(mut all: Vec<Grammar>) -> Result<Self, String> {
+        together::prove_loaded(&mut all)?;
+        let (mut named, mut patterns) = (Vec::<(&str, u16)>::new(), Vec::new());
+        for (number, grammar) in (0..).zip(&all) {
+            for program in &grammar.source.programs {
+                match program.contains('*') {
+                    true => patterns.push((program.as_bytes().into(), number)),
+                    false => named.push((program, number)),
+                }
+            }
+        }
+        patterns.sort_by_key(|(pattern, number): &(Box<[u8]>, u16)| (**pattern == *b"*", *number));
+        let mut by_program = HashTable::new();
+        // What adds to a grammar is more special than that.
+        let is_base =
+            |number: u16| all.get(usize::from(number)).is_some_and(|grammar| grammar.extends().is_none());
+        named.sort_by_key(|(program, number)| (*program, is_base(*number), *number));
+        named.dedup();
+        for alike in named.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((program, _)) = alike.first() else { continue };
+            let by_pattern = patterns.iter().filter(|(pattern, _)| glob(pattern, program.as_bytes()));
+            let mut readers: Vec<u16> = alike.iter().map(|(_, number)| *number).collect();
+            for (_, number) in by_pattern {
+                if !readers.contains(number) {
+                    readers.push(*number);
+                }
+            }
+            let readers = Readers { program: program.as_bytes().into(), grammars: readers.into() };
+            by_program.insert_unique(hash(program.as_bytes()), readers, |known| hash(&known.program));
+        }
+        Ok(Self { all, by_program, patterns, proxies: Prefixes::default() })
+    }
+
+    /// The same, with these proxies trusted to name their clients; the default is none.
+    pub fn trusting(self, proxies: impl IntoIterator<Item = Offender>) -> Self {
+        Self { proxies: Prefixes::new(proxies.into_iter().map(|proxy| (proxy, ()))), ..self }
+    }
+
+    /// The same on a host that has these users, by name and id: those that the grammars name may write for them.
+    pub fn with_users(mut self, users: &[(String, u32)]) -> Self {
+        for grammar in &mut self.all {
+            let named = users.iter().filter(|(name, _)| grammar.source.users.contains(name));
+            grammar.uids = named.map(|(_, uid)| *uid).collect();
+        }
+        self
+    }
+
+    /// The same, with an offence's [value](Offence::value) made of this field, or a part of it as in `request.path`, for
+    /// these categories of a grammar.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong: the grammar has no such field, or a category is already counted by another one.
+    pub fn counting(mut self, grammar: &str, categories: &[String], field: &str) -> Result<Self, String> {
+        let (name, part) = match field.split_once('.') {
+            Some((name, part)) => (name, View::named(part).unwrap_or_default()),
+            None => (field, View::Whole),
+        };
+        for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
+            if !grammar.source.has_field(name) {
+                return Err(format!("the grammar `{}` has no field `{name}`", grammar.name));
+            }
+            grammar.counted.resize(grammar.source.categories.len(), None);
+            for (counted, category) in grammar.counted.iter_mut().zip(&grammar.source.categories) {
+                if !categories.contains(category) {
+                    continue;
+                }
+                let counts = (name.to_owned(), part);
+                if counted.replace(counts.clone()).is_some_and(|before| before != counts) {
+                    return Err(format!(
+                        "two jails count `{category}` of `{}` by different fields",
+                        grammar.name
+                    ));
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// A grammar that was proved, now if it was not before.
+    fn proved(&self, id: GrammarId) -> Option<&Grammar> {
+        let grammar = self.get(id)?;
+        let proof = grammar.proof.get_or_init(|| together::prove_shipped(&self.all, id.0.into()).ok());
+        proof.as_ref().map(|_| grammar)
+    }
+
+    /// All of them; a [`GrammarId`] is a place in this order.
+    pub fn iter(&self) -> impl Iterator<Item = &Grammar> {
+        self.all.iter()
+    }
+
+    /// The places in this order.
+    pub fn ids(&self) -> impl Iterator<Item = GrammarId> + use<> {
+        (0..self.all.len()).map(|id| GrammarId(id as u16))
+    }
+
+    /// One of them.
+    pub fn get(&self, id: GrammarId) -> Option<&Grammar> {
+        self.all.get(usize::from(id.0))
+    }
+
+    /// The grammars that read this program's lines, first those that name it.
+    pub fn readers<'g>(&'g self, program: &'g [u8]) -> impl Iterator<Item = GrammarId> + Clone + 'g {
+        let named = self.by_program.find(hash(program), |readers| *readers.program == *program);
+        // What banstream logs holds strangers' text, and is for no grammar.
+        let patterns = if named.is_some() || *program == *b"banstream" { &[] } else { &*self.patterns };
+        let matching = patterns.iter().filter(|(pattern, _)| glob(pattern, program)).map(|(_, id)| *id);
+        named.into_iter().flat_map(|readers| &*readers.grammars).copied().chain(matching).map(GrammarId)
+    }
+
+    /// The offence in a message, if any, by this grammar. If the peer in it is a trusted proxy, the offence is the client's;
+    /// where the message does not say who that is, it is nobody's.
+    ///
+    /// For those who ask what a grammar would find: a shipped one is not proved for that, as by [`find`](Self::find).
+    pub fn read(&self, id: GrammarId, message: &[u8]) -> Option<Found<'_>> {
+        let mut found = self.get(id)?.read(message)?;
+        if found.address().is_some() {
+            found.reading.address = self.accountable(&found.reading, &found.text(message))?;
+        }
+        Some(found)
+    }
+
+    /// The peer of a web server's message, unless it is a trusted proxy; its request does not matter.
+    ///
+    /// Takes as long as [`find`](Self::find).
+    pub fn peer(&self, id: GrammarId, message: &[u8]) -> Option<IpAddr> {
+        let peer = self.get(id)?.peer(message)?;
+        (!self.proxies.contains(peer)).then_some(peer)
+    }
+
+    /// The offender of a reading of this text.
+    fn accountable(&self, reading: &Reading, text: &[u8]) -> Option<IpAddr> {
+        if !self.proxies.contains(reading.address) {
+            return Some(reading.address);
+        }
+        let (from, to) = reading.forwarded?;
+        forwarded::client(text.get(from..to)?, &self.proxies)
+    }
+
+    /// Finds the offence or the login in an entry.
+    ///
+    /// Takes time linear in the message, for each grammar that reads the program's lines. Does not allocate.
+    pub fn find(&self, entry: &Entry<'_>) -> Outcome {
+        let (mut outcome, mut login) = (Outcome::Ignored, None);
+        for id in self.readers(entry.program) {
+            // Most messages are nothing to those for all programs.
+            let passes = |grammar: &Grammar| {
+                grammar.reads_all() && !grammar.compiled().matcher.may_read(entry.message)
+            };
+            if self.get(id).is_some_and(passes) {
+                continue;
+            }
+            let Some(grammar) = self.proved(id) else { continue };
+            match self.find_by(id, grammar, entry) {
+                Some(found) if !found.is_login() => return found,
+                Some(found) => _ = login.get_or_insert(found),
+                // A grammar for all programs says nothing of those whose lines it does not read.
+                None if matches!(outcome, Outcome::Ignored) && !grammar.reads_all() => {
+                    outcome = Outcome::Harmless(id)
+                }
+                None => {}
+            }
+        }
+        login.unwrap_or(outcome)
+    }
+
+    /// What one grammar finds in an entry.
+    fn find_by(&self, id: GrammarId, grammar: &Grammar, entry: &Entry<'_>) -> Option<Outcome> {
+        let found = grammar.judge(entry.message, entry.cut, |category, reading, spans, condition, text| {
+            let value = grammar.value(category, reading.group, spans, condition, text);
+            (category, reading, value, self.accountable(&reading, text), grammar.key(&reading, spans))
+        });
+        let (category, reading, value, address, key) = found?;
+        let address = match key {
+            None => address?,
+            Some(_) => address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        };
+        if grammar.contradicts(&entry.sender) {
+            return Some(Outcome::Forged(id));
+        }
+        if let Some((place, true)) = key {
+            return Some(Outcome::Naming(
+                id,
+                place,
+                Some(address).filter(|address| !address.is_unspecified()),
+            ));
+        }
+        let offence = Offence {
+            time: entry.time,
+            address,
+            grammar: id,
+            category: CategoryId(category),
+            group: RuleGroupId(reading.group),
+            session_id: match grammar.source.session {
+                SessionScope::Process => SessionId::Process(entry.pid),
+                SessionScope::Address => SessionId::Category(CategoryId(category)),
+            },
+            host: entry.host_hash(),
+            value,
+        };
+        Some(match (key, offence.category) {
+            (Some((place, _)), _) => Outcome::Referring(offence, grammar.line(reading), place),
+            (None, CategoryId::LOGIN) => Outcome::Login(offence),
+            (None, _) => Outcome::Offence(offence, grammar.line(reading)),
+        })
+    }
+
+    /// What a message looks like that names an address and that no rule of the grammars that read its program's lines
+    /// knows. As [`Grammar::unmatched_template`].
+    pub fn unmatched_template(&self, entry: &Entry<'_>) -> Option<String> {
+        let mut template = None;
+        for grammar in self.readers(entry.program).filter_map(|id| self.get(id)) {
+            if grammar.reads_all() {
+                if grammar.knows(entry.message) {
+                    return None;
+                }
+            } else {
+                template = Some(grammar.unmatched_template(entry.message)?);
+            }
+        }
+        template
+    }
+}

@@ -1,0 +1,148 @@
+//! `banstream status`, and the receivers in it.
+
+use std::fmt::Write as _;
+
+use super::short;
+use crate::control::{ExemptStatus, ReceiverStatus, SoleClient, SourceState, Status, TemplateStatus};
+use crate::entry::whole::MessageCounts;
+use crate::model::{Mode, count, plain};
+use crate::tools::terminal::{BAD, local, painted, table};
+
+/// A status, for people.
+pub(super) fn status(status: &Status) -> String {
+    let backend = status.enforcement.backend.as_ref();
+    let backend = backend.map_or(String::new(), |name| format!("; bans go to {}", plain(name)));
+    let mut text = format!("banstream {}, up {}{backend}\n", status.version, short(status.uptime));
+    if status.enforcement.mode == "none" {
+        text += "bans are decided and logged, but not enforced\n";
+    } else if status.observed > 0 {
+        text += &format!("observed bans, not enforced: {}\n", status.observed);
+    }
+    if let Some(error) = &status.enforcement.error {
+        text += &format!("{}\n", painted(BAD, &format!("enforcement: {}", plain(error))));
+    }
+    if let Some(error) = &status.ledger.error {
+        text += &format!("ledger: {} (bans and counts are in memory only)\n", plain(error));
+    }
+    if status.enforcement.pending > 0 {
+        text += &format!("bans not enforced: {}\n", status.enforcement.pending);
+    }
+    if let Some(repaired) = &status.enforcement.repaired {
+        let (at, what) = repaired.split_once(' ').unwrap_or_default();
+        text += &format!("repaired in the kernel: {} {}\n", local(at), plain(what));
+    }
+    let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
+    text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
+    if status.refused > 0 {
+        text += &format!("\noffences ignored because the sender is unverified: {}\n", status.refused);
+    }
+    let MessageCounts { cut, split, joined, unjudged } = &status.messages;
+    if *cut > 0 {
+        text += &format!(
+            "\nmessages cut by a transport: {cut}; only some rules read them. Raise the limit: rsyslog's \
+             maxMessageSize, `logger --size`\n"
+        );
+    }
+    if *split > 0 {
+        let (pieces, messages) = (count(*split, "piece"), count(*joined, "message"));
+        text += &format!("\nlines split by a transport: {pieces}, joined to {messages}\n");
+    }
+    if *unjudged > 0 {
+        text += &format!(
+            "\npieces not judged: {unjudged}; the beginning of their message is missing. Let servers log to the \
+             journal directly instead of through `logger`, and raise journald's LineMax=\n"
+        );
+    }
+    let sources = status.sources.iter().map(|source| {
+        let state = if source.state == SourceState::Running { "running" } else { "failed" };
+        let error = source.error.clone().unwrap_or_default();
+        let [entries, unattested] = [source.entries, source.unattested].map(|total| total.to_string());
+        [source.name.clone(), state.to_owned(), entries, unattested, error]
+    });
+    text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
+    let ago = |silent: u64| format!("{} ago", short(silent));
+    let grammars = status.grammars.iter().map(|grammar| {
+        [grammar.name.clone(), grammar.entries.to_string(), grammar.silent.map_or(String::new(), ago)]
+    });
+    text += &table(["GRAMMAR", "ENTRIES", "LAST"], grammars);
+    let jails = status.jails.iter();
+    let jails = jails.map(|jail| {
+        let mode = if jail.mode == Mode::Observe { "observe only" } else { "" };
+        let its = status.grammars.iter().filter(|grammar| jail.grammars.contains(&grammar.name));
+        let last = its.filter_map(|grammar| grammar.silent).min().map(ago);
+        let none = || if jail.grammars.is_empty() { String::new() } else { "none yet".to_owned() };
+        let last = last.unwrap_or_else(none);
+        let bantime = jail.bantime.map_or("forever".to_owned(), short);
+        let wants = match jail.maxretry {
+            0 => String::new(),
+            retries => format!("{retries} in {}: {bantime}", short(jail.findtime)),
+        };
+        let (tracked, banned) = (jail.tracked.to_string(), jail.banned.to_string());
+        [jail.name.clone(), wants, tracked, banned, last, mode.to_owned()]
+    });
+    text += &table(["JAIL", "BANS AFTER", "TRACKED", "BANNED", "LAST LINE", ""], jails);
+    let ExemptStatus { ignored, allowed, own, proxies, logins } = status.exempt;
+    let exempt = [
+        (ignored, "by `ignoreip`"),
+        (allowed, "by `banstream allow`"),
+        (own, "of this host and its gateways"),
+        (proxies, "as trusted proxies"),
+        (logins, "after a login"),
+    ];
+    let exempt = exempt.iter().filter(|(entries, _)| *entries > 0);
+    let exempt: Vec<String> = exempt.map(|(entries, why)| format!("{entries} {why}")).collect();
+    if !exempt.is_empty() {
+        text += &format!("\nexempt: {}\n", exempt.join(", "));
+    }
+    let sets = status.enforcement.sets.iter();
+    let sets = sets.map(|set| [set.name.clone(), set.elements.to_string(), set.capacity.to_string()]);
+    text += &table(["SET", "ELEMENTS", "CAPACITY"], sets);
+    text += &table_of(&status.receivers);
+    let forged = status.forged.iter().map(|forged| {
+        let uid = forged.uid.map_or("other".to_owned(), |uid| uid.to_string());
+        [forged.grammar.clone(), uid, forged.lines.to_string()]
+    });
+    text += &table(["FORGED", "UID", "LINES"], forged);
+    let unmatched = status.unmatched.iter().flat_map(|unmatched| {
+        let row = |template: &TemplateStatus| {
+            [
+                unmatched.grammar.clone(),
+                template.lines.to_string(),
+                local(&template.last),
+                template.template.clone(),
+            ]
+        };
+        unmatched.templates.iter().map(row)
+    });
+    text += &table(["UNMATCHED", "LINES", "LAST", "LOOKS LIKE"], unmatched);
+    for duplicate in &status.duplicates {
+        text += &format!("\n{}; leave one out\n", plain(duplicate.to_string()));
+    }
+    for SoleClient { grammar, address } in &status.sole_clients {
+        let _ = writeln!(
+            text,
+            "\nnearly all requests of {grammar} come from {address}, probably a proxy; see `banstream doctor`"
+        );
+    }
+    text
+}
+
+/// The receivers in a status, and how it goes with them.
+pub(super) fn receivers(body: &str) -> serde_json::Result<String> {
+    let status: Status = serde_json::from_str(body)?;
+    if status.receivers.is_empty() {
+        return Ok("the configuration has no receiver: no table `[notify.NAME]`\n".to_owned());
+    }
+    Ok(table_of(&status.receivers).trim_start().to_owned())
+}
+
+fn table_of(receivers: &[ReceiverStatus]) -> String {
+    let receivers = receivers.iter().map(|receiver| {
+        let [delivered, waiting, dropped, refused] =
+            [receiver.delivered, receiver.waiting, receiver.dropped, receiver.refused]
+                .map(|total| total.to_string());
+        let error = receiver.error.clone().unwrap_or_default();
+        [receiver.name.clone(), delivered, waiting, dropped, refused, error]
+    });
+    table(["RECEIVER", "DELIVERED", "WAITING", "DROPPED", "REFUSED", ""], receivers)
+}

@@ -1,0 +1,58 @@
+//! What a reload changes, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Loaded;
+
+impl Loaded {
+    /// What is in force now and was not before, or was otherwise, for people. Of receivers no value is shown, as it may be
+    /// secret, and what jails inherit is shown once.
+    pub fn changes_since(&self, before: &Self) -> Vec<String> {
+        fn tables(loaded: &Loaded) -> BTreeMap<&str, BTreeMap<&str, &str>> {
+            let mut tables: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+            for setting in loaded.written.iter().filter(|setting| !setting.inherited) {
+                tables.entry(&setting.table).or_default().insert(&setting.key, &setting.value);
+            }
+            tables
+        }
+        let (old, new) = (tables(before), tables(self));
+        let mut changes = Vec::new();
+        for table in old.keys().chain(new.keys()).copied().collect::<BTreeSet<_>>() {
+            let (old, new) = match (old.get(table), new.get(table)) {
+                (None, _) => {
+                    changes.push(format!("[{table}]: new"));
+                    continue;
+                }
+                (_, None) => {
+                    changes.push(format!("[{table}]: removed"));
+                    continue;
+                }
+                (Some(old), Some(new)) => (old, new),
+            };
+            let keys: BTreeSet<_> =
+                old.keys().chain(new.keys()).filter(|key| old.get(*key) != new.get(*key)).collect();
+            if table.starts_with("notify.") && !keys.is_empty() {
+                changes.push(format!("[{table}]: changed"));
+                continue;
+            }
+            let shown = |value: Option<&&str>| {
+                value.map_or_else(|| "not set".to_owned(), |value| (*value).to_owned())
+            };
+            let of = if table.is_empty() { String::new() } else { format!(" of [{table}]") };
+            let change =
+                |key: &&str| format!("`{key}`{of}: {} -> {}", shown(old.get(key)), shown(new.get(key)));
+            changes.extend(keys.into_iter().map(change));
+        }
+        let files: BTreeSet<_> = before.own.keys().chain(self.own.keys()).collect();
+        let files = files.into_iter().filter_map(|path| {
+            let what = match (before.own.get(path), self.own.get(path)) {
+                (old, new) if old == new => return None,
+                (None, _) => "new",
+                (_, None) => "removed",
+                _ => "changed",
+            };
+            Some(format!("`{}`: {what}", path.display()))
+        });
+        changes.into_iter().chain(files).collect()
+    }
+}

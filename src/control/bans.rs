@@ -1,0 +1,247 @@
+//! Lists of bans: which of those in force, in what order, and as text for `ban --from`.
+
+use std::cmp::{Ordering, Reverse};
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::BanLine;
+use crate::model::{Ban, BanOrigin, Mode, Offender, Span, Timestamp, count, plain};
+
+/// Which of the bans in force to list. What is `None` or empty leaves out nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BanFilter {
+    /// Those on this one, and on prefixes around it.
+    pub address: Option<Offender>,
+    /// Those on this one, and on all inside it.
+    pub inside: Option<Offender>,
+    /// Those of this jail.
+    pub jail: Option<String>,
+    /// Those of this origin.
+    pub kind: Option<BanOrigin>,
+    /// Those that began no longer ago.
+    pub since: Option<Span>,
+    /// Those that have this in address or jail; letters, digits and `-_.:/`.
+    pub text: String,
+    /// What comes first.
+    pub sort: BanSort,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+/// The order of a list of bans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BanSort {
+    /// By address.
+    #[default]
+    Address,
+    /// The latest first.
+    Since,
+    /// The one that ends first at the front.
+    Until,
+    /// By jail.
+    Jail,
+    /// The most bans of one offender first.
+    Times,
+}
+
+impl BanSort {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Address, Self::Since, Self::Until, Self::Jail, Self::Times];
+
+    /// Its name in a query.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Since => "since",
+            Self::Until => "until",
+            Self::Jail => "jail",
+            Self::Times => "times",
+        }
+    }
+
+    /// No two bans are equal.
+    fn compare(self, one: &Ban, other: &Ban) -> Ordering {
+        let end = |ban: &Ban| ban.until.unwrap_or(Timestamp::MAX);
+        let first = match self {
+            Self::Address => Ordering::Equal,
+            Self::Since => Reverse(one.since).cmp(&Reverse(other.since)),
+            Self::Until => end(one).cmp(&end(other)),
+            Self::Jail => one.jail.cmp(&other.jail),
+            Self::Times => other.times.cmp(&one.times),
+        };
+        first.then_with(|| (one.offender, &one.jail).cmp(&(other.offender, &other.jail)))
+    }
+}
+
+impl BanFilter {
+    /// The latest bans, this many, the latest first.
+    pub fn latest(limit: usize) -> Self {
+        Self { sort: BanSort::Since, limit: Some(limit), ..Self::default() }
+    }
+
+    /// The bans that it takes of these, in its order. It sorts only those that it lists.
+    pub fn list<'b>(&self, bans: impl Iterator<Item = &'b Ban>, now: Timestamp) -> BanListing {
+        let mut bans: Vec<&Ban> = bans.filter(|ban| self.takes(ban, now)).collect();
+        let total = bans.len();
+        let order = |one: &&Ban, other: &&Ban| self.sort.compare(one, other);
+        if let Some(limit) = self.limit {
+            if (1..total).contains(&limit) {
+                bans.select_nth_unstable_by(limit, order);
+            }
+            bans.truncate(limit);
+        }
+        bans.sort_unstable_by(order);
+        BanListing { bans: bans.into_iter().cloned().collect(), total: total as u64, now }
+    }
+
+    fn takes(&self, ban: &Ban, now: Timestamp) -> bool {
+        self.address.is_none_or(|address| ban.offender.contains(address))
+            && self.inside.is_none_or(|wide| wide.contains(ban.offender))
+            && self.jail.as_ref().is_none_or(|jail| *ban.jail == **jail)
+            && self.kind.is_none_or(|kind| ban.kind == kind)
+            && self.since.is_none_or(|span| now.since(ban.since) <= span)
+            && (self.text.is_empty()
+                || ban.jail.contains(&self.text)
+                || ban.offender.to_string().contains(&self.text))
+    }
+
+    /// The query of a request. No value has a character that would have to be escaped (RFC 3986, 3.4).
+    pub(super) fn query(&self) -> String {
+        let Self { address, inside, jail, kind, since, text, sort, limit } = self;
+        let mut query = format!("sort={}", sort.name());
+        let mut add = |key: &str, value: Option<String>| {
+            // Nothing fails to be written to a `String`.
+            value.into_iter().for_each(|value| _ = write!(query, "&{key}={value}"));
+        };
+        add("address", address.map(|address| address.to_string()));
+        add("in", inside.map(|inside| inside.to_string()));
+        add("jail", jail.clone());
+        add("kind", kind.map(|kind| kind.name().to_owned()));
+        add("since", since.map(|since| since.as_secs_ceil().to_string()));
+        add("text", Some(text.clone()).filter(|text| !text.is_empty()));
+        add("limit", limit.map(|limit| limit.to_string()));
+        query
+    }
+}
+
+/// Bans as they are listed: an array of [`BanLine`] in JSON, made only as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BanListing {
+    /// Those that are listed.
+    pub bans: Vec<Ban>,
+    /// How many there are without the limit.
+    pub total: u64,
+    /// When that was.
+    pub now: Timestamp,
+}
+
+impl Serialize for BanListing {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.bans.iter().map(|ban| BanLine::new(ban, self.now)))
+    }
+}
+
+impl BanListing {
+    /// The list as text that `ban --from` reads: `ADDRESS END # REASON`. What is only observed is in comments.
+    pub fn export(&self) -> String {
+        let mut text = String::with_capacity(64 * self.bans.len());
+        let _ = writeln!(text, "# {} at {}: ADDRESS END # REASON", count(self.total, "ban"), self.now);
+        for Ban { offender, until, reason, mode, .. } in &self.bans {
+            text += if *mode == Mode::Observe { "# observed: " } else { "" };
+            let _ = match until {
+                Some(until) => write!(text, "{offender} {until}"),
+                None => write!(text, "{offender} forever"),
+            };
+            text += if reason.is_empty() { "" } else { " # " };
+            text += &plain(&**reason);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::manual;
+
+    /// The numbers of the bans that a filter lists of these, and how many it takes.
+    #[track_caller]
+    fn check(filter: BanFilter, want: &[usize], total: u64) {
+        let ban = |offender: &str, jail: &str, kind, since, until: Option<i64>, times| Ban {
+            jail: jail.into(),
+            kind,
+            times,
+            ..manual(
+                offender.parse().unwrap(),
+                Timestamp::from_secs(since),
+                until.map(Timestamp::from_secs),
+                "",
+            )
+        };
+        let bans = [
+            ban("192.0.2.9", "sshd", BanOrigin::Auto, 10, Some(400), 1),
+            ban("192.0.2.9", "ftp", BanOrigin::Auto, 20, Some(300), 5),
+            ban("192.0.2.0/24", "manual", BanOrigin::Manual, 30, None, 1),
+            ban("192.0.3.0/24", "wide", BanOrigin::Wide, 40, Some(100), 2),
+            ban("2001:db8::/64", "sshd", BanOrigin::Auto, 50, Some(200), 9),
+        ];
+        let list = filter.list(bans.iter(), Timestamp::from_secs(60));
+        let number = |ban: &Ban| bans.iter().position(|other| other == ban).unwrap();
+        let got: Vec<usize> = list.bans.iter().map(number).collect();
+        assert_eq!((got.as_slice(), list.total), (want, total));
+    }
+
+    fn sorted(sort: BanSort, limit: Option<usize>) -> BanFilter {
+        BanFilter { sort, limit, ..BanFilter::default() }
+    }
+
+    #[test]
+    fn a_list_is_in_its_order() {
+        check(sorted(BanSort::Address, None), &[2, 1, 0, 3, 4], 5);
+        check(sorted(BanSort::Since, None), &[4, 3, 2, 1, 0], 5);
+        check(sorted(BanSort::Until, None), &[3, 4, 1, 0, 2], 5);
+        check(sorted(BanSort::Jail, None), &[1, 2, 0, 4, 3], 5);
+        check(sorted(BanSort::Times, None), &[4, 1, 3, 2, 0], 5);
+    }
+
+    #[test]
+    fn a_limit_leaves_the_first_and_counts_all() {
+        check(sorted(BanSort::Since, Some(2)), &[4, 3], 5);
+        check(sorted(BanSort::Until, Some(0)), &[], 5);
+        check(sorted(BanSort::Times, Some(9)), &[4, 1, 3, 2, 0], 5);
+    }
+
+    #[test]
+    fn a_filter_takes_what_it_says() {
+        let of = |address: &str| Some(address.parse().unwrap());
+        let all = BanFilter::default;
+        check(BanFilter { address: of("192.0.2.9"), ..all() }, &[2, 1, 0], 3);
+        check(BanFilter { address: of("192.0.2.0/24"), ..all() }, &[2], 1);
+        check(BanFilter { address: of("192.0.9.9"), ..all() }, &[], 0);
+        check(BanFilter { inside: of("192.0.2.0/24"), ..all() }, &[2, 1, 0], 3);
+        check(BanFilter { inside: of("192.0.2.0/23"), limit: Some(1), ..all() }, &[2], 4);
+        check(BanFilter { inside: of("2001:db8::/32"), ..all() }, &[4], 1);
+        check(BanFilter { jail: Some("sshd".to_owned()), ..all() }, &[0, 4], 2);
+        check(BanFilter { jail: Some("ssh".to_owned()), ..all() }, &[], 0);
+        check(BanFilter { kind: Some(BanOrigin::Auto), ..all() }, &[1, 0, 4], 3);
+        check(BanFilter { since: Some(Span::from_secs(30)), ..all() }, &[2, 3, 4], 3);
+        check(BanFilter { text: "ssh".to_owned(), ..all() }, &[0, 4], 2);
+        check(BanFilter { text: ".3.".to_owned(), ..all() }, &[3], 1);
+        let jail = Some("sshd".to_owned());
+        check(BanFilter { inside: of("192.0.0.0/16"), jail, kind: Some(BanOrigin::Auto), ..all() }, &[0], 1);
+    }
+
+    #[test]
+    fn an_export_is_a_list() {
+        let at = |secs: i64| Timestamp::from_secs(1_700_000_000 + secs);
+        let ban = |until, reason: &str| manual("192.0.2.1".parse().unwrap(), at(0), until, reason);
+        let observed = Ban { mode: Mode::Observe, ..ban(None, "") };
+        let bans = vec![ban(None, ""), ban(Some(at(60)), "a # b\n\u{1b}[2J"), observed];
+        let want = "# 3 bans at 2023-11-14T22:13:20Z: ADDRESS END # REASON\n192.0.2.1 forever\n\
+                    192.0.2.1 2023-11-14T22:14:20Z # a # b\u{fffd}\u{fffd}[2J\n# observed: 192.0.2.1 forever\n";
+        assert_eq!(BanListing { bans, total: 3, now: at(0) }.export(), want);
+    }
+}

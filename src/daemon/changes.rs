@@ -1,0 +1,392 @@
+//! Carries out what operators change: bans and exemptions.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::enforcer::Order;
+use super::hub::Hub;
+use super::now;
+use super::take_over::widest;
+use super::undo::UndoItem;
+use crate::control::{BanLength, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Reply, Target};
+use crate::detect::{MANUAL, manual};
+use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Prefixes, Span, Timestamp, count};
+use crate::store::LedgerUpdate;
+
+/// A login is recent for at least as long.
+const DAY: Span = Span::from_secs(24 * 60 * 60);
+/// How many bans a refusal names.
+const MOST_NAMED: usize = 5;
+
+/// The result of a page of changes.
+#[derive(Default)]
+struct PageOutcome {
+    report: ChangeReport,
+    decisions: Vec<Decision>,
+    /// Whether an offender may still be banned by another jail, and must stay blocked without a gap.
+    is_shared: bool,
+    allowances: Vec<(Offender, Option<Allowance>)>,
+    /// Elements that the kernel may have and we do not know.
+    unknown: Vec<Decision>,
+    before: Vec<UndoItem>,
+}
+
+impl PageOutcome {
+    fn lift(&mut self, mut lifted: Vec<Decision>) {
+        lifted.sort_unstable_by_key(|decision| decision.ban().offender);
+        for decision in lifted {
+            let ban = decision.ban();
+            self.report.add(ChangeKind::Lifted, || named(ban));
+            self.before.push(UndoItem::Lifted(Box::new(ban.clone())));
+            self.decisions.push(decision);
+        }
+    }
+}
+
+impl Hub {
+    /// Carries out a page of changes, and replies: to one of a list once it is in the kernel and in the ledger, so that a
+    /// client that sends more of them goes no faster than these.
+    pub(super) fn change(&mut self, page: &ChangePage, reply: oneshot::Sender<Reply>) {
+        let at = now();
+        let mut outcome = PageOutcome::default();
+        for change in &page.changes {
+            self.change_one(page, change, at, &mut outcome);
+        }
+        self.settle_allowances(&mut outcome);
+        let Some(first) = page.changes.first() else {
+            return drop(reply.send(Reply::Changed(outcome.report)));
+        };
+        self.undo.add(page.list, at, command(first, page.list), std::mem::take(&mut outcome.before));
+        let PageOutcome { report, decisions, is_shared, allowances, unknown, .. } = outcome;
+        match page.list {
+            Some(_) => self.record_page(&decisions, &report),
+            None => self.record(&decisions),
+        }
+        if is_shared && !decisions.is_empty() {
+            self.sync_all();
+        } else {
+            self.apply(&decisions);
+        }
+        if !unknown.is_empty() {
+            self.order(Order::Apply(unknown, Instant::now()));
+        }
+        let update = LedgerUpdate { decisions, allowances, ..LedgerUpdate::default() };
+        if page.list.is_some() {
+            return self.reply_once_done(update, reply, move |_| Reply::Changed(report));
+        }
+        self.write(update, None);
+        let refused = report.notes.iter().find(|note| note.kind == ChangeKind::Refused);
+        let answer = match refused {
+            Some(refused) => Reply::Refused { error: refused.text.clone() },
+            None => Reply::Changed(report),
+        };
+        // The client may have hung up; that is its business.
+        let _ = reply.send(answer);
+    }
+
+    fn change_one(
+        &mut self,
+        page: &ChangePage,
+        change: &ChangeRequest,
+        at: Timestamp,
+        outcome: &mut PageOutcome,
+    ) {
+        match change {
+            ChangeRequest::Ban { address, length, reason } => {
+                if let Err(error) = self.ban_by_hand(page, *address, *length, reason, at, outcome) {
+                    outcome.report.add(ChangeKind::Refused, || error);
+                }
+            }
+            ChangeRequest::Unban(target) => self.unban(target, page.list.is_some(), outcome),
+            ChangeRequest::Allow { address, length, comment } => {
+                let is_list = page.list.is_some();
+                if let Err(error) = self.allow(*address, *length, comment, (at, is_list), outcome) {
+                    outcome.report.add(ChangeKind::Refused, || error);
+                }
+            }
+            ChangeRequest::Disallow { address } => match self.allowances.remove(*address) {
+                None => outcome.report.add(ChangeKind::Absent, || format!("{address} was not exempt")),
+                Some(before) => {
+                    log::info!(address:% = address; "removed the exemption of {address}");
+                    outcome.report.add(ChangeKind::Removed, || format!("{address} is no longer exempt"));
+                    outcome.before.push(UndoItem::Allowance(*address, Some(Box::new(before))));
+                    outcome.allowances.push((*address, None));
+                }
+            },
+        }
+    }
+
+    fn ban_by_hand(
+        &mut self,
+        page: &ChangePage,
+        who: Offender,
+        length: Option<BanLength>,
+        reason: &str,
+        at: Timestamp,
+        outcome: &mut PageOutcome,
+    ) -> Result<(), String> {
+        if !page.force {
+            self.is_safe_to_ban(page, who, at)?;
+        }
+        let detector = self.engine.detector();
+        let before = detector.bans_on(who).find(|ban| *ban.jail == *MANUAL).cloned();
+        let (since, until) = match (length, &before) {
+            (Some(BanLength(span)), _) => (at, span.map(|span| at + span)),
+            (None, Some(before)) => (before.since, before.until),
+            (None, None) => (at, None),
+        };
+        let old = before.as_ref().map_or("", |before| &*before.reason);
+        let kept = if reason.is_empty() { old } else { reason };
+        if length.is_none() && before.as_ref().is_some_and(|before| *before.reason == *kept) {
+            let left = for_long(until, at);
+            outcome.report.add(ChangeKind::Unchanged, || {
+                format!("{who} is banned by hand already, {left}; `--for` or `--reason` changes that")
+            });
+            return Ok(());
+        }
+        let ban =
+            detector.ban(manual(who, since, until, kept)).map_err(|by| format!("{who} is exempt: {by}"))?;
+        let (kind, text) = said(&ban, before.as_ref(), until, at);
+        outcome.report.add(kind, || text);
+        outcome.before.push(match before {
+            Some(before) => UndoItem::Replaced(Box::new(before)),
+            None => UndoItem::NoBan(who, Arc::clone(&ban.jail)),
+        });
+        outcome.decisions.push(Decision::Ban(ban));
+        Ok(())
+    }
+
+    /// Why a ban on this one could shut out somebody who works here, if it could.
+    fn is_safe_to_ban(&mut self, page: &ChangePage, who: Offender, at: Timestamp) -> Result<(), String> {
+        let widest = widest(who);
+        if who.prefix() < widest {
+            return Err(format!("{who} is wider than /{widest}; `--force` bans it all the same"));
+        }
+        if let Some(operator) = page.operator.map(Offender::single)
+            && who.contains(operator)
+        {
+            return Err(match who == operator {
+                true => format!("you are logged in from {who}; `--force` bans it all the same"),
+                false => {
+                    format!("you are logged in from {operator} in {who}; `--force` bans it all the same")
+                }
+            });
+        }
+        let recent = self.loaded.config.detection.protect_logins.max(DAY);
+        let login = self.engine.detector().login_from(who).filter(|login| at.since(*login) <= recent);
+        login.map_or(Ok(()), |login| {
+            let ago = at.since(login);
+            Err(format!("somebody logged in from {who} {ago} ago; `--force` bans it all the same"))
+        })
+    }
+
+    fn unban(&mut self, target: &Target, is_list: bool, outcome: &mut PageOutcome) {
+        let detector = self.engine.detector();
+        let lifted = match target {
+            Target::One(who) => detector.unban_exactly(*who),
+            Target::Inside(who) if who.is_single() => detector.unban_exactly(*who),
+            Target::Inside(who) => detector.unban(*who),
+            Target::Jail(jail) => {
+                outcome.is_shared = true;
+                detector.unban_jail(jail)
+            }
+            Target::All => detector.unban_all(),
+        };
+        let is_lifted = !lifted.is_empty();
+        outcome.lift(lifted);
+        let report = &mut outcome.report;
+        match target {
+            // To look for more takes long, and a list has many.
+            Target::One(who) if !who.is_single() && !is_list => {
+                let inside: Vec<String> = {
+                    let mut bans: Vec<&Ban> = self.engine.detector().bans_inside(*who).collect();
+                    bans.sort_by_key(|ban| (ban.offender, &ban.jail));
+                    report.count(ChangeKind::Inside, bans.len() as u64);
+                    bans.iter().take(MOST_NAMED).map(|ban| named(ban)).collect()
+                };
+                let times = report.of(ChangeKind::Inside);
+                if times == 0 && !is_lifted {
+                    self.not_banned(*who, outcome);
+                } else if !is_lifted {
+                    let more = times.saturating_sub(inside.len() as u64);
+                    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+                    let bans = count(times, "ban");
+                    report.add(ChangeKind::Refused, || {
+                        format!(
+                            "{who} is not banned itself; `--inside` lifts {bans} inside it: {}{more}",
+                            inside.join(", ")
+                        )
+                    });
+                } else {
+                    inside.into_iter().for_each(|ban| report.note(ChangeKind::Inside, || ban));
+                }
+            }
+            Target::One(who) | Target::Inside(who) if !is_lifted => self.not_banned(*who, outcome),
+            Target::Jail(jail) if !is_lifted => {
+                report.add(ChangeKind::Absent, || format!("no ban of `{jail}` is in force"));
+            }
+            Target::All if !is_lifted => report.add(ChangeKind::Absent, || "nobody is banned".to_owned()),
+            _ => {}
+        }
+    }
+
+    /// To an operator who lifts a ban that we do not know.
+    fn not_banned(&mut self, who: Offender, outcome: &mut PageOutcome) {
+        if let Some(wide) = self.engine.detector().bans_around(who).next() {
+            let wide = wide.offender;
+            return outcome
+                .report
+                .add(ChangeKind::Refused, || format!("{who} is banned as part of {wide}; unban {wide}"));
+        }
+        outcome.report.add(ChangeKind::Absent, || format!("{who} was not banned"));
+        // The kernel may know one from before a ledger was lost.
+        outcome.unknown.push(Decision::Unban(manual(who, now(), None, "")));
+    }
+
+    /// Protects an address or a prefix. Its bans are lifted once all of the page are protected.
+    fn allow(
+        &mut self,
+        who: Offender,
+        length: Option<BanLength>,
+        comment: &str,
+        (at, is_list): (Timestamp, bool),
+        outcome: &mut PageOutcome,
+    ) -> Result<(), String> {
+        let is_around = |ban: &&Ban| ban.offender != who && ban.kind == BanOrigin::Manual;
+        if let Some(ban) = self.engine.detector().bans_around(who).find(is_around) {
+            let wide = ban.offender;
+            return Err(format!("{who} is banned as part of {wide}; unban {wide} first"));
+        }
+        let before = self.allowances.get(who).cloned();
+        let (since, until) = match (length, &before) {
+            (Some(BanLength(span)), _) => (at, span.map(|span| at + span)),
+            (None, Some(before)) => (before.since, before.until),
+            (None, None) => (at, None),
+        };
+        let old = before.as_ref().map_or("", |before| &*before.comment);
+        let kept = if comment.is_empty() { old } else { comment };
+        let allowance = Allowance { offender: who, since, until, comment: kept.into() };
+        let left = until.map_or("until it is removed".to_owned(), |until| format!("for {}", until.since(at)));
+        let (kind, what) = match &before {
+            None => (ChangeKind::New, String::new()),
+            Some(before) if *before == allowance => (ChangeKind::Unchanged, " already".to_owned()),
+            Some(before) => (outlasts(until, before.until), replaced(before.until, at, old, kept, "comment")),
+        };
+        outcome.report.add(kind, || match kind {
+            ChangeKind::Unchanged | ChangeKind::Reworded => format!("{who} stays exempt {left}{what}"),
+            _ => format!("exempted {who} {left}{what}"),
+        });
+        if kind != ChangeKind::Unchanged {
+            if !is_list {
+                log::info!(address:% = who; "{who} is exempt {}", allowance.until_when());
+            }
+            outcome.before.push(UndoItem::Allowance(who, before.map(Box::new)));
+            outcome.allowances.push((who, Some(allowance.clone())));
+            self.allowances.insert(allowance);
+        }
+        Ok(())
+    }
+
+    /// Goes on with what has changed of who is exempt, and lifts the bans of those who are since now, those by hand
+    /// included.
+    fn settle_allowances(&mut self, outcome: &mut PageOutcome) {
+        if outcome.allowances.is_empty() {
+            return;
+        }
+        let exempt =
+            outcome.allowances.iter().filter_map(|(who, allowance)| allowance.as_ref().map(|_| (*who, ())));
+        let exempt = Prefixes::new(exempt);
+        let detector = self.engine.detector();
+        let is_inside = |ban: &&Ban| {
+            exempt.overlapping(ban.offender).is_some_and(|(member, ())| member.contains(ban.offender))
+        };
+        let inside: Vec<Offender> = detector.bans().filter(is_inside).map(|ban| ban.offender).collect();
+        let lifted = inside.into_iter().flat_map(|who| detector.unban_exactly(who)).collect();
+        outcome.lift(lifted);
+        // These are carried out already.
+        for ban in self.settle() {
+            outcome.report.add(ChangeKind::Lifted, || named(&ban));
+            outcome.before.push(UndoItem::Lifted(Box::new(ban)));
+        }
+    }
+}
+
+/// A ban in few words.
+pub(super) fn named(ban: &Ban) -> String {
+    format!("{} ({})", ban.offender, ban.jail)
+}
+
+/// How much longer, for people.
+pub(super) fn for_long(until: Option<Timestamp>, at: Timestamp) -> String {
+    until.map_or("forever".to_owned(), |until| format!("for {} more", until.since(at)))
+}
+
+/// What it is to last until `until` for what lasted until `before`.
+pub(super) fn outlasts(until: Option<Timestamp>, before: Option<Timestamp>) -> ChangeKind {
+    let end = |until: Option<Timestamp>| until.unwrap_or(Timestamp::MAX);
+    match end(until).cmp(&end(before)) {
+        std::cmp::Ordering::Less => ChangeKind::Shortened,
+        std::cmp::Ordering::Equal => ChangeKind::Reworded,
+        std::cmp::Ordering::Greater => ChangeKind::Extended,
+    }
+}
+
+/// What is said of a ban or an exemption in whose place another comes.
+fn replaced(before: Option<Timestamp>, at: Timestamp, old: &str, new: &str, word: &str) -> String {
+    let had = before.map_or("had no end".to_owned(), |before| format!("had {} left", before.since(at)));
+    let words = match (old, new) {
+        ("", _) => String::new(),
+        (old, new) if old == new => format!("; the {word} stays: {old}"),
+        (old, _) => format!("; the {word} was: {old}"),
+    };
+    format!("; it {had}{words}")
+}
+
+/// The sentence for an operator about a ban by hand. It was to last until `asked`.
+fn said(ban: &Ban, before: Option<&Ban>, asked: Option<Timestamp>, at: Timestamp) -> (ChangeKind, String) {
+    let who = ban.offender;
+    let long =
+        ban.until.map_or("until it is unbanned".to_owned(), |until| format!("for {}", until.since(at)));
+    let mut text = format!("banned {who} {long}");
+    let mut kind = ChangeKind::New;
+    if let Some(before) = before {
+        kind = outlasts(ban.until, before.until);
+        text = match kind {
+            ChangeKind::Extended => format!("extended the ban on {who}: {long}"),
+            ChangeKind::Shortened => format!("shortened the ban on {who}: {long}"),
+            _ => format!("{who} stays banned {long}"),
+        };
+        text += &replaced(before.until, at, &before.reason, &ban.reason, "reason");
+    }
+    if ban.until != asked {
+        text += ", as long as another jail bans it";
+    }
+    if ban.mode == Mode::Observe {
+        text += "; it is only observed";
+    }
+    (kind, text)
+}
+
+/// The command that asks for this change, for people.
+fn command(change: &ChangeRequest, list: Option<u64>) -> String {
+    let verb = match change {
+        ChangeRequest::Ban { .. } => "ban",
+        ChangeRequest::Unban(_) => "unban",
+        ChangeRequest::Allow { .. } => "allow",
+        ChangeRequest::Disallow { .. } => "allow --remove",
+    };
+    match change {
+        _ if list.is_some() => format!("{verb} --from"),
+        ChangeRequest::Ban { address, .. }
+        | ChangeRequest::Allow { address, .. }
+        | ChangeRequest::Disallow { address } => {
+            format!("{verb} {address}")
+        }
+        ChangeRequest::Unban(Target::One(who)) => format!("unban {who}"),
+        ChangeRequest::Unban(Target::Inside(who)) => format!("unban {who} --inside"),
+        ChangeRequest::Unban(Target::Jail(jail)) => format!("unban --jail {jail}"),
+        ChangeRequest::Unban(Target::All) => "unban --all".to_owned(),
+    }
+}

@@ -1,0 +1,352 @@
+//! Makes grammars of filters, and lets the proof accept or refuse each rule.
+
+use super::access::{self, AccessCase};
+use super::convert::{self, RegexOutcome, RuleDraft, with_prefix};
+use super::dates::{self, DateForm};
+use super::ignored;
+use super::piece::{Hole, RuleField, RulePiece};
+use super::printed::printed;
+use super::read::FilterRegexes;
+use super::sample::SAMPLE;
+use crate::grammar::{Fault, Grammar, Lists, Severity};
+
+/// Whose lines a filter reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LineOrigin {
+    /// The programs, of which each may hold a `*`.
+    pub(super) programs: Vec<String>,
+    /// The units that they must come from; none for any.
+    pub(super) units: Vec<String>,
+    /// The users, besides root, who may have written them.
+    pub(super) users: Vec<String>,
+    /// Whether the lines are those of a file, with their dates.
+    pub(super) is_file: bool,
+}
+
+/// A grammar made of a filter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ConvertedFilter {
+    /// Its text; empty if no regular expression became a rule.
+    pub(super) text: String,
+    /// How many regular expressions became rules.
+    pub(super) converted: usize,
+    /// How many mark lines that are not offences by themselves, and are not needed.
+    pub(super) passed: usize,
+    /// Those that became none, and why.
+    pub(super) refused: Vec<RefusedRegex>,
+    /// The only category.
+    pub(super) category: String,
+    /// Where its rules read more than the filter.
+    pub(super) notes: Vec<String>,
+}
+
+/// A regular expression that became no rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RefusedRegex {
+    /// The regular expression.
+    pub(super) regex: String,
+    /// The construct that stood in the way, or the message that would have fooled the rule.
+    pub(super) why: String,
+    /// The rule that the proof refused, if there was one.
+    pub(super) rule: Option<String>,
+}
+
+/// A rule, with what a line of it must not say, and lines that it reads.
+struct ProvedRule {
+    text: String,
+    conditions: Vec<String>,
+    samples: Vec<String>,
+}
+
+/// What may stand before a message in a file: a date, perhaps in brackets, and up to two words.
+const STAMP: &str = "{<time>{| <word>| <word> <word>} |[<time>]{ |[<word>] |[<word>][<word>] | [<word>] }}?";
+
+/// Makes a grammar of a filter. Nothing of it runs but the proof.
+pub(super) fn grammar(
+    name: &str,
+    filter: &FilterRegexes,
+    origin: &LineOrigin,
+    lists: &Lists,
+) -> ConvertedFilter {
+    let mut converted = ConvertedFilter { category: category(filter), ..ConvertedFilter::default() };
+    let ignored = ignored(filter);
+    let date = dates::form(&filter.date, lists);
+    let mut rules: Vec<ProvedRule> = Vec::new();
+    for regex in &filter.fail {
+        let mut refuse = |why: String, rule: Option<String>| {
+            converted.refused.push(RefusedRegex { regex: regex.clone(), why, rule });
+        };
+        let (draft, exempt) = match (convert::rule(filter, regex), ignored.clone()) {
+            (Ok(RegexOutcome::NoFailure), _) => {
+                converted.passed += 1;
+                continue;
+            }
+            (Err(why), _) | (Ok(_), Err(why)) => {
+                refuse(why, None);
+                continue;
+            }
+            (Ok(RegexOutcome::Rule(mut draft)), Ok(texts)) => match ignored::exclude(&mut draft, &texts) {
+                Ok(exempt) => (draft, exempt),
+                Err(why) => {
+                    refuse(why, None);
+                    continue;
+                }
+            },
+        };
+        let begins_with_date = origin.is_file && (draft.follows_date || draft.has_header);
+        if let (DateForm::Unknown(pattern), true) = (&date, begins_with_date) {
+            refuse(format!("a `datepattern` that no rule can read: `{pattern}`"), None);
+            continue;
+        }
+        let notes = draft.notes.clone();
+        match proved(name, (draft, &exempt), (origin, &date), &converted.category, &rules, lists) {
+            Ok(rule) => {
+                rules.push(rule);
+                let news = notes.into_iter().filter(|note| !converted.notes.contains(note));
+                converted.notes.extend(news.collect::<Vec<_>>());
+            }
+            Err((why, rule)) => refuse(why, Some(rule)),
+        }
+    }
+    converted.converted = rules.len();
+    if !rules.is_empty() {
+        converted.text = text(name, origin, &converted.category, &rules, true);
+    }
+    converted
+}
+
+/// Makes a grammar of a filter for the access log of a web server, which extends the one with this name and text.
+pub(super) fn access_grammar(
+    name: &str,
+    base: (&str, &str),
+    filter: &FilterRegexes,
+    lists: &Lists,
+) -> ConvertedFilter {
+    let mut converted = ConvertedFilter { category: name.to_owned(), ..ConvertedFilter::default() };
+    let mut kept: Vec<AccessCase> = Vec::new();
+    for regex in &filter.fail {
+        let mut refuse = |why: String, rule: Option<String>| {
+            converted.refused.push(RefusedRegex { regex: regex.clone(), why, rule });
+        };
+        let cases = match access::cases(&with_prefix(filter, regex), &filter.ignore) {
+            Ok(cases) => cases,
+            Err(why) => {
+                refuse(why, None);
+                continue;
+            }
+        };
+        let fault = cases.iter().find_map(|case| {
+            let loaded =
+                Grammar::load_with(name, name, &access_text(name, base.0, [case]), Some(base.1), lists);
+            loaded.err().map(|faults| (first_error(&faults), case.conditions.clone()))
+        });
+        match fault {
+            Some((why, rule)) => refuse(why, Some(rule)),
+            None => {
+                converted.converted += 1;
+                let news = cases.into_iter().filter(|case| !kept.contains(case));
+                kept.extend(news.collect::<Vec<_>>());
+            }
+        }
+    }
+    if !kept.is_empty() {
+        converted.text =
+            format!("{HEADER}# Made of fail2ban's filter `{name}`.\n{}", access_text(name, base.0, &kept));
+    }
+    converted
+}
+
+fn access_text<'c>(
+    name: &str,
+    base: &str,
+    cases: impl IntoIterator<Item = &'c AccessCase> + Clone,
+) -> String {
+    let mut text = format!("extends: {base}\n\n{name} in access:\n");
+    cases.clone().into_iter().for_each(|case| text += &format!("    {}\n", case.conditions));
+    text += "\ntest:\n";
+    cases.into_iter().for_each(|case| text += &format!("    {SAMPLE}   {}\n", case.sample));
+    text
+}
+
+/// The texts that make a line none after all.
+fn ignored(filter: &FilterRegexes) -> Result<Vec<String>, String> {
+    filter.ignore.iter().map(|regex| ignored::ignored_text(regex)).collect()
+}
+
+/// Finds a form of a rule that the proof accepts beside the others; the strictest reason if there is none.
+fn proved(
+    name: &str,
+    (draft, exempt): (RuleDraft, &[String]),
+    (origin, date): (&LineOrigin, &DateForm),
+    category: &str,
+    others: &[ProvedRule],
+    lists: &Lists,
+) -> Result<ProvedRule, (String, String)> {
+    let mut first = None;
+    for (rule, conditions) in forms(&draft, origin, date) {
+        let mut rule = ProvedRule { text: rule, conditions, samples: Vec::new() };
+        let all: Vec<&ProvedRule> = others.iter().chain([&rule]).collect();
+        let loaded = Grammar::load(name, name, &text_of(name, origin, category, &all, false), lists);
+        let why = match loaded {
+            Ok((grammar, _)) => {
+                let reads = |line: &&String| {
+                    grammar
+                        .read(line.as_bytes())
+                        .is_some_and(|found| found.address().is_some_and(|found| found.to_string() == SAMPLE))
+                };
+                let (stamp, example) = stamp(date);
+                let stamped = |line: &String| match rule.text.starts_with(stamp) {
+                    true => format!("{example}{line}"),
+                    false => line.trim_start().to_owned(),
+                };
+                let samples: Vec<String> =
+                    draft.samples.iter().map(stamped).filter(|line| reads(&line)).collect();
+                let spared = exempt.iter().map(stamped).find(|line| reads(&line));
+                rule.samples = samples;
+                if let Some(line) = spared {
+                    let why = format!("the rule would read a line that the `ignoreregex` spares: `{line}`");
+                    return Err((why, rule.text));
+                }
+                if !rule.samples.is_empty() {
+                    return Ok(rule);
+                }
+                let line = draft.samples.first().map_or("", String::as_str);
+                format!("the rule would not read a line that it must: `{line}`")
+            }
+            Err(faults) => first_error(&faults),
+        };
+        first.get_or_insert((why, rule.text));
+    }
+    Err(first.unwrap_or_default())
+}
+
+fn first_error(faults: &[Fault]) -> String {
+    let mut errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
+    errors.next().map(|fault| fault.what.clone()).unwrap_or_default()
+}
+
+/// The forms of a rule to try, the widest first.
+fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String, Vec<String>)> {
+    let begins_with_time = matches!(
+        draft.pieces.get(..2),
+        Some([RulePiece::Text(text), RulePiece::Field(RuleField { hole: Hole::Time, .. })]) if text == "["
+    );
+    let (stamp, _) = stamp(date);
+    let maybe = format!("{{{stamp} }}?");
+    let mut prefixes: Vec<&str> = Vec::new();
+    if draft.is_open {
+        prefixes.push("<text>");
+    }
+    match () {
+        () if !origin.is_file || begins_with_time => {}
+        () if draft.follows_date => prefixes.extend([stamp, &maybe]),
+        () if stamp == "<time>" && (draft.is_open || draft.has_header) => prefixes.extend([STAMP, &maybe]),
+        () => prefixes.push(&maybe),
+    }
+    if !(origin.is_file && draft.follows_date) {
+        prefixes.push("");
+    }
+    let mut forms = Vec::new();
+    for narrowing in 0..3 {
+        let pieces = narrowed(&draft.pieces, narrowing);
+        if narrowing > 0 && pieces == draft.pieces {
+            continue;
+        }
+        let (rule, conditions) = printed(&pieces);
+        for prefix in &prefixes {
+            // Free text takes in what is free beside it.
+            let is_joint = *prefix == "<text>" && rule.starts_with('<');
+            let rule = if *prefix == stamp { rule.as_str() } else { rule.trim_start() };
+            if !is_joint {
+                forms.push((format!("{prefix}{rule}"), conditions.clone()));
+            }
+        }
+    }
+    forms
+}
+
+/// The part of a rule that reads a date, and such a date.
+fn stamp(date: &DateForm) -> (&str, &str) {
+    match date {
+        DateForm::Own(rule, example) => (rule, example),
+        DateForm::Usual | DateForm::Unknown(_) => ("<time>", "2026-11-22 05:40:38"),
+    }
+}
+
+/// The pieces with names as words, first those before the address, then all.
+fn narrowed(pieces: &[RulePiece], narrowing: u8) -> Vec<RulePiece> {
+    let address = pieces.iter().position(RulePiece::has_address).unwrap_or_default();
+    let until = match narrowing {
+        0 => 0,
+        1 => address,
+        _ => pieces.len().saturating_sub(1),
+    };
+    let narrow = |(at, piece): (usize, &RulePiece)| {
+        let before = at.checked_sub(1).and_then(|at| pieces.get(at));
+        match (piece, before) {
+            (RulePiece::Field(field), before)
+                if field.hole == Hole::Free && at < until && is_name(field, before) =>
+            {
+                RulePiece::Field(RuleField { hole: Hole::Word, ..field.clone() })
+            }
+            _ => piece.clone(),
+        }
+    };
+    pieces.iter().enumerate().map(narrow).collect()
+}
+
+/// Whether free text behind this is a name, in which most servers allow no space.
+fn is_name(field: &RuleField, before: Option<&RulePiece>) -> bool {
+    let before = if let Some(RulePiece::Text(text)) = before { text.as_str() } else { "" };
+    let before = before.trim_end().to_lowercase();
+    field.is_user
+        || ["user", "user=", "for", "login", "name", "'", "\"", "`"].iter().any(|end| before.ends_with(end))
+}
+
+fn category(filter: &FilterRegexes) -> String {
+    let text = filter.fail.concat().to_lowercase();
+    let is_login =
+        ["auth", "login", "log in", "password", "user", "credential"].iter().any(|word| text.contains(word));
+    if is_login { "auth-failure" } else { "bad-request" }.to_owned()
+}
+
+fn text(name: &str, origin: &LineOrigin, category: &str, rules: &[ProvedRule], tests: bool) -> String {
+    text_of(name, origin, category, &rules.iter().collect::<Vec<_>>(), tests)
+}
+
+fn text_of(name: &str, origin: &LineOrigin, category: &str, rules: &[&ProvedRule], tests: bool) -> String {
+    let mut text = String::new();
+    if tests {
+        text += &format!("{HEADER}# Made of fail2ban's filter `{name}`.\n");
+    }
+    text += &format!("program: {}\n", origin.programs.join(" "));
+    if !origin.units.is_empty() {
+        text += &format!("unit: {}\n", origin.units.join(" "));
+    }
+    if !origin.users.is_empty() {
+        text += &format!("user: {}\n", origin.users.join(" "));
+    }
+    let (plain, shaped): (Vec<&&ProvedRule>, Vec<&&ProvedRule>) =
+        rules.iter().partition(|rule| rule.conditions.is_empty());
+    for (nth, rule) in (1..).zip(shaped) {
+        text += &format!(
+            "\nshape line{nth}:\n    {}\n{category} in line{nth}:\n    {}\n",
+            rule.text,
+            rule.conditions.join(" and ")
+        );
+    }
+    if !plain.is_empty() {
+        text += &format!("\n{category}:\n");
+        plain.iter().for_each(|rule| text += &format!("    {}\n", rule.text));
+    }
+    if tests {
+        text += "\ntest:\n";
+        for sample in rules.iter().filter_map(|rule| rule.samples.last()) {
+            text += &format!("    {SAMPLE}   {sample}\n");
+        }
+    }
+    text
+}
+
+/// What the files begin with that `import` makes.
+pub(super) const HEADER: &str = "# Made by `banstream import fail2ban --write`, which replaces it; `banstream import fail2ban --undo` removes it.\n";

@@ -1,0 +1,73 @@
+//! Takes over fail2ban: its configuration, its filters and its bans.
+//!
+//! `read` reads fail2ban's files as fail2ban does. `plan` and `jails` say what each jail and each setting becomes, by the
+//! table in [`crate::words`]. Where no grammar of ours stands for a filter, `regex` parses its regular expressions, `convert`
+//! makes rules of them, and `library` lets the proof of grammars accept or refuse each: no regular expression ever runs.
+//! `bans` takes over what fail2ban's database holds, `shadow` lets both run side by side, `switch` stops fail2ban.
+//!
+//! `agreement` compares a jail's filter with ours on the last lines of its own logs: `logs` reads them, `reference` lets
+//! fail2ban say what it finds in them, `judge` lets the engine. `diff` compares the bans of both, and `reasons` says why one
+//! of them lacks a ban.
+
+mod access;
+mod agreement;
+mod bans;
+mod class;
+mod convert;
+mod daemons;
+mod dates;
+mod diff;
+mod ignored;
+mod ini;
+mod jails;
+mod judge;
+mod library;
+mod logs;
+mod options;
+mod piece;
+mod plan;
+mod print;
+mod printed;
+mod read;
+mod reasons;
+mod receivers;
+mod reference;
+mod regex;
+mod run;
+mod sample;
+mod settings;
+mod shadow;
+mod switch;
+mod tags;
+mod time;
+
+pub use agreement::{FoundBy, JailAgreement, LineDifference};
+pub use bans::BanSummary;
+pub use diff::{BanDiff, BanLead, DiffOffender, DiffReason};
+pub use ini::IniError;
+pub use options::NamedOptions;
+pub use plan::{ImportPlan, ImportedJail, ImportedSetting, JailOutcome, RefusedLine};
+pub use read::{FOLDER, Fail2banConfig, Fail2banJail, FilterRegexes};
+pub use run::{ImportAction, ImportFormat, ImportReport, run};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn grammars_and_categories_of_the_table_exist() {
+        let (_, grammars) = crate::config::load::sound_part(Some(std::path::Path::new(""))).unwrap();
+        let categories = crate::config::load::categories(&grammars);
+        for filter in crate::words::FILTERS {
+            assert!(filter.counted.is_empty() != filter.note.is_empty(), "{}", filter.name);
+            for mode in filter.modes.iter().map(|(mode, _)| *mode).chain([""]) {
+                for (grammar, offences) in filter.in_mode(mode) {
+                    let known = &categories[grammar];
+                    assert!(
+                        offences.iter().all(|offence| known.iter().any(|known| known == offence)),
+                        "{}",
+                        filter.name
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The jails of fail2ban's configuration that are on, with all names filled in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::ini::{Ini, IniError, IniValue, Variables};
+use super::options::NamedOptions;
+use super::tags;
+
+/// Where fail2ban's configuration is if nobody says otherwise.
+pub const FOLDER: &str = "/etc/fail2ban";
+
+/// What a filter may say that a jail may also say itself.
+const OF_FILTERS: [&str; 7] =
+    ["usedns", "prefregex", "ignoreregex", "failregex", "maxlines", "datepattern", "journalmatch"];
+
+/// All that was read of fail2ban's configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Fail2banConfig {
+    /// The files, in their order.
+    pub files: Vec<PathBuf>,
+    /// The jails that are on, by name.
+    pub jails: Vec<Fail2banJail>,
+    /// How many jails are off.
+    pub disabled: usize,
+    /// Its database, if it has one.
+    pub database: Option<PathBuf>,
+    /// What holds for all jails: the section `[DEFAULT]`, as far as it can be filled in.
+    pub defaults: BTreeMap<String, String>,
+}
+
+/// A jail that is on.
+#[derive(Clone, Debug, Default)]
+pub struct Fail2banJail {
+    /// Its name.
+    pub name: String,
+    /// Its options, filled in.
+    pub options: BTreeMap<String, String>,
+    /// Where each of them is written, as `file:line`.
+    pub places: BTreeMap<String, String>,
+    /// Those that it sets itself, and does not take from `[DEFAULT]`.
+    pub own: BTreeSet<String>,
+    /// Its filter.
+    pub filter: NamedOptions,
+    /// Its actions.
+    pub actions: Vec<NamedOptions>,
+    /// What lines are offences.
+    pub regexes: FilterRegexes,
+    /// What the package's own filter says, without local changes; `None` where all of it is local.
+    pub stock: Option<FilterRegexes>,
+}
+
+/// What a filter says, filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterRegexes {
+    /// What each line of the log must match first.
+    pub prefix: Option<String>,
+    /// What makes a line an offence.
+    pub fail: Vec<String>,
+    /// What makes it none after all.
+    pub ignore: Vec<String>,
+    /// Which entries of the journal are read.
+    pub journal: Vec<String>,
+    /// How time is written.
+    pub date: String,
+    /// Whether offences span lines.
+    pub lines: u32,
+    /// The part of it that stands for the header of syslog.
+    pub header: String,
+    /// The programs that its `_daemon` stands for, as a regular expression.
+    pub daemon: String,
+}
+
+impl Fail2banConfig {
+    /// Reads the configuration in a folder.
+    ///
+    /// # Errors
+    ///
+    /// There is none, a file cannot be read, or something in it cannot be resolved: the first such place.
+    pub fn read(folder: &Path) -> Result<Self, IniError> {
+        let ini = layered(folder, "jail")?;
+        if ini.files.is_empty() {
+            let what = "has no jail.conf or jail.local".to_owned();
+            return Err(IniError { file: folder.to_owned(), line: 0, what });
+        }
+        let mut config = Self { files: ini.files.clone(), ..Self::default() };
+        let mut reader = JailReader { folder, ini, filters: Vec::new() };
+        let version = ("fail2ban_version", "1");
+        let own = [version, ("fail2ban_confpath", &folder.display().to_string())].map(|(name, text)| {
+            (name.to_owned(), IniValue { text: text.to_owned(), file: folder.into(), line: 0 })
+        });
+        for (name, value) in own {
+            reader.ini.defaults.entry(name).or_insert(value);
+        }
+        let names: Vec<String> = reader.ini.sections.keys().cloned().collect();
+        for name in names.iter().filter(|name| *name != "INCLUDES" && !name.starts_with("KNOWN/")) {
+            match reader.jail(name)? {
+                Some(jail) => config.jails.push(jail),
+                None => config.disabled += 1,
+            }
+        }
+        for option in reader.ini.defaults.keys() {
+            // One that only jails can fill in.
+            let value = reader.ini.get("DEFAULT", option, &Variables::new()).ok().flatten();
+            config.defaults.extend(value.map(|value| (option.clone(), value)));
+        }
+        reader.filters.retain(|file| !config.files.contains(file));
+        config.files.append(&mut reader.filters);
+        let main = layered(folder, "fail2ban")?;
+        let database = main.get("Definition", "dbfile", &Variables::new())?;
+        let database = database.unwrap_or_else(|| "/var/lib/fail2ban/fail2ban.sqlite3".to_owned());
+        config.database = (!matches!(database.as_str(), "None" | ":memory:" | "")).then(|| database.into());
+        config.files.extend(main.files);
+        Ok(config)
+    }
+}
+
+/// `NAME.conf`, `NAME.d/*.conf`, `NAME.local` and `NAME.d/*.local`.
+fn layered(folder: &Path, name: &str) -> Result<Ini, IniError> {
+    let inside = |extension: &str| -> Result<Vec<PathBuf>, IniError> {
+        let folder = folder.join(format!("{name}.d"));
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(IniError { file: folder, line: 0, what: format!("cannot be read: {error}") });
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|found| found == extension));
+        paths.sort();
+        Ok(paths)
+    };
+    let file = |extension: &str| vec![folder.join(format!("{name}.{extension}"))];
+    Ini::read(&[file("conf"), inside("conf")?, file("local"), inside("local")?].concat())
+}
+
+struct JailReader<'f> {
+    folder: &'f Path,
+    ini: Ini,
+    /// The files of filters that were read.
+    filters: Vec<PathBuf>,
+}
+
+impl JailReader<'_> {
+    /// A jail, if it is on.
+    fn jail(&mut self, name: &str) -> Result<Option<Fail2banJail>, IniError> {
+        let none = Variables::new();
+        let value = |option: &str| self.ini.get(name, option, &none).map(Option::unwrap_or_default);
+        if !is_true(&value("enabled")?) {
+            return Ok(None);
+        }
+        let (filter, backend) = (value("filter")?, value("backend")?);
+        let filter = NamedOptions::parse(&filter)
+            .map_err(|why| self.place(name, "enabled").error(format!("the filter of `[{name}]`: {why}")))?;
+        let mut jail = Fail2banJail { name: name.to_owned(), filter, ..Fail2banJail::default() };
+        let logtype = if backend.starts_with("systemd") { "journal" } else { "file" };
+        let known = self.filter(&mut jail, logtype)?;
+        self.options(&mut jail, &known)?;
+        let text = jail.options.get("action").map(String::as_str).unwrap_or_default();
+        jail.actions = NamedOptions::parse_all(text)
+            .map_err(|why| self.place(name, "action").error(format!("the action of `[{name}]`: {why}")))?;
+        jail.actions.iter_mut().for_each(|action| self.defaults_of(action));
+        Ok(Some(jail))
+    }
+
+    /// Puts what an operator has set in the `.local` file of an action, such as a token, before what the jail says. What is
+    /// wrong with that file does not concern us.
+    fn defaults_of(&self, action: &mut NamedOptions) {
+        let path = self.folder.join("action.d").join(format!("{}.local", action.name));
+        let Ok(local) = Ini::read(&[path]) else { return };
+        let keys = local.sections.get("Init").into_iter().flat_map(BTreeMap::keys);
+        let values = keys.filter_map(|key| {
+            let value = local.get("Init", key, &Variables::new()).ok()??;
+            Some((key.clone(), value))
+        });
+        let values: Vec<_> = values.collect();
+        action.options.splice(0..0, values);
+    }
+
+    /// Reads the filter of a jail. What it says is what the jail may use: `%(known/failregex)s`.
+    fn filter(&mut self, jail: &mut Fail2banJail, logtype: &str) -> Result<Variables, IniError> {
+        let (name, filter) = (jail.name.as_str(), &jail.filter);
+        if filter.name.is_empty() {
+            return Ok(Variables::new());
+        }
+        let base = self.folder.join("filter.d").join(&filter.name);
+        let [conf, local] = ["conf", "local"].map(|extension| {
+            let mut path = base.clone().into_os_string();
+            path.push(format!(".{extension}"));
+            PathBuf::from(path)
+        });
+        let both = Ini::read(&[conf.clone(), local])?;
+        if both.files.is_empty() {
+            return Err(self.place(name, "filter").error(format!("there is no filter `{}`", filter.name)));
+        }
+        self.filters.extend(both.files.iter().cloned());
+        let all = combined(&both, filter, logtype)?;
+        let known: Variables =
+            all.iter().map(|(key, value)| (format!("known/{key}"), value.clone())).collect();
+        jail.regexes = regexes(&both, &all, filter, logtype)?;
+        if conf.exists() {
+            let conf = Ini::read(&[conf])?;
+            let all = combined(&conf, filter, logtype)?;
+            jail.stock = Some(regexes(&conf, &all, filter, logtype)?);
+        }
+        for option in OF_FILTERS {
+            let own = self.ini.sections.get(name).and_then(|options| options.get(option));
+            if let Some(value) = own {
+                let text = self.ini.get(name, option, &known)?.unwrap_or_default();
+                jail.regexes.set(option, &text).map_err(|what| value.error(what))?;
+            }
+        }
+        Ok(known)
+    }
+
+    /// Fills in the options of a jail.
+    fn options(&self, jail: &mut Fail2banJail, known: &Variables) -> Result<(), IniError> {
+        let own = self.ini.sections.get(&jail.name).into_iter().flat_map(BTreeMap::keys);
+        jail.own = own.cloned().collect();
+        let is_default = |option: &&str| self.ini.defaults.contains_key(*option);
+        let defaults = JAIL_OPTIONS.into_iter().filter(is_default).map(str::to_owned);
+        let all: BTreeSet<String> = jail.own.iter().cloned().chain(defaults).collect();
+        for option in all {
+            if let Some(value) = self.ini.get(&jail.name, &option, known)? {
+                let place = self.place(&jail.name, &option);
+                jail.places.insert(option.clone(), format!("{}:{}", place.file.display(), place.line));
+                jail.options.insert(option, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an option of a jail is written.
+    fn place(&self, jail: &str, option: &str) -> IniValue {
+        let file = self.ini.files.first().map(PathBuf::as_path).unwrap_or(self.folder);
+        let nowhere = || IniValue { text: String::new(), file: file.into(), line: 0 };
+        self.ini.raw(jail, option).cloned().unwrap_or_else(nowhere)
+    }
+}
+
+/// The options of jails that may stand in `[DEFAULT]`.
+const JAIL_OPTIONS: [&str; 30] = [
+    "action",
+    "backend",
+    "banaction",
+    "banaction_allports",
+    "bantime",
+    "bantime.factor",
+    "bantime.formula",
+    "bantime.increment",
+    "bantime.maxtime",
+    "bantime.multipliers",
+    "bantime.overalljails",
+    "bantime.rndtime",
+    "chain",
+    "destemail",
+    "enabled",
+    "findtime",
+    "ignorecache",
+    "ignorecommand",
+    "ignoreip",
+    "ignoreself",
+    "logencoding",
+    "logpath",
+    "logtimezone",
+    "maxretry",
+    "mode",
+    "port",
+    "protocol",
+    "sender",
+    "usedns",
+    "datepattern",
+];
+
+/// Whether fail2ban takes this for true.
+pub(super) fn is_true(value: &str) -> bool {
+    matches!(value.trim().to_lowercase().as_str(), "1" | "on" | "true" | "yes")
+}
+
+/// The options of a filter, filled in: what the jail gives as parameters comes first, then `[Init]`, then `[Definition]`.
+fn combined(ini: &Ini, filter: &NamedOptions, logtype: &str) -> Result<BTreeMap<String, String>, IniError> {
+    let mut variables: Variables = filter.options.iter().cloned().collect();
+    let is_set = ini.sections.get("Definition").is_some_and(|options| options.contains_key("logtype"));
+    if !is_set {
+        variables.entry("logtype".to_owned()).or_insert_with(|| logtype.to_owned());
+    }
+    let mut all = BTreeMap::new();
+    for option in OF_FILTERS {
+        if let Some(value) = ini.get("Definition", option, &variables)? {
+            all.insert(option.to_owned(), value);
+        }
+    }
+    for option in ini.sections.get("Init").into_iter().flat_map(BTreeMap::keys) {
+        let Some(value) = ini.get("Init", option, &Variables::new())? else { continue };
+        all.insert(format!("known/{option}"), value.clone());
+        variables.entry(option.clone()).or_insert(value);
+    }
+    all.extend(variables.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let other = |name: &str| ini.get("Definition", name, &variables);
+    tags::substitute(&all, other).map_err(|what| what.at(|option| ini.raw("Definition", option)))
+}
+
+/// What a filter says, from its options.
+fn regexes(
+    ini: &Ini,
+    combined: &BTreeMap<String, String>,
+    filter: &NamedOptions,
+    logtype: &str,
+) -> Result<FilterRegexes, IniError> {
+    let mut found = FilterRegexes { lines: 1, ..FilterRegexes::default() };
+    for option in OF_FILTERS {
+        if let Some(value) = combined.get(option) {
+            let place = || ini.raw("Definition", option).or_else(|| ini.raw("Init", option)).cloned();
+            found.set(option, value).map_err(|what| match place() {
+                Some(place) => place.error(what),
+                None => IniError { file: filter.name.clone().into(), line: 0, what },
+            })?;
+        }
+    }
+    let logtype = combined.get("logtype").map_or(logtype, String::as_str);
+    let names = [("header", format!("lt_{logtype}/__prefix_line")), ("daemon", "_daemon".to_owned())];
+    let variables = combined.clone();
+    let all: BTreeMap<String, String> = names
+        .into_iter()
+        .filter_map(|(name, option)| {
+            Some((name.to_owned(), ini.get("Definition", &option, &variables).ok().flatten()?))
+        })
+        .collect();
+    let other = |name: &str| ini.get("Definition", name, &variables);
+    let all =
+        tags::substitute(&all, other).map_err(|what| what.at(|option| ini.raw("Definition", option)))?;
+    found.header = all.get("header").cloned().unwrap_or_default();
+    found.daemon = all.get("daemon").cloned().unwrap_or_default();
+    Ok(found)
+}
+
+impl FilterRegexes {
+    fn set(&mut self, option: &str, text: &str) -> Result<(), String> {
+        let lines = || text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+        match option {
+            "prefregex" => self.prefix = (!text.is_empty()).then(|| text.to_owned()),
+            "failregex" => self.fail = lines(),
+            "ignoreregex" => self.ignore = lines(),
+            "journalmatch" => self.journal = lines(),
+            "datepattern" => text.clone_into(&mut self.date),
+            "maxlines" => {
+                self.lines =
+                    text.trim().parse().map_err(|_| format!("`maxlines` is a number, not `{text}`"))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A jail `x` of these files, and its filter.
+    #[track_caller]
+    fn read(files: &[(&str, &str)]) -> Fail2banJail {
+        let folder = tempfile::tempdir().unwrap();
+        for directory in ["filter.d", "jail.d"] {
+            std::fs::create_dir(folder.path().join(directory)).unwrap();
+        }
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let config = Fail2banConfig::read(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        config.jails.into_iter().find(|jail| jail.name == "x").unwrap()
+    }
+
+    #[test]
+    fn layers_win_in_the_order_of_fail2ban() {
+        let jail = read(&[
+            ("jail.conf", "[x]\nfilter = f\nmaxretry = 1\nfindtime = 1\nbantime = 1\nport = 1\n"),
+            ("jail.d/b.conf", "[x]\nmaxretry = 2\nfindtime = 2\nbantime = 2\n"),
+            ("jail.local", "[x]\nenabled = yes\nmaxretry = 3\nfindtime = 3\n"),
+            ("jail.d/a.local", "[x]\nmaxretry = 4\n"),
+            ("filter.d/f.conf", "[Definition]\nfailregex = a <HOST>\n"),
+        ]);
+        let got = ["maxretry", "findtime", "bantime", "port"].map(|option| jail.options[option].as_str());
+        assert_eq!(got, ["4", "3", "2", "1"]);
+        assert!(jail.places["bantime"].ends_with("jail.d/b.conf:4"));
+    }
+
+    #[test]
+    fn parameters_sections_and_jails_change_a_filter() {
+        let jail = read(&[
+            (
+                "jail.conf",
+                "[x]\nenabled = 1\nfilter = f[mode=more, who=\"eve\"]\nfailregex = %(known/failregex)s\n  own <HOST>\n",
+            ),
+            (
+                "filter.d/f.conf",
+                "[INCLUDES]\nbefore = base.conf\n[Definition]\n_daemon = fd\n\
+                 failregex = ^%(__prefix_line)s<who> <re-<mode>>\nre-less = 0\nre-more = 1 <HOST>\nmode = less\n\
+                 [Init]\nwho = nobody\nmaxlines = 3\n",
+            ),
+            (
+                "filter.d/base.conf",
+                "[DEFAULT]\n_daemon = \\S*\n__prefix_line = <lt_<logtype>/__prefix_line>\nlogtype = file\n\
+                 [lt_file]\n__prefix_line = <_daemon>: \n[lt_journal]\n__prefix_line = j \n",
+            ),
+            ("filter.d/f.local", "[Definition]\nignoreregex = calm\n"),
+        ]);
+        assert_eq!(jail.regexes.fail, ["^fd:eve 1 <HOST>", "own <HOST>"]);
+        assert_eq!(jail.regexes.ignore, ["calm"]);
+        assert_eq!((jail.regexes.header.as_str(), jail.regexes.daemon.as_str()), ("fd:", "fd"));
+        let stock = jail.stock.unwrap();
+        assert_eq!((stock.fail, stock.ignore), (vec!["^fd:eve 1 <HOST>".to_owned()], Vec::new()));
+    }
+}

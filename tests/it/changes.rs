@@ -1,0 +1,289 @@
+//! Commands that change bans and exemptions: what each prints, what it does, and what `undo` brings back.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::common::{BANSTREAM, Daemon, failed, said, until};
+
+/// What holds, a line each: bans with jail, time left and reason, then exemptions with their comments. Times are in
+/// minutes, rounded up.
+fn state(daemon: &Daemon) -> Vec<String> {
+    let get = |path: &str| serde_json::from_str::<Vec<Value>>(&daemon.get(path).unwrap()).unwrap();
+    let left =
+        |of: &Value| of["left"].as_u64().map_or("forever".to_owned(), |left| left.div_ceil(60).to_string());
+    let text = |of: &Value, key: &str| of[key].as_str().unwrap().to_owned();
+    let ban = |ban: &Value| {
+        format!("{} {} {} {}", text(ban, "address"), text(ban, "jail"), left(ban), text(ban, "reason"))
+    };
+    let exempt = |of: &Value| format!("{} exempt {} {}", text(of, "address"), left(of), text(of, "comment"));
+    let bans = get("/bans");
+    bans.iter().map(ban).chain(get("/allow").iter().map(exempt)).collect()
+}
+
+/// The exit status of a command, and what it says; its words are parted by blanks, `_` in a word is a blank.
+fn run(daemon: &Daemon, line: &str) -> (i32, String) {
+    let words: Vec<String> = line.split(' ').map(|word| word.replace('_', " ")).collect();
+    let output = daemon.output(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    (output.status.code().unwrap(), said(&output))
+}
+
+/// A daemon that decides, where sshd bans one address and an operator three; an IPv6 one beside it.
+fn daemon() -> Daemon {
+    let daemon = Daemon::deciding("ignoreip = ['203.0.113.0/24']");
+    daemon.send((0..5).map(|pid| failed(pid, "198.51.100.7")));
+    until("sshd bans", || state(&daemon).len() == 1);
+    for ban in [
+        "198.51.100.8 --for 2h --reason scan",
+        "198.51.100.0/24 --for 1d",
+        "198.18.7.1 --reason old",
+        "2001:db8::/48",
+    ] {
+        daemon.tell(&format!("ban {ban}"));
+    }
+    daemon
+}
+
+const BEFORE: [&str; 5] = [
+    "198.18.7.1 manual forever old",
+    "198.51.100.0/24 manual 1440 ",
+    "198.51.100.7 sshd 60 5 offences within 10m",
+    "198.51.100.8 manual 120 scan",
+    "2001:db8::/48 manual forever ",
+];
+
+#[test]
+fn each_command_says_what_it_does_and_undo_takes_it_back() {
+    let daemon = daemon();
+    assert_eq!(state(&daemon), BEFORE);
+    // The command, what it prints, what is gone, what is there besides, what `undo` prints.
+    type Case = (&'static str, &'static str, &'static [usize], &'static [&'static str], &'static str);
+    let cases: &[Case] = &[
+        (
+            "ban 198.18.7.9 --for 90m --reason probe",
+            "banned 198.18.7.9 for 1h 30m; it is only observed\n",
+            &[],
+            &["198.18.7.9 manual 90 probe"],
+            "took back `ban 198.18.7.9` of AGO: 1 lifted\nunbanned 198.18.7.9 (manual)\n",
+        ),
+        (
+            "ban 198.51.100.8 --for 10m",
+            "shortened the ban on 198.51.100.8: for 10m; it had LEFT left; the reason stays: scan; it is only observed\n",
+            &[3],
+            &["198.51.100.8 manual 10 scan"],
+            "took back `ban 198.51.100.8` of AGO: 1 restored\n198.51.100.8 (manual) is banned for LEFT more\n",
+        ),
+        (
+            "ban 198.51.100.8 --for forever --reason worse",
+            "extended the ban on 198.51.100.8: until it is unbanned; it had LEFT left; the reason was: scan; it is only observed\n",
+            &[3],
+            &["198.51.100.8 manual forever worse"],
+            "took back `ban 198.51.100.8` of AGO: 1 restored\n198.51.100.8 (manual) is banned for LEFT more\n",
+        ),
+        (
+            "ban 198.18.7.1 --reason new",
+            "198.18.7.1 stays banned until it is unbanned; it had no end; the reason was: old; it is only observed\n",
+            &[0],
+            &["198.18.7.1 manual forever new"],
+            "took back `ban 198.18.7.1` of AGO: 1 restored\n198.18.7.1 (manual) is banned forever\n",
+        ),
+        (
+            "unban 198.51.100.7",
+            "unbanned 198.51.100.7 (sshd)\n",
+            &[2],
+            &[],
+            "took back `unban 198.51.100.7` of AGO: 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
+        ),
+        (
+            "unban 198.51.100.0/24",
+            "unbanned 198.51.100.0/24 (manual)\n2 bans inside it stay banned; `--inside` lifts them:\n    \
+             198.51.100.7 (sshd)\n    198.51.100.8 (manual)\n",
+            &[1],
+            &[],
+            "took back `unban 198.51.100.0/24` of AGO: 1 restored\n198.51.100.0/24 (manual) is banned for LEFT more\n",
+        ),
+        (
+            "unban 198.51.100.0/24 --inside",
+            "lifted 3 bans:\n    198.51.100.0/24 (manual)\n    198.51.100.7 (sshd)\n    198.51.100.8 (manual)\n",
+            &[1, 2, 3],
+            &[],
+            "took back `unban 198.51.100.0/24 --inside` of AGO: 3 restored\n198.51.100.0/24 (manual) is banned for LEFT more\n\
+             198.51.100.7 (sshd) is banned for LEFT more\n198.51.100.8 (manual) is banned for LEFT more\n",
+        ),
+        (
+            "unban --jail sshd",
+            "unbanned 198.51.100.7 (sshd)\n",
+            &[2],
+            &[],
+            "took back `unban --jail sshd` of AGO: 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
+        ),
+        (
+            "unban --all",
+            "lifted 5 bans:\n    198.18.7.1 (manual)\n    198.51.100.0/24 (manual)\n    198.51.100.7 (sshd)\n    \
+             198.51.100.8 (manual)\n    2001:db8::/48 (manual)\n",
+            &[0, 1, 2, 3, 4],
+            &[],
+            "took back `unban --all` of AGO: 5 restored\n198.18.7.1 (manual) is banned forever\n\
+             198.51.100.0/24 (manual) is banned for LEFT more\n198.51.100.7 (sshd) is banned for LEFT more\n\
+             198.51.100.8 (manual) is banned for LEFT more\n2001:db8::/48 (manual) is banned forever\n",
+        ),
+        (
+            "allow 198.51.100.0/24 --for 8h --comment us",
+            "exempted 198.51.100.0/24 for 8h\nlifted 3 bans:\n    198.51.100.0/24 (manual)\n    198.51.100.7 (sshd)\n    \
+             198.51.100.8 (manual)\n",
+            &[1, 2, 3],
+            &["198.51.100.0/24 exempt 480 us"],
+            "took back `allow 198.51.100.0/24` of AGO: 1 removed, 3 restored\n198.51.100.0/24 is no longer exempt\n\
+             198.51.100.0/24 (manual) is banned for LEFT more\n198.51.100.7 (sshd) is banned for LEFT more\n\
+             198.51.100.8 (manual) is banned for LEFT more\n",
+        ),
+    ];
+    for (line, prints, gone, there, undone) in cases {
+        let said = run(&daemon, line);
+        assert_eq!((said.0, timeless(&said.1)), (0, (*prints).to_owned()), "{line}");
+        let kept = BEFORE.iter().enumerate().filter(|(nth, _)| !gone.contains(nth)).map(|(_, line)| *line);
+        let mut want: Vec<&str> = kept.chain(there.iter().copied()).collect();
+        let mut got = state(&daemon);
+        want.sort_unstable();
+        got.sort_unstable();
+        assert_eq!(got, want, "{line}");
+        let said = run(&daemon, "undo");
+        assert_eq!((said.0, timeless(&said.1)), (0, (*undone).to_owned()), "undo of {line}");
+        assert_eq!(state(&daemon), BEFORE, "undo of {line}");
+    }
+}
+
+/// What is said, without times that pass.
+fn timeless(text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let is_time = |word: &str| {
+        word.len() > 1
+            && word.starts_with(|c: char| c.is_ascii_digit())
+            && word.ends_with(['s', 'm', 'h', 'd'])
+    };
+    for word in text.split(' ') {
+        match word {
+            "left" | "left;" | "more\n" | "ago:" => {}
+            _ if !word.starts_with("more\n") => {
+                words.push(word.to_owned());
+                continue;
+            }
+            _ => {}
+        }
+        while words.last().is_some_and(|last| is_time(last)) {
+            words.pop();
+        }
+        match word {
+            "ago:" => words.push("AGO:".to_owned()),
+            _ => words.extend(["LEFT".to_owned(), word.to_owned()]),
+        }
+    }
+    words.join(" ")
+}
+
+#[test]
+fn undo_goes_back_step_by_step_and_ends() {
+    let daemon = daemon();
+    daemon.tell("allow 198.18.7.7 --comment first");
+    daemon.tell("allow 198.18.7.7 --for 1h");
+    daemon.tell("allow --remove 198.18.7.7");
+    let exempt = |daemon: &Daemon| state(daemon).split_off(BEFORE.len());
+    assert!(exempt(&daemon).is_empty());
+    daemon.tell("undo");
+    assert_eq!(exempt(&daemon), ["198.18.7.7 exempt 60 first"]);
+    daemon.tell("undo");
+    assert_eq!(exempt(&daemon), ["198.18.7.7 exempt forever first"]);
+    daemon.tell("undo");
+    assert_eq!(state(&daemon), BEFORE);
+    // The four bans by hand.
+    (0..4).for_each(|_| drop(daemon.tell("undo")));
+    assert_eq!(state(&daemon), BEFORE[2..3]);
+    let none = "error: no command to take back: no change by an operator within a day and since the daemon's start\n";
+    assert_eq!(run(&daemon, "undo"), (1, none.to_owned()));
+}
+
+#[test]
+fn what_the_jail_has_banned_again_is_not_shortened_by_undo() {
+    let daemon = daemon();
+    daemon.tell("unban 198.51.100.7");
+    daemon.send((0..5).map(|pid| failed(100 + pid, "198.51.100.7")));
+    until("sshd bans again", || state(&daemon).len() == BEFORE.len());
+    assert_eq!(
+        timeless(&daemon.tell("undo")),
+        "took back `unban 198.51.100.7` of AGO: 1 unchanged\n198.51.100.7 (sshd)\n"
+    );
+    assert_eq!(state(&daemon), BEFORE);
+}
+
+#[test]
+fn what_could_shut_somebody_out_needs_force() {
+    let daemon = daemon();
+    let login = "Accepted publickey for eve from 198.18.7.77 port 22 ssh2";
+    daemon.send([serde_json::json!({"tag": "sshd[9]:", "uid": "0", "message": login})]);
+    until("the login is known", || {
+        daemon.get("/why?address=198.18.7.77").unwrap().contains("a login from there")
+    });
+    let ban = |address: &str, force: &[&str]| {
+        let mut command = Command::new(BANSTREAM);
+        command
+            .env("BANSTREAM_SOCKET", daemon.path("control"))
+            .env("SSH_CONNECTION", "198.18.7.200 50000 10.0.0.1 22");
+        let output = command.args(["ban", address]).args(force).output().unwrap();
+        (output.status.code().unwrap(), timeless(&said(&output)))
+    };
+    for (address, why) in [
+        ("64.0.0.0/7", "64.0.0.0/7 is wider than /8"),
+        ("2000::/31", "2000::/31 is wider than /32"),
+        ("198.18.7.200", "you are logged in from 198.18.7.200"),
+        ("198.18.7.192/28", "you are logged in from 198.18.7.200 in 198.18.7.192/28"),
+        ("198.18.7.77", "somebody logged in from 198.18.7.77 AGO"),
+        ("198.18.7.64/28", "somebody logged in from 198.18.7.64/28 AGO"),
+    ] {
+        let (status, text) = ban(address, &[]);
+        let text = text.split(" ago; ").next().unwrap().split("; ").next().unwrap().to_owned();
+        let text = match text.rsplit_once(' ') {
+            Some((text, _)) if why.ends_with("AGO") => format!("{text} AGO"),
+            _ => text,
+        };
+        assert_eq!((status, text), (1, format!("error: {why}")));
+        assert_eq!(state(&daemon), BEFORE, "{address}");
+        assert_eq!(ban(address, &["--force"]).0, 0, "{address}");
+        daemon.tell("undo");
+    }
+    let exempt = "error: 203.0.113.9 is exempt: 203.0.113.0/24 is in `ignoreip`\n";
+    assert_eq!(ban("203.0.113.9", &["--force"]), (1, exempt.to_owned()));
+}
+
+#[test]
+fn what_cannot_be_done_as_it_is_said_is_refused() {
+    let daemon = daemon();
+    for (line, want) in [
+        (
+            "unban 198.51.0.0/16",
+            "error: 198.51.0.0/16 is not banned itself; `--inside` lifts 3 bans inside it: 198.51.100.0/24 (manual), \
+             198.51.100.7 (sshd), 198.51.100.8 (manual)\n",
+        ),
+        (
+            "unban 198.51.100.9",
+            "error: 198.51.100.9 is banned as part of 198.51.100.0/24; unban 198.51.100.0/24\n",
+        ),
+        (
+            "allow 198.51.100.9",
+            "error: 198.51.100.9 is banned as part of 198.51.100.0/24; unban 198.51.100.0/24 first\n",
+        ),
+    ] {
+        assert_eq!(run(&daemon, line), (1, want.to_owned()));
+    }
+    for (line, want) in [
+        ("unban 198.18.7.2", "198.18.7.2 was not banned\n"),
+        ("unban --jail ftp", "no ban of `ftp` is in force\n"),
+        ("allow --remove 198.18.7.2", "198.18.7.2 was not exempt\n"),
+        (
+            "ban 198.18.7.1",
+            "198.18.7.1 is banned by hand already, forever; `--for` or `--reason` changes that\n",
+        ),
+    ] {
+        assert_eq!(run(&daemon, line), (0, want.to_owned()));
+    }
+    assert_eq!(state(&daemon), BEFORE);
+}
