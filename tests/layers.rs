@@ -13,6 +13,7 @@ const HOMES: &[(&str, &str)] = &[
     ("axum", "control"),
     ("crossterm", "cli"),
     ("hyper_rustls", "daemon"),
+    ("maxminddb", "tools"),
     ("netlink_sys", "kernel"),
     ("ratatui", "cli"),
     ("rusqlite", "store"),

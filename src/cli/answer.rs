@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::from::ListedCommand;
 use super::status::{receivers, status};
-use super::{ClientCommand, REFUSED, SocketArgs, bans};
+use super::{ClientCommand, REFUSED, SocketArgs, bans, geoip};
 use crate::cli::compat::{self, CompatError};
 use crate::control::client;
 use crate::control::{
@@ -19,6 +19,7 @@ use crate::control::{
 };
 use crate::model::{BanOrigin, Mode, Span};
 use crate::model::{count, plain};
+use crate::tools::geoip::{GeoIp, GeoRecord};
 use crate::tools::offline::warn;
 use crate::tools::terminal::{local, table};
 
@@ -45,7 +46,8 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
         None => {
             let text = match ask {
                 ClientCommand::Notify { receiver: None, .. } => receivers(body),
-                _ => text(&command, body),
+                ClientCommand::Why { .. } => text(&command, body, &mut geoip::of_daemon(&remote.socket)),
+                _ => text(&command, body, &mut GeoIp::default()),
             };
             print(&text.context(UNCLEAR)?)?
         }
@@ -131,14 +133,14 @@ pub(super) fn print_to(mut output: impl Write, text: &str) -> anyhow::Result<()>
     }
 }
 
-/// A good answer to `command`, for people.
-fn text(command: &Command, body: &str) -> serde_json::Result<String> {
+/// A good answer to `command`, for people; of one address, where it is by these files.
+fn text(command: &Command, body: &str, geoip: &mut GeoIp) -> serde_json::Result<String> {
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
-        Command::Bans(filter) => bans::text(filter, body, None)?,
+        Command::Bans(filter) => bans::text(filter, body, None, geoip)?,
         Command::Change(_) | Command::Undo => changes(&serde_json::from_str(body)?),
         Command::TakeOver { .. } => format!("{}\n", serde_json::from_str::<TakenCounts>(body)?),
-        Command::Why(_) => why(&serde_json::from_str(body)?),
+        Command::Why(who) => why(&serde_json::from_str(body)?, &geoip.find(*who)),
         Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
         Command::Reload { .. } | Command::ReloadRemoved => {
             let confirm = if let Command::Reload { confirm } = command { *confirm } else { None };
@@ -205,10 +207,13 @@ pub(crate) fn cells(ban: &BanLine) -> [String; 6] {
 }
 
 /// What is known of an address, in sentences.
-pub(crate) fn why(why: &Why) -> String {
+pub(crate) fn why(why: &Why, place: &GeoRecord) -> String {
     let mut text = String::new();
     let verdict = if why.banned { "banned" } else { "not banned" };
     text += &format!("{} is {verdict}\n", why.address);
+    if *place != GeoRecord::default() {
+        text += &format!("country and network: {place}\n");
+    }
     if why.offender != why.address {
         text += &format!("its offences count for {}\n", why.offender);
     }
@@ -299,7 +304,7 @@ mod tests {
     /// What is printed for this answer to a command.
     #[track_caller]
     fn prints(ask: &ClientCommand, body: &str, want: &str) {
-        let text = text(&command(ask).1, body).unwrap();
+        let text = text(&command(ask).1, body, &mut GeoIp::default()).unwrap();
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
     }
 

@@ -11,10 +11,11 @@ use indicatif::HumanCount;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::answer::{COLUMNS, UNCLEAR, cells, print, print_to};
-use super::{REFUSED, SocketArgs, jail, span};
+use super::{REFUSED, SocketArgs, geoip, jail, span};
 use crate::control::client;
 use crate::control::{BanFilter, BanLine, BanSort, Command};
 use crate::model::{BanOrigin, Offender, Span};
+use crate::tools::geoip::GeoIp;
 use crate::tools::offline::warn;
 use crate::tools::terminal::{local, table};
 
@@ -92,8 +93,10 @@ const SOME: usize = 20;
 /// No daemon answers, or its answer cannot be understood or printed.
 pub(super) fn list(remote: &SocketArgs, args: &BansArgs) -> anyhow::Result<ExitCode> {
     let filter = args.filter();
+    ensure!(!args.watch || stdout().is_terminal(), "`--watch` needs a terminal");
+    let is_table = !args.export && !remote.json;
+    let mut geoip = if is_table { geoip::of_daemon(&remote.socket) } else { GeoIp::default() };
     if args.watch {
-        ensure!(stdout().is_terminal(), "`--watch` needs a terminal");
         loop {
             let height = crossterm::terminal::size().map_or(SOME, |(_, height)| usize::from(height));
             // The head, the totals, and where the cursor stays.
@@ -101,7 +104,7 @@ pub(super) fn list(remote: &SocketArgs, args: &BansArgs) -> anyhow::Result<ExitC
             let filter = BanFilter { limit: Some(filter.limit.unwrap_or(fits).min(fits)), ..filter.clone() };
             let answer = client::send(&remote.socket, &Command::Bans(filter.clone()))?;
             let text = match answer.refusal() {
-                None => text(&filter, &answer.body, answer.total).context(UNCLEAR)?,
+                None => text(&filter, &answer.body, answer.total, &mut geoip).context(UNCLEAR)?,
                 Some(error) => error,
             };
             // A line that is too long is cut, not wrapped.
@@ -118,13 +121,19 @@ pub(super) fn list(remote: &SocketArgs, args: &BansArgs) -> anyhow::Result<ExitC
         Some(error) => warn(format_args!("error: {error}")),
         // To look for colours in a million lines takes longer than all the rest.
         None if args.export => print_to(stdout().lock(), &answer.body)?,
-        None => page(&text(&filter, &answer.body, answer.total).context(UNCLEAR)?)?,
+        None => page(&text(&filter, &answer.body, answer.total, &mut geoip).context(UNCLEAR)?)?,
     }
+    geoip::warn_of(&mut geoip);
     Ok(if answer.done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
-/// The bans that a filter lists, of so many.
-pub(super) fn text(filter: &BanFilter, body: &str, total: Option<u64>) -> serde_json::Result<String> {
+/// The bans that a filter lists, of so many, and where they are by these files.
+pub(super) fn text(
+    filter: &BanFilter,
+    body: &str,
+    total: Option<u64>,
+    geoip: &mut GeoIp,
+) -> serde_json::Result<String> {
     let bans: Vec<BanLine> = serde_json::from_str(body)?;
     let listed = bans.len() as u64;
     let total = total.unwrap_or(listed);
@@ -134,7 +143,17 @@ pub(super) fn text(filter: &BanFilter, body: &str, total: Option<u64>) -> serde_
         [address, jail, local(&ban.since), ends, times, ports, reason]
     });
     let [address, jail, ends, times, ports, reason] = COLUMNS;
-    let table = table([address, jail, "SINCE", ends, times, ports, reason], rows);
+    let head = [address, jail, "SINCE", ends, times, ports, reason];
+    let table = if geoip.is_empty() {
+        table(head, rows)
+    } else {
+        let [address, jail, since, ends, times, ports, reason] = head;
+        let rows = rows.zip(&bans).map(|(row, ban)| {
+            let [address, jail, since, ends, times, ports, reason] = row;
+            [address, jail, since, ends, times, ports, reason, geoip.find(ban.address).to_string()]
+        });
+        table([address, jail, since, ends, times, ports, reason, "WHERE"], rows)
+    };
     let noun = if total == 1 { "ban" } else { "bans" };
     Ok(match total {
         0 if is_all => "nobody is banned\n".to_owned(),
@@ -181,7 +200,7 @@ mod tests {
 
     #[track_caller]
     fn check(filter: &BanFilter, body: &str, total: u64, want: &str) {
-        let text = text(filter, body, Some(total)).unwrap();
+        let text = text(filter, body, Some(total), &mut GeoIp::default()).unwrap();
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
     }
 

@@ -6,6 +6,7 @@ mod answer;
 mod bans;
 mod examples;
 mod from;
+mod geoip;
 mod report;
 mod status;
 
@@ -433,6 +434,8 @@ pub enum ClientCommand {
     /// chooses and sorts, so a short list of many bans comes at once. On a terminal a long list comes in `$PAGER`, or `less`;
     /// `PAGER=cat` turns that off.
     ///
+    /// Where the daemon's configuration has `geoip`, the last column says in which country and network an address is.
+    ///
     /// --export prints bans for `ban --from`: of ports and jails it says nothing, and bans that are only observed are comments.
     #[command(after_help = BANS_EXAMPLES)]
     Bans {
@@ -447,7 +450,7 @@ pub enum ClientCommand {
     ///
     /// Shows its bans with the calculation of their length and the lines that earned them, the offences that each jail
     /// has counted with their lines, its exemptions, and its elements in the kernel: in which set, for how much
-    /// longer, and how many packets were dropped.
+    /// longer, and how many packets were dropped. Where the daemon's configuration has `geoip`, also its country and network.
     Why {
         /// The daemon to ask.
         #[command(flatten)]

@@ -6,6 +6,7 @@
 mod state;
 mod view;
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::cli::why;
 use crate::control::client::{self, ChangeCount};
 use crate::control::{BanFilter, ChangeRequest, Command, Target};
 use crate::model::{Offender, Span};
+use crate::tools::geoip::GeoIp;
 use state::{KeyCommand, LATEST, Sample, TopState};
 use view::Theme;
 
@@ -73,6 +75,7 @@ async fn watch(
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state = TopState::new();
     let (mut asking, mut sampled) = (false, Instant::now());
+    let (mut paths, mut geoip) = (Vec::new(), GeoIp::default());
     loop {
         terminal.draw(|frame| view::draw(frame, &state, theme)).context("cannot draw on the terminal")?;
         tokio::select! {
@@ -92,10 +95,10 @@ async fn watch(
                 Some(Ok(Event::Key(key))) if key.kind == KeyEventKind::Press => match state.key(key) {
                     Some(KeyCommand::Quit) => return Ok(()),
                     Some(KeyCommand::Why(who)) => {
-                        let (socket, news) = (Arc::clone(&socket), news.clone());
+                        let (socket, news, place) = (Arc::clone(&socket), news.clone(), geoip.find(who));
                         tokio::spawn(async move {
                             let answer = ask(&socket, Command::Why(who)).await;
-                            news.send(News::Why(who, answer.map(|answer| why(&answer)))).await
+                            news.send(News::Why(who, answer.map(|answer| why(&answer, &place)))).await
                         });
                     }
                     Some(KeyCommand::Unban(who)) => {
@@ -115,7 +118,13 @@ async fn watch(
                 News::Sample(sample) => {
                     asking = false;
                     match sample {
-                        Ok(sample) => {
+                        Ok(mut sample) => {
+                            if sample.status.geoip != paths {
+                                paths.clone_from(&sample.status.geoip);
+                                geoip = GeoIp::open(&paths);
+                            }
+                            sample.locate(|who| geoip.find(who));
+                            geoip.faults().into_iter().for_each(|fault| state.notice(format!("geoip: {fault}")));
                             state.sample(*sample, sampled.elapsed());
                             sampled = Instant::now();
                         }
@@ -134,7 +143,7 @@ async fn watch(
 async fn sample(socket: &Path, text: String) -> anyhow::Result<Box<Sample>> {
     let status = ask(socket, Command::Status).await?;
     let bans = ask(socket, Command::Bans(BanFilter { text, ..BanFilter::latest(LATEST) })).await?;
-    Ok(Box::new(Sample { status, bans }))
+    Ok(Box::new(Sample { status, bans, places: BTreeMap::new() }))
 }
 
 /// What the daemon answers where it does as it was asked; an error where it does not.

@@ -54,6 +54,8 @@ pub struct Config {
     pub enforce: Option<Enforce>,
     /// What `[enforce]` says, also where nothing is to be enforced.
     pub enforcement: Enforce,
+    /// Files in MaxMind's format with the countries and networks of addresses. Commands read them, the daemon does not.
+    pub geoip: Vec<PathBuf>,
     /// The receivers of notifications, in the order of their names.
     pub receivers: Vec<Arc<Receiver>>,
 }
@@ -247,6 +249,7 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
     let v6 = top.value("ipv6-prefix", value::whole(16..=128));
     let nat64 = top.list("nat64-prefixes", value::nat64);
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
+    let geoip = top.list("geoip", value::path);
     let terms = BanTerms::read(top, BanTerms::default());
     let mode = top.value("mode", value::mode);
     let growth = top.table("growth", growth);
@@ -303,6 +306,7 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
         metrics: metrics?,
         enforcement: enforce.clone().unwrap_or_default(),
         enforce: enforce.filter(|_| enforces),
+        geoip: geoip?,
         receivers: receivers?,
     })
 }

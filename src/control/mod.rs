@@ -10,6 +10,8 @@ mod change;
 mod taken;
 mod why;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 pub use bans::{BanFilter, BanListing, BanSort};
@@ -145,6 +147,9 @@ pub struct Status {
     /// The receivers of notifications.
     #[serde(default)]
     pub receivers: Vec<ReceiverStatus>,
+    /// The files with the countries and networks of addresses, as configured; the daemon does not read them.
+    #[serde(default)]
+    pub geoip: Vec<PathBuf>,
 }
 
 /// How many addresses and prefixes are exempt from bans of all jails.

@@ -530,6 +530,7 @@ impl Hub {
             enforcement,
             ledger,
             receivers,
+            geoip: self.loaded.config.geoip.clone(),
         }
     }
 

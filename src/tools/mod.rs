@@ -1,6 +1,7 @@
 //! Commands that need no daemon: they read logs, the ledger and the kernel themselves.
 
 pub mod terminal;
+pub mod geoip;
 mod servers;
 pub mod offline;
 pub mod doctor;

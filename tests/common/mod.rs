@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no binary uses all of it")]
 
 pub(crate) mod documents;
+pub(crate) mod mmdb;
 pub(crate) mod service;
 pub(crate) mod week;
 

@@ -15,6 +15,7 @@ mod documents;
 mod each;
 mod english;
 mod entry;
+mod geoip;
 mod honest;
 mod hostile;
 mod import;

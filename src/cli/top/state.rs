@@ -10,6 +10,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use crate::control::{BanLine, SourceState, Status};
 use crate::model::Offender;
+use crate::tools::geoip::GeoRecord;
 
 /// How many of the latest bans are asked for.
 pub(super) const LATEST: usize = 200;
@@ -26,6 +27,16 @@ pub(super) struct Sample {
     pub(super) status: Status,
     /// The latest bans that fit the filter, the latest first.
     pub(super) bans: Vec<BanLine>,
+    /// Where they are, of those of which that is known.
+    pub(super) places: BTreeMap<Offender, GeoRecord>,
+}
+
+impl Sample {
+    /// Notes where the banned are, by `find`.
+    pub(super) fn locate(&mut self, mut find: impl FnMut(Offender) -> GeoRecord) {
+        let places = self.bans.iter().map(|ban| (ban.address, find(ban.address)));
+        self.places = places.filter(|(_, place)| *place != GeoRecord::default()).collect();
+    }
 }
 
 /// What the operator wants of the loop.
@@ -325,7 +336,8 @@ pub(super) mod tests {
             );
             serde_json::from_str(&ban).unwrap()
         };
-        Sample { status: serde_json::from_str(&status).unwrap(), bans: hosts.iter().map(ban).collect() }
+        let status = serde_json::from_str(&status).unwrap();
+        Sample { status, bans: hosts.iter().map(ban).collect(), places: BTreeMap::new() }
     }
 
     pub(in super::super) fn press(state: &mut TopState, keys: &[KeyCode]) -> Vec<KeyCommand> {

@@ -17,7 +17,7 @@ use ratatui::widgets::{
 
 use super::state::{Focus, LATEST, Rate, Sample, TopState};
 use crate::cli::{COLUMNS, cells, short};
-use crate::control::{SourceState, SourceStatus, TemplateStatus};
+use crate::control::{BanLine, SourceState, SourceStatus, TemplateStatus};
 use crate::model::Offender;
 use crate::model::plain;
 
@@ -29,6 +29,8 @@ const SIDE: u16 = 50;
 const BEHIND: u64 = 1 << 20;
 /// From which width on the list of bans has all columns.
 const ALL_COLUMNS: u16 = 100;
+/// How much room the column of countries and networks takes at least; what is longer is cut.
+const PLACE: u16 = 16;
 /// From which width on a table of counts is whole.
 const ROOMY: u16 = 44;
 /// The rows of what is below the bans otherwise.
@@ -233,15 +235,24 @@ fn bans(frame: &mut Frame<'_>, state: &TopState, theme: &Theme, area: Rect) {
         title += &format!(", /{}", state.filter);
     }
     let right = if listed.len() >= LATEST { format!("the latest {LATEST}") } else { String::new() };
-    let columns: &[usize] = if area.width >= ALL_COLUMNS { &[0, 1, 2, 3, 4, 5] } else { &[0, 1, 2, 5] };
-    let pick = |cells: [String; 6]| columns.iter().filter_map(|&column| cells.get(column).cloned()).collect();
-    let head: Vec<String> = pick(COLUMNS.map(str::to_owned));
-    let rows: Vec<Vec<String>> = listed.iter().map(|ban| pick(cells(ban).map(plain))).collect();
+    let places = state.last.as_ref().map(|sample| &sample.places).filter(|places| !places.is_empty());
+    let place = |ban: &BanLine| places.and_then(|places| places.get(&ban.address)).map(ToString::to_string);
+    let row = |cells: [String; 6], place: String| cells.into_iter().chain([place]).collect::<Vec<_>>();
+    let head = row(COLUMNS.map(str::to_owned), "WHERE".to_owned());
+    let rows: Vec<_> =
+        listed.iter().map(|ban| row(cells(ban).map(plain), place(ban).unwrap_or_default())).collect();
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).filter_map(|row| row.get(column));
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0) as u16
     };
-    let widths = (0..columns.len() - 1).map(|column| Constraint::Length(width(column)));
+    let mut columns = if area.width >= ALL_COLUMNS { vec![0, 1, 2, 3, 4, 5] } else { vec![0, 1, 2, 5] };
+    let taken: u16 = columns.iter().map(|&column| width(column) + 2).sum();
+    if places.is_some() && taken + PLACE <= area.width.saturating_sub(4) {
+        columns.push(6);
+    }
+    let pick = |row: &Vec<String>| columns.iter().filter_map(|&column| row.get(column).cloned()).collect();
+    let widths = columns.iter().take(columns.len() - 1).map(|&column| Constraint::Length(width(column)));
+    let (head, rows): (Vec<String>, Vec<Vec<String>>) = (pick(&head), rows.iter().map(pick).collect());
     let widths: Vec<Constraint> = widths.chain([Constraint::Fill(1)]).collect();
     let row = state.row(&listed);
     let inside = usize::from(area.height.saturating_sub(3));
@@ -473,6 +484,7 @@ mod tests {
 
     use super::super::state::tests::{press, sample};
     use super::*;
+    use crate::tools::geoip::GeoRecord;
 
     /// What is drawn at this size.
     fn drawn(state: &TopState, theme: &Theme, width: u16, height: u16) -> Buffer {
@@ -573,6 +585,28 @@ mod tests {
 ╰────────────────────────────────────────────────────────────────────────╯╰────────────────────────────────────────────────╯
   ↑↓ choose  why  unban  / filter  pause  ? help  quit
 ");
+    }
+
+    #[test]
+    fn countries_and_networks_stand_where_there_is_room() {
+        let mut sample = sample(13, &[3, 2]);
+        sample.locate(|who| GeoRecord {
+            country: (who.to_string() == "192.0.2.3").then(|| "NL".to_owned()),
+            ..GeoRecord::default()
+        });
+        let mut state = TopState::new();
+        state.sample(sample, Duration::from_secs(1));
+        let list = |width, height| {
+            let text = text(&drawn(&state, &Theme::plain(), width, height));
+            let lines = text.lines().filter_map(|line| line.split('│').nth(1)).map(str::trim_end);
+            lines.skip_while(|line| !line.starts_with(" ADDRESS")).take(3).collect::<Vec<_>>().join("\n")
+        };
+        let rows = " ADDRESS    JAIL  ENDS       REASON                 WHERE
+ 192.0.2.3  sshd  in 9m 12s  5 offences within 10m  NL
+ 192.0.2.2  sshd  in 9m 12s  5 offences within 10m";
+        assert_eq!(list(124, 30), rows);
+        assert_eq!(list(80, 24), rows);
+        assert!(!list(70, 24).contains("WHERE"));
     }
 
     #[test]
