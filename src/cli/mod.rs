@@ -170,10 +170,12 @@ pub enum Action {
         #[command(flatten)]
         journal: JournalArgs,
     },
-    /// Report what happened: bans, offences, jails, rules, offenders and networks
+    /// Report what happened: bans, offences, jails, rules, offenders, networks and user names
     ///
     /// Reads the ledger, so it needs permission to read it, but no daemon. It goes back as far as the ledger does:
-    /// see `[ledger]` in the configuration. Days are in this host's time zone.
+    /// see `[ledger]` in the configuration. Days are in this host's time zone. If the ledger also has as much time before
+    /// the beginning, each total says what it was then. User names are those in the lines that the ledger still has, of the
+    /// latest 20,000 offences at most. Countries and networks (AS) need `geoip` in the configuration.
     #[command(after_help = REPORT_EXAMPLES)]
     Report {
         /// Where the configuration is.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 
 use super::answer::print;
+use super::geoip;
 use crate::config;
 use crate::config::load::load;
 use crate::model::{Span, Timestamp};
@@ -59,6 +60,8 @@ pub enum ReportFormat {
 
 /// How many lines of each offender are shown.
 const LINES: u32 = 3;
+/// In how many lines user names are looked for, at the most: the grammars read that many in well under a second.
+const SAMPLE: u32 = 20_000;
 
 /// Prints the report of what happened between two moments, by the ledger of the daemon with this configuration.
 ///
@@ -72,7 +75,8 @@ pub fn report(
     format: ReportFormat,
     now: Timestamp,
 ) -> anyhow::Result<()> {
-    let config = load(config)?.config;
+    let loaded = load(config)?;
+    let config = loaded.config;
     let (from, to) = (since.instant(now), until.instant(now));
     anyhow::ensure!(from < to, "`--since` must be before `--until`");
     let kept = now - config.ledger.keep;
@@ -86,7 +90,14 @@ pub fn report(
         .with_context(|| format!("cannot read the ledger in `{place}`"))?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let (rows, zone) = (history.rows(from, to)?, TimeZone::system());
-    let mut report = Report::new(host.trim(), from, to, &rows, &zone);
+    let mut geoip = geoip::open(&config.geoip);
+    let mut report = Report::new(host.trim(), (from, to), &rows, &zone, |who| geoip.find(who));
+    geoip::warn_of(&mut geoip);
+    let before = from - to.since(from);
+    if before >= kept && history.reaches(before)? {
+        report.add_before((before, from), history.rows(before, from)?, &zone);
+    }
+    report.add_users(&history.sample(from, to, SAMPLE)?, &loaded.grammars);
     report.add_lines(&zone, |offender| history.lines(offender, from, to, LINES))?;
     print(&match format {
         ReportFormat::Text => report::text(&report),

@@ -174,6 +174,49 @@ impl History {
         Ok(self.connection.prepare(sql)?.query_map(within, line)?.collect::<Result<_, _>>()?)
     }
 
+    /// Whether it knew of anything at `at` or before, and has forgotten nothing since. A ledger that is younger knows nothing
+    /// of that time.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn reaches(&self, at: Timestamp) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tally WHERE hour <= ?1)
+                   AND (SELECT count(*) < ?2 OR min(since) <= ?3 FROM history)";
+        let at = at.as_micros();
+        let within = params![at.div_euclid(HOUR), self.limits.max_rows.get(), at];
+        Ok(self.connection.query_row(sql, within, |row| row.get(0))?)
+    }
+
+    /// The lines of the last offences in that time, at most so many, and who caused them; the last first. A line that several
+    /// jails have counted is there once.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn sample(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        most: u32,
+    ) -> Result<Vec<(Offender, OffenceLine)>, LedgerError> {
+        let sql = "SELECT time, grammar, heading, rule, message, offender, jail FROM offence
+                   WHERE time >= ?1 AND time < ?2 AND message IS NOT NULL AND window <> 'nothing'
+                   ORDER BY id DESC LIMIT ?3";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query(params![from.as_micros(), to.as_micros(), most])?;
+        let (mut lines, mut kept): (Vec<(Offender, OffenceLine)>, String) = (Vec::new(), String::new());
+        while let Some(row) = rows.next()? {
+            let (found, jail) = ((offender(row, 5)?, line(row)?), row.get::<_, String>(6)?);
+            // The rows of one line stand together, one for each jail.
+            if jail == kept || lines.last() != Some(&found) {
+                lines.push(found);
+                kept = jail;
+            }
+        }
+        Ok(lines)
+    }
+
     /// When somebody logged in from there last, as far as that is known.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
-//! What happened in a time range: totals, timeline, jails, rules, offenders and networks. These types are also the
+//! What happened in a time range: totals, timeline, jails, rules, offenders and where they are. These types are also the
 //! JSON; [`text()`] and [`html()`] render them.
 
 mod html;
+mod sums;
 mod text;
 
 use std::cmp::Reverse;
@@ -14,11 +15,14 @@ use jiff::{ToSpan, ZonedDateTime};
 use serde::Serialize;
 
 pub use html::html;
+pub use sums::{AsSum, CountrySum, UserSum};
 pub use text::text;
 
 use crate::control::AllowLine;
+use crate::grammar::Grammars;
 use crate::model::{Ban, BanOrigin, Mode, Offender, Span, Timestamp, Widths};
 use crate::store::{BanEnd, BanRecord, OffenceLine, Rows};
+use crate::tools::geoip::GeoRecord;
 
 /// An instant in the zone whose days are counted: as JSON by RFC 3339, for people without seconds and zone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +75,8 @@ pub struct Report {
     pub complete_since: Option<Moment>,
     /// All in all.
     pub totals: ReportTotals,
+    /// The same of as much time before that, if the ledger goes back that far.
+    pub before: Option<EarlierTotals>,
     /// How long each part of the timeline is: `hour`, `day` or `week`.
     pub step: &'static str,
     /// When it happened.
@@ -83,6 +89,14 @@ pub struct Report {
     pub offenders: Vec<OffenderSum>,
     /// The /24 and /48 in which most offenders were banned, if more than one was.
     pub networks: Vec<NetworkSum>,
+    /// The countries in which most offenders were banned, if files of `geoip` know them.
+    pub countries: Vec<CountrySum>,
+    /// The networks with a number (AS) in which most offenders were banned, if files of `geoip` know them.
+    pub autonomous_systems: Vec<AsSum>,
+    /// In how many lines on file a user name was read: the latest 20,000 offences at most.
+    pub user_lines: u64,
+    /// The user names in those lines that were tried most.
+    pub users: Vec<UserSum>,
     /// The last bans that were lifted before their time.
     pub lifted: Vec<Lifted>,
     /// The exemptions by hand.
@@ -109,8 +123,19 @@ pub struct ReportTotals {
     pub lifted: u64,
     /// Offences that jails counted.
     pub offences: u64,
-    /// Bans in force at the end.
-    pub in_force: u64,
+    /// Bans in force at the end; `None` if that is not known any more.
+    pub in_force: Option<u64>,
+}
+
+/// All in all, in the time before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct EarlierTotals {
+    /// From when on; it ends where the report begins.
+    pub since: Moment,
+    /// All in all.
+    #[serde(flatten)]
+    pub totals: ReportTotals,
 }
 
 /// One part of the timeline.
@@ -172,6 +197,9 @@ pub struct OffenderSum {
     pub jails: BTreeSet<String>,
     /// When its first and its last ban began.
     pub banned: Option<(Moment, Moment)>,
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: GeoRecord,
     /// Lines that earned it its bans.
     pub lines: Vec<LineSum>,
 }
@@ -215,22 +243,37 @@ pub struct Lifted {
 }
 
 impl ReportTotals {
-    /// What there is to say, for people: of what is rare, only where it happened.
-    fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let always = [
-            ("bans", self.bans),
-            ("offenders banned", self.offenders),
-            ("offences", self.offences),
-            ("bans in force at the end", self.in_force),
-        ];
-        let rare = [
-            ("offenders banned before", self.repeat_offenders),
-            ("prefixes banned", self.prefixes),
-            ("bans by hand", self.by_hand),
-            ("bans only observed", self.observed),
-            ("bans lifted early", self.lifted),
-        ];
-        always.into_iter().chain(rare.into_iter().filter(|(_, count)| *count > 0))
+    /// All of `offenders` and `rows`; how many bans are in force is known only of now.
+    fn new(rows: &Rows, offenders: &[OffenderSum], in_force: Option<u64>) -> Self {
+        let count = |is: fn(&BanRecord) -> bool| rows.bans.iter().filter(|past| is(past)).count() as u64;
+        let banned = || offenders.iter().filter(|offender| offender.bans > 0);
+        Self {
+            bans: rows.bans.len() as u64,
+            offenders: banned().count() as u64,
+            repeat_offenders: banned().filter(|offender| offender.bans.max(offender.times.into()) > 1).count()
+                as u64,
+            prefixes: count(|past| past.ban.kind == BanOrigin::Wide),
+            by_hand: count(|past| past.ban.kind == BanOrigin::Manual),
+            observed: count(|past| past.ban.mode == Mode::Observe),
+            lifted: count(|past| lifted_at(past).is_some()),
+            offences: rows.tallies.iter().map(|tally| tally.offences).sum(),
+            in_force,
+        }
+    }
+
+    /// Each total with its name, for people; whether it is told even where there is nothing.
+    fn all(&self) -> [(&'static str, bool, Option<u64>); 9] {
+        [
+            ("bans", true, Some(self.bans)),
+            ("offenders banned", true, Some(self.offenders)),
+            ("offences", true, Some(self.offences)),
+            ("bans in force at the end", true, self.in_force),
+            ("repeat offenders", false, Some(self.repeat_offenders)),
+            ("prefixes banned", false, Some(self.prefixes)),
+            ("bans by hand", false, Some(self.by_hand)),
+            ("bans only observed", false, Some(self.observed)),
+            ("bans lifted early", false, Some(self.lifted)),
+        ]
     }
 }
 
@@ -238,6 +281,14 @@ impl RuleSum {
     /// Where it stands.
     fn name(&self) -> String {
         if self.line == 0 { self.grammar.clone() } else { format!("{}.grammar:{}", self.grammar, self.line) }
+    }
+}
+
+impl AsSum {
+    /// `AS64496 Example`.
+    fn name(&self) -> String {
+        let place = GeoRecord { country: None, asn: Some(self.asn), as_name: self.as_name.clone() };
+        place.to_string()
     }
 }
 
@@ -251,27 +302,21 @@ impl OffenderSum {
 const TOP: usize = 10;
 /// What is taken for one network.
 const NETWORKS: Widths = Widths { v4: 24, v6: 48 };
+const HOUR: Span = Span::from_secs(3600);
 const DAY: Span = Span::from_secs(86_400);
 
 impl Report {
-    /// The report of what happened from `from` on and before `to`, by the days of `zone`; without lines, which
-    /// [`add_lines`](Self::add_lines) adds.
-    pub fn new(host: &str, from: Timestamp, to: Timestamp, rows: &Rows, zone: &TimeZone) -> Self {
-        let count = |is: fn(&BanRecord) -> bool| rows.bans.iter().filter(|past| is(past)).count() as u64;
-        let offenders = offenders(rows, zone);
-        let banned = || offenders.iter().filter(|offender| offender.bans > 0);
-        let totals = ReportTotals {
-            bans: rows.bans.len() as u64,
-            offenders: banned().count() as u64,
-            repeat_offenders: banned().filter(|offender| offender.bans.max(offender.times.into()) > 1).count()
-                as u64,
-            prefixes: count(|past| past.ban.kind == BanOrigin::Wide),
-            by_hand: count(|past| past.ban.kind == BanOrigin::Manual),
-            observed: count(|past| past.ban.mode == Mode::Observe),
-            lifted: count(|past| lifted_at(past).is_some()),
-            offences: rows.tallies.iter().map(|tally| tally.offences).sum(),
-            in_force: rows.in_force,
-        };
+    /// The report of what happened from `from` on and before `to`, by the days of `zone`, and where `find` finds the
+    /// offenders; without lines, user names and the time before, which are added.
+    pub fn new(
+        host: &str,
+        (from, to): (Timestamp, Timestamp),
+        rows: &Rows,
+        zone: &TimeZone,
+        find: impl FnMut(Offender) -> GeoRecord,
+    ) -> Self {
+        let offenders = offenders(rows, zone, find);
+        let totals = ReportTotals::new(rows, &offenders, Some(rows.in_force));
         let (step, timeline) = timeline(from, to, rows, zone);
         let lifted = rows.bans.iter().filter_map(|past| Some((&past.ban, lifted_at(past)?)));
         let lifted = lifted.map(|(ban, at)| Lifted {
@@ -289,17 +334,54 @@ impl Report {
                 .filter(|oldest| *oldest > from)
                 .map(|oldest| Moment::new(oldest, zone)),
             totals,
+            before: None,
             step,
             timeline,
             jails: top(jails(rows), |jail| (jail.bans, jail.offences)),
             rules: top(rules(rows), |rule| rule.offences),
             networks: top(networks(&offenders), |network| (network.offenders, network.bans)),
+            countries: top(sums::countries(&offenders), |country| (country.offenders, country.bans)),
+            autonomous_systems: top(sums::autonomous_systems(&offenders), |network| {
+                (network.offenders, network.bans)
+            }),
+            user_lines: 0,
+            users: Vec::new(),
             offenders: top(offenders, |offender| {
                 (offender.bans, offender.offences, offender.banned.clone().map(|(_, last)| last))
             }),
             lifted: lifted.rev().take(TOP).collect(),
             allowed: rows.allowances.iter().map(|allowance| AllowLine::new(allowance, to)).collect(),
         }
+    }
+
+    /// Each total with its name and what it was before, for people: of what is rare, only where it happened.
+    fn rows(&self) -> impl Iterator<Item = (&'static str, u64, Option<u64>)> {
+        let before = self.before.as_ref().map(|before| before.totals.all());
+        self.totals.all().into_iter().enumerate().filter_map(move |(n, (what, always, now))| {
+            let before = before.and_then(|before| before.get(n)?.2);
+            (always || now > Some(0) || before > Some(0)).then_some((what, now?, before))
+        })
+    }
+
+    /// Adds what happened from `from` on and before `to`, where the report begins.
+    pub fn add_before(&mut self, (from, to): (Timestamp, Timestamp), mut rows: Rows, zone: &TimeZone) {
+        // The hour in which the report begins is in it.
+        rows.tallies.retain(|tally| tally.hour + HOUR <= to);
+        let offenders = offenders(&rows, zone, |_| GeoRecord::default());
+        let totals = ReportTotals::new(&rows, &offenders, None);
+        self.before = Some(EarlierTotals { since: Moment::new(from, zone), totals });
+    }
+
+    /// Adds the user names in these lines.
+    pub fn add_users(&mut self, lines: &[(Offender, OffenceLine)], grammars: &Grammars) {
+        let (lines, users) = sums::users(lines, grammars);
+        (self.user_lines, self.users) = (lines, top(users, |user| (user.offences, user.offenders)));
+    }
+
+    /// Whose user names they are: those of a sample.
+    fn users_title(&self) -> String {
+        let lines = crate::model::count(self.user_lines, "line");
+        format!("User names tried, in {lines} on file")
     }
 
     /// What its times are counted by, such as `Europe/Vienna, +02:00`.
@@ -375,12 +457,12 @@ fn rules(rows: &Rows) -> Vec<RuleSum> {
     rules.into_iter().map(sum).collect()
 }
 
-/// Everybody, in the order of addresses.
-fn offenders(rows: &Rows, zone: &TimeZone) -> Vec<OffenderSum> {
+/// Everybody, in the order of addresses, and where those are who were banned.
+fn offenders(rows: &Rows, zone: &TimeZone, mut find: impl FnMut(Offender) -> GeoRecord) -> Vec<OffenderSum> {
     let mut bans: BTreeMap<Offender, Vec<&Ban>> = BTreeMap::new();
     rows.bans.iter().for_each(|past| bans.entry(past.ban.offender).or_default().push(&past.ban));
     let everybody: BTreeSet<Offender> = bans.keys().chain(rows.offences.keys()).copied().collect();
-    let sum = |address: Offender| {
+    let mut sum = |address: Offender| {
         let bans = bans.get(&address).map_or(&[][..], Vec::as_slice);
         let first_and_last = bans.first().zip(bans.last());
         OffenderSum {
@@ -391,10 +473,11 @@ fn offenders(rows: &Rows, zone: &TimeZone) -> Vec<OffenderSum> {
             jails: bans.iter().map(|ban| ban.jail.to_string()).collect(),
             banned: first_and_last
                 .map(|(first, last)| (Moment::new(first.since, zone), Moment::new(last.since, zone))),
+            place: if bans.is_empty() { GeoRecord::default() } else { find(address) },
             lines: Vec::new(),
         }
     };
-    everybody.into_iter().map(sum).collect()
+    everybody.into_iter().map(&mut sum).collect()
 }
 
 fn networks(offenders: &[OffenderSum]) -> Vec<NetworkSum> {

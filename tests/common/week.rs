@@ -11,8 +11,10 @@ use banstream::entry::{Decoder, Format};
 use banstream::model::{Allowance, Decision, Timestamp};
 use banstream::store::{Ledger, LedgerUpdate};
 use jiff::tz::TimeZone;
+use serde_json::json;
 use tempfile::TempDir;
 
+use super::mmdb::mmdb;
 use super::{BANSTREAM, SHIPPED};
 
 /// A directory with a configuration and the ledger of a week that ends at [`END`].
@@ -31,9 +33,16 @@ impl Week {
         let directory = TempDir::new().unwrap();
         let path = directory.path();
         let text = format!(
-            "grammar-directory = '/nonexistent'\nstate-directory = '{}'\nledger.keep = '100y'\n",
+            "grammar-directory = '/nonexistent'\nstate-directory = '{0}'\nledger.keep = '100y'\ngeoip = ['{0}/x.mmdb']\n",
             path.display()
         );
+        let record = |country, asn, name| json!({"country_code": country, "asn": asn, "as_name": name});
+        let records = [
+            ("192.0.2.0/24", record("NL", 64_496, HOSTILE)),
+            ("198.51.100.0/23", record("NL", 64_497, "Example Hosting")),
+            ("198.51.102.0/23", record("AT", 64_498, "Example Telecom")),
+        ];
+        fs::write(path.join("x.mmdb"), mmdb(&records)).unwrap();
         fs::write(path.join("c.toml"), text).unwrap();
         let loaded = &*SHIPPED;
         let decoder = Decoder::new(TimeZone::UTC);

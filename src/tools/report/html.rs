@@ -6,15 +6,115 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{OffenderSum, Report, TimelineBucket};
+use crate::tools::geoip::GeoRecord;
 
 const STYLE: &str = include_str!("report.css");
 /// What the page may load or run: its own style.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
+/// Sections that take the whole width; of the others two stand beside each other.
+const WIDE: [&str; 4] = ["bans", "offences", "offenders", "evidence"];
+
 /// The report as a page.
 pub fn html(report: &Report) -> String {
-    let Report { host, since, until, step, totals, timeline, .. } = report;
+    let Report { host, since, until, step, timeline, offenders, .. } = report;
     let title = format!("banstream on {host}");
+    let (by_bans, by_offences) = (format!("Bans, by the {step}"), format!("Offences, by the {step}"));
+    let sections: [(&str, &str, Markup); 12] = [
+        ("bans", "Bans", chart("bans", &by_bans, timeline, |step| step.bans)),
+        ("offences", "Offences", chart("offences", &by_offences, timeline, |step| step.offences)),
+        ("offenders", "Offenders", offenders_table(offenders)),
+        (
+            "countries",
+            "Countries",
+            sums(
+                "Countries",
+                ["Country", "Offenders", "Bans"],
+                report.countries.iter().map(|sum| (sum.country.clone(), [sum.offenders, sum.bans])),
+            ),
+        ),
+        (
+            "as",
+            "Networks (AS)",
+            sums(
+                "Networks (AS)",
+                ["Network", "Offenders", "Bans"],
+                report.autonomous_systems.iter().map(|sum| (sum.name(), [sum.offenders, sum.bans])),
+            ),
+        ),
+        (
+            "networks",
+            "Networks (/24, /48)",
+            sums(
+                "Networks (/24, /48)",
+                ["Network", "Offenders", "Bans"],
+                report.networks.iter().map(|sum| (sum.network.to_string(), [sum.offenders, sum.bans])),
+            ),
+        ),
+        (
+            "users",
+            "User names",
+            sums(
+                &report.users_title(),
+                ["User name", "Offences", "Offenders"],
+                report.users.iter().map(|sum| (sum.user.clone(), [sum.offences, sum.offenders])),
+            ),
+        ),
+        (
+            "jails",
+            "Jails",
+            sums(
+                "Jails",
+                ["Jail", "Bans", "Offenders", "Offences"],
+                report
+                    .jails
+                    .iter()
+                    .map(|jail| (jail.name.clone(), [jail.bans, jail.offenders, jail.offences])),
+            ),
+        ),
+        (
+            "rules",
+            "Rules",
+            sums(
+                "Rules",
+                ["Rule", "Offences"],
+                report
+                    .rules
+                    .iter()
+                    .map(|rule| (format!("{} {}", rule.name(), rule.offence), [rule.offences])),
+            ),
+        ),
+        (
+            "lifted",
+            "Lifted early",
+            listing(
+                "Lifted early",
+                ["Address", "Jail", "Lifted"],
+                report
+                    .lifted
+                    .iter()
+                    .map(|ban| [ban.address.to_string(), ban.jail.to_string(), ban.lifted.to_string()]),
+            ),
+        ),
+        (
+            "allowed",
+            "Allowed",
+            listing(
+                "Allowed",
+                ["Address", "Until", "Comment"],
+                report.allowed.iter().map(|allowed| {
+                    let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());
+                    [allowed.address.to_string(), until, allowed.comment.clone()]
+                }),
+            ),
+        ),
+        ("evidence", "Evidence", evidence(offenders)),
+    ];
+    let sections = || sections.iter().filter(|(_, _, section)| !section.0.is_empty());
+    // One that would stand alone takes the whole width, too.
+    let halves = || sections().map(|(id, ..)| *id).filter(|id| !WIDE.contains(id));
+    let alone = halves().next_back().filter(|_| halves().count() % 2 == 1);
+    let is_wide = |id: &str| WIDE.contains(&id) || alone == Some(id);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -29,37 +129,24 @@ pub fn html(report: &Report) -> String {
                 header {
                     h1 { (title) }
                     p { time { (since) } " to " time { (until) } " (" (report.zone()) ")" }
+                    @if let Some(before) = &report.before {
+                        p { "Compared with " time { (before.since) } " to " time { (since) } }
+                    }
                     @if let Some(since) = &report.complete_since {
                         p { "Bans before " (since) " are incomplete: the ledger is limited by " code { "max-rows" } "." }
                     }
                 }
                 main {
                     dl.totals {
-                        @for (what, count) in totals.rows() { div { dt { (what) } dd { (grouped(count)) } } }
+                        @for (what, count, before) in report.rows() {
+                            div {
+                                dt { (what) }
+                                dd { (grouped(count)) @if let Some(before) = before { small { " " (grouped(before)) " before" } } }
+                            }
+                        }
                     }
-                    (chart("bans", &format!("Bans, by the {step}"), timeline, |step| step.bans))
-                    (chart("offences", &format!("Offences, by the {step}"), timeline, |step| step.offences))
-                    (offenders(&report.offenders))
-                    div.pair {
-                        (sums("Jails", ["Jail", "Bans", "Offenders", "Offences"], report.jails.iter().map(|jail| {
-                            (jail.name.clone(), [jail.bans, jail.offenders, jail.offences])
-                        })))
-                        (sums("Networks", ["Network", "Offenders", "Bans"], report.networks.iter().map(|network| {
-                            (network.network.to_string(), [network.offenders, network.bans])
-                        })))
-                    }
-                    (sums("Rules", ["Rule", "Offences"], report.rules.iter().map(|rule| {
-                        (format!("{} {}", rule.name(), rule.offence), [rule.offences])
-                    })))
-                    div.pair {
-                        (listing("Lifted early", ["Address", "Jail", "Lifted"], report.lifted.iter().map(|ban| {
-                            [ban.address.to_string(), ban.jail.to_string(), ban.lifted.to_string()]
-                        })))
-                        (listing("Allowed", ["Address", "Until", "Comment"], report.allowed.iter().map(|allowed| {
-                            let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());
-                            [allowed.address.to_string(), until, allowed.comment.clone()]
-                        })))
-                    }
+                    nav { @for (id, name, _) in sections() { a href=(format!("#{id}")) { (name) } " " } }
+                    div.sections { @for (id, _, section) in sections() { div id=(id) class=[is_wide(id).then_some("all")] { (section) } } }
                 }
             }
         }
@@ -106,7 +193,7 @@ fn chart(id: &str, title: &str, steps: &[TimelineBucket], count: fn(&TimelineBuc
     }
 }
 
-fn offenders(offenders: &[OffenderSum]) -> Markup {
+fn offenders_table(offenders: &[OffenderSum]) -> Markup {
     let most = offenders.iter().map(|offender| offender.bans).max().unwrap_or(0);
     html! {
         @if !offenders.is_empty() {
@@ -121,24 +208,39 @@ fn offenders(offenders: &[OffenderSum]) -> Markup {
                         th.less scope="col" { "Jails" }
                         th.less scope="col" { "Last ban" }
                     } }
-                    @for offender in offenders {
-                        tbody {
-                            tr {
-                                th scope="row" style=(part(offender.bans, most)) { (offender.address) }
-                                td.n { (grouped(offender.bans)) }
-                                td.n.less { (offender.times) }
-                                td.n { (grouped(offender.offences)) }
-                                td.less { (offender.jails()) }
-                                td.less { @if let Some((_, last)) = &offender.banned { time { (last) } } }
+                    tbody { @for (n, offender) in offenders.iter().enumerate() {
+                        tr id=(format!("offender-{n}")) {
+                            th scope="row" style=(part(offender.bans, most)) {
+                                @if offender.lines.is_empty() { (offender.address) }
+                                @else { a href=(format!("#evidence-{n}")) { (offender.address) } }
+                                @if offender.place != GeoRecord::default() { small { (offender.place) } }
                             }
-                            @if !offender.lines.is_empty() {
-                                tr.evidence { td colspan="6" {
-                                    @for line in &offender.lines { code { (line.time) " " (line.grammar) ": " (line.message) } }
-                                } }
-                            }
+                            td.n { (grouped(offender.bans)) }
+                            td.n.less { (offender.times) }
+                            td.n { (grouped(offender.offences)) }
+                            td.less { (offender.jails()) }
+                            td.less { @if let Some((_, last)) = &offender.banned { time { (last) } } }
                         }
-                    }
+                    } }
                 } }
+            }
+        }
+    }
+}
+
+/// The lines on file of each offender.
+fn evidence(offenders: &[OffenderSum]) -> Markup {
+    let shown = || offenders.iter().enumerate().filter(|(_, offender)| !offender.lines.is_empty());
+    html! {
+        @if shown().next().is_some() {
+            section {
+                h2 { "Evidence" }
+                @for (n, offender) in shown() {
+                    div.evidence id=(format!("evidence-{n}")) {
+                        h3 { a href=(format!("#offender-{n}")) { (offender.address) } }
+                        @for line in &offender.lines { code { (line.time) " " (line.grammar) ": " (line.message) } }
+                    }
+                }
             }
         }
     }
