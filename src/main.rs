@@ -156,6 +156,7 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             };
             cli::report(files.config.as_deref(), since, until, format, daemon::now())?;
         }
+        Action::Log { args } => cli::log(&args, daemon::now())?,
         Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
         Action::Top { socket, interval } => top::run(socket, interval)?,
         Action::Client(ask) => return cli::ask(&ask),

@@ -16,6 +16,7 @@ Examples:
   banstream import list drop.txt         What would be banned by a list?
   banstream doctor                       Are bans really enforced?
   banstream report --since 7d            What happened?
+  banstream log -f                       What is the daemon doing?
   banstream notify ops                   Does `[notify.ops]` work?
   journalctl -u ssh -o short-iso | banstream explain
   banstream replay /var/log/auth.log     Who would have been banned?
@@ -204,6 +205,16 @@ Examples:
   banstream report                       The last seven days
   banstream report --since 24h --json | jq .totals
   banstream report --since 2026-11-01 --until 2026-12-01 --html > november.html";
+
+pub(super) const LOG_EXAMPLES: &str = "\
+Examples:
+  banstream log                          The last 50 lines
+  banstream log -f                       Follow it
+  banstream log 192.0.2.1 --since 7d     What was about this address?
+  banstream log --jail sshd -n 20
+  banstream log --since 1h --json
+
+Exit status: as journalctl's; 2 if there is none";
 
 pub(super) const BAN_EXAMPLES: &str = "\
 Examples:

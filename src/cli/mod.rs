@@ -7,6 +7,7 @@ mod bans;
 mod examples;
 mod from;
 mod geoip;
+mod log;
 mod report;
 mod status;
 
@@ -22,9 +23,10 @@ pub use self::bans::BansArgs;
 use self::examples::{
     AFTER, ALLOW_EXAMPLES, BAN_EXAMPLES, BANS_EXAMPLES, CHECK_EXAMPLES, CONFIG_SHOW_EXAMPLES,
     DISABLE_EXAMPLES, EXPLAIN_EXAMPLES, GRAMMAR_NEW_EXAMPLES, IMPORT_EXAMPLES, IMPORT_LIST_EXAMPLES,
-    NOTIFY_EXAMPLES, OMPROG_EXAMPLES, RELOAD_EXAMPLES, REPLAY_EXAMPLES, REPORT_EXAMPLES, RUN_EXAMPLES,
-    SETUP_EXAMPLES, STATUS_EXAMPLES, TOP_EXAMPLES, UNBAN_EXAMPLES, UNDO_EXAMPLES,
+    LOG_EXAMPLES, NOTIFY_EXAMPLES, OMPROG_EXAMPLES, RELOAD_EXAMPLES, REPLAY_EXAMPLES, REPORT_EXAMPLES,
+    RUN_EXAMPLES, SETUP_EXAMPLES, STATUS_EXAMPLES, TOP_EXAMPLES, UNBAN_EXAMPLES, UNDO_EXAMPLES,
 };
+pub use self::log::{LogArgs, log};
 pub use self::report::{ReportFormat, When, report};
 use crate::config;
 use crate::control::client;
@@ -193,6 +195,17 @@ pub enum Action {
         /// Print a page for a browser: one file, without scripts
         #[arg(long)]
         html: bool,
+    },
+    /// Show what the daemon did and does: bans, repairs, faults, reloads
+    ///
+    /// Shows the daemon's own log, from the journal: what the unit `banstream.service` logged. It becomes `journalctl` with the
+    /// right matches, so the pager, `-f` and permissions are those of journalctl: without root, only members of the groups
+    /// `systemd-journal` and `adm` see it. An observed ban says `would ban`. Without journald, the daemon logs to stderr.
+    #[command(after_help = LOG_EXAMPLES)]
+    Log {
+        /// What to show.
+        #[command(flatten)]
+        args: LogArgs,
     },
     /// Find the services that run here, and let their lines arrive
     ///
@@ -747,6 +760,9 @@ mod tests {
             "banstream report --since 12h --until 2026-11-23T00:00:00Z --json",
             Action::Report { files, since, until, json: true, html: false },
         );
+        let args =
+            LogArgs { follow: true, lines: Some(5), jail: Some("sshd".to_owned()), ..LogArgs::default() };
+        check("banstream log -f -n 5 --jail sshd", Action::Log { args });
         let words = ["-s", "/s", "set", "sshd", "unbanip", "--report-absent", "::1"].map(str::to_owned);
         check(
             "banstream compat fail2ban-client -s /s set sshd unbanip --report-absent ::1",
@@ -838,6 +854,8 @@ mod tests {
             "allow --from f ::1",
             "allow --from f --remove ::1",
             "unban --jail a/b",
+            "log --jail a/b",
+            "log x",
             "import list",
             "import list --for 0 f",
             "replay --journal f",

@@ -19,6 +19,7 @@ mod fail2ban;
 mod formats;
 mod journal;
 mod list;
+mod log;
 mod nftables;
 mod omprog;
 mod page;

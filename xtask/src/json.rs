@@ -38,6 +38,9 @@ with the same number `list` are one command for `POST /undo`, and are answered o
 `GET /bans` takes `address`, `in`, `jail`, `kind`, `since`, `text`, `sort` and `limit`, as `bans` does; its header `banstream-total` says how
 many bans there are without the limit. `GET /bans/list` takes the same and is the text of `bans --export`.
 
+`log --json` prints what `journalctl -o json` does: an object a line, with `MESSAGE`, `PRIORITY`, `__REALTIME_TIMESTAMP`, and where it
+is about them `BANSTREAM_ADDRESS`, `BANSTREAM_JAIL` and `BANSTREAM_TIMES`.
+
 `cargo run --package xtask -- DIR` makes this file of the types that are printed.
 ";
 

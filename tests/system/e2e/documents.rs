@@ -43,6 +43,7 @@ const PROGRAMS: [&str; 20] = [
 const NOT_RUN: &[(&str, &str)] = &[
     (".ci/run", "runs this test"),
     ("apt ", "tests/boot installs, upgrades, removes and purges"),
+    ("banstream log -f", "does not end; tests/system/log.rs ends it"),
     ("banstream disable", "takes a daemon that is stopped; tests/system/disable.rs has one"),
     ("banstream top", "takes a terminal; tests/system/top.rs has one"),
     ("cargo ", "takes minutes; tests/it/documents.rs looks whether benches and tests have these names"),
