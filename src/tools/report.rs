@@ -4,24 +4,28 @@
 mod html;
 mod sums;
 mod text;
+mod timeline;
+mod totals;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::ZonedDateTime;
 use jiff::tz::TimeZone;
-use jiff::{ToSpan, ZonedDateTime};
 use serde::Serialize;
 
 pub use html::html;
 pub use sums::{AsSum, CountrySum, UserSum};
 pub use text::text;
+pub use timeline::TimelineBucket;
+pub use totals::{EarlierTotals, ReportTotals};
 
 use crate::control::AllowLine;
 use crate::grammar::Grammars;
-use crate::model::{Ban, BanOrigin, Mode, Offender, Span, Timestamp, Widths};
-use crate::store::{BanEnd, BanRecord, OffenceLine, Rows};
+use crate::model::{Ban, Offender, Span, Timestamp, Widths};
+use crate::store::{BanRecord, OffenceLine, Rows};
 use crate::tools::geoip::GeoRecord;
 
 /// An instant in the zone whose days are counted: as JSON by RFC 3339, for people without seconds and zone.
@@ -101,56 +105,6 @@ pub struct Report {
     pub lifted: Vec<Lifted>,
     /// The exemptions by hand.
     pub allowed: Vec<AllowLine>,
-}
-
-/// All in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ReportTotals {
-    /// Bans decided.
-    pub bans: u64,
-    /// How many offenders were banned.
-    pub offenders: u64,
-    /// How many of those had been banned before.
-    pub repeat_offenders: u64,
-    /// Bans of whole prefixes.
-    pub prefixes: u64,
-    /// Bans by hand.
-    pub by_hand: u64,
-    /// Bans that were only observed: they kept nobody out.
-    pub observed: u64,
-    /// Bans lifted before their time.
-    pub lifted: u64,
-    /// Offences that jails counted.
-    pub offences: u64,
-    /// Bans in force at the end; `None` if that is not known any more.
-    pub in_force: Option<u64>,
-}
-
-/// All in all, in the time before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct EarlierTotals {
-    /// From when on; it ends where the report begins.
-    pub since: Moment,
-    /// All in all.
-    #[serde(flatten)]
-    pub totals: ReportTotals,
-}
-
-/// One part of the timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct TimelineBucket {
-    /// When it begins.
-    pub since: Moment,
-    /// That in short, for people.
-    #[serde(skip)]
-    pub label: String,
-    /// Bans decided in it.
-    pub bans: u64,
-    /// Offences in it.
-    pub offences: u64,
 }
 
 /// What a jail did.
@@ -242,41 +196,6 @@ pub struct Lifted {
     pub lifted: Moment,
 }
 
-impl ReportTotals {
-    /// All of `offenders` and `rows`; how many bans are in force is known only of now.
-    fn new(rows: &Rows, offenders: &[OffenderSum], in_force: Option<u64>) -> Self {
-        let count = |is: fn(&BanRecord) -> bool| rows.bans.iter().filter(|past| is(past)).count() as u64;
-        let banned = || offenders.iter().filter(|offender| offender.bans > 0);
-        Self {
-            bans: rows.bans.len() as u64,
-            offenders: banned().count() as u64,
-            repeat_offenders: banned().filter(|offender| offender.bans.max(offender.times.into()) > 1).count()
-                as u64,
-            prefixes: count(|past| past.ban.kind == BanOrigin::Wide),
-            by_hand: count(|past| past.ban.kind == BanOrigin::Manual),
-            observed: count(|past| past.ban.mode == Mode::Observe),
-            lifted: count(|past| lifted_at(past).is_some()),
-            offences: rows.tallies.iter().map(|tally| tally.offences).sum(),
-            in_force,
-        }
-    }
-
-    /// Each total with its name, for people; whether it is told even where there is nothing.
-    fn all(&self) -> [(&'static str, bool, Option<u64>); 9] {
-        [
-            ("bans", true, Some(self.bans)),
-            ("offenders banned", true, Some(self.offenders)),
-            ("offences", true, Some(self.offences)),
-            ("bans in force at the end", true, self.in_force),
-            ("repeat offenders", false, Some(self.repeat_offenders)),
-            ("prefixes banned", false, Some(self.prefixes)),
-            ("bans by hand", false, Some(self.by_hand)),
-            ("bans only observed", false, Some(self.observed)),
-            ("bans lifted early", false, Some(self.lifted)),
-        ]
-    }
-}
-
 impl RuleSum {
     /// Where it stands.
     fn name(&self) -> String {
@@ -317,8 +236,8 @@ impl Report {
     ) -> Self {
         let offenders = offenders(rows, zone, find);
         let totals = ReportTotals::new(rows, &offenders, Some(rows.in_force));
-        let (step, timeline) = timeline(from, to, rows, zone);
-        let lifted = rows.bans.iter().filter_map(|past| Some((&past.ban, lifted_at(past)?)));
+        let (step, timeline) = timeline::timeline(from, to, rows, zone);
+        let lifted = rows.bans.iter().filter_map(|past| Some((&past.ban, totals::lifted_at(past)?)));
         let lifted = lifted.map(|(ban, at)| Lifted {
             address: ban.offender,
             jail: Arc::clone(&ban.jail),
@@ -412,10 +331,6 @@ impl Report {
     }
 }
 
-fn lifted_at(past: &BanRecord) -> Option<Timestamp> {
-    past.ended.filter(|(_, ending)| *ending == BanEnd::Lifted).map(|(at, _)| at)
-}
-
 /// The greatest, the greatest first; of equals the one that stood first.
 fn top<T, K: Ord>(mut rows: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     rows.sort_by_cached_key(|row| Reverse(key(row)));
@@ -492,47 +407,4 @@ fn networks(offenders: &[OffenderSum]) -> Vec<NetworkSum> {
     networks.retain(|_, (offenders, _)| *offenders > 1);
     let sum = |(network, (offenders, bans))| NetworkSum { network, offenders, bans };
     networks.into_iter().map(sum).collect()
-}
-
-/// The time in hours, days or weeks, whichever makes a chart that can be read, and what each of them is called.
-fn timeline(
-    from: Timestamp,
-    to: Timestamp,
-    rows: &Rows,
-    zone: &TimeZone,
-) -> (&'static str, Vec<TimelineBucket>) {
-    let length = to.since(from);
-    let (name, step, format) = match length.as_micros().div_ceil(DAY.as_micros()) {
-        0..=3 => ("hour", 1.hour(), "%a %d %b %H:%M"),
-        4..=93 => ("day", 1.day(), "%a %d %b"),
-        _ => ("week", 1.week(), "%d %b %Y"),
-    };
-    let Moment(first) = Moment::new(from, zone);
-    let whole = match name {
-        "hour" => first.with().minute(0).second(0).subsec_nanosecond(0).build(),
-        _ => first.start_of_day(),
-    };
-    let mut starts: BTreeMap<Timestamp, TimelineBucket> = BTreeMap::new();
-    let mut next = whole.ok();
-    while let Some(at) = next {
-        let start = Timestamp::from_micros(at.timestamp().as_microsecond());
-        if start >= to {
-            break;
-        }
-        next = at.checked_add(step).ok();
-        let label = at.strftime(format).to_string();
-        starts.insert(start, TimelineBucket { since: Moment(at), label, bans: 0, offences: 0 });
-    }
-    for BanRecord { ban, .. } in &rows.bans {
-        if let Some((_, step)) = starts.range_mut(..=ban.since).next_back() {
-            step.bans += 1;
-        }
-    }
-    // Of the first hour a part may lie before; and where days do not begin with an hour of UTC, of any.
-    for tally in &rows.tallies {
-        if let Some((_, step)) = starts.range_mut(..=tally.hour.max(from)).next_back() {
-            step.offences += tally.offences;
-        }
-    }
-    (name, starts.into_values().collect())
 }
