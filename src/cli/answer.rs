@@ -15,7 +15,7 @@ use crate::cli::compat::{self, CompatError};
 use crate::control::client;
 use crate::control::{
     AllowLine, BanLine, BanWhy, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ElementWhy,
-    JailWhy, LineWhy, TakenCounts, Target, Why,
+    JailWhy, LineWhy, ReloadPreview, TakenCounts, Target, Why,
 };
 use crate::model::{BanOrigin, Mode, Span};
 use crate::model::{count, plain};
@@ -149,6 +149,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
             changes.iter().for_each(|change| text += &format!("    {}\n", plain(change)));
             text
         }
+        Command::ReloadPreview => format!("{}\n", serde_json::from_str::<ReloadPreview>(body)?),
         Command::Keep => "confirmed\n".to_owned(),
         Command::Notify(receiver) => format!("{receiver} accepted the message\n"),
     })

@@ -109,7 +109,8 @@ pub enum Action {
     /// Check configuration and grammars
     ///
     /// Checks the configuration; parses, proves and tests each grammar. Prints every fault as
-    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any.
+    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any. Of the configuration of a daemon
+    /// that runs it also says what a reload would change.
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// Grammars (*.grammar), lists (*.list) and configurations (*.toml) to check [default: the installed ones]

@@ -162,6 +162,7 @@ pub(crate) fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>>
             (Method::POST, format!("/reload?confirm={}", span.as_secs_ceil()), None)
         }
         Command::ReloadRemoved => (Method::POST, "/reload?removed=true".to_owned(), None),
+        Command::ReloadPreview => (Method::GET, "/reload".to_owned(), None),
         Command::Keep => (Method::POST, "/reload/keep".to_owned(), None),
         Command::Notify(receiver) => {
             (Method::POST, "/notify".to_owned(), Some(json!({ "receiver": receiver })))

@@ -1,9 +1,10 @@
 //! Takes commands over a Unix socket, and serves metrics.
 //!
 //! A [`Daemon`] is two functions, so the same routes answer for the real engine and for a test's. The routes are `GET
-//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `POST /undo`, `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST
-//! /reload`, `POST /reload/keep`, `POST /notify` and `GET /metrics`. A wrong request is answered with `{"error":
-//! "..."}`. The socket's mode decides who may connect: there is no password.
+//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `POST /undo`,
+//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `GET /reload`, `POST /reload`, `POST /reload/keep`, `POST
+//! /notify` and `GET /metrics`. A wrong request is answered with `{"error": "..."}`. The socket's mode decides who may
+//! connect: there is no password.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -81,7 +82,7 @@ pub fn routes(daemon: Daemon) -> Routes {
             "/allow",
             get(async |daemon| ask(daemon, Command::Allowances).await).post(allow).delete(disallow),
         )
-        .route("/reload", post(reload))
+        .route("/reload", get(async |daemon| ask(daemon, Command::ReloadPreview).await).post(reload))
         .route("/reload/keep", post(async |daemon| ask(daemon, Command::Keep).await))
         .route("/notify", post(notify))
         .route("/metrics", get(metrics));
@@ -546,6 +547,7 @@ mod tests {
             change(ChangeRequest::Disallow { address: "2001:db8::/32".parse().unwrap() }),
             Command::Reload { confirm: None },
             Command::ReloadRemoved,
+            Command::ReloadPreview,
             Command::Reload { confirm: Some(Span::from_secs(60)) },
             Command::Keep,
             Command::Notify("ops".to_owned()),

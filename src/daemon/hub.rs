@@ -378,6 +378,7 @@ impl Hub {
             // the beginning is ours, and pages of a list are answered once they are in force.
             Command::Reload { .. }
             | Command::ReloadRemoved
+            | Command::ReloadPreview
             | Command::Keep
             | Command::Notify(_)
             | Command::Why(_)
