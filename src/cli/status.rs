@@ -15,7 +15,7 @@ use crate::tools::terminal::{BAD, local, painted, table};
 pub(crate) fn status(status: &Status) -> String {
     let backend = status.enforcement.backend.as_ref();
     let backend = backend.map_or(String::new(), |name| format!("; bans go to {}", plain(name)));
-    let mut text = format!("banstream {}, up {}{backend}\n", status.version, short(status.uptime));
+    let mut text = format!("banstream {}, up {}{backend}\n", plain(&status.version), short(status.uptime));
     if status.enforcement.mode == "none" {
         text += "bans are decided and logged, but not enforced\n";
     } else if status.observed > 0 {
@@ -107,6 +107,7 @@ pub(crate) fn status(status: &Status) -> String {
         text += &format!("\n{}; leave one out\n", plain(duplicate.to_string()));
     }
     for SoleClient { grammar, address } in &status.sole_clients {
+        let (grammar, address) = (plain(grammar), plain(address));
         let _ = writeln!(
             text,
             "\nnearly all requests of {grammar} come from {address}, probably a proxy; see `banstream doctor`"

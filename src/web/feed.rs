@@ -26,7 +26,7 @@ use crate::model::{Mode, plain};
 use crate::tools::terminal::local;
 
 /// How many pages are fed at once.
-const MAX_STREAMS: usize = 32;
+pub(super) const MAX_STREAMS: usize = 32;
 /// How often the daemon is asked.
 const EVERY: Duration = Duration::from_secs(1);
 /// How many of the latest bans are compared.
@@ -57,7 +57,14 @@ impl FeedEvent {
 
     fn new(what: &'static str, at: String, ban: &BanLine) -> Self {
         let BanLine { address, jail, reason, .. } = ban;
-        Self { id: 0, what, at, address: address.to_string(), jail: plain(jail), reason: plain(reason) }
+        Self {
+            id: 0,
+            what,
+            at: plain(at),
+            address: address.to_string(),
+            jail: plain(jail),
+            reason: page::brief(reason),
+        }
     }
 }
 
@@ -94,7 +101,7 @@ impl Feed {
 async fn look(socket: PathBuf, places: Arc<Semaphore>, latest: watch::Sender<Option<Arc<FeedMessage>>>) {
     let mut round = tokio::time::interval(EVERY);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut before, mut events, mut number): (Option<Vec<BanLine>>, _, _) = (None, VecDeque::new(), 0);
+    let (mut before, mut events, mut number): (Option<BanWindow>, _, _) = (None, VecDeque::new(), 0);
     loop {
         round.tick().await;
         if places.available_permits() == MAX_STREAMS {
@@ -104,12 +111,10 @@ async fn look(socket: PathBuf, places: Arc<Semaphore>, latest: watch::Sender<Opt
             continue;
         }
         let message = match sample(&socket).await {
-            Ok((status, bans, total)) => {
-                let all = total <= bans.len() as u64;
-                let now = jiff::Timestamp::now();
+            Ok((status, bans)) => {
                 let happened = match &before {
-                    Some(before) => news(before, &bans, all, now),
-                    None => bans.iter().take(LATEST).rev().map(FeedEvent::begun).collect(),
+                    Some(before) => news(before, &bans, jiff::Timestamp::now()),
+                    None => bans.bans.iter().take(LATEST).rev().map(FeedEvent::begun).collect(),
                 };
                 for event in happened {
                     number += 1;
@@ -136,30 +141,57 @@ async fn look(socket: PathBuf, places: Arc<Semaphore>, latest: watch::Sender<Opt
     }
 }
 
-async fn sample(socket: &Path) -> anyhow::Result<(Status, Vec<BanLine>, u64)> {
-    let status = reply(socket, Command::Status).await?;
-    let (bans, total) = listed(socket, Command::Bans(BanFilter::latest(WINDOW))).await?;
-    Ok((status, bans, total))
+/// The latest bans.
+struct BanWindow {
+    /// The latest first.
+    bans: Vec<BanLine>,
+    /// Whether there are no others.
+    is_all: bool,
 }
 
-/// What happened between two lists of the latest bans, the first of it first; whether the second one has `all` bans.
-fn news(before: &[BanLine], after: &[BanLine], all: bool, now: jiff::Timestamp) -> Vec<FeedEvent> {
-    type Key<'b> = (String, &'b str, &'b str);
-    fn key(ban: &BanLine) -> Key<'_> {
-        (ban.address.to_string(), &ban.jail, &ban.since)
+impl BanWindow {
+    fn keys(&self) -> BTreeSet<BanKey<'_>> {
+        self.bans.iter().map(key).collect()
     }
-    let at = |instant: &str| instant.parse::<jiff::Timestamp>().unwrap_or_default();
-    let known: BTreeSet<Key<'_>> = before.iter().map(key).collect();
-    let listed: BTreeSet<Key<'_>> = after.iter().map(key).collect();
-    // An older one may only have made room.
-    let oldest = after.last().filter(|_| !all).map(|ban| at(&ban.since));
-    let is_gone =
-        |ban: &&BanLine| !listed.contains(&key(ban)) && oldest.is_none_or(|oldest| at(&ban.since) > oldest);
-    let gone = before.iter().filter(is_gone).map(|ban| {
-        let is_over = ban.until.as_deref().is_some_and(|until| at(until) <= now);
-        FeedEvent::new(if is_over { "ended" } else { "lifted" }, local(&now.to_string()), ban)
+
+    /// Since when it has all bans.
+    fn reach(&self) -> jiff::Timestamp {
+        let oldest = self.bans.last().filter(|_| !self.is_all);
+        oldest.map_or(jiff::Timestamp::MIN, |ban| instant(&ban.since))
+    }
+}
+
+type BanKey<'b> = (String, &'b str, &'b str);
+
+fn key(ban: &BanLine) -> BanKey<'_> {
+    (ban.address.to_string(), &ban.jail, &ban.since)
+}
+
+fn instant(text: &str) -> jiff::Timestamp {
+    text.parse().unwrap_or_default()
+}
+
+async fn sample(socket: &Path) -> anyhow::Result<(Status, BanWindow)> {
+    let status = reply(socket, Command::Status).await?;
+    let (bans, total) = listed::<Vec<_>>(socket, Command::Bans(BanFilter::latest(WINDOW))).await?;
+    let is_all = total <= bans.len() as u64;
+    Ok((status, BanWindow { bans, is_all }))
+}
+
+/// What happened between two looks.
+///
+/// What is older than all of one list is not judged by it: it makes room for newer bans, and comes back when they end.
+fn news(before: &BanWindow, after: &BanWindow, now: jiff::Timestamp) -> Vec<FeedEvent> {
+    let new_in = |after: &BanWindow, before: &BanWindow| -> Vec<BanLine> {
+        let (known, reach) = (before.keys(), before.reach());
+        let is_new = |ban: &&BanLine| !known.contains(&key(ban)) && instant(&ban.since) > reach;
+        after.bans.iter().filter(is_new).cloned().collect()
+    };
+    let gone = new_in(before, after).into_iter().map(|ban| {
+        let is_over = ban.until.as_deref().is_some_and(|until| instant(until) <= now);
+        FeedEvent::new(if is_over { "ended" } else { "lifted" }, local(&now.to_string()), &ban)
     });
-    let begun = after.iter().filter(|ban| !known.contains(&key(ban))).rev().map(FeedEvent::begun);
+    let begun = new_in(after, before).into_iter().rev().map(|ban| FeedEvent::begun(&ban));
     gone.chain(begun).collect()
 }
 
@@ -184,4 +216,53 @@ pub(super) async fn events(State(site): super::Shared, headers: HeaderMap) -> Re
         }
     });
     Sse::new(stream).keep_alive(KeepAlive::new()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::manual;
+    use crate::model::Timestamp;
+
+    type Row = (u8, i64, Option<i64>);
+
+    /// What happens until second 50 between two lists of hosts whose bans have such a beginning and end; each has all
+    /// bans, or the latest.
+    #[track_caller]
+    fn check(before: (&[Row], bool), after: (&[Row], bool), want: &[&str]) {
+        let line = |(host, since, until): &Row| {
+            let offender = format!("192.0.2.{host}").parse().unwrap();
+            let ban = manual(offender, Timestamp::from_secs(*since), until.map(Timestamp::from_secs), "");
+            BanLine::new(&ban, Timestamp::from_secs(50))
+        };
+        let window =
+            |(rows, is_all): (&[Row], bool)| BanWindow { bans: rows.iter().map(line).collect(), is_all };
+        let got = news(&window(before), &window(after), jiff::Timestamp::from_second(50).unwrap());
+        let got: Vec<String> = got.iter().map(|event| format!("{} {}", event.what, event.address)).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn two_lists_tell_what_happened_between_them() {
+        let (a, b) = ((1, 10, Some(50)), (2, 20, Some(60)));
+        let check_all =
+            |before: &[Row], after: &[Row], want: &[&str]| check((before, true), (after, true), want);
+        check_all(&[], &[], &[]);
+        check_all(&[b, a], &[b, a], &[]);
+        check_all(&[], &[b, a], &["banned 192.0.2.1", "banned 192.0.2.2"]);
+        check_all(&[b, a], &[b], &["ended 192.0.2.1"]);
+        check_all(&[b, a], &[a], &["lifted 192.0.2.2"]);
+        check_all(&[b, a], &[], &["lifted 192.0.2.2", "ended 192.0.2.1"]);
+        // A ban that takes the place of another began later.
+        check_all(&[b], &[(2, 40, None)], &["lifted 192.0.2.2", "banned 192.0.2.2"]);
+    }
+
+    #[test]
+    fn what_leaves_a_list_or_comes_back_to_it_is_no_news() {
+        let (a, b, c, d) = ((1, 10, None), (2, 20, None), (3, 30, None), (4, 40, None));
+        check((&[b, a], true), (&[d, c], false), &["banned 192.0.2.3", "banned 192.0.2.4"]);
+        check((&[c, b], false), (&[d, c], false), &["banned 192.0.2.4"]);
+        check((&[d, c], false), (&[d, b], false), &["lifted 192.0.2.3"]);
+        check((&[d, c], false), (&[b, a], true), &["lifted 192.0.2.4", "lifted 192.0.2.3"]);
+    }
 }

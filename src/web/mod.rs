@@ -8,6 +8,8 @@ mod change;
 mod feed;
 mod guard;
 mod page;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;

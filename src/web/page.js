@@ -23,28 +23,41 @@ function tell(text) {
   if (live.textContent !== text) live.textContent = text;
 }
 
-if (feed) {
-  const source = new EventSource('events');
-  source.onopen = () => tell('Live: new bans and those that end appear here.');
-  source.onerror = () => tell(source.readyState === EventSource.CLOSED
-    ? 'Not live: reload the page, or open the address that `banstream web` printed.'
+function show({ data }) {
+  const { mood, texts, alarms, events, whole } = JSON.parse(data);
+  for (const [id, text] of Object.entries(texts)) {
+    const element = document.getElementById(id);
+    if (element && element.textContent !== text) element.textContent = text;
+  }
+  document.getElementById('state').className = mood;
+  const list = document.getElementById('alarms');
+  if (Array.from(list.children, (item) => item.textContent).join('\n') !== alarms.join('\n')) {
+    list.replaceChildren(...alarms.map((alarm) => {
+      const item = document.createElement('li');
+      item.textContent = alarm;
+      return item;
+    }));
+  }
+  if (whole) feed.replaceChildren();
+  events.forEach(add);
+}
+
+// A browser has six connections to a server, and a page that nobody sees needs none.
+let source = null;
+function listen() {
+  source?.close();
+  source = null;
+  if (document.hidden) return;
+  const opened = new EventSource('events');
+  opened.onopen = () => tell('Live: new bans and those that end appear here.');
+  opened.onerror = () => tell(opened.readyState === EventSource.CLOSED
+    ? 'Not live: too many pages are open, or `banstream web` was started again and has another address.'
     : 'Not live: the connection is lost; trying again.');
-  source.onmessage = ({ data }) => {
-    const { mood, texts, alarms, events, whole } = JSON.parse(data);
-    for (const [id, text] of Object.entries(texts)) {
-      const element = document.getElementById(id);
-      if (element && element.textContent !== text) element.textContent = text;
-    }
-    document.getElementById('state').className = mood;
-    const list = document.getElementById('alarms');
-    if (Array.from(list.children, (item) => item.textContent).join('\n') !== alarms.join('\n')) {
-      list.replaceChildren(...alarms.map((alarm) => {
-        const item = document.createElement('li');
-        item.textContent = alarm;
-        return item;
-      }));
-    }
-    if (whole) feed.replaceChildren();
-    events.forEach(add);
-  };
+  opened.onmessage = show;
+  source = opened;
+}
+
+if (feed) {
+  document.addEventListener('visibilitychange', listen);
+  listen();
 }

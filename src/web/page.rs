@@ -17,12 +17,14 @@ use crate::control::{
 use crate::model::{Mode, Offender, count, plain};
 use crate::tools::terminal::{local, zone};
 
+/// How many characters of a reason a list shows.
+const BRIEF: usize = 160;
 /// How many bans a question names.
 const NAMED: usize = 20;
 
 /// A page around its content.
 pub(super) fn page(site: &Site, title: &str, body: &Markup) -> Markup {
-    let links = [("./", "Overview"), ("bans", "Bans"), ("exempt", "Exemptions")];
+    let links = [("./", "Overview"), ("bans", "Bans in force"), ("exempt", "Exemptions")];
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -37,7 +39,7 @@ pub(super) fn page(site: &Site, title: &str, body: &Markup) -> Markup {
                 a.skip href="#main" { "Skip to the content" }
                 header {
                     p.name { b { "banstream" } " on " (site.host) }
-                    nav aria-label="Pages" { @for (link, name) in links { a href=(link) { (name) } } }
+                    nav aria-label="Pages" { @for (link, name) in links { a href=(link) aria-current=[(name == title).then_some("page")] { (name) } } }
                     form role="search" action="bans" {
                         label for="q" { "Address, prefix or jail" }
                         input type="search" id="q" name="q" maxlength="100" autocomplete="off";
@@ -59,6 +61,15 @@ pub(super) fn page(site: &Site, title: &str, body: &Markup) -> Markup {
 
 pub(super) fn error(error: &str) -> Markup {
     html! { p.bad role="alert" { (plain(error)) } }
+}
+
+/// The beginning of a text, for people; the page about an address has all of it.
+pub(super) fn brief(text: &str) -> String {
+    let text = plain(text);
+    match text.char_indices().nth(BRIEF) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
 }
 
 /// How it is, in a colour.
@@ -97,7 +108,7 @@ pub(super) fn texts(status: &Status) -> (Mood, BTreeMap<String, String>) {
         TOTALS.map(|(id, _, of)| (id.to_owned(), HumanCount(of(status)).to_string())).into();
     texts.insert("state".to_owned(), state);
     for jail in &status.jails {
-        let [name, _, tracked, banned, last, _] = jail_cells(status, jail);
+        let [name, _, tracked, banned, last, _] = jail_cells(status, jail).map(plain);
         for (what, text) in [("tracked", tracked), ("banned", banned), ("last", last)] {
             texts.insert(format!("{name}-{what}"), text);
         }
@@ -125,8 +136,8 @@ pub(super) fn alarms(status: &Status) -> Vec<String> {
 pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine]) -> Markup {
     let (mood, texts) = texts(status);
     let text = |id: &str| texts.get(id).map_or("", String::as_str);
-    let backend = status.enforcement.backend.as_ref().map(|backend| format!(", bans go to {backend}"));
-    let last = status.jails.iter().map(|jail| (jail, jail_cells(status, jail)));
+    let backend = status.enforcement.backend.as_ref().map(|name| format!(", bans go to {}", plain(name)));
+    let jails = status.jails.iter().map(|jail| jail_cells(status, jail).map(plain));
     html! {
         p role="status" {
             strong id="state" class=(mood.name()) { (text("state")) }
@@ -146,9 +157,9 @@ pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine]) -> Mark
             h2 { "Jails" }
             table {
                 thead { tr { @for name in JAIL_COLUMNS { th scope="col" { (heading(name)) } } } }
-                tbody { @for (jail, [name, wants, tracked, banned, last, mode]) in last {
+                tbody { @for [name, wants, tracked, banned, last, mode] in jails {
                     tr {
-                        th scope="row" { a href={ "bans?jail=" (jail.name) } { (name) } }
+                        th scope="row" { a href={ "bans?jail=" (name) } { (name) } }
                         td data-label="Bans after" { (wants) }
                         td data-label="Tracked" id={ (name) "-tracked" } { (tracked) }
                         td data-label="Banned" id={ (name) "-banned" } { (banned) }
@@ -161,8 +172,8 @@ pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine]) -> Mark
         @if site.allow_changes {
             section {
                 h2 { "Changes" }
-                p { "To ban, exempt or unban an address, search for it." }
-                (form(site, "undo", None, html! { button { "Take back the last change by an operator" } }))
+                p { "To ban, exempt or unban an address, search for it. The last change by an operator can be taken back, no matter who made it." }
+                (form(site, "undo", None, html! { button { "Take back the last change" } }))
             }
         }
         details {
@@ -189,6 +200,10 @@ fn event(event: &FeedEvent) -> Markup {
 
 fn link(address: &str) -> Markup {
     html! { a.address href={ "why?address=" (address) } { (address) } }
+}
+
+fn when(instant: &str) -> Markup {
+    html! { time { (plain(local(instant))) } }
 }
 
 /// A form that changes something, around what it asks for.
@@ -221,7 +236,7 @@ pub(super) fn bans(
             label { "Search " input type="search" name="q" value=(form.q) maxlength="100"; }
             label { "Jail " select name="jail" {
                 option value="" { "all" }
-                @for jail in jails { option selected[jail == form.jail] { (jail) } }
+                @for jail in jails { option selected[jail == form.jail] value=(plain(jail)) { (plain(jail)) } }
             } }
             label { "First " select name="sort" {
                 @for sort in BanSort::ALL { option value=(sort.name()) selected[sort == filter.sort] { (order(sort)) } }
@@ -273,16 +288,16 @@ fn ban_table(bans: &[BanLine]) -> Markup {
                     tr {
                         th scope="row" { (link(&address)) }
                         td data-label="Jail" { (jail) }
-                        td data-label="Since" { time { (local(&ban.since)) } }
+                        td data-label="Since" { (when(&ban.since)) }
                         td data-label="Until" {
                             @match &ban.until {
-                                Some(until) => { time { (local(until)) } " " span.dim { (ends) } }
+                                Some(until) => { (when(until)) " " span.dim { (ends) } }
                                 None => "it is lifted",
                             }
                         }
                         td data-label="Times" { (times) }
                         td data-label="Ports" { (ports) }
-                        td.reason data-label="Reason" { (reason) }
+                        td.reason data-label="Reason" { (brief(&reason)) }
                     }
                 } }
             }
@@ -303,8 +318,8 @@ pub(super) fn why(site: &Site, why: &Why) -> Markup {
             section {
                 h2 { (ban.address) " by " (plain(&ban.jail)) @if ban.mode == Mode::Observe { " (only observed)" } }
                 dl {
-                    dt { "Since" } dd { time { (local(&ban.since)) } }
-                    dt { "Until" } dd { @match &ban.until { Some(until) => time { (local(until)) }, None => "it is lifted" } }
+                    dt { "Since" } dd { (when(&ban.since)) }
+                    dt { "Until" } dd { @match &ban.until { Some(until) => (when(until)), None => "it is lifted" } }
                     @if !ban.ports.is_empty() { dt { "Ports" } dd { (plain(ban.ports.join(" "))) } }
                     dt { "Reason" } dd.reason { (plain(&ban.reason)) }
                     @if let Some(formula) = formula { dt { "Ban number " (ban.times) } dd { (plain(formula)) } }
@@ -318,7 +333,7 @@ pub(super) fn why(site: &Site, why: &Why) -> Markup {
                 h2 { "Counts of " (plain(&jail.name)) }
                 p {
                     (jail.counted) " of " (jail.maxretry) " offences within " (plain(&jail.findtime))
-                    @if let Some(last) = &jail.last { ", the last at " time { (local(last)) } }
+                    @if let Some(last) = &jail.last { ", the last at " (when(last)) }
                 }
                 p { "Earlier bans that count: " (jail.earlier) "; the next lasts " (plain(&jail.next)) }
                 @if let Some(by) = &jail.protected { p { "Never banned by this jail: " (plain(by)) } }
@@ -366,12 +381,12 @@ fn evidence(lines: &[LineWhy]) -> Markup {
             h3 { "Lines" }
             ol.evidence { @for LineWhy { time, offence, grammar, rule, message, written, fields } in lines {
                 li {
-                    time { (local(time)) } " " (plain(offence)) " (" (plain(grammar)) ".grammar:" (rule) ")"
+                    (when(time)) " " (plain(offence)) " (" (plain(grammar)) ".grammar:" (rule) ")"
                     code { (plain(message)) }
                     @if let Some(written) = written { details {
                         summary { "The rule that read it" }
                         code { (plain(written)) }
-                        @for field in fields { code { (field) } }
+                        @for field in fields { code { (plain(field.to_string())) } }
                     } }
                 }
             } }
@@ -415,7 +430,7 @@ pub(super) fn lift(site: &Site, address: Offender, bans: &[BanLine], total: u64)
 pub(super) fn done(site: &Site, address: &str, report: &ChangeReport) -> Markup {
     html! {
         pre role="status" { (changes(report)) }
-        @if report.changed > 0 { (form(site, "undo", None, html! { button { "Take it back" } })) }
+        @if report.changed > 0 { (form(site, "undo", None, html! { button { "Take back the last change" } })) }
         @if address.parse::<Offender>().is_ok() { p { (link(address)) } }
         p { a href="./" { "Overview" } }
     }
@@ -430,9 +445,9 @@ pub(super) fn exemptions(site: &Site, allowances: &[AllowLine]) -> Markup {
                 tbody { @for AllowLine { address, since, until, comment, .. } in allowances {
                     tr {
                         th scope="row" { (link(&address.to_string())) }
-                        td data-label="Since" { time { (local(since)) } }
-                        td data-label="Until" { @match until { Some(until) => time { (local(until)) }, None => "it is removed" } }
-                        td.reason data-label="Comment" { (plain(comment)) }
+                        td data-label="Since" { (when(since)) }
+                        td data-label="Until" { @match until { Some(until) => (when(until)), None => "it is removed" } }
+                        td.reason data-label="Comment" { (brief(comment)) }
                         @if site.allow_changes { td {
                             (form(site, "remove", Some(*address), html! { button { "Remove" span.hidden { " the exemption of " (address) } } }))
                         } }

@@ -272,7 +272,7 @@ fn count<'s>(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::control::ReceiverStatus;
+    use crate::control::{ReceiverStatus, SourceState};
 
     /// What a daemon says that has banned 192.0.2.`host` for each of these hosts, the latest first.
     pub(in super::super) fn sample(offences: u64, hosts: &[u8]) -> Sample {
