@@ -8,7 +8,7 @@ use maud::Markup;
 use serde::Deserialize;
 
 use super::guard::is_same;
-use super::{AddressForm, Failure, MOST, Queried, Site, page, queried, wrong};
+use super::{AddressForm, Failure, MOST, Queried, Site, address, page, queried, wrong};
 use crate::control::client::{self, UNCLEAR};
 use crate::control::{BanFilter, BanLength, ChangePage, ChangeReport, ChangeRequest, Command, Target};
 use crate::model::Offender;
@@ -67,10 +67,10 @@ impl ChangeForm {
 
 /// Asks whether to lift the bans of an address, and says how many there are.
 pub(super) async fn lift(site: &Site, query: Queried<AddressForm>) -> Result<(String, Markup), Failure> {
-    let address = queried(query)?;
-    let filter = BanFilter { inside: Some(address), limit: Some(MOST), ..BanFilter::default() };
+    let who = queried(query)?;
+    let filter = BanFilter { inside: Some(who), limit: Some(MOST), ..BanFilter::default() };
     let (bans, total) = site.bans(filter).await?;
-    Ok((format!("Lift bans on {address}?"), page::lift(site, address, &bans, total)))
+    Ok((format!("Lift bans on {who}?"), address::lift(site, who, &bans, total)))
 }
 
 /// Does what a form asks for, and says what was changed.
@@ -79,7 +79,7 @@ pub(super) async fn change(
     form: Result<Form<ChangeForm>, FormRejection>,
 ) -> Result<(String, Markup), Failure> {
     let Form(form) = form.map_err(wrong)?;
-    if !is_same(&form.form, &site.keys.form) {
+    if !is_same(&form.form, &site.secrets.form) {
         return Err(Failure(
             StatusCode::FORBIDDEN,
             "this form is of an earlier start; reload the page".to_owned(),

@@ -18,8 +18,8 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::LATEST;
 use super::page::{self, Mood};
+use super::{LATEST, Site};
 use crate::control::client::{listed, reply};
 use crate::control::{BanFilter, BanLine, Command, Status};
 use crate::model::{Mode, plain};
@@ -196,7 +196,7 @@ fn news(before: &BanWindow, after: &BanWindow, now: jiff::Timestamp) -> Vec<Feed
 }
 
 /// The feed as server-sent events. Each has the latest numbers, and what happened since the one before.
-pub(super) async fn events(State(site): super::Shared, headers: HeaderMap) -> Response {
+pub(super) async fn events(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     let Ok(place) = Arc::clone(&site.feed.places).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open").into_response();
     };

@@ -35,7 +35,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
 ];
 
 /// The secrets of one process.
-pub(super) struct Keys {
+pub(super) struct Secrets {
     /// What lets a browser in.
     pub(super) token: String,
     /// The first part of every path.
@@ -44,7 +44,7 @@ pub(super) struct Keys {
     pub(super) form: String,
 }
 
-impl Keys {
+impl Secrets {
     /// Draws them from the kernel: 128 bits each.
     pub(super) fn draw() -> io::Result<Self> {
         let mut random = File::open("/dev/urandom")?;
@@ -103,7 +103,7 @@ fn is_loopback(host: &str) -> bool {
 /// Lets a request through, or refuses it; and sets the headers of either answer.
 pub(super) async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let mut response = match site.keys.judge(&head) {
+    let mut response = match site.secrets.judge(&head) {
         Ok(()) => next.run(Request::from_parts(head, body)).await,
         Err(error) => refusal(error),
     };
@@ -132,11 +132,11 @@ pub(super) struct EntryForm {
 
 /// Turns the token into a cookie, and leads to the first page.
 pub(super) async fn enter(State(site): State<Arc<Site>>, Query(form): Query<EntryForm>) -> Response {
-    let keys = &site.keys;
-    if !is_same(&form.token, &keys.token) {
+    let secrets = &site.secrets;
+    if !is_same(&form.token, &secrets.token) {
         return refusal("open the address that `banstream web` printed; each start has another");
     }
-    let (place, token) = (&keys.place, &keys.token);
+    let (place, token) = (&secrets.place, &secrets.token);
     let cookie = format!("{COOKIE}={token}; Path=/{place}/; HttpOnly; SameSite=Strict");
     let headers = [(header::LOCATION, format!("/{place}/")), (header::SET_COOKIE, cookie)];
     (StatusCode::SEE_OTHER, headers).into_response()

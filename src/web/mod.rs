@@ -4,6 +4,7 @@
 //! pages work without script; [`feed`] adds what happens while one is open. Other users of this host can reach a
 //! loopback address too, so [`guard`] lets nobody in without the token that was printed at the start.
 
+mod address;
 mod change;
 mod feed;
 mod guard;
@@ -30,7 +31,7 @@ use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::feed::Feed;
-use self::guard::Keys;
+use self::guard::Secrets;
 use crate::cli::{operator, print};
 use crate::config::is_jail_name;
 use crate::control::client::{listed, reply};
@@ -71,17 +72,17 @@ pub fn run(options: WebOptions) -> anyhow::Result<()> {
     anyhow::ensure!(listen.ip().is_loopback(), "`{listen}` is not a loopback address");
     let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen at `{listen}`"))?;
     listener.set_nonblocking(true)?;
-    let (keys, listen) = (Keys::draw().context("cannot draw a token")?, listener.local_addr()?);
+    let (secrets, listen) = (Secrets::draw().context("cannot draw a token")?, listener.local_addr()?);
     give_up_root(&socket)?;
     let mode = if allow_changes { "it can change bans and exemptions" } else { "it is read-only" };
-    print(&format!("open http://{listen}/?token={}\n{mode}; Ctrl-C ends it\n", keys.token))?;
+    print(&format!("open http://{listen}/?token={}\n{mode}; Ctrl-C ends it\n", secrets.token))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let ended = runtime.block_on(async {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::select! {
-            () = serve(listener, routes(Site::new(socket, allow_changes, keys))) => {}
+            () = serve(listener, routes(Site::new(socket, allow_changes, secrets))) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -115,13 +116,13 @@ struct Site {
     allow_changes: bool,
     /// The address that the operator who started this is logged in from.
     operator: Option<IpAddr>,
-    keys: Keys,
+    secrets: Secrets,
     feed: Feed,
 }
 
 impl Site {
     /// Must be called in a runtime.
-    fn new(socket: PathBuf, allow_changes: bool, keys: Keys) -> Arc<Self> {
+    fn new(socket: PathBuf, allow_changes: bool, secrets: Secrets) -> Arc<Self> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let feed = Feed::start(socket.clone());
         Arc::new(Self {
@@ -129,7 +130,7 @@ impl Site {
             host: host.trim().to_owned(),
             allow_changes,
             operator: operator(),
-            keys,
+            secrets,
             feed,
         })
     }
@@ -138,7 +139,7 @@ impl Site {
     fn show(&self, shown: Result<(String, Markup), Failure>) -> Response {
         let (status, title, body) = match shown {
             Ok((title, body)) => (StatusCode::OK, title, body),
-            Err(Failure(status, error)) => (status, "Not done".to_owned(), page::error(&error)),
+            Err(Failure(status, error)) => (status, "Error".to_owned(), page::error(&error)),
         };
         (status, Html(page::page(self, &title, &body).into_string())).into_response()
     }
@@ -161,20 +162,25 @@ fn wrong(error: impl ToString) -> Failure {
     Failure(StatusCode::BAD_REQUEST, error.to_string())
 }
 
-type Shared = State<Arc<Site>>;
 type Queried<T> = Result<Query<T>, QueryRejection>;
 
 fn routes(site: Arc<Site>) -> Routes {
-    let at = |path: &str| format!("/{}/{path}", site.keys.place);
+    let at = |path: &str| format!("/{}/{path}", site.secrets.place);
     let text = |kind: &'static str, text: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
     };
     let mut router = Router::new()
         .route("/", get(guard::enter))
-        .route(&at(""), get(async |State(site): Shared| site.show(overview(&site).await)))
-        .route(&at("bans"), get(async |State(site): Shared, query| site.show(bans(&site, query).await)))
-        .route(&at("why"), get(async |State(site): Shared, query| site.show(why(&site, query).await)))
-        .route(&at("exempt"), get(async |State(site): Shared| site.show(exemptions(&site).await)))
+        .route(&at(""), get(async |State(site): State<Arc<Site>>| site.show(overview(&site).await)))
+        .route(
+            &at("bans"),
+            get(async |State(site): State<Arc<Site>>, query| site.show(bans(&site, query).await)),
+        )
+        .route(
+            &at("why"),
+            get(async |State(site): State<Arc<Site>>, query| site.show(why(&site, query).await)),
+        )
+        .route(&at("exempt"), get(async |State(site): State<Arc<Site>>| site.show(exemptions(&site).await)))
         .route(&at("events"), get(feed::events))
         .route(&at("page.css"), text("text/css; charset=utf-8", include_str!("page.css")))
         .route(&at("page.js"), text("text/javascript; charset=utf-8", include_str!("page.js")));
@@ -182,15 +188,17 @@ fn routes(site: Arc<Site>) -> Routes {
         router = router
             .route(
                 &at("lift"),
-                get(async |State(site): Shared, query| site.show(change::lift(&site, query).await)),
+                get(async |State(site): State<Arc<Site>>, query| site.show(change::lift(&site, query).await)),
             )
             .route(
                 &at("change"),
-                post(async |State(site): Shared, form| site.show(change::change(&site, form).await)),
+                post(async |State(site): State<Arc<Site>>, form| {
+                    site.show(change::change(&site, form).await)
+                }),
             );
     }
     let none = |status, text: &'static str| {
-        async move |State(site): Shared| site.show(Err(Failure(status, text.to_owned())))
+        async move |State(site): State<Arc<Site>>| site.show(Err(Failure(status, text.to_owned())))
     };
     let router = router
         .fallback(none(StatusCode::NOT_FOUND, "there is no such page; changes take `--allow-changes`"))
@@ -262,9 +270,9 @@ fn queried(query: Queried<AddressForm>) -> Result<Offender, Failure> {
 }
 
 async fn why(site: &Site, query: Queried<AddressForm>) -> Result<(String, Markup), Failure> {
-    let address = queried(query)?;
-    let why: Why = reply(&site.socket, Command::Why(address)).await?;
-    Ok((address.to_string(), page::why(site, &why)))
+    let who = queried(query)?;
+    let why: Why = reply(&site.socket, Command::Why(who)).await?;
+    Ok((who.to_string(), address::why(site, &why)))
 }
 
 async fn exemptions(site: &Site) -> Result<(String, Markup), Failure> {

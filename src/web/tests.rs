@@ -21,40 +21,44 @@ const HOSTILE: &str =
     "<script>alert(1)</script>\"><img src=x onerror=alert(1)>'\u{202e}\u{5d0}\n\ndata: x\u{1b}[2J";
 
 /// A page whose daemon has two bans, and keeps what it was asked to change.
-struct Fixture {
+struct PageFixture {
     _folder: TempDir,
     _runtime: Runtime,
     site: Arc<Site>,
     at: SocketAddr,
-    changes: Arc<Mutex<Vec<Command>>>,
+    asked: Arc<Mutex<Vec<Command>>>,
 }
 
 /// An answer: its status, its headers and its body.
-struct Seen(u16, String, String);
+struct PageAnswer(u16, String, String);
 
-impl Fixture {
+impl PageFixture {
     fn new(allow_changes: bool) -> Self {
         let (folder, runtime) = (tempdir().unwrap(), Runtime::new().unwrap());
-        let changes = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&changes);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&asked);
         let ask = move |command: Command| {
             let (sender, receiver) = oneshot::channel();
             sender.send(answer(&command)).unwrap();
-            if matches!(command, Command::Change(_) | Command::Undo) {
-                kept.lock().unwrap().push(command);
-            }
+            kept.lock().unwrap().push(command);
             receiver
         };
         let daemon = Daemon { ask: Arc::new(ask), metrics: Arc::new(String::new) };
         let path = folder.path().join("control");
         let inside = runtime.enter();
         runtime.spawn(serve(socket::bind(&path, None).unwrap(), server::routes(daemon)));
-        let site = Site::new(path, allow_changes, Keys::draw().unwrap());
+        let site = Site::new(path, allow_changes, Secrets::draw().unwrap());
         drop(inside);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let at = listener.local_addr().unwrap();
         runtime.spawn(serve(listener, routes(Arc::clone(&site))));
-        Self { _folder: folder, _runtime: runtime, site, at, changes }
+        Self { _folder: folder, _runtime: runtime, site, at, asked }
+    }
+
+    /// What the daemon was asked to change.
+    fn changes(&self) -> Vec<Command> {
+        let is_change = |command: &&Command| matches!(command, Command::Change(_) | Command::Undo);
+        self.asked.lock().unwrap().iter().filter(is_change).cloned().collect()
     }
 
     fn send(&self, request: &str) -> TcpStream {
@@ -66,7 +70,7 @@ impl Fixture {
 
     /// A request with these headers, each with its end of line.
     #[track_caller]
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> Seen {
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> PageAnswer {
         let length = body.len();
         let kind = "content-type: application/x-www-form-urlencoded";
         let request =
@@ -75,7 +79,7 @@ impl Fixture {
         self.send(&request).read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let seen = Seen(status, head.to_owned(), body.to_owned());
+        let seen = PageAnswer(status, head.to_owned(), body.to_owned());
         assert!(
             seen.1.contains("content-security-policy: default-src 'none'; script-src 'self'; "),
             "{path}: {head}"
@@ -86,23 +90,23 @@ impl Fixture {
 
     /// What a browser sends that was let in.
     fn ours(&self) -> String {
-        format!("host: {}\r\ncookie: x=1; banstream={}\r\n", self.at, self.site.keys.token)
+        format!("host: {}\r\ncookie: x=1; banstream={}\r\n", self.at, self.site.secrets.token)
     }
 
     fn at(&self, page: &str) -> String {
-        format!("/{}/{page}", self.site.keys.place)
+        format!("/{}/{page}", self.site.secrets.place)
     }
 
     #[track_caller]
-    fn get(&self, page: &str) -> Seen {
+    fn get(&self, page: &str) -> PageAnswer {
         self.ask("GET", &self.at(page), &self.ours(), "")
     }
 
     /// Sends a form of ours.
     #[track_caller]
-    fn post(&self, body: &str) -> Seen {
+    fn post(&self, body: &str) -> PageAnswer {
         let headers = format!("{}origin: http://{}\r\n", self.ours(), self.at);
-        self.ask("POST", &self.at("change"), &headers, &format!("form={}&{body}", self.site.keys.form))
+        self.ask("POST", &self.at("change"), &headers, &format!("form={}&{body}", self.site.secrets.form))
     }
 
     /// A stream of events, open as long as it is kept, behind its status.
@@ -187,17 +191,17 @@ fn is_harmless(what: &str, text: &str) {
 
 #[test]
 fn what_strangers_wrote_is_harmless_in_every_field() {
-    let fixture = Fixture::new(true);
+    let fixture = PageFixture::new(true);
     let pages =
         ["", "bans", "bans?q=192.0.2.0/24", "why?address=192.0.2.1", "lift?address=192.0.2.0/24", "exempt"];
     for page in pages {
-        let Seen(status, _, text) = fixture.get(page);
+        let PageAnswer(status, _, text) = fixture.get(page);
         assert_eq!(status, 200, "{page}: {text}");
         is_harmless(page, &text);
         assert!(!text.contains(&"x".repeat(200)), "{page} has all of a long reason");
     }
     is_harmless("a change", &fixture.post("action=undo").2);
-    let Seen(status, _, text) = fixture.post("action=remove&address=::1");
+    let PageAnswer(status, _, text) = fixture.post("action=remove&address=::1");
     assert_eq!(status, 409);
     is_harmless("a refusal", &text);
     for page in [
@@ -207,14 +211,14 @@ fn what_strangers_wrote_is_harmless_in_every_field() {
         "bans?%3Cscript%3E=1",
         "lift",
     ] {
-        let Seen(status, _, text) = fixture.get(page);
+        let PageAnswer(status, _, text) = fixture.get(page);
         assert!(status == 400 && !text.contains("<script>"), "{page}: {text}");
     }
 }
 
 #[test]
 fn the_feed_has_the_text_as_json() {
-    let fixture = Fixture::new(false);
+    let fixture = PageFixture::new(false);
     let (status, stream) = fixture.stream();
     assert_eq!(status, "HTTP/1.1 200 OK\r\n");
     let lines = stream.lines().map(Result::unwrap);
@@ -232,14 +236,26 @@ fn the_feed_has_the_text_as_json() {
 }
 
 #[test]
+fn one_look_a_second_feeds_all_pages() {
+    let fixture = PageFixture::new(false);
+    let streams: Vec<_> = (0..8).map(|_| fixture.stream().1).collect();
+    for stream in streams {
+        let messages = stream.lines().map(Result::unwrap).filter(|line| line.starts_with("data: "));
+        assert_eq!(messages.take(2).count(), 2);
+    }
+    let looks = fixture.asked.lock().unwrap().iter().filter(|command| **command == Command::Status).count();
+    assert!((2..8).contains(&looks), "{looks} looks for 16 messages");
+}
+
+#[test]
 fn only_the_browser_with_the_token_gets_in() {
-    let fixture = Fixture::new(true);
-    let Keys { token, place, .. } = &fixture.site.keys;
+    let fixture = PageFixture::new(true);
+    let Secrets { token, place, .. } = &fixture.site.secrets;
     let port = fixture.at.port();
     let cookie = format!("cookie: banstream={token}\r\n");
     let home = format!("/{place}/");
     let check = |path: &str, headers: &str, want: u16| {
-        let Seen(status, head, text) = fixture.ask("GET", path, headers, "");
+        let PageAnswer(status, head, text) = fixture.ask("GET", path, headers, "");
         assert_eq!(status, want, "{path} {headers}: {text}");
         assert!(want != 403 || !text.contains(place.as_str()) && !head.contains(token.as_str()), "{text}");
     };
@@ -289,7 +305,7 @@ fn only_the_browser_with_the_token_gets_in() {
     for path in ["/", "/?token=", "/?token=x", &format!("/?token={others}"), &format!("/?token={token}0")] {
         check(path, host, 403);
     }
-    let Seen(status, head, _) = fixture.ask("GET", &format!("/?token={token}"), host, "");
+    let PageAnswer(status, head, _) = fixture.ask("GET", &format!("/?token={token}"), host, "");
     assert_eq!(status, 303);
     assert!(head.contains(&format!("location: {home}\r\n")), "{head}");
     let cookie = format!("set-cookie: banstream={token}; Path={home}; HttpOnly; SameSite=Strict\r\n");
@@ -302,8 +318,8 @@ fn only_the_browser_with_the_token_gets_in() {
 
 #[test]
 fn a_change_takes_a_form_of_ours() {
-    let fixture = Fixture::new(true);
-    let (ours, at, form) = (fixture.ours(), fixture.at, &fixture.site.keys.form);
+    let fixture = PageFixture::new(true);
+    let (ours, at, form) = (fixture.ours(), fixture.at, &fixture.site.secrets.form);
     let body = format!("form={form}&action=undo");
     let refused = |headers: &str, body: &str| {
         let seen = fixture.ask("POST", &fixture.at("change"), headers, body);
@@ -334,7 +350,7 @@ fn a_change_takes_a_form_of_ours() {
     }
     refused(&format!("host: {at}\r\norigin: http://{at}\r\n"), &body);
     let get = fixture.ask("GET", &fixture.at("change"), &ours, "");
-    assert_eq!((get.0, fixture.changes.lock().unwrap().len()), (405, 0));
+    assert_eq!((get.0, fixture.changes().len()), (405, 0));
 
     assert_eq!(
         fixture
@@ -348,7 +364,7 @@ fn a_change_takes_a_form_of_ours() {
         "action=lift&address=192.0.2.0/24",
         "action=lift-inside&address=192.0.2.0/24",
     ] {
-        let Seen(status, _, text) = fixture.post(body);
+        let PageAnswer(status, _, text) = fixture.post(body);
         assert_eq!(status, 200, "{text}");
         assert!(text.contains("Done: 1 lifted"), "{text}");
     }
@@ -365,24 +381,24 @@ fn a_change_takes_a_form_of_ours() {
         ChangeRequest::Unban(Target::Inside(of("192.0.2.0/24"))),
     ];
     let changes = want.map(|change| Command::Change(change.into()));
-    let asked = fixture.changes.lock().unwrap();
+    let asked = fixture.changes();
     assert_eq!((&asked[0], &asked[1..]), (&Command::Undo, &changes[..]));
 }
 
 #[test]
 fn a_page_that_is_read_only_changes_nothing() {
-    let fixture = Fixture::new(false);
+    let fixture = PageFixture::new(false);
     assert_eq!(fixture.post("action=undo").0, 404);
     assert_eq!(fixture.get("lift?address=192.0.2.1").0, 404);
     for page in ["", "bans", "why?address=192.0.2.1", "exempt"] {
         assert!(!fixture.get(page).2.contains("method=\"post\""), "{page}");
     }
-    assert_eq!(*fixture.changes.lock().unwrap(), []);
+    assert_eq!(fixture.changes(), []);
 }
 
 #[test]
 fn a_question_counts_what_it_would_lift() {
-    let text = Fixture::new(true).get("lift?address=192.0.2.0/24").2;
+    let text = PageFixture::new(true).get("lift?address=192.0.2.0/24").2;
     for part in ["Lift 1 ban on 192.0.2.0/24", "1201 bans inside it stay", "Lift all 1202 bans"] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
@@ -390,7 +406,7 @@ fn a_question_counts_what_it_would_lift() {
 
 #[test]
 fn requests_and_streams_are_bounded() {
-    let fixture = Fixture::new(true);
+    let fixture = PageFixture::new(true);
     let headers = format!("{}origin: http://{}\r\ncontent-length: 99999\r\n\r\n", fixture.ours(), fixture.at);
     let mut answer = String::new();
     let request = format!("POST {} HTTP/1.1\r\n{headers}{}", fixture.at("change"), "x".repeat(99_999));
@@ -414,7 +430,7 @@ fn requests_and_streams_are_bounded() {
 fn without_a_daemon_the_page_says_so() {
     let runtime = Runtime::new().unwrap();
     let _inside = runtime.enter();
-    let site = Site::new("/nonexistent/control".into(), false, Keys::draw().unwrap());
+    let site = Site::new("/nonexistent/control".into(), false, Secrets::draw().unwrap());
     let Err(Failure(status, error)) = runtime.block_on(overview(&site)) else { panic!("there is a page") };
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(error.starts_with("no daemon answers at `/nonexistent/control`"), "{error}");
