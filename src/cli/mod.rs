@@ -260,11 +260,11 @@ pub enum Action {
     /// Serve a page for a browser on this host
     ///
     /// Shows the daemon's state, jails and bans in force, a live feed, and why an address is banned. It is a process without
-    /// privileges of its own that asks the daemon over the control socket; started by root, it becomes nobody. It ends
-    /// with Ctrl-C.
+    /// privileges of its own that asks the daemon over the control socket; started by root, it runs as the user nobody,
+    /// in the socket's group. Ctrl-C ends it.
     ///
     /// All users of this host can reach a loopback address, so the page opens only with the token in the address that is
-    /// printed at the start; the browser keeps it in a cookie until this process ends. Give the address to nobody. The page
+    /// printed at the start; the browser keeps it in a cookie, and the next start has another. Do not share the address. The page
     /// is read-only unless --allow-changes is given. There is no TLS: use a tunnel to see the page from another machine.
     #[command(after_help = WEB_EXAMPLES)]
     Web {
