@@ -12,7 +12,7 @@ use super::from::ListedCommand;
 use super::status::{receivers, status};
 use super::{ClientCommand, REFUSED, SocketArgs, bans};
 use crate::cli::compat::{self, CompatError};
-use crate::control::client;
+use crate::control::client::{self, UNCLEAR};
 use crate::control::{
     AllowLine, BanLine, BanWhy, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ElementWhy,
     JailWhy, LineWhy, ReloadPreview, TakenCounts, Target, Why,
@@ -21,9 +21,6 @@ use crate::model::{BanOrigin, Mode, Span};
 use crate::model::{count, plain};
 use crate::tools::offline::warn;
 use crate::tools::terminal::{local, table};
-
-/// Why an answer cannot be printed.
-pub(super) const UNCLEAR: &str = "cannot understand the daemon's answer; is its version another?";
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -112,14 +109,14 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
 }
 
 /// The address that the operator is logged in from, if sshd says so.
-pub(super) fn operator() -> Option<IpAddr> {
+pub(crate) fn operator() -> Option<IpAddr> {
     let connection = std::env::var("SSH_CONNECTION").ok()?;
     // An address of one link has the name of the link behind it.
     connection.split([' ', '%']).next()?.parse().ok()
 }
 
 /// Prints to stdout, with colours only on a terminal and without `NO_COLOR`. It is not an error if nobody reads it.
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_to(anstream::stdout(), text)
 }
 
@@ -156,7 +153,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
 }
 
 /// The results of changes: a line for each ban or exemption, and lists of those that were lifted or stay.
-fn changes(report: &ChangeReport) -> String {
+pub(crate) fn changes(report: &ChangeReport) -> String {
     let mut text = String::new();
     if let Some(undone) = &report.undone {
         text += &format!("took back {}: {}\n", plain(undone), report.summary());

@@ -66,6 +66,15 @@ pub struct Routes {
     router: Router,
     /// How many bytes a request may have.
     max_body: usize,
+    /// How long an answer may take.
+    patience: Duration,
+}
+
+impl Routes {
+    /// What a server of another address answers; [`serve`] bounds its clients, and these numbers each of them.
+    pub fn new(router: Router, max_body: usize, patience: Duration) -> Self {
+        Self { router, max_body, patience }
+    }
 }
 
 /// All routes, for the control socket.
@@ -101,7 +110,7 @@ fn finish(routes: Router<Daemon>, daemon: Daemon, max_body: usize) -> Routes {
             ErrorResponse(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method".to_owned())
         })
         .with_state(daemon);
-    Routes { router, max_body }
+    Routes { router, max_body, patience: PATIENCE }
 }
 
 /// Answers clients, one request per connection, until it is dropped.
@@ -134,7 +143,7 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Routes) {
 /// Answers one request, and notes once it is there.
 pub(crate) async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    Routes { router, max_body }: Routes,
+    Routes { router, max_body, patience }: Routes,
     has_asked: Arc<AtomicBool>,
 ) {
     let (routes, asked) = (TowerToHyperService::new(router), Arc::clone(&has_asked));
@@ -156,7 +165,7 @@ pub(crate) async fn answer(
     let mut connection = pin!(connection);
     // Whatever ended the connection is the client's business.
     if tokio::time::timeout(ASKING, &mut connection).await.is_err() && has_asked.load(Ordering::Relaxed) {
-        let _ = tokio::time::timeout(PATIENCE, connection).await;
+        let _ = tokio::time::timeout(patience, connection).await;
     }
 }
 

@@ -24,3 +24,4 @@ mod omprog;
 mod page;
 mod receivers;
 mod top;
+mod web;
