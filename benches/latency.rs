@@ -1,6 +1,7 @@
 //! How long it takes from a line on the ingest socket until its sender is in the kernel's set, alone and under a flood
-//! of other offences, and from the start of the daemon until it can ban; and how long a million bans take, to make, to
-//! list, to find again after a restart, and to lift: `cargo bench --bench latency`, as root.
+//! of other offences and beside receivers that are slow or down, and from the start of the daemon until it can ban; and how
+//! long a million bans take, to make, to list, to find again after a restart, and to lift: `cargo bench --bench latency`,
+//! as root.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
 //! address is in the set, as often as it answers. All is measured with ipset, and then with nftables.
@@ -14,6 +15,10 @@ use std::path::Path;
 use std::process::{self, Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+#[path = "../tests/common/service.rs"]
+#[allow(dead_code, clippy::unwrap_used)]
+mod service;
 
 use banstream::config::{Backend, Enforce};
 use banstream::control::{BanFilter, ChangeRequest, Command, Target, client};
@@ -58,12 +63,14 @@ fn main() {
 }
 
 fn measure(backend: Backend) {
+    let lo = process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(lo.expect("ip, from iproute2").success());
     without_the_daemon(backend);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.path();
     let config = dir.join("banstream.toml");
     let text = CONFIG.replace("DIR", &dir.display().to_string()).replace("BACKEND", backend.name());
-    std::fs::write(&config, text).expect("a configuration");
+    std::fs::write(&config, &text).expect("a configuration");
 
     let begun = Instant::now();
     let daemon = start(&config);
@@ -73,15 +80,31 @@ fn measure(backend: Backend) {
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
 
     println!("{}", lone_bans(&mut socket, &mut kernel, "alone", 1));
+    let control = dir.join("control.sock");
+    let reload = |receiver: &str| {
+        std::fs::write(&config, format!("{text}{receiver}")).expect("a configuration");
+        let answer = client::send(&control, &Command::Reload { confirm: None }).expect("the daemon answers");
+        assert!(answer.done, "{}", answer.body);
+    };
+    let receiver = |url: &str| format!("[notify.it]\nwebhook = '{url}'\neach = true\nevents = ['ban']\n");
+    let slow = service::Service::new(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        service::answer("204 No Content", "", "")
+    });
+    reload(&receiver(&slow.url));
+    println!("{}", lone_bans(&mut socket, &mut kernel, "beside a receiver that takes 100 ms", 1 + BANS));
+    reload(&receiver(&service::Service::nowhere().1));
+    println!("{}", lone_bans(&mut socket, &mut kernel, "beside a receiver that is down", 1 + 2 * BANS));
+    reload("");
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let flooding = scope.spawn(|| send_flood(connect(&dir.join("ingest.sock")), &over));
         std::thread::sleep(Duration::from_secs(1));
-        println!("{}", lone_bans(&mut socket, &mut kernel, "in the flood", 1 + BANS));
+        println!("{}", lone_bans(&mut socket, &mut kernel, "in the flood", 1 + 3 * BANS));
         over.store(true, Ordering::Relaxed);
         println!("the flood: {:.0} offences a second", flooding.join().expect("the flood is sent"));
     });
-    a_million(daemon, socket, kernel, &config, &dir.join("control.sock"));
+    a_million(daemon, socket, kernel, &config, &control);
 }
 
 /// How long the kernel takes for the first 100,000 bans, and for one more where there are a million.
@@ -123,7 +146,7 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, conf
         writeln!(send, "{{\"tag\":\"sshd[1]:\", \"message\":\" {message}\"}}").expect("the daemon listens");
     }
     drop(send);
-    ban(&mut socket, &mut kernel, 3 * BANS);
+    ban(&mut socket, &mut kernel, 5 * BANS);
     let ask = |command| client::send(control, &command).expect("the daemon answers").body;
     let shown = |what: &str, begun: Instant, daemon: &Daemon| {
         println!("a million bans: {what} {:.2} s, {} MB", begun.elapsed().as_secs_f64(), daemon.megabytes());
@@ -137,10 +160,12 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, conf
 
     let begun = Instant::now();
     daemon.stop();
+    println!("a million bans: stopped in {:.2} s", begun.elapsed().as_secs_f64());
+    let begun = Instant::now();
     let daemon = start(config);
     connect(control);
     ask(Command::Status);
-    shown("stopped and known again in", begun, &daemon);
+    shown("known again in", begun, &daemon);
     assert_eq!(count(), listed, "some were lost");
 
     let begun = Instant::now();

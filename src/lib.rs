@@ -19,5 +19,6 @@ pub mod daemon;
 pub mod tools;
 pub mod fail2ban;
 pub mod cli;
+pub mod web;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

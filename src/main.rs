@@ -21,6 +21,7 @@ use banstream::tools::list::{self, ListOptions};
 use banstream::tools::offline::{self, Logs};
 use banstream::tools::setup;
 use banstream::tools::terminal;
+use banstream::web::{self, WebOptions};
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
@@ -159,6 +160,9 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
         Action::Log { args } => cli::log(&args, daemon::now())?,
         Action::Compat(Compat::Fail2banClient { words }) => return cli::fail2ban_client(&words),
         Action::Top { socket, interval } => top::run(socket, interval)?,
+        Action::Web { socket, listen, allow_changes } => {
+            web::run(WebOptions { socket, listen, allow_changes })?;
+        }
         Action::Client(ask) => return cli::ask(&ask),
     }
     Ok(ExitCode::SUCCESS)

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use toml::de::DeTable;
 
-/// Crates that only one folder names.
-const HOMES: &[(&str, &str)] = &[
-    ("axum", "control"),
-    ("crossterm", "cli"),
-    ("hyper_rustls", "daemon"),
-    ("maxminddb", "tools"),
-    ("netlink_sys", "kernel"),
-    ("ratatui", "cli"),
-    ("rusqlite", "store"),
-    ("systemd", "input"),
+/// Crates that only these folders name.
+const HOMES: &[(&str, &[&str])] = &[
+    ("axum", &["control", "web"]),
+    ("crossterm", &["cli"]),
+    ("hyper_rustls", &["daemon"]),
+    ("maxminddb", &["tools"]),
+    ("netlink_sys", &["kernel"]),
+    ("ratatui", &["cli"]),
+    ("rusqlite", &["store"]),
+    ("systemd", &["input"]),
 ];
 
 /// The sources, and what the table of their modules in `src/README.md` begins with.
@@ -116,11 +116,12 @@ impl Walk<'_> {
     fn judge(&mut self, path: &[String], renamed: bool) {
         let written = path.join("::");
         let folder = self.module.first();
-        if let Some((_, home)) = HOMES
-            .iter()
-            .find(|(name, home)| path.iter().any(|part| part == name) && folder.is_none_or(|f| f != home))
+        let is_home = |homes: &[&str]| folder.is_some_and(|folder| homes.contains(&folder.as_str()));
+        if let Some((_, homes)) =
+            HOMES.iter().find(|(name, homes)| path.iter().any(|part| part == name) && !is_home(homes))
         {
-            return self.faults.push(format!("`{written}`: that crate is used in `{home}` only"));
+            let homes = homes.join("` and `");
+            return self.faults.push(format!("`{written}`: that crate is used in `{homes}` only"));
         }
         let mut place = match &*path[0] {
             "crate" => Vec::new(),

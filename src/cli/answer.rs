@@ -12,19 +12,16 @@ use super::from::ListedCommand;
 use super::status::{receivers, status};
 use super::{ClientCommand, REFUSED, SocketArgs, bans, geoip};
 use crate::cli::compat::{self, CompatError};
-use crate::control::client;
+use crate::control::client::{self, UNCLEAR};
 use crate::control::{
     AllowLine, BanLine, BanWhy, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ElementWhy,
-    JailWhy, LineWhy, TakenCounts, Target, Why,
+    JailWhy, LineWhy, ReloadPreview, TakenCounts, Target, Why,
 };
 use crate::model::{BanOrigin, Mode, Span};
 use crate::model::{count, plain};
 use crate::tools::geoip::{GeoIp, GeoRecord};
 use crate::tools::offline::warn;
 use crate::tools::terminal::{local, table};
-
-/// Why an answer cannot be printed.
-pub(super) const UNCLEAR: &str = "cannot understand the daemon's answer; is its version another?";
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -114,14 +111,14 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
 }
 
 /// The address that the operator is logged in from, if sshd says so.
-pub(super) fn operator() -> Option<IpAddr> {
+pub(crate) fn operator() -> Option<IpAddr> {
     let connection = std::env::var("SSH_CONNECTION").ok()?;
     // An address of one link has the name of the link behind it.
     connection.split([' ', '%']).next()?.parse().ok()
 }
 
 /// Prints to stdout, with colours only on a terminal and without `NO_COLOR`. It is not an error if nobody reads it.
-pub(super) fn print(text: &str) -> anyhow::Result<()> {
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     print_to(anstream::stdout(), text)
 }
 
@@ -151,13 +148,14 @@ fn text(command: &Command, body: &str, geoip: &mut GeoIp) -> serde_json::Result<
             changes.iter().for_each(|change| text += &format!("    {}\n", plain(change)));
             text
         }
+        Command::ReloadPreview => format!("{}\n", serde_json::from_str::<ReloadPreview>(body)?),
         Command::Keep => "confirmed\n".to_owned(),
         Command::Notify(receiver) => format!("{receiver} accepted the message\n"),
     })
 }
 
 /// The results of changes: a line for each ban or exemption, and lists of those that were lifted or stay.
-fn changes(report: &ChangeReport) -> String {
+pub(crate) fn changes(report: &ChangeReport) -> String {
     let mut text = String::new();
     if let Some(undone) = &report.undone {
         text += &format!("took back {}: {}\n", plain(undone), report.summary());

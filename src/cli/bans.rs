@@ -10,9 +10,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::HumanCount;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::answer::{COLUMNS, UNCLEAR, cells, print, print_to};
+use super::answer::{COLUMNS, cells, print, print_to};
 use super::{REFUSED, SocketArgs, geoip, jail, span};
-use crate::control::client;
+use crate::control::client::{self, UNCLEAR};
 use crate::control::{BanFilter, BanLine, BanSort, Command};
 use crate::model::{BanOrigin, Offender, Span};
 use crate::tools::geoip::GeoIp;

@@ -7,6 +7,7 @@ Examples:
   banstream status                       Does it work?
   banstream bans                         Who is banned, why, and until when?
   banstream top                          Watch it live
+  banstream web                          Watch it in a browser
   banstream why 192.0.2.1                Why is it banned, or why not?
   banstream ban 192.0.2.1 --for 1d --reason 'port scan'
   banstream unban 192.0.2.1
@@ -110,6 +111,17 @@ Keys:
   p                pause
   ?                these keys
   q                quit";
+
+pub(super) const WEB_EXAMPLES: &str = "\
+Examples:
+  banstream web
+  banstream web --allow-changes --listen 127.0.0.1:8080
+  ssh -t -L 9847:127.0.0.1:9847 HOST banstream web
+                                         Look at HOST from here
+
+Exit status:
+  0  ended by SIGINT or SIGTERM
+  2  could not start: the address is taken, or root started it while no daemon runs";
 
 pub(super) const UNBAN_EXAMPLES: &str = "\
 Examples:

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::answer::{UNCLEAR, operator, print};
+use super::answer::{operator, print};
 use super::{ClientCommand, REFUSED, SocketArgs};
-use crate::control::client;
+use crate::control::client::{self, UNCLEAR};
 use crate::control::server::MOST_BANS;
 use crate::control::{
     BanLength, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, Target, list_id,

@@ -12,22 +12,24 @@ mod report;
 mod status;
 
 use std::ffi::OsStr;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-pub(crate) use self::answer::{COLUMNS, cells, short, why};
+pub(crate) use self::answer::{COLUMNS, cells, changes, operator, print, short, why};
 pub use self::answer::{ask, fail2ban_client};
 pub use self::bans::BansArgs;
 use self::examples::{
     AFTER, ALLOW_EXAMPLES, BAN_EXAMPLES, BANS_EXAMPLES, CHECK_EXAMPLES, CONFIG_SHOW_EXAMPLES,
     DISABLE_EXAMPLES, EXPLAIN_EXAMPLES, GRAMMAR_NEW_EXAMPLES, IMPORT_EXAMPLES, IMPORT_LIST_EXAMPLES,
     LOG_EXAMPLES, NOTIFY_EXAMPLES, OMPROG_EXAMPLES, RELOAD_EXAMPLES, REPLAY_EXAMPLES, REPORT_EXAMPLES,
-    RUN_EXAMPLES, SETUP_EXAMPLES, STATUS_EXAMPLES, TOP_EXAMPLES, UNBAN_EXAMPLES, UNDO_EXAMPLES,
+    RUN_EXAMPLES, SETUP_EXAMPLES, STATUS_EXAMPLES, TOP_EXAMPLES, UNBAN_EXAMPLES, UNDO_EXAMPLES, WEB_EXAMPLES,
 };
 pub use self::log::{LogArgs, log};
 pub use self::report::{ReportFormat, When, report};
+pub(crate) use self::status::{JAIL_COLUMNS, alarms, jail_cells, status};
 use crate::config;
 use crate::control::client;
 use crate::control::{BanFilter, BanLength, BanLine, Command};
@@ -112,7 +114,8 @@ pub enum Action {
     /// Check configuration and grammars
     ///
     /// Checks the configuration; parses, proves and tests each grammar. Prints every fault as
-    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any.
+    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any. Of the configuration of a daemon
+    /// that runs it also says what a reload would change.
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// Grammars (*.grammar), lists (*.list) and configurations (*.toml) to check [default: the installed ones]
@@ -270,6 +273,27 @@ pub enum Action {
         /// How often to update; at least 1s
         #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
         interval: Span,
+    },
+    /// Serve a page for a browser on this host
+    ///
+    /// Shows the daemon's state, jails and bans in force, a live feed, and why an address is banned. It is a process without
+    /// privileges of its own that asks the daemon over the control socket; started by root, it runs as the user nobody,
+    /// in the socket's group. Ctrl-C ends it.
+    ///
+    /// All users of this host can reach a loopback address, so the page opens only with the token in the address that is
+    /// printed at the start; the browser keeps it in a cookie, and the next start has another. Do not share the address. The page
+    /// is read-only unless --allow-changes is given. There is no TLS: use a tunnel to see the page from another machine.
+    #[command(after_help = WEB_EXAMPLES)]
+    Web {
+        /// The daemon's control socket
+        #[arg(long, value_name = "PATH", env = "BANSTREAM_SOCKET", default_value = client::SOCKET)]
+        socket: PathBuf,
+        /// The address and port to serve at; a loopback address
+        #[arg(long, value_name = "ADDR:PORT", value_parser = loopback, default_value = "127.0.0.1:9847")]
+        listen: SocketAddr,
+        /// Let the page ban, unban and exempt addresses, and undo that
+        #[arg(long)]
+        allow_changes: bool,
     },
 }
 
@@ -656,6 +680,11 @@ fn span(text: &str) -> Result<Span, &'static str> {
     span.ok_or("write a time such as `10m`, `1h 30m`, `2d` or a number of seconds")
 }
 
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    let listen = text.parse().ok().filter(|listen: &SocketAddr| listen.ip().is_loopback());
+    listen.ok_or("write a loopback address with a port, such as `127.0.0.1:9847` or `[::1]:9847`")
+}
+
 fn interval(text: &str) -> Result<Span, &'static str> {
     span(text).and_then(|span| if span < Span::from_secs(1) { Err("use at least 1s") } else { Ok(span) })
 }
@@ -830,6 +859,12 @@ mod tests {
         let hours = Some(BanLength(Some(Span::from_secs(28_800))));
         check("banstream allow ::1 --for 8h --comment x", allow(Some("::1"), hours, "x", None));
         check("banstream allow --remove ::1", allow(None, None, "", Some("::1")));
+        let web = |listen: &str, allow_changes| {
+            let (socket, listen) = (client::SOCKET.into(), listen.parse().unwrap());
+            Action::Web { socket, listen, allow_changes }
+        };
+        check("banstream web", web("127.0.0.1:9847", false));
+        check("banstream web --allow-changes --listen [::1]:80", web("[::1]:80", true));
     }
 
     #[test]
@@ -863,6 +898,11 @@ mod tests {
             "replay --journal --since yesterday",
             "top --interval 0.5s",
             "top --interval 1ms",
+            "web --listen 0.0.0.0:9847",
+            "web --listen 192.0.2.1:9847",
+            "web --listen [::]:9847",
+            "web --listen localhost:9847",
+            "web --listen 9847",
             "bans --last -1",
             "bans --sort size",
             "bans --kind x",

@@ -3,16 +3,19 @@
 use std::fmt::Write as _;
 
 use super::short;
-use crate::control::{ExemptStatus, ReceiverStatus, SoleClient, SourceState, Status, TemplateStatus};
+use crate::control::{
+    EnforcementStatus, ExemptStatus, JailStatus, ReceiverStatus, SoleClient, SourceState, Status,
+    TemplateStatus,
+};
 use crate::entry::whole::MessageCounts;
 use crate::model::{Mode, count, plain};
 use crate::tools::terminal::{BAD, local, painted, table};
 
 /// A status, for people.
-pub(super) fn status(status: &Status) -> String {
+pub(crate) fn status(status: &Status) -> String {
     let backend = status.enforcement.backend.as_ref();
     let backend = backend.map_or(String::new(), |name| format!("; bans go to {}", plain(name)));
-    let mut text = format!("banstream {}, up {}{backend}\n", status.version, short(status.uptime));
+    let mut text = format!("banstream {}, up {}{backend}\n", plain(&status.version), short(status.uptime));
     if status.enforcement.mode == "none" {
         text += "bans are decided and logged, but not enforced\n";
     } else if status.observed > 0 {
@@ -60,27 +63,12 @@ pub(super) fn status(status: &Status) -> String {
         [source.name.clone(), state.to_owned(), entries, unattested, error]
     });
     text += &table(["SOURCE", "STATE", "ENTRIES", "UNATTESTED", ""], sources);
-    let ago = |silent: u64| format!("{} ago", short(silent));
     let grammars = status.grammars.iter().map(|grammar| {
         [grammar.name.clone(), grammar.entries.to_string(), grammar.silent.map_or(String::new(), ago)]
     });
     text += &table(["GRAMMAR", "ENTRIES", "LAST"], grammars);
-    let jails = status.jails.iter();
-    let jails = jails.map(|jail| {
-        let mode = if jail.mode == Mode::Observe { "observe only" } else { "" };
-        let its = status.grammars.iter().filter(|grammar| jail.grammars.contains(&grammar.name));
-        let last = its.filter_map(|grammar| grammar.silent).min().map(ago);
-        let none = || if jail.grammars.is_empty() { String::new() } else { "none yet".to_owned() };
-        let last = last.unwrap_or_else(none);
-        let bantime = jail.bantime.map_or("forever".to_owned(), short);
-        let wants = match jail.maxretry {
-            0 => String::new(),
-            retries => format!("{retries} in {}: {bantime}", short(jail.findtime)),
-        };
-        let (tracked, banned) = (jail.tracked.to_string(), jail.banned.to_string());
-        [jail.name.clone(), wants, tracked, banned, last, mode.to_owned()]
-    });
-    text += &table(["JAIL", "BANS AFTER", "TRACKED", "BANNED", "LAST LINE", ""], jails);
+    let jails = status.jails.iter().map(|jail| jail_cells(status, jail));
+    text += &table(JAIL_COLUMNS, jails);
     let ExemptStatus { ignored, allowed, own, proxies, logins } = status.exempt;
     let exempt = [
         (ignored, "by `ignoreip`"),
@@ -119,12 +107,60 @@ pub(super) fn status(status: &Status) -> String {
         text += &format!("\n{}; leave one out\n", plain(duplicate.to_string()));
     }
     for SoleClient { grammar, address } in &status.sole_clients {
+        let (grammar, address) = (plain(grammar), plain(address));
         let _ = writeln!(
             text,
             "\nnearly all requests of {grammar} come from {address}, probably a proxy; see `banstream doctor`"
         );
     }
     text
+}
+
+/// The columns of a list of jails.
+pub(crate) const JAIL_COLUMNS: [&str; 6] = ["JAIL", "BANS AFTER", "TRACKED", "BANNED", "LAST LINE", ""];
+
+/// A jail, told in [`JAIL_COLUMNS`].
+pub(crate) fn jail_cells(status: &Status, jail: &JailStatus) -> [String; 6] {
+    let mode = if jail.mode == Mode::Observe { "observe only" } else { "" };
+    let its = status.grammars.iter().filter(|grammar| jail.grammars.contains(&grammar.name));
+    let last = its.filter_map(|grammar| grammar.silent).min().map(ago);
+    let none = || if jail.grammars.is_empty() { String::new() } else { "none yet".to_owned() };
+    let last = last.unwrap_or_else(none);
+    let bantime = jail.bantime.map_or("forever".to_owned(), short);
+    let wants = match jail.maxretry {
+        0 => String::new(),
+        retries => format!("{retries} in {}: {bantime}", short(jail.findtime)),
+    };
+    let (tracked, banned) = (jail.tracked.to_string(), jail.banned.to_string());
+    [jail.name.clone(), wants, tracked, banned, last, mode.to_owned()]
+}
+
+fn ago(silent: u64) -> String {
+    format!("{} ago", short(silent))
+}
+
+/// From which part of its capacity on a set is said to be nearly full, in per cent.
+const NEARLY_FULL: u64 = 90;
+
+/// What is not as it should be, the worst first.
+pub(crate) fn alarms(status: &Status) -> Vec<String> {
+    let EnforcementStatus { error, pending, sets, .. } = &status.enforcement;
+    let mut alarms: Vec<String> = error.iter().map(|error| format!("not enforced: {error}")).collect();
+    if *pending > 0 {
+        alarms.push(format!("{} not enforced", count(*pending, "ban")));
+    }
+    let full = sets.iter().filter(|set| set.elements * 100 >= set.capacity * NEARLY_FULL && set.capacity > 0);
+    alarms.extend(full.map(|set| format!("the set {} is nearly full", set.name)));
+    for source in status.sources.iter().filter(|source| source.state == SourceState::Failed) {
+        let error = source.error.as_deref().unwrap_or_default();
+        alarms.push(format!("cannot read {}: {error}", source.name));
+    }
+    alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
+    for receiver in &status.receivers {
+        let error = receiver.error.iter();
+        alarms.extend(error.map(|error| format!("cannot deliver to {}: {error}", receiver.name)));
+    }
+    alarms
 }
 
 /// The receivers in a status, and how it goes with them.

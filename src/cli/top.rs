@@ -16,13 +16,12 @@ use anyhow::{Context, bail};
 use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures_util::StreamExt;
 use ratatui::DefaultTerminal;
-use serde::de::DeserializeOwned;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::cli::why;
-use crate::control::client::{self, ChangeCount};
+use crate::control::client::{ChangeCount, reply};
 use crate::control::{BanFilter, ChangeRequest, Command, Target};
 use crate::model::{Offender, Span};
 use crate::tools::geoip::GeoIp;
@@ -97,14 +96,14 @@ async fn watch(
                     Some(KeyCommand::Why(who)) => {
                         let (socket, news, place) = (Arc::clone(&socket), news.clone(), geoip.find(who));
                         tokio::spawn(async move {
-                            let answer = ask(&socket, Command::Why(who)).await;
+                            let answer = reply(&socket, Command::Why(who)).await;
                             news.send(News::Why(who, answer.map(|answer| why(&answer, &place)))).await
                         });
                     }
                     Some(KeyCommand::Unban(who)) => {
                         let (socket, news) = (Arc::clone(&socket), news.clone());
                         tokio::spawn(async move {
-                            let answer = ask(&socket, Command::Change(ChangeRequest::Unban(Target::One(who)).into())).await;
+                            let answer = reply(&socket, Command::Change(ChangeRequest::Unban(Target::One(who)).into())).await;
                             news.send(News::Unbanned(who, answer.map(|ChangeCount { changed }| changed))).await
                         });
                     }
@@ -141,17 +140,7 @@ async fn watch(
 }
 
 async fn sample(socket: &Path, text: String) -> anyhow::Result<Box<Sample>> {
-    let status = ask(socket, Command::Status).await?;
-    let bans = ask(socket, Command::Bans(BanFilter { text, ..BanFilter::latest(LATEST) })).await?;
+    let status = reply(socket, Command::Status).await?;
+    let bans = reply(socket, Command::Bans(BanFilter { text, ..BanFilter::latest(LATEST) })).await?;
     Ok(Box::new(Sample { status, bans, places: BTreeMap::new() }))
-}
-
-/// What the daemon answers where it does as it was asked; an error where it does not.
-async fn ask<T: DeserializeOwned>(socket: &Path, command: Command) -> anyhow::Result<T> {
-    let answer = client::ask(socket, &command).await?;
-    if let Some(error) = answer.refusal() {
-        bail!(error);
-    }
-    serde_json::from_str(&answer.body)
-        .context("cannot understand the daemon's answer; is its version another?")
 }

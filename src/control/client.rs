@@ -6,13 +6,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use nix::unistd::{Gid, Group};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
@@ -26,6 +27,9 @@ pub const SOCKET: &str = "/run/banstream/control.sock";
 
 /// Longer than the daemon ever takes, a reload included.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why an answer cannot be used.
+pub const UNCLEAR: &str = "cannot understand the daemon's answer; is its version another?";
 
 /// What the daemon answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,29 @@ pub fn send(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
 /// As [`send`].
 pub async fn ask(socket: &Path, command: &Command) -> anyhow::Result<Answer> {
     talk(socket, request(command)?).await
+}
+
+/// The reply to `command`; for async code.
+///
+/// # Errors
+///
+/// As [`send`]; also if the daemon refuses, or its answer cannot be understood.
+pub async fn reply<T: DeserializeOwned>(socket: &Path, command: Command) -> anyhow::Result<T> {
+    Ok(listed(socket, command).await?.0)
+}
+
+/// [`reply`], and of a list, how long it is without its limit.
+///
+/// # Errors
+///
+/// As [`reply`].
+pub async fn listed<T: DeserializeOwned>(socket: &Path, command: Command) -> anyhow::Result<(T, u64)> {
+    let answer = ask(socket, &command).await?;
+    if let Some(error) = answer.refusal() {
+        bail!(error);
+    }
+    let reply = serde_json::from_str(&answer.body).context(UNCLEAR)?;
+    Ok((reply, answer.total.unwrap_or_default()))
 }
 
 /// The metrics of the daemon that listens at `socket`, in Prometheus' text format.
@@ -162,6 +189,7 @@ pub(crate) fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>>
             (Method::POST, format!("/reload?confirm={}", span.as_secs_ceil()), None)
         }
         Command::ReloadRemoved => (Method::POST, "/reload?removed=true".to_owned(), None),
+        Command::ReloadPreview => (Method::GET, "/reload".to_owned(), None),
         Command::Keep => (Method::POST, "/reload/keep".to_owned(), None),
         Command::Notify(receiver) => {
             (Method::POST, "/notify".to_owned(), Some(json!({ "receiver": receiver })))

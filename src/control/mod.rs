@@ -10,6 +10,7 @@ mod change;
 mod taken;
 mod why;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub use taken::{LeftOutBan, TakenCounts};
 pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, Why};
 
 use crate::entry::whole::MessageCounts;
-use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp, plain};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub enum Command {
     },
     /// The same, where a file of the configuration was removed on purpose.
     ReloadRemoved,
+    /// Read them, and say what a reload would change.
+    ReloadPreview,
     /// Keep what the last reload has put in force.
     Keep,
     /// Send a test to this receiver.
@@ -87,11 +90,32 @@ pub enum Reply {
         /// What is in force now and was not before, or was otherwise; for people.
         changes: Vec<String>,
     },
+    /// To [`Command::ReloadPreview`].
+    Preview(ReloadPreview),
     /// To any that cannot be carried out.
     Refused {
         /// Why, for people.
         error: String,
     },
+}
+
+/// What a reload would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadPreview {
+    /// The configuration's file.
+    pub config: PathBuf,
+    /// What would be in force and is not, or is otherwise; for people.
+    pub changes: Vec<String>,
+}
+
+impl fmt::Display for ReloadPreview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.changes.is_empty() {
+            return write!(f, "the daemon runs with it");
+        }
+        write!(f, "a reload would change:")?;
+        self.changes.iter().try_for_each(|change| write!(f, "\n    {}", plain(change)))
+    }
 }
 
 /// The daemon's status.

@@ -1,9 +1,10 @@
 //! Takes commands over a Unix socket, and serves metrics.
 //!
 //! A [`Daemon`] is two functions, so the same routes answer for the real engine and for a test's. The routes are `GET
-//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `POST /undo`, `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `POST
-//! /reload`, `POST /reload/keep`, `POST /notify` and `GET /metrics`. A wrong request is answered with `{"error":
-//! "..."}`. The socket's mode decides who may connect: there is no password.
+//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `POST /undo`,
+//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `GET /reload`, `POST /reload`, `POST /reload/keep`, `POST
+//! /notify` and `GET /metrics`. A wrong request is answered with `{"error": "..."}`. The socket's mode decides who may
+//! connect: there is no password.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -65,6 +66,15 @@ pub struct Routes {
     router: Router,
     /// How many bytes a request may have.
     max_body: usize,
+    /// How long an answer may take.
+    patience: Duration,
+}
+
+impl Routes {
+    /// What a server of another address answers; [`serve`] bounds its clients, and these numbers each of them.
+    pub fn new(router: Router, max_body: usize, patience: Duration) -> Self {
+        Self { router, max_body, patience }
+    }
 }
 
 /// All routes, for the control socket.
@@ -81,7 +91,7 @@ pub fn routes(daemon: Daemon) -> Routes {
             "/allow",
             get(async |daemon| ask(daemon, Command::Allowances).await).post(allow).delete(disallow),
         )
-        .route("/reload", post(reload))
+        .route("/reload", get(async |daemon| ask(daemon, Command::ReloadPreview).await).post(reload))
         .route("/reload/keep", post(async |daemon| ask(daemon, Command::Keep).await))
         .route("/notify", post(notify))
         .route("/metrics", get(metrics));
@@ -100,7 +110,7 @@ fn finish(routes: Router<Daemon>, daemon: Daemon, max_body: usize) -> Routes {
             ErrorResponse(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method".to_owned())
         })
         .with_state(daemon);
-    Routes { router, max_body }
+    Routes { router, max_body, patience: PATIENCE }
 }
 
 /// Answers clients, one request per connection, until it is dropped.
@@ -133,7 +143,7 @@ pub async fn serve<L: Listener>(mut listener: L, routes: Routes) {
 /// Answers one request, and notes once it is there.
 pub(crate) async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    Routes { router, max_body }: Routes,
+    Routes { router, max_body, patience }: Routes,
     has_asked: Arc<AtomicBool>,
 ) {
     let (routes, asked) = (TowerToHyperService::new(router), Arc::clone(&has_asked));
@@ -155,7 +165,7 @@ pub(crate) async fn answer(
     let mut connection = pin!(connection);
     // Whatever ended the connection is the client's business.
     if tokio::time::timeout(ASKING, &mut connection).await.is_err() && has_asked.load(Ordering::Relaxed) {
-        let _ = tokio::time::timeout(PATIENCE, connection).await;
+        let _ = tokio::time::timeout(patience, connection).await;
     }
 }
 
@@ -546,6 +556,7 @@ mod tests {
             change(ChangeRequest::Disallow { address: "2001:db8::/32".parse().unwrap() }),
             Command::Reload { confirm: None },
             Command::ReloadRemoved,
+            Command::ReloadPreview,
             Command::Reload { confirm: Some(Span::from_secs(60)) },
             Command::Keep,
             Command::Notify("ops".to_owned()),

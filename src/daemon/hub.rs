@@ -77,6 +77,9 @@ const EXPIRED: &str = "expired";
 const LIFTED: &str = "lifted";
 const REPLACED: &str = "replaced";
 
+/// How many decisions of one batch have a line each in the log. A flood has thousands of them, and each line costs more
+/// than its ban.
+const LOGGED: usize = 100;
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the enforcer gets all bans in force, so that its desired state and ours do not differ for long.
@@ -247,54 +250,32 @@ impl Hub {
     /// Counts, logs and tells decisions.
     pub(super) fn record(&mut self, decisions: &[Decision]) {
         let wide = Decision::wide(decisions);
-        self.tell(decisions, &wide);
-        for decision in decisions {
-            match decision {
-                Decision::Ban(ban) => {
-                    self.stats.lock().banned(ban);
-                    let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
-                    match ban.mode {
-                        Mode::Enforce => {
-                            log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{ban}")
-                        }
-                        Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{ban}"),
-                    }
-                }
-                Decision::Unban(ban) => {
-                    let wide = ban.widened(&wide);
-                    let reason = if wide.is_some() { REPLACED } else { LIFTED };
-                    self.metrics.counter("banstream_bans_ended_total", &[("reason", reason)]).increment(1);
-                    let (who, jail) = (ban.offender, &ban.jail);
-                    match wide {
-                        Some(wide) => {
-                            let wide = wide.offender;
-                            log::info!(address:% = who; "the ban on {who} ({jail}) is replaced by one on {wide}")
-                        }
-                        None if ban.mode == Mode::Observe => {
-                            log::info!(address:% = who, jail:% = jail; "the observed ban on {who} ({jail}) is lifted")
-                        }
-                        None => {
-                            log::info!(message_id = logging::UNBANNED, address:% = who, jail:% = jail; "unbanned {who} ({jail})")
-                        }
-                    }
-                }
-            }
+        self.count_and_tell(decisions, &wide);
+        let (logged, rest) = decisions.split_at(decisions.len().min(LOGGED));
+        logged.iter().for_each(|decision| log_decision(decision, &wide));
+        if !rest.is_empty() {
+            let rest = count(rest.len() as u64, "more decision");
+            log::info!("and {rest} at the same time; `banstream bans` lists all bans in force");
         }
-        self.show_active();
     }
 
     /// The same, of a page of a list: the log has one line for all of it.
     pub(super) fn record_page(&mut self, decisions: &[Decision], report: &ChangeReport) {
-        self.tell(decisions, &[]);
+        self.count_and_tell(decisions, &[]);
+        log::info!("took a list of an operator: {}", report.summary());
+    }
+
+    fn count_and_tell(&mut self, decisions: &[Decision], wide: &[&Ban]) {
+        self.tell(decisions, wide);
         for decision in decisions {
             match decision {
                 Decision::Ban(ban) => self.stats.lock().banned(ban),
-                Decision::Unban(_) => {
-                    self.metrics.counter("banstream_bans_ended_total", &[("reason", LIFTED)]).increment(1);
+                Decision::Unban(ban) => {
+                    let reason = if ban.widened(wide).is_some() { REPLACED } else { LIFTED };
+                    self.metrics.counter("banstream_bans_ended_total", &[("reason", reason)]).increment(1);
                 }
             }
         }
-        log::info!("took a list of an operator: {}", report.summary());
         self.show_active();
     }
 
@@ -397,6 +378,7 @@ impl Hub {
             // the beginning is ours, and pages of a list are answered once they are in force.
             Command::Reload { .. }
             | Command::ReloadRemoved
+            | Command::ReloadPreview
             | Command::Keep
             | Command::Notify(_)
             | Command::Why(_)
@@ -686,4 +668,26 @@ pub(super) fn settings(loaded: &Loaded, host: &HostAddresses, allowances: &Allow
     settings.ignore.extend(host.members());
     settings.ignore.extend(allowances.members());
     settings
+}
+
+fn log_decision(decision: &Decision, wide: &[&Ban]) {
+    let ban = decision.ban();
+    let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
+    match decision {
+        Decision::Ban(Ban { mode: Mode::Enforce, .. }) => {
+            log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{ban}")
+        }
+        Decision::Ban(_) => log::info!(address:% = who, jail:% = jail, times; "{ban}"),
+        Decision::Unban(_) => match ban.widened(wide) {
+            Some(Ban { offender: wide, .. }) => {
+                log::info!(address:% = who; "the ban on {who} ({jail}) is replaced by one on {wide}")
+            }
+            None if ban.mode == Mode::Observe => {
+                log::info!(address:% = who, jail:% = jail; "the observed ban on {who} ({jail}) is lifted")
+            }
+            None => {
+                log::info!(message_id = logging::UNBANNED, address:% = who, jail:% = jail; "unbanned {who} ({jail})")
+            }
+        },
+    }
 }

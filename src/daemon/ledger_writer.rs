@@ -1,16 +1,17 @@
 //! The task that writes the ledger, and handles a ledger that cannot be written.
 //!
-//! It writes all waiting updates in one transaction, and gives the receipts for them. While the ledger fails, updates wait
+//! It writes waiting updates in one transaction, and gives the receipts for them. While the ledger fails, updates wait
 //! in memory and receipts are given at once, because bans must go on; when the ledger can be written again, the updates
-//! are written. If too much waits, the hub drops updates and later writes one update with the whole state.
+//! are written. If too much waits, the hub drops updates and later writes one update with the whole state. At the end it
+//! writes for a limited time; the next start takes bans that the ledger then lacks from the kernel.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{mem, slice};
 
 use tokio::sync::oneshot;
 
@@ -30,6 +31,10 @@ const RETRY: Duration = Duration::from_secs(2);
 const MEASURE: Duration = Duration::from_secs(10);
 /// Bytes of updates that may wait; what comes then is left out.
 const MOST: usize = 64 << 20;
+/// Bytes of updates for one transaction, about: a stop waits for the last one.
+const TRANSACTION: usize = 4 << 20;
+/// For how long a stop writes.
+const STOP: Duration = Duration::from_secs(2);
 
 /// For how long a receipt waits for a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +65,8 @@ struct Shared {
     wanted: AtomicBool,
     /// Whether a receipt has waited for too long since the last update was written.
     hangs: AtomicBool,
+    /// Set where the daemon stops.
+    stops: AtomicBool,
     owed: Mutex<VecDeque<PendingReceipt>>,
 }
 
@@ -157,6 +164,12 @@ impl LedgerQueue {
     }
 }
 
+impl Drop for LedgerQueue {
+    fn drop(&mut self) {
+        self.shared.stops.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The task.
 pub(super) struct LedgerWriter {
     entries: Receiver<QueuedUpdate>,
@@ -226,9 +239,10 @@ impl LedgerWriter {
         memory
     }
 
-    /// Writes what comes until nobody can send any more; then what is left. Whether the ledger now has all of it.
+    /// Writes what comes until the daemon stops; then what is left, for a limited time. Whether the ledger now has all of
+    /// it.
     pub(super) fn run(mut self) -> bool {
-        loop {
+        while !self.shared.stops.load(Ordering::Relaxed) {
             let patience = if self.is_failing { RETRY.saturating_sub(self.tried.elapsed()) } else { MEASURE };
             let mut last = 0;
             match self.entries.recv_timeout(patience) {
@@ -245,23 +259,48 @@ impl LedgerWriter {
                 self.measure();
             }
         }
-        self.write();
+        self.finish(Instant::now() + STOP);
         if !self.waiting.is_empty() {
             let updates = count(self.waiting.len() as u64, "update");
-            log::error!("shutting down: {updates} were not written to the ledger");
+            log::warn!(
+                "{updates} not written to the ledger; the next start takes their bans from the kernel"
+            );
         }
         self.waiting.is_empty() && matches!(self.ledger, LedgerFile::Open(..))
     }
 
-    /// Takes in what there is; the number of the last update. Where nobody waits for a receipt, more may come for a while.
+    /// Writes what is left, each update by itself, until `until`.
+    fn finish(&mut self, until: Instant) {
+        let left: Vec<_> = self.entries.iter().map(|entry| entry.update).collect();
+        self.waiting.extend(left);
+        let mut left = mem::take(&mut self.waiting).into_iter();
+        let write = |mut ledger: Option<&mut Ledger>| {
+            ledger.iter_mut().try_for_each(|ledger| ledger.give_up_at(until))?;
+            while let Some(update) = left.as_slice().first() {
+                ledger.iter_mut().try_for_each(|ledger| ledger.write(slice::from_ref(update), now()))?;
+                left.next();
+            }
+            Ok(())
+        };
+        if let Err(error) = self.open().and_then(write) {
+            log::warn!("cannot write the rest to the ledger: {error}");
+        }
+        self.waiting.extend(left);
+    }
+
+    /// Takes in what there is for one transaction; the number of the last update. Where nobody waits for a receipt, more
+    /// may come for a while.
     fn gather(&mut self, first: QueuedUpdate) -> u64 {
         let until = Instant::now() + GATHER;
         let (mut last, mut is_waited_for, mut next) = (first.number, false, Some(first));
+        let mut size = 0;
         while let Some(entry) = next {
             last = entry.number;
             is_waited_for |= entry.is_waited_for;
+            size += entry.update.size();
             self.waiting.push(entry.update);
             next = match is_waited_for {
+                _ if size >= TRANSACTION => break,
                 true => self.entries.try_recv().ok(),
                 false => self.entries.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
             };
@@ -357,7 +396,13 @@ impl LedgerWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU32;
+    use std::ops::Range;
+
     use super::*;
+    use crate::detect::manual;
+    use crate::model::{Decision, Span, Timestamp};
 
     #[test]
     fn what_is_too_much_is_left_out_and_made_up_for() {
@@ -391,6 +436,38 @@ mod tests {
         assert!(queue.write(update(), None) && queue.owes_whole(), "at the end it does not wait for room");
         queue.close(update());
         assert_eq!(sent(), 1);
+    }
+
+    #[test]
+    fn a_stop_writes_for_a_limited_time_and_says_what_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = Retention { keep: Span::from_secs(1000), max_rows: NonZeroU32::new(100_000).unwrap() };
+        let bans = |range: Range<u32>| {
+            let offender = |n: u32| Ipv4Addr::from_bits(n).to_string().parse().unwrap();
+            let ban = |n: u32| manual(offender(n), Timestamp::from_secs(1), None, "");
+            let decisions = range.map(|n| Decision::Ban(ban(n))).collect();
+            LedgerUpdate { decisions, ..LedgerUpdate::default() }
+        };
+        let start = || {
+            let (health, metrics) = (Health::new((String::new(), None)), Metrics::new().unwrap());
+            let place = Some((directory.path().to_owned(), limits));
+            LedgerWriter::start(place, &Grammars::default(), &metrics, &health)
+        };
+        let (mut writer, mut queue, _) = start();
+        queue.write(bans(0..1000), None);
+        queue.write(bans(1000..2000), None);
+        drop(queue);
+        writer.finish(Instant::now());
+        assert_eq!(writer.waiting.len(), 2);
+        drop(writer);
+
+        let (writer, mut queue, memory) = start();
+        assert!(memory.bans.is_empty());
+        queue.write(bans(0..1000), None);
+        drop(queue);
+        assert!(writer.run());
+        let (_, _, memory) = start();
+        assert_eq!(memory.bans.len(), 1000);
     }
 
     #[test]

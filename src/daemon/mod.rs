@@ -514,9 +514,11 @@ fn asker(
         // Where nobody takes it any more, the sender is dropped, and the client told that we stop.
         tokio::spawn(async move {
             match command {
-                Command::Reload { .. } | Command::ReloadRemoved | Command::Keep | Command::Notify(_) => {
-                    drop(reloads.send((command, reply)).await)
-                }
+                Command::Reload { .. }
+                | Command::ReloadRemoved
+                | Command::ReloadPreview
+                | Command::Keep
+                | Command::Notify(_) => drop(reloads.send((command, reply)).await),
                 command => drop(inbox.send(Input::Command(command, reply)).await),
             }
         });

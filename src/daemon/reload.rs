@@ -17,9 +17,9 @@ use super::notifier::Notifier;
 use super::set_lock::SetLock;
 use super::sources::Sources;
 use super::{RunOptions, logging, mode};
-use crate::config::load::{AllowFiles, Loaded};
+use crate::config::load::{self, AllowFiles, Loaded};
 use crate::config::{Backend, Config, Enforce};
-use crate::control::{Command, Reply};
+use crate::control::{Command, ReloadPreview, Reply};
 use crate::daemon::metrics::Metrics;
 use crate::kernel::{Displaced, Firewall};
 use crate::model::Span;
@@ -50,6 +50,7 @@ impl Reloader {
     pub(super) async fn carry_out(&mut self, command: &Command) -> Reply {
         match (command, &self.unconfirmed) {
             (Command::Reload { confirm }, _) => self.reload(*confirm).await,
+            (Command::ReloadPreview, _) => self.preview().await.unwrap_or_else(|error| refused(&error)),
             (Command::ReloadRemoved, _) => {
                 let before = std::mem::take(&mut self.loaded.files);
                 let reply = self.reload(None).await;
@@ -85,15 +86,9 @@ impl Reloader {
             NotifyState::Reloading,
             NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
         ]);
-        let options = self.options.clone();
-        let loaded = tokio::task::spawn_blocking(move || options.load()).await;
-        let result = match loaded {
-            Ok(Ok(loaded)) => match loaded.files.lost_since(&before.files) {
-                None => self.put_in_force(loaded).await,
-                Some(lost) => Err(anyhow::Error::msg(lost)),
-            },
-            Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(error.into()),
+        let result = match self.read().await {
+            Ok(loaded) => self.put_in_force(loaded).await,
+            Err(error) => Err(error),
         };
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (reply, result) = match result {
@@ -112,11 +107,28 @@ impl Reloader {
                     log::Level::Error,
                     &format!("reload refused, the old configuration stays: {error:#}"),
                 );
-                (Reply::Refused { error: format!("{error:#}") }, "refused")
+                (refused(&error), "refused")
             }
         };
         self.metrics.counter("banstream_reloads_total", &[("result", result)]).increment(1);
         reply
+    }
+
+    /// What the files say now.
+    async fn read(&self) -> anyhow::Result<Loaded> {
+        let options = self.options.clone();
+        let loaded = tokio::task::spawn_blocking(move || options.load()).await??;
+        match loaded.files.lost_since(&self.loaded.files) {
+            None => Ok(loaded),
+            Some(lost) => Err(anyhow::Error::msg(lost)),
+        }
+    }
+
+    async fn preview(&self) -> anyhow::Result<Reply> {
+        let config = self.options.config.clone().unwrap_or_else(|| load::CONFIG.into());
+        let config = config.canonicalize().unwrap_or(config);
+        let changes = self.read().await?.changes_since(&self.loaded);
+        Ok(Reply::Preview(ReloadPreview { config, changes }))
     }
 
     /// Waits until the time to confirm is over; forever, if nothing is on trial.
@@ -195,6 +207,10 @@ impl Reloader {
         claim.into_iter().for_each(|claim| self.claim = claim);
         Ok(())
     }
+}
+
+fn refused(error: &anyhow::Error) -> Reply {
+    Reply::Refused { error: format!("{error:#}") }
 }
 
 /// Changes that a line of the log names.

@@ -107,11 +107,5 @@ impl fmt::Display for SourceError {
     }
 }
 
-impl std::error::Error for SourceError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0 {
-            SourceErrorKind::Journal(_, error) => Some(error),
-            SourceErrorKind::NoJournal(_) | SourceErrorKind::Deaf(..) => None,
-        }
-    }
-}
+// The text has the cause in it, so that it is printed once.
+impl std::error::Error for SourceError {}

@@ -46,14 +46,8 @@ impl fmt::Display for SocketError {
     }
 }
 
-impl std::error::Error for SocketError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            SocketErrorKind::Refused(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// The text has the cause in it, so that it is printed once.
+impl std::error::Error for SocketError {}
 
 /// Makes the socket, for its owner and `group` to write to (mode 0660), and its folder if that is missing.
 ///

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use super::{FILE, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, ban, offender, open_unlocked};
+use super::{
+    FILE, KnownValues, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, ban, offender, open_unlocked,
+};
 use crate::config::Retention;
 use crate::detect::{LIST, WindowEffect};
 use crate::model::{Allowance, Ban, Offender, Timestamp};
@@ -133,6 +135,8 @@ impl History {
         let sql =
             "SELECT offender, jail, kind, '[]', since, until, times, reason, mode, ended, ending FROM history
                    WHERE since >= ?1 AND since < ?2 ORDER BY since";
+        let mut known = KnownValues::default();
+        let past = |row: &Row<'_>| past(row, &mut known);
         let bans = self.connection.prepare(sql)?.query_map([from, to], past)?.collect::<Result<_, _>>()?;
         let sql = "SELECT hour, jail, grammar, heading, rule, offences FROM tally
                    WHERE hour >= ?1 AND hour < ?2 ORDER BY hour";
@@ -346,11 +350,11 @@ pub(super) fn prune(transaction: &Transaction<'_>, rows: u32, before: i64) -> ru
     Ok(())
 }
 
-fn past(row: &Row<'_>) -> rusqlite::Result<BanRecord> {
+fn past(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<BanRecord> {
     let ending =
         if row.get_ref(10)?.as_str_or_null()? == Some(WIDENED) { BanEnd::Widened } else { BanEnd::Lifted };
     let ended = row.get::<_, Option<i64>>(9)?.map(|at| (Timestamp::from_micros(at), ending));
-    Ok(BanRecord { ban: ban(row)?, ended })
+    Ok(BanRecord { ban: ban(row, known)?, ended })
 }
 
 fn tally(row: &Row<'_>) -> rusqlite::Result<HourlyOffences> {

@@ -15,7 +15,11 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use hashbrown::{HashMap, HashSet};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{FromSqlError, Type};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 
@@ -23,7 +27,7 @@ use crate::config::Retention;
 use crate::detect::{LOGINS, Login, Session, Trace, WindowEffect};
 use crate::grammar::Grammars;
 use crate::model::{
-    self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, SessionId, Span, Timestamp,
+    self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, Port, SessionId, Span, Timestamp,
 };
 
 pub use fail2ban::{Fail2banBan, Fail2banBans, fail2ban};
@@ -202,7 +206,7 @@ const UNPRUNED: u32 = 4096;
 const PRUNE: Span = Span::from_secs(600);
 
 /// For how long SQLite waits for somebody who reads the file meanwhile.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Ledger {
     /// Opens the ledger in `directory`, which is made if it is missing, or begins a new one.
@@ -224,6 +228,8 @@ impl Ledger {
         hide_all(directory);
         let mut connection = Connection::open(&path)?;
         connection.busy_timeout(PATIENCE)?;
+        // Otherwise SQLite, which is built to look at bound values for its plans, compiles a statement at each use.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // A commit then waits for no disk: it outlives any process, and a power cut may undo the last ones, but never
         // leaves half of one.
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -296,6 +302,8 @@ impl Ledger {
     pub fn memory(&self, grammars: &Grammars) -> Result<SavedState, LedgerError> {
         let sql =
             "SELECT offender, jail, kind, ports, since, until, times, reason, mode FROM ban ORDER BY since";
+        let mut known = KnownValues::default();
+        let ban = |row: &Row<'_>| ban(row, &mut known);
         let bans = self.connection.prepare(sql)?.query_map([], ban)?.collect::<Result<_, _>>()?;
         let sql = "SELECT offender, jail, time, grammar, pid, window, session, host, value FROM offence
                    WHERE window <> 'past' ORDER BY id";
@@ -306,7 +314,7 @@ impl Ledger {
             let session = row.get_ref(6)?.as_blob_or_null()?.map(|bytes| Session::read(bytes, time));
             Ok(Trace {
                 nth: 0,
-                jail: row.get::<_, String>(1)?.into(),
+                jail: known.text(row, 1)?,
                 offender: offender(row, 0)?,
                 time,
                 // A grammar that is gone leaves its windows, and sessions that nobody will speak in.
@@ -372,6 +380,16 @@ impl Ledger {
             self.pruned = now;
         }
         Ok(())
+    }
+
+    /// Lets each write fail from `until` on, also one that is under way. The first look comes after some 1,000 steps of
+    /// SQLite.
+    ///
+    /// # Errors
+    ///
+    /// SQLite has no memory.
+    pub fn give_up_at(&mut self, until: Instant) -> Result<(), LedgerError> {
+        Ok(self.connection.progress_handler(1000, Some(move || Instant::now() >= until))?)
     }
 
     /// How large it is. Counts rows: not to be asked many times a second.
@@ -529,7 +547,9 @@ fn write_trace(
     let (grammar, category) = update.names(trace.grammar, trace.category);
     let (message, rule) = update.evidence.get(trace.nth).unzip();
     let offender = trace.offender.to_string();
-    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)";
+    // The last of those that filled a window is this one.
+    let is_evidence = matches!(trace.effect, WindowEffect::Filled(_));
+    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     transaction.prepare_cached(sql)?.execute(params![
         trace.time.as_micros(),
         offender,
@@ -544,10 +564,11 @@ fn write_trace(
         },
         trace.session.map(|session| session.bytes()),
         trace.effect.name(),
+        is_evidence,
         trace.host,
         trace.value.cast_signed(),
     ])?;
-    if let WindowEffect::Filled(retries) = trace.effect {
+    if let WindowEffect::Filled(retries @ 2..) = trace.effect {
         let sql = "UPDATE offence SET evidence = 1 WHERE id IN (
                        SELECT max(id) FROM (
                            SELECT id, value FROM offence
@@ -621,23 +642,46 @@ fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> ru
     Ok(())
 }
 
-fn ban(row: &Row<'_>) -> rusqlite::Result<Ban> {
-    let ports = serde_json::from_str(row.get_ref(3)?.as_str()?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, error.into()))?;
+/// Values that many rows share, each once in memory.
+#[derive(Default)]
+struct KnownValues {
+    texts: HashSet<Arc<str>>,
+    ports: HashMap<Box<str>, Arc<[Port]>>,
+}
+
+impl KnownValues {
+    fn text(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
+        Ok(Arc::clone(self.texts.get_or_insert_with(row.get_ref(column)?.as_str()?, |text| text.into())))
+    }
+
+    /// Ports, from JSON.
+    fn ports(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<[Port]>> {
+        let json = row.get_ref(column)?.as_str()?;
+        if let Some(ports) = self.ports.get(json) {
+            return Ok(Arc::clone(ports));
+        }
+        let ports: Arc<[Port]> = serde_json::from_str(json)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))?;
+        self.ports.insert(json.into(), Arc::clone(&ports));
+        Ok(ports)
+    }
+}
+
+fn ban(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<Ban> {
     Ok(Ban {
         offender: offender(row, 0)?,
-        jail: row.get::<_, String>(1)?.into(),
+        jail: known.text(row, 1)?,
         kind: match row.get_ref(2)?.as_str()? {
             "manual" => BanOrigin::Manual,
             "wide" => BanOrigin::Wide,
             _ => BanOrigin::Auto,
         },
         mode: if row.get_ref(8)?.as_str()? == Mode::Observe.name() { Mode::Observe } else { Mode::Enforce },
-        ports,
+        ports: known.ports(row, 3)?,
         since: Timestamp::from_micros(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
         times: row.get(6)?,
-        reason: row.get::<_, String>(7)?.into(),
+        reason: known.text(row, 7)?,
     })
 }
 

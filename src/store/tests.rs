@@ -125,6 +125,21 @@ fn a_page_that_says_all_ends_what_it_does_not_say() {
 }
 
 #[test]
+fn a_write_ends_at_its_time_and_leaves_nothing_half_done() {
+    let directory = Directory::new();
+    let mut ledger = directory.open().unwrap();
+    let many = |net: u8| -> Vec<Decision> {
+        (0..1000).map(|n| Decision::Ban(ban(&format!("10.{net}.{}.{}", n / 256, n % 256), None))).collect()
+    };
+    ledger.give_up_at(Instant::now() + Duration::from_secs(3600)).unwrap();
+    ledger.write(&[decided(&many(1))], NOW).unwrap();
+    ledger.give_up_at(Instant::now()).unwrap();
+    assert!(ledger.write(&[decided(&many(2))], NOW).is_err());
+    drop(ledger);
+    assert_eq!(memory(&directory.open().unwrap()).bans.len(), 1000);
+}
+
+#[test]
 fn the_lines_that_filled_a_window_are_its_evidence() {
     let directory = Directory::new();
     let mut ledger = directory.open().unwrap();

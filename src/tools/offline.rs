@@ -18,8 +18,8 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::config::Setting;
-use crate::config::load::{LoadError, Loaded};
-use crate::control::FieldWhy;
+use crate::config::load::{CONFIG, LoadError, Loaded};
+use crate::control::{Command, FieldWhy, ReloadPreview, client};
 use crate::engine::Joins;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Closest, Fault, Found, Grammar, Grammars, Lists, MissReason, RecordMiss};
@@ -58,6 +58,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                 let jails = count(config.detection.jails.len() as u64, "jail");
                 let grammars = count(names.len() as u64, "grammar");
                 print(&[format!("{jails}, {grammars} proved and tested: {}", names.join(" "))])?;
+                print(&Vec::from_iter(reload_preview(Path::new(CONFIG), &config.control.path)))?;
             }
             Err(LoadError::Faulty(faults)) => {
                 print(&[faults])?;
@@ -70,7 +71,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
     let beside = paths.iter().filter(is_own).map(|path| Ok((path.as_path(), read_text(path)?)));
     let beside: Vec<(&Path, String)> = beside.collect::<anyhow::Result<_>>()?;
     for path in paths {
-        let mut with = Vec::new();
+        let (mut with, mut preview) = (Vec::new(), None);
         let (shown, text) = (path.display().to_string(), read_text(path)?);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let shows = |faults: Vec<Fault>| faults.iter().map(ToString::to_string).collect();
@@ -85,6 +86,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                         let read = loaded.files.paths().filter(|file| file != path);
                         let read = read.chain(loaded.own.keys().map(PathBuf::as_path));
                         with.extend(read.map(|path| path.display().to_string()));
+                        preview = reload_preview(path, &loaded.config.control.path);
                         (loaded.warnings, Vec::new())
                     }
                     Err(LoadError::Faulty(faults)) => (Vec::new(), vec![faults]),
@@ -110,10 +112,18 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
         if faults.is_empty() {
             let with = if with.is_empty() { String::new() } else { format!(", with {}", with.join(" ")) };
             faults.push(format!("{shown}: sound{with}"));
+            faults.extend(preview);
         }
         print(&[warnings, faults].concat())?;
     }
     Ok(sound)
+}
+
+/// What a daemon at `socket` would change if it read this configuration, its own, again.
+fn reload_preview(config: &Path, socket: &Path) -> Option<String> {
+    let answer = client::send(socket, &Command::ReloadPreview).ok().filter(|answer| answer.done)?;
+    let preview = serde_json::from_str::<ReloadPreview>(&answer.body).ok()?;
+    (preview.config == config.canonicalize().ok()?).then(|| preview.to_string())
 }
 
 /// Prints the settings that are in force, as a configuration with the origin of each, or as JSON.

@@ -39,6 +39,13 @@ pub fn local(instant: &str) -> String {
     instant.parse().map_or_else(|_| instant.to_owned(), local)
 }
 
+/// The zone of [`local`], for people: `Europe/Berlin, +01:00`.
+pub fn zone(at: jiff::Timestamp) -> String {
+    let zoned = at.to_zoned_datetime(TimeZone::system());
+    let name = zoned.time_zone().iana_name().map_or(String::new(), |name| format!("{name}, "));
+    format!("{name}{}", zoned.strftime("%:z"))
+}
+
 /// The text in that style; printing removes the style if there is no terminal.
 pub fn painted(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")

@@ -1,5 +1,6 @@
 //! Commands that change bans and exemptions: what each prints, what it does, and what `undo` brings back.
 
+use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
@@ -286,4 +287,24 @@ fn what_cannot_be_done_as_it_is_said_is_refused() {
         assert_eq!(run(&daemon, line), (0, want.to_owned()));
     }
     assert_eq!(state(&daemon), BEFORE);
+}
+
+#[test]
+fn a_check_says_what_a_reload_would_change() {
+    let daemon = Daemon::deciding("");
+    let config = daemon.path("c.toml");
+    let check = || {
+        let output = Command::new(BANSTREAM).arg("check").arg(&config).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(check().ends_with(": sound\nthe daemon runs with it\n"), "{}", check());
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}\n[jail.sshd]\nmaxretry = 7\n")).unwrap();
+    assert!(
+        check().ends_with("a reload would change:\n    `maxretry` of [jail.sshd]: 5 -> 7\n"),
+        "{}",
+        check()
+    );
+    daemon.tell("reload");
+    assert!(check().ends_with("the daemon runs with it\n"), "{}", check());
 }

@@ -25,3 +25,4 @@ mod omprog;
 mod page;
 mod receivers;
 mod top;
+mod web;

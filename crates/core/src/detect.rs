@@ -134,7 +134,9 @@ pub struct Detector {
 /// A jail at work.
 #[derive(Debug)]
 struct ActiveJail {
-    jail: Jail,
+    jail: Arc<Jail>,
+    /// Of all its bans.
+    reason: Arc<str>,
     allow: Prefixes<ExemptionList>,
     windows: Windows,
     sessions: Sessions,
@@ -263,7 +265,9 @@ impl Detector {
                     None => (Windows::new(size, limit), Sessions::new(jail.find_time)),
                 };
                 let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, ExemptionList::Ignored)));
-                ActiveJail { jail: jail.clone(), allow, windows, sessions }
+                let offences = count(u64::from(jail.max_retry.get()), "offence");
+                let reason = format!("{offences} within {}", jail.find_time).into();
+                ActiveJail { jail: Arc::new(jail.clone()), reason, allow, windows, sessions }
             })
             .collect();
         self.watchers = grammars
@@ -434,7 +438,7 @@ impl Detector {
     fn earned(&mut self, number: usize, offender: Offender, at: Timestamp, now: Timestamp, seen: &mut Seen) {
         let Some(active) = self.active.get_mut(number) else { return };
         active.windows.forget(offender);
-        let jail = active.jail.clone();
+        let (jail, reason) = (Arc::clone(&active.jail), Arc::clone(&active.reason));
         let span = self.settings.protect_logins;
         let login = |logins: &mut Logins| match jail.mode {
             Mode::Enforce => logins.forgive(offender, at, span),
@@ -443,18 +447,16 @@ impl Detector {
         };
         let by = self.protector(offender, &jail.name);
         if let Some(by) = by.or_else(|| login(&mut self.logins).map(Exemption::Login)) {
-            seen.exempted.push(ExemptedBan { offender, jail: jail.name, by });
+            seen.exempted.push(ExemptedBan { offender, jail: Arc::clone(&jail.name), by });
             return;
         }
         let (times, until) = self.next_ban(offender, &jail.name, jail.ban_time, at);
-        let offences = count(u64::from(jail.max_retry.get()), "offence");
-        let reason = format!("{offences} within {}", jail.find_time).into();
         let ban = Ban {
             offender,
-            jail: jail.name,
+            jail: Arc::clone(&jail.name),
             kind: BanOrigin::Auto,
             mode: jail.mode,
-            ports: jail.ports,
+            ports: Arc::clone(&jail.ports),
             since: at,
             until,
             times,
@@ -694,7 +696,7 @@ impl Detector {
 
     /// The jails and how many offenders each watches.
     pub fn jails(&self) -> impl Iterator<Item = (&Jail, usize)> {
-        self.active.iter().map(|active| (&active.jail, active.windows.len()))
+        self.active.iter().map(|active| (&*active.jail, active.windows.len()))
     }
 
     /// How many offences stand in the windows of each jail, in the order of [`jails`](Self::jails). Looks at every

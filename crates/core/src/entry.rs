@@ -9,12 +9,14 @@ pub mod records;
 pub mod whole;
 mod cut;
 mod json;
+mod likeness;
 mod stamp;
 mod syslog;
 
 use jiff::tz::TimeZone;
 
 use crate::model::{Entry, Timestamp};
+use likeness::Likeness;
 use stamp::Stamps;
 
 /// How the bytes of one record are laid out.
@@ -47,11 +49,12 @@ impl Malformed {
 
 /// Turns records into entries.
 ///
-/// It remembers the minute of the last line, since the next mostly has the same; what it returns never
+/// It remembers the minute and the host of the last line, since the next mostly has the same; what it returns never
 /// depends on that. Cloning it is cheap: give each thread its own.
 #[derive(Clone, Debug)]
 pub struct Decoder<'p> {
     stamps: Stamps,
+    likeness: Likeness,
     program: &'p [u8],
     /// Whether a time may be taken from the message.
     believes: bool,
@@ -60,7 +63,7 @@ pub struct Decoder<'p> {
 impl Decoder<'static> {
     /// A decoder for a host whose clock shows the time of `zone`, as in stamps that name no zone.
     pub fn new(zone: TimeZone) -> Self {
-        Decoder { stamps: Stamps::new(zone), program: b"", believes: false }
+        Decoder { stamps: Stamps::new(zone), likeness: Likeness::default(), program: b"", believes: false }
     }
 }
 
@@ -97,7 +100,9 @@ impl<'p> Decoder<'p> {
         let mut decoded = match (format, &*record) {
             (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
             (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
-            (Format::Line, _) => Ok(syslog::decode(record, self.program, &mut self.stamps, now)),
+            (Format::Line, _) => {
+                Ok(syslog::decode(record, self.program, &mut self.stamps, &mut self.likeness, now))
+            }
         };
         // An entry is large, so it is changed where it is.
         if let Ok(entry) = &mut decoded {

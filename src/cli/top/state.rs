@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::control::{BanLine, SourceState, Status};
+use crate::cli::status;
+use crate::control::{BanLine, Status};
 use crate::model::Offender;
 use crate::tools::geoip::GeoRecord;
 
@@ -18,8 +19,6 @@ pub(super) const LATEST: usize = 200;
 const KEPT: usize = 512;
 /// The columns in which a long line has to be read to its end; a wider terminal can be scrolled past it.
 const NARROW: usize = 60;
-/// From which part of its capacity on a set is said to be nearly full, in per cent.
-const NEARLY_FULL: u64 = 90;
 
 /// What the daemon said at one time.
 #[derive(Clone, Debug)]
@@ -182,29 +181,7 @@ impl TopState {
     /// What is not as it should be, the worst first.
     pub(super) fn alarms(&self) -> Vec<String> {
         let mut alarms: Vec<String> = self.away.iter().cloned().collect();
-        let Some(Sample { status, .. }) = &self.last else { return alarms };
-        let enforcement = &status.enforcement;
-        alarms.extend(enforcement.error.iter().map(|error| format!("not enforced: {error}")));
-        if enforcement.pending > 0 {
-            alarms.push(format!("{} not enforced", crate::model::count(enforcement.pending, "ban")));
-        }
-        let full = enforcement
-            .sets
-            .iter()
-            .filter(|set| set.elements * 100 >= set.capacity * NEARLY_FULL && set.capacity > 0);
-        alarms.extend(full.map(|set| format!("the set {} is nearly full", set.name)));
-        for source in status.sources.iter().filter(|source| source.state == SourceState::Failed) {
-            alarms.push(format!(
-                "cannot read {}: {}",
-                source.name,
-                source.error.as_deref().unwrap_or_default()
-            ));
-        }
-        alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
-        for receiver in &status.receivers {
-            let error = receiver.error.iter();
-            alarms.extend(error.map(|error| format!("cannot deliver to {}: {error}", receiver.name)));
-        }
+        alarms.extend(self.last.iter().flat_map(|sample| status::alarms(&sample.status)));
         alarms
     }
 
@@ -306,7 +283,7 @@ fn count<'s>(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::control::ReceiverStatus;
+    use crate::control::{ReceiverStatus, SourceState};
 
     /// What a daemon says that has banned 192.0.2.`host` for each of these hosts, the latest first.
     pub(in super::super) fn sample(offences: u64, hosts: &[u8]) -> Sample {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Loaded;
+use crate::config::Setting;
 
 impl Loaded {
     /// What is in force now and was not before, or was otherwise, for people. Of receivers no value is shown, as it may be
@@ -35,12 +36,13 @@ impl Loaded {
                 changes.push(format!("[{table}]: changed"));
                 continue;
             }
-            let shown = |value: Option<&&str>| {
-                value.map_or_else(|| "not set".to_owned(), |value| (*value).to_owned())
+            // Where only one of both has the key, the other has the inherited value.
+            let value = |loaded: &'_ Self, key: &str| {
+                let is_it = |setting: &&Setting| setting.table == table && setting.key == key;
+                loaded.written.iter().find(is_it).map_or("not set".to_owned(), |found| found.value.clone())
             };
             let of = if table.is_empty() { String::new() } else { format!(" of [{table}]") };
-            let change =
-                |key: &&str| format!("`{key}`{of}: {} -> {}", shown(old.get(key)), shown(new.get(key)));
+            let change = |key: &&str| format!("`{key}`{of}: {} -> {}", value(before, key), value(self, key));
             changes.extend(keys.into_iter().map(change));
         }
         let files: BTreeSet<_> = before.own.keys().chain(self.own.keys()).collect();

@@ -46,6 +46,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("banstream log -f", "does not end; tests/system/log.rs ends it"),
     ("banstream disable", "takes a daemon that is stopped; tests/system/disable.rs has one"),
     ("banstream top", "takes a terminal; tests/system/top.rs has one"),
+    ("banstream web", "serves until it is stopped; tests/system/web.rs opens it"),
     ("cargo ", "takes minutes; tests/it/documents.rs looks whether benches and tests have these names"),
     ("banstream import fail2ban --diff", "takes fail2ban's database; tests/system/fail2ban.rs has one"),
     ("banstream import fail2ban --shadow", "tests/system/fail2ban.rs has a fail2ban beside it"),

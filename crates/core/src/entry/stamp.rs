@@ -27,7 +27,7 @@ struct Minute {
 const DAY: Span = Span::from_secs(24 * 60 * 60);
 /// A date without a year that is no longer ago than this, and not ahead of `now`, has no later one: for those that
 /// may be a day ahead, and for summer time, there is room.
-const NEAR: Span = Span::from_secs(360 * 24 * 60 * 60);
+pub(super) const NEAR: Span = Span::from_secs(360 * 24 * 60 * 60);
 
 impl Stamps {
     pub(super) fn new(zone: TimeZone) -> Self {
@@ -62,6 +62,26 @@ impl Stamps {
             _ => self.latest(minute, Wall::read(minute)?, now),
         };
         Some((start.filter(|_| seconds <= 60).map_or(now, |start| start + within), rest))
+    }
+
+    /// When the minute began that a traditional stamp said last, if it is this one.
+    pub(super) fn minute(&self, text: &[u8; 12]) -> Option<Timestamp> {
+        self.last.filter(|last| last.text == *text).map(|last| last.start)
+    }
+
+    /// When a minute such as `2026-11-22T05:42` began in a zone such as `+01:00`.
+    pub(super) fn minute_of_zone(&self, minute: &[u8; 16], zone: &[u8]) -> Option<Timestamp> {
+        let mut stamp = [0; 16 + ":00+01:00".len()];
+        let stamp = stamp.get_mut(..minute.len() + 3 + zone.len())?;
+        let (first, rest) = stamp.split_at_mut_checked(minute.len())?;
+        let (seconds, last) = rest.split_at_mut_checked(3)?;
+        first.copy_from_slice(minute);
+        seconds.copy_from_slice(b":00");
+        last.copy_from_slice(zone);
+        // An impossible date is `now`, whenever that is.
+        let [early, late] =
+            [Timestamp::from_secs(0), Timestamp::from_secs(1)].map(|now| self.iso(stamp, now));
+        early.filter(|early| Some(*early) == late && early.1.is_empty()).map(|(start, _)| start)
     }
 
     /// The time that `2026-11-22T05:42:09.579216+00:00` says (RFC 3339) and what follows it; `None` if the
@@ -214,12 +234,12 @@ fn month(name: [u8; 3]) -> Option<u32> {
 }
 
 /// Two or four digits as a number.
-fn digits<const N: usize>(text: [u8; N]) -> Option<u32> {
+pub(super) fn digits<const N: usize>(text: [u8; N]) -> Option<u32> {
     text.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + u32::from(b - b'0')))
 }
 
 /// The microseconds that `.579216` says, and what follows; none where there is no fraction.
-fn fraction(text: &[u8]) -> (u64, &[u8]) {
+pub(super) fn fraction(text: &[u8]) -> (u64, &[u8]) {
     let Some((b'.' | b',', after)) = text.split_first() else { return (0, text) };
     let length = after.iter().take_while(|b| b.is_ascii_digit()).count();
     let (digits, rest) = after.split_at_checked(length).unwrap_or((b"", text));

@@ -12,6 +12,7 @@ use nom::multi::{many0_count, many1_count};
 use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
 
+use super::likeness::Likeness;
 use super::stamp::Stamps;
 use super::{cut, message, number, program};
 use crate::model::{Entry, Sender, Timestamp};
@@ -21,18 +22,17 @@ pub(super) fn decode<'a>(
     record: &'a [u8],
     unnamed: &'a [u8],
     stamps: &mut Stamps,
+    likeness: &mut Likeness,
     now: Timestamp,
 ) -> Entry<'a> {
     let bare = bare(record, unnamed, now);
-    let (text, priority) = opt(priority).parse(bare.message).unwrap_or((bare.message, None));
-    let found = match text {
-        [b'1', b' ', text @ ..] if priority.is_some() => structured(text, stamps, now),
-        [b'A'..=b'Z', ..] => traditional(text, stamps, now),
-        [b'0'..=b'9', ..] => file(text, stamps, now).or_else(|| metalogs(text, unnamed, stamps, now)),
-        [b'@', ..] => stamps.tai64n(text).and_then(|(time, text)| supervised(text, time, stamps, now)),
-        _ => None,
+    let known = likeness.read(bare.message, now);
+    let read = || {
+        let header = header(bare.message, unnamed, stamps, now)?;
+        likeness.learn(bare.message, &header, stamps);
+        Some(header)
     };
-    let Some(header) = found.or_else(|| stampless(text, now)) else { return bare };
+    let Some(header) = known.or_else(read) else { return bare };
     let claimed = if header.tag.program.is_empty() { unnamed } else { header.tag.program };
     let (long, length) = (record.len() >= cut::SHORTEST, header.message.len());
     let goes_on = long && cut::goes_on(length, cut::sender(claimed, header.tag.pid));
@@ -46,6 +46,24 @@ pub(super) fn decode<'a>(
         goes_on,
         ..bare
     }
+}
+
+/// The header of a line, if it has one that is known.
+fn header<'a>(
+    line: &'a [u8],
+    unnamed: &[u8],
+    stamps: &mut Stamps,
+    now: Timestamp,
+) -> Option<SyslogHeader<'a>> {
+    let (text, priority) = opt(priority).parse(line).unwrap_or((line, None));
+    let found = match text {
+        [b'1', b' ', text @ ..] if priority.is_some() => structured(text, stamps, now),
+        [b'A'..=b'Z', ..] => traditional(text, stamps, now),
+        [b'0'..=b'9', ..] => file(text, stamps, now).or_else(|| metalogs(text, unnamed, stamps, now)),
+        [b'@', ..] => stamps.tai64n(text).and_then(|(time, text)| supervised(text, time, stamps, now)),
+        _ => None,
+    };
+    found.or_else(|| stampless(text, now))
 }
 
 /// The entry of a line that is a message alone.
@@ -66,15 +84,16 @@ pub(super) fn bare<'a>(line: &'a [u8], unnamed: &'a [u8], now: Timestamp) -> Ent
 }
 
 /// What stands before a message, and the message.
-struct SyslogHeader<'a> {
-    time: Timestamp,
+pub(super) struct SyslogHeader<'a> {
+    pub(super) time: Timestamp,
     /// Empty where it is not said.
-    host: &'a [u8],
-    tag: Tag<'a>,
-    message: &'a [u8],
+    pub(super) host: &'a [u8],
+    pub(super) tag: Tag<'a>,
+    pub(super) message: &'a [u8],
 }
 
 /// What a program calls itself.
+#[derive(PartialEq)]
 pub(super) struct Tag<'a> {
     pub(super) program: &'a [u8],
     pub(super) pid: Option<u32>,
@@ -82,7 +101,7 @@ pub(super) struct Tag<'a> {
 
 impl<'a> Tag<'a> {
     /// How long it was, up to the message.
-    fn length(&self) -> usize {
+    pub(super) fn length(&self) -> usize {
         let pid = self.pid.map_or(0, |pid| pid.checked_ilog10().unwrap_or(0) as usize + 3);
         self.program.len() + pid + ": ".len()
     }
@@ -97,8 +116,12 @@ impl<'a> Tag<'a> {
                 (program, number(pid.get(1..)?))
             }
         };
-        program.first().filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'/' | b'(' | b'.'))?;
-        (colon || pid.is_some()).then_some(Tag { program, pid })
+        (Self::begins(program) && (colon || pid.is_some())).then_some(Tag { program, pid })
+    }
+
+    /// Whether a program's name can begin like this.
+    pub(super) fn begins(program: &[u8]) -> bool {
+        program.first().is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'/' | b'(' | b'.'))
     }
 }
 

@@ -492,7 +492,65 @@ fn who_vouches() {
     assert_eq!(sender(Format::Line, b"sshd[1]: uid=0".to_vec()), "- - - -");
 }
 
+/// A header in a form that is in use, often the same one, with a part of another now and then.
+fn header() -> impl Strategy<Value = String> {
+    let or = |usual: &'static str, other: &'static [&'static str]| prop_oneof![6 => Just(usual), 1 => proptest::sample::select(other)];
+    let brief =
+        or("Nov 22 05:42", &["Nov 22 05:43", "Nov  2 05:42", "Nov 2 05:42", "Feb 30 12:00", "Oct 25 02:30"]);
+    let long = or(
+        "2026-11-22T05:42",
+        &["2026-11-22 05:42", "2026-11-22_05:42", "2026-02-30T05:42", "2026-10-25T02:30", "2026-11-22t05:42"],
+    );
+    let minute = prop_oneof![brief, long];
+    let seconds = or(":09", &[":00", ":59", ":60", ":61", ":x9", ":9", ""]);
+    let fraction = or(".579216", &["", ".5", ",579216", ".57921", ".579216123", ".", ".5792"]);
+    let zone = or("+00:00", &["", "Z", "+0100", "-05:30", "+01:", "+99:99", " "]);
+    let host = or(
+        " web01 ",
+        &[" ", " web02 ", " web01  ", " <auth.info> web01 ", " web01 auth.info ", " sshd[1]: ", ""],
+    );
+    let tag = or(
+        "sshd[208]: ",
+        &[
+            "sshd[7]: ",
+            "sshd: ",
+            "sshd[208]:",
+            "sshd[]: ",
+            "sshd[0042]: ",
+            "sshd[12345678901]: ",
+            "a[b[1]: ",
+            "a:b[1]: ",
+            "[sshd] ",
+            "a]b[1]: ",
+            "-a[1]: ",
+            "/usr/sbin/sshd[9]: ",
+            "sshd[208] ",
+            "sshd[208]:  ",
+            "kernel: ",
+            "[1]: ",
+        ],
+    );
+    (minute, seconds, fraction, zone, host, tag).prop_map(|(minute, seconds, fraction, zone, host, tag)| {
+        let is_brief = minute.starts_with(|first: char| first.is_alphabetic());
+        let (fraction, zone) = if is_brief { ("", "") } else { (fraction, zone) };
+        format!("{minute}{seconds}{fraction}{zone}{host}{tag}message")
+    })
+}
+
 proptest! {
+    #[test]
+    fn a_header_is_read_as_if_none_had_been_before(
+        headers in proptest::collection::vec((header(), proptest::sample::select(&[0, 86_400, 31_536_000][..])), 40),
+    ) {
+        let mut used = Decoder::new(berlin());
+        for (header, later) in headers {
+            let now = Timestamp::from_secs(NOW.as_secs() + later);
+            let (mut line, mut same) = (header.clone().into_bytes(), header.into_bytes());
+            let want = Decoder::new(berlin()).decode(Format::Line, &mut line, now);
+            prop_assert_eq!(used.decode(Format::Line, &mut same, now), want);
+        }
+    }
+
     #[test]
     fn any_bytes_are_a_line(mut line: Vec<u8>, now: i64) {
         let decoded = Decoder::new(berlin()).decode(Format::Line, &mut line, Timestamp::from_micros(now)).is_ok();

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::matcher::Reading;
 use super::syntax::{SessionScope, View};
-use super::{Found, Grammar, KeyPlace, forwarded, glob, together};
+use super::{Found, Grammar, KeyPlace, forwarded, together};
 use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, SessionId};
 
 /// All grammars in force, filed by program.
@@ -15,8 +15,8 @@ pub struct Grammars {
     all: Vec<Grammar>,
     /// For each program that is named in full, the grammars that read it.
     by_program: HashTable<Readers>,
-    /// The names with a `*`, and the grammars that read them. Those that read all programs come last.
-    patterns: Vec<(Box<[u8]>, u16)>,
+    /// The names with a `*`. Those for all programs come last.
+    patterns: Vec<ProgramPattern>,
     /// Peers that are trusted to name their clients.
     proxies: Prefixes<()>,
 }
@@ -26,6 +26,36 @@ pub struct Grammars {
 struct Readers {
     program: Box<[u8]>,
     grammars: Box<[u16]>,
+}
+
+/// The name of programs with a `*`, and the grammar that reads their lines.
+#[derive(Debug)]
+struct ProgramPattern {
+    front: Box<[u8]>,
+    back: Box<[u8]>,
+    grammar: u16,
+}
+
+impl ProgramPattern {
+    /// The name and the grammar, if there is a `*` in the name.
+    fn new(name: &str, grammar: u16) -> Option<Self> {
+        let (front, back) = name.split_once('*')?;
+        Some(Self { front: front.as_bytes().into(), back: back.as_bytes().into(), grammar })
+    }
+
+    /// Whether it is for this program. It is asked for each line of a program that no grammar names, and mostly the first
+    /// byte says no.
+    fn matches(&self, program: &[u8]) -> bool {
+        let Self { front, back, .. } = self;
+        (front.is_empty() || front.first() == program.first())
+            && program.len() >= front.len() + back.len()
+            && program.starts_with(front)
+            && program.ends_with(back)
+    }
+
+    fn is_for_all(&self) -> bool {
+        self.front.is_empty() && self.back.is_empty()
+    }
 }
 
 /// What became of an entry.
@@ -79,13 +109,13 @@ impl Grammars {
         let (mut named, mut patterns) = (Vec::<(&str, u16)>::new(), Vec::new());
         for (number, grammar) in (0..).zip(&all) {
             for program in &grammar.source.programs {
-                match program.contains('*') {
-                    true => patterns.push((program.as_bytes().into(), number)),
-                    false => named.push((program, number)),
+                match ProgramPattern::new(program, number) {
+                    Some(pattern) => patterns.push(pattern),
+                    None => named.push((program, number)),
                 }
             }
         }
-        patterns.sort_by_key(|(pattern, number): &(Box<[u8]>, u16)| (**pattern == *b"*", *number));
+        patterns.sort_by_key(|pattern| (pattern.is_for_all(), pattern.grammar));
         let mut by_program = HashTable::new();
         // What adds to a grammar is more special than that.
         let is_base =
@@ -94,11 +124,10 @@ impl Grammars {
         named.dedup();
         for alike in named.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((program, _)) = alike.first() else { continue };
-            let by_pattern = patterns.iter().filter(|(pattern, _)| glob(pattern, program.as_bytes()));
             let mut readers: Vec<u16> = alike.iter().map(|(_, number)| *number).collect();
-            for (_, number) in by_pattern {
-                if !readers.contains(number) {
-                    readers.push(*number);
+            for pattern in patterns.iter().filter(|pattern| pattern.matches(program.as_bytes())) {
+                if !readers.contains(&pattern.grammar) {
+                    readers.push(pattern.grammar);
                 }
             }
             let readers = Readers { program: program.as_bytes().into(), grammars: readers.into() };
@@ -180,7 +209,8 @@ impl Grammars {
         let named = self.by_program.find(hash(program), |readers| *readers.program == *program);
         // What banstream logs holds strangers' text, and is for no grammar.
         let patterns = if named.is_some() || *program == *b"banstream" { &[] } else { &*self.patterns };
-        let matching = patterns.iter().filter(|(pattern, _)| glob(pattern, program)).map(|(_, id)| *id);
+        let matching =
+            patterns.iter().filter(|pattern| pattern.matches(program)).map(|pattern| pattern.grammar);
         named.into_iter().flat_map(|readers| &*readers.grammars).copied().chain(matching).map(GrammarId)
     }
 
