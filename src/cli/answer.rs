@@ -10,18 +10,19 @@ use serde::Deserialize;
 
 use super::from::ListedCommand;
 use super::status::{receivers, status};
+use super::why::{WhyDetail, why};
 use super::{ClientCommand, REFUSED, SocketArgs, bans, geoip};
 use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, UNCLEAR};
 use crate::control::{
-    AllowLine, BanLine, BanWhy, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ElementWhy,
-    JailWhy, LineWhy, ReloadPreview, TakenCounts, Target, Why,
+    AllowLine, BanLine, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ReloadPreview,
+    TakenCounts, Target,
 };
-use crate::model::{BanOrigin, Mode, Span};
+use crate::model::{Mode, Span};
 use crate::model::{count, plain};
 use crate::tools::geoip::{GeoIp, GeoRecord};
 use crate::tools::offline::warn;
-use crate::tools::terminal::{local, table};
+use crate::tools::terminal::table;
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -43,8 +44,12 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
         None => {
             let text = match ask {
                 ClientCommand::Notify { receiver: None, .. } => receivers(body),
-                ClientCommand::Why { .. } => text(&command, body, &mut geoip::of_daemon(&remote.socket)),
-                _ => text(&command, body, &mut GeoIp::default()),
+                ClientCommand::Why { offender, verbose, .. } => {
+                    let detail = if *verbose { WhyDetail::Fields } else { WhyDetail::Lines };
+                    let place = geoip::of_daemon(&remote.socket).find(*offender);
+                    serde_json::from_str(body).map(|answer| why(&answer, &place, detail))
+                }
+                _ => text(&command, body),
             };
             print(&text.context(UNCLEAR)?)?
         }
@@ -91,7 +96,7 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
             (remote, Command::Change(ChangeRequest::Unban(target).into()))
         }
         ClientCommand::Undo { remote } => (remote, Command::Undo),
-        ClientCommand::Why { remote, offender } => (remote, Command::Why(*offender)),
+        ClientCommand::Why { remote, offender, .. } => (remote, Command::Why(*offender)),
         ClientCommand::Allow { remote, remove: Some(address), .. } => {
             (remote, Command::Change(ChangeRequest::Disallow { address: *address }.into()))
         }
@@ -130,14 +135,14 @@ pub(super) fn print_to(mut output: impl Write, text: &str) -> anyhow::Result<()>
     }
 }
 
-/// A good answer to `command`, for people; of one address, where it is by these files.
-fn text(command: &Command, body: &str, geoip: &mut GeoIp) -> serde_json::Result<String> {
+/// A good answer to `command`, for people.
+fn text(command: &Command, body: &str) -> serde_json::Result<String> {
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
-        Command::Bans(filter) => bans::text(filter, body, None, geoip)?,
+        Command::Bans(filter) => bans::text(filter, body, None, &mut GeoIp::default())?,
         Command::Change(_) | Command::Undo => changes(&serde_json::from_str(body)?),
         Command::TakeOver { .. } => format!("{}\n", serde_json::from_str::<TakenCounts>(body)?),
-        Command::Why(who) => why(&serde_json::from_str(body)?, &geoip.find(*who)),
+        Command::Why(_) => why(&serde_json::from_str(body)?, &GeoRecord::default(), WhyDetail::Lines),
         Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
         Command::Reload { .. } | Command::ReloadRemoved => {
             let confirm = if let Command::Reload { confirm } = command { *confirm } else { None };
@@ -204,78 +209,6 @@ pub(crate) fn cells(ban: &BanLine) -> [String; 6] {
     [address, format!("{}{observed}", ban.jail), ends, times, ports, ban.reason.clone()]
 }
 
-/// What is known of an address, in sentences.
-pub(crate) fn why(why: &Why, place: &GeoRecord) -> String {
-    let mut text = String::new();
-    let verdict = if why.banned { "banned" } else { "not banned" };
-    text += &format!("{} is {verdict}\n", why.address);
-    if *place != GeoRecord::default() {
-        text += &format!("country and network: {place}\n");
-    }
-    if why.offender != why.address {
-        text += &format!("its offences count for {}\n", why.offender);
-    }
-    for BanWhy { ban, formula, lines } in &why.bans {
-        let BanLine { address, jail, since, times, .. } = ban;
-        let ports =
-            if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
-        let (since, until) = (local(since), ban.until.as_deref().map_or("it is lifted".to_owned(), local));
-        let is = if ban.mode == Mode::Observe { "would be" } else { "is" };
-        text += &format!("\n{address} {is} banned{ports} by {jail}, since {since}, until {until}\n");
-        if !ban.reason.is_empty() {
-            text += &format!("  for: {}\n", plain(&ban.reason));
-        }
-        let formula = formula.iter().map(|formula| format!("  ban number {times}: {formula}\n"));
-        text.extend(formula);
-        text.extend(lines.iter().map(line));
-        if lines.is_empty() && ban.kind == BanOrigin::Auto && why.unknown.is_empty() {
-            text += "  no line of it is on file: it was taken over, or `max-rows` of [ledger] has made room for newer ones\n";
-        }
-    }
-    for jail in
-        why.jails.iter().filter(|jail| jail.counted > 0 || jail.earlier > 0 || jail.protected.is_some())
-    {
-        let JailWhy { name, counted, maxretry, findtime, earlier, next, .. } = jail;
-        let last = jail.last.as_ref().map_or(String::new(), |last| format!(", the last at {}", local(last)));
-        text += &format!("\n{name} has counted {counted} of {maxretry} offences within {findtime}{last}\n");
-        text += &format!("  earlier bans that count: {earlier}; the next lasts {next}\n");
-        text.extend(jail.protected.iter().map(|by| format!("  never banned by this jail: {by}\n")));
-        text.extend(jail.lines.iter().map(line));
-    }
-    if why.bans.is_empty() && why.jails.iter().all(|jail| jail.counted == 0) {
-        text += "no jail has counted an offence\n";
-    }
-    text.extend(why.protected.iter().map(|by| format!("\nexempt: {by}\n")));
-    if let Some(kernel) = &why.kernel {
-        text += &kernel.iter().map(held).collect::<String>();
-        if why.banned && kernel.is_empty() {
-            text += "\nthe kernel has no element for it\n";
-        }
-    }
-    text.extend(why.unknown.iter().map(|what| format!("\n{}\n", plain(what))));
-    text
-}
-
-/// A line that was counted, as `explain` would show it.
-fn line(line: &LineWhy) -> String {
-    let LineWhy { time, offence, grammar, rule, written, message, fields } = line;
-    let mut text = format!("  {} {}\n", local(time), plain(message));
-    text += &format!("      {offence} ({grammar}.grammar:{rule})\n");
-    text.extend(written.iter().map(|written| format!("      {}\n", plain(written))));
-    text.extend(fields.iter().map(|field| format!("      {field}\n")));
-    text
-}
-
-fn held(held: &ElementWhy) -> String {
-    let ElementWhy { set, element, left, packets, bytes } = held;
-    let left = left.map_or("forever".to_owned(), |left| format!("for {} more", short(left.into())));
-    let kept = packets.zip(*bytes);
-    let kept = kept.map_or(String::new(), |(packets, bytes)| {
-        format!("; dropped: {}, {}", count(packets, "packet"), count(bytes, "byte"))
-    });
-    format!("\nthe kernel has {element} in `{set}` {left}{kept}\n")
-}
-
 fn allowances(allowances: &[AllowLine]) -> String {
     let rows = allowances.iter().map(|allowance| {
         let ends = allowance.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
@@ -294,6 +227,7 @@ pub(crate) fn short(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::terminal::local;
 
     fn remote() -> SocketArgs {
         SocketArgs { socket: "/run/banstream/control.sock".into(), json: false }
@@ -302,7 +236,7 @@ mod tests {
     /// What is printed for this answer to a command.
     #[track_caller]
     fn prints(ask: &ClientCommand, body: &str, want: &str) {
-        let text = text(&command(ask).1, body, &mut GeoIp::default()).unwrap();
+        let text = text(&command(ask).1, body).unwrap();
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
     }
 
@@ -351,64 +285,6 @@ unbanned 192.0.2.0/24 (manual)
         let confirm = "reloaded: nothing has changed; confirm with `banstream reload --keep` within 1m\n";
         prints(&reload(Some(Span::from_secs(60)), false), "{\"changes\":[]}", confirm);
         prints(&reload(None, true), "{\"changed\":0}", "confirmed\n");
-    }
-
-    #[test]
-    fn why_is_told_in_sentences() {
-        let ask = ClientCommand::Why { remote: remote(), offender: "2001:db8::1".parse().unwrap() };
-        let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
-            "kernel": [], "unknown": [], "jails": [{"name": "sshd", "offender": "192.0.2.1", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
-                       "next": "1h", "protected": null, "lines": []}]}"#;
-        prints(&ask, free, "192.0.2.1 is not banned\nno jail has counted an offence\n");
-        let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
-            "bans": [{"address": "2001:db8::/64", "jail": "sshd", "kind": "auto", "ports": ["22/tcp"], "since": "S",
-                      "until": "U", "left": 552, "times": 2, "reason": "5 offences within 10m",
-                      "formula": "1h x 2^1 = 2h", "lines": [
-                        {"time": "R", "offence": "auth-failure", "grammar": "sshd", "rule": 9, "written": "No <user>",
-                         "message": "No \u001b[2J", "fields":
-                         [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]}]},
-                     {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
-                      "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []}],
-            "jails": [{"name": "http", "offender": "2001:db8::/64", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
-                       "next": "1h x 2^1 = 2h", "protected": "::/0 is in `ignoreip`", "lines": [
-                        {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",
-                         "fields": []}]}],
-            "protected": ["a login from there at T"],
-            "kernel": [{"set": "banstream6p", "element": "2001:db8::/64 22/tcp", "left": 552, "packets": 12, "bytes": 720},
-                       {"set": "banstream6", "element": "2001:db8::/32", "left": null, "packets": null, "bytes": null}],
-            "unknown": ["cannot ask the ledger: it hangs"]}"#;
-        prints(
-            &ask,
-            body,
-            "
-2001:db8::1 is banned
-its offences count for 2001:db8::/64
-
-2001:db8::/64 is banned from 22/tcp by sshd, since S, until U
-  for: 5 offences within 10m
-  ban number 2: 1h x 2^1 = 2h
-  R No \u{fffd}[2J
-      auth-failure (sshd.grammar:9)
-      No <user>
-      user     3..7      `\u{fffd}[2J`
-
-2001:db8::/32 is banned by manual, since T, until it is lifted
-
-http has counted 3 of 5 offences within 10m, the last at L
-  earlier bans that count: 1; the next lasts 1h x 2^1 = 2h
-  never banned by this jail: ::/0 is in `ignoreip`
-  L M
-      probe (old.grammar:7)
-
-exempt: a login from there at T
-
-the kernel has 2001:db8::/64 22/tcp in `banstream6p` for 9m 12s more; dropped: 12 packets, 720 bytes
-
-the kernel has 2001:db8::/32 in `banstream6` forever
-
-cannot ask the ledger: it hangs
-",
-        );
     }
 
     #[test]

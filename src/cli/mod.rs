@@ -10,6 +10,7 @@ mod geoip;
 mod log;
 mod report;
 mod status;
+mod why;
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-pub(crate) use self::answer::{COLUMNS, cells, changes, operator, print, short, why};
+pub(crate) use self::answer::{COLUMNS, cells, changes, operator, print, short};
 pub use self::answer::{ask, fail2ban_client};
 pub use self::bans::BansArgs;
 use self::examples::{
@@ -30,6 +31,7 @@ use self::examples::{
 pub use self::log::{LogArgs, log};
 pub use self::report::{ReportFormat, When, report};
 pub(crate) use self::status::{JAIL_COLUMNS, alarms, jail_cells, status};
+pub(crate) use self::why::{WhyDetail, why};
 use crate::config;
 use crate::control::client;
 use crate::control::{BanFilter, BanLength, BanLine, Command};
@@ -497,6 +499,9 @@ pub enum ClientCommand {
         /// The address or prefix
         #[arg(value_name = "ADDR|CIDR", add = ArgValueCompleter::new(banned))]
         offender: Offender,
+        /// Show of each line the rule that read it, and the text in the rule's fields
+        #[arg(short, long, conflicts_with = "json")]
+        verbose: bool,
     },
     /// Ban an address or prefix, on all ports
     ///
@@ -842,7 +847,10 @@ mod tests {
         check("banstream unban ::/64 --inside", unban(Some("::/64"), true, None, false));
         check("banstream unban --all", unban(None, false, None, true));
         let offender = "192.0.2.1".parse().unwrap();
-        check("banstream why 192.0.2.1", Action::Client(ClientCommand::Why { remote: remote(), offender }));
+        check(
+            "banstream why 192.0.2.1",
+            Action::Client(ClientCommand::Why { remote: remote(), offender, verbose: false }),
+        );
         let allow = |address: Option<&str>, length, comment: &str, remove: Option<&str>| {
             let parse = |text: &str| text.parse().unwrap();
             let (address, remove) = (address.map(parse), remove.map(parse));

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::cli::why;
+use crate::cli::{WhyDetail, why};
 use crate::control::client::{ChangeCount, reply};
 use crate::control::{BanFilter, ChangeRequest, Command, Target};
 use crate::model::{Offender, Span};
@@ -97,7 +97,7 @@ async fn watch(
                         let (socket, news, place) = (Arc::clone(&socket), news.clone(), geoip.find(who));
                         tokio::spawn(async move {
                             let answer = reply(&socket, Command::Why(who)).await;
-                            news.send(News::Why(who, answer.map(|answer| why(&answer, &place)))).await
+                            news.send(News::Why(who, answer.map(|answer| why(&answer, &place, WhyDetail::Lines)))).await
                         });
                     }
                     Some(KeyCommand::Unban(who)) => {

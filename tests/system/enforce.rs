@@ -1365,7 +1365,7 @@ fn why_shows_the_lines_and_what_the_kernel_keeps_out() {
                     "printf \"$(date +%FT%T%:z) host {line}\\n\" | {BANSTREAM} omprog --socket {socket}"
                 ));
             };
-            let tells = |what: &str| until(what, || daemon.tell("why 192.0.2.1").contains(what));
+            let tells = |what: &str| until(what, || daemon.tell("why -v 192.0.2.1").contains(what));
             attempt(1);
             tells("sshd has counted 1 of 5");
             tells(" Invalid user \u{fffd}[2J1 from 192.0.2.1 port 5\n");
