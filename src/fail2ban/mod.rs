@@ -24,6 +24,7 @@ mod judge;
 mod library;
 mod logs;
 mod options;
+mod padding;
 mod piece;
 mod plan;
 mod print;
