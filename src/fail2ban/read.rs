@@ -407,6 +407,19 @@ mod tests {
     }
 
     #[test]
+    fn sections_have_what_is_the_default() {
+        let jail = read(&[
+            ("jail.conf", "[x]\nenabled = 1\nfilter = f\n"),
+            (
+                "filter.d/f.conf",
+                "[DEFAULT]\nfailregex = ^<none/failregex> <HOST>$\n[lt_file]\n_daemon = x\n[Definition]\n\
+                 failregex = <lt_<logtype>/failregex>\n",
+            ),
+        ]);
+        assert_eq!(jail.regexes.fail, ["^<none/failregex> <HOST>$"]);
+    }
+
+    #[test]
     fn parameters_sections_and_jails_change_a_filter() {
         let jail = read(&[
             (
