@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::judge::{CountedLine, LineJudge, NotCounted};
 use super::logs::{self, JailLog, MOST_LINES};
-use super::plan::{ImportPlan, ImportedJail, JailOutcome};
+use super::plan::{FilterComparison, ImportPlan, ImportedJail, JailOutcome};
 use super::print::cell;
 use super::read::{Fail2banConfig, Fail2banJail, FilterRegexes};
 use super::reference::{self, ReferenceError, ReferenceLine};
@@ -94,15 +94,54 @@ const MOST_DIFFERENCES: usize = 24;
 /// A jail's refused regular expressions that are tried by themselves.
 const MOST_REFUSED: usize = 8;
 
-/// What a human has to look at: lines that only fail2ban counts.
-pub(super) fn tasks(agreement: &[JailAgreement]) -> impl Iterator<Item = String> {
-    agreement.iter().filter(|jail| jail.only_fail2ban > 0).map(|jail| {
-        format!(
-            "`{}`: fail2ban counts {} that banstream does not",
-            jail.jail,
-            count(jail.only_fail2ban, "line")
-        )
-    })
+/// Notes in the plan how each jail compares with its filter, and as a task where a human has to look.
+pub(super) fn note(plan: &mut ImportPlan, agreement: &[JailAgreement]) {
+    let compared = plan.jails.iter_mut().filter(|jail| jail.outcome != JailOutcome::NotNeeded);
+    for (jail, agreement) in compared.zip(agreement) {
+        jail.comparison = agreement.state();
+        plan.tasks.extend(agreement.task(jail.has_converted()));
+    }
+}
+
+impl JailAgreement {
+    fn state(&self) -> FilterComparison {
+        match (self.both, self.only_fail2ban + self.only_banstream + self.other_address) {
+            _ if !self.skipped.is_empty() => FilterComparison::NotCompared,
+            (0, 0) => FilterComparison::Nothing,
+            (_, 0) => FilterComparison::Agrees,
+            _ => FilterComparison::Differs,
+        }
+    }
+
+    /// What a human has to look at: lines that only fail2ban counts, or with another address. A grammar of ours may read more
+    /// than a filter, and its tests hold without a comparison; neither is so of one that was made of the filter.
+    fn task(&self, has_converted: bool) -> Option<String> {
+        let line = |number: u64| count(number, "line");
+        let differences = [
+            (
+                self.only_fail2ban,
+                format!("fail2ban counts {} that banstream does not", line(self.only_fail2ban)),
+            ),
+            (
+                self.other_address,
+                format!("{} with another address than in fail2ban", line(self.other_address)),
+            ),
+            (
+                if has_converted { self.only_banstream } else { 0 },
+                format!("banstream counts {} that fail2ban does not", line(self.only_banstream)),
+            ),
+        ];
+        let said: Vec<String> =
+            differences.into_iter().filter(|(lines, _)| *lines > 0).map(|(_, said)| said).collect();
+        match (self.skipped.is_empty(), said.is_empty()) {
+            (false, _) if has_converted => Some(format!(
+                "`{}`: its rules were not compared with its filter: {}",
+                self.jail, self.skipped
+            )),
+            (true, false) => Some(format!("`{}`, of {}: {}", self.jail, line(self.lines), said.join("; "))),
+            _ => None,
+        }
+    }
 }
 
 /// Compares each jail's filter with the jails in `loaded`, which are as they would be written.
@@ -183,7 +222,7 @@ impl<'l> AgreementTally<'l> {
         let mut completed = BTreeSet::new();
         for (nth, record) in self.log.records.iter().enumerate() {
             let theirs = self.theirs.get_mut(nth).map(std::mem::take).unwrap_or_default();
-            match (theirs, judge.counted(record)) {
+            match (theirs, record.as_ref().and_then(|record| judge.counted(record))) {
                 // A further line of an attempt counts for nothing here either, nor does a part of a failure there.
                 (ReferenceLine::Nothing, None | Some(CountedLine { is_repeated: true, .. }))
                 | (ReferenceLine::Part(..), None) => {}
@@ -205,13 +244,16 @@ impl<'l> AgreementTally<'l> {
                     let why = "it has a name in place of the address, and names are not resolved".to_owned();
                     self.note(FoundBy::Fail2ban, why, nth);
                 }
-                (ReferenceLine::Failure(_), None) => self.missed(judge, nth, record),
+                (ReferenceLine::Failure(_), None) => self.missed(judge, nth, record.as_deref()),
             }
         }
     }
 
     /// Notes why nothing here counts a line that fail2ban does.
-    fn missed(&mut self, judge: &mut LineJudge<'_>, nth: usize, record: &[u8]) {
+    fn missed(&mut self, judge: &mut LineJudge<'_>, nth: usize, record: Option<&[u8]>) {
+        let Some(record) = record else {
+            return self.note(FoundBy::Fail2ban, "banstream does not read this file".to_owned(), nth);
+        };
         match judge.why_not(record) {
             NotCounted::Otherwise(why) => self.note(FoundBy::Fail2ban, why, nth),
             NotCounted::Unread(why) => {

@@ -1,7 +1,8 @@
 //! Makes rules of grammars of regular expressions.
 
 use super::class::CharacterClass;
-use super::piece::{Hole, RulePiece, joined, set_off};
+use super::padding;
+use super::piece::{Hole, RuleField, RulePiece, joined, set_off};
 use super::read::FilterRegexes;
 use super::regex::{self, Alternatives, GroupRole, HEADER, Obstacle, RegexNode};
 use super::sample;
@@ -22,6 +23,16 @@ pub(super) struct RuleDraft {
     /// Where it reads more than the filter.
     pub(super) notes: Vec<String>,
 }
+
+impl RuleDraft {
+    /// Whether there is text between a date and what it reads in any case.
+    pub(super) fn must_follow(&self) -> bool {
+        self.samples.iter().all(|line| line.starts_with(AFTER_DATE))
+    }
+}
+
+/// What follows a date.
+const AFTER_DATE: [char; 5] = [' ', ':', ',', '|', ';'];
 
 /// What becomes of a regular expression.
 #[derive(Clone, Debug)]
@@ -57,6 +68,11 @@ pub(super) fn rule(filter: &FilterRegexes, fail: &str) -> Result<RegexOutcome, O
     if !any(&nodes, &|node| *node == RegexNode::Host) {
         return Err("the address is in another line of the same process".to_owned());
     }
+    if repeats_before_host(&nodes) {
+        return Err(
+            "a group that repeats without an end before the address: write how often, or `\\S+`".to_owned()
+        );
+    }
     let has_header = any(&nodes, &|node| *node == RegexNode::Header);
     let is_anchored = begin(&mut nodes);
     let is_closed = end(&mut nodes);
@@ -68,13 +84,19 @@ pub(super) fn rule(filter: &FilterRegexes, fail: &str) -> Result<RegexOutcome, O
     let samples = [0, 1, 2].map(|variant| sample::line(&nodes, variant));
     let mut notes = Vec::new();
     widened(&nodes, &mut notes);
+    padding::pad(&mut nodes, &mut notes);
     let mut pieces = pieces(&nodes)?;
     if !is_closed {
+        if !is_set_off && pieces.last().is_some_and(RulePiece::has_address) {
+            notes.push(
+                "reads no line with a port, a path or a full stop behind the address: write what follows it"
+                    .to_owned(),
+            );
+        }
         pieces.push(if is_set_off { set_off() } else { RulePiece::field(Hole::Free) });
     }
     let pieces = joined(with_dates(pieces))?;
-    let follows_date =
-        !is_open && !has_header && samples.iter().any(|line| line.starts_with([' ', ':', ',', '|', ';']));
+    let follows_date = !is_open && !has_header && samples.iter().any(|line| line.starts_with(AFTER_DATE));
     let pieces = if follows_date { pieces } else { trimmed(pieces) };
     let mut samples: Vec<String> = samples.into_iter().collect();
     samples.dedup();
@@ -109,6 +131,24 @@ fn any(nodes: &[RegexNode], is: &dyn Fn(&RegexNode) -> bool) -> bool {
                 _ => false,
             }
     })
+}
+
+/// Whether a group that would become free text stands before the address, which that text could then be.
+fn repeats_before_host(nodes: &[RegexNode]) -> bool {
+    let is_host = |node: &RegexNode| any(std::slice::from_ref(node), &|node| *node == RegexNode::Host);
+    let is_endless = |node: &RegexNode| match node {
+        RegexNode::Repeat(inner, _, most) if most.is_none_or(|most| most > MOST_REPEATED) => {
+            matches!(&**inner, RegexNode::Group(all, _) if !is_tempered(all))
+        }
+        _ => false,
+    };
+    let Some(host) = nodes.iter().position(is_host) else { return false };
+    let before = nodes.get(..host).unwrap_or_default();
+    let inside = match nodes.get(host) {
+        Some(RegexNode::Group(all, _)) => all.iter().any(|nodes| repeats_before_host(nodes)),
+        _ => false,
+    };
+    inside || before.iter().any(|node| any(std::slice::from_ref(node), &is_endless))
 }
 
 /// Says which names become words.
@@ -205,6 +245,15 @@ fn pieces(nodes: &[RegexNode]) -> Result<Vec<RulePiece>, Obstacle> {
             let Some(RulePiece::Field(field)) = piece.first_mut() else {
                 return Err(format!("a negative look-ahead `(?!{})` before text", ahead.join("|")));
             };
+            // What it excludes must be able to stand in the field alone.
+            let fits = |text: &String| match &field.hole {
+                Hole::Free => true,
+                Hole::Without(characters) => !text.contains(characters.as_slice()),
+                _ => !text.contains(char::is_whitespace),
+            };
+            if let Some(text) = ahead.iter().find(|text| !fits(text)) {
+                return Err(format!("a negative look-ahead `(?!{text})` of more than what varies behind it"));
+            }
             field.not_starting.append(&mut ahead);
             all.extend(piece);
             continue;
@@ -283,7 +332,11 @@ fn repeated(inner: &RegexNode, least: u32, most: Option<u32>) -> Result<Vec<Rule
         RegexNode::Text(' ') if many => optional(RulePiece::text(" ")),
         RegexNode::Text(c) if many => return Err(format!("a repeated `{c}`")),
         RegexNode::Group(alternatives, _) if many && is_tempered(alternatives) => {
-            RulePiece::field(Hole::Free)
+            let mut field = RuleField::new(Hole::Free);
+            if let Some([RegexNode::NotAhead(texts), ..]) = alternatives.first().map(Vec::as_slice) {
+                field.without = literals(texts)?;
+            }
+            RulePiece::Field(field)
         }
         RegexNode::Group(alternatives, role) if most.is_none() => {
             // What must not begin a repetition is what follows the last one.
@@ -329,7 +382,7 @@ fn several(inner: Vec<RulePiece>, least: u32, most: Option<u32>) -> Result<Vec<R
     Ok(all)
 }
 
-/// `(?:(?!text).)*`: free text, whose end the proof finds.
+/// `(?:(?!text).)*`: free text that does not hold another.
 fn is_tempered(alternatives: &Alternatives) -> bool {
     matches!(alternatives.as_slice(), [one] if matches!(one.as_slice(), [RegexNode::NotAhead(_), RegexNode::Any]))
 }

@@ -184,14 +184,14 @@ impl Ini {
         self.known.get(section).and_then(|known| known.get(name))
     }
 
-    /// The value of an option in a section, whose name may be written in lower case.
+    /// The value of an option in a section that there is, or else the default. Its name may be written in lower case.
     fn raw_in(&self, section: &str, name: &str) -> Option<&IniValue> {
         let exact = self.sections.get(section);
         let found = exact.or_else(|| {
             let mut all = self.sections.iter();
             all.find(|(known, _)| known.to_lowercase() == section).map(|(_, options)| options)
         });
-        found.and_then(|options| options.get(name))
+        found.and_then(|options| options.get(name).or_else(|| self.defaults.get(name)))
     }
 
     /// What `%(name)s` stands for, as it is written.

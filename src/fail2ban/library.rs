@@ -54,8 +54,51 @@ pub(super) struct RefusedRegex {
 /// A rule, with what a line of it must not say, and lines that it reads.
 struct ProvedRule {
     text: String,
+    /// The same without what may stand before a message.
+    body: String,
     conditions: Vec<String>,
     samples: Vec<String>,
+}
+
+impl ProvedRule {
+    /// Where it reads less than its regular expression, which may begin with anything, or is fooled like that.
+    fn notes(&self, is_open: bool) -> impl Iterator<Item = &'static str> {
+        let less = "reads lines that begin with the message, or with a date and up to two words before it, where the filter \
+                    wants `.*`";
+        let fooled = "a name with a space before the address chooses it, since any text may follow the address: end the \
+                      failregex with `$`";
+        let is_less = is_open && !self.text.starts_with("<text>");
+        let is_fooled = self
+            .body
+            .split_once("<ip>")
+            .is_some_and(|(before, after)| before.contains("word>") && after.contains("<text>"));
+        [(is_less, less), (is_fooled, fooled)].into_iter().filter(|(is, _)| *is).map(|(_, note)| note)
+    }
+}
+
+/// Lets a rule read no line that holds one of these texts; lines with them, to try it.
+///
+/// # Errors
+///
+/// What stands in the way. A grammar does not see the host and the program before a message, which fail2ban looks at, too.
+fn excluded(draft: &mut RuleDraft, texts: &[String], origin: &LineOrigin) -> Result<Vec<String>, String> {
+    let is_headed = draft.has_header || !origin.is_file;
+    for text in texts.iter().filter(|_| is_headed) {
+        let is_its = |program: &String| {
+            let program = program.trim_end_matches("(*)");
+            program.contains(text.as_str())
+                || text
+                    .strip_prefix(program)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['[', ':']))
+        };
+        if origin.programs.iter().any(is_its) {
+            return Err(format!("an `ignoreregex` for the program before the message: `{text}`"));
+        }
+        draft
+            .notes
+            .push(format!("looks for `{text}` of its `ignoreregex` in the message, not in the host's name"));
+    }
+    ignored::exclude(draft, texts)
 }
 
 /// What may stand before a message in a file: a date, perhaps in brackets, and up to two words.
@@ -85,7 +128,7 @@ pub(super) fn grammar(
                 refuse(why, None);
                 continue;
             }
-            (Ok(RegexOutcome::Rule(mut draft)), Ok(texts)) => match ignored::exclude(&mut draft, &texts) {
+            (Ok(RegexOutcome::Rule(mut draft)), Ok(texts)) => match excluded(&mut draft, &texts, origin) {
                 Ok(exempt) => (draft, exempt),
                 Err(why) => {
                     refuse(why, None);
@@ -98,9 +141,10 @@ pub(super) fn grammar(
             refuse(format!("a `datepattern` that no rule can read: `{pattern}`"), None);
             continue;
         }
-        let notes = draft.notes.clone();
+        let (mut notes, is_open) = (draft.notes.clone(), draft.is_open);
         match proved(name, (draft, &exempt), (origin, &date), &converted.category, &rules, lists) {
             Ok(rule) => {
+                notes.extend(rule.notes(is_open).map(str::to_owned));
                 rules.push(rule);
                 let news = notes.into_iter().filter(|note| !converted.notes.contains(note));
                 converted.notes.extend(news.collect::<Vec<_>>());
@@ -182,9 +226,14 @@ fn proved(
     others: &[ProvedRule],
     lists: &Lists,
 ) -> Result<ProvedRule, (String, String)> {
-    let mut first = None;
-    for (rule, conditions) in forms(&draft, origin, date) {
-        let mut rule = ProvedRule { text: rule, conditions, samples: Vec::new() };
+    let (mut first, mut forms) = (None, forms(&draft, origin, date));
+    // No line begins there: whatever `.*` stands for before it is not only a date.
+    let begins_within = |text: &str| text.starts_with(['"', ',', ':', '=', '&', ';', '?']);
+    if draft.is_open && matches!(draft.pieces.first(), Some(RulePiece::Text(text)) if begins_within(text)) {
+        forms.retain(|(prefix, ..)| prefix == "<text>");
+    }
+    for (prefix, body, conditions) in forms {
+        let mut rule = ProvedRule { text: format!("{prefix}{body}"), body, conditions, samples: Vec::new() };
         let all: Vec<&ProvedRule> = others.iter().chain([&rule]).collect();
         let loaded = Grammar::load(name, name, &text_of(name, origin, category, &all, false), lists);
         let why = match loaded {
@@ -195,7 +244,7 @@ fn proved(
                         .is_some_and(|found| found.address().is_some_and(|found| found.to_string() == SAMPLE))
                 };
                 let (stamp, example) = stamp(date);
-                let stamped = |line: &String| match rule.text.starts_with(stamp) {
+                let stamped = |line: &String| match [stamp, &*any_stamp(date)].contains(&&*prefix) {
                     true => format!("{example}{line}"),
                     false => line.trim_start().to_owned(),
                 };
@@ -225,21 +274,23 @@ fn first_error(faults: &[Fault]) -> String {
     errors.next().map(|fault| fault.what.clone()).unwrap_or_default()
 }
 
-/// The forms of a rule to try, the widest first.
-fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String, Vec<String>)> {
+/// The forms of a rule to try, the widest first: what may stand before a message, the rule, and its conditions.
+fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String, String, Vec<String>)> {
     let begins_with_time = matches!(
         draft.pieces.get(..2),
         Some([RulePiece::Text(text), RulePiece::Field(RuleField { hole: Hole::Time, .. })]) if text == "["
     );
     let (stamp, _) = stamp(date);
-    let maybe = format!("{{{stamp} }}?");
+    let any = any_stamp(date);
+    let maybe = format!("{{{any} }}?");
     let mut prefixes: Vec<&str> = Vec::new();
     if draft.is_open {
         prefixes.push("<text>");
     }
     match () {
         () if !origin.is_file || begins_with_time => {}
-        () if draft.follows_date => prefixes.extend([stamp, &maybe]),
+        () if draft.follows_date && draft.must_follow() => prefixes.extend([&any, stamp, &maybe]),
+        () if draft.follows_date => prefixes.extend([&maybe, &any, stamp]),
         () if stamp == "<time>" && (draft.is_open || draft.has_header) => prefixes.extend([STAMP, &maybe]),
         () => prefixes.push(&maybe),
     }
@@ -256,13 +307,21 @@ fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String
         for prefix in &prefixes {
             // Free text takes in what is free beside it.
             let is_joint = *prefix == "<text>" && rule.starts_with('<');
-            let rule = if *prefix == stamp { rule.as_str() } else { rule.trim_start() };
+            let rule = if [stamp, &any].contains(prefix) { rule.as_str() } else { rule.trim_start() };
             if !is_joint {
-                forms.push((format!("{prefix}{rule}"), conditions.clone()));
+                forms.push(((*prefix).to_owned(), rule.to_owned(), conditions.clone()));
             }
         }
     }
     forms
+}
+
+/// The part of a rule that reads a date: of the filter's form or, since logs do not always have that, of a usual one.
+fn any_stamp(date: &DateForm) -> String {
+    match date {
+        DateForm::Own(rule, _) => format!("{{{rule}|<time>}}"),
+        DateForm::Usual | DateForm::Unknown(_) => "<time>".to_owned(),
+    }
 }
 
 /// The part of a rule that reads a date, and such a date.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::plan::ImportedJail;
 use super::read::Fail2banJail;
 use super::reference;
+use crate::tools::setup::SYSLOG_FILES;
 
 /// The most that is read of a jail's logs: so many bytes at their ends, and so many lines of those.
 pub(super) const MOST_BYTES: u64 = 4 << 20;
@@ -24,8 +25,8 @@ pub(super) struct JailLog {
     pub(super) sources: Vec<String>,
     /// The lines, without their ends.
     pub(super) lines: Vec<Vec<u8>>,
-    /// The same lines as they come to us.
-    pub(super) records: Vec<Vec<u8>>,
+    /// The same lines as they come to us; `None` for those of a file that nothing reads here.
+    pub(super) records: Vec<Option<Vec<u8>>>,
 }
 
 /// Reads the last lines of a jail's logs, of its files or of the journal.
@@ -50,27 +51,31 @@ pub(super) fn read(
             tail(&file, share.0).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         let source = file.display().to_string();
         let program = program(imported, &source);
+        let comes = program.is_some() || imported.in_journal || SYSLOG_FILES.contains(&source.as_str());
         for line in last_lines(&text, share.1) {
             log.lines.push(line.to_vec());
-            log.records.push(match program {
+            log.records.push(comes.then(|| match program {
                 Some(program) => forwarded(program, line),
                 None => line.to_vec(),
-            });
+            }));
         }
         log.sources.push(source);
     }
-    Ok(log)
+    match log.lines.is_empty() {
+        true => Err(format!("no line in {}", log.sources.join(", "))),
+        false => Ok(log),
+    }
 }
 
 /// The program under whose name rsyslog forwards the lines of a file; `None` where they name their program themselves.
 pub(super) fn program<'j>(imported: &'j ImportedJail, file: &str) -> Option<&'j str> {
-    let input = imported.inputs.iter().find(|(pattern, _)| super::jails::covers(pattern, file));
+    let input = imported.inputs.iter().find(|(pattern, _)| super::paths::covers(pattern, file));
     input.map(|(_, program)| program.as_str())
 }
 
 /// The files of a jail that are there, those that were written to last.
 fn files(jail: &Fail2banJail) -> Result<Vec<PathBuf>, String> {
-    let patterns: Vec<&str> = super::jails::log_paths(jail).collect();
+    let patterns: Vec<&str> = super::paths::log_paths(jail).collect();
     let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
     for path in patterns.iter().filter_map(|pattern| glob::glob(pattern).ok()).flatten().flatten() {
         let about = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file);
@@ -142,7 +147,11 @@ fn of_journal(jail: &Fail2banJail, most_lines: usize, limit: Duration) -> Result
     if lines.is_empty() {
         return Err(format!("the journal has no lines of {}", matches.join(" ")));
     }
-    Ok(JailLog { sources: vec!["the journal".to_owned()], records: lines.clone(), lines })
+    Ok(JailLog {
+        sources: vec!["the journal".to_owned()],
+        records: lines.iter().cloned().map(Some).collect(),
+        lines,
+    })
 }
 
 #[cfg(test)]

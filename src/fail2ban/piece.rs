@@ -220,10 +220,13 @@ fn choice(options: Vec<Vec<RulePiece>>, mut optional: bool) -> Result<Option<Rul
     Ok((!kept.is_empty()).then_some(RulePiece::Choice(kept, optional)))
 }
 
+/// What can follow an address without belonging to it.
+const OFF: [&str; 8] = [" ", ",", ";", ")", "]", "\"", "'", ">"];
+
 /// Free text behind an address or the edge of a word, which cannot follow it at once.
 pub(super) fn set_off() -> RulePiece {
     let behind = |text: &str| vec![RulePiece::text(text), RulePiece::field(Hole::Free)];
-    RulePiece::Choice(vec![behind(" "), behind(","), behind(";")], true)
+    RulePiece::Choice(OFF.iter().map(|off| behind(off)).collect(), true)
 }
 
 /// Adds a piece behind others.

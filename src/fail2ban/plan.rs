@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::jails::{self, JailMaker, JailTexts};
+use super::counterpart;
+use super::jails::{JailMaker, JailTexts};
 use super::library::HEADER;
 use super::read::Fail2banConfig;
-use super::{receivers, settings, shadow};
+use super::substance::AskFail2ban;
+use super::{paths, receivers, settings, shadow, time};
 use crate::detect::Watch;
 use crate::grammar::Grammars;
 use crate::model::count;
@@ -44,6 +46,8 @@ pub(super) struct ImportFacts<'f> {
     pub(super) resolve: &'f dyn Fn(&str) -> Vec<IpAddr>,
     /// Whether the journal has lines of one of these programs.
     pub(super) in_journal: &'f dyn Fn(&[String]) -> bool,
+    /// What fail2ban finds in lines.
+    pub(super) ask: &'f AskFail2ban<'f>,
 }
 
 /// What fail2ban's configuration becomes.
@@ -89,6 +93,8 @@ pub struct ImportedJail {
     pub converted: usize,
     /// Those that became none, and why.
     pub refused: Vec<RefusedLine>,
+    /// Whether it counts what its filter finds in its logs. Asked where nothing is written.
+    pub comparison: FilterComparison,
     /// The ports that it blocks; empty for all.
     pub ports: Vec<String>,
     /// What else there is to know.
@@ -96,12 +102,20 @@ pub struct ImportedJail {
     /// The files that rsyslog is to read for it, with the programs under whose names it forwards their lines.
     #[serde(skip)]
     pub inputs: Vec<(String, String)>,
+    /// Whether its lines come from the journal, although it names files.
+    #[serde(skip)]
+    pub in_journal: bool,
     /// Whether its bans let addresses in.
     #[serde(skip)]
     pub lets_in: bool,
 }
 
 impl ImportedJail {
+    /// Whether rules were made of its filter.
+    pub(super) fn has_converted(&self) -> bool {
+        self.converted > 0
+    }
+
     /// What of it has no counterpart here, as a task.
     fn lost(&self) -> Option<String> {
         let why = || self.refused.first().map(|one| &one.why).or(self.notes.first());
@@ -148,6 +162,22 @@ pub enum JailOutcome {
     NotNeeded,
 }
 
+/// How a jail's grammars compare with its filter on the last lines of its logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FilterComparison {
+    /// They were not compared, since nobody asked or it was not possible.
+    #[default]
+    NotCompared,
+    /// Neither finds an offence in the lines.
+    Nothing,
+    /// They find the same.
+    Agrees,
+    /// They find different offences.
+    Differs,
+}
+
 /// What a setting becomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -172,9 +202,9 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
         new: BTreeMap::new(),
     };
     let mut toml = planner.top();
-    let maker = JailMaker::new(facts.grammars, &facts.jails, facts.resolve, facts.in_journal);
+    let maker = JailMaker::new(facts);
     for jail in &fail2ban.jails {
-        let JailTexts { mut imported, settings, grammar, inputs, tasks } = maker.jail(jail);
+        let JailTexts { mut imported, settings, grammar, inputs, tasks, .. } = maker.jail(jail);
         if planner.plan.jails.iter().any(|other| other.name == imported.name) {
             imported.outcome = JailOutcome::NotConverted;
             imported.grammars.clear();
@@ -269,8 +299,10 @@ impl ImportPlanner<'_> {
                 ));
             }
         }
-        let recidive = self.facts.fail2ban.jails.iter().any(|jail| jail.filter.name == "recidive");
-        let growth = settings::growth(&|name| defaults.get(name).cloned(), recidive);
+        let recidive = self.facts.fail2ban.jails.iter().any(counterpart::is_recidive);
+        let lengths = self.facts.fail2ban.jails.iter().filter_map(|jail| jail.options.get("bantime"));
+        let longest = lengths.filter_map(|text| time::seconds(text)).fold(0.0, f64::max);
+        let growth = settings::growth(&|name| defaults.get(name).cloned(), recidive, longest);
         for (name, becomes) in growth.notes {
             let task = becomes.strip_prefix("needs you: ").map(|what| format!("`{name}`: {what}"));
             self.plan.tasks.extend(task);
@@ -359,7 +391,7 @@ impl ImportPlanner<'_> {
         let all = self.inputs.clone();
         let is_covered = |(file, program): &(String, String)| {
             all.iter().any(|(other, its)| {
-                other != file && its == program && jails::covers(other, file) && !jails::covers(file, other)
+                other != file && its == program && paths::covers(other, file) && !paths::covers(file, other)
             })
         };
         self.inputs.retain(|input| !is_covered(input));

@@ -1,6 +1,6 @@
 //! The plan for people: for a terminal, and as Markdown for a ticket.
 
-use super::plan::{ImportedJail, JailOutcome};
+use super::plan::{FilterComparison, ImportedJail, JailOutcome};
 use super::run::{ImportAction, ImportReport};
 use super::{agreement, bans};
 use crate::daemon::BansTarget;
@@ -133,13 +133,21 @@ fn ports(jail: &ImportedJail) -> String {
 fn outcome(jail: &ImportedJail) -> String {
     let all = jail.converted + jail.refused.len();
     let of = format!("{} of {}", jail.converted, count(all as u64, "failregex"));
-    match jail.outcome {
-        JailOutcome::Ours if all == 0 || jail.converted == 0 => "ours".to_owned(),
+    let outcome = match jail.outcome {
+        JailOutcome::Ours if !jail.has_converted() => "ours".to_owned(),
         JailOutcome::Ours => format!("ours, and {of} of your own converted"),
-        JailOutcome::Converted => format!("converted and proved: {of}"),
-        JailOutcome::NotConverted => "not converted".to_owned(),
-        JailOutcome::NotNeeded => "not needed".to_owned(),
-    }
+        JailOutcome::Converted => format!("converted: {of}"),
+        JailOutcome::NotConverted => return "not converted".to_owned(),
+        JailOutcome::NotNeeded => return "not needed".to_owned(),
+    };
+    let compared = match jail.comparison {
+        FilterComparison::Agrees => "; agrees with its filter",
+        FilterComparison::Nothing => "; no offence in its log yet",
+        FilterComparison::Differs => "; differs from its filter",
+        FilterComparison::NotCompared if jail.has_converted() => "; not compared",
+        FilterComparison::NotCompared => "",
+    };
+    outcome + compared
 }
 
 fn taken(report: &ImportReport) -> String {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ini::{Ini, IniError, IniValue, Variables};
 use super::options::NamedOptions;
-use super::tags;
+use super::{stock, tags};
 
 /// Where fail2ban's configuration is if nobody says otherwise.
 pub const FOLDER: &str = "/etc/fail2ban";
@@ -46,8 +46,13 @@ pub struct Fail2banJail {
     pub actions: Vec<NamedOptions>,
     /// What lines are offences.
     pub regexes: FilterRegexes,
-    /// What the package's own filter says, without local changes; `None` where all of it is local.
+    /// What the filter's own file says, or the package's filter that it was copied from, without local changes; `None` where
+    /// all of it is local.
     pub stock: Option<FilterRegexes>,
+    /// The filter of fail2ban's package that `stock` is, whatever it is called here; empty if it is none.
+    pub known_as: &'static str,
+    /// Why fail2ban does not start it; empty if nothing is wrong with it. Then the rest is empty, too.
+    pub fault: String,
 }
 
 /// What a filter says, filled in.
@@ -76,7 +81,7 @@ impl Fail2banConfig {
     ///
     /// # Errors
     ///
-    /// There is none, a file cannot be read, or something in it cannot be resolved: the first such place.
+    /// There is none, or a file cannot be read: the first such place. What is wrong with one jail is said there.
     pub fn read(folder: &Path) -> Result<Self, IniError> {
         let ini = layered(folder, "jail")?;
         if ini.files.is_empty() {
@@ -94,9 +99,14 @@ impl Fail2banConfig {
         }
         let names: Vec<String> = reader.ini.sections.keys().cloned().collect();
         for name in names.iter().filter(|name| *name != "INCLUDES" && !name.starts_with("KNOWN/")) {
-            match reader.jail(name)? {
-                Some(jail) => config.jails.push(jail),
-                None => config.disabled += 1,
+            match reader.jail(name) {
+                Ok(Some(jail)) => config.jails.push(jail),
+                Ok(None) => config.disabled += 1,
+                // fail2ban skips such a jail, and starts the others.
+                Err(fault) => {
+                    let (name, fault) = (name.clone(), fault.to_string());
+                    config.jails.push(Fail2banJail { name, fault, ..Fail2banJail::default() });
+                }
             }
         }
         for option in reader.ini.defaults.keys() {
@@ -200,9 +210,15 @@ impl JailReader<'_> {
             all.iter().map(|(key, value)| (format!("known/{key}"), value.clone())).collect();
         jail.regexes = regexes(&both, &all, filter, logtype)?;
         if conf.exists() {
-            let conf = Ini::read(&[conf])?;
-            let all = combined(&conf, filter, logtype)?;
-            jail.stock = Some(regexes(&conf, &all, filter, logtype)?);
+            let own = Ini::read(std::slice::from_ref(&conf))?;
+            let all = combined(&own, filter, logtype)?;
+            jail.stock = Some(regexes(&own, &all, filter, logtype)?);
+            jail.known_as = stock::known(&own, &conf).unwrap_or_default();
+        }
+        if jail.known_as.is_empty()
+            && let Some((name, stock)) = stock::copied_from(self.folder, &jail.regexes, filter, logtype)
+        {
+            (jail.known_as, jail.stock) = (name, Some(stock));
         }
         for option in OF_FILTERS {
             let own = self.ini.sections.get(name).and_then(|options| options.get(option));
@@ -279,7 +295,11 @@ pub(super) fn is_true(value: &str) -> bool {
 }
 
 /// The options of a filter, filled in: what the jail gives as parameters comes first, then `[Init]`, then `[Definition]`.
-fn combined(ini: &Ini, filter: &NamedOptions, logtype: &str) -> Result<BTreeMap<String, String>, IniError> {
+pub(super) fn combined(
+    ini: &Ini,
+    filter: &NamedOptions,
+    logtype: &str,
+) -> Result<BTreeMap<String, String>, IniError> {
     let mut variables: Variables = filter.options.iter().cloned().collect();
     let is_set = ini.sections.get("Definition").is_some_and(|options| options.contains_key("logtype"));
     if !is_set {
@@ -302,7 +322,7 @@ fn combined(ini: &Ini, filter: &NamedOptions, logtype: &str) -> Result<BTreeMap<
 }
 
 /// What a filter says, from its options.
-fn regexes(
+pub(super) fn regexes(
     ini: &Ini,
     combined: &BTreeMap<String, String>,
     filter: &NamedOptions,
@@ -384,6 +404,19 @@ mod tests {
         let got = ["maxretry", "findtime", "bantime", "port"].map(|option| jail.options[option].as_str());
         assert_eq!(got, ["4", "3", "2", "1"]);
         assert!(jail.places["bantime"].ends_with("jail.d/b.conf:4"));
+    }
+
+    #[test]
+    fn sections_have_what_is_the_default() {
+        let jail = read(&[
+            ("jail.conf", "[x]\nenabled = 1\nfilter = f\n"),
+            (
+                "filter.d/f.conf",
+                "[DEFAULT]\nfailregex = ^<none/failregex> <HOST>$\n[lt_file]\n_daemon = x\n[Definition]\n\
+                 failregex = <lt_<logtype>/failregex>\n",
+            ),
+        ]);
+        assert_eq!(jail.regexes.fail, ["^<none/failregex> <HOST>$"]);
     }
 
     #[test]

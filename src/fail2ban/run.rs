@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -12,7 +14,7 @@ use super::agreement::{self, ComparePatience, JailAgreement};
 use super::bans::{self, BanSummary};
 use super::plan::{self, ImportFacts, ImportPlan, RSYSLOG};
 use super::read::Fail2banConfig;
-use super::{diff, print, shadow, switch};
+use super::{diff, print, reference, shadow, switch};
 use crate::config::load::{self, Loaded};
 use crate::daemon;
 use crate::model::Timestamp;
@@ -132,8 +134,12 @@ pub fn run(
                 },
                 resolve: &resolve,
                 in_journal: &setup::journal_has,
+                ask: &|jail, filter, lines| reference::found(jail, filter, lines, PATIENCE).ok(),
             });
             report.plan.tasks.extend(fault);
+            if report.plan.settings.iter().any(|setting| setting.name == "mail") {
+                report.plan.tasks.extend(mail_needs());
+            }
             let patience = match action {
                 ImportAction::Show => Some(ComparePatience::SHORT),
                 ImportAction::Compare => Some(ComparePatience::LONG),
@@ -145,7 +151,7 @@ pub fn run(
                 match load::with(config, changed) {
                     Ok(there) => {
                         report.agreement = agreement::compare(&fail2ban, &report.plan, &there, patience, now);
-                        report.plan.tasks.extend(agreement::tasks(&report.agreement));
+                        agreement::note(&mut report.plan, &report.agreement);
                     }
                     Err(error) => {
                         report.plan.tasks.push(format!("what would be written is not sound: {error}"))
@@ -287,6 +293,38 @@ fn present(loaded: &Loaded, drop_in: &Path) -> anyhow::Result<BTreeMap<PathBuf, 
     }
     Ok(present)
 }
+
+/// What mail needs on this host, beside a receiver: the unit gives `sendmail` no privileges.
+fn mail_needs() -> Option<String> {
+    let about = "contrib/guide.md says more under \"Mail and secrets\"";
+    let Ok(sendmail) = std::fs::canonicalize("/usr/sbin/sendmail") else {
+        return Some(format!(
+            "mail: there is no `/usr/sbin/sendmail`: install one, such as msmtp-mta; {about}"
+        ));
+    };
+    let drop_ins =
+        std::fs::read_dir("/etc/systemd/system/banstream.service.d").into_iter().flatten().flatten();
+    let drop_ins: String = drop_ins.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
+    if std::fs::metadata(&sendmail).is_ok_and(|about| about.mode() & 0o4000 != 0) {
+        return (!drop_ins.contains("NoNewPrivileges=no")).then(|| {
+            format!(
+                "mail: `{}` is set-user-id, which banstream.service does not allow: name a program that speaks SMTP, such as \
+                 msmtp, as `[notify] sendmail`; {about}",
+                sendmail.display()
+            )
+        });
+    }
+    let is_postfix = Path::new("/usr/sbin/postdrop").exists();
+    (is_postfix && !drop_ins.contains("postdrop")).then(|| {
+        format!(
+            "mail: Postfix's `sendmail` needs `SupplementaryGroups=postdrop` and `ReadWritePaths=/var/spool/postfix` in a \
+             drop-in of banstream.service (`systemctl edit banstream`); {about}"
+        )
+    })
+}
+
+/// How long fail2ban may take for the lines with which our grammars are tested: it takes a second.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The addresses of a name.
 fn resolve(name: &str) -> Vec<IpAddr> {

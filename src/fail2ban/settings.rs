@@ -30,6 +30,18 @@ pub(super) fn bans(action: &NamedOptions) -> bool {
         .is_none_or(|word| matches!(word.kind, ActionKind::Ban | ActionKind::BanAllPorts))
 }
 
+/// Whether an action bans with another program or host, so that its jail is to ban.
+pub(super) fn bans_elsewhere(action: &NamedOptions) -> bool {
+    let name = action.name.as_str();
+    name.starts_with("cloudflare")
+        || matches!(name, "nginx-block-map" | "netscaler" | "nsupdate" | "mikrotik")
+}
+
+/// Whether an action tells a service of bans.
+pub(super) fn is_told(action: &NamedOptions) -> bool {
+    words::action(&action.name).is_some_and(|word| word.kind == ActionKind::Notify)
+}
+
 /// The ports that a jail blocks, such as `80,443/tcp`; none for all. What is not known is in `notes`.
 pub(super) fn ports(jail: &Fail2banJail, notes: &mut Vec<String>) -> Vec<String> {
     let mut all = BTreeSet::new();
@@ -178,8 +190,9 @@ pub(super) struct GrowthWords {
     pub(super) notes: Vec<(String, String)>,
 }
 
-/// Reads `bantime.*` of the defaults; `recidive` says whether that jail is on.
-pub(super) fn growth(options: &dyn Fn(&str) -> Option<String>, recidive: bool) -> GrowthWords {
+/// Reads `bantime.*` of the defaults; `recidive` says whether that jail is on, `longest` is the longest `bantime` of a jail, in
+/// seconds.
+pub(super) fn growth(options: &dyn Fn(&str) -> Option<String>, recidive: bool, longest: f64) -> GrowthWords {
     let mut words = GrowthWords::default();
     let mut note = |name: &str, becomes: String| words.notes.push((name.to_owned(), becomes));
     let bantime = options("bantime").and_then(|text| time::seconds(&text)).unwrap_or(600.0);
@@ -205,7 +218,7 @@ pub(super) fn growth(options: &dyn Fn(&str) -> Option<String>, recidive: bool) -
         let steps = (multipliers.len() - 1) as f64;
         let factor = (last / first).powf(1.0 / steps).clamp(1.0, 100.0);
         words.lines.push(format!("factor = {factor:.2}"));
-        cap = Some(cap.unwrap_or(f64::MAX).min(bantime * last));
+        cap = Some(cap.unwrap_or(f64::MAX).min(bantime.max(longest) * last));
         note(
             "bantime.multipliers",
             format!("`factor = {factor:.2}`, from the first to the last; `cap` is where they end"),
@@ -320,7 +333,7 @@ mod tests {
             let get = |name: &str| {
                 options.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
             };
-            assert_eq!(growth(&get, recidive).lines, want);
+            assert_eq!(growth(&get, recidive, 0.0).lines, want);
         }
         check(&[], false, &["factor = 1"]);
         check(&[], true, &[]);

@@ -9,6 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write, stdin};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +54,8 @@ pub struct ListReport {
     pub bans: u64,
     /// How many of them never end.
     pub forever: u64,
+    /// How many IPv4 addresses they ban.
+    pub ipv4_addresses: u64,
     /// Lines left out, because their address is in another line.
     pub duplicates: u64,
     /// Lines left out, because their address is private, and so could only be of a network of yours.
@@ -163,7 +166,11 @@ fn open(file: &Path) -> anyhow::Result<Box<dyn BufRead>> {
     if file == Path::new("-") {
         return Ok(Box::new(stdin().lock()));
     }
-    let open = File::open(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let about = || format!("cannot read `{}`", file.display());
+    // A named pipe would have us wait for its writer.
+    let kind = std::fs::metadata(file).with_context(about)?.file_type();
+    ensure!(kind.is_file(), "`{}` is not a regular file; `-` reads stdin", file.display());
+    let open = File::open(file).with_context(about)?;
     Ok(Box::new(BufReader::new(open)))
 }
 
@@ -350,6 +357,15 @@ impl<'o> BanList<'o> {
         }
         self.report.bans = kept.len() as u64;
         self.report.forever = kept.iter().filter(|entry| entry.until.is_none()).count() as u64;
+        // They are sorted: what a prefix holds follows it.
+        let mut end = 0_u64;
+        for entry in &kept {
+            let IpAddr::V4(first) = entry.offender.address() else { continue };
+            let first = u64::from(first.to_bits());
+            let last = first + (1_u64 << (32 - u32::from(entry.offender.prefix()).min(32)));
+            self.report.ipv4_addresses += last.saturating_sub(first.max(end));
+            end = end.max(last);
+        }
         self.entries = kept;
     }
 
@@ -386,6 +402,10 @@ fn text(report: &ListReport, options: &ListOptions) -> String {
         text += &format!(", {} of them forever", report.forever);
     }
     text += "\n";
+    let share = report.ipv4_addresses * 100 / (1 << 32);
+    if share > 0 {
+        text += &format!("they ban {share} % of all IPv4 addresses\n");
+    }
     let others = report.others.iter().map(|(what, lines)| (what.as_str(), *lines));
     let kinds = [
         ("duplicate", report.duplicates),

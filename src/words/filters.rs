@@ -18,7 +18,7 @@ pub struct FilterWord {
     pub counted: &'static [Counted],
     /// What its modes count besides, by the name of the mode.
     pub modes: &'static [(&'static str, &'static [&'static str])],
-    /// What else there is to know; for one without a grammar, what to do.
+    /// What to do: in the place of one without a grammar, or for the same lines to count.
     pub note: &'static str,
 }
 
@@ -149,7 +149,13 @@ pub const FILTERS: &[FilterWord] = &[
         counted!("nginx" "auth-failure"),
         &[("fallback", &["bad-request"]), ("aggressive", &["bad-request"])],
     ),
-    of("nginx-limit-req", counted!("nginx" "rate-limit"), &[]),
+    FilterWord {
+        name: "nginx-limit-req",
+        counted: counted!("nginx" "rate-limit"),
+        modes: &[],
+        note: "it reads nginx's error log, in whose file clients can write lines about others: let nginx write that to syslog \
+               (`error_log syslog:server=unix:/dev/log;`), or answer with 429 in place of 503 (`limit_req_status 429;`)",
+    },
     of("nsd", counted!("nsd" "refused" "rate-limit"), &[]),
     logins!("openhab", "openhab"),
     logins!("openwebmail", "openwebmail"),

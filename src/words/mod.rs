@@ -8,12 +8,14 @@ mod commands;
 mod filters;
 mod keys;
 mod services;
+mod stock;
 
 pub use actions::{ACTIONS, ActionKind, ActionWord, action};
 pub use commands::{COMMANDS, VERBS};
 pub use filters::{Counted, FILTERS, FilterWord, STOCK_JAILS, filter};
 pub use keys::{DAEMON_KEYS, JAIL_KEYS, KeyWord, key};
 pub use services::{SERVICES, port};
+pub use stock::stock;
 
 /// Whether a text is a configuration of fail2ban: its first lines that say something are a section without quotes around
 /// its values.

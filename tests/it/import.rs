@@ -483,7 +483,7 @@ fn filters_are_compared_on_the_lines_of_their_jails() {
             tasks.contains("`x`: 1 of 2 failregexes not converted: `.` for any one character"),
             "{tasks}"
         );
-        let differs = tasks.contains("`x`: fail2ban counts 2 lines that banstream does not");
+        let differs = tasks.contains("`x`, of 6 lines: fail2ban counts 2 lines that banstream does not");
         assert_eq!(differs, plan["agreement"][0]["only_fail2ban"] == 2, "{tasks}");
         assert_eq!(output.status.code(), Some(1));
         plan["agreement"][0].clone()
@@ -540,12 +540,157 @@ fn faults_are_named_with_their_place_and_nothing_is_written() {
     }
     let jail = "[x]\nenabled = true\nfilter = x\n";
     let filter = "[Definition]\nfailregex = ^x <HOST>$\n";
-    check("[x]\nenabled = %(on)s\n", filter, "jail.conf:2: unknown name in `%(on)s`");
     check(
         "[x]\nenabled = true\nfilter",
         filter,
         "jail.conf:3: neither a section nor `name = value`; is the file cut?",
     );
+    let place = Place::new();
+    let nowhere = said(&place.import(&place.path("none"), &[]));
+    assert!(nowhere.contains("none: has no jail.conf or jail.local"), "{nowhere}");
+    let broken = tree(jail, filter);
+    fs::write(broken.path().join("db"), "not a database, but long enough for the header of one").unwrap();
+    let database = format!("[Definition]\ndbfile = {}/db\n", broken.path().display());
+    fs::write(broken.path().join("fail2ban.local"), database).unwrap();
+    // The rest can be looked at.
+    let plan = place.plan(broken.path());
+    assert!(texts(&plan["tasks"], "").concat().contains("fail2ban's bans cannot be read"), "{plan}");
+    let output = place.import(broken.path(), &["--write"]);
+    assert!(said(&output).contains("error: cannot read fail2ban's database"), "{}", said(&output));
+    assert_eq!((output.status.code(), place.written()), (Some(2), Vec::new()));
+}
+
+/// People give the package's names to filters of their own, and call copies of its filters as they like.
+#[test]
+fn what_a_filter_matches_counts_and_not_its_name() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("fail2ban-regex"), REGEX).unwrap();
+    fs::set_permissions(folder.path().join("fail2ban-regex"), fs::Permissions::from_mode(0o755)).unwrap();
+    let becomes = |name: &str, regex: &str, log: &str, asks: bool| {
+        let place = Place::new();
+        let jail = format!("[x]\nenabled = true\nfilter = {name}\nlogpath = {log}\n");
+        let fail2ban = tree(&jail, "[Definition]\n");
+        let filter = format!("[Definition]\nfailregex = {regex}\nignoreregex =\n");
+        fs::write(fail2ban.path().join(format!("filter.d/{name}.conf")), filter).unwrap();
+        let path = if asks { format!("{}:/usr/bin:/bin", folder.path().display()) } else { String::new() };
+        let mut import = Command::new(BANSTREAM);
+        import.args(["import", "fail2ban", "--json", "--config"]).arg(place.path("b.toml"));
+        let output = import.arg(fail2ban.path()).env("PATH", path).output().unwrap();
+        let plan: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let jail = &plan["jails"][0];
+        format!("{} {}", jail["outcome"].as_str().unwrap(), texts(&jail["grammars"], "").join(" "))
+    };
+    let vaultwarden = r"^.*Username or password is incorrect\. Try again\. IP: <HOST>\. Username:.*$";
+    let immich = r"^.*Failed login attempt for user .+ from ip address <HOST>";
+    let kuma = r"^.*WARN: Incorrect username or password for user .*\. IP=<HOST>";
+    let vsftpd = r#"^.* FAIL LOGIN: Client "<HOST>"$"#;
+    for (name, regex, log, want) in [
+        // The package has a filter of this name, for another server.
+        ("bitwarden", vaultwarden, "/srv/vault.log", "converted f2b-x"),
+        ("im", immich, "/srv/immich.log", "ours immich"),
+        ("kuma", kuma, "/srv/uptime-kuma/error.log", "ours uptime-kuma"),
+        // It may be of another program that writes such lines.
+        ("im", immich, "/srv/shop.log", "not-converted "),
+        ("vsftpd", vsftpd, "/var/log/vsftpd.log", "ours vsftpd"),
+        ("vsftpd", "^nobody <HOST>$", "/var/log/vsftpd.log", "converted f2b-x"),
+    ] {
+        assert_eq!(becomes(name, regex, log, true), want, "{name} {regex}");
+    }
+    // Where fail2ban cannot be asked.
+    assert_eq!(becomes("bitwarden", vaultwarden, "/srv/vault.log", false), "converted f2b-x");
+    assert_eq!(becomes("im", immich, "/srv/immich.log", false), "not-converted ");
+}
+
+/// Of what a filter or a jail of the package was told besides.
+#[test]
+fn what_a_grammar_of_ours_does_not_know_is_not_lost() {
+    let place = Place::new();
+    let fail2ban = set_up("debian");
+    let jails = "[sshd]\nenabled = true\nignoreregex = from 198\\.51\\.100\\.1 port\n  monitor\n\
+                 [vsftpd]\nenabled = true\nbantime = 0\nlogpath = /srv/ftp logs/a.log\n  \"/srv/b.log\"\n";
+    fs::write(fail2ban.path().join("jail.local"), jails).unwrap();
+    let plan = place.plan(fail2ban.path());
+    let diffs = texts(&plan["changes"], "diff").concat();
+    assert!(diffs.contains("+ignoreip = [\"198.51.100.1\"]\n"), "{diffs}");
+    let vsftpd = &diffs[diffs.find("[jail.vsftpd]").unwrap()..];
+    assert!(vsftpd.contains("+mode = \"observe\"\n") && !vsftpd.contains("bantime"), "{vsftpd}");
+    let tasks = texts(&plan["tasks"], "").join("\n");
+    for want in ["`sshd`: its `ignoreregex` `monitor` has no counterpart", "nothing reads `\"/srv/b.log\"`"] {
+        assert!(tasks.contains(want), "{want}: {tasks}");
+    }
+    assert!(plan.to_string().contains("/srv/ftp logs/a.log"), "{plan}");
+    let written = place.import(fail2ban.path(), &["--write"]);
+    assert_eq!(place.written(), ["fail2ban.toml"], "{}", said(&written));
+}
+
+/// Where a rule reads less than its regular expression, or can be fooled like that.
+#[test]
+fn rules_say_where_they_read_less() {
+    let place = Place::new();
+    let becomes = |regex: &str, ignore: &str| {
+        let jail = "[x]\nenabled = true\nfilter = x\nlogpath = /srv/x.log\n";
+        let filter = format!("[Definition]\nfailregex = {regex}\nignoreregex = {ignore}\n");
+        let plan = place.plan(tree(jail, &filter).path());
+        let jail = &plan["jails"][0];
+        let said = [texts(&jail["notes"], ""), texts(&jail["refused"], "why")].concat().join("\n");
+        (said, texts(&plan["changes"], "diff").concat())
+    };
+    let (said, _) = becomes(r#"^.*"remote_ip":"<HOST>",.*"status":40[13],.*$"#, "");
+    assert!(said.contains("an attacker can choose the address"), "{said}");
+    let (said, rule) = becomes(r"^.*denied to <HOST>$", "");
+    assert!(said.is_empty() && rule.contains("+    <text>denied to <ip>\n"), "{said}{rule}");
+    let (said, rule) = becomes(r"^.*denied \S+ from <HOST>.*$", "");
+    assert!(
+        said.contains("where the filter wants `.*`") && said.contains("a name with a space"),
+        "{said}{rule}"
+    );
+    let (said, rule) = becomes(r"^ WARN +\S+ - denied <HOST>$", "");
+    assert!(said.is_empty() && rule.contains("WARN{ |  |   |    |     }<word> - denied"), "{said}{rule}");
+    let (said, _) = becomes(r"^ a\s+b\s+c\s+d <HOST>$", "");
+    assert!(said.contains("reads one space"), "{said}");
+    let (_, rule) = becomes(r#"^\s*\{"msg":"denied","ip":"<HOST>""#, "");
+    assert!(rule.contains("+    {<time> }?"), "{rule}");
+    // Lines with a date of another form than the filter's.
+    let (_, rule) = becomes("^ denied <HOST>$\ndatepattern = ^\\[%%d/%%b/%%Y %%H:%%M:%%S\\]", "");
+    assert!(rule.contains("|<time>} denied <ip>"), "{rule}");
+    // The host and the program stand before a message.
+    let jail = "[x]\nenabled = true\nfilter = x\nbackend = systemd\n";
+    let of = |ignore: &str| {
+        let filter = format!(
+            "[Definition]\n_daemon = blogd\nfailregex = ^denied \\S+ from <HOST>$\nignoreregex = {ignore}\n"
+        );
+        let plan = place.plan(tree(jail, &filter).path());
+        let jail = &plan["jails"][0];
+        [texts(&jail["notes"], ""), texts(&jail["refused"], "why")].concat().join("\n")
+    };
+    assert!(
+        of("blogd\\[").contains("an `ignoreregex` for the program before the message"),
+        "{}",
+        of("blogd\\[")
+    );
+    assert!(of("monitor").contains("in the message, not in the host's name"), "{}", of("monitor"));
+}
+
+/// fail2ban skips such a jail and starts the others.
+#[test]
+fn what_is_wrong_with_one_jail_is_its_task_and_the_others_are_written() {
+    #[track_caller]
+    fn check(jail: &str, filter: &str, want: &str) {
+        let other = "[z]\nenabled = true\nfilter = z\nbackend = systemd\n";
+        let (place, fail2ban) = (Place::new(), tree(&format!("{jail}{other}"), filter));
+        let z = "[Definition]\n_daemon = z\nfailregex = ^refused <HOST>$\n";
+        fs::write(fail2ban.path().join("filter.d/z.conf"), z).unwrap();
+        let output = place.import(fail2ban.path(), &["--write"]);
+        let told = said(&output).replace(&format!("{}/", fail2ban.path().display()), "");
+        let want = format!("`x` has no counterpart here: fail2ban skips it: {want}\n");
+        assert!(told.contains(&want), "{want}{told}");
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(place.written(), ["f2b-z.grammar", "fail2ban.toml"]);
+    }
+    let jail = "[x]\nenabled = true\nfilter = x\n";
+    let filter = "[Definition]\nfailregex = ^x <HOST>$\n";
+    check("[x]\nenabled = %(on)s\n", filter, "jail.conf:2: unknown name in `%(on)s`");
     check("[x]\nenabled = true\nfilter = y\n", filter, "jail.conf:3: there is no filter `y`");
     check(
         "[x]\nenabled = true\nfilter = x[a=\"b]\n",
@@ -567,20 +712,7 @@ fn faults_are_named_with_their_place_and_nothing_is_written() {
         "[Definition]\nfailregex = ^x <HOST>$\nmaxlines = many\n",
         "filter.d/x.conf:3: `maxlines` is a number, not `many`",
     );
-
-    let place = Place::new();
-    let nowhere = said(&place.import(&place.path("none"), &[]));
-    assert!(nowhere.contains("none: has no jail.conf or jail.local"), "{nowhere}");
-    let broken = tree(jail, filter);
-    fs::write(broken.path().join("db"), "not a database, but long enough for the header of one").unwrap();
-    let database = format!("[Definition]\ndbfile = {}/db\n", broken.path().display());
-    fs::write(broken.path().join("fail2ban.local"), database).unwrap();
-    // The rest can be looked at.
-    let plan = place.plan(broken.path());
-    assert!(texts(&plan["tasks"], "").concat().contains("fail2ban's bans cannot be read"), "{plan}");
-    let output = place.import(broken.path(), &["--write"]);
-    assert!(said(&output).contains("error: cannot read fail2ban's database"), "{}", said(&output));
-    assert_eq!((output.status.code(), place.written()), (Some(2), Vec::new()));
+    check(jail, "no section\n", "filter.d/x.conf:1: this line is in no `[section]`");
 }
 
 #[test]

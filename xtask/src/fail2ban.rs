@@ -21,13 +21,20 @@ files, filters and actions need no setting. `banstream import fail2ban` does wha
 
 It reads fail2ban's files as fail2ban does (`jail.d`, `.local`, includes, `%(…)s`, `<…>`) and its database. Each jail that is on
 is *ours* (a grammar of banstream stands for its filter), *converted* (its failregex became a grammar, which was proved), or *not
-converted*, with the construct that stood in the way or the message that would have fooled the rule. No regular expression runs in
-the daemon. Of the 91 jails of Debian 12's package, 82 are ours, 4 are converted, `recidive` is not needed, and 4 are not converted:
+converted*, with the construct that stood in the way or the message that would have fooled the rule. A jail that fail2ban itself
+skips, since its filter is missing or wrong, is a task, and the others are taken over. No regular expression runs in the daemon.
+
+What a filter matches decides what stands for it, not its name. A filter is fail2ban's own if its file is that of version 1.0.2 or
+1.1.0, or if it has half of the regular expressions of such a file or more, whatever it is called. Of any other filter `fail2ban-regex`
+says which of the lines it matches with which banstream's grammars are tested. A grammar stands for it if both find the same; or if no
+rule can be made of its failregex, and the grammar finds what the filter does and else little but further failed logins. The jail, its
+log or its failregex must also name what the grammar reads. The notes of the jail say on how many lines both agree. Of the 91 jails of Debian 12's package, 82 are ours, 4 are converted, `recidive` is not needed, and 4 are not converted:
 `apache-fakegooglebot` (needs DNS), `pass2allow-ftp` (lets addresses in), `perdition` (its filter names no program) and
 `softethervpn` (a `.` for any character). It says what a human must do, with `--markdown` for a ticket and `--json` for programs. What it writes replaces what it wrote before.
 
 `--switch` changes nothing unless the files are as `--write` (or `--shadow`) would write them now; so after a change of
-`jail.local`, write again. A jail that is not converted, a failregex that is not, and lines that only fail2ban counts are tasks
+`jail.local`, write again. A jail that is not converted, a failregex that is not, lines that only fail2ban counts, an `ignoreregex` that
+a grammar of banstream does not know, and a converted jail that was not compared with its filter or differs from it are tasks
 (\"needs you\"), and the exit status is 1. `--switch` names the jails without a counterpart and refuses; `--force` switches without
 them. A second `--switch` changes nothing, and `--shadow` is refused until `--undo`. Without systemd, `--switch` refuses: `--write`,
 then stop fail2ban yourself.
@@ -39,8 +46,9 @@ together 64 MiB. A failregex with more than 32,768 parts or 1,048,576 ways throu
 A regular expression is converted if it consists of text, alternatives, optional and repeated groups, character classes, `.*`,
 `\\d+`, `\\S+`, `<HOST>` and fail2ban's other tags, `%(__prefix_line)s` and `prefregex`, and negative look-ahead of words before text that
 varies. Look-behind, other look-ahead, flags such as `(?i)`, offences that span lines, and an `ignoreregex` of more than a text are not.
-`\\s+` is one space, `4\\d{2}` is `4<num>`, a group that repeats without an end becomes free text, and `.*` at the beginning
-may become a date and up to two words. The proof is about what a rule reads: a failregex without `^` also reads a line that
+`\\s+` is one to five spaces, or one where there are more than two such places. `4\\d{2}` is `4<num>`. A group that repeats without an
+end becomes free text behind the address, and is not converted before it. `.*` at the beginning may become a date and up to two
+words; the jail's notes say so. The proof is about what a rule reads: a failregex without `^` also reads a line that
 begins with what somebody typed, here as there, so begin it with `^`. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
 
 A filter for the access log of nginx, Apache or lighttpd becomes conditions on the fields of a line, in a grammar that `extends:`
@@ -55,11 +63,12 @@ Where `fail2ban-regex` is installed, fail2ban itself is asked: what does the fil
 in, find in the last lines of the jail's own logs? banstream runs the engine of `replay` over the same lines, with the jail as it
 would be written. The output has the lines that both count, those that only one of them counts, and those of which each holds
 another address to account, with the reason and a few examples: no rule reads the line, it is in a category that the jail does not
-count, its failregex was refused, it has a name in place of the address. That takes 10 s at most, for all jails together; with
+count, its failregex was refused, it has a name in place of the address, banstream does not read the file. The state of each jail says
+whether both agree, and `comparison` in the JSON. That takes 10 s at most, for all jails together; with
 `--compare` it takes up to 60 s for each. Read are the last 20,000 lines of a jail, at most 4 MiB, from the files in its `logpath`, or
 from the journal (`backend` is `systemd`) by its `journalmatch`.
 
-On fail2ban's own sample lines, its filters (version 1.0.2) and ours agree on 386 lines. 100 more only fail2ban counts, and 59 only
+On fail2ban's own sample lines, its filters (version 1.0.2) and ours agree on 386 lines. 100 more only fail2ban counts, and 58 only
 banstream. On no line is it another address. `tests/system/fail2ban.rs` has the reasons.
 
 ## Side by side
@@ -169,7 +178,10 @@ fn filter(word: &FilterWord) -> Vec<[String; 4]> {
     let row = |mode: &str| {
         let counted = word.in_mode(mode);
         let grammars: Vec<String> = counted.iter().map(|(grammar, _)| format!("`{grammar}`")).collect();
-        let offences = counted.first().map(|(_, offences)| offences.join(", ")).unwrap_or_default();
+        let mut offences = counted.first().map(|(_, offences)| offences.join(", ")).unwrap_or_default();
+        if !word.note.is_empty() {
+            offences = format!("{offences}; {}", word.note);
+        }
         [format!("`{}`", word.name), mode.to_owned(), grammars.join(", "), offences]
     };
     plain.into_iter().chain(modes).map(row).collect()

@@ -235,6 +235,11 @@ impl Grammar {
         &self.source.categories
     }
 
+    /// The messages by which it is tested, each with the address that is found in it.
+    pub fn tests(&self) -> impl Iterator<Item = (&str, Option<IpAddr>)> {
+        self.source.tests.iter().map(|test| (test.message.as_str(), test.want))
+    }
+
     /// The offence in a message, or else the login or the [naming of an address](Found::is_naming), if any. Its sender is
     /// not checked.
     ///
