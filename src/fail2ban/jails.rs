@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use glob::Pattern;
 
 use super::daemons;
+use super::files::LogFileFacts;
 use super::library::{self, ConvertedFilter, LineOrigin};
 use super::options::NamedOptions;
 use super::plan::{ImportedJail, JailOutcome, RefusedLine, list};
@@ -34,7 +35,8 @@ pub(super) struct JailTexts {
 
 /// Makes jails.
 pub(super) struct JailMaker<'g> {
-    grammars: &'g Grammars,
+    pub(super) grammars: &'g Grammars,
+    pub(super) files: LogFileFacts<'g>,
     /// The jails that are there, with what they watch.
     jails: &'g [(String, Vec<Watch>)],
     lists: Lists,
@@ -45,11 +47,12 @@ pub(super) struct JailMaker<'g> {
 impl<'g> JailMaker<'g> {
     pub(super) fn new(
         grammars: &'g Grammars,
+        files: LogFileFacts<'g>,
         jails: &'g [(String, Vec<Watch>)],
         resolve: &'g dyn Fn(&str) -> Vec<IpAddr>,
         in_journal: &'g dyn Fn(&[String]) -> bool,
     ) -> Self {
-        Self { grammars, jails, lists: Lists::shipped(), resolve, in_journal }
+        Self { grammars, files, jails, lists: Lists::shipped(), resolve, in_journal }
     }
 
     /// What becomes of a jail.
@@ -107,6 +110,7 @@ impl<'g> JailMaker<'g> {
                 texts.imported.notes.push(word.note.to_owned());
             }
         }
+        self.leave_out_forgeable(jail, &mut texts);
         // A jail of ours of that name counts something else, and goes on.
         let is_taken = self.jails.iter().any(|(name, _)| *name == texts.imported.name);
         if texts.imported.outcome == JailOutcome::Converted && is_taken {
@@ -318,7 +322,7 @@ impl<'g> JailMaker<'g> {
     }
 
     /// The shipped grammar that reads a file.
-    fn grammar_of(&self, file: &str) -> Option<&'g Grammar> {
+    pub(super) fn grammar_of(&self, file: &str) -> Option<&'g Grammar> {
         self.grammars.iter().find(|grammar| grammar.logs().iter().any(|log| covers(log, file)))
     }
 
@@ -333,7 +337,7 @@ impl<'g> JailMaker<'g> {
 
     /// The program whose lines stand in a file, by our grammars.
     fn server_of(&self, file: &str) -> Option<String> {
-        let grammar = self.grammar_of(file)?;
+        let grammar = self.grammar_of(file).or_else(|| self.forged(file, &[]))?;
         grammar.programs().iter().find(|program| !program.contains('*')).cloned()
     }
 
@@ -500,7 +504,7 @@ fn own_regexes(jail: &Fail2banJail) -> (FilterRegexes, bool) {
 }
 
 /// The log files of a jail that no log daemon writes, which may hold `*`.
-fn own_files(jail: &Fail2banJail) -> Vec<String> {
+pub(super) fn own_files(jail: &Fail2banJail) -> Vec<String> {
     let is_own = |path: &&str| !SYSLOG_FILES.contains(path) && !path.contains(['"', ' ']);
     log_paths(jail).filter(is_own).map(str::to_owned).collect()
 }

@@ -17,6 +17,7 @@ mod convert;
 mod daemons;
 mod dates;
 mod diff;
+mod files;
 mod ignored;
 mod ini;
 mod jails;

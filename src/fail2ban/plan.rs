@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::files::LogFileFacts;
 use super::jails::{self, JailMaker, JailTexts};
 use super::library::HEADER;
 use super::read::Fail2banConfig;
@@ -42,6 +43,8 @@ pub(super) struct ImportFacts<'f> {
     pub(super) shadow: bool,
     /// Looks a name up.
     pub(super) resolve: &'f dyn Fn(&str) -> Vec<IpAddr>,
+    /// What is known of log files.
+    pub(super) files: LogFileFacts<'f>,
     /// Whether the journal has lines of one of these programs.
     pub(super) in_journal: &'f dyn Fn(&[String]) -> bool,
 }
@@ -172,7 +175,7 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
         new: BTreeMap::new(),
     };
     let mut toml = planner.top();
-    let maker = JailMaker::new(facts.grammars, &facts.jails, facts.resolve, facts.in_journal);
+    let maker = JailMaker::new(facts.grammars, facts.files, &facts.jails, facts.resolve, facts.in_journal);
     for jail in &fail2ban.jails {
         let JailTexts { mut imported, settings, grammar, inputs, tasks } = maker.jail(jail);
         if planner.plan.jails.iter().any(|other| other.name == imported.name) {

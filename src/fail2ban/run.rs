@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::agreement::{self, ComparePatience, JailAgreement};
 use super::bans::{self, BanSummary};
+use super::files::LogFileFacts;
 use super::plan::{self, ImportFacts, ImportPlan, RSYSLOG};
 use super::read::Fail2banConfig;
 use super::{diff, print, shadow, switch};
@@ -19,6 +20,7 @@ use crate::model::Timestamp;
 use crate::store::Fail2banBans;
 use crate::tools::offline::ended_well;
 use crate::tools::setup::{self, WriteTarget};
+use crate::tools::tail;
 
 /// What `import fail2ban` is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,6 +133,7 @@ pub fn run(
                     _ => observes.is_some(),
                 },
                 resolve: &resolve,
+                files: LogFileFacts { last_lines: &tail::last_lines, sends_errors: &setup::sends_errors },
                 in_journal: &setup::journal_has,
             });
             report.plan.tasks.extend(fault);

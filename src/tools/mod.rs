@@ -2,6 +2,8 @@
 
 pub mod terminal;
 mod servers;
+pub mod tail;
+pub mod forgeable;
 pub mod offline;
 pub mod doctor;
 pub mod setup;

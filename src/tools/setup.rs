@@ -21,7 +21,7 @@ use crate::tools::offline::ended_well;
 use crate::tools::terminal::{self, BAD, painted};
 
 pub use apply::{WriteTarget, apply};
-pub use gather::journal_has;
+pub use gather::{journal_has, sends_errors};
 pub use plan::{
     Arrival, FileChange, JailFacts, LogFile, Plan, PlannedService, RsyslogFacts, SYSLOG_FILES, ServiceFacts,
     SetupFacts, plan,
