@@ -1,10 +1,15 @@
-//! Which of a jail's log files rsyslog may read: none in which clients can write whole lines.
+//! Which of a jail's log files rsyslog may read: none in which clients can write whole lines, and none that a log daemon
+//! writes, whose lines are messages that come anyway.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeSet;
+
 use super::jails::{JailMaker, JailTexts, own_files};
 use super::read::Fail2banJail;
+use crate::entry::{Decoder, Format};
 use crate::grammar::Grammar;
+use crate::model::Timestamp;
 use crate::tools::forgeable::{forgeable, overlap, remedy};
 
 /// What is known of log files and of those that write them.
@@ -12,11 +17,64 @@ use crate::tools::forgeable::{forgeable, overlap, remedy};
 pub(super) struct LogFileFacts<'f> {
     /// The last lines of the files of a pattern.
     pub(super) last_lines: &'f dyn Fn(&str) -> Vec<Vec<u8>>,
+    /// Whether rsyslog writes a file.
+    pub(super) writes: &'f dyn Fn(&str) -> bool,
     /// Whether a server of these programs sends the log of its errors to syslog.
     pub(super) sends_errors: &'f dyn Fn(&[String]) -> bool,
 }
 
+/// A file that a log daemon writes: in the place of others, of which less is known.
+const MESSAGES: &str = "/var/log/syslog";
+
 impl<'g> JailMaker<'g> {
+    /// The jail with the usual file of a log daemon in the place of others that one writes, with what is to be said of them.
+    pub(super) fn with_messages(&self, jail: &Fail2banJail, texts: &mut JailTexts) -> Fail2banJail {
+        let mut jail = jail.clone();
+        for file in own_files(&jail) {
+            if (self.files.writes)(&file) {
+                texts
+                    .imported
+                    .notes
+                    .push(format!("its lines come as messages: rsyslog itself writes {file}"));
+            } else if let Some(programs) = self.senders(&file) {
+                let named = programs.join(", ");
+                let what = format!("the lines of {file} begin with a header of syslog");
+                match (self.in_journal)(&programs) {
+                    true => texts.imported.notes.push(format!("{what}; those of {named} come from the journal")),
+                    false => texts.tasks.push(format!(
+                        "`{}`: {what}, so no grammar reads them from the file: let {named} log to syslog here",
+                        jail.name
+                    )),
+                }
+            } else {
+                continue;
+            }
+            if let Some(paths) = jail.options.get_mut("logpath") {
+                *paths = paths.replace(&file, MESSAGES);
+            }
+        }
+        jail
+    }
+
+    /// The programs in the headers of syslog with which the last lines of a file begin; `None` where one has none.
+    fn senders(&self, file: &str) -> Option<Vec<String>> {
+        let mut decoder = Decoder::new(jiff::tz::TimeZone::UTC);
+        let mut programs = BTreeSet::new();
+        for mut line in (self.files.last_lines)(file) {
+            // As log daemons write it; many servers begin their lines with a date of another form and a word.
+            if !matches!(
+                &*line,
+                [_, _, _, b' ', _, _, b' ', _, _, b':', ..] | [_, _, _, _, b'-', _, _, b'-', _, _, b'T', ..]
+            ) {
+                return None;
+            }
+            let entry = decoder.decode(Format::Line, &mut line, Timestamp::default()).ok()?;
+            let program = std::str::from_utf8(entry.program).ok().filter(|program| !program.is_empty())?;
+            programs.insert(program.to_owned());
+        }
+        (!programs.is_empty()).then(|| programs.into_iter().collect())
+    }
+
     /// The grammar by which clients can write lines of their own into a file, which these grammars are to read.
     pub(super) fn forged(&self, file: &str, readers: &[String]) -> Option<&'g Grammar> {
         let lines = (self.files.last_lines)(file);
@@ -40,7 +98,8 @@ impl<'g> JailMaker<'g> {
         if texts.imported.grammars.is_empty() {
             return;
         }
-        let readers = texts.imported.grammars.clone();
+        let base = texts.made.iter().filter_map(|(_, text)| Grammar::base_of(text)).map(str::to_owned);
+        let readers: Vec<String> = texts.imported.grammars.iter().cloned().chain(base).collect();
         for file in own_files(jail) {
             let Some(grammar) = self.forged(&file, &readers) else { continue };
             let is_its = |(input, _): &(String, String)| *input == file;
@@ -79,7 +138,11 @@ mod tests {
             (true, line) if !line.is_empty() => vec![line.as_bytes().to_vec()],
             _ => Vec::new(),
         };
-        let files = LogFileFacts { last_lines: &lines, sends_errors: &|_| false };
+        let files = LogFileFacts {
+            last_lines: &lines,
+            writes: &|file| file == "/srv/rsyslog.log",
+            sends_errors: &|_| false,
+        };
         let fail = vec!["^ login failed from <HOST>$".to_owned()];
         let regexes = FilterRegexes { fail, lines: 1, ..FilterRegexes::default() };
         let jail = Fail2banJail {
@@ -104,7 +167,7 @@ mod tests {
             ("/var/log/bunkerweb/error.log", ""),
             ("/var/log/filebrowser.log", ""),
         ];
-        for filter in ["nginx-http-auth", "nginx-limit-req", "php-url-fopen", "mine"] {
+        for filter in ["nginx-http-auth", "nginx-limit-req", "nginx-botsearch", "mine"] {
             for (log, line) in forged {
                 let texts = jail(filter, log, line);
                 assert!(
@@ -123,7 +186,7 @@ mod tests {
             ("nginx-http-auth", "/srv/www/error.log", false),
             ("nginx-http-auth", "/srv/www/site.log", false),
             ("nginx-http-auth", "/srv/www/access.log", true),
-            ("php-url-fopen", "/var/log/apache2/error.log", true),
+            ("apache-noscript", "/var/log/apache2/error.log", true),
             ("traefik-auth", "/var/log/traefik/access.log", false),
             ("mine", "/srv/app/error.log", true),
         ] {
@@ -146,7 +209,27 @@ mod tests {
         let texts = jail("nginx-http-auth", "/var/log/nginx/*.log", "");
         assert_eq!(texts.inputs, [("/var/log/nginx/*access.log".to_owned(), "nginx".to_owned())]);
         // A converted filter reads the others from syslog.
-        let (_, grammar) = jail("mine", "/var/log/nginx/error.log", "").grammar.unwrap();
+        let (_, grammar) = jail("mine", "/var/log/nginx/error.log", "").made.remove(0);
         assert!(grammar.contains("program: nginx\n"), "{grammar}");
+    }
+
+    #[test]
+    fn what_a_log_daemon_writes_is_not_read_again() {
+        let headed = "Nov 29 10:00:01 h haproxy[1]: 192.0.2.121:4000 [29/Nov/2026:10:00:01.000] x";
+        for (log, line, is_read) in [
+            ("/srv/haproxy.log", headed, false),
+            ("/var/log/haproxy.log", "", false),
+            ("/srv/rsyslog.log", "", false),
+            ("/srv/haproxy.log", "192.0.2.121:4000 [29/Nov/2026:10:00:01.000] x", true),
+            ("/srv/haproxy.log", "", true),
+        ] {
+            let texts = jail("haproxy-http-auth", log, line);
+            assert_eq!(!texts.inputs.is_empty(), is_read, "{log}: {:?}", texts.inputs);
+            // Nobody knows where else it is from.
+            assert_eq!(!texts.tasks.is_empty(), line == headed, "{log}: {:?}", texts.tasks);
+        }
+        let texts = jail("mine", "/srv/haproxy.log", headed);
+        assert!(texts.tasks.concat().contains("let haproxy log to syslog here"), "{:?}", texts.tasks);
+        assert_eq!(texts.inputs, []);
     }
 }

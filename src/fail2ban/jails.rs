@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -16,8 +17,9 @@ use super::read::{Fail2banJail, FilterRegexes};
 use super::settings;
 use crate::detect::{LIST, MANUAL, WIDE, Watch};
 use crate::grammar::{Grammar, Grammars, Lists, SHIPPED};
+use crate::model::count;
 use crate::tools::setup::SYSLOG_FILES;
-use crate::words;
+use crate::words::{self, FilterConditions};
 
 /// A jail as it is here.
 #[derive(Default)]
@@ -25,8 +27,8 @@ pub(super) struct JailTexts {
     pub(super) imported: ImportedJail,
     /// Its table; empty if there is none.
     pub(super) settings: String,
-    /// The name and the text of the grammar that was made.
-    pub(super) grammar: Option<(String, String)>,
+    /// The names and the texts of the grammars that were made.
+    pub(super) made: Vec<(String, String)>,
     /// The files that rsyslog is to read, with the programs whose lines they have.
     pub(super) inputs: Vec<(String, String)>,
     /// What only a human can do.
@@ -40,8 +42,10 @@ pub(super) struct JailMaker<'g> {
     /// The jails that are there, with what they watch.
     jails: &'g [(String, Vec<Watch>)],
     lists: Lists,
+    /// The grammars that were made so far: their names, texts and the texts that they extend.
+    made: RefCell<Vec<(String, String, Option<&'static str>)>>,
     resolve: &'g dyn Fn(&str) -> Vec<IpAddr>,
-    in_journal: &'g dyn Fn(&[String]) -> bool,
+    pub(super) in_journal: &'g dyn Fn(&[String]) -> bool,
 }
 
 impl<'g> JailMaker<'g> {
@@ -52,7 +56,15 @@ impl<'g> JailMaker<'g> {
         resolve: &'g dyn Fn(&str) -> Vec<IpAddr>,
         in_journal: &'g dyn Fn(&[String]) -> bool,
     ) -> Self {
-        Self { grammars, files, jails, lists: Lists::shipped(), resolve, in_journal }
+        Self {
+            grammars,
+            files,
+            jails,
+            lists: Lists::shipped(),
+            made: RefCell::default(),
+            resolve,
+            in_journal,
+        }
     }
 
     /// What becomes of a jail.
@@ -79,17 +91,27 @@ impl<'g> JailMaker<'g> {
             );
             return texts;
         }
+        let jail = &self.with_messages(jail, &mut texts);
         let mode = jail.filter.get("mode").unwrap_or("");
         let (extra, is_stock) = own_regexes(jail);
         let word = words::filter(&jail.filter.name).filter(|word| is_stock && !word.counted.is_empty());
         if let Some(word) = word {
             texts.imported.outcome = JailOutcome::Ours;
-            for (grammar, offences) in word.in_mode(mode) {
-                texts.imported.grammars.push(grammar.to_owned());
-                self.count(&mut texts.imported, &offences);
+            let conditions: Vec<&FilterConditions> = words::conditions(word.name, mode).collect();
+            if conditions.is_empty() {
+                for (grammar, offences) in word.in_mode(mode) {
+                    texts.imported.grammars.push(grammar.to_owned());
+                    self.count(&mut texts.imported, &offences);
+                }
+                self.watch_files(jail, &mut texts.imported);
             }
-            self.watch_files(jail, &mut texts.imported);
+            texts.imported.grammars.extend(conditions.iter().map(|conditions| conditions.base.to_owned()));
+            texts.imported.notes.extend(words::differs(word.name).map(|how| format!("differs: {how}")));
+            texts.imported.notes.extend(changed(jail));
             self.logs(jail, &mut texts);
+            if !conditions.is_empty() {
+                self.add_conditions(&conditions, &mut texts);
+            }
             if !extra.fail.is_empty() {
                 self.convert(jail, &extra, &mut texts);
             }
@@ -104,8 +126,8 @@ impl<'g> JailMaker<'g> {
                     texts.imported.notes.push(note.to_owned());
                 }
             }
-            if let Some(word) = words::filter(&jail.filter.name)
-                .filter(|word| !word.note.is_empty() && texts.grammar.is_none())
+            if let Some(word) =
+                words::filter(&jail.filter.name).filter(|word| !word.note.is_empty() && texts.made.is_empty())
             {
                 texts.imported.notes.push(word.note.to_owned());
             }
@@ -125,6 +147,17 @@ impl<'g> JailMaker<'g> {
             texts.settings = self.table(jail, &mut texts);
         }
         texts
+    }
+
+    /// Lets the jail count what fulfils these conditions, in the place of categories of their bases.
+    fn add_conditions(&self, conditions: &[&FilterConditions], texts: &mut JailTexts) {
+        texts.imported.grammars.clear();
+        for FilterConditions { filter, base, sections, .. } in conditions {
+            let name = format!("f2b-{}-{base}", texts.imported.name);
+            texts.imported.grammars.push(name.clone());
+            self.count(&mut texts.imported, &[filter]);
+            texts.made.push((name, format!("{}extends: {base}\n{sections}", library::HEADER)));
+        }
     }
 
     fn count(&self, imported: &mut ImportedJail, offences: &[&str]) {
@@ -214,29 +247,29 @@ impl<'g> JailMaker<'g> {
             )),
             false => {}
         }
-        texts.grammar = Some((name, converted.text));
+        texts.made.push((name, converted.text));
     }
 
     /// Lets the proof look at it together with the grammars that may read the same lines.
-    fn prove_together(&self, name: &str, base: Option<(&str, &str)>, converted: &mut ConvertedFilter) {
+    fn prove_together(
+        &self,
+        name: &str,
+        base: Option<(&'static str, &'static str)>,
+        converted: &mut ConvertedFilter,
+    ) {
         if converted.text.is_empty() {
             return;
         }
-        let loaded = Grammar::load_with(name, name, &converted.text, base.map(|(_, text)| text), &self.lists);
-        let why = match loaded {
+        let base = base.map(|(_, text)| text);
+        let why = match Grammar::load_with(name, name, &converted.text, base, &self.lists) {
             Err(faults) => faults.first().map(|fault| fault.what.clone()).unwrap_or_default(),
-            Ok((grammar, _)) => {
-                let programs = grammar.programs().iter().map(|program| program.replace('*', "x"));
-                let readers = programs
-                    .flat_map(|program| self.grammars.readers(program.as_bytes()).collect::<Vec<_>>());
-                let names: BTreeSet<&str> =
-                    readers.filter_map(|id| Some(self.grammars.get(id)?.name())).collect();
-                let others = names.into_iter().filter_map(|name| Grammar::shipped(name, &self.lists).ok());
-                match Grammars::new(others.chain([grammar]).collect()) {
-                    Ok(_) => return,
-                    Err(conflict) => conflict,
+            Ok((grammar, _)) => match Grammars::new(self.beside(grammar)) {
+                Ok(_) => {
+                    self.made.borrow_mut().push((name.to_owned(), converted.text.clone(), base));
+                    return;
                 }
-            }
+                Err(conflict) => conflict,
+            },
         };
         converted.text.clear();
         converted.converted = 0;
@@ -245,6 +278,27 @@ impl<'g> JailMaker<'g> {
             why: format!("beside the grammars that read the same lines: {why}"),
             rule: None,
         });
+    }
+
+    /// A grammar with those that may read the same lines: those in force, and those that were made so far.
+    fn beside(&self, grammar: Grammar) -> Vec<Grammar> {
+        let programs = || grammar.programs().iter().map(|program| program.replace('*', "x"));
+        let readers =
+            programs().flat_map(|program| self.grammars.readers(program.as_bytes()).collect::<Vec<_>>());
+        let names: BTreeSet<&str> = readers.filter_map(|id| Some(self.grammars.get(id)?.name())).collect();
+        let others = names.into_iter().filter_map(|name| self.grammars.copy(name, &self.lists));
+        let made = self.made.borrow();
+        let made = made.iter().filter_map(|(name, text, base)| {
+            let (made, _) = Grammar::load_with(name, name, text, *base, &self.lists).ok()?;
+            let is_wide = |grammar: &Grammar| grammar.programs().iter().any(|program| program.contains('*'));
+            let shares = is_wide(&made)
+                || is_wide(&grammar)
+                || grammar.programs().iter().any(|program| made.programs().contains(program));
+            shares.then_some(made)
+        });
+        let mut all: Vec<Grammar> = others.chain(made).collect();
+        all.push(grammar);
+        all
     }
 
     /// A grammar of ours that is called as the filter, where nothing could be made of that.
@@ -501,6 +555,19 @@ fn own_regexes(jail: &Fail2banJail) -> (FilterRegexes, bool) {
     let is_stock = stock.fail.iter().any(|regex| has(&jail.regexes, regex));
     let fail = jail.regexes.fail.iter().filter(|regex| !has(stock, regex)).cloned().collect();
     (FilterRegexes { fail, ..jail.regexes.clone() }, is_stock)
+}
+
+/// What the parameters of its filter change, which is more than a grammar of ours knows.
+fn changed(jail: &Fail2banJail) -> Option<String> {
+    let parameters = jail.filter.parameters().join(", ");
+    let stock = jail.stock.as_ref()?;
+    let gone = stock.fail.iter().filter(|regex| !jail.regexes.fail.contains(regex)).count();
+    (gone > 0 && !parameters.is_empty()).then(|| {
+        format!(
+            "`{parameters}` changes {} of its filter, which are converted; what they match without it counts too",
+            count(gone as u64, "failregex")
+        )
+    })
 }
 
 /// The log files of a jail that no log daemon writes, which may hold `*`.

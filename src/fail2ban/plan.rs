@@ -177,7 +177,7 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
     let mut toml = planner.top();
     let maker = JailMaker::new(facts.grammars, facts.files, &facts.jails, facts.resolve, facts.in_journal);
     for jail in &fail2ban.jails {
-        let JailTexts { mut imported, settings, grammar, inputs, tasks } = maker.jail(jail);
+        let JailTexts { mut imported, settings, made, inputs, tasks } = maker.jail(jail);
         if planner.plan.jails.iter().any(|other| other.name == imported.name) {
             imported.outcome = JailOutcome::NotConverted;
             imported.grammars.clear();
@@ -190,7 +190,7 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
             continue;
         }
         toml += &settings;
-        if let Some((name, text)) = grammar {
+        for (name, text) in made {
             planner.new.insert(facts.grammar_directory.join(format!("{name}.grammar")), text);
         }
         imported.inputs.clone_from(&inputs);

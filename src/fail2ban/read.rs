@@ -46,7 +46,7 @@ pub struct Fail2banJail {
     pub actions: Vec<NamedOptions>,
     /// What lines are offences.
     pub regexes: FilterRegexes,
-    /// What the package's own filter says, without local changes; `None` where all of it is local.
+    /// What the package's own filter says, without local changes and parameters; `None` where all of it is local.
     pub stock: Option<FilterRegexes>,
 }
 
@@ -200,9 +200,9 @@ impl JailReader<'_> {
             all.iter().map(|(key, value)| (format!("known/{key}"), value.clone())).collect();
         jail.regexes = regexes(&both, &all, filter, logtype)?;
         if conf.exists() {
-            let conf = Ini::read(&[conf])?;
-            let all = combined(&conf, filter, logtype)?;
-            jail.stock = Some(regexes(&conf, &all, filter, logtype)?);
+            let (conf, plain) = (Ini::read(&[conf])?, filter.plain());
+            let all = combined(&conf, &plain, logtype)?;
+            jail.stock = Some(regexes(&conf, &all, &plain, logtype)?);
         }
         for option in OF_FILTERS {
             let own = self.ini.sections.get(name).and_then(|options| options.get(option));
@@ -410,6 +410,6 @@ mod tests {
         assert_eq!(jail.regexes.ignore, ["calm"]);
         assert_eq!((jail.regexes.header.as_str(), jail.regexes.daemon.as_str()), ("fd:", "fd"));
         let stock = jail.stock.unwrap();
-        assert_eq!((stock.fail, stock.ignore), (vec!["^fd:eve 1 <HOST>".to_owned()], Vec::new()));
+        assert_eq!((stock.fail, stock.ignore), (vec!["^fd:nobody 1 <HOST>".to_owned()], Vec::new()));
     }
 }

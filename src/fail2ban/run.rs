@@ -118,6 +118,8 @@ pub fn run(
                 (Err(error), _) => return Err(error),
             };
             let jails = loaded.config.detection.jails.iter();
+            let others = rsyslog.clone();
+            let writes = |file: &str| others.as_ref().is_some_and(|rsyslog| setup::writes(rsyslog, file));
             report.plan = plan::plan(&ImportFacts {
                 fail2ban: &fail2ban,
                 grammars: &loaded.grammars,
@@ -133,7 +135,11 @@ pub fn run(
                     _ => observes.is_some(),
                 },
                 resolve: &resolve,
-                files: LogFileFacts { last_lines: &tail::last_lines, sends_errors: &setup::sends_errors },
+                files: LogFileFacts {
+                    last_lines: &tail::last_lines,
+                    writes: &writes,
+                    sends_errors: &setup::sends_errors,
+                },
                 in_journal: &setup::journal_has,
             });
             report.plan.tasks.extend(fault);

@@ -69,6 +69,11 @@ pub fn rsyslog_facts(config: Option<&Path>, own: &Path) -> anyhow::Result<(Optio
     Ok((facts, gather::installer()))
 }
 
+/// Whether rsyslog writes this file itself, so that each line of it is a message that it has got.
+pub fn writes(facts: &RsyslogFacts, file: &str) -> bool {
+    RsyslogConfig::read(facts.files.iter().map(|(_, text)| text.as_str())).writes(file)
+}
+
 /// A drop-in of rsyslog, beginning with `header`, that reads these files for these programs; `None` where others read all of
 /// them.
 pub fn drop_in_for(header: &str, inputs: &[(String, String)], facts: &RsyslogFacts) -> Option<String> {

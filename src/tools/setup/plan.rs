@@ -22,11 +22,16 @@ pub(super) const HEADER: &str =
 pub(super) const RSYSLOG: &str = "/etc/rsyslog.d/zz-banstream-setup.conf";
 
 /// Where log daemons write what they get, so that each line there is a message that they have got.
-pub const SYSLOG_FILES: [&str; 9] = [
+pub const SYSLOG_FILES: [&str; 14] = [
     "/var/log/auth.log",
     "/var/log/daemon.log",
+    "/var/log/debug",
+    "/var/log/haproxy.log",
     "/var/log/kern.log",
+    "/var/log/mail.err",
+    "/var/log/mail.info",
     "/var/log/mail.log",
+    "/var/log/mail.warn",
     "/var/log/maillog",
     "/var/log/messages",
     "/var/log/secure",

@@ -15,10 +15,11 @@ pub(super) struct ForgeableLog {
 
 /// A part of what all lines begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Piece {
+enum BeginningPiece {
     Byte(u8),
     Digits,
     Word,
+    Address,
     Time,
 }
 
@@ -39,14 +40,15 @@ pub(super) fn begins_so(source: &Source, message: &[u8]) -> bool {
     common.is_some_and(|common| !common.is_empty() && reads(&common, message))
 }
 
-fn beginning(rule: &Rule) -> Vec<Piece> {
+fn beginning(rule: &Rule) -> Vec<BeginningPiece> {
     let mut pieces = Vec::new();
     for part in &rule.parts {
         match part {
-            Part::Text(text) => pieces.extend(text.bytes().map(Piece::Byte)),
-            Part::Field { kind: FieldKind::Num, .. } => pieces.push(Piece::Digits),
-            Part::Field { kind: FieldKind::Word | FieldKind::Ip, .. } => pieces.push(Piece::Word),
-            Part::Field { kind: FieldKind::Time, .. } => pieces.push(Piece::Time),
+            Part::Text(text) => pieces.extend(text.bytes().map(BeginningPiece::Byte)),
+            Part::Field { kind: FieldKind::Num, .. } => pieces.push(BeginningPiece::Digits),
+            Part::Field { kind: FieldKind::Word, .. } => pieces.push(BeginningPiece::Word),
+            Part::Field { kind: FieldKind::Ip, .. } => pieces.push(BeginningPiece::Address),
+            Part::Field { kind: FieldKind::Time, .. } => pieces.push(BeginningPiece::Time),
             Part::Field { .. } | Part::Choice { .. } => break,
         }
     }
@@ -54,16 +56,22 @@ fn beginning(rule: &Rule) -> Vec<Piece> {
 }
 
 /// Each field is as long as it can be, which is enough for what servers begin their lines with.
-fn reads(pieces: &[Piece], mut message: &[u8]) -> bool {
+fn reads(pieces: &[BeginningPiece], mut message: &[u8]) -> bool {
     let mut pieces = pieces.iter().peekable();
     while let Some(piece) = pieces.next() {
-        let stop =
-            pieces.peek().and_then(|next| if let Piece::Byte(byte) = next { Some(*byte) } else { None });
+        let stop = pieces
+            .peek()
+            .and_then(|next| if let BeginningPiece::Byte(byte) = next { Some(*byte) } else { None });
         let length = match piece {
-            Piece::Byte(byte) => usize::from(message.first() == Some(byte)),
-            Piece::Digits => message.iter().take_while(|byte| byte.is_ascii_digit()).count(),
-            Piece::Word => message.iter().take_while(|byte| **byte != b' ' && Some(**byte) != stop).count(),
-            Piece::Time => time::stamps(message, stop).max().unwrap_or_default(),
+            BeginningPiece::Byte(byte) => usize::from(message.first() == Some(byte)),
+            BeginningPiece::Digits => message.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+            BeginningPiece::Word => {
+                message.iter().take_while(|byte| **byte != b' ' && Some(**byte) != stop).count()
+            }
+            BeginningPiece::Address => {
+                message.iter().take_while(|byte| byte.is_ascii_hexdigit() || b".:".contains(byte)).count()
+            }
+            BeginningPiece::Time => time::stamps(message, stop).max().unwrap_or_default(),
         };
         match message.get(length..) {
             Some(rest) if length > 0 => message = rest,
