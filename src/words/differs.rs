@@ -115,8 +115,8 @@ pub const DIFFERS: &[(&str, &str)] = &[
     (
         "sshd",
         "disconnects with `Auth fail` count with `mode = extra` and `aggressive` only; `mode = ddos` counts closed connections and \
-         not clients that speak another protocol, which `extra` counts; connections that a user closes without a password, and keys from hosts that are not \
-         allowed count too; a line with the name of a host counts for nobody",
+         not clients that speak another protocol, which `extra` counts; connections that a user closes without a password, and \
+         keys from hosts that are not allowed count too; a line with the name of a host counts for nobody",
     ),
     (
         "traefik-auth",
