@@ -64,7 +64,7 @@ impl JailMaker<'_> {
             let before = texts.clone();
             self.convert(jail, &jail.regexes, texts);
             if texts.imported.converted > 0 || !found.as_ref().is_some_and(FilterSubstance::is_alike) {
-                if texts.grammar.is_none() {
+                if texts.made.is_empty() {
                     texts.imported.notes.extend(hints(jail, found));
                 }
                 return;

@@ -2,10 +2,12 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::counterpart::{is_recidive, spared};
+use super::files::LogFileFacts;
 use super::library::{self, ConvertedFilter};
 use super::options::NamedOptions;
 use super::paths::{own_files, refused_paths};
@@ -15,6 +17,8 @@ use super::settings;
 use super::substance::{AskFail2ban, TestLines};
 use crate::detect::{LIST, MANUAL, WIDE, Watch};
 use crate::grammar::{Grammar, Grammars, Lists};
+use crate::model::count;
+use crate::words::{self, FilterConditions};
 
 /// A jail as it is here.
 #[derive(Clone, Default)]
@@ -22,8 +26,8 @@ pub(super) struct JailTexts {
     pub(super) imported: ImportedJail,
     /// Its table; empty if there is none.
     pub(super) settings: String,
-    /// The name and the text of the grammar that was made.
-    pub(super) grammar: Option<(String, String)>,
+    /// The names and the texts of the grammars that were made.
+    pub(super) made: Vec<(String, String)>,
     /// The files that rsyslog is to read, with the programs whose lines they have.
     pub(super) inputs: Vec<(String, String)>,
     /// Who is exempt besides those in `ignoreip`.
@@ -35,9 +39,12 @@ pub(super) struct JailTexts {
 /// Makes jails.
 pub(super) struct JailMaker<'g> {
     pub(super) grammars: &'g Grammars,
+    pub(super) files: LogFileFacts<'g>,
     /// The jails that are there, with what they watch.
     jails: &'g [(String, Vec<Watch>)],
     lists: Lists,
+    /// The grammars that were made so far: their names, texts and the texts that they extend.
+    made: RefCell<Vec<(String, String, Option<&'static str>)>>,
     pub(super) tests: TestLines<'g>,
     resolve: &'g dyn Fn(&str) -> Vec<IpAddr>,
     pub(super) in_journal: &'g dyn Fn(&[String]) -> bool,
@@ -46,9 +53,9 @@ pub(super) struct JailMaker<'g> {
 
 impl<'g> JailMaker<'g> {
     pub(super) fn new(facts: &'g ImportFacts<'g>) -> Self {
-        let ImportFacts { grammars, jails, resolve, in_journal, ask, .. } = facts;
-        let tests = TestLines::new(grammars);
-        Self { grammars, jails, lists: Lists::shipped(), tests, resolve, in_journal, ask }
+        let ImportFacts { grammars, jails, files, resolve, in_journal, ask, .. } = facts;
+        let (lists, made, tests) = (Lists::shipped(), RefCell::default(), TestLines::new(grammars));
+        Self { grammars, files: *files, jails, lists, made, tests, resolve, in_journal, ask }
     }
 
     /// What becomes of a jail.
@@ -93,14 +100,25 @@ impl<'g> JailMaker<'g> {
                 jail.name
             )
         }));
+        let jail = &self.with_messages(jail, &mut texts);
         if let Some((word, extra)) = self.known(jail, &mut texts.imported) {
             texts.imported.outcome = JailOutcome::Ours;
-            for (grammar, offences) in word.in_mode(jail.filter.get("mode").unwrap_or("")) {
-                texts.imported.grammars.push(grammar.to_owned());
-                self.count(&mut texts.imported, &offences);
+            let mode = jail.filter.get("mode").unwrap_or("");
+            let conditions: Vec<&FilterConditions> = words::conditions(word.name, mode).collect();
+            if conditions.is_empty() {
+                for (grammar, offences) in word.in_mode(mode) {
+                    texts.imported.grammars.push(grammar.to_owned());
+                    self.count(&mut texts.imported, &offences);
+                }
+                self.watch_files(jail, &mut texts.imported);
             }
-            self.watch_files(jail, &mut texts.imported);
+            texts.imported.grammars.extend(conditions.iter().map(|conditions| conditions.base.to_owned()));
+            texts.imported.notes.extend(words::differs(word.name).map(|how| format!("differs: {how}")));
+            texts.imported.notes.extend(changed(jail));
             self.logs(jail, &mut texts);
+            if !conditions.is_empty() {
+                self.add_conditions(&conditions, &mut texts);
+            }
             if !word.note.is_empty() {
                 texts.tasks.push(format!("`{}`: {}", jail.name, word.note));
             }
@@ -115,6 +133,7 @@ impl<'g> JailMaker<'g> {
         if texts.imported.outcome == JailOutcome::Ours {
             spared(jail, &mut texts);
         }
+        self.leave_out_forgeable(jail, &mut texts);
         // A jail of ours of that name counts something else, and goes on.
         let is_taken = self.jails.iter().any(|(name, _)| *name == texts.imported.name);
         if texts.imported.outcome == JailOutcome::Converted && is_taken {
@@ -129,6 +148,17 @@ impl<'g> JailMaker<'g> {
             texts.settings = self.table(jail, &mut texts);
         }
         texts
+    }
+
+    /// Lets the jail count what fulfils these conditions, in the place of categories of their bases.
+    fn add_conditions(&self, conditions: &[&FilterConditions], texts: &mut JailTexts) {
+        texts.imported.grammars.clear();
+        for FilterConditions { filter, base, sections, .. } in conditions {
+            let name = format!("f2b-{}-{base}", texts.imported.name);
+            texts.imported.grammars.push(name.clone());
+            self.count(&mut texts.imported, &[filter]);
+            texts.made.push((name, format!("{}extends: {base}\n{sections}", library::HEADER)));
+        }
     }
 
     pub(super) fn count(&self, imported: &mut ImportedJail, offences: &[&str]) {
@@ -218,29 +248,29 @@ impl<'g> JailMaker<'g> {
             )),
             false => {}
         }
-        texts.grammar = Some((name, converted.text));
+        texts.made.push((name, converted.text));
     }
 
     /// Lets the proof look at it together with the grammars that may read the same lines.
-    fn prove_together(&self, name: &str, base: Option<(&str, &str)>, converted: &mut ConvertedFilter) {
+    fn prove_together(
+        &self,
+        name: &str,
+        base: Option<(&'static str, &'static str)>,
+        converted: &mut ConvertedFilter,
+    ) {
         if converted.text.is_empty() {
             return;
         }
-        let loaded = Grammar::load_with(name, name, &converted.text, base.map(|(_, text)| text), &self.lists);
-        let why = match loaded {
+        let base = base.map(|(_, text)| text);
+        let why = match Grammar::load_with(name, name, &converted.text, base, &self.lists) {
             Err(faults) => faults.first().map(|fault| fault.what.clone()).unwrap_or_default(),
-            Ok((grammar, _)) => {
-                let programs = grammar.programs().iter().map(|program| program.replace('*', "x"));
-                let readers = programs
-                    .flat_map(|program| self.grammars.readers(program.as_bytes()).collect::<Vec<_>>());
-                let names: BTreeSet<&str> =
-                    readers.filter_map(|id| Some(self.grammars.get(id)?.name())).collect();
-                let others = names.into_iter().filter_map(|name| Grammar::shipped(name, &self.lists).ok());
-                match Grammars::new(others.chain([grammar]).collect()) {
-                    Ok(_) => return,
-                    Err(conflict) => conflict,
+            Ok((grammar, _)) => match Grammars::new(self.beside(grammar)) {
+                Ok(_) => {
+                    self.made.borrow_mut().push((name.to_owned(), converted.text.clone(), base));
+                    return;
                 }
-            }
+                Err(conflict) => conflict,
+            },
         };
         converted.text.clear();
         converted.converted = 0;
@@ -249,6 +279,27 @@ impl<'g> JailMaker<'g> {
             why: format!("beside the grammars that read the same lines: {why}"),
             rule: None,
         });
+    }
+
+    /// A grammar with those that may read the same lines: those in force, and those that were made so far.
+    fn beside(&self, grammar: Grammar) -> Vec<Grammar> {
+        let programs = || grammar.programs().iter().map(|program| program.replace('*', "x"));
+        let readers =
+            programs().flat_map(|program| self.grammars.readers(program.as_bytes()).collect::<Vec<_>>());
+        let names: BTreeSet<&str> = readers.filter_map(|id| Some(self.grammars.get(id)?.name())).collect();
+        let others = names.into_iter().filter_map(|name| self.grammars.copy(name, &self.lists));
+        let made = self.made.borrow();
+        let made = made.iter().filter_map(|(name, text, base)| {
+            let (made, _) = Grammar::load_with(name, name, text, *base, &self.lists).ok()?;
+            let is_wide = |grammar: &Grammar| grammar.programs().iter().any(|program| program.contains('*'));
+            let shares = is_wide(&made)
+                || is_wide(&grammar)
+                || grammar.programs().iter().any(|program| made.programs().contains(program));
+            shares.then_some(made)
+        });
+        let mut all: Vec<Grammar> = others.chain(made).collect();
+        all.push(grammar);
+        all
     }
 
     /// The jail's table.
@@ -365,6 +416,19 @@ fn lets_in(jail: &Fail2banJail) -> bool {
         own.is_none_or(|how| !matches!(how.to_uppercase().as_str(), "RETURN" | "ACCEPT"))
     };
     !jail.actions.is_empty() && !jail.actions.iter().any(blocks)
+}
+
+/// What the parameters of its filter change, which is more than a grammar of ours knows.
+fn changed(jail: &Fail2banJail) -> Option<String> {
+    let parameters = jail.filter.parameters().join(", ");
+    let stock = jail.stock.as_ref()?;
+    let gone = stock.fail.iter().filter(|regex| !jail.regexes.fail.contains(regex)).count();
+    (gone > 0 && !parameters.is_empty()).then(|| {
+        format!(
+            "`{parameters}` changes {} of its filter, which are converted; what they match without it counts too",
+            count(gone as u64, "failregex")
+        )
+    })
 }
 
 /// The name of a jail as it can be here.

@@ -1,8 +1,6 @@
 //! The last lines of a jail's own logs, as fail2ban reads them and as they come to us.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +8,7 @@ use super::plan::ImportedJail;
 use super::read::Fail2banJail;
 use super::reference;
 use crate::tools::setup::SYSLOG_FILES;
+use crate::tools::tail::tail;
 
 /// The most that is read of a jail's logs: so many bytes at their ends, and so many lines of those.
 pub(super) const MOST_BYTES: u64 = 4 << 20;
@@ -93,21 +92,6 @@ fn files(jail: &Fail2banJail) -> Result<Vec<PathBuf>, String> {
     }
 }
 
-/// The end of a file, from the beginning of a line on.
-fn tail(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let start = file.metadata()?.len().saturating_sub(most);
-    let mut text = Vec::new();
-    // With the byte before, which is the end of a line if a whole one follows.
-    file.seek(SeekFrom::Start(start.saturating_sub(1)))?;
-    file.take(most + 1).read_to_end(&mut text)?;
-    if start > 0 {
-        let whole = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
-        text.drain(..whole);
-    }
-    Ok(text)
-}
-
 /// The last lines of a text, without those that `fail2ban-regex` passes over.
 fn last_lines(text: &[u8], most: usize) -> Vec<&[u8]> {
     let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -157,23 +141,6 @@ fn of_journal(jail: &Fail2banJail, most_lines: usize, limit: Duration) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_end_of_a_file_begins_with_a_whole_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        std::fs::write(&path, "one\ntwo\nthree\n").unwrap();
-        for (most, want) in [
-            (0, ""),
-            (6, "three\n"),
-            (7, "three\n"),
-            (9, "three\n"),
-            (10, "two\nthree\n"),
-            (99, "one\ntwo\nthree\n"),
-        ] {
-            assert_eq!(String::from_utf8(tail(&path, most).unwrap()).unwrap(), want, "{most}");
-        }
-    }
 
     #[test]
     fn lines_that_are_passed_over_do_not_count() {

@@ -18,6 +18,7 @@ mod counterpart;
 mod daemons;
 mod dates;
 mod diff;
+mod files;
 mod ignored;
 mod ini;
 mod jails;
@@ -63,6 +64,11 @@ mod tests {
         let categories = crate::config::load::categories(&grammars);
         for filter in crate::words::FILTERS {
             assert!(!filter.counted.is_empty() || !filter.note.is_empty(), "{}", filter.name);
+            assert!(
+                !filter.counted.is_empty() || crate::words::differs(filter.name).is_none(),
+                "{}",
+                filter.name
+            );
             for mode in filter.modes.iter().map(|(mode, _)| *mode).chain([""]) {
                 for (grammar, offences) in filter.in_mode(mode) {
                     let known = &categories[grammar];
@@ -74,5 +80,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn conditions_of_the_table_are_sound_beside_their_base() {
+        let lists = crate::grammar::Lists::shipped();
+        let shipped =
+            |name: &str| crate::grammar::SHIPPED.iter().find(|(known, _)| *known == name).unwrap().1;
+        for words in crate::words::CONDITIONS {
+            let text = format!("extends: {}\n{}", words.base, words.sections);
+            let base = Some(shipped(words.base));
+            let (grammar, _) = crate::grammar::Grammar::load_with("x", "x", &text, base, &lists)
+                .unwrap_or_else(|faults| panic!("{}: {faults:?}", words.filter));
+            assert_eq!(grammar.categories(), [words.filter]);
+            let filter = crate::words::filter(words.filter).unwrap();
+            assert!(filter.counted.iter().any(|counted| counted.grammar == words.base), "{}", words.filter);
+        }
+        assert!(crate::words::DIFFERS.iter().all(|(name, _)| crate::words::filter(name).is_some()));
+        assert!(crate::words::DIFFERS.is_sorted());
     }
 }

@@ -15,6 +15,18 @@ impl NamedOptions {
         self.options.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
+    /// The same without its parameters, but for its mode and what its lines begin with.
+    pub(super) fn plain(&self) -> Self {
+        let options = self.options.iter().filter(|(key, _)| PLAIN.contains(&key.as_str()));
+        Self { name: self.name.clone(), options: options.cloned().collect() }
+    }
+
+    /// Its other parameters, as they are written.
+    pub(super) fn parameters(&self) -> Vec<String> {
+        let others = self.options.iter().filter(|(key, _)| !PLAIN.contains(&key.as_str()));
+        others.map(|(key, value)| format!("{key}=\"{value}\"")).collect()
+    }
+
     /// Reads one of them. Groups of parameters may follow each other: `name[a=1][b=2]`.
     ///
     /// # Errors
@@ -52,6 +64,9 @@ impl NamedOptions {
         Ok(found)
     }
 }
+
+/// Parameters of filters that do not make another filter of it.
+const PLAIN: [&str; 2] = ["mode", "logtype"];
 
 /// Takes the parameters up to the `]`; what follows it.
 fn parameters<'t>(mut rest: &'t str, options: &mut Vec<(String, String)>) -> Result<&'t str, String> {

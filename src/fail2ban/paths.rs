@@ -78,7 +78,7 @@ impl<'g> JailMaker<'g> {
 
     /// The program whose lines stand in a file, by our grammars.
     pub(super) fn server_of(&self, file: &str) -> Option<String> {
-        let grammar = self.grammar_of(file)?;
+        let grammar = self.grammar_of(file).or_else(|| self.forged(file, &[]))?;
         grammar.programs().iter().find(|program| !program.contains('*')).cloned()
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::counterpart;
+use super::files::LogFileFacts;
 use super::jails::{JailMaker, JailTexts};
 use super::library::HEADER;
 use super::read::Fail2banConfig;
@@ -44,6 +45,8 @@ pub(super) struct ImportFacts<'f> {
     pub(super) shadow: bool,
     /// Looks a name up.
     pub(super) resolve: &'f dyn Fn(&str) -> Vec<IpAddr>,
+    /// What is known of log files.
+    pub(super) files: LogFileFacts<'f>,
     /// Whether the journal has lines of one of these programs.
     pub(super) in_journal: &'f dyn Fn(&[String]) -> bool,
     /// What fail2ban finds in lines.
@@ -204,7 +207,7 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
     let mut toml = planner.top();
     let maker = JailMaker::new(facts);
     for jail in &fail2ban.jails {
-        let JailTexts { mut imported, settings, grammar, inputs, tasks, .. } = maker.jail(jail);
+        let JailTexts { mut imported, settings, made, inputs, tasks, .. } = maker.jail(jail);
         if planner.plan.jails.iter().any(|other| other.name == imported.name) {
             imported.outcome = JailOutcome::NotConverted;
             imported.grammars.clear();
@@ -217,7 +220,7 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
             continue;
         }
         toml += &settings;
-        if let Some((name, text)) = grammar {
+        for (name, text) in made {
             planner.new.insert(facts.grammar_directory.join(format!("{name}.grammar")), text);
         }
         imported.inputs.clone_from(&inputs);

@@ -46,8 +46,8 @@ pub struct Fail2banJail {
     pub actions: Vec<NamedOptions>,
     /// What lines are offences.
     pub regexes: FilterRegexes,
-    /// What the filter's own file says, or the package's filter that it was copied from, without local changes; `None` where
-    /// all of it is local.
+    /// What the filter's own file says, or the package's filter that it was copied from, without local changes and
+    /// parameters; `None` where all of it is local.
     pub stock: Option<FilterRegexes>,
     /// The filter of fail2ban's package that `stock` is, whatever it is called here; empty if it is none.
     pub known_as: &'static str,
@@ -210,13 +210,14 @@ impl JailReader<'_> {
             all.iter().map(|(key, value)| (format!("known/{key}"), value.clone())).collect();
         jail.regexes = regexes(&both, &all, filter, logtype)?;
         if conf.exists() {
-            let own = Ini::read(std::slice::from_ref(&conf))?;
-            let all = combined(&own, filter, logtype)?;
-            jail.stock = Some(regexes(&own, &all, filter, logtype)?);
+            let (own, plain) = (Ini::read(std::slice::from_ref(&conf))?, filter.plain());
+            let all = combined(&own, &plain, logtype)?;
+            jail.stock = Some(regexes(&own, &all, &plain, logtype)?);
             jail.known_as = stock::known(&own, &conf).unwrap_or_default();
         }
         if jail.known_as.is_empty()
-            && let Some((name, stock)) = stock::copied_from(self.folder, &jail.regexes, filter, logtype)
+            && let Some((name, stock)) =
+                stock::copied_from(self.folder, &jail.regexes, &filter.plain(), logtype)
         {
             (jail.known_as, jail.stock) = (name, Some(stock));
         }
@@ -443,6 +444,6 @@ mod tests {
         assert_eq!(jail.regexes.ignore, ["calm"]);
         assert_eq!((jail.regexes.header.as_str(), jail.regexes.daemon.as_str()), ("fd:", "fd"));
         let stock = jail.stock.unwrap();
-        assert_eq!((stock.fail, stock.ignore), (vec!["^fd:eve 1 <HOST>".to_owned()], Vec::new()));
+        assert_eq!((stock.fail, stock.ignore), (vec!["^fd:nobody 1 <HOST>".to_owned()], Vec::new()));
     }
 }

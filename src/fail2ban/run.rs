@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::agreement::{self, ComparePatience, JailAgreement};
 use super::bans::{self, BanSummary};
+use super::files::LogFileFacts;
 use super::plan::{self, ImportFacts, ImportPlan, RSYSLOG};
 use super::read::Fail2banConfig;
 use super::{diff, print, reference, shadow, switch};
@@ -21,6 +22,7 @@ use crate::model::Timestamp;
 use crate::store::Fail2banBans;
 use crate::tools::offline::ended_well;
 use crate::tools::setup::{self, WriteTarget};
+use crate::tools::tail;
 
 /// What `import fail2ban` is to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub fn run(
                 (Err(error), _) => return Err(error),
             };
             let jails = loaded.config.detection.jails.iter();
+            let others = rsyslog.clone();
+            let writes = |file: &str| others.as_ref().is_some_and(|rsyslog| setup::writes(rsyslog, file));
             report.plan = plan::plan(&ImportFacts {
                 fail2ban: &fail2ban,
                 grammars: &loaded.grammars,
@@ -133,6 +137,11 @@ pub fn run(
                     _ => observes.is_some(),
                 },
                 resolve: &resolve,
+                files: LogFileFacts {
+                    last_lines: &tail::last_lines,
+                    writes: &writes,
+                    sends_errors: &setup::sends_errors,
+                },
                 in_journal: &setup::journal_has,
                 ask: &|jail, filter, lines| reference::found(jail, filter, lines, PATIENCE).ok(),
             });

@@ -3,6 +3,8 @@
 pub mod terminal;
 pub mod geoip;
 mod servers;
+pub mod tail;
+pub mod forgeable;
 pub mod offline;
 pub mod doctor;
 pub mod setup;

@@ -117,8 +117,17 @@ impl Server {
 
     /// Whether this part of its configuration makes it log to syslog.
     pub(super) fn logs_to_syslog(&self, text: &str) -> bool {
+        self.sends(text, self.key)
+    }
+
+    /// Whether it makes it send the log of its errors there.
+    pub(super) fn sends_errors(&self, text: &str) -> bool {
+        self.sends(text, "error_log")
+    }
+
+    fn sends(&self, text: &str, key: &str) -> bool {
         lines(text).any(|line| {
-            let begin = line.get(..self.key.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(self.key));
+            let begin = line.get(..key.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(key));
             begin && self.sinks.iter().any(|sink| line.contains(sink))
         })
     }

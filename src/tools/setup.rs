@@ -21,7 +21,7 @@ use crate::tools::offline::ended_well;
 use crate::tools::terminal::{self, BAD, painted};
 
 pub use apply::{WriteTarget, apply};
-pub use gather::journal_has;
+pub use gather::{journal_has, sends_errors};
 pub use plan::{
     Arrival, FileChange, JailFacts, LogFile, Plan, PlannedService, RsyslogFacts, SYSLOG_FILES, ServiceFacts,
     SetupFacts, plan,
@@ -67,6 +67,11 @@ pub fn rsyslog_facts(config: Option<&Path>, own: &Path) -> anyhow::Result<(Optio
         facts.files.extend(ours.map(|text| (plan::RSYSLOG.into(), text)));
     }
     Ok((facts, gather::installer()))
+}
+
+/// Whether rsyslog writes this file itself, so that each line of it is a message that it has got.
+pub fn writes(facts: &RsyslogFacts, file: &str) -> bool {
+    RsyslogConfig::read(facts.files.iter().map(|(_, text)| text.as_str())).writes(file)
 }
 
 /// A drop-in of rsyslog, beginning with `header`, that reads these files for these programs; `None` where others read all of

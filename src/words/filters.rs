@@ -62,9 +62,9 @@ macro_rules! refusals {
             "helo-rejected",
             "client-rejected",
             "sender-rejected",
-            "rejected",
+            "command-rejected",
+            "blocklisted",
             "preauth-abuse",
-            "spam",
             $($more),*
         ]
     };
@@ -94,7 +94,7 @@ pub const FILTERS: &[FilterWord] = &[
     of("apache-noscript", counted!("apache" "probe"), &[]),
     of("apache-overflows", counted!("apache" "bad-request"), &[]),
     none("apache-pass", "it lets addresses in that knock; `banstream allow` does that by hand"),
-    of("apache-shellshock", counted!("apache" "exploit" "probe"), &[]),
+    of("apache-shellshock", counted!("apache" "probe"), &[]),
     of("assp", counted!("assp" "auth-failure" "bad-request" "relay-denied"), &[]),
     of("asterisk", counted!("asterisk" "auth-failure" "probe"), &[]),
     logins!("bitwarden", "bitwarden"),
@@ -110,10 +110,12 @@ pub const FILTERS: &[FilterWord] = &[
     logins!("ejabberd-auth", "ejabberd"),
     of(
         "exim",
-        counted!("exim" "auth-failure" "relay-denied" "unknown-recipient" "sender-rejected" "bad-request"),
-        &[("aggressive", &["preauth-abuse"])],
+        counted!(
+            "exim" "auth-failure" "relay-denied" "unknown-recipient" "sender-rejected" "preauth-abuse" "no-mail" "connection-dropped"
+        ),
+        &[],
     ),
-    of("exim-spam", counted!("exim" "spam" "rejected"), &[]),
+    of("exim-spam", counted!("exim" "spam"), &[]),
     of(
         "freeswitch",
         counted!("freeswitch" "auth-failure"),
@@ -135,19 +137,17 @@ pub const FILTERS: &[FilterWord] = &[
     logins!("lighttpd-auth", "lighttpd"),
     of("mongodb-auth", counted!("mongodb" "auth-failure" "forgeable-auth-failure"), &[]),
     logins!("monit", "monit"),
-    logins!("monitorix", "monitorix"),
+    of("monitorix", counted!("monitorix" "auth-failure" "forbidden" "not-found"), &[]),
     logins!("mssql-auth", "mssql"),
     logins!("murmur", "mumble"),
     of("mysqld-auth", counted!("mariadb" "forgeable-auth-failure"), &[]),
     of("nagios", counted!("nrpe" "forbidden"), &[]),
     of("named-refused", counted!("named" "refused"), &[]),
-    of("nginx-bad-request", counted!("nginx" "bad-request"), &[]),
     of("nginx-botsearch", counted!("nginx" "probe"), &[]),
-    of("nginx-forbidden", counted!("nginx" "forbidden"), &[]),
     of(
         "nginx-http-auth",
-        counted!("nginx" "auth-failure"),
-        &[("fallback", &["bad-request"]), ("aggressive", &["bad-request"])],
+        counted!("nginx"),
+        &[("normal", LOGINS), ("auth", LOGINS), ("fallback", &["bad-request"]), ("aggressive", LOGINS)],
     ),
     FilterWord {
         name: "nginx-limit-req",
@@ -171,11 +171,11 @@ pub const FILTERS: &[FilterWord] = &[
             ("normal", refusals!()),
             ("more", refusals!()),
             ("auth", LOGINS),
-            ("rbl", &["spam"]),
-            ("ddos", &["bad-request", "preauth-abuse"]),
-            ("errors", &["bad-request"]),
+            ("rbl", &["blocklisted"]),
+            ("ddos", &["disconnected", "protocol-abuse", "unauthorized"]),
+            ("errors", &["preauth-abuse"]),
             ("extra", refusals!("auth-failure")),
-            ("aggressive", refusals!("auth-failure", "bad-request")),
+            ("aggressive", refusals!("auth-failure", "disconnected", "protocol-abuse", "unauthorized")),
         ],
     ),
     logins!("proftpd", "proftpd"),
@@ -187,8 +187,8 @@ pub const FILTERS: &[FilterWord] = &[
     logins!("sendmail-auth", "sendmail"),
     of(
         "sendmail-reject",
-        counted!("sendmail" "relay-denied" "unknown-recipient" "sender-rejected" "rejected" "rate-limit" "bad-request"),
-        &[("extra", &["preauth-abuse"]), ("aggressive", &["preauth-abuse"])],
+        counted!("sendmail" "relay-denied" "unknown-recipient" "sender-rejected" "spam" "rate-limit" "preauth-abuse"),
+        &[("extra", &["no-mail"]), ("aggressive", &["no-mail"])],
     ),
     logins!("sieve", "cyrus"),
     logins!("slapd", "slapd"),
@@ -214,7 +214,7 @@ pub const FILTERS: &[FilterWord] = &[
     logins!("wuftpd", "ftpd"),
     of("xinetd-fail", counted!("xinetd" "forbidden"), &[]),
     logins!("znc-adminlog", "znc"),
-    logins!("zoneminder", "zoneminder"),
+    of("zoneminder", counted!("zoneminder" "auth-failure", "apache" "auth-failure"), &[]),
 ];
 
 /// Jails of fail2ban's package that are not called as their filters, and those that most people turn on.

@@ -5,6 +5,8 @@
 
 mod actions;
 mod commands;
+mod conditions;
+mod differs;
 mod filters;
 mod keys;
 mod services;
@@ -12,6 +14,8 @@ mod stock;
 
 pub use actions::{ACTIONS, ActionKind, ActionWord, action};
 pub use commands::{COMMANDS, VERBS};
+pub use conditions::{CONDITIONS, FilterConditions, conditions};
+pub use differs::{DIFFERS, differs};
 pub use filters::{Counted, FILTERS, FilterWord, STOCK_JAILS, filter};
 pub use keys::{DAEMON_KEYS, JAIL_KEYS, KeyWord, key};
 pub use services::{SERVICES, port};

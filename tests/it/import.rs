@@ -109,7 +109,13 @@ fn a_web_server_of_one_person() {
         &plan,
         &[
             ("blog-hard", "converted", &["f2b-blog-hard"], &["bad-request"], &["80,443/tcp"]),
-            ("nginx-http-auth", "ours", &["nginx"], &["auth-failure"], &["80,443/tcp"]),
+            (
+                "nginx-http-auth",
+                "ours",
+                &["f2b-nginx-http-auth-nginx"],
+                &["nginx-http-auth"],
+                &["80,443/tcp"],
+            ),
             ("recidive", "not-needed", &[], &[], &[]),
             ("safe", "converted", &["f2b-safe"], &["auth-failure"], &["80,443/tcp"]),
             ("sshd", "ours", &["sshd", "dropbear"], &["auth-failure"], &["2222/tcp"]),
@@ -156,9 +162,9 @@ fn a_mail_server_with_its_modes() {
         "helo-rejected",
         "client-rejected",
         "sender-rejected",
-        "rejected",
+        "command-rejected",
+        "blocklisted",
         "preauth-abuse",
-        "spam",
         "auth-failure",
     ];
     becomes(
@@ -514,6 +520,30 @@ fn filters_are_compared_on_the_lines_of_their_jails() {
         "skipped": "",
     });
     assert_eq!(got, want, "{got:#}");
+}
+
+/// Of two filters with which an attacker could choose the address, the first stays, and all others are written.
+#[test]
+fn one_filter_that_is_unsound_beside_another_does_not_stop_the_rest() {
+    let place = Place::new();
+    let jails = "[DEFAULT]\nenabled = true\nlogpath = /srv/www/access.log\n[a]\nfilter = x\n[b]\nfilter = y\n\
+                 [c]\nfilter = z\nlogpath = /srv/c.log\n";
+    let fail2ban =
+        tree(jails, "[Definition]\nfailregex = ^\\S+ <HOST> - .*\"(GET|POST) /admin[^\"]*\" 40[13]\n");
+    let filter = |name: &str, text: &str| {
+        let text = format!("[Definition]\nfailregex = {text}\n");
+        fs::write(fail2ban.path().join("filter.d").join(name), text).unwrap();
+    };
+    filter("y.conf", "^.* - - \\[.*\\] \"GET .*\\.env.*\" .* fwd=<HOST>$");
+    filter("z.conf", "^refused <HOST>$");
+    let output = place.import(fail2ban.path(), &["--write"]);
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(place.written(), ["f2b-a.grammar", "f2b-c.grammar", "fail2ban.toml"], "{told}");
+    assert!(
+        told.contains("`b` has no counterpart here: beside the grammars that read the same lines: "),
+        "{told}"
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use banstream::entry::{Decoder, Format};
 use banstream::fail2ban::{Fail2banConfig, Fail2banJail};
 use banstream::model::Timestamp;
+use banstream::words;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
@@ -79,14 +80,42 @@ fn the_package_is_read_as_fail2ban_reads_it() {
     }
 }
 
-#[test]
-fn most_jails_of_the_package_become_jails_here() {
-    let folder = package("[DEFAULT]\nenabled = true\nbackend = auto\n");
-    let daemon = Daemon::new("");
+/// What `import` makes of the package with this `jail.local`.
+fn plan(local: &str) -> Value {
+    let (folder, daemon) = (package(local), Daemon::new(""));
     let mut import = Command::new(BANSTREAM);
     import.args(["import", "fail2ban", "--json", "--config", "c.toml"]).arg(folder.path());
     let output = import.current_dir(daemon.path("")).output().unwrap();
-    let plan: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)))
+}
+
+/// What a parameter changes is not what a grammar of ours counts.
+#[test]
+fn parameters_of_a_filter_make_another_of_it() {
+    let becomes = |filter: &str| {
+        let jail = format!("[nginx-botsearch]\nenabled = true\nfilter = {filter}\n");
+        plan(&jail)["jails"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|jail| jail["name"] == "nginx-botsearch")
+            .unwrap()
+            .clone()
+    };
+    let plain = becomes("nginx-botsearch");
+    assert_eq!(plain["outcome"], "ours", "{plain}");
+    let is_said = |note: &Value| note.as_str().unwrap().starts_with("differs: requests count");
+    assert!(plain["notes"].as_array().unwrap().iter().any(is_said), "{plain}");
+    let same = becomes("nginx-botsearch[mode=normal]");
+    assert_eq!((&same["grammars"], &same["notes"]), (&plain["grammars"], &plain["notes"]));
+    let own = becomes("nginx-botsearch[block=\"secret-admin\"]");
+    assert!(own["outcome"] != "ours" || own["converted"] != 0, "{own}");
+    assert_ne!(own["notes"], plain["notes"]);
+}
+
+#[test]
+fn most_jails_of_the_package_become_jails_here() {
+    let plan = plan("[DEFAULT]\nenabled = true\nbackend = auto\n");
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for jail in plan["jails"].as_array().unwrap() {
         *counts.entry(jail["outcome"].as_str().unwrap()).or_default() += 1;
@@ -96,10 +125,10 @@ fn most_jails_of_the_package_become_jails_here() {
     assert!(all > 80 && left * 20 <= all, "{counts:?}");
     // contrib/fail2ban.md has these numbers, of Debian 12.
     if sh("dpkg-query -Wf '${Version}' fail2ban").starts_with("1.0.2-") {
-        let want = [("converted", 4), ("not-converted", 4), ("not-needed", 1), ("ours", 82)];
+        let want = [("converted", 5), ("not-converted", 4), ("not-needed", 1), ("ours", 81)];
         assert_eq!(counts, want.into());
         let said = fs::read_to_string("contrib/fail2ban.md").unwrap();
-        assert!(said.contains("Of the 91 jails of Debian 12's package, 82 are ours, 4 are converted"));
+        assert!(said.contains("Of the 91 jails of Debian 12's package, 81 are ours, 5 are converted"));
     }
 }
 
@@ -195,6 +224,9 @@ fn its_filters_and_ours_agree_on_its_own_samples() {
             println!("{name:20} {:>6} {both:>6} {theirs:>14} {ours:>14}", number(jail, "lines"));
             sums = std::array::from_fn(|nth| sums[nth] + counts[nth]);
             let name = name.trim_start_matches("f2b-");
+            // What remains different is said of each filter.
+            let is_said = words::filter(&filter(name)).is_none() || words::differs(&filter(name)).is_some();
+            assert!(is_said || theirs + ours == 0, "{name}: {jail:#}");
             let known = DIFFERENCES.iter().flat_map(|(_, jails)| *jails).filter(|(known, ..)| *known == name);
             let known = known.fold((0, 0), |sum, (_, theirs, ours)| (sum.0 + theirs, sum.1 + ours));
             if (theirs, ours) != known || other > 0 || (jail["skipped"] != "" && name != "apache-pass") {
@@ -212,10 +244,10 @@ fn its_filters_and_ours_agree_on_its_own_samples() {
         if sh("dpkg-query -Wf '${Version}' fail2ban").starts_with("1.0.2-") {
             assert!(faults.is_empty(), "{}", faults.join("\n"));
             // contrib/fail2ban.md has these numbers.
-            assert_eq!(sums, [386, 100, 58, 0]);
+            assert_eq!(sums, [424, 62, 54, 0]);
         }
         let [both, theirs, ours, other] = sums;
-        assert!(both >= 340 && theirs + ours < both / 2 && other == 0, "{sums:?}");
+        assert!(both >= 380 && theirs + ours < both / 2 && other == 0, "{sums:?}");
     });
 }
 
@@ -225,28 +257,8 @@ type Differences<'d> = (&'d str, &'d [(&'d str, u64, u64)]);
 
 const DIFFERENCES: &[Differences<'_>] = &[
     (
-        "requests for what is not there or not allowed, which honest visitors make too: another jail counts them by the dozen",
-        &[
-            ("apache-auth", 2, 0),
-            ("apache-botsearch", 10, 0),
-            ("apache-noscript", 5, 0),
-            ("monitorix", 2, 0),
-            ("nginx-bad-request", 1, 0),
-            ("nginx-botsearch", 1, 0),
-            ("php-url-fopen", 1, 0),
-        ],
-    ),
-    (
-        "connections that ask for nothing or are broken off, and mail that is refused: other jails or modes count them",
-        &[
-            ("apache-auth", 2, 0),
-            ("dovecot", 1, 0),
-            ("exim", 8, 0),
-            ("freeswitch", 1, 0),
-            ("sendmail-reject", 6, 0),
-            ("sshd", 5, 0),
-            ("sshd-journal", 5, 0),
-        ],
+        "connections that ask for nothing or are broken off: other jails or modes count them",
+        &[("dovecot", 1, 0), ("freeswitch", 1, 0), ("sshd", 5, 0), ("sshd-journal", 5, 0)],
     ),
     (
         "a name in the place of the address, or what is not an address",
@@ -295,25 +307,25 @@ const DIFFERENCES: &[Differences<'_>] = &[
     (
         "lines of versions, with headers or with options that this version of fail2ban does not count, and later ones do",
         &[
-            ("apache-auth", 0, 2),
+            ("apache-auth", 0, 4),
             ("apache-badbots", 0, 1),
             ("asterisk", 0, 1),
             ("dovecot", 0, 1),
             ("dropbear", 0, 1),
-            ("exim", 0, 2),
+            ("exim", 0, 4),
             ("freeswitch", 0, 2),
             ("guacamole", 0, 1),
             ("lighttpd-auth", 0, 1),
             ("mysqld-auth", 0, 1),
             ("nginx-limit-req", 0, 1),
             ("selinux-ssh", 0, 1),
-            ("sendmail-reject", 0, 7),
+            ("sendmail-reject", 0, 1),
             ("sshd", 0, 6),
             ("sshd-journal", 0, 4),
             ("vsftpd", 0, 2),
         ],
     ),
-    ("recipients and commands that the filter counts in other modes", &[("postfix", 0, 3)]),
+    ("a HELO that is refused for another reason", &[("postfix", 0, 1)]),
 ];
 
 /// A fail2ban with a log of its own.

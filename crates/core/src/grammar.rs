@@ -7,6 +7,7 @@ mod compiled;
 mod condition;
 mod explain;
 mod fault;
+mod forgeable;
 mod forwarded;
 mod grammars;
 mod list;
@@ -208,6 +209,23 @@ impl Grammar {
     /// Where that service logs by default: `journal`, and the absolute paths of files, which may hold `*`.
     pub fn logs(&self) -> &[String] {
         &self.source.logs
+    }
+
+    /// Files of that service in which clients can write whole lines, so that they are not to be read; each may hold `*`.
+    pub fn forgeable_files(&self) -> &[String] {
+        self.source.forgeable.as_ref().map_or(&[], |log| &log.files)
+    }
+
+    /// Whether it has rules for a log in whose files clients can write whole lines.
+    pub fn reads_forgeable_log(&self) -> bool {
+        self.source.forgeable.is_some()
+    }
+
+    /// Whether a message begins as those of that log do.
+    ///
+    /// Takes time linear in the rules; for tools only.
+    pub fn is_of_forgeable_log(&self, message: &[u8]) -> bool {
+        forgeable::begins_so(&self.source, message)
     }
 
     /// What it was tested with: versions of the service, or published lines.

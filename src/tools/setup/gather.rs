@@ -14,7 +14,7 @@ use crate::config::load::{self, CONFIG};
 use crate::config::{Config, JournalLocation, Setting};
 use crate::control::{self, GrammarStatus, Status, client};
 use crate::grammar::{Grammar, Grammars};
-use crate::tools::servers;
+use crate::tools::{forgeable, servers, tail};
 
 /// The configuration without what `setup` has written, and where that is.
 pub(super) struct Installed {
@@ -157,10 +157,16 @@ impl Installed {
             let open: BTreeSet<PathBuf> = its.iter().flat_map(|process| process.open_files()).collect();
             let log = |pattern: &String| {
                 let paths = glob::glob(pattern).into_iter().flatten().flatten();
-                let file = |path: PathBuf| LogFile {
-                    is_in_use: open.contains(&path) || is_recent(&path),
-                    unreadable: reader.refused(&path),
-                    path: path.display().to_string(),
+                let file = |path: PathBuf| {
+                    let shown = path.display().to_string();
+                    let lines = tail::last_lines(&Pattern::escape(&shown));
+                    LogFile {
+                        is_in_use: open.contains(&path) || is_recent(&path),
+                        unreadable: reader.refused(&path),
+                        forgeable: forgeable::forgeable(&self.grammars, &shown, &lines, &[])
+                            .map(forgeable::remedy),
+                        path: shown,
+                    }
                 };
                 (pattern.clone(), paths.filter(|path| path.is_file()).map(file).collect())
             };
@@ -234,6 +240,16 @@ pub fn journal_has(programs: &[String]) -> bool {
     journalctl.args(["--quiet", "--no-pager", "--lines=1", "--output=cat"]).args(&identifiers);
     let output = journalctl.stdin(Stdio::null()).output();
     !identifiers.is_empty() && output.is_ok_and(|output| !output.stdout.is_empty())
+}
+
+/// Whether a server of one of these programs sends the log of its errors to syslog.
+pub fn sends_errors(programs: &[String]) -> bool {
+    let server = programs.iter().find_map(|program| servers::of_program(program));
+    let paths = |server: &servers::Server| {
+        let folders = server.folders.iter().flat_map(files_in);
+        server.files.iter().map(PathBuf::from).chain(folders).collect::<Vec<_>>()
+    };
+    server.is_some_and(|server| paths(server).iter().any(|path| server.sends_errors(&text_of(path))))
 }
 
 /// Which grammars name a program or a unit. One that extends another is about the same service.

@@ -22,11 +22,16 @@ pub(super) const HEADER: &str =
 pub(super) const RSYSLOG: &str = "/etc/rsyslog.d/zz-banstream-setup.conf";
 
 /// Where log daemons write what they get, so that each line there is a message that they have got.
-pub const SYSLOG_FILES: [&str; 9] = [
+pub const SYSLOG_FILES: [&str; 14] = [
     "/var/log/auth.log",
     "/var/log/daemon.log",
+    "/var/log/debug",
+    "/var/log/haproxy.log",
     "/var/log/kern.log",
+    "/var/log/mail.err",
+    "/var/log/mail.info",
     "/var/log/mail.log",
+    "/var/log/mail.warn",
     "/var/log/maillog",
     "/var/log/messages",
     "/var/log/secure",
@@ -105,6 +110,8 @@ pub struct LogFile {
     pub is_in_use: bool,
     /// Why rsyslog cannot read it, if it cannot.
     pub unreadable: Option<String>,
+    /// What to do instead of reading it, where clients can write lines of their own into it.
+    pub forgeable: Option<&'static str>,
 }
 
 /// A jail.
@@ -366,6 +373,14 @@ impl Planner<'_> {
             if !self.is_own(file, found) {
                 continue;
             }
+            if let Some((forged, remedy)) = found.iter().find_map(|file| Some((file, file.forgeable?))) {
+                if forged.is_in_use && !logs_to_syslog {
+                    planned.logs.push(file.clone());
+                    let why = format!("clients can write lines of their own into {}", forged.path);
+                    planned.miss(&why, remedy.to_owned());
+                }
+                continue;
+            }
             // One that logs to the journal by default may have been told otherwise, and then no line arrives.
             let is_used = match service.journal {
                 _ if logs_to_syslog => false,
@@ -613,8 +628,11 @@ mod tests {
         }
     }
 
+    fn file(path: &str) -> LogFile {
+        LogFile { path: path.replace('*', ""), is_in_use: true, unreadable: None, forgeable: None }
+    }
+
     fn service(name: &str, logs: &[&str]) -> ServiceFacts {
-        let file = |path: &&str| LogFile { path: path.replace('*', ""), is_in_use: true, unreadable: None };
         let files = logs.iter().filter(|log| log.starts_with('/'));
         ServiceFacts {
             name: name.to_owned(),
@@ -678,14 +696,24 @@ mod tests {
         assert!(text.contains("file=\"/var/log/nginx/*access.log\" tag=\"nginx:\""), "{text}");
         assert!(!text.contains("\nif "), "the journal has the messages");
         assert!(plan.changes[0].diff.starts_with(&format!("--- /dev/null\n+++ {RSYSLOG}\n@@ -0,0 +1,")));
-        let refused =
-            LogFile { path: "/x".to_owned(), is_in_use: true, unreadable: Some("it is closed".to_owned()) };
+        let refused = LogFile { unreadable: Some("it is closed".to_owned()), ..file("/x") };
         let mut facts = host(&[ServiceFacts { logs: vec![("/x".to_owned(), vec![refused])], ..nginx() }]);
         facts.rsyslog.as_mut().unwrap().obstacles.push("rsyslogd is confined".to_owned());
         assert_eq!(
             check(facts, false, &[RSYSLOG]).notes,
             ["rsyslog cannot read /x: it is closed", "rsyslogd is confined"]
         );
+    }
+
+    #[test]
+    fn a_file_into_which_clients_write_lines_is_not_read() {
+        let forged = LogFile { forgeable: Some("let it be"), ..file("/x") };
+        let one = |is_in_use| {
+            let logs = vec![("/x".to_owned(), vec![LogFile { is_in_use, ..forged.clone() }])];
+            host(&[ServiceFacts { logs, ..nginx() }])
+        };
+        said(&one(true), Arrival::Missing, "clients can write lines of their own into /x", "let it be");
+        said(&one(false), Arrival::Nowhere, "there is no /x", "let it log there or to syslog");
     }
 
     #[test]

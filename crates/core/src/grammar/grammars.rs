@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::matcher::Reading;
 use super::syntax::{SessionScope, View};
-use super::{Found, Grammar, KeyPlace, forwarded, together};
+use super::{Found, Grammar, KeyPlace, Lists, SHIPPED, forwarded, together};
 use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, SessionId};
 
 /// All grammars in force, filed by program.
@@ -192,6 +192,17 @@ impl Grammars {
     /// All of them; a [`GrammarId`] is a place in this order.
     pub fn iter(&self) -> impl Iterator<Item = &Grammar> {
         self.all.iter()
+    }
+
+    /// The grammar of this name once more, to be proved beside others; `None` if there is none.
+    pub fn copy(&self, name: &str, lists: &Lists) -> Option<Grammar> {
+        let named = |name: &str| self.all.iter().find(|known| known.name == name);
+        let known = named(name)?;
+        if SHIPPED.iter().any(|(shipped, text)| *shipped == name && **text == *known.text) {
+            return Grammar::shipped(name, lists).ok();
+        }
+        let base = known.extends().and_then(named).map(|base| &*base.text);
+        Grammar::load_with(name, &known.file, &known.text, base, lists).ok().map(|(grammar, _)| grammar)
     }
 
     /// The places in this order.

@@ -16,6 +16,7 @@ use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::fault::{Faults, Place};
+use super::forgeable::ForgeableLog;
 use super::record::{Record, RecordFormat};
 use super::variant::Whole;
 use crate::model::CategoryId;
@@ -25,6 +26,8 @@ use crate::model::CategoryId;
 pub(super) struct Source {
     pub(super) service: String,
     pub(super) logs: Vec<String>,
+    /// A log whose files are not to be read.
+    pub(super) forgeable: Option<ForgeableLog>,
     pub(super) tested: String,
     /// The grammar that it adds to, and where it says so.
     pub(super) extends: Option<(String, Place)>,
@@ -406,8 +409,18 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
     };
     let words: Vec<&str> = head.split_whitespace().collect();
     let rest_words = || rest.split_whitespace().map(str::to_owned);
-    if !matches!(*words, ["service" | "log" | "tested" | "extends" | "program" | "unit" | "user" | "session"])
-        && !rest.trim().is_empty()
+    if !matches!(
+        *words,
+        ["service"
+            | "log"
+            | "forgeable-file"
+            | "tested"
+            | "extends"
+            | "program"
+            | "unit"
+            | "user"
+            | "session"]
+    ) && !rest.trim().is_empty()
     {
         return Err(Problem::new(
             rest.trim_start(),
@@ -443,6 +456,15 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
                 return Err(Problem::new(rest.trim_start(), what));
             }
             source.logs.extend(rest_words());
+            Ok(Section::None)
+        }
+        ["forgeable-file"] => {
+            if let Some(other) = rest.split_whitespace().find(|file| !file.starts_with('/')) {
+                let what = format!("a file has an absolute path, unlike `{other}`");
+                return Err(Problem::new(rest.trim_start(), what));
+            }
+            let files = rest_words().collect();
+            source.forgeable = Some(ForgeableLog { files, line: place.line });
             Ok(Section::None)
         }
         ["program"] => {
@@ -509,7 +531,7 @@ fn section_line(line: &str, place: Place, source: &mut Source) -> Result<Section
         }
         _ => Err(Problem::new(
             line,
-            "unknown section; sections are `service:`, `log:`, `tested:`, `extends:`, `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `json NAME:`, `logfmt NAME:`, `key NAME:`, `list NAME:`, `HEADING:`, `HEADING in SHAPE:` or `HEADING by KEY:`",
+            "unknown section; sections are `service:`, `log:`, `forgeable-file:`, `tested:`, `extends:`, `program:`, `unit:`, `user:`, `session:`, `other:`, `test:`, `shape NAME:`, `json NAME:`, `logfmt NAME:`, `key NAME:`, `list NAME:`, `HEADING:`, `HEADING in SHAPE:` or `HEADING by KEY:`",
         )),
     }
 }
