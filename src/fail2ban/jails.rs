@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use glob::Pattern;
 
+use super::access;
 use super::daemons;
 use super::library::{self, ConvertedFilter, LineOrigin};
 use super::options::NamedOptions;
@@ -158,7 +159,7 @@ impl<'g> JailMaker<'g> {
             .then(|| own_files(jail).iter().find_map(|file| self.access_log_of(file)))
             .flatten();
         let mut converted = match base {
-            Some(base) => library::access_grammar(&name, base, filter, &self.lists),
+            Some(base) => access::grammar(&name, base, filter, &self.lists),
             None => library::grammar(&name, filter, &origin, &self.lists),
         };
         self.prove_together(&name, base, &mut converted);
@@ -193,6 +194,10 @@ impl<'g> JailMaker<'g> {
             );
         }
         texts.imported.notes.append(&mut converted.notes);
+        texts.imported.notes.extend(converted.trial.notes());
+        let unread = converted.trial.unread_note();
+        texts.tasks.extend(unread.map(|note| format!("`{}`: {note}", texts.imported.original)));
+        texts.imported.trial = converted.trial;
         texts.imported.grammars.push(name.clone());
         self.count(&mut texts.imported, &[&converted.category]);
         match origin.is_file {

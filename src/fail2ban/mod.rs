@@ -2,7 +2,8 @@
 //!
 //! `read` reads fail2ban's files as fail2ban does. `plan` and `jails` say what each jail and each setting becomes, by the
 //! table in [`crate::words`]. Where no grammar of ours stands for a filter, `regex` parses its regular expressions, `convert`
-//! makes rules of them, and `library` lets the proof of grammars accept or refuse each: no regular expression ever runs.
+//! makes rules of them, and `library` lets the proof of grammars accept or refuse each. `compare` tries each rule against its
+//! regular expression on lines that `specimen` and the rule make; `pattern` runs it for that, and nothing else here runs one.
 //! `bans` takes over what fail2ban's database holds, `shadow` lets both run side by side, `switch` stops fail2ban.
 //!
 //! `agreement` compares a jail's filter with ours on the last lines of its own logs: `logs` reads them, `reference` lets
@@ -13,6 +14,7 @@ mod access;
 mod agreement;
 mod bans;
 mod class;
+mod compare;
 mod convert;
 mod daemons;
 mod dates;
@@ -23,7 +25,9 @@ mod jails;
 mod judge;
 mod library;
 mod logs;
+mod message;
 mod options;
+mod pattern;
 mod piece;
 mod plan;
 mod print;
@@ -37,12 +41,14 @@ mod run;
 mod sample;
 mod settings;
 mod shadow;
+mod specimen;
 mod switch;
 mod tags;
 mod time;
 
 pub use agreement::{FoundBy, JailAgreement, LineDifference};
 pub use bans::BanSummary;
+pub use compare::FilterTrial;
 pub use diff::{BanDiff, BanLead, DiffOffender, DiffReason};
 pub use ini::IniError;
 pub use options::NamedOptions;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::compare::FilterTrial;
 use super::jails::{self, JailMaker, JailTexts};
 use super::library::HEADER;
 use super::read::Fail2banConfig;
@@ -89,6 +90,8 @@ pub struct ImportedJail {
     pub converted: usize,
     /// Those that became none, and why.
     pub refused: Vec<RefusedLine>,
+    /// How those agree with its filter.
+    pub trial: FilterTrial,
     /// The ports that it blocks; empty for all.
     pub ports: Vec<String>,
     /// What else there is to know.

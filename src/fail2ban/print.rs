@@ -136,7 +136,8 @@ fn outcome(jail: &ImportedJail) -> String {
     match jail.outcome {
         JailOutcome::Ours if all == 0 || jail.converted == 0 => "ours".to_owned(),
         JailOutcome::Ours => format!("ours, and {of} of your own converted"),
-        JailOutcome::Converted => format!("converted and proved: {of}"),
+        JailOutcome::Converted if jail.trial.holds() => format!("converted and proved: {of}"),
+        JailOutcome::Converted => format!("converted: {of}"),
         JailOutcome::NotConverted => "not converted".to_owned(),
         JailOutcome::NotNeeded => "not needed".to_owned(),
     }

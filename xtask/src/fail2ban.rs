@@ -21,7 +21,7 @@ files, filters and actions need no setting. `banstream import fail2ban` does wha
 
 It reads fail2ban's files as fail2ban does (`jail.d`, `.local`, includes, `%(…)s`, `<…>`) and its database. Each jail that is on
 is *ours* (a grammar of banstream stands for its filter), *converted* (its failregex became a grammar, which was proved), or *not
-converted*, with the construct that stood in the way or the message that would have fooled the rule. No regular expression runs in
+converted*, with the construct that stood in the way or the message that shows the difference. No regular expression runs in
 the daemon. Of the 91 jails of Debian 12's package, 82 are ours, 4 are converted, `recidive` is not needed, and 4 are not converted:
 `apache-fakegooglebot` (needs DNS), `pass2allow-ftp` (lets addresses in), `perdition` (its filter names no program) and
 `softethervpn` (a `.` for any character). It says what a human must do, with `--markdown` for a ticket and `--json` for programs. What it writes replaces what it wrote before.
@@ -39,9 +39,15 @@ together 64 MiB. A failregex with more than 32,768 parts or 1,048,576 ways throu
 A regular expression is converted if it consists of text, alternatives, optional and repeated groups, character classes, `.*`,
 `\\d+`, `\\S+`, `<HOST>` and fail2ban's other tags, `%(__prefix_line)s` and `prefregex`, and negative look-ahead of words before text that
 varies. Look-behind, other look-ahead, flags such as `(?i)`, offences that span lines, and an `ignoreregex` of more than a text are not.
-`\\s+` is one space, `4\\d{2}` is `4<num>`, a group that repeats without an end becomes free text, and `.*` at the beginning
-may become a date and up to two words. The proof is about what a rule reads: a failregex without `^` also reads a line that
-begins with what somebody typed, here as there, so begin it with `^`. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
+The proof is about what a rule reads: a failregex without `^` also reads a line that
+begins with what somebody typed, here as there, so begin it with `^`.
+
+Each rule is then compared with its failregex, on some hundred lines that are made of both: each alternative, more and fewer
+repetitions and spaces, dates in several places and none, ports and brackets behind the address, and in each field of the rule
+what an attacker could type. The failregex runs for this only, within bounds. A rule that counts a line that the filter does not
+match, finds another address, or misses a plain line is refused, with that line. *Converted and proved* means that all lines
+agree. Where a rule does not read some unusual lines, such as two spaces for `\\s+`, a note and a task name their share and an
+example. What only adds characters, such as `4<num>` for `4\\d{2}`, is a note. A failregex that cannot be compared is said to be so. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
 
 A filter for the access log of nginx, Apache or lighttpd becomes conditions on the fields of a line, in a grammar that `extends:`
 theirs: `^<HOST> .*\"POST /xmlrpc\\.php.*\" 200` is `request starts \"POST /xmlrpc.php\" and status is \"200\"`. The comparisons ignore

@@ -7,6 +7,7 @@ mod compiled;
 mod condition;
 mod explain;
 mod fault;
+mod form;
 mod forwarded;
 mod grammars;
 mod list;
@@ -34,6 +35,7 @@ use condition::{Condition, Conditions};
 pub use explain::{Closest, FieldText, MissReason, RecordMiss, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
+pub use form::{FormPart, MessageForm};
 pub use grammars::{Grammars, Outcome};
 pub use list::Lists;
 use matcher::{Reading, Spans};
@@ -278,6 +280,12 @@ impl Grammar {
             Some(keep(category, reading, spans, condition, text))
         });
         offence.or(login)
+    }
+
+    /// The forms of messages that its rules describe, without records and what stands below `other:`.
+    pub fn forms(&self) -> impl Iterator<Item = MessageForm<'_>> {
+        let compiled = self.compiled();
+        compiled.variants.iter().take(compiled.rules).filter_map(MessageForm::of)
     }
 
     /// Who is accountable for the message, for each group that reads it. They are equal, or the proof is wrong.
