@@ -4,9 +4,12 @@
 //! what follows it as the status, what stands in the referer and the user agent. Behind `.*` a text may be in any of these:
 //! a path is looked for in the request, any other text in the user agent too.
 
+mod library;
 mod part;
+mod trial;
 mod walk;
 
+pub(super) use self::library::grammar;
 use self::part::read;
 use self::walk::LineWalk;
 use super::printed::in_quotes;
@@ -20,6 +23,8 @@ pub(super) struct AccessCase {
     pub(super) conditions: String,
     /// A line for which they do.
     pub(super) sample: String,
+    /// The words in them.
+    words: Vec<String>,
 }
 
 /// So many ways to read a regular expression, words in one comparison and cases, and no more.
@@ -67,7 +72,8 @@ pub(super) fn cases(fail: &str, ignore: &[String]) -> Result<Vec<AccessCase>, Ob
     for case in all.iter().map(|case| placed(case)).collect::<Result<Vec<_>, _>>()?.concat() {
         let sample = sample(&case);
         let conditions: Vec<String> = case.iter().map(AccessCondition::printed).collect();
-        let case = AccessCase { conditions: conditions.join(" and "), sample };
+        let words = case.into_iter().flat_map(|one| one.words).collect();
+        let case = AccessCase { conditions: conditions.join(" and "), sample, words };
         if !cases.contains(&case) {
             cases.push(case);
         }
@@ -164,7 +170,7 @@ fn sample(asked: &[AccessCondition]) -> String {
         request = format!("{method} {slash}{}", request.trim_start());
     }
     if find("request", "ends").is_empty() && find("request", "is").is_empty() && !request.contains(" HTTP/") {
-        request += " HTTP/1.1";
+        request = format!("{} HTTP/1.1", request.trim_end());
     }
     let mut status = text("status", "404");
     while status.len() < 3 {

@@ -6,6 +6,7 @@ use super::piece::{Hole, RuleField, RulePiece, joined, set_off};
 use super::read::FilterRegexes;
 use super::regex::{self, Alternatives, GroupRole, HEADER, Obstacle, RegexNode};
 use super::sample;
+use super::specimen::TextBefore;
 
 /// What a regular expression says, as far as a rule can say it.
 #[derive(Clone, Debug)]
@@ -22,6 +23,21 @@ pub(super) struct RuleDraft {
     pub(super) samples: Vec<String>,
     /// Where it reads more than the filter.
     pub(super) notes: Vec<String>,
+    /// The regular expression, without what marks its ends.
+    pub(super) nodes: Vec<RegexNode>,
+    /// What may stand before that in a message.
+    pub(super) before: TextBefore,
+    /// Whether it ends where the line does.
+    pub(super) is_closed: bool,
+}
+
+impl RuleDraft {
+    /// The texts that must not follow in the regular expression.
+    pub(super) fn excluded(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        excluded(&self.nodes, &mut all);
+        all
+    }
 }
 
 impl RuleDraft {
@@ -78,6 +94,11 @@ pub(super) fn rule(filter: &FilterRegexes, fail: &str) -> Result<RegexOutcome, O
     let is_closed = end(&mut nodes);
     let is_any = |node: Option<&RegexNode>| matches!(node, Some(RegexNode::Repeat(inner, 0 | 1, None)) if **inner == RegexNode::Any);
     let is_open = (!is_anchored && !has_header) || is_any(nodes.first());
+    let before = match (is_open, is_any(nodes.first())) {
+        (true, true) => TextBefore::Some,
+        (true, false) => TextBefore::Perhaps,
+        (false, _) => TextBefore::None,
+    };
     while is_any(nodes.first()) {
         nodes.remove(0);
     }
@@ -100,7 +121,17 @@ pub(super) fn rule(filter: &FilterRegexes, fail: &str) -> Result<RegexOutcome, O
     let pieces = if follows_date { pieces } else { trimmed(pieces) };
     let mut samples: Vec<String> = samples.into_iter().collect();
     samples.dedup();
-    Ok(RegexOutcome::Rule(RuleDraft { pieces, is_open, has_header, follows_date, samples, notes }))
+    Ok(RegexOutcome::Rule(RuleDraft {
+        pieces,
+        is_open,
+        has_header,
+        follows_date,
+        samples,
+        notes,
+        nodes,
+        before,
+        is_closed,
+    }))
 }
 
 /// The `prefregex` with this in the place of its content.
@@ -149,6 +180,17 @@ fn repeats_before_host(nodes: &[RegexNode]) -> bool {
         _ => false,
     };
     inside || before.iter().any(|node| any(std::slice::from_ref(node), &is_endless))
+}
+
+fn excluded(nodes: &[RegexNode], all: &mut Vec<String>) {
+    for node in nodes {
+        match node {
+            RegexNode::NotAhead(alternatives) => all.extend(literals(alternatives).unwrap_or_default()),
+            RegexNode::Group(alternatives, _) => alternatives.iter().for_each(|nodes| excluded(nodes, all)),
+            RegexNode::Repeat(inner, ..) => excluded(std::slice::from_ref(inner), all),
+            _ => {}
+        }
+    }
 }
 
 /// Says which names become words.

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::access;
 use super::counterpart::{is_recidive, spared};
 use super::files::LogFileFacts;
 use super::library::{self, ConvertedFilter};
@@ -196,7 +197,7 @@ impl<'g> JailMaker<'g> {
             .then(|| own_files(jail).iter().find_map(|file| self.access_log_of(file)))
             .flatten();
         let mut converted = match base {
-            Some(base) => library::access_grammar(&name, base, filter, &self.lists),
+            Some(base) => access::grammar(&name, base, filter, &self.lists),
             None => library::grammar(&name, filter, &origin, &self.lists),
         };
         self.prove_together(&name, base, &mut converted);
@@ -231,6 +232,10 @@ impl<'g> JailMaker<'g> {
             );
         }
         texts.imported.notes.append(&mut converted.notes);
+        texts.imported.notes.extend(converted.trial.notes());
+        let unread = converted.trial.unread_note();
+        texts.tasks.extend(unread.map(|note| format!("`{}`: {note}", texts.imported.original)));
+        texts.imported.trial = converted.trial;
         texts.imported.grammars.push(name.clone());
         self.count(&mut texts.imported, &[&converted.category]);
         match origin.is_file {

@@ -1,13 +1,15 @@
 //! Makes grammars of filters, and lets the proof accept or refuse each rule.
 
-use super::access::{self, AccessCase};
-use super::convert::{self, RegexOutcome, RuleDraft, with_prefix};
+use super::compare::{self, FilterTrial, RuleTrial};
+use super::convert::{self, RegexOutcome, RuleDraft};
 use super::dates::{self, DateForm};
 use super::ignored;
-use super::piece::{Hole, RuleField, RulePiece};
+use super::pattern::FilterPattern;
+use super::piece::{Hole, RuleField, RulePiece, closed_anyhow};
 use super::printed::printed;
 use super::read::FilterRegexes;
 use super::sample::SAMPLE;
+use super::specimen::{self, SpecimenFrame};
 use crate::grammar::{Fault, Grammar, Lists, Severity};
 
 /// Whose lines a filter reads.
@@ -38,6 +40,8 @@ pub(super) struct ConvertedFilter {
     pub(super) category: String,
     /// Where its rules read more than the filter.
     pub(super) notes: Vec<String>,
+    /// How they agree with the filter.
+    pub(super) trial: FilterTrial,
 }
 
 /// A regular expression that became no rule.
@@ -114,12 +118,19 @@ pub(super) fn grammar(
     let mut converted = ConvertedFilter { category: category(filter), ..ConvertedFilter::default() };
     let ignored = ignored(filter);
     let date = dates::form(&filter.date, lists);
+    let pattern = FilterPattern::new(filter, origin.is_file);
     let mut rules: Vec<ProvedRule> = Vec::new();
-    for regex in &filter.fail {
+    for (nth, regex) in filter.fail.iter().enumerate() {
         let mut refuse = |why: String, rule: Option<String>| {
             converted.refused.push(RefusedRegex { regex: regex.clone(), why, rule });
         };
-        let (draft, exempt) = match (convert::rule(filter, regex), ignored.clone()) {
+        let made = convert::rule(filter, regex);
+        let trial = match (&made, &pattern) {
+            (Ok(RegexOutcome::Rule(draft)), Ok(pattern)) => trial(draft, (pattern, nth), (origin, &date)),
+            (_, Err(why)) => Err(why.clone()),
+            _ => Err(String::new()),
+        };
+        let (draft, exempt) = match (made, ignored.clone()) {
             (Ok(RegexOutcome::NoFailure), _) => {
                 converted.passed += 1;
                 continue;
@@ -142,10 +153,12 @@ pub(super) fn grammar(
             continue;
         }
         let (mut notes, is_open) = (draft.notes.clone(), draft.is_open);
-        match proved(name, (draft, &exempt), (origin, &date), &converted.category, &rules, lists) {
-            Ok(rule) => {
+        let whose = (origin, &date);
+        match proved(name, (draft, &exempt), whose, &converted.category, &rules, (trial.as_ref(), lists)) {
+            Ok((rule, trial)) => {
                 notes.extend(rule.notes(is_open).map(str::to_owned));
                 rules.push(rule);
+                converted.trial.add(trial);
                 let news = notes.into_iter().filter(|note| !converted.notes.contains(note));
                 converted.notes.extend(news.collect::<Vec<_>>());
             }
@@ -157,59 +170,6 @@ pub(super) fn grammar(
         converted.text = text(name, origin, &converted.category, &rules, true);
     }
     converted
-}
-
-/// Makes a grammar of a filter for the access log of a web server, which extends the one with this name and text.
-pub(super) fn access_grammar(
-    name: &str,
-    base: (&str, &str),
-    filter: &FilterRegexes,
-    lists: &Lists,
-) -> ConvertedFilter {
-    let mut converted = ConvertedFilter { category: name.to_owned(), ..ConvertedFilter::default() };
-    let mut kept: Vec<AccessCase> = Vec::new();
-    for regex in &filter.fail {
-        let mut refuse = |why: String, rule: Option<String>| {
-            converted.refused.push(RefusedRegex { regex: regex.clone(), why, rule });
-        };
-        let cases = match access::cases(&with_prefix(filter, regex), &filter.ignore) {
-            Ok(cases) => cases,
-            Err(why) => {
-                refuse(why, None);
-                continue;
-            }
-        };
-        let fault = cases.iter().find_map(|case| {
-            let loaded =
-                Grammar::load_with(name, name, &access_text(name, base.0, [case]), Some(base.1), lists);
-            loaded.err().map(|faults| (first_error(&faults), case.conditions.clone()))
-        });
-        match fault {
-            Some((why, rule)) => refuse(why, Some(rule)),
-            None => {
-                converted.converted += 1;
-                let news = cases.into_iter().filter(|case| !kept.contains(case));
-                kept.extend(news.collect::<Vec<_>>());
-            }
-        }
-    }
-    if !kept.is_empty() {
-        converted.text =
-            format!("{HEADER}# Made of fail2ban's filter `{name}`.\n{}", access_text(name, base.0, &kept));
-    }
-    converted
-}
-
-fn access_text<'c>(
-    name: &str,
-    base: &str,
-    cases: impl IntoIterator<Item = &'c AccessCase> + Clone,
-) -> String {
-    let mut text = format!("extends: {base}\n\n{name} in access:\n");
-    cases.clone().into_iter().for_each(|case| text += &format!("    {}\n", case.conditions));
-    text += "\ntest:\n";
-    cases.into_iter().for_each(|case| text += &format!("    {SAMPLE}   {}\n", case.sample));
-    text
 }
 
 /// The texts that make a line none after all.
@@ -224,9 +184,11 @@ fn proved(
     (origin, date): (&LineOrigin, &DateForm),
     category: &str,
     others: &[ProvedRule],
-    lists: &Lists,
-) -> Result<ProvedRule, (String, String)> {
-    let (mut first, mut forms) = (None, forms(&draft, origin, date));
+    (trial, lists): (Result<&RuleTrial<'_>, &String>, &Lists),
+) -> Result<(ProvedRule, FilterTrial), (String, String)> {
+    let (mut first, mut differs) = (None, None);
+    let mut best: Option<(ProvedRule, FilterTrial)> = None;
+    let mut forms = forms(&draft, origin, date);
     // No line begins there: whatever `.*` stands for before it is not only a date.
     let begins_within = |text: &str| text.starts_with(['"', ',', ':', '=', '&', ';', '?']);
     if draft.is_open && matches!(draft.pieces.first(), Some(RulePiece::Text(text)) if begins_within(text)) {
@@ -235,8 +197,8 @@ fn proved(
     for (prefix, body, conditions) in forms {
         let mut rule = ProvedRule { text: format!("{prefix}{body}"), body, conditions, samples: Vec::new() };
         let all: Vec<&ProvedRule> = others.iter().chain([&rule]).collect();
-        let loaded = Grammar::load(name, name, &text_of(name, origin, category, &all, false), lists);
-        let why = match loaded {
+        let text = text_of(name, origin, category, &all, false);
+        let why = match Grammar::load(name, name, &text, lists) {
             Ok((grammar, _)) => {
                 let reads = |line: &&String| {
                     grammar
@@ -256,20 +218,59 @@ fn proved(
                     let why = format!("the rule would read a line that the `ignoreregex` spares: `{line}`");
                     return Err((why, rule.text));
                 }
-                if !rule.samples.is_empty() {
-                    return Ok(rule);
+                if rule.samples.is_empty() {
+                    let line = draft.samples.first().map_or("", String::as_str);
+                    format!("the rule would not read a line that it must: `{line}`")
+                } else {
+                    let line = (1..).zip(text.lines()).find(|(_, line)| line.trim_start() == rule.text);
+                    let compared = match trial {
+                        Ok(trial) => trial.compare(&grammar, line.map_or(0, |(line, _)| line)),
+                        Err(why) => Ok(FilterTrial { skipped: why.clone(), ..FilterTrial::default() }),
+                    };
+                    match compared {
+                        Ok(trial) => {
+                            let is_done = trial.unread == 0 || trial.lines == 0;
+                            if best.as_ref().is_none_or(|(_, known)| trial.unread < known.unread) {
+                                best = Some((rule, trial));
+                            }
+                            if is_done {
+                                break;
+                            }
+                            continue;
+                        }
+                        Err(difference) => {
+                            if differs.as_ref().is_none_or(|(known, _)| *known < difference) {
+                                differs = Some((difference, rule.text));
+                            }
+                            continue;
+                        }
+                    }
                 }
-                let line = draft.samples.first().map_or("", String::as_str);
-                format!("the rule would not read a line that it must: `{line}`")
             }
             Err(faults) => first_error(&faults),
         };
         first.get_or_insert((why, rule.text));
     }
-    Err(first.unwrap_or_default())
+    let differs = differs.map(|(difference, rule)| (difference.to_string(), rule));
+    best.ok_or_else(|| differs.or(first).unwrap_or_default())
 }
 
-fn first_error(faults: &[Fault]) -> String {
+/// What a rule that is made of a regular expression is compared by.
+fn trial<'p>(
+    draft: &RuleDraft,
+    (pattern, nth): (&'p FilterPattern, usize),
+    (origin, date): (&LineOrigin, &DateForm),
+) -> Result<RuleTrial<'p>, String> {
+    let frame = SpecimenFrame {
+        before: draft.before,
+        is_unclosed: !draft.is_closed,
+        date: origin.is_file.then(|| stamp(date).1),
+    };
+    let specimens = specimen::specimens(&draft.nodes, frame, compare::MOST);
+    RuleTrial::new(pattern, nth, specimens, draft.excluded())
+}
+
+pub(super) fn first_error(faults: &[Fault]) -> String {
     let mut errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
     errors.next().map(|fault| fault.what.clone()).unwrap_or_default()
 }
@@ -303,13 +304,15 @@ fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String
         if narrowing > 0 && pieces == draft.pieces {
             continue;
         }
-        let (rule, conditions) = printed(&pieces);
-        for prefix in &prefixes {
-            // Free text takes in what is free beside it.
-            let is_joint = *prefix == "<text>" && rule.starts_with('<');
-            let rule = if [stamp, &any].contains(prefix) { rule.as_str() } else { rule.trim_start() };
-            if !is_joint {
-                forms.push(((*prefix).to_owned(), rule.to_owned(), conditions.clone()));
+        for (rule, conditions) in closed_anyhow(&pieces).iter().chain([&pieces]).map(|pieces| printed(pieces))
+        {
+            for prefix in &prefixes {
+                // Free text takes in what is free beside it.
+                let is_joint = *prefix == "<text>" && rule.starts_with('<');
+                let rule = if [stamp, &any].contains(prefix) { rule.as_str() } else { rule.trim_start() };
+                if !is_joint {
+                    forms.push(((*prefix).to_owned(), rule.to_owned(), conditions.clone()));
+                }
             }
         }
     }

@@ -1,8 +1,10 @@
 //! Takes over fail2ban: its configuration, its filters and its bans.
 //!
 //! `read` reads fail2ban's files as fail2ban does. `plan` and `jails` say what each jail and each setting becomes, by the
-//! table in [`crate::words`], and `substance` which grammar reads what a filter matches. Where none does, `regex` parses its regular expressions, `convert`
-//! makes rules of them, and `library` lets the proof of grammars accept or refuse each: no regular expression ever runs.
+//! table in [`crate::words`], and `substance` which grammar reads what a filter matches. Where none does, `regex` parses its
+//! regular expressions, `convert` makes rules of them, and `library` lets the proof of grammars accept or refuse each.
+//! `compare` tries each rule against its regular expression on lines that `specimen` and the rule make; `pattern` runs it for
+//! that, and nothing else here runs one.
 //! `bans` takes over what fail2ban's database holds, `shadow` lets both run side by side, `switch` stops fail2ban.
 //!
 //! `agreement` compares a jail's filter with ours on the last lines of its own logs: `logs` reads them, `reference` lets
@@ -13,6 +15,7 @@ mod access;
 mod agreement;
 mod bans;
 mod class;
+mod compare;
 mod convert;
 mod counterpart;
 mod daemons;
@@ -25,9 +28,11 @@ mod jails;
 mod judge;
 mod library;
 mod logs;
+mod message;
 mod options;
 mod padding;
 mod paths;
+mod pattern;
 mod piece;
 mod plan;
 mod print;
@@ -41,6 +46,7 @@ mod run;
 mod sample;
 mod settings;
 mod shadow;
+mod specimen;
 mod stock;
 mod substance;
 mod switch;
@@ -49,6 +55,7 @@ mod time;
 
 pub use agreement::{FoundBy, JailAgreement, LineDifference};
 pub use bans::BanSummary;
+pub use compare::FilterTrial;
 pub use diff::{BanDiff, BanLead, DiffOffender, DiffReason};
 pub use ini::IniError;
 pub use options::NamedOptions;

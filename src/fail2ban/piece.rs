@@ -229,6 +229,20 @@ pub(super) fn set_off() -> RulePiece {
     RulePiece::Choice(OFF.iter().map(|off| behind(off)).collect(), true)
 }
 
+/// Pieces that end with an address, or with text that is [set off](set_off) from it, as more logs have them: with a port, a
+/// bracket, a quote, a path or a full stop behind it. `None` where they end otherwise.
+pub(super) fn closed_anyhow(pieces: &[RulePiece]) -> Option<Vec<RulePiece>> {
+    let [before @ .., host, end] = pieces else { return None };
+    if *host != RulePiece::field(Hole::Ip) || *end != set_off() {
+        return None;
+    }
+    let behind = |text: &str| vec![RulePiece::text(text), RulePiece::field(Hole::Free)];
+    let ends = [" ", ",", ";", ")", "]", "\"", "/", ". "].map(behind);
+    let stop = vec![RulePiece::text(".")];
+    let end = RulePiece::Choice(ends.into_iter().chain([stop]).collect(), true);
+    Some(before.iter().cloned().chain([RulePiece::field(Hole::Peer), end]).collect())
+}
+
 /// Adds a piece behind others.
 fn push(done: &mut Vec<RulePiece>, piece: RulePiece) -> Result<(), String> {
     if let (Some(RulePiece::Text(before)), RulePiece::Text(text)) = (done.last_mut(), &piece) {

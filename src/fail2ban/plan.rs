@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::compare::FilterTrial;
 use super::counterpart;
 use super::files::LogFileFacts;
 use super::jails::{JailMaker, JailTexts};
@@ -98,6 +99,8 @@ pub struct ImportedJail {
     pub refused: Vec<RefusedLine>,
     /// Whether it counts what its filter finds in its logs. Asked where nothing is written.
     pub comparison: FilterComparison,
+    /// How those agree with its filter.
+    pub trial: FilterTrial,
     /// The ports that it blocks; empty for all.
     pub ports: Vec<String>,
     /// What else there is to know.

@@ -144,7 +144,7 @@ fn outcome(jail: &ImportedJail) -> String {
         FilterComparison::Agrees => "; agrees with its filter",
         FilterComparison::Nothing => "; no offence in its log yet",
         FilterComparison::Differs => "; differs from its filter",
-        FilterComparison::NotCompared if jail.has_converted() => "; not compared",
+        FilterComparison::NotCompared if jail.has_converted() => "; not compared on its log",
         FilterComparison::NotCompared => "",
     };
     outcome + compared

@@ -1,5 +1,4 @@
-//! Asks fail2ban itself which lines its filter matches: runs `fail2ban-regex`. What it prints is the reference for ours, so
-//! that no regular expression runs here.
+//! Asks fail2ban itself which lines its filter matches: runs `fail2ban-regex`. What it prints is the reference for ours.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

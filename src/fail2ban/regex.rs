@@ -1,4 +1,4 @@
-//! Parses the regular expressions of fail2ban's filters: Python's, with fail2ban's tags. Nothing here ever runs one.
+//! Parses the regular expressions of fail2ban's filters: Python's, with fail2ban's tags. It runs none.
 
 use super::class::CharacterClass;
 

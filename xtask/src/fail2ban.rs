@@ -21,8 +21,9 @@ files, filters and actions need no setting. `banstream import fail2ban` does wha
 
 It reads fail2ban's files as fail2ban does (`jail.d`, `.local`, includes, `%(…)s`, `<…>`) and its database. Each jail that is on
 is *ours* (a grammar of banstream stands for its filter), *converted* (its failregex became a grammar, which was proved), or *not
-converted*, with the construct that stood in the way or the message that would have fooled the rule. A jail that fail2ban itself
-skips, since its filter is missing or wrong, is a task, and the others are taken over. No regular expression runs in the daemon.
+converted*, with the construct that stood in the way or the message that would have fooled the rule or shows how it differs. A jail
+that fail2ban itself skips, since its filter is missing or wrong, is a task, and the others are taken over. No regular expression
+runs in the daemon.
 
 What a filter matches decides what stands for it, not its name. A filter is fail2ban's own if its file is that of version 1.0.2 or
 1.1.0, or if it has half of the regular expressions of such a file or more, whatever it is called. Of any other filter `fail2ban-regex`
@@ -54,7 +55,14 @@ varies. Look-behind, other look-ahead, flags such as `(?i)`, offences that span 
 `\\s+` is one to five spaces, or one where there are more than two such places. `4\\d{2}` is `4<num>`. A group that repeats without an
 end becomes free text behind the address, and is not converted before it. `.*` at the beginning may become a date and up to two
 words; the jail's notes say so. The proof is about what a rule reads: a failregex without `^` also reads a line that
-begins with what somebody typed, here as there, so begin it with `^`. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
+begins with what somebody typed, here as there, so begin it with `^`.
+
+Each rule is then compared with its failregex, on some hundred lines that are made of both: each alternative, more and fewer
+repetitions and spaces, dates in several places and none, ports and brackets behind the address, and in each field of the rule
+what an attacker could type. The failregex runs for this only, within bounds. A rule that counts a line that the filter does not
+match, finds another address, or misses a plain line is refused, with that line. Where a rule does not read some unusual
+lines, a note and a task name their share and an example. What only adds characters, such as `4<num>` for `4\\d{2}`, is a note. A
+failregex that cannot be compared is said to be so. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
 
 A filter for the access log of nginx, Apache or lighttpd becomes conditions on the fields of a line, in a grammar that `extends:`
 theirs: `^<HOST> .*\"POST /xmlrpc\\.php.*\" 200` is `request starts \"POST /xmlrpc.php\" and status is \"200\"`. The comparisons ignore

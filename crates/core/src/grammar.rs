@@ -8,6 +8,7 @@ mod condition;
 mod explain;
 mod fault;
 mod forgeable;
+mod form;
 mod forwarded;
 mod grammars;
 mod list;
@@ -35,6 +36,7 @@ use condition::{Condition, Conditions};
 pub use explain::{Closest, FieldText, MissReason, RecordMiss, Unmet};
 use fault::Faults;
 pub use fault::{Fault, Place, Severity};
+pub use form::{FormPart, MessageForm};
 pub use grammars::{Grammars, Outcome};
 pub use list::Lists;
 use matcher::{Reading, Spans};
@@ -301,6 +303,12 @@ impl Grammar {
             Some(keep(category, reading, spans, condition, text))
         });
         offence.or(login)
+    }
+
+    /// The forms of messages that its rules describe, without records and what stands below `other:`.
+    pub fn forms(&self) -> impl Iterator<Item = MessageForm<'_>> {
+        let compiled = self.compiled();
+        compiled.variants.iter().take(compiled.rules).filter_map(MessageForm::of)
     }
 
     /// Who is accountable for the message, for each group that reads it. They are equal, or the proof is wrong.

@@ -156,6 +156,15 @@ impl LineWalk {
             (Some([_, ..]), Some(behind)) if self.place == LinePart::Head && begins_with_number(behind) => {
                 LinePart::Request
             }
+            // A page can choose the referer of its visitors.
+            (Some([RegexPart::Text(words), ..]), Some([]))
+                if words.iter().any(|word| word.starts_with("http")) =>
+            {
+                return Err(format!(
+                    "`{}` at the beginning of a quoted text, which may be the referer",
+                    first(words)
+                ));
+            }
             // The last quoted text of the line.
             (Some([first, ..]), Some([])) if *first != RegexPart::Gap(true) => LinePart::Agent,
             _ if after.is_empty() => LinePart::Rest,
