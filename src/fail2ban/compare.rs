@@ -319,6 +319,7 @@ mod tests {
         check(r"^\s*login failed from <HOST>$", "");
         check(r"^\s*login failed for \S+ from <HOST>", "");
         check(r#"^\s*user "[^"]*" \[<HOST>\]: denied$"#, "");
+        check(r#"^\s*denied [^"]* from <HOST>$"#, "");
         // What may follow the address.
         let made = made("^Failed login from <HOST>");
         assert!(made.text.contains("from <peer>{ <text>|,<text>|"), "{}", made.text);

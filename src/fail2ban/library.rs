@@ -5,7 +5,7 @@ use super::convert::{self, RegexOutcome, RuleDraft};
 use super::dates::{self, DateForm};
 use super::ignored;
 use super::pattern::FilterPattern;
-use super::piece::{Hole, RuleField, RulePiece, closed_anyhow};
+use super::piece::{Hole, RuleField, RulePiece, closed_anyhow, freed};
 use super::printed::printed;
 use super::read::FilterRegexes;
 use super::sample::SAMPLE;
@@ -252,8 +252,9 @@ fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String
         if narrowing > 0 && pieces == draft.pieces {
             continue;
         }
-        for (rule, conditions) in closed_anyhow(&pieces).iter().chain([&pieces]).map(|pieces| printed(pieces))
-        {
+        let kinds = [Some(pieces.clone()), freed(&pieces)].into_iter().flatten();
+        let kinds = kinds.flat_map(|pieces| closed_anyhow(&pieces).into_iter().chain([pieces]));
+        for (rule, conditions) in kinds.map(|pieces| printed(&pieces)) {
             for prefix in &prefixes {
                 // Free text takes in what is free beside it.
                 let is_joint = *prefix == "<text>" && rule.starts_with('<');

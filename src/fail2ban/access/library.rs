@@ -93,11 +93,7 @@ fn agreed(
     if kept.is_empty() { Err(wider.unwrap_or_default()) } else { Ok((kept, sum)) }
 }
 
-fn text_of<'c>(
-    name: &str,
-    base: &str,
-    cases: impl IntoIterator<Item = &'c AccessCase> + Clone,
-) -> String {
+fn text_of<'c>(name: &str, base: &str, cases: impl IntoIterator<Item = &'c AccessCase> + Clone) -> String {
     let mut text = format!("extends: {base}\n\n{name} in access:\n");
     cases.clone().into_iter().for_each(|case| text += &format!("    {}\n", case.conditions));
     text += "\ntest:\n";
