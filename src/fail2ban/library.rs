@@ -5,7 +5,7 @@ use super::convert::{self, RegexOutcome, RuleDraft};
 use super::dates::{self, DateForm};
 use super::ignored;
 use super::pattern::FilterPattern;
-use super::piece::{Hole, RuleField, RulePiece, closed_anyhow};
+use super::piece::{Hole, RuleField, RulePiece, closed_anyhow, freed};
 use super::printed::printed;
 use super::read::FilterRegexes;
 use super::sample::SAMPLE;
@@ -72,10 +72,9 @@ impl ProvedRule {
         let fooled = "a name with a space before the address chooses it, since any text may follow the address: end the \
                       failregex with `$`";
         let is_less = is_open && !self.text.starts_with("<text>");
-        let is_fooled = self
-            .body
-            .split_once("<ip>")
-            .is_some_and(|(before, after)| before.contains("word>") && after.contains("<text>"));
+        let address = ["<ip>", "<peer>"].iter().find_map(|hole| self.body.split_once(hole));
+        let is_fooled =
+            address.is_some_and(|(before, after)| before.contains("word>") && after.contains("<text>"));
         [(is_less, less), (is_fooled, fooled)].into_iter().filter(|(is, _)| *is).map(|(_, note)| note)
     }
 }
@@ -304,8 +303,9 @@ fn forms(draft: &RuleDraft, origin: &LineOrigin, date: &DateForm) -> Vec<(String
         if narrowing > 0 && pieces == draft.pieces {
             continue;
         }
-        for (rule, conditions) in closed_anyhow(&pieces).iter().chain([&pieces]).map(|pieces| printed(pieces))
-        {
+        let kinds = [Some(pieces.clone()), freed(&pieces)].into_iter().flatten();
+        let kinds = kinds.flat_map(|pieces| closed_anyhow(&pieces).into_iter().chain([pieces]));
+        for (rule, conditions) in kinds.map(|pieces| printed(&pieces)) {
             for prefix in &prefixes {
                 // Free text takes in what is free beside it.
                 let is_joint = *prefix == "<text>" && rule.starts_with('<');

@@ -78,13 +78,13 @@ impl FilterPattern {
 
     /// `None` if that was too slow.
     fn search(&self, line: &str, likely: usize, expected: IpAddr) -> Option<FilterVerdict> {
-        let content = match &self.prefix {
-            Some(prefix) => match prefix.captures(line).ok()? {
-                None => return Some(FilterVerdict::Nothing),
-                Some(found) => found.name("content").map(|found| format!("{}\n", found.as_str())),
-            },
-            None => None,
-        };
+        // The prefix may have the address.
+        let (mut content, mut before) = (None, None);
+        if let Some(prefix) = &self.prefix {
+            let Some(found) = prefix.captures(line).ok()? else { return Some(FilterVerdict::Nothing) };
+            content = found.name("content").map(|found| format!("{}\n", found.as_str()));
+            before = address(&found);
+        }
         let line = content.as_deref().unwrap_or(line);
         for ignored in &self.ignore {
             if ignored.is_match(line).ok()? {
@@ -92,7 +92,7 @@ impl FilterPattern {
             }
         }
         if let Some(Ok(first)) = self.fail.get(likely)
-            && first.found(line)? == Some(expected)
+            && first.found(line, before)? == Some(expected)
         {
             return Some(FilterVerdict::Failure(expected));
         }
@@ -102,7 +102,7 @@ impl FilterPattern {
                 if pattern.regex.is_match(line).ok()? {
                     return Some(FilterVerdict::Nothing);
                 }
-            } else if let Some(address) = pattern.found(line)? {
+            } else if let Some(address) = pattern.found(line, before)? {
                 return Some(FilterVerdict::Failure(address));
             }
         }
@@ -111,9 +111,9 @@ impl FilterPattern {
 }
 
 impl FailPattern {
-    /// The address that it finds, if any; `None` if that took too many steps.
-    fn found(&self, line: &str) -> Option<Option<IpAddr>> {
-        Some(self.regex.captures(line).ok()?.and_then(|found| address(&found)))
+    /// The address that it finds, or else the one before it, if any; `None` if that took too many steps.
+    fn found(&self, line: &str, before: Option<IpAddr>) -> Option<Option<IpAddr>> {
+        Some(self.regex.captures(line).ok()?.and_then(|found| address(&found).or(before)))
     }
 }
 
@@ -355,6 +355,13 @@ mod tests {
         let find = |line: &str| pattern.find(line, 1, address);
         assert_eq!(find("p: x 192.0.2.1 fails"), FilterVerdict::Failure(address));
         assert_eq!(find("p: x 192.0.2.2 fails"), FilterVerdict::Failure("192.0.2.2".parse().unwrap()));
+        let in_prefix = FilterRegexes {
+            prefix: Some("^p <HOST>: <F-CONTENT>.+</F-CONTENT>$".to_owned()),
+            fail: texts(&["^fails$"]),
+            ..FilterRegexes::default()
+        };
+        let in_prefix = FilterPattern::new(&in_prefix, true).unwrap();
+        assert_eq!(in_prefix.find("p 192.0.2.1: fails", 0, address), FilterVerdict::Failure(address));
         for line in ["x 192.0.2.1 fails", "p: calm 192.0.2.1 fails", "p: well 192.0.2.2 fails"] {
             assert_eq!(find(line), FilterVerdict::Nothing, "{line}");
         }

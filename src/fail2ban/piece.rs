@@ -243,6 +243,26 @@ pub(super) fn closed_anyhow(pieces: &[RulePiece]) -> Option<Vec<RulePiece>> {
     Some(before.iter().cloned().chain([RulePiece::field(Hole::Peer), end]).collect())
 }
 
+/// Pieces with free text that must not hold the characters, where a field without them would also end at the text behind it:
+/// `[^"]* from` reads spaces, and a field before ` from` does not. `None` if there is no such field.
+pub(super) fn freed(pieces: &[RulePiece]) -> Option<Vec<RulePiece>> {
+    let mut all = pieces.to_vec();
+    for (at, piece) in pieces.iter().enumerate() {
+        let (RulePiece::Field(field), Some(RulePiece::Text(behind))) = (piece, pieces.get(at + 1)) else {
+            continue;
+        };
+        if let Hole::Without(characters) = &field.hole
+            && !behind.starts_with(characters.as_slice())
+            && let Some(piece) = all.get_mut(at)
+        {
+            let mut field = RuleField { hole: Hole::Free, ..field.clone() };
+            field.without.extend(characters.iter().map(char::to_string));
+            *piece = RulePiece::Field(field);
+        }
+    }
+    (all != pieces).then_some(all)
+}
+
 /// Adds a piece behind others.
 fn push(done: &mut Vec<RulePiece>, piece: RulePiece) -> Result<(), String> {
     if let (Some(RulePiece::Text(before)), RulePiece::Text(text)) = (done.last_mut(), &piece) {

@@ -1,8 +1,8 @@
 //! `banstream web`: the daemon's state in a browser, by a process of its own.
 //!
 //! It is a client of the control socket like any other, and as root it gives its privileges up before it serves. The
-//! pages work without script; [`feed`] adds what happens while one is open. Other users of this host can reach a
-//! loopback address too, so [`guard`] lets nobody in without the token that was printed at the start.
+//! pages work without script; `feed` adds what happens while one is open. Other users of this host can reach a
+//! loopback address too, so `guard` lets nobody in without the token that was printed at the start.
 
 mod address;
 mod change;

@@ -287,6 +287,37 @@ fn jails_share_a_file_and_a_grammar_has_the_senders_of_its_program() {
 
 /// A filter for an access log asks about the fields of its lines.
 #[test]
+fn rules_are_compared_with_their_filter() {
+    let jail = "[x]\nenabled = true\nfilter = x\nlogpath = /var/log/x.log\n";
+    let filter = r"[Definition]
+failregex = ^\s*bad(?: \w+=\w+)* from <HOST>$
+            ^\s*denied\s+(?:for\s+)?\S+\s+@<HOST>$
+";
+    let (place, fail2ban) = (Place::new(), tree(jail, filter));
+    let plan = place.plan(fail2ban.path());
+    let jail = &plan["jails"][0];
+    let why = texts(&jail["refused"], "why").concat();
+    assert!(why.contains("a group that repeats without an end before the address"), "{why}");
+    let example = jail["trial"]["unread_example"].as_str().unwrap();
+    assert!(example.contains("denied ") && example.ends_with("@192.0.2.1"), "{plan}");
+    let (unread, lines) = (&jail["trial"]["unread"], &jail["trial"]["lines"]);
+    let share = unread.as_u64().unwrap() * 100 / lines.as_u64().unwrap();
+    let note = format!("of lines made of its filter, {share} % are not read, such as `{example}`");
+    assert!(texts(&jail["notes"], "").contains(&note.as_str()), "{plan}");
+    assert!(texts(&plan["tasks"], "").contains(&format!("`x`: {note}").as_str()), "{plan}");
+    for options in [&[][..], &["--markdown"]] {
+        let shown = said(&place.import(fail2ban.path(), options));
+        assert!(shown.contains("converted: 1 of 2 failregexes") && shown.contains(&note), "{shown}");
+    }
+    let equal = tree(
+        "[x]\nenabled = true\nfilter = x\nlogpath = /var/log/x.log\n",
+        "[Definition]\nfailregex = ^\\s*bad <HOST>$\n",
+    );
+    let shown = said(&place.import(equal.path(), &[]));
+    assert!(shown.contains("converted: 1 of 1 failregex; not compared on its log"), "{shown}");
+}
+
+#[test]
 fn a_filter_for_an_access_log_becomes_conditions() {
     let jail = "[x]\nenabled = true\nfilter = x\nlogpath = /var/log/nginx/access.log\n";
     let filter = r#"[Definition]
