@@ -61,8 +61,7 @@ Each rule is then compared with its failregex, on some hundred lines that are ma
 repetitions and spaces, dates in several places and none, ports and brackets behind the address, and in each field of the rule
 what an attacker could type. The failregex runs for this only, within bounds. A rule that counts a line that the filter does not
 match, finds an address that somebody typed, or misses a plain line is refused, with that line; what fools the filter and not
-the rule is right. Where a rule does not read some unusual
-lines, a note and a task name their share and an example. What only adds characters, such as `4<num>` for `4\\d{2}`, is a note. A
+the rule is accepted. Where a rule does not read some unusual lines, a note and a task name their share and an example. What only adds characters, such as `4<num>` for `4\\d{2}`, is a note. A
 failregex that cannot be compared is said to be so. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
 
 A filter for the access log of nginx, Apache or lighttpd becomes conditions on the fields of a line, in a grammar that `extends:`
