@@ -159,7 +159,7 @@ impl<'p> RuleTrial<'p> {
         Ok(trial)
     }
 
-    /// Which of the lines of the filter a grammar reads; neither a plain one nor most of them may be missing.
+    /// Which of the lines of the filter a grammar reads; neither a plain one nor all may be missing.
     fn lines(&self, grammar: &Grammar, trial: &mut FilterTrial) -> Result<(), RuleDifference> {
         trial.lines = self.specimens.len() as u64;
         for specimen in &self.specimens {
@@ -174,7 +174,7 @@ impl<'p> RuleTrial<'p> {
                 trial.unread_example.clone_from(&specimen.line);
             }
         }
-        match trial.unread * 4 > trial.lines * 3 {
+        match trial.unread == trial.lines {
             true => Err(RuleDifference::Unread(std::mem::take(&mut trial.unread_example))),
             false => Ok(()),
         }
