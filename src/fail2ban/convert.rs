@@ -108,12 +108,6 @@ pub(super) fn rule(filter: &FilterRegexes, fail: &str) -> Result<RegexOutcome, O
     padding::pad(&mut nodes, &mut notes);
     let mut pieces = pieces(&nodes)?;
     if !is_closed {
-        if !is_set_off && pieces.last().is_some_and(RulePiece::has_address) {
-            notes.push(
-                "reads no line with a port, a path or a full stop behind the address: write what follows it"
-                    .to_owned(),
-            );
-        }
         pieces.push(if is_set_off { set_off() } else { RulePiece::field(Hole::Free) });
     }
     let pieces = joined(with_dates(pieces))?;
