@@ -52,7 +52,7 @@ pub const DIFFERS: &[(&str, &str)] = &[
     ),
     (
         "guacamole",
-        "failures count in the log of the web application, which fail2ban reads with `logging = webapp` only",
+        "failures count in the log of the web application, which fail2ban reads only if `logging` is `webapp`",
     ),
     ("horde", "failures count with any level and in the words of older versions"),
     ("kerio", "failed logins to IMAP, POP3 and the web pages count too"),
