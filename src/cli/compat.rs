@@ -363,7 +363,9 @@ fn no_counterpart(words: &[&str]) -> String {
         ["restart", ..] => {
             "use `systemctl restart banstream`; bans stay in force. For a jail `reload` is enough"
         }
-        ["reload", ..] => "`reload` loses no ban and no count; `unban --all` lifts all bans",
+        ["reload", ..] => {
+            "`reload` lifts bans only where an address is exempt from then on; `unban --all` lifts all bans"
+        }
         ["status" | "stats" | "statistics", ..] => {
             "see `banstream status`, `banstream report`, `banstream why ADDRESS`"
         }

@@ -599,7 +599,8 @@ pub enum ClientCommand {
     },
     /// Reload the daemon's configuration and grammars
     ///
-    /// If anything in them is wrong, the daemon reports it and keeps the old ones. No ban and no count is lost.
+    /// If anything in them is wrong, the daemon reports it and keeps the old ones. Bans of addresses that are exempt from then on
+    /// are lifted, and stay lifted if it is rolled back; no other ban and no count is lost.
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload {
         /// The daemon to ask.

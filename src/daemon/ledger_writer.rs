@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{mem, slice};
 
@@ -33,8 +33,9 @@ const MEASURE: Duration = Duration::from_secs(10);
 const MOST: usize = 64 << 20;
 /// Bytes of updates for one transaction, about: a stop waits for the last one.
 const TRANSACTION: usize = 4 << 20;
-/// For how long a stop writes.
-const STOP: Duration = Duration::from_secs(2);
+/// For how long a stop writes: where the kernel tells the next start all bans at once, and where it does not.
+pub(super) const SHORT_STOP: Duration = Duration::from_secs(2);
+pub(super) const LONG_STOP: Duration = Duration::from_secs(20);
 
 /// For how long a receipt waits for a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,6 +55,8 @@ pub(super) struct LedgerQueue {
     count: u64,
     /// Whether updates have been left out since the last that says all.
     has_gap: bool,
+    /// For how long a stop writes.
+    stop: Duration,
 }
 
 /// What both ends know.
@@ -65,8 +68,8 @@ struct Shared {
     wanted: AtomicBool,
     /// Whether a receipt has waited for too long since the last update was written.
     hangs: AtomicBool,
-    /// Set where the daemon stops.
-    stops: AtomicBool,
+    /// Until when the ledger is written; set where the daemon stops.
+    end: OnceLock<Instant>,
     owed: Mutex<VecDeque<PendingReceipt>>,
 }
 
@@ -78,6 +81,11 @@ struct PendingReceipt {
 }
 
 impl Shared {
+    /// Whether the daemon stops, and the time to write is over.
+    fn is_over(&self) -> bool {
+        self.end.get().is_some_and(|end| Instant::now() >= *end)
+    }
+
     /// Gives the oldest receipts, as far as they are due; whether there were any.
     fn give(&self, is_due: impl Fn(&PendingReceipt) -> bool) -> bool {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +174,7 @@ impl LedgerQueue {
 
 impl Drop for LedgerQueue {
     fn drop(&mut self) {
-        self.shared.stops.store(true, Ordering::Relaxed);
+        let _ = self.shared.end.set(Instant::now() + self.stop);
     }
 }
 
@@ -195,9 +203,10 @@ enum LedgerFile {
 
 impl LedgerWriter {
     /// Opens the ledger in this directory, if there is to be one, and what it remembers. A ledger that cannot be
-    /// opened is opened later; one that is damaged is set aside.
+    /// opened is opened later; one that is damaged is set aside. A stop writes for `stop`.
     pub(super) fn start(
         place: Option<(PathBuf, Retention)>,
+        stop: Duration,
         grammars: &Grammars,
         metrics: &Metrics,
         health: &Health,
@@ -217,7 +226,7 @@ impl LedgerWriter {
             health: health.clone(),
         };
         let memory = writer.remember(grammars);
-        (writer, LedgerQueue { entries: sender, shared, count: 0, has_gap: false }, memory)
+        (writer, LedgerQueue { entries: sender, shared, count: 0, has_gap: false, stop }, memory)
     }
 
     fn remember(&mut self, grammars: &Grammars) -> SavedState {
@@ -242,7 +251,7 @@ impl LedgerWriter {
     /// Writes what comes until the daemon stops; then what is left, for a limited time. Whether the ledger now has all of
     /// it.
     pub(super) fn run(mut self) -> bool {
-        while !self.shared.stops.load(Ordering::Relaxed) {
+        while self.shared.end.get().is_none() {
             let patience = if self.is_failing { RETRY.saturating_sub(self.tried.elapsed()) } else { MEASURE };
             let mut last = 0;
             match self.entries.recv_timeout(patience) {
@@ -259,7 +268,7 @@ impl LedgerWriter {
                 self.measure();
             }
         }
-        self.finish(Instant::now() + STOP);
+        self.finish();
         if !self.waiting.is_empty() {
             let updates = count(self.waiting.len() as u64, "update");
             log::warn!(
@@ -269,20 +278,22 @@ impl LedgerWriter {
         self.waiting.is_empty() && matches!(self.ledger, LedgerFile::Open(..))
     }
 
-    /// Writes what is left, each update by itself, until `until`.
-    fn finish(&mut self, until: Instant) {
+    /// Writes what is left, each update by itself, until the time is over.
+    fn finish(&mut self) {
         let left: Vec<_> = self.entries.iter().map(|entry| entry.update).collect();
         self.waiting.extend(left);
         let mut left = mem::take(&mut self.waiting).into_iter();
         let write = |mut ledger: Option<&mut Ledger>| {
-            ledger.iter_mut().try_for_each(|ledger| ledger.give_up_at(until))?;
             while let Some(update) = left.as_slice().first() {
                 ledger.iter_mut().try_for_each(|ledger| ledger.write(slice::from_ref(update), now()))?;
                 left.next();
             }
             Ok(())
         };
-        if let Err(error) = self.open().and_then(write) {
+        // A ledger is checked when it is opened, which may take seconds.
+        if !self.shared.is_over()
+            && let Err(error) = self.open().and_then(write)
+        {
             log::warn!("cannot write the rest to the ledger: {error}");
         }
         self.waiting.extend(left);
@@ -329,7 +340,9 @@ impl LedgerWriter {
             }
             Err(error) => {
                 self.waiting = waiting;
-                self.failed(&error);
+                if !self.shared.is_over() {
+                    self.failed(&error);
+                }
             }
         }
     }
@@ -337,13 +350,15 @@ impl LedgerWriter {
     /// The ledger, opened if it is not, and set aside if it is damaged; `None` if there is to be none.
     fn open(&mut self) -> Result<Option<&mut Ledger>, LedgerError> {
         if let LedgerFile::Closed(directory, limits) = &self.ledger {
-            let opened = Ledger::open(directory, *limits).or_else(|error| match error.is_corrupt() {
+            let mut opened = Ledger::open(directory, *limits).or_else(|error| match error.is_corrupt() {
                 true => {
                     self.set_aside(directory, &error)?;
                     Ledger::open(directory, *limits)
                 }
                 false => Err(error),
             })?;
+            let shared = Arc::clone(&self.shared);
+            opened.give_up_if(move || shared.is_over())?;
             self.ledger = LedgerFile::Open(directory.clone(), *limits, Box::new(opened));
         }
         Ok(match &mut self.ledger {
@@ -408,7 +423,8 @@ mod tests {
     fn what_is_too_much_is_left_out_and_made_up_for() {
         let (entries, received) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut queue = LedgerQueue { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
+        let mut queue =
+            LedgerQueue { entries, shared: Arc::clone(&shared), count: 0, has_gap: false, stop: LONG_STOP };
         let update = || LedgerUpdate {
             positions: vec![("journald".into(), String::new())],
             ..LedgerUpdate::default()
@@ -451,15 +467,23 @@ mod tests {
         let start = || {
             let (health, metrics) = (Health::new((String::new(), None)), Metrics::new().unwrap());
             let place = Some((directory.path().to_owned(), limits));
-            LedgerWriter::start(place, &Grammars::default(), &metrics, &health)
+            LedgerWriter::start(place, LONG_STOP, &Grammars::default(), &metrics, &health)
         };
         let (mut writer, mut queue, _) = start();
         queue.write(bans(0..1000), None);
         queue.write(bans(1000..2000), None);
+        writer.shared.end.set(Instant::now()).unwrap();
         drop(queue);
-        writer.finish(Instant::now());
+        writer.finish();
         assert_eq!(writer.waiting.len(), 2);
         drop(writer);
+        // Also what is being written when it stops.
+        let (mut writer, queue, _) = start();
+        writer.waiting = vec![bans(0..100_000)];
+        writer.shared.end.set(Instant::now()).unwrap();
+        writer.write();
+        assert!(writer.waiting.len() == 1 && !writer.is_failing);
+        drop((writer, queue));
 
         let (writer, mut queue, memory) = start();
         assert!(memory.bans.is_empty());
@@ -474,7 +498,8 @@ mod tests {
     fn receipts_are_given_in_order_and_do_not_wait_for_ever() {
         let (entries, _received) = std::sync::mpsc::channel();
         let shared = Arc::new(Shared::default());
-        let mut queue = LedgerQueue { entries, shared: Arc::clone(&shared), count: 0, has_gap: false };
+        let mut queue =
+            LedgerQueue { entries, shared: Arc::clone(&shared), count: 0, has_gap: false, stop: LONG_STOP };
         let mut given: Vec<_> = (0..3)
             .map(|_| {
                 let (receipt, given) = oneshot::channel();

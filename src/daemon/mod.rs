@@ -78,7 +78,7 @@ use health::{Component, Health};
 use host_addresses::HostAddresses;
 use hub::{Hub, settings};
 use inbox::Input;
-use ledger_writer::{LedgerQueue, LedgerWriter};
+use ledger_writer::{LONG_STOP, LedgerQueue, LedgerWriter, SHORT_STOP};
 use notifier::Notifier;
 use reload::Reloader;
 use set_lock::SetLock;
@@ -423,7 +423,10 @@ fn open_ledger(
     let directory = &loaded.config.state_directory;
     // What is only tried leaves no trace.
     let place = (!options.dry_run).then(|| (directory.clone(), loaded.config.ledger));
-    let (writer, ledger, mut memory) = LedgerWriter::start(place, &loaded.grammars, metrics, health);
+    let backend = loaded.config.enforce.as_ref().map(|enforce| enforce.backend);
+    // nftables takes minutes to list many elements, and what is only observed is nowhere else.
+    let stop = if backend == Some(Backend::Ipset) { SHORT_STOP } else { LONG_STOP };
+    let (writer, ledger, mut memory) = LedgerWriter::start(place, stop, &loaded.grammars, metrics, health);
     let running = directory.join(RUNNING);
     let is_incomplete = running.exists();
     if !options.dry_run {

@@ -12,7 +12,7 @@ use super::message::{FRAMED, FilledForm, FormMessage};
 use super::pattern::{FilterPattern, FilterVerdict};
 use super::regex::Obstacle;
 use super::specimen::FilterSpecimen;
-use crate::grammar::{Grammar, MessageForm};
+use crate::grammar::{FormPart, Grammar, MessageForm};
 
 /// How a filter and the rules that were made of it agree on lines that were made of both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -147,15 +147,24 @@ impl<'p> RuleTrial<'p> {
         }
     }
 
-    /// Compares it with the rule in this line of a grammar.
+    /// Compares it with the rule in this line of a grammar, which begins with `prefix`: what the server writes before a
+    /// message.
     ///
     /// # Errors
     ///
     /// The rule would count what the filter does not, or for another address, or would not read a line that it must.
-    pub(super) fn compare(&self, grammar: &Grammar, line: u32) -> Result<FilterTrial, RuleDifference> {
+    pub(super) fn compare(
+        &self,
+        grammar: &Grammar,
+        line: u32,
+        prefix: &str,
+    ) -> Result<FilterTrial, RuleDifference> {
         let mut trial = FilterTrial::default();
-        self.messages(grammar, line, &mut trial)?;
+        self.messages(grammar, line, prefix, &mut trial)?;
         self.lines(grammar, &mut trial)?;
+        if trial.messages == 0 && trial.skipped.is_empty() {
+            trial.skipped = "no message of the rule could be made".to_owned();
+        }
         Ok(trial)
     }
 
@@ -180,14 +189,23 @@ impl<'p> RuleTrial<'p> {
         }
     }
 
-    fn messages(&self, grammar: &Grammar, line: u32, trial: &mut FilterTrial) -> Result<(), RuleDifference> {
+    fn messages(
+        &self,
+        grammar: &Grammar,
+        line: u32,
+        prefix: &str,
+        trial: &mut FilterTrial,
+    ) -> Result<(), RuleDifference> {
         let forms: Vec<MessageForm<'_>> = grammar.forms().filter(|form| form.line == line).collect();
         let step = forms.len().div_ceil(MOST_FORMS).max(1);
         let each = (MOST / forms.len().div_ceil(step).max(1)).max(LEAST_EACH);
         let mut slow = 0;
         for form in forms.iter().step_by(step) {
             let Some(base) = self.base(form) else { continue };
-            for message in base.variations(form, &self.excluded).into_iter().take(each) {
+            let is_said = |part: &FormPart<'_>| matches!(part, FormPart::Text(text) if text.contains(char::is_alphabetic));
+            // The words before that are the server's.
+            let first = form.parts.iter().position(is_said).filter(|_| prefix.contains("<word>"));
+            for message in base.variations(form, first.unwrap_or(0), &self.excluded).into_iter().take(each) {
                 let Some(ours) = address(grammar, &message.text) else { continue };
                 trial.messages += 1;
                 match self.filter(&message, ours) {
@@ -197,7 +215,7 @@ impl<'p> RuleTrial<'p> {
                     FilterVerdict::Failure(theirs) => {
                         return Err(RuleDifference::Other(ours, theirs, message.text));
                     }
-                    FilterVerdict::Nothing if !message.is_width => {
+                    FilterVerdict::Nothing if !message.is_width || ours.to_string() == FRAMED => {
                         return Err(RuleDifference::Wider(message.text));
                     }
                     FilterVerdict::Nothing if trial.wider_example.is_empty() => {
@@ -275,6 +293,39 @@ mod tests {
             None => made.trial.notes().join("; "),
         };
         assert!(if want.is_empty() { got.is_empty() } else { got.contains(want) }, "{fail}: {got}");
+    }
+
+    /// What the comparison says of a rule that was written by hand for a regular expression.
+    fn compared(fail: &str, rule: &str) -> Result<FilterTrial, RuleDifference> {
+        let filter = filter(fail);
+        let Ok(RegexOutcome::Rule(draft)) = convert::rule(&filter, fail) else { panic!("{fail}") };
+        let frame = SpecimenFrame { before: draft.before, is_unclosed: !draft.is_closed, date: None };
+        let pattern = FilterPattern::new(&filter, true).unwrap();
+        let specimens = specimen::specimens(&draft.nodes, frame, MOST);
+        let trial = RuleTrial::new(&pattern, 0, specimens, draft.excluded()).unwrap();
+        let text = format!("program: x\nauth-failure:\n    {rule}\n");
+        let (grammar, _) = Grammar::load("x", "x", &text, &Lists::shipped()).unwrap();
+        trial.compare(&grammar, 3, "")
+    }
+
+    #[test]
+    fn a_rule_that_reads_more_is_found_out() {
+        for (fail, rule) in [
+            (r"^bad \w+ from <HOST>$", "bad <text> from <ip>"),
+            (r"^req (?!health)\S+ denied <HOST>$", "req <word> denied <ip>"),
+            (r"^fail, \S+ ip <HOST>$", "fail<text> ip <ip>"),
+        ] {
+            let wider = compared(fail, rule);
+            assert!(matches!(wider, Err(RuleDifference::Wider(_))), "{rule}: {wider:?}");
+        }
+        // A name with a space chooses the address here, and not there.
+        let other = compared(r"^x .* from <HOST>", "x <word> from <ip>{ <text>}?");
+        let framed: IpAddr = FRAMED.parse().unwrap();
+        assert!(matches!(other, Err(RuleDifference::Other(ours, _, _)) if ours == framed), "{other:?}");
+        let unread = compared(r"^no (?:name|key) from <HOST>$", "no name from <ip>");
+        assert!(matches!(unread, Err(RuleDifference::Unread(_))), "{unread:?}");
+        let same = compared(r"^no \S+ from <HOST>$", "no <word> from <ip>").unwrap();
+        assert!(same.lines > 0 && same.messages > 0 && same.unread == 0, "{same:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Makes grammars of filters, and lets the proof accept or refuse each rule.
 
-use super::compare::{self, FilterTrial, RuleTrial};
+use super::compare::{self, FilterTrial, RuleDifference, RuleTrial};
 use super::convert::{self, RegexOutcome, RuleDraft};
 use super::dates::{self, DateForm};
 use super::ignored;
@@ -194,64 +194,83 @@ fn proved(
         forms.retain(|(prefix, ..)| prefix == "<text>");
     }
     for (prefix, body, conditions) in forms {
-        let mut rule = ProvedRule { text: format!("{prefix}{body}"), body, conditions, samples: Vec::new() };
+        let rule = ProvedRule { text: format!("{prefix}{body}"), body, conditions, samples: Vec::new() };
+        let text = rule.text.clone();
         let all: Vec<&ProvedRule> = others.iter().chain([&rule]).collect();
-        let text = text_of(name, origin, category, &all, false);
-        let why = match Grammar::load(name, name, &text, lists) {
-            Ok((grammar, _)) => {
-                let reads = |line: &&String| {
-                    grammar
-                        .read(line.as_bytes())
-                        .is_some_and(|found| found.address().is_some_and(|found| found.to_string() == SAMPLE))
-                };
-                let (stamp, example) = stamp(date);
-                let stamped = |line: &String| match [stamp, &*any_stamp(date)].contains(&&*prefix) {
-                    true => format!("{example}{line}"),
-                    false => line.trim_start().to_owned(),
-                };
-                let samples: Vec<String> =
-                    draft.samples.iter().map(stamped).filter(|line| reads(&line)).collect();
-                let spared = exempt.iter().map(stamped).find(|line| reads(&line));
-                rule.samples = samples;
-                if let Some(line) = spared {
-                    let why = format!("the rule would read a line that the `ignoreregex` spares: `{line}`");
-                    return Err((why, rule.text));
+        let grammar = text_of(name, origin, category, &all, false);
+        let line = (1..).zip(grammar.lines()).find(|(_, line)| line.trim_start() == text);
+        let loaded = match Grammar::load(name, name, &grammar, lists) {
+            Ok((grammar, _)) => (grammar, line.map_or(0, |(line, _)| line)),
+            Err(faults) => {
+                first.get_or_insert((first_error(&faults), text));
+                continue;
+            }
+        };
+        match tried(rule, &prefix, &loaded, (&draft, exempt), date, trial) {
+            Ok((rule, trial)) => {
+                let is_done = trial.unread == 0 || trial.lines == 0;
+                if best.as_ref().is_none_or(|(_, known)| trial.unread < known.unread) {
+                    best = Some((rule, trial));
                 }
-                if rule.samples.is_empty() {
-                    let line = draft.samples.first().map_or("", String::as_str);
-                    format!("the rule would not read a line that it must: `{line}`")
-                } else {
-                    let line = (1..).zip(text.lines()).find(|(_, line)| line.trim_start() == rule.text);
-                    let compared = match trial {
-                        Ok(trial) => trial.compare(&grammar, line.map_or(0, |(line, _)| line)),
-                        Err(why) => Ok(FilterTrial { skipped: why.clone(), ..FilterTrial::default() }),
-                    };
-                    match compared {
-                        Ok(trial) => {
-                            let is_done = trial.unread == 0 || trial.lines == 0;
-                            if best.as_ref().is_none_or(|(_, known)| trial.unread < known.unread) {
-                                best = Some((rule, trial));
-                            }
-                            if is_done {
-                                break;
-                            }
-                            continue;
-                        }
-                        Err(difference) => {
-                            if differs.as_ref().is_none_or(|(known, _)| *known < difference) {
-                                differs = Some((difference, rule.text));
-                            }
-                            continue;
-                        }
-                    }
+                if is_done {
+                    break;
                 }
             }
-            Err(faults) => first_error(&faults),
-        };
-        first.get_or_insert((why, rule.text));
+            Err(FormFault::Spared(why)) => return Err((why, text)),
+            Err(FormFault::Useless(why)) => _ = first.get_or_insert((why, text)),
+            Err(FormFault::Differs(difference)) => {
+                if differs.as_ref().is_none_or(|(known, _)| *known < difference) {
+                    differs = Some((difference, text));
+                }
+            }
+        }
     }
     let differs = differs.map(|(difference, rule)| (difference.to_string(), rule));
     best.ok_or_else(|| differs.or(first).unwrap_or_default())
+}
+
+/// Why a form of a rule that the proof accepts is not taken.
+enum FormFault {
+    /// It reads a line that the filter spares, as any other form would.
+    Spared(String),
+    /// It reads no line that it must.
+    Useless(String),
+    /// It differs from its regular expression.
+    Differs(RuleDifference),
+}
+
+/// Tries a form, in its line of a grammar, on lines that it must read and must not read, and compares it.
+fn tried(
+    mut rule: ProvedRule,
+    prefix: &str,
+    (grammar, line): &(Grammar, u32),
+    (draft, exempt): (&RuleDraft, &[String]),
+    date: &DateForm,
+    trial: Result<&RuleTrial<'_>, &String>,
+) -> Result<(ProvedRule, FilterTrial), FormFault> {
+    let reads = |line: &&String| {
+        let found = grammar.read(line.as_bytes());
+        found.is_some_and(|found| found.address().is_some_and(|found| found.to_string() == SAMPLE))
+    };
+    let (stamp, example) = stamp(date);
+    let stamped = |line: &String| match [stamp, &*any_stamp(date)].contains(&prefix) {
+        true => format!("{example}{line}"),
+        false => line.trim_start().to_owned(),
+    };
+    if let Some(line) = exempt.iter().map(stamped).find(|line| reads(&line)) {
+        let why = format!("the rule would read a line that the `ignoreregex` spares: `{line}`");
+        return Err(FormFault::Spared(why));
+    }
+    rule.samples = draft.samples.iter().map(stamped).filter(|line| reads(&line)).collect();
+    if rule.samples.is_empty() {
+        let line = draft.samples.first().map_or("", String::as_str);
+        return Err(FormFault::Useless(format!("the rule would not read a line that it must: `{line}`")));
+    }
+    let trial = match trial {
+        Ok(trial) => trial.compare(grammar, *line, prefix).map_err(FormFault::Differs)?,
+        Err(why) => FilterTrial { skipped: why.clone(), ..FilterTrial::default() },
+    };
+    Ok((rule, trial))
 }
 
 /// What a rule that is made of a regular expression is compared by.

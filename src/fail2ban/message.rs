@@ -58,8 +58,13 @@ impl FilledForm {
         FormMessage { text, dateless, is_width }
     }
 
-    /// The message, then with each field otherwise: what could choose the address first.
-    pub(super) fn variations(&self, form: &MessageForm<'_>, excluded: &[String]) -> Vec<FormMessage> {
+    /// The message, then with each field from `first` on otherwise: what could choose the address first.
+    pub(super) fn variations(
+        &self,
+        form: &MessageForm<'_>,
+        first: usize,
+        excluded: &[String],
+    ) -> Vec<FormMessage> {
         let (mut all, mut wide) = (vec![self.message(false)], Vec::new());
         let host = form.parts.iter().position(|part| *part == FormPart::Address).unwrap_or_default();
         let part = |at: Option<usize>| match at.and_then(|at| form.parts.get(at)) {
@@ -73,12 +78,12 @@ impl FilledForm {
         let typed = [
             "a b".to_owned(),
             format!("x from {FRAMED}"),
-            format!("x{before}{FRAMED}{after} y"),
+            format!("x{before}{FRAMED}{} y", after.trim_end()),
             lie.trim_start().to_owned(),
             FRAMED.to_owned(),
             " GET /x?y=z ".to_owned(),
         ];
-        for (at, part) in form.parts.iter().enumerate().skip(self.from) {
+        for (at, part) in form.parts.iter().enumerate().skip(self.from.max(first)) {
             let is_word = matches!(part, FormPart::Word | FormPart::Number);
             if !is_word && *part != FormPart::Free {
                 continue;
@@ -88,9 +93,7 @@ impl FilledForm {
                 filled.values.get_mut(at).into_iter().for_each(|value| text.clone_into(value));
                 filled.message(is_width)
             };
-            // No word has a space.
-            let typed = typed.iter().filter(|text| !is_word || !text.contains(' '));
-            all.extend(typed.map(|text| with(text, is_word || at > host)));
+            all.extend(typed.iter().map(|text| with(text, is_word || at > host)));
             all.extend(excluded.iter().filter_map(|text| self.overlaid(form, at, text)));
             wide.extend(ODD.iter().map(|text| with(text, true)));
         }

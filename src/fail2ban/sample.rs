@@ -47,7 +47,8 @@ fn fill(nodes: &[RegexNode], variant: usize, line: &mut String) {
     }
 }
 
-fn member(class: CharacterClass) -> char {
+/// A character of a class, a usual one if it has one.
+pub(super) fn member(class: CharacterClass) -> char {
     let likely = ['1', 'a', 'e', 'k', 'A', ' '];
     likely.into_iter().find(|c| class.has(*c)).or_else(|| class.members().first().copied()).unwrap_or('x')
 }

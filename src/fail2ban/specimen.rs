@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::class::CharacterClass;
 use super::regex::RegexNode;
-use super::sample::SAMPLE;
+use super::sample::{self, SAMPLE};
 
 /// A line that a regular expression reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -294,9 +294,7 @@ impl Specimens<'_> {
             ],
         };
         let mut options: Vec<(&str, bool)> = usual.iter().copied().filter(|(text, _)| fits(text)).collect();
-        let likely = ['1', 'a', 'e', 'k', 'A', ' '];
-        let member = likely.into_iter().find(|c| class.has(*c)).or_else(|| class.members().first().copied());
-        let run = member.unwrap_or('x').to_string().repeat(least.clamp(1, MOST_TIMES) as usize);
+        let run = sample::member(class).to_string().repeat(least.clamp(1, MOST_TIMES) as usize);
         if !options.iter().any(|(text, is_plain)| *is_plain && !text.is_empty()) {
             options.insert(0, (&run, true));
         }

@@ -16,7 +16,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use rusqlite::config::DbConfig;
@@ -382,14 +382,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Lets each write fail from `until` on, also one that is under way. The first look comes after some 1,000 steps of
-    /// SQLite.
+    /// Lets a write fail, also one that is under way, once this is so. It is asked after each 1,000 steps of SQLite.
     ///
     /// # Errors
     ///
     /// SQLite has no memory.
-    pub fn give_up_at(&mut self, until: Instant) -> Result<(), LedgerError> {
-        Ok(self.connection.progress_handler(1000, Some(move || Instant::now() >= until))?)
+    pub fn give_up_if(&mut self, is_over: impl FnMut() -> bool + Send + 'static) -> Result<(), LedgerError> {
+        Ok(self.connection.progress_handler(1000, Some(is_over))?)
     }
 
     /// How large it is. Counts rows: not to be asked many times a second.

@@ -1,8 +1,9 @@
 //! Who may read the page, and who may change something by it.
 //!
-//! Any user of this host can reach the address. Three things stand in the way of others: the token, which is printed and then kept in a cookie; the place, a part of every path, since browsers send
-//! the cookies of a host to all of its ports, but only below the path that a cookie was set for; and for changes the
-//! origin, together with a value that only our own forms have.
+//! Any user of this host can reach the address. Three things stand in the way of others: the token, which is printed and
+//! then kept in a cookie; the place, a part of every path, since browsers send the cookies of a host to all of its ports,
+//! but only below the path that a cookie was set for; and for changes the origin, together with a value that only our own
+//! forms have.
 
 use std::fs::File;
 use std::io::{self, Read};

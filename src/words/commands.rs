@@ -50,6 +50,9 @@ pub const VERBS: &[(&str, &str)] = &[
     ("`set JAIL unbanip IP…`", "also lifts other jails' bans on the same address"),
     ("`set JAIL addignoreip`, `delignoreip`", "`banstream allow`: for all jails, and it outlives restarts"),
     ("`get JAIL ignoreip`", "the configuration as it is on disk, and the exemptions of `banstream allow`"),
-    ("`reload JAIL`", "rereads everything; no ban and no count is lost"),
+    (
+        "`reload JAIL`",
+        "rereads everything; lifts bans of what is exempt from then on, and loses no other ban and no count",
+    ),
     ("all others", "refused, with what to do instead"),
 ];

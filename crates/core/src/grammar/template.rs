@@ -173,8 +173,8 @@ fn core(token: &str) -> (&str, &str, &str) {
 const NAMES: &[&str] = &["user", "username", "account"];
 /// Keys of one.
 const KEYS: &[&str] = &["user", "username", "account", "ruser", "login", "acct", "uname"];
-/// Words that may follow such a word and are not names.
-const NO_NAMES: &[&str] = &[
+/// Words that follow those and are not names.
+pub(super) const NO_NAMES: &[&str] = &[
     "from",
     "by",
     "for",
@@ -188,6 +188,7 @@ const NO_NAMES: &[&str] = &[
     "in",
     "with",
     "and",
+    "or",
     "of",
     "to",
     "name",
@@ -196,15 +197,48 @@ const NO_NAMES: &[&str] = &[
     "failure",
     "denied",
     "attempt",
+    "attempts",
     "error",
     "locked",
     "authentication",
+    "password",
+    "user",
+    "username",
+    "account",
+    "login",
+    "invalid",
+    "id",
+    "the",
+    "a",
+    "an",
+    "enumeration",
+    "incorrect",
+    "disabled",
+    "logged",
+    "via",
+    "request",
+    "requests",
+    "agent",
+    "successfully",
+    "ip",
+    "session",
+    "method",
+    "client",
+    "key",
+    "token",
+    "flow",
+    "be",
+    "could",
+    "cannot",
+    "no",
+    "are",
 ];
-
+/// Words that follow the name of a user.
+pub(super) const AFTER_NAMES: &[&str] = &["from", "by", "on", "at", "via", "with"];
 /// Keys of what a program says in so many words, which tells one line from another.
-const SAYS: &[&str] = &[
+pub(super) const SAYS: &[&str] = &[
     "msg", "message", "level", "lvl", "severity", "error", "err", "event", "action", "outcome", "result",
-    "status", "code", "logger", "type",
+    "status", "code", "logger", "type", "service",
 ];
 
 /// The key that ends a text: of `a=`, or of `"a":` in JSON.
@@ -227,7 +261,7 @@ fn describe(token: &str, before: &str, after: &str, out: &mut String) {
     let (front, middle, back) = core(token);
     let is = |words: &[&str], word: &str| words.iter().any(|known| known.eq_ignore_ascii_case(core(word).1));
     let named = NAMES.iter().any(|name| name.eq_ignore_ascii_case(before.trim_end_matches(':')));
-    let between = before.eq_ignore_ascii_case("for") && is(&["from", "by", "on", "at", "via"], after);
+    let between = before.eq_ignore_ascii_case("for") && is(AFTER_NAMES, after);
     let pair = token.split_once('=').filter(|(key, _)| !core(key).1.is_empty() && !is(SAYS, key));
     if let Some((key, value)) = pair {
         let (value, rest) = value.split_at(value.trim_end_matches([',', ';', ')', ']', '.']).len());

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::super::template::{addresses, quoted};
+use super::super::template::{AFTER_NAMES, NO_NAMES, SAYS, addresses, quoted};
 use super::super::time;
 
 /// What a token is. Those up to [`Mark`](Class::Mark) are text; the others are values, whatever they hold.
@@ -50,73 +50,6 @@ pub(super) struct Token<'m> {
 const USER_KEYS: &[&str] = &["user", "username", "account", "accountid", "login", "acct", "uname", "email"];
 /// Words before the name of a user.
 const BEFORE_NAMES: &[&str] = &["user", "username", "account", "login"];
-/// Words that follow those and are not names.
-const NO_NAMES: &[&str] = &[
-    "from",
-    "by",
-    "for",
-    "is",
-    "was",
-    "has",
-    "not",
-    "unknown",
-    "on",
-    "at",
-    "in",
-    "with",
-    "and",
-    "or",
-    "of",
-    "to",
-    "name",
-    "does",
-    "failed",
-    "failure",
-    "denied",
-    "attempt",
-    "attempts",
-    "error",
-    "locked",
-    "authentication",
-    "password",
-    "user",
-    "username",
-    "account",
-    "login",
-    "invalid",
-    "id",
-    "the",
-    "a",
-    "an",
-    "enumeration",
-    "incorrect",
-    "disabled",
-    "logged",
-    "via",
-    "request",
-    "requests",
-    "agent",
-    "successfully",
-    "ip",
-    "session",
-    "method",
-    "client",
-    "key",
-    "token",
-    "flow",
-    "be",
-    "could",
-    "cannot",
-    "no",
-    "are",
-];
-/// Words that follow the name of a user.
-const AFTER_NAMES: &[&str] = &["from", "by", "on", "at", "via", "with"];
-/// Keys of what a program says in so many words.
-const SAYS: &[&str] = &[
-    "msg", "message", "level", "lvl", "severity", "error", "err", "event", "action", "outcome", "result",
-    "status", "code", "logger", "type", "service",
-];
 const METHODS: &[&str] =
     &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PROPFIND", "CONNECT", "TRACE"];
 const MONTHS: &[&str] = &[
