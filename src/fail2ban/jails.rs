@@ -373,6 +373,7 @@ impl<'g> JailMaker<'g> {
             text += "mode = \"observe\"\n";
             imported.notes.push(format!("only observes: {observes}"));
         }
+        imported.notes.extend(settings::without_counterpart(jail));
         // Even none: a jail of ours of that name may have some.
         text += &format!("ports = {}\n", list(&imported.ports));
         let own = jail.options.get("ignoreip").filter(|_| jail.own.contains("ignoreip"));

@@ -262,6 +262,31 @@ pub(super) fn mailboxes<'j>(
     all.filter(move |to| !to.is_empty() && !to.starts_with('-') && to.bytes().all(is_plain))
 }
 
+/// What a jail says of how packets are refused or mail is sent that has no counterpart.
+pub(super) fn without_counterpart(jail: &Fail2banJail) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut ask = |key: &str, usual: &[&str], here: &str| {
+        let own = jail.actions.iter().find_map(|action| action.get(key));
+        let value = own.or_else(|| jail.options.get(key).map(String::as_str)).unwrap_or_default().trim();
+        if !value.is_empty() && !value.contains('<') && !usual.contains(&value) {
+            notes.push(format!("its {key} `{value}`: {here}"));
+        }
+    };
+    ask(
+        "chain",
+        &["INPUT", "input"],
+        "the one rule drops packets before all chains, those for containers too",
+    );
+    ask("blocktype", &["DROP", "drop", "blackhole"], "packets are dropped, and nobody gets an answer");
+    let is_mail = |action: &NamedOptions| {
+        words::action(&action.name).is_some_and(|word| matches!(word.kind, ActionKind::Mail))
+    };
+    if jail.actions.iter().any(is_mail) {
+        ask("sender", &["root@localhost", "fail2ban"], "mail is from whom the program that sends it names");
+    }
+    notes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

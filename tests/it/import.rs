@@ -685,6 +685,27 @@ fn what_a_grammar_of_ours_does_not_know_is_not_lost() {
     assert_eq!(place.written(), ["fail2ban.toml"], "{}", said(&written));
 }
 
+/// How packets are refused and mail is sent is one matter for all jails here.
+#[test]
+fn what_has_no_counterpart_is_said() {
+    let place = Place::new();
+    let fail2ban = set_up("debian");
+    let jails = "[DEFAULT]\ndestemail = ops@example.org\nsender = bans@example.org\naction = iptables-multiport[name=x]\n  sendmail-whois[name=x]\n\
+                 [sshd]\nenabled = true\nchain = DOCKER-USER\n\
+                 [vsftpd]\nenabled = true\naction = iptables-multiport[name=x, blocktype=\"REJECT\"]\n";
+    fs::write(fail2ban.path().join("jail.local"), jails).unwrap();
+    let plan = place.plan(fail2ban.path());
+    let notes = |name: &str| {
+        let jail = plan["jails"].as_array().unwrap().iter().find(|jail| jail["name"] == name).unwrap();
+        texts(&jail["notes"], "").join("\n")
+    };
+    let (sshd, vsftpd) = (notes("sshd"), notes("vsftpd"));
+    for want in ["its chain `DOCKER-USER`", "its sender `bans@example.org`"] {
+        assert!(sshd.contains(want) && !vsftpd.contains(want), "{want}: {sshd}\n{vsftpd}");
+    }
+    assert!(vsftpd.contains("its blocktype `REJECT`") && !sshd.contains("blocktype"), "{sshd}\n{vsftpd}");
+}
+
 /// Where a rule reads less than its regular expression, or can be fooled like that.
 #[test]
 fn rules_say_where_they_read_less() {

@@ -67,8 +67,7 @@ failregex that cannot be compared is said to be so. Read the grammars in `/etc/b
 A filter for the access log of nginx, Apache or lighttpd becomes conditions on the fields of a line, in a grammar that `extends:`
 theirs: `^<HOST> .*\"POST /xmlrpc\\.php.*\" 200` is `request starts \"POST /xmlrpc.php\" and status is \"200\"`. The comparisons ignore
 case. A text behind `.*` is looked for in the request and the user agent, a path in the request only; in an `ignoreregex` in
-the referer too. One request is one offence: where several filters find it, the first by name counts it, and the jails of banstream
-for web servers only what none of them finds.
+the referer too. A request counts in each jail whose filter finds it, and once in each.
 
 ## Do both find the same?
 

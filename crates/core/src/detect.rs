@@ -124,6 +124,8 @@ pub struct Detector {
     active: Vec<ActiveJail>,
     /// For each grammar and category the active jails that count it.
     watchers: Vec<Vec<Vec<u16>>>,
+    /// The active jails that have counted the entry of the last offence.
+    told: Vec<u16>,
     past: Recent<(Offender, u64), PriorBans>,
     logins: Logins,
     neighbours: PrefixCounts,
@@ -193,6 +195,7 @@ impl Detector {
             logins: Logins::new(LOGINS),
             active: Vec::new(),
             watchers: Vec::new(),
+            told: Vec::new(),
             bans: Bans::default(),
             hasher: DefaultHashBuilder::default(),
             settings,
@@ -304,12 +307,17 @@ impl Detector {
     pub fn observe(&mut self, offence: &Offence, now: Timestamp, seen: &mut Seen) {
         let offence = Offence { time: offence.time.min(now), ..*offence };
         let (grammar, category) = (usize::from(offence.grammar.0), usize::from(offence.category.0));
+        if !offence.is_further {
+            self.told.clear();
+        }
         for nth in 0.. {
             let watchers = self.watchers.get(grammar).and_then(|categories| categories.get(category));
-            let Some(number) = watchers.and_then(|watchers| watchers.get(nth)).copied().map(usize::from)
-            else {
-                break;
-            };
+            let Some(number) = watchers.and_then(|watchers| watchers.get(nth)).copied() else { break };
+            if self.told.contains(&number) {
+                continue;
+            }
+            self.told.push(number);
+            let number = usize::from(number);
             let offender = self.offender(offence.address, self.settings.widths, self.active.get(number));
             if self.count(number, &offence, offender, seen) {
                 self.earned(number, offender, offence.time, now, seen);

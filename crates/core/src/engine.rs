@@ -471,7 +471,8 @@ impl Scan {
                 return tally.messages.unjudged += 1;
             }
             tally.messages.cut += u64::from(entry.cut);
-            let Some(tally) = tally.grammars.get_mut(usize::from(id.0)) else { return };
+            let (first, grammar_tallies) = (id, &mut tally.grammars);
+            let Some(tally) = grammar_tallies.get_mut(usize::from(id.0)) else { return };
             if sampled && let Outcome::Harmless(_) | Outcome::Offence(..) = outcome {
                 clients.extend(grammars.peer(id, entry.message).map(|client| (id, client)));
             }
@@ -506,13 +507,20 @@ impl Scan {
                     offences.push(Offence { time: decoder.time(entry, arrival), ..login });
                 }
                 Outcome::Offence(offence, rule) => {
-                    let count = tally.offences.get_mut(usize::from(offence.category.0));
-                    count.into_iter().for_each(|count| *count += u64::from(entry.times));
-                    let offence = Offence { time: decoder.time(entry, arrival), ..offence };
+                    let time = decoder.time(entry, arrival);
                     // No window holds more than 255.
-                    for _ in 0..entry.times.min(u8::MAX.into()) {
-                        offences.push(offence);
-                        evidence.push(entry.message, rule);
+                    for nth in 0..entry.times.min(u8::MAX.into()) {
+                        for (offence, rule) in
+                            std::iter::once((offence, rule)).chain(grammars.further(entry, first))
+                        {
+                            let count = grammar_tallies
+                                .get_mut(usize::from(offence.grammar.0))
+                                .and_then(|tally| tally.offences.get_mut(usize::from(offence.category.0)))
+                                .filter(|_| nth == 0);
+                            count.into_iter().for_each(|count| *count += u64::from(entry.times));
+                            offences.push(Offence { time, ..offence });
+                            evidence.push(entry.message, rule);
+                        }
                     }
                 }
                 Outcome::Referring(told, rule, place) => {

@@ -475,6 +475,8 @@ pub struct Offence {
     pub host: u32,
     /// A hash of what it was about, such as the path that was asked for; 0 where that says nothing.
     pub value: u64,
+    /// Whether the offence before it is of the same entry, so that no jail counts both.
+    pub is_further: bool,
 }
 
 /// A transport protocol with ports, by its number in the IP header.

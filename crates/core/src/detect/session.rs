@@ -186,6 +186,7 @@ mod tests {
             session_id: SessionId::Process(pid),
             host,
             value: 0,
+            is_further: false,
         }
     }
 

@@ -53,6 +53,7 @@ fn offence(second: i64, address: &str, category: u16) -> Offence {
         session_id: SessionId::Process(second as u32),
         host: 0,
         value: 0,
+        is_further: false,
     }
 }
 
@@ -293,7 +294,9 @@ fn life(events: &[LifeEvent], crashes: bool) -> Vec<Decision> {
                 let time = Timestamp::from_secs(now - late);
                 let (grammar, session_id) = (GrammarId(0), SessionId::Process(process / 2));
                 let (host, value) = (process % 2, *value);
-                let offence = Offence { time, address, grammar, category, group, session_id, host, value };
+                let is_further = false;
+                let offence =
+                    Offence { time, address, grammar, category, group, session_id, host, value, is_further };
                 detector.expire(at);
                 let mut seen = Seen::default();
                 detector.observe(&offence, at, &mut seen);

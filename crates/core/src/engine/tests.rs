@@ -1,7 +1,7 @@
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::*;
-use crate::detect::Growth;
+use crate::detect::{Growth, Jail, Watch};
 use crate::entry::journal;
 use crate::entry::whole::JournalPiece;
 use crate::grammar::Lists;
@@ -252,4 +252,58 @@ fn a_journal_tells_how_much_of_a_piece_it_left_out() {
     let raw = format!("SYSLOG_RAW=<13>app: {}    ", "x".repeat(1020));
     check([entry("logger", &"x".repeat(1020), &raw), attack()], (0, 1, 1));
     check([entry("logger", &"x".repeat(1020), ""), attack()], (1, 0, 0));
+}
+
+#[test]
+fn what_extends_a_grammar_takes_nothing_from_others() {
+    let base = "program: app\nshape log:\n    <ip> <status:num> \"<request:quoted>\"\nx in log:\n    status is 404\n";
+    let load = |name: &str, text: &str| {
+        Grammar::load_with(name, name, text, Grammar::base_of(text).and(Some(base)), &Lists::shipped())
+            .unwrap()
+            .0
+    };
+    let all = load("all", "extends: app\nany in log:\n    status starts 2 4\n");
+    let probe = load("probe", "extends: app\nprobe in log:\n    request has admin\n");
+    let grammars = Arc::new(Grammars::new(vec![load("app", base), all, probe]).unwrap());
+    let jail = |name: &str, watched: &[&str]| Jail {
+        name: name.into(),
+        mode: Mode::Enforce,
+        watches: watched
+            .iter()
+            .zip([["any"], ["probe"], ["x"]])
+            .map(|(grammar, [category])| Watch {
+                grammar: (*grammar).into(),
+                categories: vec![category.into()],
+            })
+            .filter(|watch| !watch.grammar.is_empty())
+            .collect(),
+        max_retry: NonZeroU8::MAX,
+        find_time: Span::from_secs(1),
+        distinct: None,
+        ban_time: None,
+        ports: [].into(),
+        ignore: Vec::new(),
+    };
+    let check = |line: &str, found: u64, jails: &[&str]| {
+        let settings = Settings {
+            jails: vec![
+                jail("any", &["all"]),
+                jail("probe", &["", "probe"]),
+                jail("app", &["", "", "app"]),
+                jail("each", &["all", "probe", "app"]),
+            ],
+            ..settings()
+        };
+        let mut engine = Engine::new(settings, Arc::clone(&grammars), Decoder::new(jiff::tz::TimeZone::UTC));
+        let mut records = Records::new(Format::Line);
+        records.push(format!("<38>Nov 22 05:39:38 app: {line}").as_bytes());
+        let report = engine.take(&mut records, Clock::At(Timestamp::default()), Unattested::Accept);
+        let counted: Vec<&str> = report.seen.traces.iter().map(|trace| &*trace.jail).collect();
+        assert_eq!((report.tally.offences(), &*counted), (found, jails), "{line}");
+    };
+    check("192.0.2.1 404 \"/admin\"", 3, &["any", "each", "probe", "app"]);
+    check("192.0.2.1 200 \"/admin\"", 2, &["any", "each", "probe"]);
+    check("192.0.2.1 404 \"/\"", 2, &["any", "each", "app"]);
+    check("192.0.2.1 500 \"/admin\"", 1, &["probe", "each"]);
+    check("192.0.2.1 500 \"/\"", 0, &[]);
 }
