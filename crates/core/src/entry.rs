@@ -16,6 +16,7 @@ mod syslog;
 use jiff::tz::TimeZone;
 
 use crate::model::{Entry, Timestamp};
+use json::KeyOrder;
 use likeness::Likeness;
 use stamp::Stamps;
 
@@ -49,12 +50,13 @@ impl Malformed {
 
 /// Turns records into entries.
 ///
-/// It remembers the minute and the host of the last line, since the next mostly has the same; what it returns never
+/// It remembers the minute and the host of the last line, and the keys of the last object, since the next mostly has the same; what it returns never
 /// depends on that. Cloning it is cheap: give each thread its own.
 #[derive(Clone, Debug)]
 pub struct Decoder<'p> {
     stamps: Stamps,
     likeness: Likeness,
+    keys: KeyOrder,
     program: &'p [u8],
     /// Whether a time may be taken from the message.
     believes: bool,
@@ -63,7 +65,13 @@ pub struct Decoder<'p> {
 impl Decoder<'static> {
     /// A decoder for a host whose clock shows the time of `zone`, as in stamps that name no zone.
     pub fn new(zone: TimeZone) -> Self {
-        Decoder { stamps: Stamps::new(zone), likeness: Likeness::default(), program: b"", believes: false }
+        Decoder {
+            stamps: Stamps::new(zone),
+            likeness: Likeness::default(),
+            keys: KeyOrder::default(),
+            program: b"",
+            believes: false,
+        }
     }
 }
 
@@ -99,7 +107,9 @@ impl<'p> Decoder<'p> {
     {
         let mut decoded = match (format, &*record) {
             (Format::Journal, _) => journal::decode(record, self.program).ok_or(Malformed::Journal),
-            (Format::Line, [b'{', ..]) => json::decode(record, self.program, &mut self.stamps, now),
+            (Format::Line, [b'{', ..]) => {
+                json::decode(record, self.program, &mut self.stamps, &mut self.keys, now)
+            }
             (Format::Line, _) => {
                 Ok(syslog::decode(record, self.program, &mut self.stamps, &mut self.likeness, now))
             }

@@ -28,61 +28,86 @@ pub(super) fn decode<'a>(
     record: &'a mut [u8],
     unnamed: &'a [u8],
     stamps: &mut Stamps,
+    order: &mut KeyOrder,
     now: Timestamp,
 ) -> Result<Entry<'a>, Malformed> {
-    let mut fields = Fields::read(record).ok_or(Malformed::Json)?;
+    let mut fields = Fields::read(record, order).ok_or(Malformed::Json)?;
     if !fields.are_rsyslogs(record) {
         return Ok(syslog::bare(record, unnamed, now));
     }
-    for place in fields.places() {
-        place.unescape(record);
+    for value in fields.0.iter_mut().flatten() {
+        value.unescape(record);
     }
-    let text = |place: Option<ValueSpan>| record.get(place?.at).filter(|text| !text.is_empty());
-    let tag = text(fields.tag);
+    let record = &*record;
+    let text = |field| fields.text(field, record);
+    let tag = text(Field::Tag);
     let tag_length = tag.map_or(0, <[u8]>::len);
     let tag = tag.and_then(Tag::read);
     let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
-    let raw = text(fields.message).unwrap_or(b"");
+    let raw = text(Field::Message).unwrap_or(b"");
     // One space is the header's.
     let length = raw.strip_prefix(b" ").unwrap_or(raw).len();
-    let comm = text(fields.comm);
-    let claimed = program(tagged.or(text(fields.program)).unwrap_or(unnamed));
+    let comm = text(Field::Comm);
+    let claimed = program(tagged.or(text(Field::Program)).unwrap_or(unnamed));
     let goes_on = cut::goes_on(length, comm.or_else(|| cut::sender(claimed, claimed_pid)));
-    let size = text(fields.size).and_then(number);
+    let size = text(Field::Size).and_then(number);
     Ok(Entry {
-        time: text(fields.time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
-        host: text(fields.host).unwrap_or(b""),
+        time: text(Field::Time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
+        host: text(Field::Host).unwrap_or(b""),
         program: claimed,
-        pid: text(fields.pid).and_then(number).or(claimed_pid).unwrap_or(0),
+        pid: text(Field::Pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(raw),
         cut: goes_on || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
         goes_on,
         times: 1,
         sender: Sender {
-            uid: text(fields.uid).and_then(number),
-            exe: text(fields.exe),
+            uid: text(Field::Uid).and_then(number),
+            exe: text(Field::Exe),
             comm,
-            unit: text(fields.unit),
+            unit: text(Field::Unit),
             is_remote: false,
         },
     })
 }
 
-/// Where in the record the values stand that an entry is made of.
-#[derive(Default)]
-struct Fields {
-    time: Option<ValueSpan>,
-    host: Option<ValueSpan>,
-    tag: Option<ValueSpan>,
-    program: Option<ValueSpan>,
-    pid: Option<ValueSpan>,
-    uid: Option<ValueSpan>,
-    exe: Option<ValueSpan>,
-    comm: Option<ValueSpan>,
-    unit: Option<ValueSpan>,
-    size: Option<ValueSpan>,
-    message: Option<ValueSpan>,
+/// A value that an entry is made of.
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    Time,
+    Host,
+    Tag,
+    Program,
+    Pid,
+    Uid,
+    Exe,
+    Comm,
+    Unit,
+    Size,
+    Message,
 }
+
+impl Field {
+    fn named(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"time" => Self::Time,
+            b"host" => Self::Host,
+            b"tag" => Self::Tag,
+            b"program" => Self::Program,
+            b"pid" => Self::Pid,
+            b"uid" => Self::Uid,
+            b"exe" => Self::Exe,
+            b"comm" => Self::Comm,
+            b"unit" => Self::Unit,
+            b"size" => Self::Size,
+            b"message" => Self::Message,
+            _ => return None,
+        })
+    }
+}
+
+/// Where in the record the values stand that an entry is made of, in the order of [`Field`].
+#[derive(Default)]
+struct Fields([Option<ValueSpan>; 11]);
 
 /// Where a [`RawValue`] stands.
 struct ValueSpan {
@@ -92,46 +117,109 @@ struct ValueSpan {
 
 impl Fields {
     /// `None` where the record is not one whole object.
-    fn read(record: &[u8]) -> Option<Self> {
+    fn read(record: &[u8], order: &mut KeyOrder) -> Option<Self> {
+        if let Some(fields) = order.read(record) {
+            return Some(fields);
+        }
+        let mut learnt = order.anew();
         let mut fields = Self::default();
+        let mut end = 0;
         let (mut rest, _) = terminated(char('{'), space).parse(record).ok()?;
         while let Ok((after, (key, value))) = terminated(member, opt(char(','))).parse(rest) {
-            if let (Some(slot), Some(RawValue { text, escaped })) = (fields.slot(key), value) {
+            let field = Field::named(key);
+            if let Some(RawValue { text, escaped }) = value {
                 let start = record.offset(text);
-                slot.get_or_insert(ValueSpan { at: start..start + text.len(), escaped });
+                learnt.add(record.get(end..start)?, field);
+                end = start + text.len();
+                fields.put(field, ValueSpan { at: start..end, escaped });
             }
             rest = after;
         }
         all_consuming(terminated(char('}'), space)).parse(rest).ok()?;
+        learnt.end(record.get(end..)?);
+        *order = learnt;
         Some(fields)
     }
 
-    fn slot(&mut self, key: &[u8]) -> Option<&mut Option<ValueSpan>> {
-        match key {
-            b"time" => Some(&mut self.time),
-            b"host" => Some(&mut self.host),
-            b"tag" => Some(&mut self.tag),
-            b"program" => Some(&mut self.program),
-            b"pid" => Some(&mut self.pid),
-            b"uid" => Some(&mut self.uid),
-            b"exe" => Some(&mut self.exe),
-            b"comm" => Some(&mut self.comm),
-            b"unit" => Some(&mut self.unit),
-            b"size" => Some(&mut self.size),
-            b"message" => Some(&mut self.message),
-            _ => None,
+    /// Of a key that occurs twice the first counts.
+    fn put(&mut self, field: Option<Field>, value: ValueSpan) {
+        if let Some(place) = field.and_then(|field| self.0.get_mut(field as usize)) {
+            place.get_or_insert(value);
         }
+    }
+
+    fn text<'r>(&self, field: Field, record: &'r [u8]) -> Option<&'r [u8]> {
+        let value = self.0.get(field as usize)?.as_ref()?;
+        record.get(value.at.clone()).filter(|text| !text.is_empty())
     }
 
     /// Whether rsyslog made the object, and not a server whose own log is JSON.
     fn are_rsyslogs(&self, record: &[u8]) -> bool {
-        let tagged = || Tag::read(record.get(self.tag.as_ref()?.at.clone())?);
-        self.message.is_some() && (self.program.is_some() || tagged().is_some())
+        let has = |field| self.0.get(field as usize).is_some_and(Option::is_some);
+        has(Field::Message)
+            && (has(Field::Program) || self.text(Field::Tag, record).and_then(Tag::read).is_some())
+    }
+}
+
+/// The keys of the last object and what else stands between its values, so that an object like it need not be parsed:
+/// rsyslog renders all by one template. It is read as without this.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyOrder {
+    /// What stands before each value up to its quote, from the quote of the value before; then what follows the last.
+    text: Vec<u8>,
+    /// Where each of these ends, and what the value is.
+    keys: Vec<(usize, Option<Field>)>,
+    /// Whether that is all of the last object, and each value a string.
+    is_known: bool,
+}
+
+/// What has more keys than this, or more between their values, is no template of ours.
+const MOST_KEYS: usize = 32;
+const MOST_TEXT: usize = 1024;
+
+impl KeyOrder {
+    fn read(&self, record: &[u8]) -> Option<Fields> {
+        if !self.is_known {
+            return None;
+        }
+        let mut fields = Fields::default();
+        let (mut at, mut from) = (0, 0);
+        for (to, field) in &self.keys {
+            let before = self.text.get(from..*to)?;
+            let inside = record.get(at..)?.strip_prefix(before)?;
+            let (length, escaped) = string_end(inside)?;
+            let start = at + before.len();
+            (at, from) = (start + length, *to);
+            fields.put(*field, ValueSpan { at: start..at, escaped });
+        }
+        (record.get(at..) == self.text.get(from..)).then_some(fields)
     }
 
-    fn places(&mut self) -> impl Iterator<Item = &mut ValueSpan> {
-        let Self { time, host, tag, program, pid, uid, exe, comm, unit, size, message } = self;
-        [time, host, tag, program, pid, uid, exe, comm, unit, size, message].into_iter().flatten()
+    /// One that knows nothing, in the memory of this one.
+    fn anew(&mut self) -> Self {
+        let mut order = std::mem::take(self);
+        order.text.clear();
+        order.keys.clear();
+        order.is_known = true;
+        order
+    }
+
+    /// `before` is what stands between this value and the one before.
+    fn add(&mut self, before: &[u8], field: Option<Field>) {
+        self.is_known &= before.ends_with(b"\"")
+            && self.keys.len() < MOST_KEYS
+            && self.text.len() + before.len() <= MOST_TEXT;
+        if self.is_known {
+            self.text.extend_from_slice(before);
+            self.keys.push((self.text.len(), field));
+        }
+    }
+
+    fn end(&mut self, after: &[u8]) {
+        self.is_known &= after.len() <= MOST_TEXT;
+        if self.is_known {
+            self.text.extend_from_slice(after);
+        }
     }
 }
 
@@ -163,18 +251,44 @@ fn member(input: &[u8]) -> IResult<&[u8], (&[u8], Option<RawValue<'_>>)> {
 
 fn string(input: &[u8]) -> IResult<&[u8], RawValue<'_>> {
     let (inside, _) = char('"').parse(input)?;
-    let mut end = 0;
-    let mut escaped = false;
+    let parts = string_end(inside).and_then(|(end, escaped)| {
+        let (text, rest) = inside.split_at_checked(end)?;
+        Some((rest.strip_prefix(b"\"")?, RawValue { text, escaped }))
+    });
+    parts.ok_or(nom::Err::Error(Error::new(input, ErrorKind::Char)))
+}
+
+/// Where the quote is that ends a string, from behind the one that begins it, and whether there are escapes before it.
+fn string_end(inside: &[u8]) -> Option<(usize, bool)> {
+    let (mut end, mut escaped) = (0, false);
     loop {
-        let Some(at) = inside.get(end..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
-            return Err(nom::Err::Error(Error::new(input, ErrorKind::Char)));
-        };
-        end += at;
-        match inside.split_at_checked(end) {
-            Some((text, [b'"', rest @ ..])) => return Ok((rest, RawValue { text, escaped })),
+        end += quote_or_backslash(inside.get(end..)?)?;
+        match inside.get(end)? {
+            b'"' => return Some((end, escaped)),
             _ => (end, escaped) = (end + 2, true),
         }
     }
+}
+
+/// Where the first of these two is.
+fn quote_or_backslash(text: &[u8]) -> Option<usize> {
+    // Most values have a few characters or none: eight of them at once take 15 instructions, a search 60.
+    const ONES: u64 = u64::MAX / 255;
+    let holds = |word: u64, byte: u8| {
+        let same_is_zero = word ^ (ONES * u64::from(byte));
+        same_is_zero.wrapping_sub(ONES) & !same_is_zero & (ONES << 7)
+    };
+    let mut at = 0;
+    while at < 32
+        && let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk)
+    {
+        let word = u64::from_le_bytes(*eight);
+        match holds(word, b'"') | holds(word, b'\\') {
+            0 => at += 8,
+            found => return Some(at + found.trailing_zeros() as usize / 8),
+        }
+    }
+    Some(at + memchr2(b'"', b'\\', text.get(at..)?)?)
 }
 
 /// An array or an object: up to the bracket that closes the first one.

@@ -537,7 +537,49 @@ fn header() -> impl Strategy<Value = String> {
     })
 }
 
+/// An object with mostly the same keys, whose values differ.
+fn object() -> impl Strategy<Value = String> {
+    let or = |usual: &'static str, other: &'static [&'static str]| prop_oneof![20 => Just(usual), 1 => proptest::sample::select(other)];
+    let keys = or(
+        "",
+        &[
+            "\"size\":\"8192\",",
+            "\"x\":[1,{\"tag\":\"y\"}],",
+            "\"pid\":7,",
+            "\"pid\": \"7\",",
+            "\"tag\":\"z[1]:\",",
+        ],
+    );
+    let value = proptest::sample::select(
+        &[
+            "",
+            "a",
+            "sshd[208]:",
+            "x\\\"y",
+            "\\\\",
+            "\\u00e9",
+            "a message that is longer than sixteen bytes",
+            "\"",
+            "\\",
+        ][..],
+    );
+    let end = or("\"}", &["\"}\n", "\" }", "\"", "\"}}", "\",}", "\",\"uid\":\"0\"}"]);
+    (keys, value.clone(), value.clone(), value, end).prop_map(|(keys, host, tag, message, end)| {
+        format!("{{{keys}\"host\":\"{host}\",\"tag\":\"{tag}\",\"message\":\"{message}{end}")
+    })
+}
+
 proptest! {
+    #[test]
+    fn an_object_is_read_as_if_none_had_been_before(objects in proptest::collection::vec(object(), 40)) {
+        let mut used = Decoder::new(berlin());
+        for object in objects {
+            let (mut line, mut same) = (object.clone().into_bytes(), object.into_bytes());
+            let want = Decoder::new(berlin()).decode(Format::Line, &mut line, NOW);
+            prop_assert_eq!(used.decode(Format::Line, &mut same, NOW), want);
+        }
+    }
+
     #[test]
     fn a_header_is_read_as_if_none_had_been_before(
         headers in proptest::collection::vec((header(), proptest::sample::select(&[0, 86_400, 31_536_000][..])), 40),
