@@ -280,7 +280,7 @@ mod tests {
         let nginx = SHIPPED.iter().find(|(name, _)| *name == "nginx").unwrap();
         match fail.starts_with("^<HOST>") {
             true => access::grammar("x", *nginx, &filter(fail), &lists),
-            false => library::grammar("x", &filter(fail), &origin, &lists),
+            false => library::grammar("x", &filter(fail), &origin, &lists, &|_| Ok(())),
         }
     }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::ignored;
 use super::jails::{JailMaker, JailTexts};
 use super::paths::log_paths;
-use super::plan::{ImportedJail, JailOutcome};
+use super::plan::JailOutcome;
 use super::read::{Fail2banJail, FilterRegexes};
 use super::substance::{self, FilterSubstance, NotAsked};
 use crate::grammar::Grammar;
@@ -20,7 +20,7 @@ impl JailMaker<'_> {
     pub(super) fn known(
         &self,
         jail: &Fail2banJail,
-        imported: &mut ImportedJail,
+        texts: &mut JailTexts,
     ) -> Option<(&'static FilterWord, FilterRegexes)> {
         let counted = |name: &str| words::filter(name).filter(|word| !word.counted.is_empty());
         let stock = jail.stock.as_ref().filter(|stock| jail.regexes.is_mostly(stock))?;
@@ -28,7 +28,7 @@ impl JailMaker<'_> {
         let extra = FilterRegexes { fail: added.cloned().collect(), ..jail.regexes.clone() };
         if let Some(word) = counted(jail.known_as) {
             if word.name != jail.filter.name {
-                imported.notes.push(format!("its filter is a copy of fail2ban's `{}`", word.name));
+                texts.imported.notes.push(format!("its filter is a copy of fail2ban's `{}`", word.name));
             }
             return Some((word, extra));
         }
@@ -39,6 +39,7 @@ impl JailMaker<'_> {
             Ok(found) => {
                 let found = found.filter(|found| is_its(&found.grammar) && found.is_mostly())?;
                 let all = found.both + found.only_ours;
+                texts.tasks.extend(found.task(&jail.name));
                 format!("its filter matches {} of the {all} lines with which it is tested", found.both)
             }
             Err(NotAsked) => {
@@ -50,7 +51,7 @@ impl JailMaker<'_> {
             }
         };
         let grammar = word.counted.first().map_or("", |its| its.grammar);
-        imported.notes.push(format!(
+        texts.imported.notes.push(format!(
             "its filter is not fail2ban's `{}` of version 1.0.2 or 1.1.0; the grammar `{grammar}` stands for it, since {said}",
             word.name
         ));
@@ -81,6 +82,7 @@ impl JailMaker<'_> {
              {only_filter}, only banstream {only_ours}",
             grammar.name(),
         ));
+        texts.tasks.extend(found.task(&jail.name));
         self.logs(jail, texts);
         let fail = found.unread(jail, self.ask);
         if !fail.is_empty() {

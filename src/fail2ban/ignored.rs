@@ -284,7 +284,7 @@ mod tests {
             ..FilterRegexes::default()
         };
         let origin = LineOrigin { programs: vec!["x".to_owned()], ..LineOrigin::default() };
-        let made = library::grammar("x", &filter, &origin, &Lists::shipped());
+        let made = library::grammar("x", &filter, &origin, &Lists::shipped(), &|_| Ok(()));
         let Some(condition) = made.text.lines().find(|line| line.contains(" not \"")) else {
             return made.refused.iter().map(|one| one.why.as_str()).collect();
         };

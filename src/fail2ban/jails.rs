@@ -3,7 +3,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::access;
@@ -11,7 +11,7 @@ use super::counterpart::{is_recidive, spared};
 use super::files::LogFileFacts;
 use super::library::{self, ConvertedFilter};
 use super::options::NamedOptions;
-use super::paths::{own_files, refused_paths};
+use super::paths::{own_files, refused_paths, shared};
 use super::plan::{ImportFacts, ImportedJail, JailOutcome, RefusedLine, list};
 use super::read::{Fail2banJail, FilterRegexes};
 use super::settings;
@@ -50,13 +50,27 @@ pub(super) struct JailMaker<'g> {
     resolve: &'g dyn Fn(&str) -> Vec<IpAddr>,
     pub(super) in_journal: &'g dyn Fn(&[String]) -> bool,
     pub(super) ask: &'g AskFail2ban<'g>,
+    /// The programs under whose names files are read that jails of ours share with others.
+    pub(super) shared: BTreeMap<String, String>,
 }
 
 impl<'g> JailMaker<'g> {
     pub(super) fn new(facts: &'g ImportFacts<'g>) -> Self {
         let ImportFacts { grammars, jails, files, resolve, in_journal, ask, .. } = facts;
         let (lists, made, tests) = (Lists::shipped(), RefCell::default(), TestLines::new(grammars));
-        Self { grammars, files: *files, jails, lists, made, tests, resolve, in_journal, ask }
+        let shared = BTreeMap::new();
+        Self { grammars, files: *files, jails, lists, made, tests, resolve, in_journal, ask, shared }
+    }
+
+    /// What becomes of all jails.
+    pub(super) fn jails(&mut self, jails: &[Fail2banJail]) -> Vec<JailTexts> {
+        let all: Vec<JailTexts> = jails.iter().map(|jail| self.jail(jail)).collect();
+        self.shared = shared(&all);
+        if self.shared.is_empty() {
+            return all;
+        }
+        self.made.take();
+        jails.iter().map(|jail| self.jail(jail)).collect()
     }
 
     /// What becomes of a jail.
@@ -102,7 +116,7 @@ impl<'g> JailMaker<'g> {
             )
         }));
         let jail = &self.with_messages(jail, &mut texts);
-        if let Some((word, extra)) = self.known(jail, &mut texts.imported) {
+        if let Some((word, extra)) = self.known(jail, &mut texts) {
             texts.imported.outcome = JailOutcome::Ours;
             let mode = jail.filter.get("mode").unwrap_or("");
             let conditions: Vec<&FilterConditions> = words::conditions(word.name, mode).collect();
@@ -198,7 +212,11 @@ impl<'g> JailMaker<'g> {
             .flatten();
         let mut converted = match base {
             Some(base) => access::grammar(&name, base, filter, &self.lists),
-            None => library::grammar(&name, filter, &origin, &self.lists),
+            None => library::grammar(&name, filter, &origin, &self.lists, &|text| {
+                let made = Grammar::load(&name, &name, text, &self.lists);
+                let (made, _) = made.map_err(|faults| library::first_error(&faults))?;
+                Grammars::new(self.beside(made)).map(drop)
+            }),
         };
         self.prove_together(&name, base, &mut converted);
         texts.imported.converted = converted.converted;
@@ -216,10 +234,10 @@ impl<'g> JailMaker<'g> {
             texts.imported.outcome = JailOutcome::Converted;
         }
         if let Some((base, _)) = base {
-            texts.imported.notes.push(format!(
-                "conditions on the access log of {base} (contrib/fail2ban.md says how); a request that several filters find \
-                 counts in the first of them"
-            ));
+            texts
+                .imported
+                .notes
+                .push(format!("conditions on the access log of {base} (contrib/fail2ban.md says how)"));
         }
         if base.is_none()
             && filter.prefix.is_none()
@@ -324,21 +342,24 @@ impl<'g> JailMaker<'g> {
         );
         text +=
             &format!("grammars = {}\noffences = {}\n", list(&imported.grammars), list(&imported.offences));
+        let mut observes = String::new();
         if let Some(retries) = jail.options.get("maxretry") {
             match retries.trim().parse::<u32>() {
                 Ok(retries @ 1..=255) => text += &format!("maxretry = {retries}\n"),
                 Ok(retries) if retries > 255 => {
                     text += "maxretry = 255\n";
-                    imported
-                        .notes
-                        .push(format!("maxretry = {retries} is 255 here, the most that is counted"));
+                    observes = format!("banstream counts up to 255, and its `maxretry` is {retries}");
+                    texts.tasks.push(format!(
+                        "`{}` only observes, since it counts up to 255 instead of {retries}: choose other values of `maxretry` and \
+                         `findtime`, and delete `mode`",
+                        jail.name
+                    ));
                 }
                 _ => imported
                     .notes
                     .push(format!("maxretry = {retries} is not a number of offences; the default counts")),
             }
         }
-        let mut observes = String::new();
         for key in ["findtime", "bantime"] {
             let Some(value) = jail.options.get(key) else { continue };
             match settings::span(value) {

@@ -107,12 +107,14 @@ fn excluded(draft: &mut RuleDraft, texts: &[String], origin: &LineOrigin) -> Res
 /// What may stand before a message in a file: a date, perhaps in brackets, and up to two words.
 const STAMP: &str = "{<time>{| <word>| <word> <word>} |[<time>]{ |[<word>] |[<word>][<word>] | [<word>] }}?";
 
-/// Makes a grammar of a filter. Nothing of it runs but the proof.
+/// Makes a grammar of a filter. Nothing of it runs but the proof. `beside` is asked why a grammar of this text cannot be beside the others
+/// that read the same lines.
 pub(super) fn grammar(
     name: &str,
     filter: &FilterRegexes,
     origin: &LineOrigin,
     lists: &Lists,
+    beside: &dyn Fn(&str) -> Result<(), String>,
 ) -> ConvertedFilter {
     let mut converted = ConvertedFilter { category: category(filter), ..ConvertedFilter::default() };
     let ignored = ignored(filter);
@@ -153,7 +155,8 @@ pub(super) fn grammar(
         }
         let (mut notes, is_open) = (draft.notes.clone(), draft.is_open);
         let whose = (origin, &date);
-        match proved(name, (draft, &exempt), whose, &converted.category, &rules, (trial.as_ref(), lists)) {
+        let checks = (trial.as_ref(), beside, lists);
+        match proved(name, (draft, &exempt), whose, &converted.category, &rules, checks) {
             Ok((rule, trial)) => {
                 notes.extend(rule.notes(is_open).map(str::to_owned));
                 rules.push(rule);
@@ -176,6 +179,10 @@ fn ignored(filter: &FilterRegexes) -> Result<Vec<String>, String> {
     filter.ignore.iter().map(|regex| ignored::ignored_text(regex)).collect()
 }
 
+/// What a form of a rule is checked by: its regular expression, the grammars that read the same lines, the lists of words.
+type RuleChecks<'c, 'p> =
+    (Result<&'c RuleTrial<'p>, &'c String>, &'c dyn Fn(&str) -> Result<(), String>, &'c Lists);
+
 /// Finds a form of a rule that the proof accepts beside the others; the strictest reason if there is none.
 fn proved(
     name: &str,
@@ -183,9 +190,9 @@ fn proved(
     (origin, date): (&LineOrigin, &DateForm),
     category: &str,
     others: &[ProvedRule],
-    (trial, lists): (Result<&RuleTrial<'_>, &String>, &Lists),
+    (trial, beside, lists): RuleChecks<'_, '_>,
 ) -> Result<(ProvedRule, FilterTrial), (String, String)> {
-    let (mut first, mut differs) = (None, None);
+    let (mut first, mut conflict, mut differs) = (None, None, None);
     let mut best: Option<(ProvedRule, FilterTrial)> = None;
     let mut forms = forms(&draft, origin, date);
     // No line begins there: whatever `.*` stands for before it is not only a date.
@@ -208,6 +215,10 @@ fn proved(
         };
         match tried(rule, &prefix, &loaded, (&draft, exempt), date, trial) {
             Ok((rule, trial)) => {
+                if let Err(why) = beside(&grammar) {
+                    conflict.get_or_insert((why, text));
+                    continue;
+                }
                 let is_done = trial.unread == 0 || trial.lines == 0;
                 if best.as_ref().is_none_or(|(_, known)| trial.unread < known.unread) {
                     best = Some((rule, trial));
@@ -226,7 +237,7 @@ fn proved(
         }
     }
     let differs = differs.map(|(difference, rule)| (difference.to_string(), rule));
-    best.ok_or_else(|| differs.or(first).unwrap_or_default())
+    best.ok_or_else(|| conflict.or(differs).or(first).unwrap_or_default())
 }
 
 /// Why a form of a rule that the proof accepts is not taken.

@@ -2,6 +2,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeMap;
+
 use glob::Pattern;
 
 use super::daemons;
@@ -11,6 +13,9 @@ use super::plan::ImportedJail;
 use super::read::{Fail2banJail, FilterRegexes};
 use crate::grammar::{Grammar, SHIPPED};
 use crate::tools::setup::SYSLOG_FILES;
+
+/// What the names of programs begin with that nobody knows.
+const UNKNOWN: &str = "f2b-";
 
 impl<'g> JailMaker<'g> {
     /// Whose lines the filter reads.
@@ -54,11 +59,11 @@ impl<'g> JailMaker<'g> {
     /// The program under whose name the lines of a file are read. All jails that read a file share it: rsyslog gives a file to
     /// one input only.
     pub(super) fn program_of(&self, file: &str) -> String {
-        self.server_of(file).unwrap_or_else(|| {
+        self.shared.get(file).cloned().or_else(|| self.server_of(file)).unwrap_or_else(|| {
             let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
             let path = file.strip_prefix("/var/log").unwrap_or(file).trim_start_matches('/');
             let path: String = path.trim_end_matches(".log").chars().map(plain).collect();
-            format!("f2b-{}", path.trim_matches('-'))
+            format!("{UNKNOWN}{}", path.trim_matches('-'))
         })
     }
 
@@ -146,6 +151,15 @@ impl<'g> JailMaker<'g> {
     }
 }
 
+/// The programs of files that are read under their names for one jail, and under a made one for another.
+pub(super) fn shared(all: &[JailTexts]) -> BTreeMap<String, String> {
+    let inputs = || all.iter().flat_map(|texts| &texts.inputs);
+    let is_known = |(_, program): &&(String, String)| !program.starts_with(UNKNOWN);
+    let is_made =
+        |file: &String| inputs().any(|(other, program)| other == file && program.starts_with(UNKNOWN));
+    inputs().filter(is_known).filter(|(file, _)| is_made(file)).cloned().collect()
+}
+
 /// The log files of a jail that no log daemon writes, which may hold `*`.
 pub(super) fn own_files(jail: &Fail2banJail) -> Vec<String> {
     let is_own = |path: &&str| !SYSLOG_FILES.contains(path) && is_plain(path);
@@ -182,4 +196,24 @@ fn folder(file: &str) -> &str {
 /// Whether files of one pattern are files of another.
 pub(super) fn covers(log: &str, file: &str) -> bool {
     log == file || Pattern::new(log).is_ok_and(|pattern| pattern.matches(&file.replace('*', "x")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_jails_share_has_the_name_of_its_server() {
+        let texts = |inputs: &[(&str, &str)]| JailTexts {
+            inputs: inputs
+                .iter()
+                .map(|(file, program)| ((*file).to_owned(), (*program).to_owned()))
+                .collect(),
+            ..JailTexts::default()
+        };
+        let own = texts(&[("/srv/v.log", "f2b-srv-v"), ("/srv/w.log", "f2b-srv-w")]);
+        let ours = texts(&[("/srv/v.log", "vaultwarden"), ("/srv/u.log", "vsftpd")]);
+        let want = [("/srv/v.log".to_owned(), "vaultwarden".to_owned())];
+        assert_eq!(shared(&[own, ours]).into_iter().collect::<Vec<_>>(), want);
+    }
 }

@@ -208,9 +208,8 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
         new: BTreeMap::new(),
     };
     let mut toml = planner.top();
-    let maker = JailMaker::new(facts);
-    for jail in &fail2ban.jails {
-        let JailTexts { mut imported, settings, made, inputs, tasks, .. } = maker.jail(jail);
+    for texts in JailMaker::new(facts).jails(&fail2ban.jails) {
+        let JailTexts { mut imported, settings, made, inputs, tasks, .. } = texts;
         if planner.plan.jails.iter().any(|other| other.name == imported.name) {
             imported.outcome = JailOutcome::NotConverted;
             imported.grammars.clear();

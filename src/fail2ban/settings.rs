@@ -282,7 +282,7 @@ pub(super) fn without_counterpart(jail: &Fail2banJail) -> Vec<String> {
         words::action(&action.name).is_some_and(|word| matches!(word.kind, ActionKind::Mail))
     };
     if jail.actions.iter().any(is_mail) {
-        ask("sender", &["root@localhost", "fail2ban"], "mail is from whom the program that sends it names");
+        ask("sender", &["root@localhost", "fail2ban"], "the program that sends mail chooses its sender");
     }
     notes
 }

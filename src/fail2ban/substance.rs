@@ -13,6 +13,7 @@ use super::convert::{self, RegexOutcome};
 use super::read::{Fail2banJail, FilterRegexes};
 use super::reference::ReferenceLine;
 use crate::grammar::{Grammar, Grammars, SHIPPED};
+use crate::model::count;
 
 /// Asks fail2ban what a filter of a jail finds in each line; `None` where it does not say.
 pub(super) type AskFail2ban<'f> =
@@ -42,7 +43,7 @@ const LOGINS: [&str; 2] = ["auth-failure", "forgeable-auth-failure"];
 impl FilterSubstance<'_> {
     /// Whether both find the same in all lines.
     pub(super) fn is_same(&self) -> bool {
-        self.only_filter + self.only_ours == 0
+        self.is_evidence() && self.only_filter + self.only_ours == 0
     }
 
     /// Whether the filter finds most of what the grammar does, and not much else.
@@ -51,10 +52,29 @@ impl FilterSubstance<'_> {
     }
 
     /// Whether the grammar can do for a filter of which no rules could be made: it finds what the filter does, and else not
-    /// much but further failed logins.
+    /// much but further failed logins, as many as a service has that logs them in a few ways.
     pub(super) fn is_alike(&self) -> bool {
         let is_login = self.categories.iter().all(|category| LOGINS.contains(category));
-        self.only_filter * 4 <= self.both && (is_login || self.both >= self.only_ours)
+        let others = if is_login { self.both * 3 } else { self.both / 4 };
+        self.is_evidence() && self.only_filter * 4 <= self.both && self.only_ours <= others
+    }
+
+    /// What people have to look at before the grammar stands for their filter; `None` if it counts little more.
+    pub(super) fn task(&self, jail: &str) -> Option<String> {
+        (self.only_ours * 4 > self.both).then(|| {
+            format!(
+                "`{jail}`: the grammar `{}` stands for its filter, and also counts {} of line that the filter does not match: \
+                 `--compare` shows them in your logs, and `offences` chooses what counts",
+                self.grammar.name(),
+                count(self.only_ours as u64, "form")
+            )
+        })
+    }
+
+    /// Whether the lines say something of a filter that nobody knows. The few requests with which a grammar for access logs is
+    /// tested do not: a filter asks for paths of its own.
+    fn is_evidence(&self) -> bool {
+        !self.grammar.categories().iter().any(|category| category == "not-found")
     }
 
     /// The regular expressions of the filter that match none of the grammar's lines, so that it may not read what they do.

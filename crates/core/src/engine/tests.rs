@@ -255,7 +255,7 @@ fn a_journal_tells_how_much_of_a_piece_it_left_out() {
 }
 
 #[test]
-fn what_extends_a_grammar_takes_nothing_from_others() {
+fn no_grammar_takes_a_line_from_others() {
     let base = "program: app\nshape log:\n    <ip> <status:num> \"<request:quoted>\"\nx in log:\n    status is 404\n";
     let load = |name: &str, text: &str| {
         Grammar::load_with(name, name, text, Grammar::base_of(text).and(Some(base)), &Lists::shipped())
@@ -264,13 +264,15 @@ fn what_extends_a_grammar_takes_nothing_from_others() {
     };
     let all = load("all", "extends: app\nany in log:\n    status starts 2 4\n");
     let probe = load("probe", "extends: app\nprobe in log:\n    request has admin\n");
-    let grammars = Arc::new(Grammars::new(vec![load("app", base), all, probe]).unwrap());
+    let own = load("own", "program: app\nown:\n    <ip> 404 \"<quoted>\"\n");
+    let wide = load("wide", "program: a*\nwide:\n    <ip> 404 \"/admin\"\n");
+    let grammars = Arc::new(Grammars::new(vec![load("app", base), all, probe, own, wide]).unwrap());
     let jail = |name: &str, watched: &[&str]| Jail {
         name: name.into(),
         mode: Mode::Enforce,
         watches: watched
             .iter()
-            .zip([["any"], ["probe"], ["x"]])
+            .zip([["any"], ["probe"], ["x"], ["own"], ["wide"]])
             .map(|(grammar, [category])| Watch {
                 grammar: (*grammar).into(),
                 categories: vec![category.into()],
@@ -290,7 +292,9 @@ fn what_extends_a_grammar_takes_nothing_from_others() {
                 jail("any", &["all"]),
                 jail("probe", &["", "probe"]),
                 jail("app", &["", "", "app"]),
-                jail("each", &["all", "probe", "app"]),
+                jail("own", &["", "", "", "own"]),
+                jail("wide", &["", "", "", "", "wide"]),
+                jail("each", &["all", "probe", "app", "own", "wide"]),
             ],
             ..settings()
         };
@@ -301,9 +305,9 @@ fn what_extends_a_grammar_takes_nothing_from_others() {
         let counted: Vec<&str> = report.seen.traces.iter().map(|trace| &*trace.jail).collect();
         assert_eq!((report.tally.offences(), &*counted), (found, jails), "{line}");
     };
-    check("192.0.2.1 404 \"/admin\"", 3, &["any", "each", "probe", "app"]);
+    check("192.0.2.1 404 \"/admin\"", 5, &["any", "each", "probe", "app", "own", "wide"]);
     check("192.0.2.1 200 \"/admin\"", 2, &["any", "each", "probe"]);
-    check("192.0.2.1 404 \"/\"", 2, &["any", "each", "app"]);
+    check("192.0.2.1 404 \"/\"", 3, &["any", "each", "app", "own"]);
     check("192.0.2.1 500 \"/admin\"", 1, &["probe", "each"]);
     check("192.0.2.1 500 \"/\"", 0, &[]);
 }

@@ -40,31 +40,31 @@ pub(super) fn decode<'a>(
     }
     let record = &*record;
     let text = |field| fields.text(field, record);
-    let tag = text(Field::Tag);
+    let tag = text(JsonField::Tag);
     let tag_length = tag.map_or(0, <[u8]>::len);
     let tag = tag.and_then(Tag::read);
     let (tagged, claimed_pid) = tag.map_or((None, None), |tag| (Some(tag.program), tag.pid));
-    let raw = text(Field::Message).unwrap_or(b"");
+    let raw = text(JsonField::Message).unwrap_or(b"");
     // One space is the header's.
     let length = raw.strip_prefix(b" ").unwrap_or(raw).len();
-    let comm = text(Field::Comm);
-    let claimed = program(tagged.or(text(Field::Program)).unwrap_or(unnamed));
+    let comm = text(JsonField::Comm);
+    let claimed = program(tagged.or(text(JsonField::Program)).unwrap_or(unnamed));
     let goes_on = cut::goes_on(length, comm.or_else(|| cut::sender(claimed, claimed_pid)));
-    let size = text(Field::Size).and_then(number);
+    let size = text(JsonField::Size).and_then(number);
     Ok(Entry {
-        time: text(Field::Time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
-        host: text(Field::Host).unwrap_or(b""),
+        time: text(JsonField::Time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
+        host: text(JsonField::Host).unwrap_or(b""),
         program: claimed,
-        pid: text(Field::Pid).and_then(number).or(claimed_pid).unwrap_or(0),
+        pid: text(JsonField::Pid).and_then(number).or(claimed_pid).unwrap_or(0),
         message: message(raw),
         cut: goes_on || size.map_or_else(|| cut::by_syslog(tag_length + 1, length), cut::is_a_limit),
         goes_on,
         times: 1,
         sender: Sender {
-            uid: text(Field::Uid).and_then(number),
-            exe: text(Field::Exe),
+            uid: text(JsonField::Uid).and_then(number),
+            exe: text(JsonField::Exe),
             comm,
-            unit: text(Field::Unit),
+            unit: text(JsonField::Unit),
             is_remote: false,
         },
     })
@@ -72,7 +72,7 @@ pub(super) fn decode<'a>(
 
 /// A value that an entry is made of.
 #[derive(Clone, Copy, Debug)]
-enum Field {
+enum JsonField {
     Time,
     Host,
     Tag,
@@ -86,7 +86,7 @@ enum Field {
     Message,
 }
 
-impl Field {
+impl JsonField {
     fn named(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"time" => Self::Time,
@@ -105,7 +105,7 @@ impl Field {
     }
 }
 
-/// Where in the record the values stand that an entry is made of, in the order of [`Field`].
+/// Where in the record the values stand that an entry is made of, in the order of [`JsonField`].
 #[derive(Default)]
 struct Fields([Option<ValueSpan>; 11]);
 
@@ -121,12 +121,12 @@ impl Fields {
         if let Some(fields) = order.read(record) {
             return Some(fields);
         }
-        let mut learnt = order.anew();
+        let mut learnt = order.emptied();
         let mut fields = Self::default();
         let mut end = 0;
         let (mut rest, _) = terminated(char('{'), space).parse(record).ok()?;
         while let Ok((after, (key, value))) = terminated(member, opt(char(','))).parse(rest) {
-            let field = Field::named(key);
+            let field = JsonField::named(key);
             if let Some(RawValue { text, escaped }) = value {
                 let start = record.offset(text);
                 learnt.add(record.get(end..start)?, field);
@@ -142,13 +142,13 @@ impl Fields {
     }
 
     /// Of a key that occurs twice the first counts.
-    fn put(&mut self, field: Option<Field>, value: ValueSpan) {
+    fn put(&mut self, field: Option<JsonField>, value: ValueSpan) {
         if let Some(place) = field.and_then(|field| self.0.get_mut(field as usize)) {
             place.get_or_insert(value);
         }
     }
 
-    fn text<'r>(&self, field: Field, record: &'r [u8]) -> Option<&'r [u8]> {
+    fn text<'r>(&self, field: JsonField, record: &'r [u8]) -> Option<&'r [u8]> {
         let value = self.0.get(field as usize)?.as_ref()?;
         record.get(value.at.clone()).filter(|text| !text.is_empty())
     }
@@ -156,8 +156,8 @@ impl Fields {
     /// Whether rsyslog made the object, and not a server whose own log is JSON.
     fn are_rsyslogs(&self, record: &[u8]) -> bool {
         let has = |field| self.0.get(field as usize).is_some_and(Option::is_some);
-        has(Field::Message)
-            && (has(Field::Program) || self.text(Field::Tag, record).and_then(Tag::read).is_some())
+        has(JsonField::Message)
+            && (has(JsonField::Program) || self.text(JsonField::Tag, record).and_then(Tag::read).is_some())
     }
 }
 
@@ -168,12 +168,12 @@ pub(super) struct KeyOrder {
     /// What stands before each value up to its quote, from the quote of the value before; then what follows the last.
     text: Vec<u8>,
     /// Where each of these ends, and what the value is.
-    keys: Vec<(usize, Option<Field>)>,
+    keys: Vec<(usize, Option<JsonField>)>,
     /// Whether that is all of the last object, and each value a string.
     is_known: bool,
 }
 
-/// What has more keys than this, or more between their values, is no template of ours.
+/// What has more keys than this, or more between their values, is not a template of ours.
 const MOST_KEYS: usize = 32;
 const MOST_TEXT: usize = 1024;
 
@@ -195,8 +195,8 @@ impl KeyOrder {
         (record.get(at..) == self.text.get(from..)).then_some(fields)
     }
 
-    /// One that knows nothing, in the memory of this one.
-    fn anew(&mut self) -> Self {
+    /// The same without what it knows, for its memory.
+    fn emptied(&mut self) -> Self {
         let mut order = std::mem::take(self);
         order.text.clear();
         order.keys.clear();
@@ -205,7 +205,7 @@ impl KeyOrder {
     }
 
     /// `before` is what stands between this value and the one before.
-    fn add(&mut self, before: &[u8], field: Option<Field>) {
+    fn add(&mut self, before: &[u8], field: Option<JsonField>) {
         self.is_known &= before.ends_with(b"\"")
             && self.keys.len() < MOST_KEYS
             && self.text.len() + before.len() <= MOST_TEXT;
