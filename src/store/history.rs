@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::config::Retention;
 use crate::detect::{LIST, WindowEffect};
-use crate::model::{Allowance, Ban, Offender, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Offender, Timestamp};
 
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +138,18 @@ impl History {
                    WHERE since >= ?1 AND since < ?2 ORDER BY since";
         let mut known = KnownValues::default();
         let past = |row: &Row<'_>| past(row, &mut known);
-        let bans = self.connection.prepare(sql)?.query_map([from, to], past)?.collect::<Result<_, _>>()?;
+        let bans =
+            self.connection.prepare(sql)?.query_map([from, to], past)?.collect::<Result<Vec<_>, _>>()?;
+        let sql = "SELECT offender, jail, max(coalesce(until, ?2)) FROM history
+                   WHERE kind = ?3 AND since < ?1 AND ended IS NULL AND (until IS NULL OR until > ?1)
+                   GROUP BY offender, jail";
+        let by_hand = |row: &Row<'_>| {
+            let until = Timestamp::from_micros(row.get(2)?);
+            Ok(((offender(row, 0)?, row.get::<_, String>(1)?.into()), OpenBan { until, place: None }))
+        };
+        let values = params![from, Timestamp::MAX.as_micros(), BanOrigin::Manual.name()];
+        let open = self.connection.prepare(sql)?.query_map(values, by_hand)?.collect::<Result<_, _>>()?;
+        let bans = join_changes(bans, open);
         let sql = "SELECT hour, jail, grammar, heading, rule, offences FROM tally
                    WHERE hour >= ?1 AND hour < ?2 ORDER BY hour";
         let hours = [from.div_euclid(HOUR), to.saturating_sub(1).div_euclid(HOUR) + 1];
@@ -265,6 +277,43 @@ impl History {
     }
 }
 
+/// A ban by hand that is in force.
+#[derive(Clone, Copy)]
+struct OpenBan {
+    until: Timestamp,
+    /// Which one it is of those that are reported, if it began in that time.
+    place: Option<usize>,
+}
+
+/// The bans, those that an operator has changed once each: a change of the length has a row of its own. `open` are those in
+/// force before the first.
+fn join_changes(rows: Vec<BanRecord>, mut open: BTreeMap<(Offender, Arc<str>), OpenBan>) -> Vec<BanRecord> {
+    let mut bans: Vec<BanRecord> = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.ban.kind != BanOrigin::Manual {
+            bans.push(row);
+            continue;
+        }
+        let key = (row.ban.offender, Arc::clone(&row.ban.jail));
+        let changed = open.remove(&key).filter(|before| before.until > row.ban.since);
+        let place = changed.map_or(Some(bans.len()), |before| before.place);
+        if row.ended.is_none() {
+            open.insert(key, OpenBan { until: row.ban.until.unwrap_or(Timestamp::MAX), place });
+        }
+        match (changed, place.and_then(|place| bans.get_mut(place))) {
+            (None, _) => bans.push(row),
+            (Some(_), Some(first)) => {
+                let since = first.ban.since;
+                *first = row;
+                first.ban.since = since;
+            }
+            // It began earlier than what is reported.
+            (Some(_), None) => {}
+        }
+    }
+    bans
+}
+
 fn line(row: &Row<'_>) -> rusqlite::Result<OffenceLine> {
     Ok(OffenceLine {
         time: Timestamp::from_micros(row.get(0)?),
@@ -366,4 +415,53 @@ fn tally(row: &Row<'_>) -> rusqlite::Result<HourlyOffences> {
         rule: row.get(4)?,
         offences: row.get::<_, i64>(5)?.cast_unsigned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detect::manual;
+
+    /// A ban's second, its last second, and whether it was lifted then.
+    type Row = (u8, i64, Option<i64>, bool);
+
+    #[track_caller]
+    fn check(rows: &[Row], before: &[(u8, i64)], want: &[Row]) {
+        let at = Timestamp::from_secs;
+        let who = |host: u8| format!("192.0.2.{host}").parse::<Offender>().unwrap();
+        let record = |&(host, since, until, is_lifted): &Row| BanRecord {
+            ban: manual(who(host), at(since), until.map(at), ""),
+            ended: until.filter(|_| is_lifted).map(|until| (at(until), BanEnd::Lifted)),
+        };
+        let open = |&(host, until): &(u8, i64)| {
+            let jail = manual(who(host), at(0), None, "").jail;
+            ((who(host), jail), OpenBan { until: at(until), place: None })
+        };
+        let got = join_changes(rows.iter().map(record).collect(), before.iter().map(open).collect());
+        assert_eq!(got, want.iter().map(record).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_ban_by_hand_that_is_changed_is_one() {
+        check(&[(1, 10, Some(20), false)], &[], &[(1, 10, Some(20), false)]);
+        // Shortened and extended, and in the end lifted.
+        let rows = [
+            (1, 10, Some(90), false),
+            (1, 20, Some(30), false),
+            (1, 25, None, false),
+            (1, 40, Some(50), true),
+        ];
+        check(&rows, &[], &[(1, 10, Some(50), true)]);
+        // Once it is over or lifted, the next is another.
+        let rows = [(1, 10, Some(20), false), (1, 20, None, false)];
+        check(&rows, &[], &rows);
+        let rows = [(1, 10, Some(20), true), (1, 15, Some(30), false)];
+        check(&rows, &[], &rows);
+        let rows = [(1, 10, Some(90), false), (2, 20, Some(90), false)];
+        check(&rows, &[], &rows);
+        // A change of one that began before counts for nothing.
+        let rows = [(1, 10, Some(20), false), (1, 15, Some(30), false), (1, 30, Some(40), false)];
+        check(&rows, &[(1, 90)], &rows[2..]);
+        check(&rows[2..], &[(1, 30)], &rows[2..]);
+    }
 }
