@@ -22,7 +22,7 @@ use banstream::tools::offline::{self, Logs};
 use banstream::tools::setup;
 use banstream::tools::terminal;
 use banstream::web::{self, WebOptions};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 
 /// Exit status: 0 done, 1 what was checked is wrong or the daemon refuses, 2 we could not run.
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             let words = words.map(|word| word.to_string_lossy().into_owned()).collect();
             Action::Compat(Compat::Fail2banClient { words })
         }
-        _ => Cli::parse().action,
+        _ => cli::parse().action,
     };
     run(action).unwrap_or_else(|error| {
         match error.downcast_ref::<LoadError>() {

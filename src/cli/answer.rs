@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -16,13 +17,13 @@ use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, UNCLEAR};
 use crate::control::{
     AllowLine, BanLine, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ReloadPreview,
-    TakenCounts, Target,
+    TakenCounts, Target, Why,
 };
-use crate::model::{Mode, Span};
+use crate::model::{Mode, Offender, Span};
 use crate::model::{count, plain};
 use crate::tools::geoip::{GeoIp, GeoRecord};
 use crate::tools::offline::warn;
-use crate::tools::terminal::table;
+use crate::tools::terminal::{table, with_local_times};
 
 /// Asks the daemon, and prints its answer: 0 where it did as it was asked, 1 where it refuses.
 ///
@@ -46,16 +47,39 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
                 ClientCommand::Notify { receiver: None, .. } => receivers(body),
                 ClientCommand::Why { offender, verbose, .. } => {
                     let detail = if *verbose { WhyDetail::Fields } else { WhyDetail::Lines };
-                    let place = geoip::of_daemon(&remote.socket).find(*offender);
-                    serde_json::from_str(body).map(|answer| why(&answer, &place, detail))
+                    serde_json::from_str(body).map(|answer: Why| {
+                        let place = geoip::open(&answer.geoip).find(*offender);
+                        why(&answer, &place, detail)
+                    })
                 }
                 _ => text(&command, body),
             };
             print(&text.context(UNCLEAR)?)?
         }
-        Some(error) => warn(format_args!("error: {error}")),
+        Some(error) => warn(format_args!("error: {}", with_local_times(&error))),
     }
-    Ok(if answer.done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    if matches!(command, Command::Reload { .. }) && answer.done {
+        doubts(body);
+    }
+    let refused =
+        if matches!(command, Command::Change(_) | Command::Undo) { refused(body) } else { Vec::new() };
+    refused.iter().for_each(|error| warn(format_args!("error: {}", plain(with_local_times(error)))));
+    let is_done = answer.done && refused.is_empty();
+    Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+}
+
+/// Says what is doubtful in what was reloaded.
+fn doubts(body: &str) {
+    let ReloadChanges { warnings, geoip, .. } = serde_json::from_str(body).unwrap_or_default();
+    warnings.iter().for_each(|warning| warn(warning.lines().map(plain).collect::<Vec<_>>().join("\n")));
+    geoip::open(&geoip);
+}
+
+/// What was refused of several changes, the others being done.
+fn refused(body: &str) -> Vec<String> {
+    let report: ChangeReport = serde_json::from_str(body).unwrap_or_default();
+    let refused = report.notes.into_iter().filter(|note| note.kind == ChangeKind::Refused);
+    refused.map(|note| note.text).collect()
 }
 
 /// Does what fail2ban-client would do when called with these words, and prints what it would print.
@@ -77,34 +101,41 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
     match ask {
         ClientCommand::Status { remote } => (remote, Command::Status),
         ClientCommand::Bans { remote, args } => (remote, Command::Bans(args.filter())),
-        ClientCommand::Ban { remote, address, length, reason, force, .. } => {
+        ClientCommand::Ban { remote, addresses, length, reason, force, .. } => {
             let ban = |address: &_| ChangeRequest::Ban {
                 address: *address,
                 length: *length,
                 reason: reason.clone(),
             };
-            let changes = address.iter().map(ban).collect();
-            (remote, Command::Change(ChangePage { changes, force: *force, operator: operator(), list: None }))
+            (
+                remote,
+                Command::Change(ChangePage { force: *force, operator: operator(), ..each(addresses, ban) }),
+            )
         }
-        ClientCommand::Unban { remote, address, inside, jail, .. } => {
-            let target = match (address, jail) {
-                (Some(address), _) if *inside => Target::Inside(*address),
-                (Some(address), _) => Target::One(*address),
-                (None, Some(jail)) => Target::Jail(jail.clone()),
-                (None, None) => Target::All,
+        ClientCommand::Unban { remote, addresses, inside, jail, .. } => {
+            let target = if *inside { Target::Inside } else { Target::One };
+            let page = match (addresses.as_slice(), jail) {
+                ([], Some(jail)) => ChangeRequest::Unban(Target::Jail(jail.clone())).into(),
+                ([], None) => ChangeRequest::Unban(Target::All).into(),
+                (addresses, _) => each(addresses, |address| ChangeRequest::Unban(target(*address))),
             };
-            (remote, Command::Change(ChangeRequest::Unban(target).into()))
+            (remote, Command::Change(page))
         }
         ClientCommand::Undo { remote } => (remote, Command::Undo),
         ClientCommand::Why { remote, offender, .. } => (remote, Command::Why(*offender)),
         ClientCommand::Allow { remote, remove: Some(address), .. } => {
             (remote, Command::Change(ChangeRequest::Disallow { address: *address }.into()))
         }
-        ClientCommand::Allow { remote, address: None, .. } => (remote, Command::Allowances),
-        ClientCommand::Allow { remote, address: Some(address), length, comment, .. } => {
-            let change =
-                ChangeRequest::Allow { address: *address, length: *length, comment: comment.clone() };
-            (remote, Command::Change(change.into()))
+        ClientCommand::Allow { remote, addresses, .. } if addresses.is_empty() => {
+            (remote, Command::Allowances)
+        }
+        ClientCommand::Allow { remote, addresses, length, comment, .. } => {
+            let allow = |address: &_| ChangeRequest::Allow {
+                address: *address,
+                length: *length,
+                comment: comment.clone(),
+            };
+            (remote, Command::Change(each(addresses, allow)))
         }
         ClientCommand::Notify { remote, receiver: Some(receiver) } => {
             (remote, Command::Notify(receiver.clone()))
@@ -113,6 +144,11 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
         ClientCommand::Reload { remote, keep: true, .. } => (remote, Command::Keep),
         ClientCommand::Reload { remote, confirm, .. } => (remote, Command::Reload { confirm: *confirm }),
     }
+}
+
+/// A change of each address.
+fn each(addresses: &[Offender], change: impl Fn(&Offender) -> ChangeRequest) -> ChangePage {
+    ChangePage { changes: addresses.iter().map(change).collect(), ..ChangePage::default() }
 }
 
 /// The address that the operator is logged in from, if sshd says so.
@@ -140,13 +176,18 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
         Command::Bans(filter) => bans::text(filter, body, None, &mut GeoIp::default())?,
-        Command::Change(_) | Command::Undo => changes(&serde_json::from_str(body)?),
+        Command::Change(_) | Command::Undo => {
+            let mut report: ChangeReport = serde_json::from_str(body)?;
+            // `ask` says on stderr what was refused.
+            report.notes.retain(|note| note.kind != ChangeKind::Refused);
+            changes(&report)
+        }
         Command::TakeOver { .. } => format!("{}\n", serde_json::from_str::<TakenCounts>(body)?),
         Command::Why(_) => why(&serde_json::from_str(body)?, &GeoRecord::default(), WhyDetail::Lines),
         Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
         Command::Reload { .. } | Command::ReloadRemoved => {
             let confirm = if let Command::Reload { confirm } = command { *confirm } else { None };
-            let ReloadChanges { changes } = serde_json::from_str(body)?;
+            let ReloadChanges { changes, .. } = serde_json::from_str(body)?;
             let keep = confirm.map(|span| format!("; confirm with `banstream reload --keep` within {span}"));
             let what = if changes.is_empty() { ": nothing has changed" } else { "" };
             let mut text = format!("reloaded{what}{}\n", keep.unwrap_or_default());
@@ -167,6 +208,14 @@ pub(crate) fn changes(report: &ChangeReport) -> String {
     }
     for note in report.notes.iter().filter(|note| !LISTED.contains(&note.kind)) {
         text += &format!("{}\n", plain(&note.text));
+    }
+    for (kind, times) in report.counts.iter().filter(|(kind, _)| !LISTED.contains(kind)) {
+        let told = report.notes.iter().filter(|note| note.kind == *kind).count() as u64;
+        let more = times.saturating_sub(told);
+        // A report of one page that counts without notes has nothing to go on with.
+        if told > 0 && more > 0 {
+            text += &format!("and {} more {}\n", HumanCount(more), kind.name());
+        }
     }
     for kind in LISTED {
         let times = report.of(kind);
@@ -191,10 +240,12 @@ pub(crate) fn changes(report: &ChangeReport) -> String {
 const LISTED: [ChangeKind; 2] = [ChangeKind::Lifted, ChangeKind::Inside];
 
 /// What a reload answers.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ReloadChanges {
-    #[serde(default)]
     changes: Vec<String>,
+    warnings: Vec<String>,
+    geoip: Vec<PathBuf>,
 }
 
 /// The columns of a list of bans.
@@ -244,7 +295,7 @@ mod tests {
     fn a_change_is_printed_in_a_line() {
         let unban = ClientCommand::Unban {
             remote: remote(),
-            address: Some("192.0.2.0/24".parse().unwrap()),
+            addresses: vec!["192.0.2.0/24".parse().unwrap()],
             from: None,
             inside: false,
             jail: None,
@@ -291,7 +342,7 @@ unbanned 192.0.2.0/24 (manual)
     fn allowances_are_printed_as_a_table() {
         let ask = ClientCommand::Allow {
             remote: remote(),
-            address: None,
+            addresses: Vec::new(),
             from: None,
             length: None,
             comment: String::new(),

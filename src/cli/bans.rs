@@ -95,7 +95,8 @@ pub(super) fn list(remote: &SocketArgs, args: &BansArgs) -> anyhow::Result<ExitC
     let filter = args.filter();
     ensure!(!args.watch || stdout().is_terminal(), "`--watch` needs a terminal");
     let is_table = !args.export && !remote.json;
-    let mut geoip = if is_table { geoip::of_daemon(&remote.socket) } else { GeoIp::default() };
+    // The first answer names its files.
+    let mut geoip = None;
     if args.watch {
         loop {
             let height = crossterm::terminal::size().map_or(SOME, |(_, height)| usize::from(height));
@@ -104,7 +105,10 @@ pub(super) fn list(remote: &SocketArgs, args: &BansArgs) -> anyhow::Result<ExitC
             let filter = BanFilter { limit: Some(filter.limit.unwrap_or(fits).min(fits)), ..filter.clone() };
             let answer = client::send(&remote.socket, &Command::Bans(filter.clone()))?;
             let text = match answer.refusal() {
-                None => text(&filter, &answer.body, answer.total, &mut geoip).context(UNCLEAR)?,
+                None => {
+                    let geoip = geoip.get_or_insert_with(|| geoip::open(&answer.geoip));
+                    text(&filter, &answer.body, answer.total, geoip).context(UNCLEAR)?
+                }
                 Some(error) => error,
             };
             // A line that is too long is cut, not wrapped.
@@ -116,6 +120,7 @@ pub(super) fn list(remote: &SocketArgs, args: &BansArgs) -> anyhow::Result<ExitC
         true => client::export(&remote.socket, &filter)?,
         false => client::send(&remote.socket, &Command::Bans(filter.clone()))?,
     };
+    let mut geoip = if is_table { geoip::open(&answer.geoip) } else { GeoIp::default() };
     match answer.refusal() {
         _ if remote.json => print(&format!("{}\n", answer.body))?,
         Some(error) => warn(format_args!("error: {error}")),

@@ -15,6 +15,7 @@ use crate::control::{
 };
 use crate::model::{BanOrigin, NotAnOffender, Offender, Span};
 use crate::tools::terminal::local;
+use crate::words;
 
 /// The verbs that are understood.
 pub const USAGE: &str = "\
@@ -353,47 +354,9 @@ fn with_time(ban: &BanLine) -> String {
 }
 
 /// What to do in place of what fail2ban-client would do.
-fn no_counterpart(words: &[&str]) -> String {
-    let what = words.join(" ");
-    let instead = match words {
-        ["start", ..] => "use `systemctl start banstream`",
-        ["stop", ..] => {
-            "use `systemctl stop banstream`; bans stay in force, `banstream unban --all` lifts them"
-        }
-        ["restart", ..] => {
-            "use `systemctl restart banstream`; bans stay in force. For a jail `reload` is enough"
-        }
-        ["reload", ..] => {
-            "`reload` lifts bans only where an address is exempt from then on; `unban --all` lifts all bans"
-        }
-        ["status" | "stats" | "statistics", ..] => {
-            "see `banstream status`, `banstream report`, `banstream why ADDRESS`"
-        }
-        ["get" | "set", _, "bantime" | "findtime" | "maxretry", ..] | ["add", ..] => {
-            "set it in /etc/banstream/banstream.d/local.toml, and `reload`: no count is lost"
-        }
-        [
-            "get" | "set",
-            _,
-            "failregex" | "addfailregex" | "delfailregex" | "ignoreregex" | "prefregex",
-            ..,
-        ] => "grammars define offences: `banstream explain` shows the rule that reads a line",
-        [
-            "get" | "set",
-            _,
-            "logpath" | "addlogpath" | "dellogpath" | "journalmatch" | "addjournalmatch",
-            ..,
-        ] => "banstream reads the journal and what rsyslog forwards: see `banstream status`",
-        ["get" | "set", _, "action" | "actions" | "addaction" | "delaction", ..] => {
-            "all jails share one rule in the kernel: see `[enforce]` in the configuration"
-        }
-        ["get" | "set", "loglevel" | "logtarget" | "syslogsocket", ..] | ["flushlogs"] => {
-            "banstream logs to the journal: `journalctl -t banstream`"
-        }
-        ["get" | "set", "dbfile" | "dbpurgeage" | "dbmaxmatches", ..] => {
-            "see `[ledger]` in the configuration"
-        }
-        _ => "`fail2ban-client -h` lists the supported verbs, `banstream --help` all commands",
-    };
-    format!("`{what}` has no counterpart: {instead}")
+fn no_counterpart(line: &[&str]) -> String {
+    let help =
+        || "`fail2ban-client -h` lists the supported verbs, `banstream --help` all commands".to_owned();
+    let instead = words::command(line).unwrap_or_else(help);
+    format!("`{}` has no counterpart: {instead}", line.join(" "))
 }

@@ -1,27 +1,12 @@
 //! Countries and networks beside the daemon's answers: by the files that the daemon's configuration names, which this command
 //! reads itself.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use crate::control::{Command, client};
 use crate::tools::geoip::GeoIp;
 use crate::tools::offline::warn;
 
-/// The files of the daemon that listens at `socket`; none if it does not answer. Says what is wrong with them.
-pub(super) fn of_daemon(socket: &Path) -> GeoIp {
-    #[derive(Deserialize)]
-    struct GeoIpPaths {
-        #[serde(default)]
-        geoip: Vec<PathBuf>,
-    }
-    let answer = client::send(socket, &Command::Status).ok().filter(|answer| answer.done);
-    let paths = answer.and_then(|answer| serde_json::from_str::<GeoIpPaths>(&answer.body).ok());
-    paths.map_or_else(GeoIp::default, |GeoIpPaths { geoip }| open(&geoip))
-}
-
-/// These files. Says what is wrong with them.
+/// These files, as an answer of the daemon names them. Says what is wrong with them.
 pub(super) fn open(paths: &[PathBuf]) -> GeoIp {
     let mut geoip = GeoIp::open(paths);
     warn_of(&mut geoip);

@@ -2,17 +2,20 @@
 //!
 //! The daemon logs there with fields, and `journalctl` knows how to find, follow and page them; so this becomes `journalctl`
 //! with the right matches. Which unit an entry comes from journald attests, so no other program can add lines. What to match is
-//! pure.
+//! pure. Where journalctl would show nothing, it is said where the daemon logs instead.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command as Process;
+use std::process::{Command as Process, Stdio};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
+use nix::unistd::geteuid;
 
 use super::{When, jail};
-use crate::model::{Offender, Timestamp};
+use crate::control::client;
+use crate::model::{Offender, Timestamp, plain};
+use crate::tools::offline::warn;
 
 /// What to show of the daemon's log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -46,11 +49,72 @@ const JOURNALCTL: [&str; 3] =
 /// How many lines where nobody says it.
 const LINES: u32 = 50;
 
+/// Where the daemon that runs logs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum DaemonLog {
+    /// No daemon runs, or it cannot be seen where it logs to.
+    Unknown,
+    /// To the journal, as this unit.
+    Journal(String),
+    /// To what its stderr is: the process, and what that is.
+    Stderr(i32, String),
+}
+
+impl DaemonLog {
+    /// That of the daemon that listens at `socket`.
+    fn look(socket: &Path) -> Self {
+        let Some(process) = client::process(socket) else { return Self::Unknown };
+        let Ok(stderr) = std::fs::read_link(format!("/proc/{process}/fd/2")) else { return Self::Unknown };
+        let stderr = plain(stderr.as_os_str().as_encoded_bytes());
+        // The journal gives a service a socket for it.
+        if !stderr.starts_with("socket:") {
+            return Self::Stderr(process, stderr);
+        }
+        let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).unwrap_or_default();
+        let unit =
+            groups.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service"));
+        unit.map_or(Self::Unknown, |unit| Self::Journal(plain(unit)))
+    }
+
+    /// What to know of it before lines of the unit are shown, or where there are none.
+    fn note(&self) -> Option<String> {
+        match self {
+            Self::Stderr(process, stderr) => Some(format!(
+                "the daemon that runs (process {process}) logs to `{stderr}`, not to the journal"
+            )),
+            Self::Journal(unit) if unit != UNIT => {
+                Some(format!("the daemon that runs is `{unit}`; see `journalctl -u {unit}`"))
+            }
+            Self::Journal(_) | Self::Unknown => None,
+        }
+    }
+}
+
+/// Why nothing can be shown, if the journal has no line of the unit that we may read.
+fn nothing(log: &DaemonLog, follow: bool, is_root: bool) -> Option<String> {
+    let is_unit = *log == DaemonLog::Journal(UNIT.to_owned());
+    // The first line is still to come.
+    if follow && is_unit {
+        return None;
+    }
+    let none = format!("the journal has no line of `{UNIT}`");
+    Some(match log.note() {
+        Some(note) => format!("{none}: {note}"),
+        None if !is_root => format!(
+            "{none} that you may read; try as root, or as a member of the group `systemd-journal` or `adm`"
+        ),
+        None if is_unit => {
+            format!("{none}, though it runs; does journald keep lines? See `Storage` in journald.conf(5)")
+        }
+        None => format!("{none}; is the daemon running? `systemctl status banstream` tells"),
+    })
+}
+
 /// Becomes `journalctl`; only an error comes back.
 ///
 /// # Errors
 ///
-/// There is no `journalctl`, or it cannot be run.
+/// There is no `journalctl`, it cannot be run, or there is nothing that it could show.
 pub fn log(args: &LogArgs, now: Timestamp) -> anyhow::Result<()> {
     let program = JOURNALCTL.into_iter().find(|path| Path::new(path).exists()).ok_or_else(|| {
         anyhow!(
@@ -58,8 +122,18 @@ pub fn log(args: &LogArgs, now: Timestamp) -> anyhow::Result<()> {
              OpenRC keeps it if the service sets `error_log` or `error_logger`, a container engine shows it by its own `logs`"
         )
     })?;
+    let cannot = || format!("cannot run `{program}`");
+    let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
+    let log = DaemonLog::look(socket.as_ref());
+    let any = ["--quiet", "--output=cat", "--lines=1", "--unit", UNIT];
+    let any = Process::new(program).args(any).stderr(Stdio::null()).output().with_context(cannot)?;
+    if !any.stdout.is_empty() {
+        log.note().into_iter().for_each(|note| warn(format_args!("warning: {note}")));
+    } else if let Some(why) = nothing(&log, args.follow, geteuid().is_root()) {
+        bail!(why);
+    }
     let error = Process::new(program).args(words(args, now)).exec();
-    Err(error).with_context(|| format!("cannot run `{program}`"))
+    Err(error).with_context(cannot)
 }
 
 /// The arguments of `journalctl`.
@@ -86,6 +160,35 @@ fn words(args: &LogArgs, now: Timestamp) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::Span;
+
+    #[test]
+    fn where_nothing_can_be_shown_it_is_said_where_the_log_is() {
+        #[track_caller]
+        fn check(log: DaemonLog, follow: bool, is_root: bool, want: &str) {
+            assert_eq!(nothing(&log, follow, is_root).unwrap_or_default(), want);
+        }
+        let file = || DaemonLog::Stderr(7, "/tmp/log".to_owned());
+        let unit = |name: &str| DaemonLog::Journal(name.to_owned());
+        let want = "the journal has no line of `banstream.service`: the daemon that runs (process 7) logs to `/tmp/log`, \
+                    not to the journal";
+        for follow in [false, true] {
+            check(file(), follow, true, want);
+            check(file(), follow, false, want);
+        }
+        let want = "the journal has no line of `banstream.service`: the daemon that runs is `x.service`; see \
+                    `journalctl -u x.service`";
+        check(unit("x.service"), true, true, want);
+        let want = "the journal has no line of `banstream.service`; is the daemon running? `systemctl status banstream` tells";
+        check(DaemonLog::Unknown, true, true, want);
+        check(unit(UNIT), true, true, "");
+        let want = "the journal has no line of `banstream.service`, though it runs; does journald keep lines? See `Storage` in \
+                    journald.conf(5)";
+        check(unit(UNIT), false, true, want);
+        let want = "the journal has no line of `banstream.service` that you may read; try as root, or as a member of the \
+                    group `systemd-journal` or `adm`";
+        check(DaemonLog::Unknown, false, false, want);
+        assert_eq!(unit(UNIT).note().or(DaemonLog::Unknown.note()), None);
+    }
 
     #[track_caller]
     fn check(args: LogArgs, want: &str) {

@@ -11,6 +11,7 @@ mod log;
 mod report;
 mod status;
 mod why;
+mod wrong;
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ pub use self::log::{LogArgs, log};
 pub use self::report::{ReportFormat, When, report};
 pub(crate) use self::status::{JAIL_COLUMNS, alarms, jail_cells, status};
 pub(crate) use self::why::{WhyDetail, why};
+pub use self::wrong::parse;
 use crate::config;
 use crate::control::client;
 use crate::control::{BanFilter, BanLength, BanLine, Command};
@@ -205,7 +207,8 @@ pub enum Action {
     ///
     /// Shows the daemon's own log, from the journal: what the unit `banstream.service` logged. It becomes `journalctl` with the
     /// right matches, so the pager, `-f` and permissions are those of journalctl: without root, only members of the groups
-    /// `systemd-journal` and `adm` see it. An observed ban says `would ban`. Without journald, the daemon logs to stderr.
+    /// `systemd-journal` and `adm` see it. An observed ban says `would ban`. Without journald, the daemon logs to stderr. If
+    /// there is no line to read, it says where the daemon logs, and exits with 2.
     #[command(after_help = LOG_EXAMPLES)]
     Log {
         /// What to show.
@@ -304,8 +307,9 @@ pub enum Action {
 pub enum ConfigCommand {
     /// Print every setting with its origin: the file and line, or `default`
     ///
-    /// Reads the files as `run` and `reload` do; what a daemon runs with is older if it was not reloaded since. A jail also
-    /// shows what it inherits. The output is itself a valid configuration.
+    /// Reads the files as `run` and `reload` do, and names them; what a daemon runs with is older if it was not reloaded
+    /// since. If a daemon has read other files, it says which. A jail also shows what it inherits. The output is itself a
+    /// valid configuration.
     #[command(after_help = CONFIG_SHOW_EXAMPLES)]
     Show {
         /// Where the configuration is.
@@ -503,7 +507,7 @@ pub enum ClientCommand {
         #[arg(short, long, conflicts_with = "json")]
         verbose: bool,
     },
-    /// Ban an address or prefix, on all ports
+    /// Ban addresses or prefixes, on all ports
     ///
     /// The ban is in force at once. If there is a ban by hand already, it takes its place and says how that differs; a time or
     /// reason that is not given stays as it was. An exempt address is refused, with exit status 1. What could shut out
@@ -513,14 +517,14 @@ pub enum ClientCommand {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
-        /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
+        /// Addresses or prefixes, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64
         #[arg(value_name = "ADDR|CIDR", required_unless_present = "from")]
-        address: Option<Offender>,
+        addresses: Vec<Offender>,
         /// Ban the addresses of a list, each as if by a command of its own; `-` is stdin
         ///
         /// A line has an address or prefix, an end if you like, and a comment, which becomes the reason; or the list is CSV with a
         /// heading. --for and --reason are for lines without. If a line is wrong, nothing is done.
-        #[arg(long, value_name = "FILE", conflicts_with = "address")]
+        #[arg(long, value_name = "FILE", conflicts_with = "addresses")]
         from: Option<PathBuf>,
         /// How long, such as 10m, `1h 30m`, 2d or `forever` [default: until unbanned]
         #[arg(long = "for", value_name = "TIME")]
@@ -533,7 +537,7 @@ pub enum ClientCommand {
         #[arg(long)]
         force: bool,
     },
-    /// Lift the bans of an address or prefix, of a jail, or all bans
+    /// Lift the bans of addresses or prefixes, of a jail, or all bans
     ///
     /// Lifts what is on exactly this address or prefix; bans inside a prefix are named, and stay without --inside. It is not
     /// an error if there is no ban. An address that is banned as part of a prefix is refused, with exit status 1: lift the
@@ -543,23 +547,23 @@ pub enum ClientCommand {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
-        /// The address or prefix, as listed by `banstream bans`
+        /// Addresses or prefixes, as listed by `banstream bans`
         #[arg(value_name = "ADDR|CIDR", required_unless_present_any = ["all", "jail", "from"], add = ArgValueCompleter::new(banned))]
-        address: Option<Offender>,
+        addresses: Vec<Offender>,
         /// Lift the bans on the addresses of a list, in the form of `ban --from`; `-` is stdin
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "jail", "all", "inside"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["addresses", "jail", "all", "inside"])]
         from: Option<PathBuf>,
         /// Lift the bans inside the prefix, too
-        #[arg(long, requires = "address", conflicts_with_all = ["jail", "all"])]
+        #[arg(long, requires = "addresses", conflicts_with_all = ["jail", "all"])]
         inside: bool,
         /// Lift the bans of this jail, and leave those of others
-        #[arg(long, value_name = "NAME", value_parser = jail, conflicts_with_all = ["address", "all"])]
+        #[arg(long, value_name = "NAME", value_parser = jail, conflicts_with_all = ["addresses", "all"])]
         jail: Option<String>,
         /// Lift all bans
-        #[arg(long, conflicts_with = "address")]
+        #[arg(long, conflicts_with = "addresses")]
         all: bool,
     },
-    /// Exempt an address or prefix from bans, or list exemptions
+    /// Exempt addresses or prefixes from bans, or list exemptions
     ///
     /// Lifts its bans, those by hand included, and prevents new bans by jails and operators until the time is over or the
     /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`. If there is one already,
@@ -569,9 +573,9 @@ pub enum ClientCommand {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
-        /// The address or prefix, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without it, lists all exemptions
+        /// Addresses or prefixes, such as 192.0.2.1, 192.0.2.0/24 or 2001:db8::/64; without any, lists all exemptions
         #[arg(value_name = "ADDR|CIDR", group = "exempt")]
-        address: Option<Offender>,
+        addresses: Vec<Offender>,
         /// Exempt the addresses of a list, in the form of `ban --from`; `-` is stdin
         #[arg(long, value_name = "FILE", group = "exempt")]
         from: Option<PathBuf>,
@@ -813,7 +817,7 @@ mod tests {
         let day = Some(BanLength(Some(Span::from_secs(86_400))));
         let ban = ClientCommand::Ban {
             remote: remote(),
-            address: Some("192.0.2.0/24".parse().unwrap()),
+            addresses: vec!["192.0.2.0/24".parse().unwrap()],
             from: None,
             length: day,
             reason: "scan".to_owned(),
@@ -821,8 +825,17 @@ mod tests {
         };
         check("banstream ban 192.0.2.9/24 --for 1d --reason scan --force", Action::Client(ban));
         let unban = |address: Option<&str>, inside, jail: Option<&str>, all| {
-            let (address, jail) = (address.map(|address| address.parse().unwrap()), jail.map(str::to_owned));
-            Action::Client(ClientCommand::Unban { remote: remote(), address, from: None, inside, jail, all })
+            let addresses =
+                address.iter().flat_map(|line| line.split(' ')).map(|address| address.parse().unwrap());
+            let (addresses, jail) = (addresses.collect(), jail.map(str::to_owned));
+            Action::Client(ClientCommand::Unban {
+                remote: remote(),
+                addresses,
+                from: None,
+                inside,
+                jail,
+                all,
+            })
         };
         check("banstream unban --jail list", unban(None, false, Some("list"), false));
         let list = |length, reason: &str, write| {
@@ -845,6 +858,7 @@ mod tests {
         let notify = ClientCommand::Notify { remote: remote(), receiver: Some("ops".to_owned()) };
         check("banstream notify ops", Action::Client(notify));
         check("banstream unban ::1", unban(Some("::1"), false, None, false));
+        check("banstream unban ::1 192.0.2.1", unban(Some("::1 192.0.2.1"), false, None, false));
         check("banstream unban ::/64 --inside", unban(Some("::/64"), true, None, false));
         check("banstream unban --all", unban(None, false, None, true));
         let offender = "192.0.2.1".parse().unwrap();
@@ -854,10 +868,10 @@ mod tests {
         );
         let allow = |address: Option<&str>, length, comment: &str, remove: Option<&str>| {
             let parse = |text: &str| text.parse().unwrap();
-            let (address, remove) = (address.map(parse), remove.map(parse));
+            let (addresses, remove) = (address.map(parse).into_iter().collect(), remove.map(parse));
             Action::Client(ClientCommand::Allow {
                 remote: remote(),
-                address,
+                addresses,
                 from: None,
                 length,
                 comment: comment.to_owned(),

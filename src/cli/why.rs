@@ -4,7 +4,7 @@ use super::answer::short;
 use crate::control::{BanLine, BanWhy, ElementWhy, JailWhy, LineWhy, Why};
 use crate::model::{BanOrigin, Mode, count, plain};
 use crate::tools::geoip::GeoRecord;
-use crate::tools::terminal::local;
+use crate::tools::terminal::{local, with_local_times};
 
 /// How many user names are shown.
 const USERS: usize = 10;
@@ -55,13 +55,15 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
         let last = jail.last.as_ref().map_or(String::new(), |last| format!(", the last at {}", local(last)));
         text += &format!("\n{name} has counted {counted} of {maxretry} offences within {findtime}{last}\n");
         text += &format!("  earlier bans that count: {earlier}; the next lasts {next}\n");
-        text.extend(jail.protected.iter().map(|by| format!("  never banned by this jail: {by}\n")));
+        text.extend(
+            jail.protected.iter().map(|by| format!("  never banned by this jail: {}\n", exemption(by))),
+        );
         text += &shown(&jail.lines);
     }
     if why.bans.is_empty() && why.jails.iter().all(|jail| jail.counted == 0) {
         text += "no jail has counted an offence\n";
     }
-    text.extend(why.protected.iter().map(|by| format!("\nexempt: {by}\n")));
+    text.extend(why.protected.iter().map(|by| format!("\nexempt: {}\n", exemption(by))));
     if let Some(kernel) = &why.kernel {
         text += &kernel.iter().map(held).collect::<String>();
         if why.banned && kernel.is_empty() {
@@ -72,10 +74,17 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
     text
 }
 
+/// An exemption for people; its comment is an operator's.
+fn exemption(by: &str) -> String {
+    plain(with_local_times(by))
+}
+
 /// The user names in these lines, each once; nothing where there are none.
 fn users(lines: &[LineWhy]) -> String {
     let fields = lines.iter().flat_map(|line| &line.fields);
-    let named = fields.filter(|field| field.name.as_deref() == Some("user") && !field.text.is_empty());
+    // A web server writes `-` where nobody logged in.
+    let is_named = |text: &str| !matches!(text, "" | "-");
+    let named = fields.filter(|field| field.name.as_deref() == Some("user") && is_named(&field.text));
     let mut names: Vec<String> = Vec::new();
     for name in named.map(|field| plain(&field.text)) {
         if !names.contains(&name) {
@@ -133,18 +142,23 @@ mod tests {
                       "formula": "1h x 2^1 = 2h", "lines": [
                         {"time": "R", "offence": "auth-failure", "grammar": "sshd", "rule": 9, "written": "No <user>",
                          "message": "No \u001b[2J", "fields":
-                         [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]}]},
+                         [{"name": "user", "kind": "text", "from": 3, "to": 7, "text": "\u001b[2J"}]},
+                        {"time": "R", "offence": "probe", "grammar": "nginx", "rule": 7, "written": null,
+                         "message": "GET", "fields":
+                         [{"name": "user", "kind": "word", "from": 0, "to": 1, "text": "-"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
                       "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []}],
             "jails": [{"name": "http", "offender": "2001:db8::/64", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
                        "next": "1h x 2^1 = 2h", "protected": "::/0 is in `ignoreip`", "lines": [
                         {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",
                          "fields": []}]}],
-            "protected": ["a login from there at T"],
+            "protected": ["a login from there at 2026-11-24T08:00:00Z, until 2026-11-25T08:00:00Z"],
             "kernel": [{"set": "banstream6p", "element": "2001:db8::/64 22/tcp", "left": 552, "packets": 12, "bytes": 720},
                        {"set": "banstream6", "element": "2001:db8::/32", "left": null, "packets": null, "bytes": null}],
             "unknown": ["cannot ask the ledger: it hangs"]}"#;
-        let text = "
+        let [at, until] = ["2026-11-24T08:00:00Z", "2026-11-25T08:00:00Z"].map(local);
+        let text = format!(
+            "
 2001:db8::1 is banned
 its offences count for 2001:db8::/64
 
@@ -156,6 +170,9 @@ its offences count for 2001:db8::/64
       auth-failure (sshd.grammar:9)
       No <user>
       user     3..7      `\u{fffd}[2J`
+  R GET
+      probe (nginx.grammar:7)
+      user     0..1      `-`
 
 2001:db8::/32 is banned by manual, since T, until it is lifted
 
@@ -165,16 +182,18 @@ http has counted 3 of 5 offences within 10m, the last at L
   L M
       probe (old.grammar:7)
 
-exempt: a login from there at T
+exempt: a login from there at {at}, until {until}
 
 the kernel has 2001:db8::/64 22/tcp in `banstream6p` for 9m 12s more; dropped: 12 packets, 720 bytes
 
 the kernel has 2001:db8::/32 in `banstream6` forever
 
 cannot ask the ledger: it hangs
-";
-        prints(body, WhyDetail::Fields, text);
+"
+        );
+        prints(body, WhyDetail::Fields, &text);
         let fields = "      No <user>\n      user     3..7      `\u{fffd}[2J`\n";
-        prints(body, WhyDetail::Lines, &text.replace(fields, ""));
+        let text = text.replace(fields, "").replace("      user     0..1      `-`\n", "");
+        prints(body, WhyDetail::Lines, &text);
     }
 }

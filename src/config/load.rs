@@ -198,15 +198,6 @@ fn judge(
     Ok(Loaded { config, grammars, allow_files, warnings, files, written, own })
 }
 
-/// All that is in force by the files at `main`.
-///
-/// # Errors
-///
-/// As [`load`].
-pub fn settings(main: Option<&Path>) -> Result<Vec<Setting>, LoadError> {
-    load(main).map(|loaded| loaded.written)
-}
-
 /// What can be used of files that are wrong together: those that are sound by themselves, or else the defaults; and
 /// the shipped grammars.
 ///

@@ -354,9 +354,7 @@ fn jail(
     }
     let enabled = t.value_or("enabled", Some(true), value::flag);
     let names: Vec<&str> = grammars.keys().map(String::as_str).collect();
-    let watched = t.list("grammars", |v| {
-        value::one_of("a grammar that comes with banstream or is in `grammar-directory`", &names, v)
-    });
+    let watched = t.list("grammars", |v| value::grammar(&names, v));
     let categories = |grammar: &str| grammars.get(grammar).into_iter().flatten().map(String::as_str);
     // Where the grammars are at fault, their categories are not to be blamed as well.
     let watching = watched.as_ref().unwrap_or(&names);
@@ -372,11 +370,7 @@ fn jail(
     watched.sort_unstable();
     watched.dedup();
     if watched.is_empty() {
-        let hint = match name {
-            "recidive" => words::RECIDIVE.to_owned(),
-            name => format!("the jail `{name}` has no grammar: add `grammars = [\"...\"]`"),
-        };
-        t.fault(Some("grammars"), hint);
+        t.fault(Some("grammars"), words::grammar_hint(name));
     }
     let mut watches = Vec::new();
     for grammar in watched {

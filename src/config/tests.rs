@@ -538,6 +538,41 @@ fn words_of_fail2ban_are_answered_with_what_to_write() {
             "1:18: `mode` must be `enforce` or `observe`, not `aggressive`; what fail2ban calls a mode is `offences` here",
         ],
     );
+    let increment = "unknown key `bantime.increment`; fail2ban's `bantime.increment`: always; `growth.factor = 1` turns it off";
+    let maxtime = "unknown key `bantime.maxtime`; fail2ban's `bantime.maxtime`: `cap` in `[growth]`";
+    wrong("bantime.increment = true", &[&format!("1:9: {increment}")]);
+    wrong("\"bantime.increment\" = true", &[&format!("1:1: {increment}")]);
+    wrong(
+        "[bantime]\nincrement = true\nmaxtime = '1w'",
+        &[&format!("2:1: {increment}"), &format!("3:1: {maxtime}")],
+    );
+    wrong("[jail.sshd]\nbantime.increment = true", &[&format!("2:9: {increment}")]);
+    wrong("bantime = '1h'\nbantime.increment = true", &[&format!("2:1: {increment}")]);
+    wrong("bantime.x = 1", &["1:1: `bantime` must be one value, not a table"]);
+    let default = "what fail2ban has in `[DEFAULT]` is here at the top of the file, before the first table";
+    wrong("[DEFAULT]\nbantime.increment = true", &[&format!("1:2: unknown key `DEFAULT`; {default}")]);
+    wrong("[jail.DEFAULT]\nbantime = '1h'", &[&format!("1:7: {default}")]);
+    let written = "`grammars = [\"nginx\"]` and `offences = [\"auth-failure\"]`";
+    wrong(
+        "[jail.nginx-http-auth]\nmaxretry = 3",
+        &[&format!(
+            "1:7: the jail `nginx-http-auth` has no grammar; fail2ban's filter `nginx-http-auth` is here {written}"
+        )],
+    );
+    wrong("[jail.my-app]", &["1:7: the jail `my-app` has no grammar: add `grammars = [\"...\"]`"]);
+    wrong(
+        "[jail.x]\ngrammars = ['nginx-http-auth']",
+        &[&format!(
+            "2:13: `grammars` must be a grammar that comes with banstream or is in `grammar-directory`, not \
+             `nginx-http-auth`; fail2ban's filter is here {written}"
+        )],
+    );
+    let ports = "`ports` must be ports such as `22`, `22/tcp` or `80,443`";
+    wrong("[jail.sshd]\nports = ['ssh']", &[&format!("2:10: {ports}, not `ssh`; write `22`")]);
+    wrong(
+        "[jail.sshd]\nports = ['http,https/tcp']",
+        &[&format!("2:10: {ports}, not `http,https/tcp`; write `80,443`")],
+    );
     wrong("# jail.local\n[DEFAULT]\nbantime = 1h\n[sshd]\nport = ssh\n", &[&format!("1:1: {IS_FAIL2BAN}")]);
 }
 
@@ -701,7 +736,7 @@ fn a_jail_that_could_not_work_is_refused() {
     wrong(
         "jail.sshd.ports = ['ssh', 0, 65536, '22/sctp', true]",
         &[
-            &format!("1:20: {ports}, not `ssh`"),
+            &format!("1:20: {ports}, not `ssh`; write `22`"),
             &format!("1:27: {ports}, not `0`"),
             &format!("1:30: {ports}, not `65536`"),
             &format!("1:37: {ports}, not `22/sctp`"),

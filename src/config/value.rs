@@ -187,6 +187,25 @@ pub(super) fn one_of<'n>(
     })
 }
 
+/// One of these grammars.
+pub(super) fn grammar<'n>(known: &[&'n str], value: &DeValue<'_>) -> Result<&'n str, InvalidValue> {
+    let what = "a grammar that comes with banstream or is in `grammar-directory`";
+    one_of(what, known, value).map_err(|InvalidValue(wanted)| {
+        let filter = value.as_str().and_then(words::filter);
+        InvalidValue(match filter {
+            Some(filter) if filter.counted.is_empty() => {
+                let InvalidValue(wanted) = wants(what, value);
+                format!("{wanted}; fail2ban's filter: {}", filter.note)
+            }
+            Some(filter) => {
+                let InvalidValue(wanted) = wants(what, value);
+                format!("{wanted}; fail2ban's filter is here {}", filter.as_written())
+            }
+            None => wanted,
+        })
+    })
+}
+
 /// Who is not banned: an address or a prefix, or a file of them.
 pub(super) enum Ignored {
     Offender(Offender),
@@ -274,7 +293,11 @@ pub(super) fn ports(value: &DeValue<'_>) -> Result<Vec<Port>, InvalidValue> {
         Some(Port { protocol: protocol?, number })
     };
     let ports: Option<Vec<Port>> = numbers.split(',').map(port).collect();
-    ports.ok_or_else(|| wants("ports such as `22`, `22/tcp` or `80,443`", value))
+    ports.ok_or_else(|| {
+        let InvalidValue(wanted) = wants("ports such as `22`, `22/tcp` or `80,443`", value);
+        let numbers = words::port_numbers(numbers);
+        InvalidValue(numbers.map_or_else(|| wanted.clone(), |numbers| format!("{wanted}; write `{numbers}`")))
+    })
 }
 
 /// A command line: a text that is split at its spaces, or a list of words.

@@ -76,8 +76,11 @@ impl<'t> Written<'t> {
             faults.extend(errors.into_iter().map(|error| {
                 let at = error.span().map_or(text.len(), |span| span.start);
                 let what = error.message().replace('\n', ", ");
+                let dotted =
+                    line_of(text, at).and_then(|line| words::dotted_hint(line.split('=').next()?.trim()));
                 let quoted = unquoted(text, at).filter(|_| what != "duplicate key");
-                (FileOffset { file, at }, quoted.map_or(what, |line| format!("write `{line}`")))
+                let quoted = quoted.map(|line| format!("write `{line}`"));
+                (FileOffset { file, at }, dotted.or(quoted).unwrap_or(what))
             }));
         }
         let written = Self { files, top };
@@ -295,7 +298,17 @@ impl<'w, 't> TableReader<'w, 't> {
         let Some(entry) = self.table.0.get(key) else { return default };
         let read = match &entry.node {
             TomlNode::Value(value) => read(value),
-            TomlNode::Table(_) => Err(InvalidValue("must be one value, not a table".into())),
+            TomlNode::Table(table) => {
+                let hint = |(sub, entry): (&Cow<'t, str>, &TomlEntry<'t>)| {
+                    Some((entry.key, words::dotted_hint(&format!("{key}.{sub}"))?))
+                };
+                let hints: Vec<_> = table.0.iter().filter_map(hint).collect();
+                if !hints.is_empty() {
+                    self.faults.extend(hints);
+                    return None;
+                }
+                Err(InvalidValue("must be one value, not a table".into()))
+            }
         };
         read.map_err(|unwanted| self.note(entry.value, key, unwanted)).ok()
     }
@@ -427,12 +440,15 @@ pub(super) struct InvalidValue(pub(super) String);
 pub const IS_FAIL2BAN: &str =
     "this is a configuration of fail2ban; `banstream import fail2ban` shows what it becomes here";
 
+/// The line in which this byte is.
+fn line_of(text: &str, at: usize) -> Option<&str> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    text.get(start..)?.lines().next()
+}
+
 /// The line that a fault is in, with its value in quotation marks, if these are all that is missing.
 fn unquoted(text: &str, at: usize) -> Option<String> {
-    let (before, after) = text.split_at_checked(at)?;
-    let start = before.rfind('\n').map_or(0, |end| end + 1);
-    let line = format!("{}{}", before.get(start..)?, after.lines().next()?);
-    let (key, value) = line.split_once('=')?;
+    let (key, value) = line_of(text, at)?.split_once('=')?;
     let value = value.split('#').next()?.trim();
     let is_plain = !value.is_empty() && !value.contains(['"', '\'', '[', '{', '\\']);
     let line = format!("{} = \"{value}\"", key.trim());

@@ -2,6 +2,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +94,7 @@ impl BanFilter {
             bans.truncate(limit);
         }
         bans.sort_unstable_by(order);
-        BanListing { bans: bans.into_iter().cloned().collect(), total: total as u64, now }
+        BanListing { bans: bans.into_iter().cloned().collect(), total: total as u64, now, geoip: Vec::new() }
     }
 
     fn takes(&self, ban: &Ban, now: Timestamp) -> bool {
@@ -135,6 +136,8 @@ pub struct BanListing {
     pub total: u64,
     /// When that was.
     pub now: Timestamp,
+    /// The files with the countries and networks of addresses, as configured.
+    pub geoip: Vec<PathBuf>,
 }
 
 impl Serialize for BanListing {
@@ -242,6 +245,6 @@ mod tests {
         let bans = vec![ban(None, ""), ban(Some(at(60)), "a # b\n\u{1b}[2J"), observed];
         let want = "# 3 bans at 2023-11-14T22:13:20Z: ADDRESS END # REASON\n192.0.2.1 forever\n\
                     192.0.2.1 2023-11-14T22:14:20Z # a # b\u{fffd}\u{fffd}[2J\n# observed: 192.0.2.1 forever\n";
-        assert_eq!(BanListing { bans, total: 3, now: at(0) }.export(), want);
+        assert_eq!(BanListing { bans, total: 3, now: at(0), geoip: Vec::new() }.export(), want);
     }
 }

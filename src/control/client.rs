@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Gid, Group};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
-use super::server::TOTAL;
+use super::server::{GEOIP, TOTAL};
 use super::taken::{BanPage, PageBan};
 use super::{BanFilter, Command};
 
@@ -40,6 +41,8 @@ pub struct Answer {
     pub body: String,
     /// Of a list, how long it is without its limit.
     pub total: Option<u64>,
+    /// Of a list of bans, the files with the countries and networks of addresses, as the daemon's configuration has them.
+    pub geoip: Vec<PathBuf>,
 }
 
 impl Answer {
@@ -118,6 +121,12 @@ pub fn metrics(socket: &Path) -> anyhow::Result<String> {
     Ok(runtime()?.block_on(talk(socket, request))?.body)
 }
 
+/// The process of the daemon that listens at `socket`.
+pub fn process(socket: &Path) -> Option<i32> {
+    let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+    Some(getsockopt(&stream, PeerCredentials).ok()?.pid())
+}
+
 /// Bans as `ban --from` reads them. Must not be called from async code.
 ///
 /// # Errors
@@ -168,8 +177,14 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::
     let response = sender.send_request(request).await?;
     let done = response.status().is_success();
     let total = response.headers().get(TOTAL).and_then(|total| total.to_str().ok()?.parse().ok());
+    let geoip = response.headers().get(GEOIP).and_then(|paths| serde_json::from_slice(paths.as_bytes()).ok());
     let body = response.into_body().collect().await?.to_bytes();
-    Ok(Answer { done, body: String::from_utf8_lossy(&body).into_owned(), total })
+    Ok(Answer {
+        done,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        total,
+        geoip: geoip.unwrap_or_default(),
+    })
 }
 
 pub(crate) fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>> {

@@ -89,6 +89,10 @@ pub enum Reply {
         changed: u64,
         /// What is in force now and was not before, or was otherwise; for people.
         changes: Vec<String>,
+        /// What is doubtful in it; for people.
+        warnings: Vec<String>,
+        /// The files of `geoip`, which the daemon does not read.
+        geoip: Vec<PathBuf>,
     },
     /// To [`Command::ReloadPreview`].
     Preview(ReloadPreview),
@@ -174,6 +178,9 @@ pub struct Status {
     /// The files with the countries and networks of addresses, as configured; the daemon does not read them.
     #[serde(default)]
     pub geoip: Vec<PathBuf>,
+    /// The files that its configuration was read from; none if the defaults are in force.
+    #[serde(default)]
+    pub config: Vec<PathBuf>,
 }
 
 /// How many addresses and prefixes are exempt from bans of all jails.
@@ -506,7 +513,9 @@ mod tests {
             times: 2,
             reason: "5 auth-failure".into(),
         };
-        let list = |ban: &Ban, now| Reply::Bans(BanListing { bans: vec![ban.clone()], total: 1, now });
+        let list = |ban: &Ban, now| {
+            Reply::Bans(BanListing { bans: vec![ban.clone()], total: 1, now, geoip: Vec::new() })
+        };
         let head = r#""address":"2001:db8::/64","jail":"sshd","kind":"auto","mode":"observe","ports":["22/tcp"],"since":"2023-11-14T22:13:20Z""#;
         let ends = r#""until":"2023-11-14T23:13:20Z","left":3600,"times":2,"reason":"5 auth-failure""#;
         let now = Timestamp::from_micros(1_700_000_000_500_000);

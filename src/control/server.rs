@@ -15,7 +15,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
@@ -44,6 +44,8 @@ pub const MAX_BODY: usize = 1 << 20;
 pub const MOST_BANS: usize = 1000;
 /// The header of a list that says how long it is without its limit.
 pub(super) const TOTAL: &str = "banstream-total";
+/// The header of a list of bans that names the files of `geoip`, as JSON: so a client need not ask for the status, too.
+pub(super) const GEOIP: &str = "banstream-geoip";
 /// How many clients are served at once. One more takes the place of who has been silent longest, or waits where all are
 /// being answered.
 const MAX_CLIENTS: usize = 128;
@@ -183,8 +185,13 @@ async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response,
     let reply = reply
         .map_err(|_| ErrorResponse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned()))?;
     let status = if matches!(reply, Reply::Refused { .. }) { StatusCode::CONFLICT } else { StatusCode::OK };
-    let total = if let Reply::Bans(list) = &reply { Some((TOTAL, list.total.to_string())) } else { None };
-    Ok((status, AppendHeaders(total), Json(reply)).into_response())
+    let mut headers = Vec::new();
+    if let Reply::Bans(list) = &reply {
+        headers.push((TOTAL, HeaderValue::from(list.total)));
+        let geoip = serde_json::to_vec(&list.geoip).ok().filter(|_| !list.geoip.is_empty());
+        headers.extend(geoip.and_then(|paths| Some((GEOIP, HeaderValue::from_bytes(&paths).ok()?))));
+    }
+    Ok((status, AppendHeaders(headers), Json(reply)).into_response())
 }
 
 async fn metrics(State(daemon): State<Daemon>) -> impl IntoResponse {
@@ -435,6 +442,7 @@ mod tests {
 
     use tempfile::{TempDir, tempdir};
 
+    use super::super::BanListing;
     use super::super::client::{self, Answer};
     use super::*;
     use crate::model::{Ban, BanOrigin, Mode, Port, Protocol, Timestamp};
@@ -563,16 +571,39 @@ mod tests {
         ];
         for command in &commands {
             let answer = client::send(&fixture.socket(), command).unwrap();
-            assert_eq!(answer, Answer { done: true, body: r#"{"changed":1}"#.to_owned(), total: None });
+            assert_eq!(
+                answer,
+                Answer { done: true, body: r#"{"changed":1}"#.to_owned(), total: None, geoip: Vec::new() }
+            );
         }
         assert_eq!(*fixture.asked.lock().unwrap(), commands);
+    }
+
+    #[test]
+    fn a_list_names_its_length_and_the_files_of_countries() {
+        let fixture = Fixture::new(|_| {
+            let geoip =
+                ["/usr/share/GeoIP/a.mmdb", "/srv/l\u{e4}nder \"x\"\n.mmdb"].map(PathBuf::from).into();
+            Some(Reply::Bans(BanListing { bans: Vec::new(), total: 7, now: Timestamp::from_secs(0), geoip }))
+        });
+        let answer = client::send(&fixture.socket(), &Command::Bans(BanFilter::default())).unwrap();
+        assert_eq!((answer.body.as_str(), answer.total), ("[]", Some(7)));
+        assert_eq!(answer.geoip[1], PathBuf::from("/srv/l\u{e4}nder \"x\"\n.mmdb"));
     }
 
     #[test]
     fn a_refusal_is_an_answer() {
         let fixture = Fixture::new(|_| Some(Reply::Refused { error: "it is ours".to_owned() }));
         let answer = client::send(&fixture.socket(), &Command::Keep).unwrap();
-        assert_eq!(answer, Answer { done: false, body: r#"{"error":"it is ours"}"#.to_owned(), total: None });
+        assert_eq!(
+            answer,
+            Answer {
+                done: false,
+                body: r#"{"error":"it is ours"}"#.to_owned(),
+                total: None,
+                geoip: Vec::new()
+            }
+        );
         let (status, _) = fixture.raw("POST /reload HTTP/1.1\r\nhost: x\r\n\r\n");
         assert_eq!(status, "409 Conflict");
     }
@@ -583,7 +614,12 @@ mod tests {
         let answer = client::send(&fixture.socket(), &Command::Status).unwrap();
         assert_eq!(
             answer,
-            Answer { done: false, body: r#"{"error":"the daemon is stopping"}"#.to_owned(), total: None }
+            Answer {
+                done: false,
+                body: r#"{"error":"the daemon is stopping"}"#.to_owned(),
+                total: None,
+                geoip: Vec::new()
+            }
         );
     }
 

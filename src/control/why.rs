@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct Why {
     pub kernel: Option<Vec<ElementWhy>>,
     /// Missing information, for people.
     pub unknown: Vec<String>,
+    /// The files with the countries and networks of addresses, as configured; the daemon does not read them.
+    #[serde(default)]
+    pub geoip: Vec<PathBuf>,
 }
 
 /// A ban, and how its length came about.
@@ -130,8 +134,13 @@ pub struct ElementWhy {
 }
 
 impl Why {
-    /// The account of `address` at `now`, without what ledger and kernel know.
-    pub fn new(address: Offender, account: &AddressState<'_>, now: Timestamp) -> Self {
+    /// The account of `address` at `now`, without what ledger and kernel know; `say` puts an exemption into words.
+    pub fn new(
+        address: Offender,
+        account: &AddressState<'_>,
+        say: impl Fn(&Exemption) -> String,
+        now: Timestamp,
+    ) -> Self {
         let bans = account.bans.iter();
         let jail = |state: &JailState| JailWhy {
             name: state.jail.to_string(),
@@ -142,7 +151,7 @@ impl Why {
             last: state.last.map(|at| at.to_string()),
             earlier: state.earlier,
             next: state.next.to_string(),
-            protected: state.exemption.as_ref().map(Exemption::to_string),
+            protected: state.exemption.as_ref().map(&say),
             lines: Vec::new(),
         };
         Self {
@@ -157,9 +166,10 @@ impl Why {
                 })
                 .collect(),
             jails: account.jails.iter().map(jail).collect(),
-            protected: account.exemptions.iter().map(Exemption::to_string).collect(),
+            protected: account.exemptions.iter().map(&say).collect(),
             kernel: None,
             unknown: Vec::new(),
+            geoip: Vec::new(),
         }
     }
 }

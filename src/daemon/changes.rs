@@ -58,7 +58,8 @@ impl Hub {
         let Some(first) = page.changes.first() else {
             return drop(reply.send(Reply::Changed(outcome.report)));
         };
-        self.undo.add(page.list, at, command(first, page.list), std::mem::take(&mut outcome.before));
+        let command = command(first, page.changes.len() - 1, page.list);
+        self.undo.add(page.list, at, command, std::mem::take(&mut outcome.before));
         let PageOutcome { report, decisions, is_shared, allowances, unknown, .. } = outcome;
         match page.list {
             Some(_) => self.record_page(&decisions, &report),
@@ -77,7 +78,9 @@ impl Hub {
             return self.reply_once_done(update, reply, move |_| Reply::Changed(report));
         }
         self.write(update, None);
-        let refused = report.notes.iter().find(|note| note.kind == ChangeKind::Refused);
+        // Of several, the others are done.
+        let is_one = page.changes.len() == 1;
+        let refused = report.notes.iter().find(|note| is_one && note.kind == ChangeKind::Refused);
         let answer = match refused {
             Some(refused) => Reply::Refused { error: refused.text.clone() },
             None => Reply::Changed(report),
@@ -146,8 +149,10 @@ impl Hub {
             });
             return Ok(());
         }
-        let ban =
-            detector.ban(manual(who, since, until, kept)).map_err(|by| format!("{who} is exempt: {by}"))?;
+        let protects = self.loaded.config.detection.protect_logins;
+        let ban = detector
+            .ban(manual(who, since, until, kept))
+            .map_err(|by| format!("{who} is exempt: {}", self.allowances.say(by, protects)))?;
         let (kind, text) = said(&ban, before.as_ref(), until, at);
         outcome.report.add(kind, || text);
         outcome.before.push(match before {
@@ -200,13 +205,12 @@ impl Hub {
         match target {
             // To look for more takes long, and a list has many.
             Target::One(who) if !who.is_single() && !is_list => {
-                let inside: Vec<String> = {
+                let (times, inside): (u64, Vec<String>) = {
                     let mut bans: Vec<&Ban> = self.engine.detector().bans_inside(*who).collect();
                     bans.sort_by_key(|ban| (ban.offender, &ban.jail));
-                    report.count(ChangeKind::Inside, bans.len() as u64);
-                    bans.iter().take(MOST_NAMED).map(|ban| named(ban)).collect()
+                    (bans.len() as u64, bans.iter().take(MOST_NAMED).map(|ban| named(ban)).collect())
                 };
-                let times = report.of(ChangeKind::Inside);
+                report.count(ChangeKind::Inside, times);
                 if times == 0 && !is_lifted {
                     self.not_banned(*who, outcome);
                 } else if !is_lifted {
@@ -369,16 +373,16 @@ fn said(ban: &Ban, before: Option<&Ban>, asked: Option<Timestamp>, at: Timestamp
     (kind, text)
 }
 
-/// The command that asks for this change, for people.
-fn command(change: &ChangeRequest, list: Option<u64>) -> String {
+/// The command that asks for this change and so many more, for people.
+fn command(change: &ChangeRequest, more: usize, list: Option<u64>) -> String {
     let verb = match change {
         ChangeRequest::Ban { .. } => "ban",
         ChangeRequest::Unban(_) => "unban",
         ChangeRequest::Allow { .. } => "allow",
         ChangeRequest::Disallow { .. } => "allow --remove",
     };
-    match change {
-        _ if list.is_some() => format!("{verb} --from"),
+    let line = match change {
+        _ if list.is_some() => return format!("{verb} --from"),
         ChangeRequest::Ban { address, .. }
         | ChangeRequest::Allow { address, .. }
         | ChangeRequest::Disallow { address } => {
@@ -388,5 +392,6 @@ fn command(change: &ChangeRequest, list: Option<u64>) -> String {
         ChangeRequest::Unban(Target::Inside(who)) => format!("unban {who} --inside"),
         ChangeRequest::Unban(Target::Jail(jail)) => format!("unban --jail {jail}"),
         ChangeRequest::Unban(Target::All) => "unban --all".to_owned(),
-    }
+    };
+    if more > 0 { format!("{line} and {more} more") } else { line }
 }

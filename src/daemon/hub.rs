@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ use crate::control::{
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
-use crate::detect::{Detector, ExemptedBan, ExemptionList, LIST, MANUAL, Settings, WIDE};
+use crate::detect::{Detector, ExemptedBan, Exemption, ExemptionList, LIST, MANUAL, Settings, WIDE};
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
 use crate::grammar::Grammar;
 use crate::input::Batch;
@@ -394,8 +395,12 @@ impl Hub {
     fn partial_why(&mut self, who: Offender) -> PartialWhy {
         let now = now();
         let HealthState { enforcement, ledger, .. } = self.health.read();
+        let Self { engine, allowances, loaded, .. } = self;
+        let say = |by: &Exemption| allowances.say(*by, loaded.config.detection.protect_logins);
+        let mut why = Why::new(who, &engine.detector().account(who, now), say, now);
+        why.geoip.clone_from(&loaded.config.geoip);
         PartialWhy {
-            why: Why::new(who, &self.engine.detector().account(who, now), now),
+            why,
             config: self.loaded.config.clone(),
             grammars: Arc::clone(self.engine.grammars()),
             is_enforced: enforcement.mode != "none",
@@ -406,11 +411,12 @@ impl Hub {
     /// The bans in force, or some of them.
     fn bans(&mut self, filter: &BanFilter) -> BanListing {
         let (now, detector) = (now(), self.engine.detector());
-        match (filter.address, filter.inside) {
+        let list = match (filter.address, filter.inside) {
             (Some(address), _) => filter.list(detector.bans_around(address), now),
             (None, Some(wide)) => filter.list(detector.bans_inside(wide), now),
             (None, None) => filter.list(detector.bans(), now),
-        }
+        };
+        BanListing { geoip: self.loaded.config.geoip.clone(), ..list }
     }
 
     fn status(&mut self) -> Status {
@@ -513,6 +519,7 @@ impl Hub {
             ledger,
             receivers,
             geoip: self.loaded.config.geoip.clone(),
+            config: self.loaded.files.paths().map(absolute).collect(),
         }
     }
 
@@ -660,6 +667,11 @@ fn unbanned(detector: &Detector, ban: &Ban, ended: &'static str) -> Event {
 /// What lines from the socket are worth of which nobody knows who wrote them.
 fn unattested(loaded: &Loaded) -> Unattested {
     loaded.config.socket.as_ref().map_or(Unattested::Accept, |socket| socket.unattested)
+}
+
+/// A path as other processes understand it.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The detector's settings: the configuration, and the exemptions of this host and by hand.

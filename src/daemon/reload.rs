@@ -95,7 +95,12 @@ impl Reloader {
             Ok(()) => {
                 let changes = self.loaded.changes_since(&before);
                 log::info!("reloaded the configuration: {}", summary(&changes));
-                let reply = Reply::Reloaded { changed: changes.len() as u64, changes };
+                let reply = Reply::Reloaded {
+                    changed: changes.len() as u64,
+                    changes,
+                    warnings: self.loaded.warnings.clone(),
+                    geoip: self.loaded.config.geoip.clone(),
+                };
                 self.rolled_back = None;
                 let confirmed = self.unconfirmed.take().map_or(before, |(confirmed, _)| confirmed);
                 let until = |span: Span| Instant::now() + Duration::from_micros(span.as_micros());

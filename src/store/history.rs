@@ -423,13 +423,13 @@ mod tests {
     use crate::detect::manual;
 
     /// A ban's second, its last second, and whether it was lifted then.
-    type Row = (u8, i64, Option<i64>, bool);
+    type ChangedRow = (u8, i64, Option<i64>, bool);
 
     #[track_caller]
-    fn check(rows: &[Row], before: &[(u8, i64)], want: &[Row]) {
+    fn check(rows: &[ChangedRow], before: &[(u8, i64)], want: &[ChangedRow]) {
         let at = Timestamp::from_secs;
         let who = |host: u8| format!("192.0.2.{host}").parse::<Offender>().unwrap();
-        let record = |&(host, since, until, is_lifted): &Row| BanRecord {
+        let record = |&(host, since, until, is_lifted): &ChangedRow| BanRecord {
             ban: manual(who(host), at(since), until.map(at), ""),
             ended: until.filter(|_| is_lifted).map(|until| (at(until), BanEnd::Lifted)),
         };

@@ -64,6 +64,11 @@ impl GeoIp {
         open
     }
 
+    /// The files that can be read.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
     /// Whether there is nothing to look into.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()

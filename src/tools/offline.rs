@@ -19,13 +19,14 @@ use serde::Serialize;
 
 use crate::config::Setting;
 use crate::config::load::{CONFIG, LoadError, Loaded};
-use crate::control::{Command, FieldWhy, ReloadPreview, client};
+use crate::control::{Command, FieldWhy, ReloadPreview, Status, client};
 use crate::engine::Joins;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Closest, Fault, Found, Grammar, Grammars, Lists, MissReason, RecordMiss};
 use crate::input::{Batch, stdin};
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
+use crate::tools::geoip::GeoIp;
 
 pub use compare::Difference;
 pub use new::NewGrammar;
@@ -44,8 +45,9 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
         |lines: &[String]| ended_well(lines.iter().try_for_each(|line| writeln!(output, "{line}")));
     if paths.is_empty() {
         match crate::config::load::load(None) {
-            Ok(Loaded { config, grammars, warnings, files, own, .. }) => {
-                print(&warnings)?;
+            Ok(loaded) => {
+                print(&warnings(&loaded))?;
+                let Loaded { config, grammars, files, own, .. } = loaded;
                 let read = files.paths().chain(own.keys().map(PathBuf::as_path));
                 let read: Vec<String> = read.map(|path| path.display().to_string()).collect();
                 let read = if read.is_empty() {
@@ -87,7 +89,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                         let read = read.chain(loaded.own.keys().map(PathBuf::as_path));
                         with.extend(read.map(|path| path.display().to_string()));
                         preview = reload_preview(path, &loaded.config.control.path);
-                        (loaded.warnings, Vec::new())
+                        (warnings(&loaded), Vec::new())
                     }
                     Err(LoadError::Faulty(faults)) => (Vec::new(), vec![faults]),
                     Err(LoadError::Unreadable(error)) => return Err(error),
@@ -119,6 +121,18 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
     Ok(sound)
 }
 
+/// What is doubtful in a configuration, with the files that the daemon does not read.
+fn warnings(loaded: &Loaded) -> Vec<String> {
+    let place = loaded.written.iter().find(|setting| setting.table.is_empty() && setting.key == "geoip");
+    let place =
+        place.and_then(|setting| Some(format!("{}:{}: ", setting.file.as_ref()?.display(), setting.line?)));
+    let place = place.unwrap_or_default();
+    let faults = GeoIp::open(&loaded.config.geoip).faults().into_iter();
+    let faults =
+        faults.map(|fault| format!("{place}warning: `geoip`: {fault}; countries or networks are missing"));
+    loaded.warnings.iter().cloned().chain(faults).collect()
+}
+
 /// What a daemon at `socket` would change if it read this configuration, its own, again.
 fn reload_preview(config: &Path, socket: &Path) -> Option<String> {
     let answer = client::send(socket, &Command::ReloadPreview).ok().filter(|answer| answer.done)?;
@@ -132,11 +146,17 @@ fn reload_preview(config: &Path, socket: &Path) -> Option<String> {
 ///
 /// The configuration cannot be loaded, or not be printed.
 pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Write) -> anyhow::Result<()> {
-    let settings = crate::config::load::settings(config)?;
+    let Loaded { written: settings, files, config, .. } = crate::config::load::load(config)?;
     let mut text = String::new();
     if json {
         text = serde_json::to_string(&settings)? + "\n";
     } else {
+        let files: Vec<PathBuf> = files.paths().map(Path::to_owned).collect();
+        text += &format!("# of {}\n", named(&files));
+        let socket = std::env::var_os("BANSTREAM_SOCKET").map_or(config.control.path, PathBuf::from);
+        let daemon = client::send(&socket, &Command::Status).ok().filter(|answer| answer.done);
+        let daemon = daemon.and_then(|answer| serde_json::from_str::<Status>(&answer.body).ok());
+        text.extend(daemon.and_then(|of| others(&files, &of.config)).map(|note| format!("# {note}\n")));
         let mut table = "";
         for Setting { table: name, key, value, file, line, inherited } in &settings {
             if name != table {
@@ -151,6 +171,26 @@ pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Wr
     }
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(())
+}
+
+/// These files, for people.
+fn named(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files.iter().map(|path| plain(path.display().to_string())).collect();
+    if names.is_empty() { "no file: these are the defaults".to_owned() } else { names.join(", ") }
+}
+
+/// What to know where a daemon has read other files than these.
+fn others(files: &[PathBuf], daemons: &[PathBuf]) -> Option<String> {
+    let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    if files.iter().map(real).eq(daemons.iter().map(real)) {
+        return None;
+    }
+    let main =
+        daemons.first().filter(|path| path.parent().and_then(Path::extension).is_none_or(|end| end != "d"));
+    let show = main.map_or_else(String::new, |main| {
+        format!("; see `banstream config show --config {}`", plain(main.display().to_string()))
+    });
+    Some(format!("the daemon that runs has read {}{show}", named(daemons)))
 }
 
 fn read_text(path: &Path) -> anyhow::Result<String> {

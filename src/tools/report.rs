@@ -309,6 +309,14 @@ impl Report {
         zone.map_or_else(|| offset.to_string(), |zone| format!("{zone}, {offset}"))
     }
 
+    /// When an exemption ends, in the report's zone.
+    fn end(&self, allowed: &AllowLine) -> String {
+        let Some(until) = &allowed.until else { return "forever".to_owned() };
+        let zone = || self.until.0.time_zone().clone();
+        let end = until.parse::<jiff::Timestamp>().map(|until| Moment(until.to_zoned_datetime(zone())));
+        end.map_or_else(|_| until.clone(), |end| end.to_string())
+    }
+
     /// Adds what `lines` knows of each offender in it.
     ///
     /// # Errors

@@ -39,6 +39,18 @@ pub fn local(instant: &str) -> String {
     instant.parse().map_or_else(|_| instant.to_owned(), local)
 }
 
+/// A sentence of the daemon with its instants as [`local`] has them.
+pub fn with_local_times(text: &str) -> String {
+    let word = |word: &str| {
+        let instant = word.trim_end_matches([',', ';', ':', '.', ')']);
+        match (instant.parse::<jiff::Timestamp>(), word.strip_prefix(instant)) {
+            (Ok(_), Some(rest)) => local(instant) + rest,
+            _ => word.to_owned(),
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
 /// The zone of [`local`], for people: `Europe/Berlin, +01:00`.
 pub fn zone(at: jiff::Timestamp) -> String {
     let zoned = at.to_zoned_datetime(TimeZone::system());
@@ -49,4 +61,17 @@ pub fn zone(at: jiff::Timestamp) -> String {
 /// The text in that style; printing removes the style if there is no terminal.
 pub fn painted(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instants_in_a_sentence_become_local() {
+        let at = "2026-11-24T08:00:00Z";
+        let want = format!("a login at {0}; until {0}, 5m 2026-11-24 x", local(at));
+        assert_eq!(with_local_times(&format!("a login at {at}; until {at}, 5m 2026-11-24 x")), want);
+        assert_eq!(with_local_times(""), "");
+    }
 }

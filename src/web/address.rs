@@ -5,22 +5,28 @@ use maud::{Markup, html};
 
 use super::Site;
 use super::page::{ban_table, form, link, when};
+use super::places::Located;
 use crate::cli::short;
 use crate::control::{BanLine, BanWhy, ElementWhy, JailWhy, LineWhy, Why};
 use crate::model::{Mode, Offender, count, plain};
+use crate::tools::terminal::with_local_times;
 
 /// How many bans a question names.
 const NAMED: usize = 20;
 
 /// Why an address is banned or not, and what can be done about it.
-pub(super) fn why(site: &Site, why: &Why) -> Markup {
+pub(super) fn why(site: &Site, why: &Why, located: &Located) -> Markup {
     let counts = |jail: &&JailWhy| jail.counted > 0 || jail.earlier > 0 || jail.protected.is_some();
     html! {
         p role="status" {
             @if why.banned { strong.bad { "banned" } } @else { strong { "not banned" } }
             @if why.offender != why.address { "; its offences count for " (link(&why.offender.to_string())) }
         }
-        @for by in &why.protected { p { "Exempt: " (plain(by)) } }
+        @for place in located.places.iter().filter(|place| !place.is_empty()) {
+            p { "Country and network: " span.place { (place) } }
+        }
+        @for fault in &located.faults { p.bad { (plain(fault)) } }
+        @for by in &why.protected { p { "Exempt: " (plain(with_local_times(by))) } }
         @for BanWhy { ban, formula, lines } in &why.bans {
             section {
                 h2 { (ban.address) " by " (plain(&ban.jail)) @if ban.mode == Mode::Observe { " (only observed)" } }
@@ -43,7 +49,7 @@ pub(super) fn why(site: &Site, why: &Why) -> Markup {
                     @if let Some(last) = &jail.last { ", the last at " (when(last)) }
                 }
                 p { "Earlier bans that count: " (jail.earlier) "; the next lasts " (plain(&jail.next)) }
-                @if let Some(by) = &jail.protected { p { "Never banned by this jail: " (plain(by)) } }
+                @if let Some(by) = &jail.protected { p { "Never banned by this jail: " (plain(with_local_times(by))) } }
                 (evidence(&jail.lines))
             }
         }
@@ -127,7 +133,7 @@ pub(super) fn lift(site: &Site, address: Offender, bans: &[BanLine], total: u64)
             p { (count(inside, "ban")) " inside it " @if inside == 1 { "stays" } @else { "stay" } " in force unless you choose this:" }
             (form(site, "lift-inside", Some(address), html! { button { "Lift all " (count(total, "ban")) ", those inside it too" } }))
         }
-        (ban_table(bans.get(..NAMED).unwrap_or(bans)))
+        (ban_table(bans.get(..NAMED).unwrap_or(bans), &[]))
         @if total > NAMED as u64 { p { "and " (HumanCount(total - NAMED as u64)) " more" } }
         p { (link(&address.to_string())) }
     }

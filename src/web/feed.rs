@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::page::{self, Mood};
+use super::places::Places;
 use super::{LATEST, Site};
 use crate::control::client::{listed, reply};
 use crate::control::{BanFilter, BanLine, Command, Status};
@@ -44,6 +45,8 @@ pub(super) struct FeedEvent {
     /// When, in the zone of this host.
     pub(super) at: String,
     pub(super) address: String,
+    /// Its country and network, if they are known.
+    pub(super) place: String,
     pub(super) jail: String,
     pub(super) reason: String,
 }
@@ -55,6 +58,11 @@ impl FeedEvent {
         Self::new(what, local(&ban.since), ban)
     }
 
+    /// The same, in this country and network.
+    pub(super) fn at(self, place: Option<&String>) -> Self {
+        Self { place: place.cloned().unwrap_or_default(), ..self }
+    }
+
     fn new(what: &'static str, at: String, ban: &BanLine) -> Self {
         let BanLine { address, jail, reason, .. } = ban;
         Self {
@@ -62,6 +70,7 @@ impl FeedEvent {
             what,
             at: plain(at),
             address: address.to_string(),
+            place: String::new(),
             jail: plain(jail),
             reason: page::brief(reason),
         }
@@ -90,15 +99,20 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Begins to look. Must be called in a runtime.
-    pub(super) fn start(socket: PathBuf) -> Self {
+    pub(super) fn start(socket: PathBuf, geoip: Arc<Places>) -> Self {
         let (sender, latest) = watch::channel(None);
         let places = Arc::new(Semaphore::new(MAX_STREAMS));
-        tokio::spawn(look(socket, Arc::clone(&places), sender));
+        tokio::spawn(look(socket, geoip, Arc::clone(&places), sender));
         Self { places, latest }
     }
 }
 
-async fn look(socket: PathBuf, places: Arc<Semaphore>, latest: watch::Sender<Option<Arc<FeedMessage>>>) {
+async fn look(
+    socket: PathBuf,
+    geoip: Arc<Places>,
+    places: Arc<Semaphore>,
+    latest: watch::Sender<Option<Arc<FeedMessage>>>,
+) {
     let mut round = tokio::time::interval(EVERY);
     round.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut before, mut events, mut number): (Option<BanWindow>, _, _) = (None, VecDeque::new(), 0);
@@ -114,11 +128,13 @@ async fn look(socket: PathBuf, places: Arc<Semaphore>, latest: watch::Sender<Opt
             Ok((status, bans)) => {
                 let happened = match &before {
                     Some(before) => news(before, &bans, jiff::Timestamp::now()),
-                    None => bans.bans.iter().take(LATEST).rev().map(FeedEvent::begun).collect(),
+                    None => bans.bans.iter().take(LATEST).rev().map(FeedEvent::begun).collect::<Vec<_>>(),
                 };
-                for event in happened {
+                let who = happened.iter().filter_map(|event| event.address.parse().ok()).collect();
+                let located = geoip.find(&status.geoip, who).await;
+                for (n, event) in happened.into_iter().enumerate() {
                     number += 1;
-                    events.push_back(FeedEvent { id: number, ..event });
+                    events.push_back(FeedEvent { id: number, ..event.at(located.places.get(n)) });
                 }
                 events.drain(..events.len().saturating_sub(KEPT));
                 before = Some(bans);
@@ -126,7 +142,7 @@ async fn look(socket: PathBuf, places: Arc<Semaphore>, latest: watch::Sender<Opt
                 FeedMessage {
                     mood,
                     texts,
-                    alarms: page::alarms(&status),
+                    alarms: page::alarms(&status, &located),
                     events: events.clone(),
                     whole: true,
                 }

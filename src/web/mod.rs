@@ -9,6 +9,7 @@ mod change;
 mod feed;
 mod guard;
 mod page;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -32,9 +33,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::feed::Feed;
 use self::guard::Secrets;
+use self::places::{Located, Places};
 use crate::cli::{operator, print};
 use crate::config::is_jail_name;
-use crate::control::client::{listed, reply};
+use crate::control::client::{self, listed, reply};
 use crate::control::server::{Routes, serve};
 use crate::control::{AllowLine, BanFilter, BanLine, BanSort, Command, Status, Why};
 use crate::model::Offender;
@@ -74,6 +76,8 @@ pub fn run(options: WebOptions) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let (secrets, listen) = (Secrets::draw().context("cannot draw a token")?, listener.local_addr()?);
     give_up_root(&socket)?;
+    // A page that could show nothing is not served.
+    client::send(&socket, &Command::Status)?;
     let mode = if allow_changes { "it can change bans and exemptions" } else { "it is read-only" };
     print(&format!("open http://{listen}/?token={}\n{mode}; Ctrl-C ends it\n", secrets.token))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -117,6 +121,7 @@ struct Site {
     /// The address that the operator who started this is logged in from.
     operator: Option<IpAddr>,
     secrets: Secrets,
+    places: Arc<Places>,
     feed: Feed,
 }
 
@@ -124,13 +129,15 @@ impl Site {
     /// Must be called in a runtime.
     fn new(socket: PathBuf, allow_changes: bool, secrets: Secrets) -> Arc<Self> {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let feed = Feed::start(socket.clone());
+        let places = Arc::<Places>::default();
+        let feed = Feed::start(socket.clone(), Arc::clone(&places));
         Arc::new(Self {
             socket,
             host: host.trim().to_owned(),
             allow_changes,
             operator: operator(),
             secrets,
+            places,
             feed,
         })
     }
@@ -142,6 +149,10 @@ impl Site {
             Err(Failure(status, error)) => (status, "Error".to_owned(), page::error(&error)),
         };
         (status, Html(page::page(self, &title, &body).into_string())).into_response()
+    }
+
+    async fn locate(&self, paths: &[PathBuf], bans: &[BanLine]) -> Located {
+        self.places.find(paths, bans.iter().map(|ban| ban.address).collect()).await
     }
 
     async fn bans(&self, filter: BanFilter) -> anyhow::Result<(Vec<BanLine>, u64)> {
@@ -211,7 +222,8 @@ fn routes(site: Arc<Site>) -> Routes {
 async fn overview(site: &Site) -> Result<(String, Markup), Failure> {
     let status: Status = reply(&site.socket, Command::Status).await?;
     let (latest, _) = site.bans(BanFilter::latest(LATEST)).await?;
-    Ok(("Overview".to_owned(), page::overview(site, &status, &latest)))
+    let located = site.locate(&status.geoip, &latest).await;
+    Ok(("Overview".to_owned(), page::overview(site, &status, &latest, &located)))
 }
 
 /// The query of the list of bans. A form sends all of it, empty where nothing was chosen.
@@ -254,7 +266,8 @@ async fn bans(site: &Site, query: Queried<BansForm>) -> Result<(String, Markup),
     let filter = form.filter()?;
     let status: Status = reply(&site.socket, Command::Status).await?;
     let (bans, total) = site.bans(filter.clone()).await?;
-    Ok(("Bans in force".to_owned(), page::bans(&form, &filter, &status, &bans, total)))
+    let located = site.locate(&status.geoip, &bans).await;
+    Ok(("Bans in force".to_owned(), page::bans(&form, &filter, &status, (&bans, total), &located)))
 }
 
 /// The query of a page about one address.
@@ -272,7 +285,8 @@ fn queried(query: Queried<AddressForm>) -> Result<Offender, Failure> {
 async fn why(site: &Site, query: Queried<AddressForm>) -> Result<(String, Markup), Failure> {
     let who = queried(query)?;
     let why: Why = reply(&site.socket, Command::Why(who)).await?;
-    Ok((who.to_string(), address::why(site, &why)))
+    let located = site.places.find(&why.geoip, vec![who]).await;
+    Ok((who.to_string(), address::why(site, &why, &located)))
 }
 
 async fn exemptions(site: &Site) -> Result<(String, Markup), Failure> {

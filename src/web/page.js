@@ -13,6 +13,7 @@ function add(event) {
   const link = item.querySelector('a');
   link.textContent = event.address;
   link.href = 'why?address=' + encodeURIComponent(event.address);
+  item.querySelector('.place').textContent = event.place;
   item.querySelector('.jail').textContent = event.jail;
   item.querySelector('.reason').textContent = event.reason;
   feed.prepend(item);

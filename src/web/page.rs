@@ -8,11 +8,12 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
 
 use super::feed::FeedEvent;
+use super::places::Located;
 use super::{BansForm, MOST, Site};
 use crate::cli::{self, JAIL_COLUMNS, changes, jail_cells, short};
 use crate::control::{AllowLine, BanFilter, BanLine, BanSort, ChangeReport, SoleClient, Status};
 use crate::model::{Offender, count, plain};
-use crate::tools::terminal::{local, zone};
+use crate::tools::terminal::{local, with_local_times, zone};
 
 /// How many characters of a reason a list shows.
 const BRIEF: usize = 160;
@@ -55,7 +56,7 @@ pub(super) fn page(site: &Site, title: &str, body: &Markup) -> Markup {
 }
 
 pub(super) fn error(error: &str) -> Markup {
-    html! { p.bad role="alert" { (plain(error)) } }
+    html! { p.bad role="alert" { (plain(with_local_times(error))) } }
 }
 
 /// The beginning of a text, for people; the page about an address has all of it.
@@ -120,15 +121,16 @@ const TOTALS: [Total; 4] = [
 ];
 
 /// What is not as it should be, the worst first.
-pub(super) fn alarms(status: &Status) -> Vec<String> {
+pub(super) fn alarms(status: &Status, located: &Located) -> Vec<String> {
     let duplicates = status.duplicates.iter().map(|duplicate| format!("{duplicate}; leave one out"));
     let proxies = status.sole_clients.iter().map(|SoleClient { grammar, address }| {
         format!("nearly all requests of {grammar} come from {address}, probably a proxy")
     });
-    cli::alarms(status).into_iter().chain(duplicates).chain(proxies).map(plain).collect()
+    let faults = located.faults.iter().cloned();
+    cli::alarms(status).into_iter().chain(duplicates).chain(proxies).chain(faults).map(plain).collect()
 }
 
-pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine]) -> Markup {
+pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine], located: &Located) -> Markup {
     let (mood, texts) = texts(status);
     let text = |id: &str| texts.get(id).map_or("", String::as_str);
     let backend = status.enforcement.backend.as_ref().map(|name| format!(", bans go to {}", plain(name)));
@@ -138,13 +140,15 @@ pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine]) -> Mark
             strong id="state" class=(mood.name()) { (text("state")) }
             " " span.dim { "up " (short(status.uptime)) (backend.unwrap_or_default()) }
         }
-        ul id="alarms" role="alert" { @for alarm in alarms(status) { li { (alarm) } } }
+        ul id="alarms" role="alert" { @for alarm in alarms(status, located) { li { (alarm) } } }
         dl.totals { @for (id, name, _) in TOTALS { div { dt { (name) } dd id=(id) { (text(id)) } } } }
         p.dim { "Bans, offences and entries are counted since the daemon's start." }
         section {
             h2 { "Latest" }
             p.dim id="live" { "The latest bans. Reload the page to see newer ones." }
-            ol.feed id="feed" { @for ban in latest { (event(&FeedEvent::begun(ban))) } }
+            ol.feed id="feed" { @for (n, ban) in latest.iter().enumerate() {
+                (event(&FeedEvent::begun(ban).at(located.places.get(n))))
+            } }
             template id="event" { (event(&FeedEvent::default())) }
             p { a href="bans" { "All bans in force" } }
         }
@@ -185,10 +189,10 @@ fn heading(name: &str) -> String {
 }
 
 fn event(event: &FeedEvent) -> Markup {
-    let FeedEvent { what, at, address, jail, reason, .. } = event;
+    let FeedEvent { what, at, address, place, jail, reason, .. } = event;
     html! {
         li class=(what) {
-            time { (at) } " " b { (what) } " " (link(address)) " " span.jail { (jail) } " " span.reason { (reason) }
+            time { (at) } " " b { (what) } " " (link(address)) " " span.place { (place) } " " span.jail { (jail) } " " span.reason { (reason) }
         }
     }
 }
@@ -218,8 +222,8 @@ pub(super) fn bans(
     form: &BansForm,
     filter: &BanFilter,
     status: &Status,
-    bans: &[BanLine],
-    total: u64,
+    (bans, total): (&[BanLine], u64),
+    located: &Located,
 ) -> Markup {
     let mut jails: Vec<&str> = status.jails.iter().map(|jail| jail.name.as_str()).collect();
     if !form.jail.is_empty() && !jails.contains(&form.jail.as_str()) {
@@ -248,7 +252,8 @@ pub(super) fn bans(
                 _ => { (count(total, "ban")) }
             }
         }
-        (ban_table(bans))
+        @for fault in &located.faults { p.bad { (plain(fault)) } }
+        (ban_table(bans, &located.places))
         @if listed < total {
             form.filter action="bans" {
                 @for (name, value) in [("q", &*form.q), ("jail", &form.jail), ("sort", filter.sort.name())] {
@@ -271,17 +276,22 @@ fn order(sort: BanSort) -> &'static str {
     }
 }
 
-pub(super) fn ban_table(bans: &[BanLine]) -> Markup {
+/// A table of bans; with places, where each of them is.
+pub(super) fn ban_table(bans: &[BanLine], places: &[String]) -> Markup {
+    let place = (!places.is_empty()).then_some("Where");
     html! {
         @if !bans.is_empty() {
             table {
-                thead { tr { @for name in ["Address", "Jail", "Since", "Until", "Times", "Ports", "Reason"] {
-                    th scope="col" { (name) }
-                } } }
-                tbody { @for ban in bans {
+                thead { tr {
+                    @for name in ["Address"].into_iter().chain(place).chain(["Jail", "Since", "Until", "Times", "Ports", "Reason"]) {
+                        th scope="col" { (name) }
+                    }
+                } }
+                tbody { @for (n, ban) in bans.iter().enumerate() {
                     @let [address, jail, ends, times, ports, reason] = cli::cells(ban).map(plain);
                     tr {
                         th scope="row" { (link(&address)) }
+                        @if let Some(place) = places.get(n) { td.place data-label="Where" { (place) } }
                         td data-label="Jail" { (jail) }
                         td data-label="Since" { (when(&ban.since)) }
                         td data-label="Until" {

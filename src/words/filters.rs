@@ -28,6 +28,21 @@ pub fn filter(name: &str) -> Option<&'static FilterWord> {
 }
 
 impl FilterWord {
+    /// What a jail has for it, as it is written.
+    pub fn as_written(&self) -> String {
+        let list = |mut names: Vec<&str>| {
+            names.sort_unstable();
+            names.dedup();
+            names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+        };
+        let counted = self.in_mode("");
+        let grammars = list(counted.iter().map(|(grammar, _)| *grammar).collect());
+        let offences = list(counted.iter().flat_map(|(_, offences)| offences).copied().collect());
+        let offences =
+            if offences.is_empty() { String::new() } else { format!(" and `offences = [{offences}]`") };
+        format!("`grammars = [{grammars}]`{offences}")
+    }
+
     /// What counts in a mode: each grammar with its categories.
     pub fn in_mode(&self, mode: &str) -> Vec<(&'static str, Vec<&'static str>)> {
         // Without a mode it is fail2ban's default, which stands first.

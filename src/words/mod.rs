@@ -1,5 +1,5 @@
-//! fail2ban's words, and what each is here: one table for contrib/fail2ban.md, `banstream import`, and the hints of
-//! `check` and `run`. It is data, and knows nothing of the rest.
+//! fail2ban's words, and what each is here: one table for contrib/fail2ban.md, `banstream import`, `banstream compat`, and
+//! the hints of `check`, `run` and the command line. It is data, and knows nothing of the rest.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -13,7 +13,7 @@ mod services;
 mod stock;
 
 pub use actions::{ACTIONS, ActionKind, ActionWord, action};
-pub use commands::{COMMANDS, VERBS};
+pub use commands::{COMMANDS, CommandWord, OTHER_COMMANDS, VERBS, command, command_hints, tried};
 pub use conditions::{CONDITIONS, FilterConditions, conditions};
 pub use differs::{DIFFERS, differs};
 pub use filters::{Counted, FILTERS, FilterWord, STOCK_JAILS, filter};
@@ -49,10 +49,7 @@ fn is_unquoted(line: &str) -> bool {
 pub fn hint(table: &str, name: &str, jails: &[&str]) -> Option<String> {
     if table.is_empty() {
         if name == "DEFAULT" {
-            return Some(
-                "what fail2ban has in `[DEFAULT]` is here at the top of the file, before the first table"
-                    .to_owned(),
-            );
+            return Some(DEFAULT.to_owned());
         }
         if name == "recidive" {
             return Some(RECIDIVE.to_owned());
@@ -62,25 +59,62 @@ pub fn hint(table: &str, name: &str, jails: &[&str]) -> Option<String> {
         }
         if let Some(filter) = filter(name) {
             return Some(match filter.counted.first() {
-                Some(counted) => format!(
-                    "fail2ban's jail `{name}` is here `[jail.{name}]` with `grammars = [\"{}\"]`",
-                    counted.grammar
-                ),
+                Some(_) => {
+                    format!("fail2ban's jail `{name}` is here `[jail.{name}]` with {}", filter.as_written())
+                }
                 None => format!("fail2ban's jail `{name}`: {}", filter.note),
             });
         }
     }
-    let word = key(name)?;
+    let of_daemon = || DAEMON_KEYS.iter().find(|word| table.is_empty() && word.keys.contains(&name));
+    let word = key(name).or_else(of_daemon)?;
     // One that is called the same here is not fail2ban's.
     (word.hint != "the same").then(|| format!("fail2ban's `{name}`: {}", word.hint))
 }
+
+/// What to write in a jail without a grammar, which may have the name of a filter.
+pub fn grammar_hint(jail: &str) -> String {
+    let none = format!("the jail `{jail}` has no grammar");
+    match (jail, filter(jail)) {
+        ("recidive", _) => RECIDIVE.to_owned(),
+        ("DEFAULT", _) => DEFAULT.to_owned(),
+        (_, Some(filter)) if filter.counted.is_empty() => {
+            format!("{none}; fail2ban's filter: {}", filter.note)
+        }
+        (_, Some(filter)) => {
+            format!("{none}; fail2ban's filter `{jail}` is here {}", filter.as_written())
+        }
+        (_, None) => format!("{none}: add `grammars = [\"...\"]`"),
+    }
+}
+
+/// What to write for a key with a dot that only fail2ban has.
+pub fn dotted_hint(key: &str) -> Option<String> {
+    let word = self::key(key).filter(|_| key.contains('.'))?;
+    Some(format!("unknown key `{key}`; fail2ban's `{key}`: {}", word.hint))
+}
+
+/// The numbers of ports that are written by the names of services.
+pub fn port_numbers(names: &str) -> Option<String> {
+    let mut is_named = false;
+    let number = |part: &str| {
+        let number = port(part).inspect(|_| is_named = true);
+        number.or_else(|| part.parse().ok()).map(|number| number.to_string())
+    };
+    let numbers: Option<Vec<String>> = names.split(',').map(str::trim).map(number).collect();
+    numbers.filter(|_| is_named).map(|numbers| numbers.join(","))
+}
+
+/// What `[DEFAULT]` becomes.
+const DEFAULT: &str =
+    "what fail2ban has in `[DEFAULT]` is here at the top of the file, before the first table";
 
 /// The modes of fail2ban's filters.
 pub const MODES: &[&str] =
     &["normal", "more", "auth", "rbl", "ddos", "extra", "errors", "fallback", "aggressive"];
 
 /// What a jail `recidive` becomes.
-pub const RECIDIVE: &str = "a jail `recidive` is not needed, since bans grow; delete it";
+const RECIDIVE: &str = "a jail `recidive` is not needed, since bans grow; delete it";
 
 #[cfg(test)]
 mod tests {
@@ -133,7 +167,8 @@ mod tests {
         check(
             "",
             "nginx-http-auth",
-            "fail2ban's jail `nginx-http-auth` is here `[jail.nginx-http-auth]` with `grammars = [\"nginx\"]`",
+            "fail2ban's jail `nginx-http-auth` is here `[jail.nginx-http-auth]` with `grammars = [\"nginx\"]` and `offences = \
+             [\"auth-failure\"]`",
         );
         check(
             "",
@@ -143,5 +178,12 @@ mod tests {
         check("jail", "recidive", "");
         check("jail", "usedns", "fail2ban's `usedns`: never: a name in a log is not an address");
         check("jail", "bantime", "");
+        check("", "loglevel", "fail2ban's `loglevel`: none: the journal, or stderr where there is none");
+        check("jail", "loglevel", "");
+        let numbers = |names: &str| port_numbers(names).unwrap_or_default();
+        assert_eq!(
+            ["ssh", "http, 8080,https", "22", "x", "ssh,x", ""].map(numbers),
+            ["22", "80,8080,443", "", "", "", ""]
+        );
     }
 }

@@ -68,6 +68,30 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
             "took back `ban 198.18.7.9` of AGO: 1 lifted\nunbanned 198.18.7.9 (manual)\n",
         ),
         (
+            "ban 198.18.7.9 2001:db8:7::/64 --for 90m",
+            "banned 198.18.7.9 for 1h 30m; it is only observed\nbanned 2001:db8:7::/64 for 1h 30m; it is only observed\n",
+            &[],
+            &["198.18.7.9 manual 90 ", "2001:db8:7::/64 manual 90 "],
+            "took back `ban 198.18.7.9 and 1 more` of AGO: 2 lifted\nlifted 2 bans:\n    198.18.7.9 (manual)\n    \
+             2001:db8:7::/64 (manual)\n",
+        ),
+        (
+            "unban 198.18.7.1 198.51.100.7",
+            "lifted 2 bans:\n    198.18.7.1 (manual)\n    198.51.100.7 (sshd)\n",
+            &[0, 2],
+            &[],
+            "took back `unban 198.18.7.1 and 1 more` of AGO: 2 restored\n198.18.7.1 (manual) is banned forever\n\
+             198.51.100.7 (sshd) is banned for LEFT more\n",
+        ),
+        (
+            "allow 198.18.7.8 198.18.7.9 --for 8h --comment us",
+            "exempted 198.18.7.8 for 8h\nexempted 198.18.7.9 for 8h\n",
+            &[],
+            &["198.18.7.8 exempt 480 us", "198.18.7.9 exempt 480 us"],
+            "took back `allow 198.18.7.8 and 1 more` of AGO: 2 removed\n198.18.7.9 is no longer exempt\n198.18.7.8 is no \
+             longer exempt\n",
+        ),
+        (
             "ban 198.51.100.8 --for 10m",
             "shortened the ban on 198.51.100.8: for 10m; it had LEFT left; the reason stays: scan; it is only observed\n",
             &[3],
@@ -275,6 +299,10 @@ fn what_cannot_be_done_as_it_is_said_is_refused() {
     ] {
         assert_eq!(run(&daemon, line), (1, want.to_owned()));
     }
+    // Of several the others are done.
+    let said = run(&daemon, "unban 198.51.100.9 198.18.7.2");
+    let refused = "error: 198.51.100.9 is banned as part of 198.51.100.0/24; unban 198.51.100.0/24\n";
+    assert_eq!(said, (1, format!("198.18.7.2 was not banned\n{refused}")));
     for (line, want) in [
         ("unban 198.18.7.2", "198.18.7.2 was not banned\n"),
         ("unban --jail ftp", "no ban of `ftp` is in force\n"),

@@ -136,7 +136,8 @@ fn whom_a_jail_ignores_can_be_told_and_changed() {
     daemon.says("get ftp ignoreip", &ignored(&["127.0.0.0/8"]));
     daemon.says("get sshd ignoreip", &ignored(&["127.0.0.0/8", "203.0.113.0/24"]));
     daemon.says("set ftp addignoreip 198.51.100.7", &ignored(&["127.0.0.0/8", "198.51.100.7"]));
-    let protected = "ERROR   198.51.100.7 is exempt: 198.51.100.7 is exempted by hand\n";
+    let protected = "ERROR   198.51.100.7 is exempt: 198.51.100.7 is exempted by hand until it is removed: fail2ban-client \
+                     set ftp addignoreip\n";
     daemon.fails("set sshd banip 198.51.100.7", "", protected);
     daemon.says("set ftp delignoreip 198.51.100.7", &ignored(&["127.0.0.0/8"]));
     let stays = "ERROR   127.0.0.0/8 was not exempted by hand; `ignoreip` in the configuration stays\n";
@@ -156,11 +157,11 @@ fn what_cannot_be_done_says_what_can() {
         ("start", "`systemctl start banstream`"),
         ("stop", "bans stay in force"),
         ("restart", "`systemctl restart banstream`"),
-        ("reload --unban", "`unban --all`"),
-        ("set sshd maxretry 3", "`reload`: no count is lost"),
+        ("reload --unban", "`banstream unban --all`"),
+        ("set sshd maxretry 3", "`banstream reload`: no count is lost"),
         ("get sshd failregex", "`banstream explain`"),
         ("get sshd logpath", "`banstream status`"),
-        ("set loglevel DEBUG", "journalctl -t banstream"),
+        ("set loglevel DEBUG", "`banstream log`"),
         ("get dbfile", "`[ledger]`"),
         ("set sshd banip host.example", "`host.example` is not an address"),
         ("nonsense", "`fail2ban-client -h`"),

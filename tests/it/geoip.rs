@@ -1,15 +1,19 @@
 //! Countries and networks of addresses, by files in the usual schemas, by hostile ones and by none.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use banstream::tools::geoip::GeoIp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::common::Daemon;
 use crate::common::mmdb::mmdb;
+use crate::common::{BANSTREAM, Daemon, Killed};
 
 /// What is found of the address in one file with this record of the network.
 #[track_caller]
@@ -122,6 +126,73 @@ proptest! {
     }
 }
 
+/// The line of the configuration that names a file that is not there is named with it.
+#[test]
+fn a_file_that_is_missing_is_named_by_all_who_look_at_the_configuration() {
+    let daemon = Daemon::deciding("geoip = ['/nonexistent/y.mmdb', 'DIR/text']");
+    fs::write(daemon.path("text"), "not such a file").unwrap();
+    let missing = "cannot read `/nonexistent/y.mmdb`: No such file or directory (os error 2)";
+    let text = daemon.path("text").display().to_string();
+    let text = format!("cannot read `{text}`: not a file in MaxMind's format");
+    let both = |said: &str| assert!(said.contains(missing) && said.contains(&text), "{said}");
+    let said = daemon.tell("check c.toml");
+    both(&said);
+    assert!(
+        said.starts_with(&format!(
+            "c.toml:7: warning: `geoip`: {missing}; countries or networks are missing\n"
+        )),
+        "{said}"
+    );
+    both(&daemon.tell("reload"));
+    let output = daemon.output(&["doctor", "--config", "c.toml"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    both(&said);
+    assert_eq!(said.matches("[geoip-broken]").count(), 2, "{said}");
+}
+
+/// What the page of `banstream web` at this path is, for a browser with the token.
+fn page(address: &str, path: &str) -> String {
+    let (host, token) = address.strip_prefix("http://").unwrap().split_once("/?token=").unwrap();
+    let ask = |path: &str| {
+        let mut stream = TcpStream::connect(host).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\ncookie: banstream={token}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        std::io::read_to_string(stream).unwrap()
+    };
+    let entered = ask(&format!("/?token={token}"));
+    let place = entered.split("location: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    ask(&format!("{place}{path}"))
+}
+
+#[test]
+fn the_page_says_where_an_address_is_and_which_file_cannot_be_read() {
+    let daemon = Daemon::deciding("geoip = ['DIR/x.mmdb', '/nonexistent/y.mmdb']");
+    // Started by root, the page is served by another user.
+    fs::set_permissions(daemon.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    daemon.tell("ban 192.0.2.7 --reason scan");
+    let record = json!({"country_code": "NL", "asn": 64_496, "as_name": "<b>Example"});
+    fs::write(daemon.path("x.mmdb"), mmdb(&[("192.0.2.0/24", record)])).unwrap();
+    let mut command = Command::new(BANSTREAM);
+    command.args(["web", "--listen", "127.0.0.1:0"]).env("BANSTREAM_SOCKET", daemon.path("control"));
+    let mut web = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(web.stdout.take().unwrap());
+    let _web = Killed(web);
+    let mut address = String::new();
+    said.read_line(&mut address).unwrap();
+    let address = address.trim().strip_prefix("open ").unwrap();
+    let fault = "geoip: cannot read `/nonexistent/y.mmdb`: No such file or directory (os error 2); countries or networks are \
+                 missing";
+    for path in ["", "bans", "why?address=192.0.2.7"] {
+        let text = page(address, path);
+        assert!(text.contains("NL AS64496 &lt;b&gt;Example") && text.contains(fault), "{path}: {text}");
+    }
+    assert!(page(address, "bans").contains(">Where</th>"));
+    // A file that comes later is read then.
+    let record = json!({"country_code": "AT"});
+    fs::write(daemon.path("x.mmdb"), mmdb(&[("192.0.2.0/25", record)])).unwrap();
+    assert!(page(address, "bans").contains(">AT</td>"));
+}
+
 #[test]
 fn commands_say_where_an_address_is_and_which_file_cannot_be_read() {
     let daemon = Daemon::deciding("geoip = ['DIR/x.mmdb', '/nonexistent/y.mmdb']");
@@ -141,6 +212,6 @@ fn commands_say_where_an_address_is_and_which_file_cannot_be_read() {
     assert!(!daemon.tell("why 198.51.100.7").contains("country and network"));
     for quiet in ["bans --export", "bans --json", "why 192.0.2.7 --json"] {
         let text = daemon.tell(quiet);
-        assert!(!text.contains("NL") && !text.contains("nonexistent"), "{text}");
+        assert!(!text.contains("NL") && !text.contains("cannot read"), "{text}");
     }
 }

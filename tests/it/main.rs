@@ -21,6 +21,7 @@ mod hostile;
 mod import;
 mod list;
 mod names;
+mod newcomer;
 mod notify;
 mod pieces;
 mod report;

@@ -97,7 +97,7 @@ fn what_is_wrong_with_the_table_is_found() {
         daemon.stop();
         finds(&daemon, &["table-unowned", "no-daemon"]);
         sh("nft delete table inet banstream");
-        finds(&daemon, &["nftables-table-missing", "no-daemon"]);
+        finds(&daemon, &["no-daemon", "nftables-table-missing"]);
 
         config("owned = false");
         start(&daemon);

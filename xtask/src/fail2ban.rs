@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use banstream::words::{self, COMMANDS, DAEMON_KEYS, FilterWord, JAIL_KEYS, KeyWord, VERBS};
+use banstream::words::{
+    self, COMMANDS, CommandWord, DAEMON_KEYS, FilterWord, JAIL_KEYS, KeyWord, OTHER_COMMANDS, VERBS,
+};
 
 const INTRODUCTION: &str = "\
 # Coming from fail2ban
@@ -171,7 +173,8 @@ pub(crate) fn document() -> String {
     let services = words::SERVICES.iter().map(|(name, port)| [format!("`{name}`"), port.to_string()]);
     table(&mut text, "Names of services", ["`port` in fail2ban", "number"], services.collect());
     table(&mut text, "Keys of fail2ban.conf", ["fail2ban", "banstream"], keys(DAEMON_KEYS));
-    table(&mut text, "Commands", ["fail2ban", "banstream"], pairs(COMMANDS));
+    let commands = COMMANDS.iter().map(command).chain(pairs(OTHER_COMMANDS));
+    table(&mut text, "Commands", ["fail2ban", "banstream"], commands.collect());
     text += "\n## Scripts\n";
     text += SCRIPTS;
     rows(&mut text, ["verb", "what is different"], pairs(VERBS));
@@ -180,6 +183,10 @@ pub(crate) fn document() -> String {
 
 fn pairs(words: &[(&str, &str)]) -> Vec<[String; 2]> {
     words.iter().map(|(theirs, ours)| [(*theirs).to_owned(), (*ours).to_owned()]).collect()
+}
+
+fn command(word: &CommandWord) -> [String; 2] {
+    [format!("`fail2ban-client {}`", word.theirs.join("`, `")), word.ours.to_owned()]
 }
 
 fn key(word: &KeyWord) -> [String; 2] {

@@ -23,20 +23,23 @@ RFC 3339, addresses and prefixes are `192.0.2.1` and `2001:db8::/64`. `[]` stand
 for each key of an object; a `?` marks types that may be `null`. The control socket gives the same answers:
 `curl --unix-socket /run/banstream/control.sock http://localhost/status`.
 
-A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed`, how many settings, and `changes`, which.
+A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed`, how many settings,
+`changes`, which, `warnings`, and the files of `geoip`.
 
 `POST /changes` takes what `ban`, `unban` and `allow` ask for, 1,000 changes at the most: `{\"changes\": [{\"ban\": {\"address\":
 \"192.0.2.1\", \"for\": \"1h\", \"reason\": \"...\"}}, {\"unban\": {\"inside\": \"192.0.2.0/24\"}}, {\"allow\": {\"address\": \"192.0.2.2\", \"for\":
 \"forever\", \"comment\": \"...\"}}, {\"disallow\": {\"address\": \"192.0.2.3\"}}], \"force\": false}`. `unban` has one of `address`, `inside` and
-`jail`, or is `\"all\"`; what follows `address` may be missing. `operator` is the address that the operator is logged in from. Pages
-with the same number `list` are one command for `POST /undo`, and are answered once the kernel and the ledger have them.
+`jail`, or is `\"all\"`; what follows `address` may be missing. Of several changes, those that are refused stand in `notes`, and the
+others are done. `operator` is the address that the operator is logged in from. Pages with the same number `list` are one command
+for `POST /undo`, and are answered once the kernel and the ledger have them.
 
 `POST /bans/page` takes over bans that were decided elsewhere, 1,000 at the most: `{\"bans\": [{\"address\": \"192.0.2.1\", \"jail\":
 \"sshd\", \"since\": \"2026-11-24T08:00:00Z\", \"until\": null, \"times\": 2, \"ports\": [\"22/tcp\"], \"reason\": \"...\"}]}`; what follows
 `since` may be missing. The answer is `taken` of `import list`.
 
 `GET /bans` takes `address`, `in`, `jail`, `kind`, `since`, `text`, `sort` and `limit`, as `bans` does; its header `banstream-total` says how
-many bans there are without the limit. `GET /bans/list` takes the same and is the text of `bans --export`.
+many bans there are without the limit, and `banstream-geoip` has the files of `geoip`, if there are any. `GET /bans/list` takes
+the same and is the text of `bans --export`.
 
 `log --json` prints what `journalctl -o json` does: an object a line, with `MESSAGE`, `PRIORITY`, `__REALTIME_TIMESTAMP`, and where it
 is about them `BANSTREAM_ADDRESS`, `BANSTREAM_JAIL` and `BANSTREAM_TIMES`.

@@ -20,6 +20,7 @@ use crate::cli::{COLUMNS, cells, short};
 use crate::control::{BanLine, SourceState, SourceStatus, TemplateStatus};
 use crate::model::Offender;
 use crate::model::plain;
+use crate::tools::terminal::with_local_times;
 
 /// From this size on, what is beside the bans stands to their right, and not below.
 const WIDE: (u16, u16) = (120, 30);
@@ -380,7 +381,7 @@ fn health(frame: &mut Frame<'_>, sample: &Sample, theme: &Theme, area: Rect) {
         rows.push((set.name.clone(), full, theme.good));
     }
     if let Some(repaired) = &status.enforcement.repaired {
-        rows.push(("repaired".to_owned(), repaired.clone(), theme.warn));
+        rows.push(("repaired".to_owned(), with_local_times(repaired), theme.warn));
     }
     let rows = rows.into_iter().map(|(name, told, style)| {
         Row::new([Cell::from(plain(&name)), Cell::from(Line::styled(plain(&told), style))])

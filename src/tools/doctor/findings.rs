@@ -26,7 +26,9 @@ pub struct Facts {
     /// Which backend that is, and why; and why a start would choose the other now, if it would.
     pub backend: Option<(String, Option<String>)>,
     /// What the daemon says; or why none does.
-    pub daemon: Result<DaemonFacts, String>,
+    pub daemon: Result<DaemonFacts, NoDaemon>,
+    /// The files of `geoip` that can be read; and what is wrong with the others.
+    pub geoip: (Vec<String>, Vec<String>),
     /// How journald is set; `None` where it is not read.
     pub journald: Option<JournaldSettings>,
     /// How rsyslog is set; `None` where it hands us nothing.
@@ -35,6 +37,15 @@ pub struct Facts {
     pub servers: Vec<(ServerFault, Suspect)>,
     /// Firewalls that were saved to files with our rule in them.
     pub saved: Vec<SavedFirewall>,
+}
+
+/// Why the daemon says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoDaemon {
+    /// It does not answer; why.
+    Silent(String),
+    /// We may not ask it; where.
+    Forbidden(String),
 }
 
 /// A firewall in a file, with our rule in it.
@@ -290,6 +301,8 @@ pub struct Finding {
     pub what: String,
     /// What to do about it; empty where it is as it should be.
     pub fix: String,
+    /// The name of the finding that it follows from: it goes when that is fixed.
+    pub cause: Option<&'static str>,
 }
 
 /// How bad a finding is.
@@ -324,7 +337,32 @@ impl FindingSeverity {
     }
 }
 
-/// How such a host is: what is as it should be, then advice, then what is wrong and what to do about it.
+/// Findings that others follow from, and these. They come before all others, in this order.
+const CAUSES: [(&str, &[&str]); 10] = [
+    ("configuration-broken", &[]),
+    ("no-privilege", &[]),
+    ("other-namespace", &[]),
+    ("no-ipset", &[]),
+    ("no-nftables", &[]),
+    ("table-missing", &[]),
+    ("module-missing", &[]),
+    ("no-daemon", REPAIRED),
+    ("not-enforced", REPAIRED),
+    ("enforcement-failed", REPAIRED),
+];
+
+/// What a daemon that enforces bans repairs by itself.
+const REPAIRED: &[&str] = &[
+    "nftables-table-missing",
+    "chain-missing",
+    "rule-missing",
+    "bans-missing",
+    "set-missing",
+    "set-unlinked",
+    "ineffective-bans",
+];
+
+/// How such a host is: what is as it should be, then advice, then what is wrong and what to do about it, causes first.
 pub fn examine(facts: &Facts) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     match &facts.configuration {
@@ -345,12 +383,14 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
             &format!("run `nsenter --net=/proc/{pid}/ns/net banstream doctor`"),
         );
     }
-    if !facts.capable {
-        findings.wrong(
-            "no-privilege",
-            "cannot check sets and rules: CAP_NET_ADMIN is missing".to_owned(),
-            "run `banstream doctor` as root",
-        );
+    let forbidden = match &facts.daemon {
+        Err(NoDaemon::Forbidden(socket)) => Some(format!("no permission to ask the daemon at `{socket}`")),
+        _ => None,
+    };
+    let blind = (!facts.capable).then(|| "cannot check sets and rules: CAP_NET_ADMIN is missing".to_owned());
+    let unprivileged: Vec<String> = blind.into_iter().chain(forbidden).collect();
+    if !unprivileged.is_empty() {
+        findings.wrong("no-privilege", unprivileged.join("; "), "run `banstream doctor` as root");
     }
     if let Some((chosen, other)) = &facts.backend {
         findings.ok("backend", chosen.clone());
@@ -373,20 +413,16 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     facts.saved.iter().for_each(|saved| findings.saved(saved));
     match &facts.daemon {
         Ok(daemon) => findings.daemon(daemon),
-        Err(why) => findings.wrong(
+        Err(NoDaemon::Silent(why)) => findings.wrong(
             "no-daemon",
             format!("no running daemon: {why}"),
-            "start it (`systemctl enable --now banstream`) and look at its log (`journalctl -u banstream`)",
+            "start it (`systemctl enable --now banstream`) and look at its log (`banstream log`)",
         ),
+        Err(NoDaemon::Forbidden(_)) => {}
     }
     findings.logs(facts);
-    let Findings(mut findings) = findings;
-    findings.sort_by_key(|finding| match finding.severity {
-        FindingSeverity::Ok => 0,
-        FindingSeverity::Note => 1,
-        FindingSeverity::Wrong | FindingSeverity::Doubtful => 2,
-    });
-    findings
+    findings.geoip(&facts.geoip);
+    findings.in_order()
 }
 
 struct Findings(Vec<Finding>);
@@ -407,7 +443,39 @@ const RESTART: &str = "a running daemon repairs this within seconds; otherwise s
 
 impl Findings {
     fn push(&mut self, severity: FindingSeverity, name: &'static str, what: String, fix: &str) {
-        self.0.push(Finding { name, severity, what, fix: fix.to_owned() });
+        self.0.push(Finding { name, severity, what, fix: fix.to_owned(), cause: None });
+    }
+
+    /// All, each with its cause.
+    fn in_order(self) -> Vec<Finding> {
+        let Self(mut findings) = self;
+        let is_found =
+            |name: &str| findings.iter().any(|finding| finding.name == name && finding.severity.is_problem());
+        let found: Vec<_> = CAUSES.into_iter().filter(|(cause, _)| is_found(cause)).collect();
+        for finding in findings.iter_mut().filter(|finding| finding.severity.is_problem()) {
+            let cause = found.iter().find(|(_, followers)| followers.contains(&finding.name));
+            finding.cause = cause.map(|(cause, _)| *cause);
+        }
+        let place = |name| CAUSES.iter().position(|(cause, _)| *cause == name).unwrap_or(CAUSES.len());
+        findings.sort_by_key(|finding| match finding.severity {
+            FindingSeverity::Ok => (0, 0),
+            FindingSeverity::Note => (1, 0),
+            FindingSeverity::Wrong | FindingSeverity::Doubtful => (2, place(finding.name)),
+        });
+        findings
+    }
+
+    fn geoip(&mut self, (readable, faults): &(Vec<String>, Vec<String>)) {
+        if !readable.is_empty() {
+            self.ok("geoip", format!("countries and networks are read from {}", readable.join(", ")));
+        }
+        for fault in faults {
+            self.doubtful(
+                "geoip-broken",
+                format!("countries or networks are missing: {fault}"),
+                "correct the path in `geoip`, or get the file again; it is one in MaxMind's format (.mmdb)",
+            );
+        }
     }
 
     fn ok(&mut self, name: &'static str, what: String) {
@@ -1035,7 +1103,12 @@ mod tests {
             rsyslog: None,
             servers: Vec::new(),
             saved: vec![SavedFirewall { path: "/etc/iptables/rules.v4".to_owned(), loads: Ok(()) }],
+            geoip: (vec!["/a.mmdb".to_owned()], Vec::new()),
         }
+    }
+
+    fn silent() -> Result<DaemonFacts, NoDaemon> {
+        Err(NoDaemon::Silent("x".to_owned()))
     }
 
     fn suspect() -> Suspect {
@@ -1133,16 +1206,23 @@ mod tests {
             "`nginx` runs; lines of it were read: 5, the last 2s ago",
             "`chat` has got 3 messages",
             "203.0.113.9, from where somebody is logged in, is exempt: listed",
+            "countries and networks are read from /a.mmdb",
         ];
         check(&sound(), &all);
         let mut facts = sound();
         ipset(&mut facts).chains.pop();
         facts.has_ipv6 = false;
         set(&mut facts).linked = false;
-        facts.daemon = Err("x".to_owned());
+        facts.daemon = silent();
         check(
             &facts,
-            &[all[0], all[1], "the rule is first in `raw PREROUTING` (IPv4); this host has no IPv6", all[4]],
+            &[
+                all[0],
+                all[1],
+                "the rule is first in `raw PREROUTING` (IPv4); this host has no IPv6",
+                all[4],
+                all[9],
+            ],
         );
         let mut facts = sound();
         with_nftables(|_, _| {})(&mut facts);
@@ -1216,6 +1296,67 @@ mod tests {
     }
 
     #[test]
+    fn causes_come_first_and_have_their_followers() {
+        #[track_caller]
+        fn check(harm: impl FnOnce(&mut Facts), want: &[(&str, Option<&str>)]) {
+            let mut facts = sound();
+            harm(&mut facts);
+            let found = examine(&facts);
+            let found = found.iter().filter(|finding| finding.severity.is_problem());
+            assert_eq!(found.map(|finding| (finding.name, finding.cause)).collect::<Vec<_>>(), want);
+        }
+        fn broken(facts: &mut Facts) {
+            ipset(facts).sets.as_mut().unwrap()[0].filled = None;
+            set(facts).linked = false;
+            chain(facts).listing.rules = Ok(vec![]);
+        }
+        let all = |cause| [("set-missing", cause), ("set-unlinked", cause), ("rule-missing", cause)];
+        check(broken, &all(None));
+        let with = |cause| [&[(cause, None)], &all(Some(cause))[..]].concat();
+        let stopped = |facts: &mut Facts| {
+            broken(facts);
+            facts.daemon = silent();
+        };
+        check(stopped, &with("no-daemon"));
+        let failed = |facts: &mut Facts| {
+            broken(facts);
+            daemon(facts).fault = Some("x".to_owned());
+        };
+        check(failed, &with("enforcement-failed"));
+        let decides = |facts: &mut Facts| {
+            broken(facts);
+            daemon(facts).mode = "none".to_owned();
+        };
+        check(decides, &with("not-enforced"));
+        // What no start repairs does not follow.
+        let full = |facts: &mut Facts| {
+            set(facts).filled = Some((9, 9));
+            facts.daemon = silent();
+        };
+        check(full, &[("no-daemon", None), ("set-full", None)]);
+        // Who may not look is told so once, and is not told to start anything.
+        let user = |facts: &mut Facts| {
+            (facts.capable, facts.enforcement) = (false, None);
+            facts.daemon = Err(NoDaemon::Forbidden("/s".to_owned()));
+        };
+        check(user, &[("no-privilege", None)]);
+        let mut facts = sound();
+        user(&mut facts);
+        let what = examine(&facts)
+            .into_iter()
+            .find(|finding| finding.severity.is_problem())
+            .map(|finding| finding.what);
+        let want =
+            "cannot check sets and rules: CAP_NET_ADMIN is missing; no permission to ask the daemon at `/s`";
+        assert_eq!(what.as_deref(), Some(want));
+    }
+
+    #[test]
+    fn a_file_of_countries_that_cannot_be_read_is_found() {
+        check(|facts| facts.geoip.1.push("cannot read `/x`: y".to_owned()), &["geoip-broken"]);
+    }
+
+    #[test]
     fn a_fault_of_the_rules_is_found() {
         let ours = || ("-A PREROUTING ours".to_owned(), true);
         check(|facts| chain(facts).listing.rules = Err("x".to_owned()), &["RULES-UNKNOWN"]);
@@ -1248,11 +1389,11 @@ mod tests {
         harmed(|facts, table| (facts.can_be_owned, table.owner) = (false, None), &["table-unowned."]);
         harmed(|facts, table| (facts.is_to_be_owned, table.owner) = (false, None), &["table-unowned."]);
         // What may be missing is a module.
-        harmed(|_, table| table.sets[0].has_rule = false, &["RULE-MISSING", "MODULE-MISSING"]);
+        harmed(|_, table| table.sets[0].has_rule = false, &["MODULE-MISSING", "RULE-MISSING"]);
         let stopped = |harm: fn(&mut NftablesFacts, &mut TableFacts)| {
             move |facts: &mut Facts| {
                 with_nftables(harm)(facts);
-                facts.daemon = Err("x".to_owned());
+                facts.daemon = silent();
             }
         };
         check(stopped(|facts, _| facts.is_daemons = Some(false)), &["NO-DAEMON"]);
@@ -1291,7 +1432,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_daemon_is_found() {
-        check(|facts| facts.daemon = Err("x".to_owned()), &["NO-DAEMON"]);
+        check(|facts| facts.daemon = silent(), &["NO-DAEMON"]);
         check(|facts| daemon(facts).mode = "none".to_owned(), &["NOT-ENFORCED"]);
         check(|facts| daemon(facts).observing = vec!["sshd".to_owned()], &["observing"]);
         check(|facts| daemon(facts).fault = Some("x".to_owned()), &["ENFORCEMENT-FAILED"]);

@@ -2,14 +2,13 @@
 //! one does not answer, because that is a fact too.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-
 use super::findings::{
-    Chain, DaemonFacts, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, Rsyslog,
+    Chain, DaemonFacts, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, NoDaemon, Rsyslog,
     RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect,
     Unloadable, Visitor,
 };
@@ -26,7 +25,9 @@ use crate::kernel::{
     has_ipv6,
 };
 use crate::model::{BanOrigin, Mode, Offender, Port, plain};
+use crate::tools::geoip::GeoIp;
 use crate::tools::servers;
+use crate::tools::terminal::with_local_times;
 
 /// How many bans are looked up in the kernel.
 const SAMPLE: usize = 100;
@@ -68,7 +69,8 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
         elsewhere,
         enforcement,
         backend: chosen.map(|(_, what, other)| (what, other)),
-        daemon: daemon.map_err(|error| format!("{error:#}")),
+        daemon: daemon.map_err(|error| no_daemon(&config.control.path, &error)),
+        geoip: geoip(&config.geoip),
         journald: config.journald.first().map(|journal| journald(&journald_files(journal))),
         rsyslog: reads.then(|| Rsyslog {
             limits: files.iter().flat_map(|(path, text)| rate_limits(path, text)).collect(),
@@ -81,6 +83,24 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
             .flat_map(|enforce| if is_nftables { saved_tables(enforce) } else { saved(&enforce.set) })
             .collect(),
     })
+}
+
+/// Why the daemon at this socket says nothing.
+fn no_daemon(socket: &Path, error: &anyhow::Error) -> NoDaemon {
+    let shown = socket.display();
+    match UnixStream::connect(socket).map_err(|error| error.kind()) {
+        Err(ErrorKind::PermissionDenied) => NoDaemon::Forbidden(shown.to_string()),
+        Err(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            NoDaemon::Silent(format!("nobody listens at `{shown}`"))
+        }
+        _ => NoDaemon::Silent(format!("{error:#}")),
+    }
+}
+
+/// Those of these files that can be read, and what is wrong with the others.
+fn geoip(paths: &[PathBuf]) -> (Vec<String>, Vec<String>) {
+    let mut geoip = GeoIp::open(paths);
+    (geoip.paths().map(|path| path.display().to_string()).collect(), geoip.faults())
 }
 
 fn daemon(
@@ -102,7 +122,10 @@ fn daemon(
         .filter(|ban| ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private());
     let visitor = |who: Offender| {
         let why: Why = serde_json::from_str(&client::send(socket, &control::Command::Why(who))?.body)?;
-        Ok(Visitor { address: who.to_string(), exemption: why.protected.into_iter().next() })
+        Ok(Visitor {
+            address: who.to_string(),
+            exemption: why.protected.first().map(|by| plain(with_local_times(by))),
+        })
     };
     let facts = DaemonFacts {
         uptime: status.uptime,
@@ -147,7 +170,7 @@ fn nftables(enforce: &Enforce, socket: &Path, sample: &[BanLine]) -> NftablesFac
     let table = TableFacts::look(&enforce.set).map_err(|error| error.to_string());
     let owner = table.as_ref().ok().and_then(|table| table.as_ref()?.owner);
     let holders = owner.map_or_else(BTreeMap::new, holders);
-    let daemon = process(socket).filter(|_| !holders.is_empty());
+    let daemon = client::process(socket).filter(|_| !holders.is_empty());
     let mut lacking: Vec<&BanLine> = sample.iter().filter(|ban| !is_held(enforce, ban)).collect();
     if !lacking.is_empty() {
         // Those that have ended since need not be there.
@@ -234,14 +257,9 @@ fn saved_tables(enforce: &Enforce) -> Vec<SavedFirewall> {
     paths.into_iter().filter(has_it).map(owned).collect()
 }
 
-/// The daemon's process.
-fn process(socket: &Path) -> Option<i32> {
-    Some(getsockopt(&UnixStream::connect(socket).ok()?, PeerCredentials).ok()?.pid())
-}
-
 /// The same, if it is known to be in another network namespace than this one.
 fn elsewhere(socket: &Path) -> Option<i32> {
-    let daemon = process(socket)?;
+    let daemon = client::process(socket)?;
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
     (namespace(&daemon.to_string())? != namespace("self")?).then_some(daemon)
 }

@@ -103,8 +103,7 @@ pub fn html(report: &Report) -> String {
                 "Allowed",
                 ["Address", "Until", "Comment"],
                 report.allowed.iter().map(|allowed| {
-                    let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());
-                    [allowed.address.to_string(), until, allowed.comment.clone()]
+                    [allowed.address.to_string(), report.end(allowed), allowed.comment.clone()]
                 }),
             ),
         ),

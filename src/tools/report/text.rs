@@ -67,10 +67,10 @@ pub fn text(report: &Report) -> String {
         [ban.address.to_string(), ban.jail.to_string(), ban.since.to_string(), ban.lifted.to_string()]
     });
     text += &table(["LIFTED", "JAIL", "BANNED", "LIFTED"], lifted);
-    let allowed = report.allowed.iter().map(|allowed| {
-        let until = allowed.until.clone().unwrap_or_else(|| "forever".to_owned());
-        [allowed.address.to_string(), until, allowed.comment.clone()]
-    });
+    let allowed = report
+        .allowed
+        .iter()
+        .map(|allowed| [allowed.address.to_string(), report.end(allowed), allowed.comment.clone()]);
     text += &table(["ALLOWED", "UNTIL", "COMMENT"], allowed);
     let lines = report.offenders.iter().flat_map(|offender| {
         let row = |LineSum { time, message, .. }: &LineSum| {
