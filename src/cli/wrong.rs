@@ -115,8 +115,8 @@ mod tests {
             "get ssh usedns",
             &["`banstream compat fail2ban-client -h` lists the words of fail2ban-client that are understood"],
         );
-        check("block 203.0.113.7", &["here it is `banstream ban ADDRESS`"]);
-        check("logs", &["here it is `banstream log`, and `banstream log -f` follows it"]);
+        check("block 203.0.113.7", &["`banstream ban ADDRESS` bans an address"]);
+        check("logs", &["`banstream log` shows what the daemon did, `banstream log -f` follows it"]);
         check(
             "unban",
             &["`--jail NAME` lifts the bans of a jail, `--all` lifts all, `--from FILE` those of a list"],

@@ -152,7 +152,7 @@ pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Wr
         text = serde_json::to_string(&settings)? + "\n";
     } else {
         let files: Vec<PathBuf> = files.paths().map(Path::to_owned).collect();
-        text += &format!("# of {}\n", named(&files));
+        text += &format!("# read from {}\n", named(&files));
         let socket = std::env::var_os("BANSTREAM_SOCKET").map_or(config.control.path, PathBuf::from);
         let daemon = client::send(&socket, &Command::Status).ok().filter(|answer| answer.done);
         let daemon = daemon.and_then(|answer| serde_json::from_str::<Status>(&answer.body).ok());
@@ -176,7 +176,7 @@ pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Wr
 /// These files, for people.
 fn named(files: &[PathBuf]) -> String {
     let names: Vec<String> = files.iter().map(|path| plain(path.display().to_string())).collect();
-    if names.is_empty() { "no file: these are the defaults".to_owned() } else { names.join(", ") }
+    if names.is_empty() { "no file: the defaults are in force".to_owned() } else { names.join(", ") }
 }
 
 /// What to know where a daemon has read other files than these.

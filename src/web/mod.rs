@@ -75,9 +75,10 @@ pub fn run(options: WebOptions) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen at `{listen}`"))?;
     listener.set_nonblocking(true)?;
     let (secrets, listen) = (Secrets::draw().context("cannot draw a token")?, listener.local_addr()?);
-    give_up_root(&socket)?;
     // A page that could show nothing is not served.
     client::send(&socket, &Command::Status)?;
+    give_up_root(&socket)?;
+    client::send(&socket, &Command::Status).context("as the user nobody, in the socket's group")?;
     let mode = if allow_changes { "it can change bans and exemptions" } else { "it is read-only" };
     print(&format!("open http://{listen}/?token={}\n{mode}; Ctrl-C ends it\n", secrets.token))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -102,9 +103,7 @@ fn give_up_root(socket: &Path) -> anyhow::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
-    let about = socket.metadata().with_context(|| {
-        format!("no daemon listens at `{}`, so the group to run in is not known", socket.display())
-    })?;
+    let about = socket.metadata().with_context(|| format!("cannot look at `{}`", socket.display()))?;
     let become_nobody = || {
         setgroups(&[])?;
         setgid(Gid::from_raw(about.gid()))?;

@@ -130,27 +130,33 @@ pub const OTHER_COMMANDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Names of commands that many try, and those that they look for.
+/// Names of commands that many try, and what does that here.
 const TRIED: &[(&[&str], &str)] = &[
     (
         &["exempt", "whitelist", "allowlist", "ignoreip", "ignore", "exemptions", "disallow"],
         "`banstream allow ADDRESS` exempts an address, `banstream allow --remove ADDRESS` ends that, `banstream allow` \
          lists exemptions",
     ),
-    (&["block", "deny", "drop", "banip", "blacklist", "blocklist"], "`banstream ban ADDRESS`"),
-    (&["unblock", "unbanip", "pardon", "lift"], "`banstream unban ADDRESS`"),
-    (&["list", "ls", "show", "decisions"], "`banstream bans`"),
-    (&["logs", "journal", "tail", "events"], "`banstream log`, and `banstream log -f` follows it"),
-    (&["jails", "jail", "info"], "`banstream status`"),
-    (&["history", "summary"], "`banstream report`"),
-    (&["watch", "monitor", "live"], "`banstream top`, `banstream web`"),
-    (&["test", "validate", "verify", "configtest"], "`banstream check`"),
-    (&["regex", "fail2ban-regex", "match"], "`banstream explain`"),
-    (&["fail2ban-client", "client"], "`banstream compat fail2ban-client`"),
-    (&["fail2ban", "migrate"], "`banstream import fail2ban`"),
+    (
+        &["block", "deny", "drop", "banip", "blacklist", "blocklist"],
+        "`banstream ban ADDRESS` bans an address",
+    ),
+    (&["unblock", "unbanip", "pardon", "lift"], "`banstream unban ADDRESS` lifts the ban of an address"),
+    (&["list", "ls", "show", "decisions"], "`banstream bans` lists the bans in force"),
+    (
+        &["logs", "journal", "tail", "events"],
+        "`banstream log` shows what the daemon did, `banstream log -f` follows it",
+    ),
+    (&["jails", "jail", "info"], "`banstream status` shows the jails"),
+    (&["history", "summary"], "`banstream report` reports what happened"),
+    (&["watch", "monitor", "live"], "`banstream top` watches the daemon, `banstream web` in a browser"),
+    (&["test", "validate", "verify", "configtest"], "`banstream check` checks configuration and grammars"),
+    (&["regex", "fail2ban-regex", "match"], "`banstream explain` shows what the grammars find in lines"),
+    (&["fail2ban-client", "client"], "`banstream compat fail2ban-client` takes fail2ban-client's words"),
+    (&["fail2ban", "migrate"], "`banstream import fail2ban` takes over fail2ban's configuration and bans"),
     (&["help", "man"], "`banstream --help` lists all commands, `banstream ban --help` explains one"),
-    (&["enforce", "observe", "enable"], "`mode` in the configuration, and `banstream reload`"),
-    (&["flush", "clear"], "`banstream unban --all`"),
+    (&["enforce", "observe", "enable"], "set `mode` in the configuration, then `banstream reload`"),
+    (&["flush", "clear"], "`banstream unban --all` lifts all bans"),
 ];
 
 /// The names of commands that many try.
@@ -200,7 +206,7 @@ pub fn command_hints(words: &[&str], ours: &[&str]) -> Vec<String> {
         ];
     }
     let tried = TRIED.iter().find(|(names, _)| names.contains(first));
-    tried.map(|(_, meant)| format!("here it is {meant}")).into_iter().collect()
+    tried.map(|(_, tip)| (*tip).to_owned()).into_iter().collect()
 }
 
 const STAND_INS: [&str; 3] = ["sshd", "192.0.2.1", "3"];

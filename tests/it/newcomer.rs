@@ -43,12 +43,12 @@ fn a_configuration_is_shown_with_its_files_and_those_of_the_daemon() {
         assert_eq!(status, 0, "{text}");
         text.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect()
     };
-    assert_eq!(head(&["config", "show", "--config", "c.toml"]), ["# of c.toml"]);
+    assert_eq!(head(&["config", "show", "--config", "c.toml"]), ["# read from c.toml"]);
     fs::write(daemon.path("other.toml"), "control.path = '/nonexistent/control'\n").unwrap();
     let config = daemon.path("c.toml").canonicalize().unwrap().display().to_string();
     let others =
         format!("# the daemon that runs has read {config}; see `banstream config show --config {config}`");
-    assert_eq!(head(&["config", "show", "--config", "other.toml"]), ["# of other.toml", &others]);
+    assert_eq!(head(&["config", "show", "--config", "other.toml"]), ["# read from other.toml", &others]);
     // The comments leave it a configuration.
     fs::write(daemon.path("shown.toml"), run(&daemon, &["config", "show", "--config", "c.toml"]).1).unwrap();
     assert_eq!(run(&daemon, &["check", "shown.toml"]).0, 0);
