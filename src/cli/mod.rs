@@ -250,8 +250,8 @@ pub enum Action {
     ///
     /// Says which backend enforces bans, and why. Checks the kernel's sets and rules in both families and both variants
     /// of iptables, or the table of nftables, its owner and a sample of the bans; the daemon, its sources
-    /// and its metrics, and the log daemons' rate limits. Exits with 1 if anything is wrong; doubtful findings are
-    /// only printed.
+    /// and its metrics, and the log daemons' rate limits. Causes come first, and what follows from them is counted there.
+    /// Exits with 1 if anything is wrong; doubtful findings are only printed.
     Doctor {
         /// Where the configuration is.
         #[command(flatten)]
