@@ -233,6 +233,18 @@ const LOOKED_AT: u64 = 8;
 /// Of so many lines of a batch one is looked at for who made the request, the first of all: 5 ns a line in a flood.
 const SAMPLE: u64 = 64;
 
+/// Of what no rule knew of each grammar, what is as unknown now: neither the grammar nor another that reads lines of its
+/// programs is new.
+fn still_unknown(mut known: Vec<UnmatchedLines>, before: &Grammars, now: &Grammars) -> Vec<UnmatchedLines> {
+    let known_as = |grammar: &Grammar| before.iter().position(|other| other.is_same(grammar));
+    let new: Vec<&Grammar> = now.iter().filter(|grammar| known_as(grammar).is_none()).collect();
+    let mut take = |grammar: &Grammar| {
+        let at = known_as(grammar).filter(|_| !new.iter().any(|new| new.may_share(grammar)))?;
+        known.get_mut(at).map(std::mem::take)
+    };
+    now.iter().map(|grammar| take(grammar).unwrap_or_default()).collect()
+}
+
 impl<'p> Engine<'p> {
     /// An engine that has seen nothing yet.
     pub fn new(settings: Settings, grammars: Arc<Grammars>, decoder: Decoder<'p>) -> Self {
@@ -254,11 +266,11 @@ impl<'p> Engine<'p> {
 
     /// Goes on with other settings and grammars; bans, counts and keys stay. The bans that these no longer allow.
     ///
-    /// What no rule knew is forgotten: a rule may know it now.
+    /// What no rule knew is forgotten where a rule may know it now.
     pub fn reconfigure(&mut self, settings: Settings, grammars: Arc<Grammars>) -> Vec<Decision> {
-        self.grammars = grammars;
+        let before = std::mem::replace(&mut self.grammars, grammars);
         self.joins.stop_waiting();
-        self.unmatched.clear();
+        self.unmatched = still_unknown(std::mem::take(&mut self.unmatched), &before, &self.grammars);
         self.majorities.clear();
         self.detector.reconfigure(settings, &self.grammars)
     }

@@ -193,6 +193,19 @@ impl Grammar {
         &self.name
     }
 
+    /// Whether the other is the same, with the same lists of words.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.text) == (&other.name, &other.text) && self.lists.has_words_of(&other.lists)
+    }
+
+    /// Whether lines of one program may be lines of both.
+    pub(crate) fn may_share(&self, other: &Self) -> bool {
+        let is_pattern = |program: &String| program.contains('*');
+        let (ours, theirs) = (self.programs(), other.programs());
+        ours.iter().any(|program| is_pattern(program) || theirs.contains(program))
+            || theirs.iter().any(is_pattern)
+    }
+
     /// The name of the grammar that a text extends, as its line `extends:` says.
     pub fn base_of(text: &str) -> Option<&str> {
         text.lines().find_map(|line| line.strip_prefix("extends:")).map(str::trim)

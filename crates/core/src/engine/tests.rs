@@ -158,9 +158,29 @@ fn of_a_flood_a_sample_is_looked_at() {
     let tally = take(&mut engine, &flood, Unattested::Accept);
     assert_eq!((app(&tally).harmless, app(&tally).unmatched), (100, LOOKED_AT));
     assert_eq!(engine.unmatched().next().map(|(_, unmatched)| unmatched.lines), Some(LOOKED_AT));
-    let grammars = Arc::clone(engine.grammars());
-    engine.reconfigure(settings(), grammars);
-    assert_eq!(engine.unmatched().count(), 0);
+}
+
+#[test]
+fn a_reload_forgets_what_no_rule_knew_only_where_one_may_know_it_now() {
+    let of = |name: &str, program: &str, rule: &str| {
+        let text = format!("program: {program}\nx:\n    {rule}\n");
+        Grammar::load(name, name, &text, &Lists::shipped()).unwrap().0
+    };
+    let grammars = |all: Vec<Grammar>| Arc::new(Grammars::new(all).unwrap());
+    let unknown = |then: Vec<Grammar>| {
+        let now = grammars(vec![of("app", "app", "lost <ip>"), of("web", "web", "lost <ip>")]);
+        let mut engine = Engine::new(settings(), now, Decoder::new(jiff::tz::TimeZone::UTC));
+        take(&mut engine, &["app: gone 192.0.2.1", "web: gone 192.0.2.1"], Unattested::Accept);
+        engine.reconfigure(settings(), grammars(then));
+        engine.unmatched().map(|(grammar, _)| grammar.name().to_owned()).collect::<Vec<_>>()
+    };
+    let (app, web) = (|| of("app", "app", "lost <ip>"), || of("web", "web", "lost <ip>"));
+    assert_eq!(unknown(vec![app(), web()]), ["app", "web"]);
+    assert_eq!(unknown(vec![web(), app()]), ["web", "app"]);
+    assert_eq!(unknown(vec![web()]), ["web"]);
+    assert_eq!(unknown(vec![of("app", "app", "gone <ip>"), web()]), ["web"]);
+    assert_eq!(unknown(vec![app(), web(), of("more", "app", "gone <ip>")]), ["web"]);
+    assert_eq!(unknown(vec![app(), web(), of("more", "*", "gone <ip>")]), [""; 0]);
 }
 
 /// How many offences, cut and unjudged messages these lines of one batch each, and of one batch together, come to.

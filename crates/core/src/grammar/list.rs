@@ -30,6 +30,11 @@ pub struct Lists {
 }
 
 impl Lists {
+    /// Whether the words in force are the same.
+    pub(super) fn has_words_of(&self, other: &Self) -> bool {
+        self.in_force == other.in_force
+    }
+
     /// Those that come with banstream.
     pub fn shipped() -> Self {
         let mut lists = Self { in_force: Arc::default(), shipped: Arc::default(), tests: Tests::default() };
