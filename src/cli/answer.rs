@@ -17,7 +17,7 @@ use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, UNCLEAR};
 use crate::control::{
     AllowLine, BanLine, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ReloadPreview,
-    TakenCounts, Target, Why,
+    TakenCounts, Target, UndoLine, Why,
 };
 use crate::model::{Mode, Offender, Span};
 use crate::model::{count, plain};
@@ -62,7 +62,7 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
         doubts(body);
     }
     let refused =
-        if matches!(command, Command::Change(_) | Command::Undo) { refused(body) } else { Vec::new() };
+        if matches!(command, Command::Change(_) | Command::Undo { .. }) { refused(body) } else { Vec::new() };
     refused.iter().for_each(|error| warn(format_args!("error: {}", plain(with_local_times(error)))));
     let is_done = answer.done && refused.is_empty();
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
@@ -121,7 +121,8 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
             };
             (remote, Command::Change(page))
         }
-        ClientCommand::Undo { remote } => (remote, Command::Undo),
+        ClientCommand::Undo { remote, list: true, .. } => (remote, Command::UndoSteps),
+        ClientCommand::Undo { remote, force, .. } => (remote, Command::Undo { force: *force }),
         ClientCommand::Why { remote, offender, .. } => (remote, Command::Why(*offender)),
         ClientCommand::Allow { remote, remove: Some(address), .. } => {
             (remote, Command::Change(ChangeRequest::Disallow { address: *address }.into()))
@@ -129,13 +130,13 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
         ClientCommand::Allow { remote, addresses, .. } if addresses.is_empty() => {
             (remote, Command::Allowances)
         }
-        ClientCommand::Allow { remote, addresses, length, comment, .. } => {
+        ClientCommand::Allow { remote, addresses, length, comment, force, .. } => {
             let allow = |address: &_| ChangeRequest::Allow {
                 address: *address,
                 length: *length,
                 comment: comment.clone(),
             };
-            (remote, Command::Change(each(addresses, allow)))
+            (remote, Command::Change(ChangePage { force: *force, ..each(addresses, allow) }))
         }
         ClientCommand::Notify { remote, receiver: Some(receiver) } => {
             (remote, Command::Notify(receiver.clone()))
@@ -176,7 +177,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
     Ok(match command {
         Command::Status => status(&serde_json::from_str(body)?),
         Command::Bans(filter) => bans::text(filter, body, None, &mut GeoIp::default())?,
-        Command::Change(_) | Command::Undo => {
+        Command::Change(_) | Command::Undo { .. } => {
             let mut report: ChangeReport = serde_json::from_str(body)?;
             // `ask` says on stderr what was refused.
             report.notes.retain(|note| note.kind != ChangeKind::Refused);
@@ -185,13 +186,20 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
         Command::TakeOver { .. } => format!("{}\n", serde_json::from_str::<TakenCounts>(body)?),
         Command::Why(_) => why(&serde_json::from_str(body)?, &GeoRecord::default(), WhyDetail::Lines),
         Command::Allowances => allowances(&serde_json::from_str::<Vec<AllowLine>>(body)?),
+        Command::UndoSteps => undo_steps(&serde_json::from_str::<Vec<UndoLine>>(body)?),
         Command::Reload { .. } | Command::ReloadRemoved => {
             let confirm = if let Command::Reload { confirm } = command { *confirm } else { None };
-            let ReloadChanges { changes, .. } = serde_json::from_str(body)?;
+            let ReloadChanges { changes: settings, bans, .. } = serde_json::from_str(body)?;
             let keep = confirm.map(|span| format!("; confirm with `banstream reload --keep` within {span}"));
-            let what = if changes.is_empty() { ": nothing has changed" } else { "" };
+            let what = if settings.is_empty() { ": nothing has changed" } else { "" };
             let mut text = format!("reloaded{what}{}\n", keep.unwrap_or_default());
-            changes.iter().for_each(|change| text += &format!("    {}\n", plain(change)));
+            settings.iter().for_each(|change| text += &format!("    {}\n", plain(change)));
+            text += &changes(&bans);
+            text += match confirm {
+                _ if bans.of(ChangeKind::Lifted) == 0 => "",
+                Some(_) => "a rollback restores what was lifted\n",
+                None => "`banstream undo` restores what was lifted, once it is not exempt any more\n",
+            };
             text
         }
         Command::ReloadPreview => format!("{}\n", serde_json::from_str::<ReloadPreview>(body)?),
@@ -246,6 +254,7 @@ struct ReloadChanges {
     changes: Vec<String>,
     warnings: Vec<String>,
     geoip: Vec<PathBuf>,
+    bans: ChangeReport,
 }
 
 /// The columns of a list of bans.
@@ -258,6 +267,15 @@ pub(crate) fn cells(ban: &BanLine) -> [String; 6] {
     let (address, times) = (ban.address.to_string(), ban.times.to_string());
     let observed = if ban.mode == Mode::Observe { " (observed)" } else { "" };
     [address, format!("{}{observed}", ban.jail), ends, times, ports, ban.reason.clone()]
+}
+
+fn undo_steps(steps: &[UndoLine]) -> String {
+    let rows = steps.iter().map(|step| {
+        let changes = step.changes.map_or("too many".to_owned(), |changes| changes.to_string());
+        [short(step.ago), changes, step.command.clone()]
+    });
+    let table = table(["AGE", "CHANGES", "COMMAND"], rows);
+    if steps.is_empty() { "no command to take back\n".to_owned() } else { table.trim_start().to_owned() }
 }
 
 fn allowances(allowances: &[AllowLine]) -> String {
@@ -336,6 +354,40 @@ unbanned 192.0.2.0/24 (manual)
         let confirm = "reloaded: nothing has changed; confirm with `banstream reload --keep` within 1m\n";
         prints(&reload(Some(Span::from_secs(60)), false), "{\"changes\":[]}", confirm);
         prints(&reload(None, true), "{\"changed\":0}", "confirmed\n");
+        let lifted = [
+            note("lifted", "192.0.2.1 (sshd): 192.0.2.0/24 is in `ignoreip`"),
+            note("lifted", "192.0.2.2 (ftp)"),
+        ];
+        let bans = format!(
+            r#"{{"changed":4,"counts":{{"lifted":2,"observed":2}},"notes":[{},{}]}}"#,
+            lifted.join(","),
+            note("observed", "2 bans only observed now")
+        );
+        let body = format!(r#"{{"changes":["`x`"],"bans":{bans}}}"#);
+        let text = "2 bans only observed now\nlifted 2 bans:\n    192.0.2.1 (sshd): 192.0.2.0/24 is in `ignoreip`\n    192.0.2.2 (ftp)\n";
+        let undo = "`banstream undo` restores what was lifted, once it is not exempt any more\n";
+        prints(&reload(None, false), &body, &format!("reloaded\n    `x`\n{text}{undo}"));
+        let want = format!(
+            "reloaded; confirm with `banstream reload --keep` within 1m\n    `x`\n{text}a rollback restores what was lifted\n"
+        );
+        prints(&reload(Some(Span::from_secs(60)), false), &body, &want);
+    }
+
+    #[test]
+    fn what_can_be_taken_back_is_printed_as_a_table() {
+        let undo = ClientCommand::Undo { remote: remote(), list: true, force: false };
+        prints(&undo, "[]", "no command to take back\n");
+        let body = r#"[{"command": "unban --all", "at": "x", "ago": 303, "changes": 1200},
+                       {"command": "import", "at": "x", "ago": 86000, "changes": null}]"#;
+        prints(
+            &undo,
+            body,
+            "
+AGE      CHANGES   COMMAND
+5m 3s    1200      unban --all
+23h 53m  too many  import
+",
+        );
     }
 
     #[test]
@@ -346,6 +398,7 @@ unbanned 192.0.2.0/24 (manual)
             from: None,
             length: None,
             comment: String::new(),
+            force: false,
             remove: None,
         };
         prints(&ask, "[]", "no exemptions\n");

@@ -46,7 +46,7 @@ pub struct BansArgs {
     /// Only the latest bans, this many: the same as `--sort since --limit NUMBER`
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["sort", "limit"])]
     pub last: Option<usize>,
-    /// Print what `ban --from` reads: address, end and reason, a ban a line
+    /// Print what `ban --from` reads: a ban a line
     #[arg(long, conflicts_with = "json")]
     pub export: bool,
     /// List again every two seconds

@@ -245,7 +245,8 @@ Examples:
 
 pub(super) const UNDO_EXAMPLES: &str = "\
 Examples:
-  banstream undo                         Put back what `unban --all` has just lifted";
+  banstream undo                         Put back what `unban --all` has just lifted
+  banstream undo --list                  What can be taken back";
 
 pub(super) const RELOAD_EXAMPLES: &str = "\
 Examples:

@@ -2,19 +2,19 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
 use super::answer::{operator, print};
 use super::{ClientCommand, REFUSED, SocketArgs};
 use crate::control::client::{self, UNCLEAR};
-use crate::control::server::MOST_BANS;
-use crate::control::{
-    BanLength, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, Target, list_id,
-};
+use crate::control::server::{MAX_BODY, MOST_BANS};
+use crate::control::{ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, Target, list_id};
 use crate::daemon;
-use crate::model::{Offender, count, plain};
-use crate::tools::list::{self, ListedChanges};
+use crate::detect::manual;
+use crate::model::{Ban, Offender, Timestamp, count, plain};
+use crate::tools::list::{self, BanDetails, ListedAddress, ListedChanges};
 use crate::tools::offline::warn;
 use crate::tools::terminal::say_that_input_is_awaited;
 
@@ -23,37 +23,47 @@ pub(super) struct ListedCommand<'a> {
     remote: &'a SocketArgs,
     file: &'a Path,
     force: bool,
-    /// What it does with each address, with the time and the comment that the list gives it.
-    request: Box<dyn Fn(Offender, Option<BanLength>, String) -> ChangeRequest + 'a>,
+    /// When the list was read.
+    now: Timestamp,
+    /// What it does with each address.
+    request: Box<dyn Fn(ListedAddress) -> ChangeRequest + 'a>,
 }
 
 impl<'a> ListedCommand<'a> {
     /// This command, if it takes a list.
     pub(super) fn of(ask: &'a ClientCommand) -> Option<Self> {
         let or = |said: String, general: &String| if said.is_empty() { general.clone() } else { said };
-        let (remote, file, force, request): (_, _, _, Box<dyn Fn(_, _, _) -> _ + 'a>) = match ask {
+        let now = daemon::now();
+        let (remote, file, force, request): (_, _, _, Box<dyn Fn(ListedAddress) -> _ + 'a>) = match ask {
             ClientCommand::Ban { remote, from: Some(file), length, reason, force, .. } => {
-                let request = move |address, listed: Option<BanLength>, said| ChangeRequest::Ban {
-                    address,
-                    length: listed.or(*length),
-                    reason: or(said, reason),
+                let request = move |listed: ListedAddress| {
+                    let (address, reason) = (listed.offender, or(listed.comment, reason));
+                    let length = listed.length.or(*length);
+                    match listed.details {
+                        None => ChangeRequest::Ban { address, length, reason },
+                        Some(details) => {
+                            let until = length.and_then(|length| length.0).map(|span| now + span);
+                            ChangeRequest::Restore(Box::new(exported(address, until, &reason, *details, now)))
+                        }
+                    }
                 };
                 (remote, file, *force, Box::new(request))
             }
             ClientCommand::Unban { remote, from: Some(file), .. } => {
-                (remote, file, false, Box::new(|address, _, _| ChangeRequest::Unban(Target::One(address))))
-            }
-            ClientCommand::Allow { remote, from: Some(file), length, comment, .. } => {
-                let request = move |address, listed: Option<BanLength>, said| ChangeRequest::Allow {
-                    address,
-                    length: listed.or(*length),
-                    comment: or(said, comment),
-                };
+                let request = |listed: ListedAddress| ChangeRequest::Unban(Target::One(listed.offender));
                 (remote, file, false, Box::new(request))
+            }
+            ClientCommand::Allow { remote, from: Some(file), length, comment, force, .. } => {
+                let request = move |listed: ListedAddress| ChangeRequest::Allow {
+                    address: listed.offender,
+                    length: listed.length.or(*length),
+                    comment: or(listed.comment, comment),
+                };
+                (remote, file, *force, Box::new(request))
             }
             _ => return None,
         };
-        Some(Self { remote, file, force, request })
+        Some(Self { remote, file, force, now, request })
     }
 
     /// Carries it out, page by page, once the whole list is read: 0 where all was done, 1 where a line is wrong, and then
@@ -63,7 +73,7 @@ impl<'a> ListedCommand<'a> {
             say_that_input_is_awaited();
         }
         let ListedChanges { changes, left_out, wrong, faults } =
-            list::changes(self.file, daemon::now(), &self.request)?;
+            list::changes(self.file, self.now, &self.request)?;
         let file = plain(self.file.as_os_str().as_encoded_bytes());
         for (line, why) in faults {
             warn(format_args!("{file}:{line}: {}", plain(why)));
@@ -73,12 +83,7 @@ impl<'a> ListedCommand<'a> {
             return Ok(ExitCode::from(REFUSED));
         }
         let (mut report, list, operator) = (ChangeReport::default(), list_id(), operator());
-        let mut changes = changes.into_iter();
-        loop {
-            let page: Vec<ChangeRequest> = changes.by_ref().take(MOST_BANS).collect();
-            if page.is_empty() {
-                break;
-            }
+        for page in pages(changes) {
             let page = ChangePage { changes: page, force: self.force, operator, list: Some(list) };
             let answer = client::send(&self.remote.socket, &Command::Change(page))?;
             if let Some(error) = answer.refusal() {
@@ -109,4 +114,44 @@ impl<'a> ListedCommand<'a> {
         }
         Ok(())
     }
+}
+
+/// A ban as an exported list has it.
+fn exported(
+    address: Offender,
+    until: Option<Timestamp>,
+    reason: &str,
+    details: BanDetails,
+    now: Timestamp,
+) -> Ban {
+    let BanDetails { jail, ports, since, times } = details;
+    let ban = manual(address, since.unwrap_or(now), until, reason);
+    let jail = jail.map_or(Arc::clone(&ban.jail), Arc::from);
+    Ban { jail, ports: ports.into(), times: times.unwrap_or(1), ..ban }
+}
+
+/// The changes in pages, none of which is too long for the socket.
+fn pages(changes: Vec<ChangeRequest>) -> impl Iterator<Item = Vec<ChangeRequest>> {
+    // What it takes at most in JSON, where a quotation mark is two bytes.
+    let bytes = |change: &ChangeRequest| {
+        256 + match change {
+            ChangeRequest::Ban { reason: text, .. } | ChangeRequest::Allow { comment: text, .. } => {
+                2 * text.len()
+            }
+            ChangeRequest::Restore(ban) => 2 * (ban.jail.len() + ban.reason.len()) + 16 * ban.ports.len(),
+            ChangeRequest::Unban(_) | ChangeRequest::Disallow { .. } => 0,
+        }
+    };
+    let mut changes = changes.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut page = vec![changes.next()?];
+        let mut room = (MAX_BODY - 1024).saturating_sub(page.iter().map(bytes).sum());
+        while page.len() < MOST_BANS
+            && let Some(change) = changes.next_if(|change| bytes(change) <= room)
+        {
+            room -= bytes(&change);
+            page.push(change);
+        }
+        Some(page)
+    })
 }

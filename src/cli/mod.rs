@@ -481,7 +481,8 @@ pub enum ClientCommand {
     ///
     /// Where the daemon's configuration has `geoip`, the last column says in which country and network an address is.
     ///
-    /// --export prints bans for `ban --from`: of ports and jails it says nothing, and bans that are only observed are comments.
+    /// --export prints bans for `ban --from`, with their jails, ports, beginnings and numbers; bans that are only observed are
+    /// comments.
     #[command(after_help = BANS_EXAMPLES)]
     Bans {
         /// The daemon to ask.
@@ -523,7 +524,8 @@ pub enum ClientCommand {
         /// Ban the addresses of a list, each as if by a command of its own; `-` is stdin
         ///
         /// A line has an address or prefix, an end if you like, and a comment, which becomes the reason; or the list is CSV with a
-        /// heading. --for and --reason are for lines without. If a line is wrong, nothing is done.
+        /// heading. --for and --reason are for lines without. A line of `bans --export` also says the ban's jail, ports,
+        /// beginning and number, and restores it like that. If a line is wrong, nothing is done.
         #[arg(long, value_name = "FILE", conflicts_with = "addresses")]
         from: Option<PathBuf>,
         /// How long, such as 10m, `1h 30m`, 2d or `forever` [default: until unbanned]
@@ -567,7 +569,7 @@ pub enum ClientCommand {
     ///
     /// Lifts its bans, those by hand included, and prevents new bans by jails and operators until the time is over or the
     /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`. If there is one already,
-    /// a time or comment that is not given stays as it was.
+    /// a time or comment that is not given stays as it was. A prefix wider than /8 (IPv6: /32) needs --force.
     #[command(after_help = ALLOW_EXAMPLES)]
     Allow {
         /// The daemon to ask.
@@ -585,26 +587,40 @@ pub enum ClientCommand {
         /// The reason; shown in the list
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "exempt")]
         comment: String,
+        /// Exempt a prefix wider than /8 (IPv6: /32)
+        #[arg(long, requires = "exempt")]
+        force: bool,
         /// Remove this exemption
-        #[arg(long, value_name = "ADDR|CIDR", conflicts_with_all = ["exempt", "length", "comment"])]
+        #[arg(long, value_name = "ADDR|CIDR", conflicts_with_all = ["exempt", "length", "comment", "force"])]
         remove: Option<Offender>,
     },
     /// Take back the last change of bans or exemptions by an operator
     ///
-    /// Takes back what `ban`, `unban`, `allow`, `import` or a program on the control socket changed last, no matter who asked for
-    /// it: bans that were lifted or replaced are in force again, until the end that they had, and new ones are lifted. Again, it takes
-    /// back the command before. Commands are remembered for a day, the last 100 and a million changes; a restart of the daemon
-    /// forgets them. Without a command to take back, exits with 1.
+    /// Takes back what `ban`, `unban`, `allow`, `import`, a reload or a program on the control socket changed last, no matter who
+    /// asked for it: bans that were lifted or replaced are in force again, until the end that they had, and new ones are lifted.
+    /// Says which command that was, and how old. Again, it takes back the command before. A ban whose address is exempt now
+    /// stays lifted.
+    ///
+    /// If the last command is older than 10 minutes, or was refused or changed nothing, it only says which command it would take
+    /// back, and exits with 1; --force takes it back. Commands are remembered for a day, the last 100 and a million changes,
+    /// and a restart of the daemon does not forget them. Without a command to take back, exits with 1.
     #[command(after_help = UNDO_EXAMPLES)]
     Undo {
         /// The daemon to ask.
         #[command(flatten)]
         remote: SocketArgs,
+        /// List the commands that can be taken back, the latest first
+        #[arg(long, conflicts_with = "force")]
+        list: bool,
+        /// Take back the latest, though it is older than 10 minutes, or a later command changed nothing
+        #[arg(long)]
+        force: bool,
     },
     /// Reload the daemon's configuration and grammars
     ///
     /// If anything in them is wrong, the daemon reports it and keeps the old ones. Bans of addresses that are exempt from then on
-    /// are lifted, and stay lifted if it is rolled back; no other ban and no count is lost.
+    /// are lifted and listed; no other ban and no count is lost. A rollback restores the bans that the reload has lifted, and
+    /// `undo` does once the addresses are not exempt any more. `check` says before what a reload would lift.
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload {
         /// The daemon to ask.
@@ -875,6 +891,7 @@ mod tests {
                 from: None,
                 length,
                 comment: comment.to_owned(),
+                force: false,
                 remove,
             })
         };
@@ -901,6 +918,9 @@ mod tests {
             "allow --for 1h",
             "allow --remove ::1 ::1",
             "allow --comment x",
+            "allow --force",
+            "allow --force --remove ::1",
+            "undo --list --force",
             "grammar",
             "unban",
             "unban --all ::1",

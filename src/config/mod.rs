@@ -27,6 +27,7 @@ pub use fault::ConfigErrors;
 pub use notify::{DigestPace, EachPace, Grouping, NotifyChannel, Receiver, Topic};
 use value::Ignored;
 use written::TableReader;
+pub(crate) use written::nearest;
 pub use written::{IS_FAIL2BAN, Setting, Written};
 
 /// All that an operator can choose, checked.

@@ -459,7 +459,7 @@ fn unquoted(text: &str, at: usize) -> Option<String> {
 const READABLE: usize = 40;
 
 /// A hint for `name`, which is unknown: `did you mean ...`, or all known names, or how many there are.
-pub(super) fn nearest<'n>(name: &str, nouns: &str, known: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn nearest<'n>(name: &str, nouns: &str, known: impl Iterator<Item = &'n str>) -> String {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     known.dedup();

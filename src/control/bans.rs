@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::BanLine;
+use crate::detect::MANUAL;
 use crate::model::{Ban, BanOrigin, Mode, Offender, Span, Timestamp, count, plain};
 
 /// Which of the bans in force to list. What is `None` or empty leaves out nothing.
@@ -147,22 +148,45 @@ impl Serialize for BanListing {
 }
 
 impl BanListing {
-    /// The list as text that `ban --from` reads: `ADDRESS END # REASON`. What is only observed is in comments.
+    /// The list as text that `ban --from` reads: `ADDRESS END jail=NAME ports=PORT,... since=TIME times=NUMBER # REASON`,
+    /// without what a ban by hand on all ports has. What is only observed is in comments.
     pub fn export(&self) -> String {
-        let mut text = String::with_capacity(64 * self.bans.len());
-        let _ = writeln!(text, "# {} at {}: ADDRESS END # REASON", count(self.total, "ban"), self.now);
-        for Ban { offender, until, reason, mode, .. } in &self.bans {
-            text += if *mode == Mode::Observe { "# observed: " } else { "" };
-            let _ = match until {
-                Some(until) => write!(text, "{offender} {until}"),
-                None => write!(text, "{offender} forever"),
-            };
-            text += if reason.is_empty() { "" } else { " # " };
-            text += &plain(&**reason);
-            text.push('\n');
+        let mut text = String::with_capacity(128 * self.bans.len());
+        let _ = writeln!(
+            text,
+            "# {} at {}: ADDRESS END [jail=] [ports=] since= [times=] # REASON",
+            count(self.total, "ban"),
+            self.now
+        );
+        for ban in &self.bans {
+            text += if ban.mode == Mode::Observe { "# observed: " } else { "" };
+            // Nothing fails to be written to a `String`.
+            let _ = export_line(&mut text, ban);
         }
         text
     }
+}
+
+fn export_line(text: &mut String, ban: &Ban) -> std::fmt::Result {
+    let Ban { offender, jail, ports, since, until, times, reason, .. } = ban;
+    match until {
+        Some(until) => write!(text, "{offender} {until}")?,
+        None => write!(text, "{offender} forever")?,
+    }
+    if **jail != *MANUAL {
+        write!(text, " jail={jail}")?;
+    }
+    for (nth, port) in ports.iter().enumerate() {
+        write!(text, "{}{port}", if nth == 0 { " ports=" } else { "," })?;
+    }
+    write!(text, " since={since}")?;
+    if *times != 1 {
+        write!(text, " times={times}")?;
+    }
+    *text += if reason.is_empty() { "" } else { " # " };
+    *text += &plain(&**reason);
+    text.push('\n');
+    Ok(())
 }
 
 #[cfg(test)]
@@ -243,8 +267,14 @@ mod tests {
         let ban = |until, reason: &str| manual("192.0.2.1".parse().unwrap(), at(0), until, reason);
         let observed = Ban { mode: Mode::Observe, ..ban(None, "") };
         let bans = vec![ban(None, ""), ban(Some(at(60)), "a # b\n\u{1b}[2J"), observed];
-        let want = "# 3 bans at 2023-11-14T22:13:20Z: ADDRESS END # REASON\n192.0.2.1 forever\n\
-                    192.0.2.1 2023-11-14T22:14:20Z # a # b\u{fffd}\u{fffd}[2J\n# observed: 192.0.2.1 forever\n";
-        assert_eq!(BanListing { bans, total: 3, now: at(0), geoip: Vec::new() }.export(), want);
+        let ports = ["22/tcp", "53/udp"].map(|port| port.parse().unwrap());
+        let of_jail = Ban { jail: "sshd".into(), ports: ports.into(), times: 3, ..ban(None, "x") };
+        let bans = [bans, vec![of_jail]].concat();
+        let want = "# 4 bans at 2023-11-14T22:13:20Z: ADDRESS END [jail=] [ports=] since= [times=] # REASON\n\
+                    192.0.2.1 forever since=2023-11-14T22:13:20Z\n\
+                    192.0.2.1 2023-11-14T22:14:20Z since=2023-11-14T22:13:20Z # a # b\u{fffd}\u{fffd}[2J\n\
+                    # observed: 192.0.2.1 forever since=2023-11-14T22:13:20Z\n\
+                    192.0.2.1 forever jail=sshd ports=22/tcp,53/udp since=2023-11-14T22:13:20Z times=3 # x\n";
+        assert_eq!(BanListing { bans, total: 4, now: at(0), geoip: Vec::new() }.export(), want);
     }
 }

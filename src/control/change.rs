@@ -5,10 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::taken::PageBan;
 use crate::config::parse_span;
-use crate::model::{Offender, Span};
+use crate::model::{Ban, Offender, Span};
 
 /// A change that an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub enum ChangeRequest {
         #[serde(default)]
         reason: String,
     },
+    /// Put a ban in force again, with its jail, ports, beginning and number, as an exported list has it.
+    Restore(#[serde(serialize_with = "write_ban", deserialize_with = "read_ban")] Box<Ban>),
     /// Lift bans.
     Unban(Target),
     /// Exempt an offender, and lift its bans.
@@ -45,6 +48,14 @@ pub enum ChangeRequest {
     },
 }
 
+fn write_ban<S: Serializer>(ban: &Ban, serializer: S) -> Result<S::Ok, S::Error> {
+    PageBan::new(ban).serialize(serializer)
+}
+
+fn read_ban<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Ban>, D::Error> {
+    Ok(Box::new(PageBan::deserialize(deserializer)?.ban(None)))
+}
+
 /// Which bans to lift.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,13 +71,25 @@ pub enum Target {
     All,
 }
 
+impl Target {
+    /// Whether it is about this ban.
+    pub fn takes(&self, ban: &Ban) -> bool {
+        match self {
+            Self::One(who) => ban.offender == *who,
+            Self::Inside(who) => who.contains(ban.offender),
+            Self::Jail(jail) => *ban.jail == **jail,
+            Self::All => true,
+        }
+    }
+}
+
 /// Changes, [`MOST_BANS`](super::server::MOST_BANS) at the most.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangePage {
     /// The changes.
     pub changes: Vec<ChangeRequest>,
-    /// Whether to ban what is wider than /8 or /32, or an address of somebody who is logged in.
+    /// Whether to ban or exempt what is wider than /8 or /32, or ban an address of somebody who is logged in.
     #[serde(default)]
     pub force: bool,
     /// The address that the operator is logged in from, if the client knows it.
@@ -140,6 +163,20 @@ pub struct ChangeReport {
     pub notes: Vec<ChangeNote>,
 }
 
+/// A command that `undo` can take back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct UndoLine {
+    /// As an operator would write it.
+    pub command: String,
+    /// When it was carried out, in RFC 3339.
+    pub at: String,
+    /// Whole seconds since then.
+    pub ago: u64,
+    /// How many bans and exemptions it changed; too many to be taken back if `None`.
+    pub changes: Option<u64>,
+}
+
 /// The result of one change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -175,8 +212,14 @@ pub enum ChangeKind {
     Inside,
     /// `undo` put it back.
     Restored,
-    /// `undo` could not put it back: it is over by now, or its address is exempt.
+    /// It cannot be put back: it is over by now.
     Over,
+    /// It cannot be put back: its address is exempt.
+    Exempt,
+    /// Bans that were only observed before are enforced.
+    Enforced,
+    /// Bans that were enforced before are only observed.
+    Observed,
     /// It was refused.
     Refused,
 }
@@ -184,7 +227,10 @@ pub enum ChangeKind {
 impl ChangeKind {
     /// Whether something is otherwise now.
     fn is_change(self) -> bool {
-        !matches!(self, Self::Unchanged | Self::Absent | Self::Inside | Self::Over | Self::Refused)
+        !matches!(
+            self,
+            Self::Unchanged | Self::Absent | Self::Inside | Self::Over | Self::Exempt | Self::Refused
+        )
     }
 
     /// For people, behind a number.
@@ -200,7 +246,10 @@ impl ChangeKind {
             Self::Absent => "not there",
             Self::Inside => "inside",
             Self::Restored => "restored",
-            Self::Over => "over or exempt by now",
+            Self::Over => "over by now",
+            Self::Exempt => "exempt",
+            Self::Enforced => "enforced now",
+            Self::Observed => "only observed now",
             Self::Refused => "refused",
         }
     }

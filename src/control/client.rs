@@ -193,7 +193,8 @@ pub(crate) fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>>
         Command::Bans(filter) => (Method::GET, format!("/bans?{}", filter.query()), None),
         Command::Why(offender) => (Method::GET, format!("/why?address={offender}"), None),
         Command::Change(page) => (Method::POST, "/changes".to_owned(), Some(serde_json::to_value(page)?)),
-        Command::Undo => (Method::POST, "/undo".to_owned(), None),
+        Command::Undo { force } => (Method::POST, format!("/undo?force={force}"), None),
+        Command::UndoSteps => (Method::GET, "/undo".to_owned(), None),
         Command::TakeOver { bans, list } => {
             let page = BanPage { bans: bans.iter().map(PageBan::new).collect(), list: *list };
             (Method::POST, "/bans/page".to_owned(), Some(serde_json::to_value(page)?))

@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 pub use bans::{BanFilter, BanListing, BanSort};
 pub use change::{
-    BanLength, ChangeKind, ChangeNote, ChangePage, ChangeReport, ChangeRequest, Target, list_id,
+    BanLength, ChangeKind, ChangeNote, ChangePage, ChangeReport, ChangeRequest, Target, UndoLine, list_id,
 };
 pub use taken::{LeftOutBan, TakenCounts};
 pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, Why};
 
 use crate::entry::whole::MessageCounts;
-use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp, plain};
+use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp, count, plain};
 
 /// What an operator asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,12 @@ pub enum Command {
     /// Change bans and exemptions.
     Change(ChangePage),
     /// Take back the last change of an operator.
-    Undo,
+    Undo {
+        /// Whether to do so though it is not recent, or not the last command.
+        force: bool,
+    },
+    /// List the commands that can be taken back, the latest first.
+    UndoSteps,
     /// Take over a page of bans that were decided elsewhere, [`MOST_BANS`](server::MOST_BANS) at the most.
     TakeOver {
         /// The bans.
@@ -78,6 +83,8 @@ pub enum Reply {
     TakenOver(TakenCounts),
     /// To [`Command::Change`] and [`Command::Undo`].
     Changed(ChangeReport),
+    /// To [`Command::UndoSteps`].
+    UndoSteps(Vec<UndoLine>),
     /// To the others, when they are carried out.
     Done {
         /// Nothing is counted of them: 0.
@@ -93,6 +100,8 @@ pub enum Reply {
         warnings: Vec<String>,
         /// The files of `geoip`, which the daemon does not read.
         geoip: Vec<PathBuf>,
+        /// What became of bans.
+        bans: ChangeReport,
     },
     /// To [`Command::ReloadPreview`].
     Preview(ReloadPreview),
@@ -110,15 +119,36 @@ pub struct ReloadPreview {
     pub config: PathBuf,
     /// What would be in force and is not, or is otherwise; for people.
     pub changes: Vec<String>,
+    /// What would become of bans.
+    #[serde(default)]
+    pub bans: ChangeReport,
 }
 
 impl fmt::Display for ReloadPreview {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.changes.is_empty() {
-            return write!(f, "the daemon runs with it");
+        match self.changes.is_empty() {
+            true => f.write_str("the daemon runs with it")?,
+            false => f.write_str("a reload would change:")?,
         }
-        write!(f, "a reload would change:")?;
-        self.changes.iter().try_for_each(|change| write!(f, "\n    {}", plain(change)))
+        self.changes.iter().try_for_each(|change| write!(f, "\n    {}", plain(change)))?;
+        let of = |kind: ChangeKind| count(self.bans.of(kind), "ban");
+        let lifted = self.bans.of(ChangeKind::Lifted);
+        if lifted > 0 {
+            write!(f, "\na reload would lift {}:", of(ChangeKind::Lifted))?;
+            let notes: Vec<_> =
+                self.bans.notes.iter().filter(|note| note.kind == ChangeKind::Lifted).collect();
+            notes.iter().try_for_each(|note| write!(f, "\n    {}", plain(&note.text)))?;
+            let more = lifted.saturating_sub(notes.len() as u64);
+            if more > 0 {
+                write!(f, "\n    and {more} more")?;
+            }
+        }
+        for (kind, what) in [(ChangeKind::Enforced, "enforce"), (ChangeKind::Observed, "no longer enforce")] {
+            if self.bans.of(kind) > 0 {
+                write!(f, "\na reload would {what} {}", of(kind))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -312,7 +342,7 @@ pub struct ForgedStatus {
     pub lines: u64,
 }
 
-/// Lines that match no rule of a grammar, since the start or the last reload.
+/// Lines that match no rule of a grammar, since the start, or since a grammar of their program changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnmatchedStatus {

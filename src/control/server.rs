@@ -1,8 +1,8 @@
 //! Takes commands over a Unix socket, and serves metrics.
 //!
 //! A [`Daemon`] is two functions, so the same routes answer for the real engine and for a test's. The routes are `GET
-//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `POST /undo`,
-//! `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `GET /reload`, `POST /reload`, `POST /reload/keep`, `POST
+//! /status`, `GET /bans`, `POST /bans`, `DELETE /bans`, `POST /bans/page`, `GET /bans/list`, `POST /changes`, `GET /undo`,
+//! `POST /undo`, `GET /why`, `GET /allow`, `POST /allow`, `DELETE /allow`, `GET /reload`, `POST /reload`, `POST /reload/keep`, `POST
 //! /notify` and `GET /metrics`. A wrong request is answered with `{"error": "..."}`. The socket's mode decides who may
 //! connect: there is no password.
 
@@ -87,7 +87,7 @@ pub fn routes(daemon: Daemon) -> Routes {
         .route("/bans/list", get(export))
         .route("/bans/page", post(take_over))
         .route("/changes", post(change))
-        .route("/undo", post(async |daemon| ask(daemon, Command::Undo).await))
+        .route("/undo", get(async |daemon| ask(daemon, Command::UndoSteps).await).post(undo))
         .route("/why", get(why))
         .route(
             "/allow",
@@ -253,6 +253,7 @@ async fn export(
             let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned())];
             Ok((kind, list.export()).into_response())
         }
+        Ok(Reply::Refused { error }) => Err(ErrorResponse(StatusCode::CONFLICT, error)),
         _ => Err(ErrorResponse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned())),
     }
 }
@@ -305,6 +306,8 @@ struct AllowRequest {
     r#for: Option<String>,
     #[serde(default)]
     comment: String,
+    #[serde(default)]
+    force: bool,
 }
 
 async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
@@ -312,7 +315,24 @@ async fn allow(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResp
         .map_err(|error| wrong(format!("the body is not an exemption: {error}")))?;
     let (address, length) = (offender(&request.address)?, request.r#for.map(length).transpose()?);
     let change = ChangeRequest::Allow { address, length, comment: request.comment };
-    ask(daemon, Command::Change(change.into())).await
+    ask(daemon, Command::Change(ChangePage { force: request.force, ..change.into() })).await
+}
+
+/// The query of `POST /undo`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UndoRequest {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn undo(
+    daemon: State<Daemon>,
+    query: Result<Query<UndoRequest>, QueryRejection>,
+) -> Result<Response, ErrorResponse> {
+    let Query(UndoRequest { force }) =
+        query.map_err(|_| wrong("unknown parameter; use none or `?force=true`".to_owned()))?;
+    ask(daemon, Command::Undo { force }).await
 }
 
 async fn why(
@@ -553,7 +573,16 @@ mod tests {
             change(ChangeRequest::Unban(Target::One("2001:db8::/32".parse().unwrap()))),
             change(ChangeRequest::Unban(Target::Inside("192.0.2.0/24".parse().unwrap()))),
             change(ChangeRequest::Unban(Target::Jail("f2b-a_b.c".to_owned()))),
-            Command::Undo,
+            Command::Undo { force: false },
+            Command::Undo { force: true },
+            Command::UndoSteps,
+            change(ChangeRequest::Restore(Box::new(taken(
+                "sshd",
+                BanOrigin::Auto,
+                Some(Timestamp::from_secs(1_800_000_000)),
+                &[port],
+            )))),
+            change(ChangeRequest::Restore(Box::new(taken("wide", BanOrigin::Wide, None, &[])))),
             Command::Why("2001:db8::1".parse().unwrap()),
             Command::Allowances,
             change(ChangeRequest::Allow {
@@ -664,7 +693,7 @@ mod tests {
         let time = "`0` is not a time; write `10m`, `1h 30m` or a number of seconds";
         let length = "`0` is not a time; write a time such as `10m`, `1h 30m`, `2d`, a number of seconds, or `forever`";
         check("POST /bans", r#"{"address":"::1","for":"0"}"#, bad, length);
-        let page = "the body is not a page of changes: unknown variant `bann`, expected one of `ban`, `unban`, `allow`, `disallow` at line 1 column 19";
+        let page = "the body is not a page of changes: unknown variant `bann`, expected one of `ban`, `restore`, `unban`, `allow`, `disallow` at line 1 column 19";
         check("POST /changes", r#"{"changes":[{"bann":1}]}"#, bad, page);
         let page = format!("{{\"changes\":[{}]}}", vec![r#"{"unban":"all"}"#; MOST_BANS + 1].join(","));
         check("POST /changes", &page, bad, "a page can have at most 1000 changes");
@@ -689,6 +718,7 @@ mod tests {
         check("GET /bans?since=0", "", bad, time);
         check("GET /bans/list?in=x", "", bad, address);
         check("DELETE /allow", "", bad, "missing parameter `?address=192.0.2.1`");
+        check("POST /undo?all=true", "", bad, "unknown parameter; use none or `?force=true`");
         check("POST /reload?confirm=0", "", bad, time);
         check("GET /why?address=x", "", bad, address);
         check("POST /allow", r#"{"address":"x"}"#, bad, address);

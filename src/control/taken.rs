@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::is_by_hand;
+use crate::detect::{WIDE, is_by_hand};
 use crate::model::{Ban, BanOrigin, Mode, Offender, Port, Timestamp, plain};
 
 /// What became of bans that were decided elsewhere.
@@ -154,29 +154,37 @@ impl<'p> PageBan<'p> {
             reason: (&*ban.reason).into(),
         }
     }
+
+    /// The ban. It shares its texts with the one before, since most of a page have the same.
+    pub(super) fn ban(&self, before: Option<&Ban>) -> Ban {
+        let shared = |text: &str, of: fn(&Ban) -> &Arc<str>| {
+            before.map(of).filter(|before| ***before == *text).map_or_else(|| text.into(), Arc::clone)
+        };
+        let ports = before.map(|before| &before.ports).filter(|ports| ***ports == *self.ports);
+        Ban {
+            offender: self.address,
+            jail: shared(&self.jail, |ban| &ban.jail),
+            kind: match &*self.jail {
+                WIDE => BanOrigin::Wide,
+                jail if is_by_hand(jail) => BanOrigin::Manual,
+                _ => BanOrigin::Auto,
+            },
+            mode: Mode::Enforce,
+            ports: ports.map_or_else(|| self.ports.as_slice().into(), Arc::clone),
+            since: self.since.0,
+            until: self.until.as_ref().map(|until| until.0),
+            times: self.times.max(1),
+            reason: shared(&self.reason, |ban| &ban.reason),
+        }
+    }
 }
 
 impl BanPage<'_> {
-    /// The bans. Neighbours share their texts, since most of a page have the same.
+    /// The bans.
     pub(super) fn bans(&self) -> Vec<Ban> {
         let mut bans: Vec<Ban> = Vec::with_capacity(self.bans.len());
         for ban in &self.bans {
-            let last = bans.last();
-            let shared = |text: &str, of: fn(&Ban) -> &Arc<str>| {
-                last.map(of).filter(|last| ***last == *text).map_or_else(|| text.into(), Arc::clone)
-            };
-            let ports = last.map(|last| &last.ports).filter(|ports| ***ports == *ban.ports);
-            let taken = Ban {
-                offender: ban.address,
-                jail: shared(&ban.jail, |ban| &ban.jail),
-                kind: if is_by_hand(&ban.jail) { BanOrigin::Manual } else { BanOrigin::Auto },
-                mode: Mode::Enforce,
-                ports: ports.map_or_else(|| ban.ports.as_slice().into(), Arc::clone),
-                since: ban.since.0,
-                until: ban.until.as_ref().map(|until| until.0),
-                times: ban.times.max(1),
-                reason: shared(&ban.reason, |ban| &ban.reason),
-            };
+            let taken = ban.ban(bans.last());
             bans.push(taken);
         }
         bans

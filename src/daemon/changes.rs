@@ -1,5 +1,6 @@
 //! Carries out what operators change: bans and exemptions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,11 +10,11 @@ use super::enforcer::Order;
 use super::hub::Hub;
 use super::now;
 use super::take_over::widest;
-use super::undo::UndoItem;
+use crate::config::is_jail_name;
 use crate::control::{BanLength, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Reply, Target};
-use crate::detect::{MANUAL, manual};
+use crate::detect::{MANUAL, TakeOver, manual};
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Prefixes, Span, Timestamp, count};
-use crate::store::LedgerUpdate;
+use crate::store::{LedgerUpdate, UndoItem};
 
 /// A login is recent for at least as long.
 const DAY: Span = Span::from_secs(24 * 60 * 60);
@@ -54,6 +55,9 @@ impl Hub {
         for change in &page.changes {
             self.change_one(page, change, at, &mut outcome);
         }
+        if outcome.report.of(ChangeKind::Refused) == 0 {
+            self.leave_lifted(page);
+        }
         self.settle_allowances(&mut outcome);
         let Some(first) = page.changes.first() else {
             return drop(reply.send(Reply::Changed(outcome.report)));
@@ -62,8 +66,8 @@ impl Hub {
         self.undo.add(page.list, at, command, std::mem::take(&mut outcome.before));
         let PageOutcome { report, decisions, is_shared, allowances, unknown, .. } = outcome;
         match page.list {
-            Some(_) => self.record_page(&decisions, &report),
-            None => self.record(&decisions),
+            Some(_) => self.record_page(&decisions, |ban| ban.since == at, &report),
+            None => self.record(&decisions, |ban| ban.since == at),
         }
         if is_shared && !decisions.is_empty() {
             self.sync_all();
@@ -102,10 +106,14 @@ impl Hub {
                     outcome.report.add(ChangeKind::Refused, || error);
                 }
             }
+            ChangeRequest::Restore(ban) => {
+                if let Err(error) = self.restore_ban(page, ban, at, outcome) {
+                    outcome.report.add(ChangeKind::Refused, || error);
+                }
+            }
             ChangeRequest::Unban(target) => self.unban(target, page.list.is_some(), outcome),
             ChangeRequest::Allow { address, length, comment } => {
-                let is_list = page.list.is_some();
-                if let Err(error) = self.allow(*address, *length, comment, (at, is_list), outcome) {
+                if let Err(error) = self.allow(page, *address, *length, comment, at, outcome) {
                     outcome.report.add(ChangeKind::Refused, || error);
                 }
             }
@@ -161,6 +169,63 @@ impl Hub {
         });
         outcome.decisions.push(Decision::Ban(ban));
         Ok(())
+    }
+
+    /// Bans as an exported list says. A ban of its jail that lasts as long stays as it is.
+    fn restore_ban(
+        &mut self,
+        page: &ChangePage,
+        ban: &Ban,
+        at: Timestamp,
+        outcome: &mut PageOutcome,
+    ) -> Result<(), String> {
+        let (who, jail) = (ban.offender, Arc::clone(&ban.jail));
+        if !is_jail_name(&jail) {
+            return Err(format!("{who}: `{jail}` is not a name of a jail"));
+        }
+        if ban.until.is_some_and(|until| until <= at) {
+            outcome.report.add(ChangeKind::Over, || format!("{} is over by now", named(ban)));
+            return Ok(());
+        }
+        if !page.force {
+            self.is_safe_to_ban(page, who, at)?;
+        }
+        let detector = self.engine.detector();
+        let known = detector.bans_on(who).find(|known| known.jail == jail).cloned();
+        let taken = detector.take_over(ban.clone(), at);
+        let kind = match taken.outcome {
+            TakeOver::Exempt(by) => return Err(format!("{who} is exempt: {by}")),
+            TakeOver::Extended => ChangeKind::Extended,
+            TakeOver::Covered => ChangeKind::Unchanged,
+            TakeOver::New | TakeOver::Past => ChangeKind::New,
+        };
+        outcome.report.add(kind, || format!("{} is banned {}", named(ban), for_long(taken.ban.until, at)));
+        if taken.is_changed {
+            outcome.before.push(match known {
+                Some(known) => UndoItem::Replaced(Box::new(known)),
+                None => UndoItem::NoBan(who, jail),
+            });
+            outcome.decisions.push(Decision::Ban(taken.ban));
+        }
+        Ok(())
+    }
+
+    /// Lets no rollback bring back what this page lifts.
+    fn leave_lifted(&mut self, page: &ChangePage) {
+        let (mut single, mut others) = (HashSet::new(), Vec::new());
+        for change in &page.changes {
+            match change {
+                ChangeRequest::Unban(Target::One(who)) => drop(single.insert(*who)),
+                ChangeRequest::Unban(target) => others.push(target),
+                _ => {}
+            }
+        }
+        if single.is_empty() && others.is_empty() {
+            return;
+        }
+        let is_among =
+            |ban: &Ban| others.iter().any(|target| target.takes(ban)) || single.contains(&ban.offender);
+        self.undo.leave_lifted(|item| matches!(item, UndoItem::Lifted(ban) if is_among(ban)));
     }
 
     /// Why a ban on this one could shut out somebody who works here, if it could.
@@ -228,9 +293,10 @@ impl Hub {
                 }
             }
             Target::One(who) | Target::Inside(who) if !is_lifted => self.not_banned(*who, outcome),
-            Target::Jail(jail) if !is_lifted => {
-                report.add(ChangeKind::Absent, || format!("no ban of `{jail}` is in force"));
-            }
+            Target::Jail(jail) if !is_lifted => match self.unknown_jail(jail) {
+                Some(error) => report.add(ChangeKind::Refused, || error),
+                None => report.add(ChangeKind::Absent, || format!("no ban of `{jail}` is in force")),
+            },
             Target::All if !is_lifted => report.add(ChangeKind::Absent, || "nobody is banned".to_owned()),
             _ => {}
         }
@@ -252,12 +318,17 @@ impl Hub {
     /// Protects an address or a prefix. Its bans are lifted once all of the page are protected.
     fn allow(
         &mut self,
+        page: &ChangePage,
         who: Offender,
         length: Option<BanLength>,
         comment: &str,
-        (at, is_list): (Timestamp, bool),
+        at: Timestamp,
         outcome: &mut PageOutcome,
     ) -> Result<(), String> {
+        let widest = widest(who);
+        if !page.force && who.prefix() < widest {
+            return Err(format!("{who} is wider than /{widest}; `--force` exempts it all the same"));
+        }
         let is_around = |ban: &&Ban| ban.offender != who && ban.kind == BanOrigin::Manual;
         if let Some(ban) = self.engine.detector().bans_around(who).find(is_around) {
             let wide = ban.offender;
@@ -283,7 +354,7 @@ impl Hub {
             _ => format!("exempted {who} {left}{what}"),
         });
         if kind != ChangeKind::Unchanged {
-            if !is_list {
+            if page.list.is_none() {
                 log::info!(address:% = who; "{who} is exempt {}", allowance.until_when());
             }
             outcome.before.push(UndoItem::Allowance(who, before.map(Box::new)));
@@ -309,11 +380,10 @@ impl Hub {
         let inside: Vec<Offender> = detector.bans().filter(is_inside).map(|ban| ban.offender).collect();
         let lifted = inside.into_iter().flat_map(|who| detector.unban_exactly(who)).collect();
         outcome.lift(lifted);
-        // These are carried out already.
-        for ban in self.settle() {
-            outcome.report.add(ChangeKind::Lifted, || named(&ban));
-            outcome.before.push(UndoItem::Lifted(Box::new(ban)));
-        }
+        let lifted = self.settle();
+        // An offender that another jail bans too must stay blocked without a gap.
+        outcome.is_shared |= !lifted.is_empty();
+        outcome.lift(lifted);
     }
 }
 
@@ -376,13 +446,14 @@ fn said(ban: &Ban, before: Option<&Ban>, asked: Option<Timestamp>, at: Timestamp
 /// The command that asks for this change and so many more, for people.
 fn command(change: &ChangeRequest, more: usize, list: Option<u64>) -> String {
     let verb = match change {
-        ChangeRequest::Ban { .. } => "ban",
+        ChangeRequest::Ban { .. } | ChangeRequest::Restore(_) => "ban",
         ChangeRequest::Unban(_) => "unban",
         ChangeRequest::Allow { .. } => "allow",
         ChangeRequest::Disallow { .. } => "allow --remove",
     };
     let line = match change {
         _ if list.is_some() => return format!("{verb} --from"),
+        ChangeRequest::Restore(ban) => format!("ban {}", ban.offender),
         ChangeRequest::Ban { address, .. }
         | ChangeRequest::Allow { address, .. }
         | ChangeRequest::Disallow { address } => {

@@ -29,6 +29,7 @@ use super::undo::UndoLog;
 use super::why::PartialWhy;
 use super::{adoption, logging, now, take_over};
 use crate::config::load::Loaded;
+use crate::config::nearest;
 use crate::control::{
     BanFilter, BanListing, ChangeReport, Command, ExemptStatus, ForgedStatus, GrammarStatus, JailStatus,
     Reply, SoleClient, SourceState, Status, TakenCounts, TemplateStatus, UnmatchedStatus, Why,
@@ -92,8 +93,7 @@ const WHOLE: usize = 200_000;
 impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
-        let lifted = self.engine.detector().review();
-        self.lifted(lifted);
+        self.review_restored();
         while let Some(input) = inbox.blocking_recv() {
             // Before anything is dated by a clock that has stepped.
             self.watch_clock();
@@ -109,19 +109,18 @@ impl Hub {
                 }
                 Input::Command(Command::TakeOver { bans, list }, reply) => self.take_over(bans, list, reply),
                 Input::Command(Command::Change(page), reply) => self.change(&page, reply),
-                Input::Command(Command::Undo, reply) => self.take_back(reply),
+                Input::Command(Command::Undo { force }, reply) => self.take_back(force, reply),
                 Input::Command(command, reply) => {
                     // The client may have hung up; that is its business.
                     let _ = reply.send(self.command(command));
                 }
-                Input::Reload(loaded, reply) => {
-                    self.reload(*loaded);
-                    let _ = reply.send(());
-                }
+                Input::Reload(loaded, kind, reply) => _ = reply.send(self.reload(*loaded, kind)),
+                Input::Preview(loaded, reply) => _ = reply.send(self.preview(&loaded)),
+                Input::Kept => self.undo.end_trial(),
                 Input::HostChanged(host, files) => {
                     self.host = host;
                     self.loaded.allow_files.adopt(&files);
-                    self.settle();
+                    self.settle_exemptions();
                 }
                 Input::Listed(elements, firewall) => self.adopt(elements, firewall),
                 Input::Tick => self.tick(inbox.len()),
@@ -191,7 +190,7 @@ impl Hub {
         if decisions.is_empty() {
             return;
         }
-        self.record(decisions);
+        self.record(decisions, |_| true);
         self.apply(decisions);
     }
 
@@ -210,7 +209,7 @@ impl Hub {
         let at = now();
         let page = take_over::page(self.engine.detector(), bans, at);
         log::info!("took over bans: {}", page.counts);
-        self.undo.add(list, at, "import".to_owned(), page.before);
+        self.undo.add(list, at, take_over::IMPORT.to_owned(), page.before);
         self.show_active();
         self.order(Order::Apply(page.enforced, Instant::now()));
         let update = LedgerUpdate { decisions: page.decisions, ..LedgerUpdate::default() };
@@ -238,22 +237,12 @@ impl Hub {
         });
     }
 
-    /// The same, for the bans that a review lifts: an offender that another jail bans too must stay blocked without a
-    /// gap.
-    fn lifted(&mut self, lifted: Vec<Decision>) {
-        if !lifted.is_empty() {
-            self.record(&lifted);
-            self.sync_all();
-            self.write(LedgerUpdate { decisions: lifted, ..LedgerUpdate::default() }, None);
-        }
-    }
-
-    /// Counts, logs and tells decisions.
-    pub(super) fn record(&mut self, decisions: &[Decision]) {
+    /// Counts, logs and tells decisions. A ban that is not new is not counted again.
+    pub(super) fn record(&mut self, decisions: &[Decision], is_new: impl Fn(&Ban) -> bool) {
         let wide = Decision::wide(decisions);
-        self.count_and_tell(decisions, &wide);
+        self.count_and_tell(decisions, &wide, &is_new);
         let (logged, rest) = decisions.split_at(decisions.len().min(LOGGED));
-        logged.iter().for_each(|decision| log_decision(decision, &wide));
+        logged.iter().for_each(|decision| log_decision(decision, &wide, &is_new));
         if !rest.is_empty() {
             let rest = count(rest.len() as u64, "more decision");
             log::info!("and {rest} at the same time; `banstream bans` lists all bans in force");
@@ -261,16 +250,22 @@ impl Hub {
     }
 
     /// The same, of a page of a list: the log has one line for all of it.
-    pub(super) fn record_page(&mut self, decisions: &[Decision], report: &ChangeReport) {
-        self.count_and_tell(decisions, &[]);
+    pub(super) fn record_page(
+        &mut self,
+        decisions: &[Decision],
+        is_new: impl Fn(&Ban) -> bool,
+        report: &ChangeReport,
+    ) {
+        self.count_and_tell(decisions, &[], is_new);
         log::info!("took a list of an operator: {}", report.summary());
     }
 
-    fn count_and_tell(&mut self, decisions: &[Decision], wide: &[&Ban]) {
-        self.tell(decisions, wide);
+    fn count_and_tell(&mut self, decisions: &[Decision], wide: &[&Ban], is_new: impl Fn(&Ban) -> bool) {
+        self.tell(decisions, wide, &is_new);
         for decision in decisions {
             match decision {
-                Decision::Ban(ban) => self.stats.lock().banned(ban),
+                Decision::Ban(ban) if is_new(ban) => self.stats.lock().banned(ban),
+                Decision::Ban(_) => {}
                 Decision::Unban(ban) => {
                     let reason = if ban.widened(wide).is_some() { REPLACED } else { LIFTED };
                     self.metrics.counter("banstream_bans_ended_total", &[("reason", reason)]).increment(1);
@@ -281,10 +276,11 @@ impl Hub {
     }
 
     /// Tells receivers.
-    fn tell(&mut self, decisions: &[Decision], wide: &[&Ban]) {
+    fn tell(&mut self, decisions: &[Decision], wide: &[&Ban], is_new: impl Fn(&Ban) -> bool) {
         let detector = self.engine.detector();
         let event = |decision: &Decision| match decision {
-            Decision::Ban(ban) => Event::Banned(ban.clone()),
+            Decision::Ban(ban) if is_new(ban) => Event::Banned(ban.clone()),
+            Decision::Ban(ban) => Event::Restored(ban.clone()),
             Decision::Unban(ban) => {
                 unbanned(detector, ban, if ban.widened(wide).is_some() { REPLACED } else { LIFTED })
             }
@@ -347,7 +343,8 @@ impl Hub {
     }
 
     /// Never waits: the ledger's disk may hang, and bans must not.
-    pub(super) fn write(&mut self, update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) {
+    pub(super) fn write(&mut self, mut update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) {
+        update.undo.extend(self.undo.take_updates());
         if self.ledger.write(update, receipt) {
             self.metrics.dropped("ledger_queue_full", 1);
         }
@@ -356,9 +353,11 @@ impl Hub {
     /// All that the ledger has to know, for one that missed something.
     fn whole(&mut self) -> LedgerUpdate {
         let grammars = Arc::clone(self.engine.grammars());
+        let undo = self.undo.whole();
         let detector = &*self.engine.detector();
         LedgerUpdate {
             whole: true,
+            undo,
             traces: detector.traces().skip(detector.traces().count().saturating_sub(WHOLE)).collect(),
             grammars,
             decisions: detector.bans().cloned().map(Decision::Ban).collect(),
@@ -373,8 +372,12 @@ impl Hub {
     fn command(&mut self, command: Command) -> Reply {
         match command {
             Command::Status => Reply::Status(Box::new(self.status())),
-            Command::Bans(filter) => Reply::Bans(self.bans(&filter)),
+            Command::Bans(filter) => match filter.jail.as_ref().and_then(|jail| self.unknown_jail(jail)) {
+                Some(error) => Reply::Refused { error },
+                None => Reply::Bans(self.bans(&filter)),
+            },
             Command::Allowances => Reply::Allowances(self.allowances.lines(now())),
+            Command::UndoSteps => Reply::UndoSteps(self.undo_steps()),
             // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of `why` only
             // the beginning is ours, and pages of a list are answered once they are in force.
             Command::Reload { .. }
@@ -384,7 +387,7 @@ impl Hub {
             | Command::Notify(_)
             | Command::Why(_)
             | Command::Change(_)
-            | Command::Undo
+            | Command::Undo { .. }
             | Command::TakeOver { .. } => {
                 Reply::Refused { error: "internal error: this command is answered elsewhere".to_owned() }
             }
@@ -406,6 +409,19 @@ impl Hub {
             is_enforced: enforcement.mode != "none",
             ledger: ledger.path,
         }
+    }
+
+    /// Why a jail of this name can have no ban, if it cannot: no jail that is on, or has a ban in force, is called so.
+    pub(super) fn unknown_jail(&mut self, name: &str) -> Option<String> {
+        let detector = &*self.engine.detector();
+        let known = || detector.jails().map(|(jail, _)| &*jail.name).chain([MANUAL, LIST, WIDE]);
+        if known().any(|jail| jail == name) || detector.bans().any(|ban| *ban.jail == *name) {
+            return None;
+        }
+        let mut gone: Vec<&str> = detector.bans().map(|ban| &*ban.jail).collect();
+        gone.dedup();
+        let hint = nearest(name, "jails", known().chain(gone));
+        Some(format!("unknown jail `{name}`; {hint}"))
     }
 
     /// The bans in force, or some of them.
@@ -554,28 +570,8 @@ impl Hub {
             log::info!(address:% = offender; "the exemption of {offender} has ended");
             self.write_allowance(offender, None);
         }
-        self.settle();
-    }
-
-    fn reload(&mut self, loaded: Loaded) {
-        self.loaded = loaded;
-        let settings = settings(&self.loaded, &self.host, &self.allowances);
-        let lifted = self.engine.reconfigure(settings, self.loaded.grammars.clone());
-        self.stats.lock().expect(self.engine.grammars());
-        self.lifted(lifted);
-    }
-
-    /// Goes on with what has changed of who is not banned; which bans are lifted for it.
-    pub(super) fn settle(&mut self) -> Vec<Ban> {
-        let settings = settings(&self.loaded, &self.host, &self.allowances);
-        let decisions = self.engine.reconfigure_settings(settings);
-        let lifted = decisions.iter().filter_map(|decision| match decision {
-            Decision::Unban(ban) => Some(ban.clone()),
-            Decision::Ban(_) => None,
-        });
-        let lifted = lifted.collect();
-        self.lifted(decisions);
-        lifted
+        let decisions = self.settle();
+        self.reviewed(decisions);
     }
 
     /// Adopts what the kernel held after the start and no ban explains, unless it has gone since.
@@ -682,10 +678,19 @@ pub(super) fn settings(loaded: &Loaded, host: &HostAddresses, allowances: &Allow
     settings
 }
 
-fn log_decision(decision: &Decision, wide: &[&Ban]) {
+fn log_decision(decision: &Decision, wide: &[&Ban], is_new: impl Fn(&Ban) -> bool) {
     let ban = decision.ban();
     let (who, jail, times) = (ban.offender, &ban.jail, ban.times);
     match decision {
+        Decision::Ban(ban) if !is_new(ban) => {
+            let text = Event::Restored(ban.clone()).line();
+            match ban.mode {
+                Mode::Enforce => {
+                    log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{text}")
+                }
+                Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{text}"),
+            }
+        }
         Decision::Ban(Ban { mode: Mode::Enforce, .. }) => {
             log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{ban}")
         }

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use super::host_addresses::HostAddresses;
 use crate::config::load::{AllowFiles, Loaded};
-use crate::control::{Command, Reply};
+use crate::control::{ChangeReport, Command, Reply};
 use crate::input::Batch;
 use crate::kernel::{Element, Firewall, Timeout};
 
@@ -14,8 +14,12 @@ pub(super) enum Input {
     Batch(Batch),
     /// An operator wants something.
     Command(Command, oneshot::Sender<Reply>),
-    /// The configuration has been read again, and is sound.
-    Reload(Box<Loaded>, oneshot::Sender<()>),
+    /// The configuration has been read again, and is sound. The reply says what became of bans.
+    Reload(Box<Loaded>, ReloadKind, oneshot::Sender<ChangeReport>),
+    /// What would become of bans under this configuration?
+    Preview(Box<Loaded>, oneshot::Sender<ChangeReport>),
+    /// The configuration on trial stays.
+    Kept,
     /// The host's own addresses have changed, or a file of exemptions.
     HostChanged(HostAddresses, AllowFiles),
     /// What the kernel held after a start, if it could be listed, and where to ask whether it does so still.
@@ -24,4 +28,15 @@ pub(super) enum Input {
     Tick,
     /// There is nothing after this.
     Stop,
+}
+
+/// For how long a configuration is to be in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReloadKind {
+    /// Until the next one.
+    Permanent,
+    /// Until somebody confirms it, or it is rolled back.
+    Trial,
+    /// It is the one before those on trial.
+    Rollback,
 }

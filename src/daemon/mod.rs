@@ -38,6 +38,7 @@ mod clock;
 mod sources;
 mod host_addresses;
 mod take_over;
+mod review;
 mod undo;
 mod changes;
 mod take_back;
@@ -339,7 +340,7 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
         loaded: loaded.clone(),
         host,
         allowances,
-        undo: UndoLog::default(),
+        undo: UndoLog::new(memory.undo),
         ticked: Instant::now(),
         steps: ClockWatch::new(started, Instant::now()),
         synced: Instant::now(),

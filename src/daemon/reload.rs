@@ -12,14 +12,14 @@ use tokio::time::{Instant, sleep_until};
 use super::enforcer::Order;
 use super::firewalls::Firewalls;
 use super::health::Health;
-use super::inbox::Input;
+use super::inbox::{Input, ReloadKind};
 use super::notifier::Notifier;
 use super::set_lock::SetLock;
 use super::sources::Sources;
 use super::{RunOptions, logging, mode};
 use crate::config::load::{self, AllowFiles, Loaded};
 use crate::config::{Backend, Config, Enforce};
-use crate::control::{Command, ReloadPreview, Reply};
+use crate::control::{ChangeReport, Command, ReloadPreview, Reply};
 use crate::daemon::metrics::Metrics;
 use crate::kernel::{Displaced, Firewall};
 use crate::model::Span;
@@ -39,8 +39,8 @@ pub(super) struct Reloader {
     pub(super) opener: Firewalls,
     /// What comes back, and when, unless the operator confirms what is in force.
     pub(super) unconfirmed: Option<(Loaded, Instant)>,
-    /// When what was not confirmed was taken back, if nothing was reloaded since.
-    pub(super) rolled_back: Option<Instant>,
+    /// When what was not confirmed was taken back, if nothing was reloaded since, and what became of bans.
+    pub(super) rolled_back: Option<(Instant, ChangeReport)>,
     /// The set that we write to is ours.
     pub(super) claim: Option<SetLock>,
 }
@@ -60,19 +60,24 @@ impl Reloader {
                 reply
             }
             (_, None) => {
-                let late = self.rolled_back.map(|at| at.elapsed().as_secs());
-                let error = late.map_or_else(
-                    || "no configuration is on trial".to_owned(),
-                    |seconds| {
-                        let span = Span::from_secs(seconds);
-                        format!("too late: the previous configuration came back {span} ago; reload again")
-                    },
-                );
+                let error = match &self.rolled_back {
+                    None => "no configuration is on trial".to_owned(),
+                    Some((at, bans)) => {
+                        let span = Span::from_secs(at.elapsed().as_secs());
+                        let summary = bans.summary();
+                        let bans = if summary.is_empty() { summary } else { format!(" (bans: {summary})") };
+                        format!(
+                            "too late: the previous configuration came back {span} ago{bans}; reload again"
+                        )
+                    }
+                };
                 Reply::Refused { error }
             }
             (_, Some(_)) => {
                 log::info!("confirmed the configuration");
                 self.unconfirmed = None;
+                // The hub is gone only where the daemon ends.
+                let _ = self.inbox.send(Input::Kept).await;
                 Reply::Done { changed: 0 }
             }
         }
@@ -87,19 +92,23 @@ impl Reloader {
             NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading),
         ]);
         let result = match self.read().await {
-            Ok(loaded) => self.put_in_force(loaded).await,
+            Ok(loaded) => {
+                let kind = if confirm.is_some() { ReloadKind::Trial } else { ReloadKind::Permanent };
+                self.put_in_force(loaded, kind).await
+            }
             Err(error) => Err(error),
         };
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let (reply, result) = match result {
-            Ok(()) => {
+            Ok(bans) => {
                 let changes = self.loaded.changes_since(&before);
-                log::info!("reloaded the configuration: {}", summary(&changes));
+                log::info!("reloaded the configuration: {}{}", summary(&changes), of_bans(&bans));
                 let reply = Reply::Reloaded {
                     changed: changes.len() as u64,
                     changes,
                     warnings: self.loaded.warnings.clone(),
                     geoip: self.loaded.config.geoip.clone(),
+                    bans,
                 };
                 self.rolled_back = None;
                 let confirmed = self.unconfirmed.take().map_or(before, |(confirmed, _)| confirmed);
@@ -132,8 +141,11 @@ impl Reloader {
     async fn preview(&self) -> anyhow::Result<Reply> {
         let config = self.options.config.clone().unwrap_or_else(|| load::CONFIG.into());
         let config = config.canonicalize().unwrap_or(config);
-        let changes = self.read().await?.changes_since(&self.loaded);
-        Ok(Reply::Preview(ReloadPreview { config, changes }))
+        let loaded = self.read().await?;
+        let changes = loaded.changes_since(&self.loaded);
+        let (reply, replied) = oneshot::channel();
+        self.inbox.send(Input::Preview(Box::new(loaded), reply)).await?;
+        Ok(Reply::Preview(ReloadPreview { config, changes, bans: replied.await? }))
     }
 
     /// Waits until the time to confirm is over; forever, if nothing is on trial.
@@ -149,17 +161,19 @@ impl Reloader {
         let Some((mut confirmed, _)) = self.unconfirmed.take() else { return };
         // Those files may have changed meanwhile; what is wrong with them, the host watch says.
         let _ = confirmed.allow_files.renew();
-        match self.put_in_force(confirmed).await {
-            Ok(()) => {
-                self.rolled_back = Some(Instant::now());
-                log::warn!("not confirmed in time: rolled back to the previous configuration")
+        match self.put_in_force(confirmed, ReloadKind::Rollback).await {
+            Ok(bans) => {
+                let of_bans = of_bans(&bans);
+                log::warn!("not confirmed in time: rolled back to the previous configuration{of_bans}");
+                self.rolled_back = Some((Instant::now(), bans));
             }
             Err(error) => log::error!("not confirmed in time, but the rollback failed: {error:#}"),
         }
         self.metrics.counter("banstream_reloads_total", &[("result", "rolled_back")]).increment(1);
     }
 
-    async fn put_in_force(&mut self, mut loaded: Loaded) -> anyhow::Result<()> {
+    /// Puts a configuration in force; what became of bans.
+    async fn put_in_force(&mut self, mut loaded: Loaded, kind: ReloadKind) -> anyhow::Result<ChangeReport> {
         let chosen = Firewalls::choose(&mut loaded.config)?;
         loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
         let (old, new) = (&self.loaded.config, &loaded.config);
@@ -199,8 +213,8 @@ impl Reloader {
             );
         }
         let (reply, replied) = oneshot::channel();
-        self.inbox.send(Input::Reload(Box::new(loaded.clone()), reply)).await?;
-        replied.await?;
+        self.inbox.send(Input::Reload(Box::new(loaded.clone()), kind, reply)).await?;
+        let bans = replied.await?;
         self.files
             .send(loaded.allow_files.clone())
             .ok()
@@ -210,12 +224,18 @@ impl Reloader {
         self.loaded = loaded;
         // The one before goes only now.
         claim.into_iter().for_each(|claim| self.claim = claim);
-        Ok(())
+        Ok(bans)
     }
 }
 
 fn refused(error: &anyhow::Error) -> Reply {
     Reply::Refused { error: format!("{error:#}") }
+}
+
+/// What became of bans, for a line of the log.
+fn of_bans(bans: &ChangeReport) -> String {
+    let summary = bans.summary();
+    if summary.is_empty() { summary } else { format!("; bans: {summary}") }
 }
 
 /// Changes that a line of the log names.

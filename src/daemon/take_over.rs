@@ -15,7 +15,7 @@ use super::allowances::Allowances;
 use super::host_addresses::HostAddresses;
 use super::hub::settings;
 use super::restore;
-use super::undo::UndoItem;
+use super::undo::UndoLog;
 use crate::config::is_jail_name;
 use crate::config::load::Loaded;
 use crate::control::client;
@@ -23,7 +23,10 @@ use crate::control::server::{MAX_BODY, MOST_BANS};
 use crate::control::{Command, TakenCounts, list_id};
 use crate::detect::{Detector, ExemptionList, TakeOver, WIDE};
 use crate::model::{Ban, Decision, Mode, Offender, Timestamp};
-use crate::store::{Ledger, LedgerUpdate};
+use crate::store::{Ledger, LedgerUpdate, UndoItem};
+
+/// What `undo` calls it.
+pub(super) const IMPORT: &str = "import";
 
 /// Where bans went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -165,10 +168,13 @@ fn write(
     let allowances = Allowances::new(std::mem::take(&mut memory.allowances));
     let host = HostAddresses::look(&HostAddresses::default());
     let mut engine = restore(loaded, settings(loaded, &host, &allowances), &mut memory);
-    let mut counts = TakenCounts::default();
+    let (mut counts, list) = (TakenCounts::default(), Some(list_id()));
+    let mut undo = UndoLog::new(std::mem::take(&mut memory.undo));
     for bans in pages(bans) {
         let page = page(engine.detector(), bans, now);
-        ledger.write(&[LedgerUpdate { decisions: page.decisions, ..LedgerUpdate::default() }], now)?;
+        undo.add(list, now, IMPORT.to_owned(), page.before);
+        let (decisions, undo) = (page.decisions, undo.take_updates());
+        ledger.write(&[LedgerUpdate { decisions, undo, ..LedgerUpdate::default() }], now)?;
         counts.add(page.counts);
     }
     Ok(counts)

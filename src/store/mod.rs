@@ -1,5 +1,5 @@
-//! The ledger: bans and past bans, exemptions, logins, the effect of each offence and its line, and how far each source
-//! has been read.
+//! The ledger: bans and past bans, exemptions, logins, the effect of each offence and its line, what commands can be taken
+//! back, and how far each source has been read.
 //!
 //! It is an SQLite database, so that it is consistent after a crash at any moment. One task writes it, with one
 //! transaction for all waiting updates, and nothing on the way from a log line to the kernel waits for it. A [`LedgerUpdate`] is
@@ -8,6 +8,7 @@
 mod fail2ban;
 mod fail2ban_since;
 mod history;
+mod undo;
 mod update;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::model::{
 pub use fail2ban::{Fail2banBan, Fail2banBans, fail2ban};
 pub use fail2ban_since::{Fail2banRow, fail2ban_since};
 pub use history::{BanEnd, BanRecord, History, HourlyOffences, OffenceLine, Role, Rows};
+pub use undo::{UNDOABLE, UndoItem, UndoStep, UndoUpdate, shift_page_back};
 pub use update::{ClientProgress, LedgerUpdate, SavedState};
 
 /// An open ledger, which no other process has.
@@ -117,7 +119,7 @@ impl From<rusqlite::Error> for LedgerError {
 const VERSION: usize = MIGRATIONS.len();
 
 /// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "CREATE TABLE ban (
         offender TEXT NOT NULL,
         jail     TEXT NOT NULL,
@@ -196,6 +198,7 @@ const MIGRATIONS: [&str; 8] = [
     "ALTER TABLE offence ADD COLUMN host INTEGER NOT NULL DEFAULT 0; -- a hash
     ALTER TABLE offence ADD COLUMN value INTEGER NOT NULL DEFAULT 0; -- a hash",
     "ALTER TABLE position ADD COLUMN starts INTEGER NOT NULL DEFAULT 0; -- of the daemon, without any progress",
+    undo::TABLES,
 ];
 
 /// How many clients are remembered.
@@ -348,7 +351,8 @@ impl Ledger {
         let sql = "SELECT source, starts FROM position";
         let start = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.into(), row.get(1)?));
         let starts = self.connection.prepare(sql)?.query_map([], start)?.collect::<Result<_, _>>()?;
-        Ok(SavedState { bans, traces, positions, starts, clients, allowances, logins })
+        let undo = undo::steps(&self.connection, &mut KnownValues::default())?;
+        Ok(SavedState { bans, traces, positions, starts, clients, allowances, logins, undo })
     }
 
     /// Writes all these updates or none. Now and then it also forgets what is too old or too much at `now`.
@@ -478,6 +482,7 @@ fn write(transaction: &Transaction<'_>, update: &LedgerUpdate, now: Timestamp) -
         transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;
         transaction.execute("DELETE FROM allowance", [])?;
         transaction.execute("DELETE FROM login", [])?;
+        undo::forget_all(transaction)?;
     }
     for trace in &update.traces {
         write_trace(transaction, trace, update)?;
@@ -526,6 +531,7 @@ fn write(transaction: &Transaction<'_>, update: &LedgerUpdate, now: Timestamp) -
             login.forgiven.1.as_micros(),
         ])?;
     }
+    update.undo.iter().try_for_each(|of| undo::write(transaction, of))?;
     for client in &update.clients {
         let sql = "INSERT OR REPLACE INTO client
                    SELECT ?1, ?2, ?3, 1 + coalesce(max(heard), 0) FROM client";
@@ -633,6 +639,7 @@ fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> ru
                    SELECT until FROM ban WHERE until <= ?1 ORDER BY until DESC LIMIT 1 OFFSET ?2)";
     transaction.execute(sql, params![now.as_micros(), rows])?;
     history::prune(transaction, rows, before)?;
+    undo::prune(transaction, now)?;
     let sql = "DELETE FROM client WHERE heard <= (
                    SELECT heard FROM client ORDER BY heard DESC LIMIT 1 OFFSET ?1)";
     transaction.execute(sql, [CLIENTS as i64])?;

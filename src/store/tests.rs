@@ -264,6 +264,76 @@ fn a_ledger_of_the_first_version_is_brought_up_to_date() {
     assert_eq!(history(&directory).bans.len(), 1);
 }
 
+#[test]
+fn a_ledger_of_each_version_keeps_its_bans_and_can_take_commands_back() {
+    for version in 1..=VERSION {
+        let directory = Directory::new();
+        let old = Connection::open(directory.file()).unwrap();
+        MIGRATIONS[..version].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+        let columns = "offender, jail, kind, ports, since, until, times, reason";
+        old.execute_batch(&format!(
+            "INSERT INTO ban ({columns}) VALUES ('192.0.2.1', 'sshd', 'auto', '[\"22/tcp\"]', 1000000, NULL, 2, 'it''s \"that\"');
+             PRAGMA user_version = {version};"
+        ))
+        .unwrap();
+        drop(old);
+        let mut ledger = directory.open().unwrap();
+        assert_eq!(memory(&ledger).bans, [ban("192.0.2.1", None)], "version {version}");
+        let step = undo_step(1, vec![UndoItem::Lifted(Box::new(ban("192.0.2.1", None)))]);
+        ledger
+            .write(&[LedgerUpdate { undo: step.updates().collect(), ..LedgerUpdate::default() }], NOW)
+            .unwrap();
+        drop(ledger);
+        assert_eq!(memory(&directory.open().unwrap()).undo, [step], "version {version}");
+    }
+}
+
+fn undo_step(id: i64, items: Vec<UndoItem>) -> UndoStep {
+    UndoStep { id, at: NOW, command: format!("ban {id}").into(), pages: Some(vec![Arc::new(items)]) }
+}
+
+#[test]
+fn what_can_be_taken_back_is_there_after_a_restart() {
+    let directory = Directory::new();
+    let exempt: Offender = "2001:db8::/32".parse().unwrap();
+    let allowance = |until: Option<i64>| {
+        let until = until.map(Timestamp::from_secs);
+        Box::new(Allowance { offender: exempt, since: Timestamp::from_secs(7), until, comment: "us".into() })
+    };
+    let other = Ban { mode: Mode::Observe, ports: [].into(), ..ban("192.0.2.2", Some(900)) };
+    let items = vec![
+        UndoItem::NoBan("192.0.2.1".parse().unwrap(), "manual".into()),
+        UndoItem::Replaced(Box::new(ban("192.0.2.1", None))),
+        UndoItem::Lifted(Box::new(other)),
+        UndoItem::Allowance(exempt, None),
+        UndoItem::Allowance(exempt, Some(allowance(None))),
+        UndoItem::Allowance(exempt, Some(allowance(Some(800)))),
+    ];
+    let first = undo_step(1, items.clone());
+    let too_much = UndoStep { id: 2, pages: None, ..first.clone() };
+    let taken_back = undo_step(3, items[..1].to_vec());
+    let mut ledger = directory.open().unwrap();
+    let (one, two) = (undo_step(1, items[..2].to_vec()), undo_step(1, items[2..].to_vec()));
+    let undo = [&one, &two, &undo_step(2, items.clone()), &too_much, &taken_back];
+    let undo = undo.into_iter().flat_map(UndoStep::updates).chain([UndoUpdate::Forgotten(3)]);
+    ledger.write(&[LedgerUpdate { undo: undo.collect(), ..LedgerUpdate::default() }], NOW).unwrap();
+    drop(ledger);
+    let mut ledger = directory.open().unwrap();
+    assert_eq!(memory(&ledger).undo, [first.clone(), too_much]);
+    let mut saved = memory(&ledger);
+    assert!(saved.redate(Timestamp::from_secs(40)));
+    assert_eq!(saved.undo[0].at, Timestamp::from_secs(40));
+    let UndoItem::Lifted(moved) = &saved.undo[0].pages.as_ref().unwrap()[0][2] else { panic!() };
+    assert_eq!(moved.until, Some(Timestamp::from_secs(840)), "it lasts no longer than it was to last");
+    let whole = LedgerUpdate { whole: true, undo: first.updates().collect(), ..LedgerUpdate::default() };
+    ledger.write(std::slice::from_ref(&whole), NOW).unwrap();
+    assert_eq!(memory(&ledger).undo, [first]);
+    ledger.write(&[LedgerUpdate::default()], NOW + UNDOABLE + Span::from_secs(1)).unwrap();
+    assert_eq!(memory(&ledger).undo, []);
+    let left = ledger.connection.query_row("SELECT count(*) FROM undo_item", [], |row| row.get::<_, i64>(0));
+    assert_eq!(left.unwrap(), 0);
+}
+
 /// What reports are made of, from the beginning to the end of time.
 fn history(directory: &Directory) -> Rows {
     let ever = Timestamp::MAX;
@@ -351,7 +421,7 @@ fn a_ledger_that_cannot_be_used_is_told_from_one_that_is_damaged() {
     let later = |path: &Path| {
         Connection::open(path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     };
-    check(later, "it has version 99, but this banstream knows version 8", false);
+    check(later, "it has version 99, but this banstream knows version 9", false);
     let folder = |path: &Path| {
         fs::remove_file(path).unwrap();
         fs::create_dir(path).unwrap();

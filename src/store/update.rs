@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::undo::{UndoStep, UndoUpdate};
 use crate::detect::{Login, Trace};
 use crate::engine::Evidence;
 use crate::grammar::Grammars;
@@ -26,6 +27,8 @@ pub struct LedgerUpdate {
     pub decisions: Vec<Decision>,
     /// Exemptions by hand; `None` for a removed one.
     pub allowances: Vec<(Offender, Option<Allowance>)>,
+    /// What has changed of the commands that can be taken back.
+    pub undo: Vec<UndoUpdate>,
     /// What has changed of who logged in lately, and what was forgiven them.
     pub logins: Vec<Login>,
     /// How far sources were read.
@@ -43,6 +46,7 @@ impl LedgerUpdate {
             + self.evidence.size()
             + size_of_val(self.traces.as_slice())
             + size_of_val(self.decisions.as_slice())
+            + self.undo.iter().map(UndoUpdate::size).sum::<usize>()
     }
 
     /// What a grammar and one of its categories are called; nothing where it is gone.
@@ -59,6 +63,7 @@ impl LedgerUpdate {
             && self.traces.is_empty()
             && self.decisions.is_empty()
             && self.allowances.is_empty()
+            && self.undo.is_empty()
             && self.logins.is_empty()
             && self.positions.is_empty()
             && self.starts.is_empty()
@@ -94,6 +99,8 @@ pub struct SavedState {
     pub allowances: Vec<Allowance>,
     /// Who logged in lately.
     pub logins: Vec<Login>,
+    /// The commands that can be taken back, the latest at the end.
+    pub undo: Vec<UndoStep>,
 }
 
 impl SavedState {
@@ -111,6 +118,7 @@ impl SavedState {
             login.at = login.at - ahead(login.at);
             login.forgiven.1 = login.forgiven.1 - ahead(login.forgiven.1);
         }
+        self.undo.iter_mut().for_each(|step| step.shift_back(ahead(step.at)));
         for trace in &mut self.traces {
             let by = ahead(trace.time);
             trace.time = trace.time - by;

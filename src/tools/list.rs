@@ -16,7 +16,8 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use serde::Serialize;
 
-pub use self::changes::{ListedChanges, changes};
+pub use self::changes::{ListedAddress, ListedChanges, changes};
+pub use self::line::BanDetails;
 use self::line::{ListForm, ListLine, ListedEnd, is_blank};
 use super::offline::ended_well;
 use crate::config::load;
@@ -250,7 +251,7 @@ impl<'o> BanList<'o> {
             private: Prefixes::new(PRIVATE.iter().filter_map(|prefix| Some((prefix.parse().ok()?, ())))),
             exempt: Prefixes::new(exempt),
             entries: Vec::new(),
-            reasons: vec![clipped(&general).into()],
+            reasons: vec![clipped(&general, LONGEST_REASON).into()],
             known: HashMap::new(),
             report: ListReport { file: options.file.clone(), ..ListReport::default() },
         }
@@ -279,7 +280,8 @@ impl<'o> BanList<'o> {
                 let what = if is_new { "others".to_owned() } else { plain(what) };
                 return *others.entry(what).or_default() += 1;
             }
-            ListLine::Ban { offender, end, reason } => (offender, end, reason),
+            // Whatever else the ban had where it comes from, here it is one of a list.
+            ListLine::Ban { offender, end, reason, .. } => (offender, end, reason),
         };
         let widest = daemon::widest(offender);
         if offender.prefix() < widest {
@@ -311,7 +313,7 @@ impl<'o> BanList<'o> {
 
     /// The number of a reason.
     fn reason(&mut self, text: &str) -> u32 {
-        let text = clipped(text);
+        let text = clipped(text, LONGEST_REASON);
         if let Some(known) = self.known.get(&*text) {
             return *known;
         }
@@ -386,9 +388,9 @@ fn last(until: Option<Timestamp>) -> Timestamp {
 }
 
 /// The beginning of a reason, without what a terminal would obey.
-fn clipped(text: &str) -> String {
+fn clipped(text: &str, longest: usize) -> String {
     let mut text = plain(text.trim());
-    while text.len() > LONGEST_REASON {
+    while text.len() > longest {
         text.pop();
     }
     text

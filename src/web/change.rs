@@ -51,7 +51,7 @@ impl ChangeForm {
             ),
         };
         if self.action == FormAction::Undo {
-            return Ok(Command::Undo);
+            return Ok(Command::Undo { force: false });
         }
         let address: Offender = self.address.trim().parse().map_err(wrong)?;
         let change = match self.action {

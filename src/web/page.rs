@@ -171,7 +171,7 @@ pub(super) fn overview(site: &Site, status: &Status, latest: &[BanLine], located
         @if site.allow_changes {
             section {
                 h2 { "Changes" }
-                p { "To ban, exempt or unban an address, search for it. The last change by an operator can be taken back, no matter who made it." }
+                p { "To ban, exempt or unban an address, search for it. The last change by an operator can be taken back for 10 minutes, no matter who made it." }
                 (form(site, "undo", None, html! { button { "Take back the last change" } }))
             }
         }

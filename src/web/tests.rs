@@ -57,7 +57,7 @@ impl PageFixture {
 
     /// What the daemon was asked to change.
     fn changes(&self) -> Vec<Command> {
-        let is_change = |command: &&Command| matches!(command, Command::Change(_) | Command::Undo);
+        let is_change = |command: &&Command| matches!(command, Command::Change(_) | Command::Undo { .. });
         self.asked.lock().unwrap().iter().filter(is_change).cloned().collect()
     }
 
@@ -382,7 +382,7 @@ fn a_change_takes_a_form_of_ours() {
     ];
     let changes = want.map(|change| Command::Change(change.into()));
     let asked = fixture.changes();
-    assert_eq!((&asked[0], &asked[1..]), (&Command::Undo, &changes[..]));
+    assert_eq!((&asked[0], &asked[1..]), (&Command::Undo { force: false }, &changes[..]));
 }
 
 #[test]

@@ -78,10 +78,11 @@ fn what_is_exported_can_be_banned_again() {
     let export = daemon.tell("bans --export --kind manual");
     let lines: Vec<&str> = export.lines().collect();
     assert!(
-        lines[0].starts_with("# 3 bans at 20") && lines[0].ends_with(": ADDRESS END # REASON"),
+        lines[0].starts_with("# 3 bans at 20")
+            && lines[0].ends_with(": ADDRESS END [jail=] [ports=] since= [times=] # REASON"),
         "{export}"
     );
-    assert_eq!(lines[1], "# observed: 198.18.7.1 forever");
+    assert!(lines[1].starts_with("# observed: 198.18.7.1 forever since=20"), "{export}");
     assert!(
         lines[2].starts_with("# observed: 198.51.100.0/25 20") && lines[2].ends_with("Z # range"),
         "{export}"
@@ -104,6 +105,52 @@ fn what_is_exported_can_be_banned_again() {
         assert!(undone.starts_with(&format!("took back `{command} --from` of ")), "{undone}");
         assert_eq!(listed(&daemon, "").1, bans);
     }
+}
+
+#[test]
+fn all_that_is_exported_comes_back_as_it_was() {
+    let daemon = daemon();
+    let more = "192.0.2.33 2d jail=ftp ports=21/tcp,990/tcp since=2026-11-24T08:00:00.5Z times=7 # a # b; c=d
+198.51.100.0/24 jail=wide times=2 # 9 offenders
+192.0.2.34 forever jail=gone # of a jail that is gone
+192.0.2.34 1h jail=list # of a list
+";
+    let (status, text) = feed(&daemon, "ban --from -", more);
+    assert_eq!((status, text.as_str()), (0, "4 new\n"));
+    let long = format!("--reason={}", "long \" ".repeat(500).trim());
+    assert_eq!(daemon.output(&["ban", "192.0.2.35", &long]).status.code(), Some(0));
+    let bans = || {
+        let mut bans: Vec<serde_json::Value> = serde_json::from_str(&daemon.get("/bans").unwrap()).unwrap();
+        bans.iter_mut().for_each(|ban| ban["left"] = serde_json::Value::Null);
+        bans
+    };
+    let counted = || {
+        let status: serde_json::Value = serde_json::from_str(&daemon.get("/status").unwrap()).unwrap();
+        status["bans"].as_u64().unwrap()
+    };
+    let (before, decided) = (bans(), counted());
+    assert_eq!(before.len(), 10);
+    let list = daemon.tell("bans --export").replace("# observed: ", "");
+    daemon.tell("unban --all");
+    assert!(bans().is_empty());
+    let (status, text) = feed(&daemon, "ban --from -", &list);
+    assert_eq!((status, text.as_str()), (0, "10 new\n"));
+    assert_eq!(bans(), before);
+    assert_eq!(counted(), decided, "a restored ban is not a new one");
+    // A list that is older shortens nothing.
+    daemon.tell("ban 198.18.7.1 --reason newer");
+    assert_eq!(feed(&daemon, "ban --from -", &list).1, "10 unchanged\n");
+    assert!(daemon.tell("bans 198.18.7.1").contains("newer"));
+    let wide = "0.0.0.0/7 jail=sshd\n203.0.113.5 jail=sshd\n192.0.2.1 jail=ssh/d\n";
+    let (status, text) = feed(&daemon, "ban --from -", wide);
+    assert_eq!(
+        (status, text.as_str()),
+        (1, "-:3: `jail=ssh/d` is not the name of a jail\nerror: 1 line wrong; nothing was done\n")
+    );
+    let (_, text) = feed(&daemon, "ban --from -", &wide.lines().take(2).collect::<Vec<_>>().join("\n"));
+    let want = "2 refused\nerror: 0.0.0.0/7 is wider than /8; `--force` bans it all the same\n\
+                error: 203.0.113.5 is exempt: 203.0.113.0/24 is in `ignoreip`\n";
+    assert_eq!(text, want);
 }
 
 #[test]

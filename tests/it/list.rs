@@ -122,6 +122,14 @@ taken over into the running daemon: 1 new, 1 exempt, 1 only observed
     daemon.stop();
     daemon.start();
     assert_eq!(bans(&daemon).len(), 1);
+    // What was taken over without a daemon, the next one can take back.
+    daemon.stop();
+    assert_eq!(report(&daemon, "--skip-wrong --write a.list")["to"], "ledger");
+    daemon.start();
+    assert!(bans(&daemon).len() > 1);
+    let undone = daemon.tell("undo");
+    assert!(undone.starts_with("took back `import` of "), "{undone}");
+    assert_eq!(bans(&daemon), [json!(["203.0.113.1", "manual", "mine", 1])]);
 }
 
 #[test]

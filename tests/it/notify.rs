@@ -253,7 +253,7 @@ fn programs_and_mail_get_what_is_documented_and_nobody_adds_a_line() {
     let mut names: Vec<&str> = environment.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
     names.sort_unstable();
-    let want = ["ADDRESSES", "BANS", "HOST", "OBSERVED", "RECEIVER", "SUBJECT", "UNBANS"]
+    let want = ["ADDRESSES", "BANS", "HOST", "OBSERVED", "RECEIVER", "RESTORED", "SUBJECT", "UNBANS"]
         .map(|name| format!("BANSTREAM_{name}"));
     assert_eq!(names, [&want[..], &["PATH".to_owned()]].concat());
     assert!(environment.contains("BANSTREAM_OBSERVED=1\n"), "{environment}");

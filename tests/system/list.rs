@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use crate::common::{Daemon, in_namespaces, said, sh};
+use crate::common::{Daemon, in_namespaces, said, sh, until};
 
 /// Whether the kernel has this address.
 fn holds(backend: &str, address: &str) -> bool {
@@ -57,6 +57,19 @@ fn bans_of_a_list_are_in_the_kernel_when_the_command_ends() {
             let told = import(&daemon, std::iter::once(address(9)));
             assert!(told.contains(": 1 new\n"), "{told}");
             assert!(holds(backend, &address(9)) && !holds(backend, &address(8)), "{backend}");
+
+            // What a reload on trial lifts is in the kernel again when it is rolled back.
+            fs::write(daemon.path("a.list"), "192.0.2.7 1h jail=sshd ports=22/tcp\n192.0.2.8 1h jail=sshd\n")
+                .unwrap();
+            assert_eq!(daemon.tell("ban --from a.list"), "2 new\n");
+            assert!(holds(backend, "192.0.2.8"), "{backend}");
+            daemon.configure(&format!("ignoreip = ['192.0.2.0/24']\n{config}"));
+            assert!(daemon.tell("reload --confirm 1s").contains("lifted 2 bans:\n    192.0.2.7 (sshd): "));
+            let bans = daemon.tell("bans --jail sshd");
+            until("the rollback restores them", || holds(backend, "192.0.2.8"));
+            assert_eq!(bans, "no such ban\n");
+            let bans = daemon.tell("bans --jail sshd");
+            assert!(bans.contains("  22/tcp\n") && bans.ends_with("2 bans\n"), "{bans}");
             daemon.stop();
             daemon.tell("disable --config c.toml");
         }

@@ -23,15 +23,18 @@ RFC 3339, addresses and prefixes are `192.0.2.1` and `2001:db8::/64`. `[]` stand
 for each key of an object; a `?` marks types that may be `null`. The control socket gives the same answers:
 `curl --unix-socket /run/banstream/control.sock http://localhost/status`.
 
-A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed`, how many settings,
-`changes`, which, `warnings`, and the files of `geoip`.
+A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed`, how many settings, `changes`, which, `warnings`,
+the files of `geoip`, and `bans`, what became of bans, as `ban` prints it. `undo --list` prints an array of `command`, `at`, `ago`
+(seconds) and `changes` (how many; `null` if they are too many to be taken back).
 
 `POST /changes` takes what `ban`, `unban` and `allow` ask for, 1,000 changes at the most: `{\"changes\": [{\"ban\": {\"address\":
 \"192.0.2.1\", \"for\": \"1h\", \"reason\": \"...\"}}, {\"unban\": {\"inside\": \"192.0.2.0/24\"}}, {\"allow\": {\"address\": \"192.0.2.2\", \"for\":
 \"forever\", \"comment\": \"...\"}}, {\"disallow\": {\"address\": \"192.0.2.3\"}}], \"force\": false}`. `unban` has one of `address`, `inside` and
-`jail`, or is `\"all\"`; what follows `address` may be missing. Of several changes, those that are refused stand in `notes`, and the
-others are done. `operator` is the address that the operator is logged in from. Pages with the same number `list` are one command
-for `POST /undo`, and are answered once the kernel and the ledger have them.
+`jail`, or is `\"all\"`; what follows `address` may be missing. `{\"restore\": {...}}` puts a ban of a jail in force again, in the form
+of `POST /bans/page`. Of several changes, those that are refused stand in `notes`, and the others are done. `operator` is the
+address that the operator is logged in from. Pages with the same number `list` are one command for `POST /undo`, and are answered
+once the kernel and the ledger have them. `POST /undo?force=true` is `undo --force`, and `GET /undo` is `undo --list`.
+`POST /allow` takes `force`, as `POST /bans` does.
 
 `POST /bans/page` takes over bans that were decided elsewhere, 1,000 at the most: `{\"bans\": [{\"address\": \"192.0.2.1\", \"jail\":
 \"sshd\", \"since\": \"2026-11-24T08:00:00Z\", \"until\": null, \"times\": 2, \"ports\": [\"22/tcp\"], \"reason\": \"...\"}]}`; what follows

@@ -41,7 +41,7 @@ use widen::PrefixCounts;
 pub use widen::Widen;
 use window::{Threshold, Windows};
 
-pub use by_hand::{LIST, MANUAL, is_by_hand, manual};
+pub use by_hand::{LIST, MANUAL, NotReinstated, is_by_hand, manual};
 pub use session::Session;
 pub use taken::{TakeOver, TakenBan};
 pub use trace::{Trace, WindowEffect};
@@ -180,6 +180,15 @@ pub struct ExemptedBan {
     pub by: Exemption,
 }
 
+/// What other settings do to the bans in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Review {
+    /// Bans that are lifted, because their offenders are exempt, and by what.
+    pub lifted: Vec<(Ban, Exemption)>,
+    /// Bans whose jail has another mode now, as they were before, and that mode.
+    pub reissued: Vec<(Ban, Mode)>,
+}
+
 /// The jail that bans on prefixes belong to.
 pub const WIDE: &str = "wide";
 
@@ -215,19 +224,36 @@ impl Detector {
 
     /// Lifts and forgets the jails' bans on exempt offenders, and re-issues bans whose jail has another mode now.
     pub fn review(&mut self) -> Vec<Decision> {
-        let protected =
-            |ban: &&Ban| ban.kind != BanOrigin::Manual && self.protector(ban.offender, &ban.jail).is_some();
-        let lifted: Vec<_> =
-            self.bans.iter().filter(protected).map(|ban| (ban.offender, Arc::clone(&ban.jail))).collect();
-        let lifted = lifted.into_iter().filter_map(|(offender, jail)| self.bans.remove(offender, &jail));
+        let Review { lifted, reissued } = self.find_changed(self);
+        let lifted = lifted.into_iter().filter_map(|(ban, _)| self.bans.remove(ban.offender, &ban.jail));
         let lifted = lifted.collect();
         let mut decisions = self.pardon(lifted);
-        let others: Vec<Ban> = self.bans.iter().filter(|ban| self.mode(ban) != ban.mode).cloned().collect();
-        for ban in others {
-            let renewed = self.bans.insert(Ban { mode: self.mode(&ban), ..ban.clone() });
+        for (ban, mode) in reissued {
+            let renewed = self.bans.insert(Ban { mode, ..ban.clone() });
             decisions.extend([Decision::Unban(ban), Decision::Ban(renewed)]);
         }
         decisions
+    }
+
+    /// What [`reconfigure`](Self::reconfigure) would do to the bans in force under these settings. Looks at every ban.
+    pub fn preview(&self, settings: Settings) -> Review {
+        self.find_changed(&Self::new(settings, &Grammars::default()))
+    }
+
+    /// The bans that `rules` does not allow, or carries out in another way.
+    fn find_changed(&self, rules: &Self) -> Review {
+        let mut review = Review::default();
+        for ban in self.bans.iter() {
+            let by =
+                (ban.kind != BanOrigin::Manual).then(|| rules.protector(ban.offender, &ban.jail)).flatten();
+            let mode = rules.mode(ban);
+            match by {
+                Some(by) => review.lifted.push((ban.clone(), by)),
+                None if mode != ban.mode => review.reissued.push((ban.clone(), mode)),
+                None => {}
+            }
+        }
+        review
     }
 
     /// Whether a ban is to be carried out: as its jail says, and an operator's where any are. That of a jail which is
@@ -616,7 +642,7 @@ impl Detector {
     }
 
     /// What list protects the offender from this jail. A prefix is protected by those of all jails.
-    fn protector(&self, offender: Offender, jail: &str) -> Option<Exemption> {
+    pub fn protector(&self, offender: Offender, jail: &str) -> Option<Exemption> {
         let mut active = self.active.iter().filter(|active| *jail == *WIDE || *active.jail.name == *jail);
         self.allow.protects(offender).or_else(|| active.find_map(|active| active.allow.protects(offender)))
     }

@@ -24,7 +24,10 @@ pub struct Digest {
     bans: DigestSection<BanLine>,
     /// Bans that are not carried out.
     observed: DigestSection<BanLine>,
-    /// Ends of those that are.
+    /// Bans that had begun before and are in force again, after `undo` or a rollback, or otherwise, with another end,
+    /// reason or mode.
+    restored: DigestSection<BanLine>,
+    /// Ends of those that are carried out.
     unbans: DigestSection<UnbanLine>,
     /// What prevents bans from being enforced.
     troubles: DigestSection<Note>,
@@ -115,6 +118,7 @@ impl Digest {
                 let bans = if ban.mode == Mode::Enforce { &mut self.bans } else { &mut self.observed };
                 bans.add(Some(&ban.jail), at_most, BanLine::new(ban, at))
             }
+            Event::Restored(ban) => self.restored.add(Some(&ban.jail), at_most, BanLine::new(ban, at)),
             Event::Unbanned { ban: Ban { offender: address, jail, .. }, ended: reason, .. } => {
                 let unban = UnbanLine { address: *address, jail: Arc::clone(jail), reason };
                 self.unbans.add(Some(jail), at_most, unban)
@@ -139,6 +143,7 @@ impl Digest {
             self.trouble.map(str::to_owned),
             self.bans.summary("ban"),
             self.observed.summary("observed ban"),
+            self.restored.summary("restored ban"),
             self.unbans.summary("unban"),
             self.repairs.summary("repair"),
         ];
@@ -150,6 +155,7 @@ impl Digest {
         let rests = [
             self.bans.rest("ban"),
             self.observed.rest("observed ban"),
+            self.restored.rest("restored ban"),
             self.unbans.rest("unban"),
             self.troubles.rest("trouble"),
             self.repairs.rest("repair"),
@@ -267,7 +273,7 @@ impl Message {
     }
 
     /// The main things, for a program's environment.
-    pub fn environment(&self) -> [(&'static str, String); 7] {
+    pub fn environment(&self) -> [(&'static str, String); 8] {
         let addresses: Vec<String> =
             self.digest.bans.listed.iter().map(|ban| ban.address.to_string()).collect();
         [
@@ -276,6 +282,7 @@ impl Message {
             ("BANSTREAM_SUBJECT", self.subject.clone()),
             ("BANSTREAM_BANS", self.digest.bans.total.to_string()),
             ("BANSTREAM_OBSERVED", self.digest.observed.total.to_string()),
+            ("BANSTREAM_RESTORED", self.digest.restored.total.to_string()),
             ("BANSTREAM_UNBANS", self.digest.unbans.total.to_string()),
             ("BANSTREAM_ADDRESSES", addresses.join(" ")),
         ]
@@ -390,6 +397,16 @@ mod tests {
     }
 
     #[test]
+    fn a_restored_ban_is_not_a_new_one() {
+        let events = [banned("192.0.2.1", "ftp"), Event::Restored(ban("192.0.2.2", "sshd", "seen"))];
+        let text =
+            "banned 192.0.2.1 for 1h (ftp, time 1): seen\nthe ban on 192.0.2.2 (sshd) is in force: seen\n";
+        check(receiver(), &events, "banstream on web1: 1 ban (ftp 1), 1 restored ban (sshd 1)", text);
+        let [.., addresses] = message(receiver(), &events).unwrap().environment();
+        assert_eq!(addresses.1, "192.0.2.1");
+    }
+
+    #[test]
     fn words_make_no_line_and_no_header_of_their_own() {
         let forged = Event::Banned(ban("192.0.2.1", "manual", "x\nBcc: eve@example.org\r\n\u{1b}[2J\n.\n"));
         let text = "banned 192.0.2.1 for 1h (manual, time 1): x\u{fffd}Bcc: \
@@ -414,10 +431,11 @@ mod tests {
         let want = json!({"receiver": "ops", "host": "web1", "at": "1970-01-01T00:00:00Z",
             "version": env!("CARGO_PKG_VERSION"), "subject": told.subject, "text": told.text, "missed": 0,
             "bans": {"total": 1, "jails": {"ftp": 1}, "listed": [ban]}, "observed": {"total": 0, "listed": []},
+            "restored": {"total": 0, "listed": []},
             "unbans": {"total": 0, "listed": []},
             "troubles": {"total": 1, "listed": [over]}, "repairs": {"total": 0, "listed": []}});
         assert_eq!(json, want);
-        let [.., bans, _, _, addresses] = told.environment();
+        let [.., bans, _, _, _, addresses] = told.environment();
         assert_eq!((bans.1.as_str(), addresses.1.as_str()), ("1", "192.0.2.1"));
     }
 

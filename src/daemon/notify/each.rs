@@ -20,7 +20,7 @@ use crate::model::{Mode, Timestamp};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum EventName {
-    /// An address is banned.
+    /// An address is banned, or banned again (`restored`).
     Ban,
     /// An address would be banned, but its jail only observes.
     Observed,
@@ -54,6 +54,9 @@ pub struct EventMessage {
     at: String,
     /// One line for people.
     text: String,
+    /// Whether the ban had begun before, and is in force again, after `undo` or a rollback, or otherwise, with another end,
+    /// reason or mode. If you block addresses, block it; if you count or report bans, leave it out.
+    restored: bool,
     /// Why a ban has ended: `expired`, `lifted` or `replaced`; `None` for other events.
     ended: Option<&'static str>,
     /// When a ban has ended: the other jails that still ban this address. If there are any, keep it blocked.
@@ -68,8 +71,8 @@ impl EventMessage {
     pub fn new(receiver: &Receiver, queued: &QueuedEvent, host: &str, now: Timestamp) -> Self {
         let event = &queued.event;
         let name = match event {
-            Event::Banned(ban) if ban.mode == Mode::Observe => EventName::Observed,
-            Event::Banned(_) => EventName::Ban,
+            Event::Banned(ban) | Event::Restored(ban) if ban.mode == Mode::Observe => EventName::Observed,
+            Event::Banned(_) | Event::Restored(_) => EventName::Ban,
             Event::Unbanned { .. } => EventName::Unban,
             Event::Trouble(_) => EventName::Trouble,
             Event::Recovered => EventName::Recovered,
@@ -81,6 +84,7 @@ impl EventMessage {
             message.ended = Some(ended);
             message.others.clone_from(others);
         }
+        message.restored = matches!(event, Event::Restored(_));
         message.ban = event.ban().map(|ban| BanLine::new(ban, now));
         message
     }
@@ -107,6 +111,7 @@ impl EventMessage {
             host: host.to_owned(),
             at: at.to_string(),
             text,
+            restored: false,
             ended: None,
             others: Vec::new(),
             ban: None,
@@ -212,7 +217,7 @@ mod tests {
         let message = EventMessage::new(&receiver, &queued, "web1", Timestamp::from_secs(600));
         assert_eq!(message.json().lines().count(), 1);
         let mut whole = json!({"number": 7, "receiver": "ops", "host": "web1", "at": "1970-01-01T00:00:00Z",
-            "version": env!("CARGO_PKG_VERSION"), "ended": null, "others": []});
+            "version": env!("CARGO_PKG_VERSION"), "restored": false, "ended": null, "others": []});
         whole.as_object_mut().unwrap().extend(want.as_object().unwrap().clone());
         assert_eq!(serde_json::from_str::<Value>(&message.json()).unwrap(), whole);
     }

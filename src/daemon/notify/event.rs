@@ -12,6 +12,8 @@ use crate::model::{Ban, Mode, Offender, plain};
 pub enum Event {
     /// Somebody was banned.
     Banned(Ban),
+    /// A ban that had begun before is in force again, or otherwise than before: with another end, reason or mode.
+    Restored(Ban),
     /// A ban has ended.
     Unbanned {
         /// The ban.
@@ -35,7 +37,7 @@ pub(super) const LONGEST: usize = 240;
 impl Event {
     fn topic(&self) -> Topic {
         match self {
-            Self::Banned(_) => Topic::Ban,
+            Self::Banned(_) | Self::Restored(_) => Topic::Ban,
             Self::Unbanned { .. } => Topic::Unban,
             Self::Trouble(_) | Self::Recovered => Topic::Trouble,
             Self::Repaired(_) => Topic::Repair,
@@ -45,7 +47,7 @@ impl Event {
     /// The ban that it is about, if it is about one.
     pub(super) fn ban(&self) -> Option<&Ban> {
         match self {
-            Self::Banned(ban) | Self::Unbanned { ban, .. } => Some(ban),
+            Self::Banned(ban) | Self::Restored(ban) | Self::Unbanned { ban, .. } => Some(ban),
             _ => None,
         }
     }
@@ -66,9 +68,16 @@ impl Event {
     }
 
     /// One line for people.
-    pub(super) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         line(&match self {
             Self::Banned(ban) => ban.to_string(),
+            Self::Restored(Ban { offender, jail, mode, reason, .. }) => {
+                let is = if *mode == Mode::Observe { "only observed" } else { "in force" };
+                format!(
+                    "the ban on {offender} ({jail}) is {is}{}{reason}",
+                    if reason.is_empty() { "" } else { ": " }
+                )
+            }
             Self::Unbanned { ban: Ban { offender, jail, .. }, ended, .. } => {
                 format!("unbanned {offender} ({jail}): {ended}")
             }

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::config::parse_span;
-use crate::model::{Offender, Span, Timestamp, plain};
+use crate::config::{is_jail_name, parse_span};
+use crate::model::{Offender, Port, Span, Timestamp, plain};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +17,24 @@ pub(super) enum ListLine<'l> {
         end: ListedEnd,
         /// May be empty.
         reason: Cow<'l, str>,
+        /// What an exported list says besides.
+        details: Option<Box<BanDetails>>,
     },
     /// Something that is not a ban, such as `captcha`.
     Other(String),
+}
+
+/// What an exported list says of a ban besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BanDetails {
+    /// Its jail; a ban by hand if `None`.
+    pub jail: Option<String>,
+    /// Its ports; all if empty.
+    pub ports: Vec<Port>,
+    /// Since when; from now on if `None`.
+    pub since: Option<Timestamp>,
+    /// How many bans its offender has had.
+    pub times: Option<u32>,
 }
 
 /// When a ban of a list ends.
@@ -40,7 +55,7 @@ pub(super) enum ListedEnd {
 /// How the lines of a list are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ListForm {
-    /// `ADDRESS [END] [# COMMENT]`
+    /// `ADDRESS [END] [jail=NAME] [ports=PORT,...] [since=TIME] [times=NUMBER] [# COMMENT]`
     Plain,
     /// Values between commas.
     Csv(Columns),
@@ -67,7 +82,10 @@ const SIMULATED: &[&str] = &["simulated"];
 impl ListForm {
     /// The form, by the first line that says something.
     pub(super) fn of(first: &str) -> Result<Self, String> {
-        if !without_comment(first).0.contains(',') {
+        let text = without_comment(first).0;
+        // Ports stand between commas, too.
+        let is_address = |word: &str| word.parse::<Offender>().is_ok();
+        if !text.contains(',') || text.split_whitespace().next().is_some_and(is_address) {
             return Ok(Self::Plain);
         }
         let names: Vec<String> = fields(first)?.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
@@ -111,7 +129,39 @@ fn plain_line(line: &str) -> Result<ListLine<'_>, String> {
     let text = text.trim();
     let (address, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let offender = address.parse().map_err(|error| format!("{error}"))?;
-    Ok(ListLine::Ban { offender, end: end(rest)?, reason: comment.into() })
+    let (details, end_words): (Vec<&str>, Vec<&str>) =
+        rest.split_whitespace().partition(|word| word.contains('='));
+    let end = end(&end_words.join(" "))?;
+    let details = if details.is_empty() { None } else { Some(Box::new(ban_details(&details)?)) };
+    Ok(ListLine::Ban { offender, end, reason: comment.into(), details })
+}
+
+fn ban_details(words: &[&str]) -> Result<BanDetails, String> {
+    let mut details = BanDetails::default();
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        let wrong = |what: &str| format!("`{}` is not {what}", plain(word));
+        match key {
+            "jail" if is_jail_name(value) => details.jail = Some(value.to_owned()),
+            "jail" => return Err(wrong("the name of a jail")),
+            "ports" => {
+                let ports: Result<_, _> = value.split(',').map(str::parse::<Port>).collect();
+                details.ports = ports.map_err(|error| error.to_string())?;
+            }
+            "since" => {
+                let at = value.parse::<jiff::Timestamp>().map_err(|_| wrong("an instant in RFC 3339"))?;
+                details.since = Some(Timestamp::from_micros(at.as_microsecond()));
+            }
+            "times" => details.times = Some(value.parse().map_err(|_| wrong("a number of bans"))?),
+            _ => {
+                return Err(format!(
+                    "unknown key in `{}`; valid keys: jail, ports, since, times",
+                    plain(word)
+                ));
+            }
+        }
+    }
+    Ok(details)
 }
 
 impl Columns {
@@ -142,7 +192,7 @@ impl Columns {
         };
         let end = end(field(self.end))?;
         let reason = self.reason.and_then(|at| fields.get_mut(at)).map(std::mem::take).unwrap_or_default();
-        Ok(ListLine::Ban { offender, end, reason })
+        Ok(ListLine::Ban { offender, end, reason, details: None })
     }
 }
 
@@ -218,7 +268,7 @@ mod tests {
     use super::*;
 
     fn ban(offender: &str, end: ListedEnd, reason: &'static str) -> Result<ListLine<'static>, String> {
-        Ok(ListLine::Ban { offender: offender.parse().unwrap(), end, reason: reason.into() })
+        Ok(ListLine::Ban { offender: offender.parse().unwrap(), end, reason: reason.into(), details: None })
     }
 
     #[track_caller]
@@ -268,6 +318,39 @@ mod tests {
     }
 
     #[test]
+    fn an_exported_line_says_more() {
+        let details = |details| {
+            let end = ListedEnd::At(Timestamp::from_secs(1_700_000_000));
+            let offender = "192.0.2.1".parse().unwrap();
+            Ok(ListLine::Ban { offender, end, reason: "x=y".into(), details: Some(Box::new(details)) })
+        };
+        let all = BanDetails {
+            jail: Some("sshd".to_owned()),
+            ports: vec!["22/tcp".parse().unwrap(), "53/udp".parse().unwrap()],
+            since: Some(Timestamp::from_micros(1_600_000_000_123_456)),
+            times: Some(7),
+        };
+        let keys = "jail=sshd ports=22/tcp,53/udp since=2020-09-13T12:26:40.123456Z times=7";
+        let end = "2023-11-14T22:13:20Z";
+        check(
+            &ListForm::of(&format!("192.0.2.1 {keys}")).unwrap(),
+            &[
+                (&format!("192.0.2.1 {end} {keys} # x=y"), details(all.clone())),
+                (&format!("192.0.2.1 {keys} {end} # x=y"), details(all)),
+                (
+                    &format!("192.0.2.1 {end} times=2 # x=y"),
+                    details(BanDetails { times: Some(2), ..BanDetails::default() }),
+                ),
+                ("192.0.2.1 jail=a/b", wrong("`jail=a/b` is not the name of a jail")),
+                ("192.0.2.1 ports=0", wrong("`0` is not a port; write `22`, `22/tcp` or `53/udp`")),
+                ("192.0.2.1 since=then", wrong("`since=then` is not an instant in RFC 3339")),
+                ("192.0.2.1 times=-1", wrong("`times=-1` is not a number of bans")),
+                ("192.0.2.1 x=y", wrong("unknown key in `x=y`; valid keys: jail, ports, since, times")),
+            ],
+        );
+    }
+
+    #[test]
     fn what_cscli_prints_is_read() {
         use ListedEnd::{After, Over};
         let heading = "id,source,ip,reason,action,country,as,events_count,expiration,simulated,alert_id";
@@ -300,7 +383,7 @@ mod tests {
 
     #[test]
     fn nothing_in_a_line_causes_a_panic() {
-        proptest::proptest!(|(line in "[-0-9a-f.:/,\";# T\u{e9}]{0,40}", csv: bool)| {
+        proptest::proptest!(|(line in "[-0-9a-f.:/,\";#= Tjailports\u{e9}]{0,40}", csv: bool)| {
             let form = if csv { ListForm::of("ip,until,reason").unwrap() } else { ListForm::Plain };
             let _ = form.read(&line);
             let _ = ListForm::of(&line);

@@ -132,7 +132,7 @@ fn every_command_runs_as_written() {
         } else if CHANGING.iter().any(|changing| command.starts_with(changing)) {
             script = format!("{{ {BEFORE}; }} >/dev/null; {command}");
         } else if command.starts_with("banstream undo") {
-            script = format!("banstream ban 203.0.113.99 >/dev/null; {command}");
+            script = format!("banstream ban 203.0.113.99 --for 1h >/dev/null; {command}");
         } else if command.contains("grammar new") {
             script = format!("rm -f myapp.grammar sasl.grammar; {command}");
         }

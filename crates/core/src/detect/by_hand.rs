@@ -28,6 +28,15 @@ pub fn manual(offender: Offender, since: Timestamp, until: Option<Timestamp>, re
     }
 }
 
+/// Why a ban does not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReinstated {
+    /// It would have ended by now.
+    Over,
+    /// This protects its offender.
+    Exempt(Exemption),
+}
+
 impl Detector {
     /// Bans by hand, as [`manual`] has made it; the ban as it is in force. It takes the place of an earlier one.
     ///
@@ -59,15 +68,20 @@ impl Detector {
         self.pardon(lifted.into_iter().collect()).pop()
     }
 
-    /// Puts a ban in force again that was lifted or replaced, in place of one of its jail. `None` if it is over by `now`,
-    /// or its offender is exempt.
-    pub fn reinstate(&mut self, mut ban: Ban, now: Timestamp) -> Option<Ban> {
-        let is_over = ban.until.is_some_and(|until| until <= now);
-        if is_over || self.protector(ban.offender, &ban.jail).is_some() {
-            return None;
+    /// Puts a ban in force again that was lifted or replaced, in place of one of its jail.
+    ///
+    /// # Errors
+    ///
+    /// It is over by `now`, or its offender is exempt.
+    pub fn reinstate(&mut self, mut ban: Ban, now: Timestamp) -> Result<Ban, NotReinstated> {
+        if ban.until.is_some_and(|until| until <= now) {
+            return Err(NotReinstated::Over);
+        }
+        if let Some(by) = self.protector(ban.offender, &ban.jail) {
+            return Err(NotReinstated::Exempt(by));
         }
         ban.mode = self.mode(&ban);
-        Some(self.put_in_force(ban, now))
+        Ok(self.put_in_force(ban, now))
     }
 
     /// Lifts the bans of this jail, and forgets that there were any. An offender may still be banned by another.

@@ -213,6 +213,44 @@ fn a_ban_never_shortens_another() {
     assert_eq!(ban.until, Some(Timestamp::from_secs(101)));
 }
 
+/// Goes on under these settings: what was foreseen comes about, and nothing else.
+#[track_caller]
+fn reconfigured(detector: &mut Detector, settings: Settings) -> Vec<Decision> {
+    let Review { lifted, reissued } = detector.preview(settings.clone());
+    let lifted = lifted.into_iter().map(|(ban, _)| Decision::Unban(ban));
+    let reissued = reissued.into_iter().flat_map(|(ban, mode)| {
+        let renewed = Ban { mode, ..ban.clone() };
+        [Decision::Unban(ban), Decision::Ban(renewed)]
+    });
+    let foreseen: Vec<Decision> = lifted.chain(reissued).collect();
+    let decisions = detector.reconfigure(settings, &grammars());
+    let about = |decisions: &[Decision]| -> Vec<_> {
+        let about = |decision: &Decision| {
+            let ban = decision.ban();
+            (matches!(decision, Decision::Ban(_)), ban.offender, Arc::clone(&ban.jail), ban.mode.name())
+        };
+        let mut about: Vec<_> = decisions.iter().map(about).collect();
+        about.sort_unstable();
+        about
+    };
+    assert_eq!(about(&foreseen), about(&decisions));
+    decisions
+}
+
+#[test]
+fn what_does_not_come_back_says_why() {
+    let mut detector = Detector::new(settings(&[]), &grammars());
+    let (at, now) = (Timestamp::from_secs(1), Timestamp::from_secs(9));
+    let mut reinstate = |who: &str, until| {
+        let ban = manual(who.parse().unwrap(), at, Some(Timestamp::from_secs(until)), "");
+        detector.reinstate(ban.clone(), now).map(|now| now == ban)
+    };
+    assert_eq!(reinstate("192.0.2.1", 10), Ok(true));
+    assert_eq!(reinstate("192.0.2.1", 9), Err(NotReinstated::Over));
+    let by = Exemption::Listed("198.51.100.0/24".parse().unwrap(), ExemptionList::Ignored);
+    assert_eq!(reinstate("198.51.100.1", 10), Err(NotReinstated::Exempt(by)));
+}
+
 #[test]
 fn a_reload_loses_neither_ban_nor_count() {
     let offences = [(1, "192.0.2.1"), (2, "192.0.2.1"), (2, "192.0.2.2"), (3, "192.0.2.2")];
@@ -234,7 +272,7 @@ fn a_reload_lifts_exactly_what_it_protects() {
     detector.ban(manual("192.0.2.1".parse().unwrap(), Timestamp::from_secs(2), None, "")).unwrap();
     assert_eq!(detector.banned(), 5);
     jails[0].ignore = vec!["192.0.2.1".parse().unwrap()];
-    let lifted = detector.reconfigure(settings(&jails), &grammars());
+    let lifted = reconfigured(&mut detector, settings(&jails));
     let [Decision::Unban(ban)] = &*lifted else { panic!("{lifted:?}") };
     assert_eq!((&*ban.jail, detector.banned()), ("j", 4));
 }
@@ -612,7 +650,7 @@ proptest::proptest! {
         let mut detector = Detector::new(settings(&lists[0]), &grammars());
         let mut second = 0;
         for list in &lists {
-            detector.reconfigure(settings(list), &grammars());
+            reconfigured(&mut detector, settings(list));
             let guards: Vec<Offender> = list.iter().chain(&for_one).map(member).collect();
             let overlaps = |one: Offender, other: Offender| one.contains(other) || other.contains(one);
             for nth in &offences {
@@ -769,8 +807,7 @@ fn another_mode_lifts_and_imposes() {
     let now = Timestamp::from_secs(3);
     detector.ban(manual("192.0.2.9".parse().unwrap(), now, None, "")).unwrap();
     let mut change = |settings: Settings, want: &[&str]| {
-        let told: Vec<String> = detector
-            .reconfigure(settings, &grammars())
+        let told: Vec<String> = reconfigured(&mut detector, settings)
             .iter()
             .map(|decision| match decision {
                 Decision::Ban(ban) => format!("+{} {}", ban.jail, ban.mode.name()),
