@@ -217,7 +217,8 @@ pub(crate) fn changes(report: &ChangeReport) -> String {
     for note in report.notes.iter().filter(|note| !LISTED.contains(&note.kind)) {
         text += &format!("{}\n", plain(&note.text));
     }
-    for (kind, times) in report.counts.iter().filter(|(kind, _)| !LISTED.contains(kind)) {
+    let is_told_one_by_one = |kind: &ChangeKind| !LISTED.contains(kind) && !SUMMED.contains(kind);
+    for (kind, times) in report.counts.iter().filter(|(kind, _)| is_told_one_by_one(kind)) {
         let told = report.notes.iter().filter(|note| note.kind == *kind).count() as u64;
         let more = times.saturating_sub(told);
         // A report of one page that counts without notes has nothing to go on with.
@@ -246,6 +247,9 @@ pub(crate) fn changes(report: &ChangeReport) -> String {
 
 /// Of these, notes are listed below a line that counts them.
 const LISTED: [ChangeKind; 2] = [ChangeKind::Lifted, ChangeKind::Inside];
+
+/// Of these, one note tells the number.
+const SUMMED: [ChangeKind; 2] = [ChangeKind::Enforced, ChangeKind::Observed];
 
 /// What a reload answers.
 #[derive(Default, Deserialize)]
