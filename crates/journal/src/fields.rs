@@ -1,0 +1,110 @@
+//! What was read of the fields that many entries share: whether they match, and what they are.
+//!
+//! Of the 23 fields of an entry all but about four stand in data objects that others use, too. Those are read once,
+//! remembered by their offset, and not looked at again until another needs their slot.
+
+/// How many are remembered of a file, each in one slot.
+const SLOTS: usize = 2048;
+
+/// The longest field that is remembered, in bytes.
+const LONGEST: usize = 104;
+
+/// What is remembered of data objects.
+#[derive(Default)]
+pub(crate) struct FieldCache {
+    slots: Vec<Slot>,
+}
+
+#[derive(Clone)]
+struct Slot {
+    offset: u64,
+    is_match: Option<bool>,
+    content: Content,
+    length: u8,
+    field: [u8; LONGEST],
+}
+
+/// What is known of a data object's field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Unknown,
+    /// Nobody asked for it.
+    Unwanted,
+    Wanted,
+}
+
+/// What is remembered of a field.
+pub(crate) enum Remembered<'c> {
+    Nothing,
+    Unwanted,
+    Field(&'c [u8]),
+}
+
+impl FieldCache {
+    pub(crate) fn clear(&mut self) {
+        self.slots = Vec::new();
+    }
+
+    /// Whether the field at an offset is one that is searched for.
+    pub(crate) fn is_match(&self, offset: u64) -> Option<bool> {
+        self.slot(offset)?.is_match
+    }
+
+    pub(crate) fn field(&self, offset: u64) -> Remembered<'_> {
+        match self.slot(offset).map(|slot| (slot, slot.content)) {
+            None | Some((_, Content::Unknown)) => Remembered::Nothing,
+            Some((_, Content::Unwanted)) => Remembered::Unwanted,
+            Some((slot, Content::Wanted)) => {
+                slot.field.get(..usize::from(slot.length)).map_or(Remembered::Nothing, Remembered::Field)
+            }
+        }
+    }
+
+    pub(crate) fn set_match(&mut self, offset: u64, is_match: bool) {
+        if let Some(slot) = self.claim(offset) {
+            slot.is_match = Some(is_match);
+        }
+    }
+
+    /// Remembers a field; `None` where nobody asked for it.
+    pub(crate) fn set_field(&mut self, offset: u64, field: Option<&[u8]>) {
+        let Some(field) = field else {
+            if let Some(slot) = self.claim(offset) {
+                slot.content = Content::Unwanted;
+            }
+            return;
+        };
+        let Some(length) = u8::try_from(field.len()).ok().filter(|length| usize::from(*length) <= LONGEST) else {
+            return;
+        };
+        if let Some(slot) = self.claim(offset)
+            && let Some(place) = slot.field.get_mut(..field.len())
+        {
+            place.copy_from_slice(field);
+            (slot.content, slot.length) = (Content::Wanted, length);
+        }
+    }
+
+    fn slot(&self, offset: u64) -> Option<&Slot> {
+        self.slots.get(place(offset)).filter(|slot| slot.offset == offset)
+    }
+
+    /// The slot of an offset, which forgets any other that it was of.
+    fn claim(&mut self, offset: u64) -> Option<&mut Slot> {
+        let empty =
+            Slot { offset: 0, is_match: None, content: Content::Unknown, length: 0, field: [0; LONGEST] };
+        if self.slots.is_empty() {
+            self.slots = vec![empty.clone(); SLOTS];
+        }
+        let slot = self.slots.get_mut(place(offset))?;
+        if slot.offset != offset {
+            (slot.offset, slot.is_match, slot.content) = (offset, None, Content::Unknown);
+        }
+        Some(slot)
+    }
+}
+
+/// Objects are aligned to eight bytes.
+fn place(offset: u64) -> usize {
+    ((offset >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS.ilog2())) as usize
+}

@@ -1,0 +1,375 @@
+//! One journal file, and the place in it up to which it was read.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use crate::chain::Chain;
+use crate::cursor::Cursor;
+use crate::fields::{FieldCache, Remembered};
+use crate::hash::hash;
+use crate::objects::{Entry, Item, Objects};
+use crate::reader::{Filter, Wanted};
+
+/// Entries that are left from which on a file is read through large windows.
+const MANY: u64 = 256;
+
+/// Which way the journal is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Down,
+    Up,
+}
+
+/// Where a file is to be read from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Position {
+    Head,
+    Tail,
+    /// From the entry with this cursor on, or the nearest one there is.
+    At(Cursor),
+    /// From the one behind this entry on, whichever file that is in.
+    Behind(Entry),
+}
+
+/// A file that is read.
+pub(crate) struct JournalFile {
+    pub(crate) path: PathBuf,
+    /// Its device and inode, so that it is known by another name, too.
+    pub(crate) id: (u64, u64),
+    /// Whether its name is gone.
+    pub(crate) is_gone: bool,
+    /// The next entry, if it was looked for and found.
+    pub(crate) candidate: Option<Entry>,
+    /// When it was used last, by the reader's count.
+    pub(crate) used: u64,
+    objects: Objects,
+    /// The entries of the file, or those that have the rarest of the fields that all are to have.
+    chain: Chain,
+    /// Which of them comes next, or going up, the one behind it; `None` before it was placed.
+    next: Option<u64>,
+    /// Whether nothing was found up to the end, and the file has not changed since.
+    is_dry: bool,
+    /// The entry that was found last: the next one stands behind it, or before it going up.
+    last: Option<u64>,
+    terms: Terms,
+    cache: FieldCache,
+    /// The fields of the entry at this offset.
+    items: (u64, Vec<Item>),
+}
+
+/// What is searched for, as this file has it.
+enum Terms {
+    All,
+    /// By their hashes, those that may be of one of them by a bit for each.
+    Any { bits: Box<[u64; 64]>, hashes: Vec<u64> },
+    /// By their data objects.
+    Every(Vec<u64>),
+    /// Not in this file.
+    Nothing,
+}
+
+impl JournalFile {
+    /// Opens a file; what is wrong with it where that is not possible.
+    pub(crate) fn open(path: PathBuf, file: File, id: (u64, u64)) -> Result<Self, String> {
+        let objects = Objects::open(file)?;
+        Ok(Self {
+            path,
+            id,
+            is_gone: false,
+            candidate: None,
+            used: 0,
+            chain: Chain::of_file(&objects.header),
+            objects,
+            next: None,
+            is_dry: false,
+            last: None,
+            terms: Terms::All,
+            cache: FieldCache::default(),
+            items: (0, Vec::new()),
+        })
+    }
+
+    /// Looks whether there is more; whether that may be.
+    pub(crate) fn refresh(&mut self) -> Result<bool, String> {
+        if self.objects.is_final() {
+            return Ok(false);
+        }
+        let (id, length) = (self.objects.header.file_id, self.objects.length);
+        if !self.objects.refresh()? {
+            return Ok(false);
+        }
+        if self.objects.header.file_id != id {
+            return Err("it was replaced by another in place".to_owned());
+        }
+        if !matches!(self.terms, Terms::Every(_)) {
+            self.chain.grow(&self.objects.header, self.objects.length != length);
+        }
+        self.is_dry = false;
+        Ok(true)
+    }
+
+    /// Why something could not be read since this was asked last.
+    pub(crate) fn error(&mut self) -> Option<String> {
+        self.objects.error().map(|error| error.to_string())
+    }
+
+    /// Forgets the place, so that it is placed anew.
+    pub(crate) fn unplace(&mut self) {
+        (self.next, self.candidate, self.last, self.is_dry) = (None, None, None, false);
+    }
+
+    pub(crate) fn is_placed(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether all there will ever be was read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.candidate.is_none() && self.is_dry
+    }
+
+    /// What is searched for was changed.
+    pub(crate) fn set_filter(&mut self) {
+        self.cache.clear();
+        self.unplace();
+    }
+
+    /// Gives back what memory it has for reading.
+    pub(crate) fn cool(&mut self) {
+        self.objects.cool();
+        self.cache.clear();
+        self.items = (0, Vec::new());
+        self.used = 0;
+    }
+
+    /// Goes to where reading begins.
+    pub(crate) fn place(&mut self, position: &Position, direction: Direction, filter: &Filter) {
+        self.unplace();
+        self.objects.windows.is_bulk = false;
+        let mut all = Chain::of_file(&self.objects.header);
+        let begin = match (position, direction) {
+            (Position::Head, _) => 0,
+            (Position::Tail, _) => all.entries,
+            (Position::At(cursor), _) => self.bound(&mut all, cursor, direction),
+            (Position::Behind(entry), _) => self.bound(&mut all, &entry.cursor(), direction),
+        };
+        self.chain = all;
+        self.terms = match filter {
+            Filter::All => Terms::All,
+            Filter::Any(fields) => Terms::any(fields.iter().map(|field| hash(&self.objects.header, field))),
+            Filter::Every(fields) => self.every(fields),
+        };
+        self.next = Some(begin);
+        if let Terms::Every(_) = self.terms {
+            // The same place in the chain of a field.
+            let all = Chain::of_file(&self.objects.header);
+            self.next = Some(self.same_place(all, begin));
+        }
+    }
+
+    /// The number in the chain of the first entry that stands where this one of all stands, or behind it.
+    fn same_place(&mut self, mut all: Chain, begin: u64) -> u64 {
+        match all.offset(&mut self.objects, begin) {
+            Some(offset) => self.chain.at_offset(&mut self.objects, offset),
+            None => self.chain.entries,
+        }
+    }
+
+    /// The data objects of fields, and the entries of that which the fewest have.
+    fn every(&mut self, fields: &[Vec<u8>]) -> Terms {
+        let mut found = Vec::new();
+        for field in fields {
+            match self.objects.find(field) {
+                Some(data) => found.push(data),
+                None => return Terms::Nothing,
+            }
+        }
+        if let Some(rarest) = found.iter().min_by_key(|data| data.entries) {
+            self.chain = Chain::of_data(rarest);
+        }
+        Terms::Every(found.iter().map(|data| data.offset).collect())
+    }
+
+    /// The number of the first entry of all that does not stand before a cursor; going up, of the first behind it.
+    ///
+    /// By the writer's numbers where the file has those, else by the time since the boot, else by the time.
+    fn bound(&mut self, all: &mut Chain, cursor: &Cursor, direction: Direction) -> u64 {
+        let is_before = move |value: u64, bound: u64| match direction {
+            Direction::Down => value < bound,
+            Direction::Up => value <= bound,
+        };
+        let objects = &mut self.objects;
+        match cursor.seqnum {
+            Some((series, seqnum)) if series == objects.header.seqnum_id => {
+                return all.partition(objects, |entry| is_before(entry.seqnum, seqnum));
+            }
+            _ => {}
+        }
+        if let Some((boot, monotonic)) = cursor.monotonic
+            && let Some(data) = objects.find(format!("_BOOT_ID={boot}").as_bytes())
+        {
+            let mut chain = Chain::of_data(&data);
+            let at = chain.partition(objects, |entry| is_before(entry.monotonic, monotonic));
+            let offset = match direction {
+                Direction::Down => chain.offset(objects, at),
+                Direction::Up => at.checked_sub(1).and_then(|at| chain.offset(objects, at)).and_then(|last| last.checked_add(1)),
+            };
+            if let Some(offset) = offset {
+                return all.at_offset(objects, offset);
+            }
+        }
+        match cursor.realtime {
+            Some(realtime) => all.partition(objects, |entry| is_before(entry.realtime, realtime)),
+            None if direction == Direction::Down => 0,
+            None => all.entries,
+        }
+    }
+
+    /// Finds the next entry that matches, if there is one.
+    pub(crate) fn advance(&mut self, direction: Direction) {
+        self.candidate = match direction {
+            Direction::Down => self.down(),
+            Direction::Up => self.up(),
+        };
+        if let Some(entry) = &self.candidate {
+            self.last = Some(entry.offset);
+        }
+    }
+
+    fn down(&mut self) -> Option<Entry> {
+        let mut at = self.next?;
+        if self.is_dry {
+            return None;
+        }
+        self.objects.windows.is_bulk = self.chain.entries.saturating_sub(at) > MANY;
+        while at < self.chain.entries {
+            let offset = self.chain.offset(&mut self.objects, at);
+            at += 1;
+            let entry = offset.filter(|offset| self.last.is_none_or(|last| *offset > last));
+            match entry.and_then(|offset| self.objects.entry(offset)) {
+                Some(entry) => {
+                    self.next = Some(at);
+                    self.last = Some(entry.offset);
+                    if self.is_match(&entry) {
+                        return Some(entry);
+                    }
+                }
+                // No more arrays.
+                None if offset.is_none() => break,
+                // Damaged, or where no other follows, not there yet: then it is looked at again.
+                None => {}
+            }
+        }
+        self.is_dry = true;
+        None
+    }
+
+    fn up(&mut self) -> Option<Entry> {
+        // The header may count more than there are places for.
+        let mut at = self.next?.min(self.chain.places(&mut self.objects));
+        self.objects.windows.is_bulk = false;
+        while at > 0 {
+            at -= 1;
+            self.next = Some(at);
+            let offset = self.chain.offset(&mut self.objects, at);
+            let entry = offset.filter(|offset| self.last.is_none_or(|last| *offset < last));
+            if let Some(entry) = entry.and_then(|offset| self.objects.entry(offset)) {
+                self.last = Some(entry.offset);
+                if self.is_match(&entry) {
+                    return Some(entry);
+                }
+            }
+        }
+        self.is_dry = true;
+        None
+    }
+
+    fn is_match(&mut self, entry: &Entry) -> bool {
+        if matches!(self.terms, Terms::All) {
+            return true;
+        }
+        if matches!(self.terms, Terms::Nothing) || self.read_items(entry).is_none() {
+            return false;
+        }
+        let Self { terms, objects, cache, items, .. } = self;
+        match terms {
+            Terms::All => true,
+            Terms::Nothing => false,
+            Terms::Any { .. } => items.1.iter().any(|item| {
+                if let Some(hash) = item.hash {
+                    return terms.have(hash);
+                }
+                if let Some(is_match) = cache.is_match(item.offset) {
+                    return is_match;
+                }
+                let Some(data) = objects.data(item.offset) else { return false };
+                let is_match = terms.have(data.hash);
+                if data.entries > 1 {
+                    cache.set_match(item.offset, is_match);
+                }
+                is_match
+            }),
+            Terms::Every(wanted) => {
+                wanted.iter().all(|offset| items.1.iter().any(|item| item.offset == *offset))
+            }
+        }
+    }
+
+    fn read_items(&mut self, entry: &Entry) -> Option<()> {
+        if self.items.0 != entry.offset {
+            self.items.0 = 0;
+            self.objects.items(entry.offset, &mut self.items.1)?;
+            self.items.0 = entry.offset;
+        }
+        Some(())
+    }
+
+    /// Gives the fields of an entry of this file that are wanted, in its order. One that cannot be read is left out.
+    pub(crate) fn fields(&mut self, entry: &Entry, wanted: &Wanted, mut sink: impl FnMut(&[u8]) -> bool) {
+        if self.read_items(entry).is_none() {
+            return;
+        }
+        let Self { objects, cache, items, .. } = self;
+        for item in &items.1 {
+            match cache.field(item.offset) {
+                Remembered::Unwanted => continue,
+                Remembered::Field(field) => {
+                    if !sink(field) {
+                        return;
+                    }
+                    continue;
+                }
+                Remembered::Nothing => {}
+            }
+            let Some(data) = objects.data(item.offset) else { continue };
+            let Some(field) = objects.field(&data, wanted.limit) else { continue };
+            let field = Some(field).filter(|field| wanted.has(field));
+            // What one entry has alone is not met again.
+            if data.entries > 1 {
+                cache.set_field(item.offset, field);
+            }
+            if field.is_some_and(|field| !sink(field)) {
+                return;
+            }
+        }
+    }
+}
+
+impl Terms {
+    fn any(hashes: impl Iterator<Item = u64>) -> Self {
+        let mut hashes: Vec<u64> = hashes.collect();
+        hashes.sort_unstable();
+        let mut bits = Box::new([0; 64]);
+        for hash in &hashes {
+            if let Some(word) = bits.get_mut(*hash as usize % 64) {
+                *word |= 1 << (hash >> 6) % 64;
+            }
+        }
+        Self::Any { bits, hashes }
+    }
+
+    fn have(&self, hash: u64) -> bool {
+        let Self::Any { bits, hashes } = self else { return false };
+        let word = bits.get(hash as usize % 64).copied().unwrap_or(0);
+        word & 1 << ((hash >> 6) % 64) != 0 && hashes.binary_search(&hash).is_ok()
+    }
+}
