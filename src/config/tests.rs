@@ -113,8 +113,7 @@ fn an_empty_configuration_protects_what_logs_to_the_journal() {
     };
     assert_eq!(jail(&config, "sshd"), sshd);
     assert_eq!(config.detection.widths, Widths::default());
-    let journal = cfg!(feature = "journald").then_some(JournalLocation::System);
-    assert_eq!(config.journald, Vec::from_iter(journal));
+    assert_eq!(config.journald, [JournalLocation::System]);
     assert_eq!(config.metrics, Some("127.0.0.1:9634".parse().unwrap()));
     assert_eq!(config.enforce.unwrap().target, ["DROP"]);
 }
@@ -310,20 +309,10 @@ fn parts_can_be_turned_off() {
     let parts =
         |c: &Config| (!c.journald.is_empty(), c.socket.is_some(), c.metrics.is_some(), c.enforce.is_some());
     let off = "journald.enabled = false\nsocket.enabled = false\nmetrics.listen = ''\nmode = 'observe'";
-    check(&[], parts, (cfg!(feature = "journald"), true, true, true));
+    check(&[], parts, (true, true, true, true));
     check(&[off], parts, (false, false, false, false));
 }
 
-#[cfg(not(feature = "journald"))]
-#[test]
-fn a_journal_that_cannot_be_read_is_refused() {
-    wrong(
-        "[journald]\nenabled = true",
-        &["2:11: this program was built without journald and cannot read the journal"],
-    );
-}
-
-#[cfg(feature = "journald")]
 #[test]
 fn journals_are_read_side_by_side() {
     let journals = |c: &Config| c.journald.iter().map(JournalLocation::name).collect::<Vec<_>>().join(" ");

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use serde::Serialize;
 use toml::Spanned;
@@ -16,11 +15,7 @@ use super::fault::{ConfigError, ConfigErrors};
 use crate::words;
 
 /// The lowest layer: what holds where no file says otherwise.
-static DEFAULTS: LazyLock<Cow<'static, str>> = LazyLock::new(|| {
-    let (on, off) = ("[journald]\nenabled = true", "[journald]\nenabled = false");
-    let text = include_str!("defaults.toml");
-    if cfg!(feature = "journald") { text.into() } else { text.replace(on, off).into() }
-});
+const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// What a jail takes from the top where it has none of its own.
 const INHERITED: [&str; 4] = ["bantime", "findtime", "maxretry", "mode"];
@@ -60,7 +55,7 @@ impl<'t> Written<'t> {
     ///
     /// Everything in any of them that is not TOML.
     pub fn parse(files: &'t [(PathBuf, String)]) -> Result<Self, ConfigErrors> {
-        let files: Vec<_> = std::iter::once((Path::new("built-in defaults"), &**DEFAULTS))
+        let files: Vec<_> = std::iter::once((Path::new("built-in defaults"), DEFAULTS))
             .chain(files.iter().map(|(path, text)| (path.as_path(), text.as_str())))
             .collect();
         let mut top = Table::default();

@@ -95,7 +95,6 @@ impl Sources {
             let source = &*following.source;
             let mut opening = Some(opening);
             loop {
-                // libsystemd's reader belongs to the thread that opened it.
                 let opened = match (&opening, &position) {
                     // What comes to stand in a journal that was not there has not been read.
                     (None, None) => Follower::open_whole(following.clone()),
@@ -118,7 +117,7 @@ impl Sources {
                             flow(sent.is_ok())
                         };
                         // The first position of the tail must be known to the next daemon.
-                        let tail = follower.position().map(str::to_owned);
+                        let tail = follower.position();
                         if tail.is_some() && tail != position {
                             let batch = Batch { position: tail, ..Batch::new(source, Format::Journal) };
                             if sink(batch).is_break() {

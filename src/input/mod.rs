@@ -4,7 +4,6 @@
 //! interpret them. The caller gives each source its thread or task, and the function that takes batches.
 
 pub mod ingest;
-#[cfg_attr(not(feature = "journald"), path = "no_journald.rs")]
 pub mod journald;
 pub mod lines;
 pub mod omprog;
@@ -79,7 +78,6 @@ pub struct Numbered {
 pub struct SourceError(SourceErrorKind);
 
 #[derive(Debug)]
-#[cfg_attr(not(feature = "journald"), expect(dead_code, reason = "no journal is opened"))]
 enum SourceErrorKind {
     NoJournal(String),
     Journal(String, io::Error),

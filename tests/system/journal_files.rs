@@ -213,7 +213,7 @@ fn read(directory: &Path, filter: Filter) -> Vec<Entry> {
     while reader.next() {
         entries.push(current(&mut reader));
     }
-    assert_eq!(reader.problems(), []);
+    assert!(reader.problems().is_empty());
     entries
 }
 

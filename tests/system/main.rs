@@ -18,6 +18,7 @@ mod enforce;
 mod fail2ban;
 mod formats;
 mod journal;
+mod journal_files;
 mod list;
 mod log;
 mod nftables;

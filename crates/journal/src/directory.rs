@@ -57,6 +57,11 @@ impl Listing {
         Self { place, machine, directories: Vec::new(), listed: None }
     }
 
+    /// Has them listed again.
+    pub(crate) fn forget(&mut self) {
+        self.listed = None;
+    }
+
     /// The files, if they may be others than the last time.
     ///
     /// # Errors
@@ -96,7 +101,6 @@ impl Listing {
                 }
             }
         }
-        // One file may be found by several names.
         found.truncate(FILES);
         Ok(Some(found))
     }

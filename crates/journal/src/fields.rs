@@ -4,7 +4,7 @@
 //! remembered by their offset, and not looked at again until another needs their slot.
 
 /// How many are remembered of a file, each in one slot.
-const SLOTS: usize = 2048;
+const SLOTS: usize = 4096;
 
 /// The longest field that is remembered, in bytes.
 const LONGEST: usize = 104;
@@ -12,7 +12,9 @@ const LONGEST: usize = 104;
 /// What is remembered of data objects.
 #[derive(Default)]
 pub(crate) struct FieldCache {
+    /// Apart from the fields, since most of what is met nobody asked for: so this stays in the processor's cache.
     slots: Vec<Slot>,
+    fields: Vec<[u8; LONGEST]>,
 }
 
 #[derive(Clone)]
@@ -21,7 +23,6 @@ struct Slot {
     is_match: Option<bool>,
     content: Content,
     length: u8,
-    field: [u8; LONGEST],
 }
 
 /// What is known of a data object's field.
@@ -42,7 +43,7 @@ pub(crate) enum Remembered<'c> {
 
 impl FieldCache {
     pub(crate) fn clear(&mut self) {
-        self.slots = Vec::new();
+        *self = Self::default();
     }
 
     /// Whether the field at an offset is one that is searched for.
@@ -55,33 +56,28 @@ impl FieldCache {
             None | Some((_, Content::Unknown)) => Remembered::Nothing,
             Some((_, Content::Unwanted)) => Remembered::Unwanted,
             Some((slot, Content::Wanted)) => {
-                slot.field.get(..usize::from(slot.length)).map_or(Remembered::Nothing, Remembered::Field)
+                let field = self.fields.get(place(offset)).and_then(|field| field.get(..usize::from(slot.length)));
+                field.map_or(Remembered::Nothing, Remembered::Field)
             }
         }
     }
 
     pub(crate) fn set_match(&mut self, offset: u64, is_match: bool) {
-        if let Some(slot) = self.claim(offset) {
-            slot.is_match = Some(is_match);
-        }
+        self.claim(offset, |slot| slot.is_match = Some(is_match));
     }
 
-    /// Remembers a field; `None` where nobody asked for it.
+    /// Remembers a field; `None` where nobody asked for it. A long one is not remembered.
     pub(crate) fn set_field(&mut self, offset: u64, field: Option<&[u8]>) {
         let Some(field) = field else {
-            if let Some(slot) = self.claim(offset) {
-                slot.content = Content::Unwanted;
-            }
+            self.claim(offset, |slot| slot.content = Content::Unwanted);
             return;
         };
         let Some(length) = u8::try_from(field.len()).ok().filter(|length| usize::from(*length) <= LONGEST) else {
             return;
         };
-        if let Some(slot) = self.claim(offset)
-            && let Some(place) = slot.field.get_mut(..field.len())
-        {
+        self.claim(offset, |slot| (slot.content, slot.length) = (Content::Wanted, length));
+        if let Some(place) = self.fields.get_mut(place(offset)).and_then(|place| place.get_mut(..field.len())) {
             place.copy_from_slice(field);
-            (slot.content, slot.length) = (Content::Wanted, length);
         }
     }
 
@@ -89,18 +85,19 @@ impl FieldCache {
         self.slots.get(place(offset)).filter(|slot| slot.offset == offset)
     }
 
-    /// The slot of an offset, which forgets any other that it was of.
-    fn claim(&mut self, offset: u64) -> Option<&mut Slot> {
-        let empty =
-            Slot { offset: 0, is_match: None, content: Content::Unknown, length: 0, field: [0; LONGEST] };
+    /// Changes the slot of an offset, which forgets any other that it was of.
+    fn claim(&mut self, offset: u64, change: impl FnOnce(&mut Slot)) {
+        let empty = Slot { offset, is_match: None, content: Content::Unknown, length: 0 };
         if self.slots.is_empty() {
-            self.slots = vec![empty.clone(); SLOTS];
+            self.slots = vec![Slot { offset: 0, ..empty.clone() }; SLOTS];
+            self.fields = vec![[0; LONGEST]; SLOTS];
         }
-        let slot = self.slots.get_mut(place(offset))?;
-        if slot.offset != offset {
-            (slot.offset, slot.is_match, slot.content) = (offset, None, Content::Unknown);
+        if let Some(slot) = self.slots.get_mut(place(offset)) {
+            if slot.offset != offset {
+                *slot = empty;
+            }
+            change(slot);
         }
-        Some(slot)
     }
 }
 

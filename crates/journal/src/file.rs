@@ -1,6 +1,7 @@
 //! One journal file, and the place in it up to which it was read.
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use crate::chain::Chain;
@@ -70,7 +71,7 @@ enum Terms {
 
 impl JournalFile {
     /// Opens a file; what is wrong with it where that is not possible.
-    pub(crate) fn open(path: PathBuf, file: File, id: (u64, u64)) -> Result<Self, String> {
+    pub(crate) fn open(path: PathBuf, file: File, id: (u64, u64)) -> io::Result<Self> {
         let objects = Objects::open(file)?;
         Ok(Self {
             path,
@@ -90,7 +91,7 @@ impl JournalFile {
     }
 
     /// Looks whether there is more; whether that may be.
-    pub(crate) fn refresh(&mut self) -> Result<bool, String> {
+    pub(crate) fn refresh(&mut self) -> io::Result<bool> {
         if self.objects.is_final() {
             return Ok(false);
         }
@@ -99,7 +100,7 @@ impl JournalFile {
             return Ok(false);
         }
         if self.objects.header.file_id != id {
-            return Err("it was replaced by another in place".to_owned());
+            return Err(io::Error::other("it was overwritten with another journal"));
         }
         if !matches!(self.terms, Terms::Every(_)) {
             self.chain.grow(&self.objects.header, self.objects.length != length);
@@ -109,8 +110,8 @@ impl JournalFile {
     }
 
     /// Why something could not be read since this was asked last.
-    pub(crate) fn error(&mut self) -> Option<String> {
-        self.objects.error().map(|error| error.to_string())
+    pub(crate) fn error(&mut self) -> Option<io::Error> {
+        self.objects.error()
     }
 
     /// Forgets the place, so that it is placed anew.

@@ -1,5 +1,7 @@
 //! Where what stands in a journal file: `journal-def.h` of systemd, all numbers little-endian.
 
+use std::io;
+
 use crate::cursor::Id;
 
 /// The first bytes of each file.
@@ -49,20 +51,25 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The header in the first bytes of a file; what is wrong with it otherwise.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let header = Self::fields(bytes).ok_or("it is shorter than a journal file's header")?;
-        if !bytes.starts_with(SIGNATURE) {
-            return Err("it is not a journal file".to_owned());
+    /// The header in the first bytes of a file; what is wrong with it otherwise. In a file that was just made nothing is
+    /// there yet, which is an unexpected end.
+    pub(crate) fn parse(bytes: &[u8]) -> io::Result<Self> {
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let header = Self::fields(bytes)
+            .filter(|_| bytes.starts_with(SIGNATURE))
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is not a journal file"))?;
         let known = KNOWN.iter().fold(0, |all, (flag, _)| all | flag);
         let unknown = header.incompatible & !known;
         if unknown != 0 {
             let names = KNOWN.map(|(_, name)| name).join(", ");
-            return Err(format!("it has the incompatible flags {unknown:#x}; known are {names}"));
+            let why = format!("it has the incompatible flags {unknown:#x}; known are {names}");
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         if header.size < HEADER_MIN as u64 || header.size % 8 != 0 {
-            return Err(format!("its header has the impossible size {}", header.size));
+            let why = format!("its header has the impossible size {}", header.size);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         Ok(header)
     }
@@ -148,7 +155,7 @@ mod tests {
         assert!(Header::parse(&header(31)).is_ok());
         let refused = Header::parse(&header(1 << 5 | 1)).unwrap_err();
         assert_eq!(
-            refused,
+            refused.to_string(),
             "it has the incompatible flags 0x20; known are XZ, LZ4, KEYED_HASH, ZSTD, COMPACT"
         );
     }

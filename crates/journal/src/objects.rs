@@ -81,7 +81,7 @@ pub(crate) struct Data {
 
 impl Objects {
     /// A file, if it is a journal that can be read; what is wrong with it otherwise.
-    pub(crate) fn open(file: File) -> Result<Self, String> {
+    pub(crate) fn open(file: File) -> io::Result<Self> {
         let mut objects = Self {
             file,
             header: Header::default(),
@@ -96,12 +96,12 @@ impl Objects {
     }
 
     /// Reads the header again; whether there may be more now.
-    pub(crate) fn refresh(&mut self) -> Result<bool, String> {
+    pub(crate) fn refresh(&mut self) -> io::Result<bool> {
         let mut bytes = [0; HEADER_MIN];
-        let read = read(&self.file, 0, &mut bytes).map_err(|error| error.to_string())?;
+        let read = read(&self.file, 0, &mut bytes)?;
         let header = Header::parse(bytes.get(..read).unwrap_or_default())?;
         // The header first: what it counts is within the length.
-        let length = self.file.metadata().map_err(|error| error.to_string())?.len();
+        let length = self.file.metadata()?.len();
         if header == self.header && length == self.length {
             return Ok(false);
         }

@@ -34,17 +34,17 @@ pub enum Filter {
 }
 
 /// A file that cannot be read, or not all of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Problem {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub reason: String,
+    pub error: io::Error,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot read `{}`: {}", self.path.display(), self.reason)
+        write!(f, "cannot read `{}`: {}", self.path.display(), self.error)
     }
 }
 
@@ -74,8 +74,8 @@ pub struct Reader {
     current: Option<(usize, Entry)>,
     /// The file with the best candidate after that one's, where none of the others has changed since.
     second: Second,
-    /// Files that were refused, so that they are reported once.
-    refused: Vec<(u64, u64)>,
+    /// Files that were refused and why, so that it is reported once.
+    refused: Vec<((u64, u64), String)>,
     problems: Vec<Problem>,
     uses: u64,
 }
@@ -122,8 +122,8 @@ impl Reader {
     /// What could not be read since this was asked last.
     pub fn problems(&mut self) -> Vec<Problem> {
         for file in &mut self.files {
-            if let Some(reason) = file.error() {
-                self.problems.push(Problem { path: file.path.clone(), reason });
+            if let Some(error) = file.error() {
+                self.problems.push(Problem { path: file.path.clone(), error });
             }
         }
         std::mem::take(&mut self.problems)
@@ -209,18 +209,21 @@ impl Reader {
     ///
     /// If a directory that was asked for cannot be read.
     pub fn refresh(&mut self) -> io::Result<()> {
-        let mut refused = Vec::new();
+        let mut replaced = Vec::new();
         for (at, file) in self.files.iter_mut().enumerate() {
             match file.refresh() {
                 Ok(true) => self.second = Second::Unknown,
                 Ok(false) => {}
-                Err(reason) => {
-                    self.problems.push(Problem { path: file.path.clone(), reason });
-                    refused.push(at);
+                Err(error) => {
+                    self.problems.push(Problem { path: file.path.clone(), error });
+                    replaced.push(at);
                 }
             }
         }
-        refused.into_iter().rev().for_each(|at| self.remove(at));
+        for at in replaced.into_iter().rev() {
+            self.remove(at);
+            self.listing.forget();
+        }
         self.list()
     }
 
@@ -228,12 +231,17 @@ impl Reader {
     fn list(&mut self) -> io::Result<()> {
         if let Some(found) = self.listing.look()? {
             self.files.iter_mut().for_each(|file| file.is_gone = true);
-            self.refused.retain(|id| found.iter().any(|found| found.id == *id));
+            self.refused.retain(|(id, _)| found.iter().any(|found| found.id == *id));
             for found in found {
-                if let Some(file) = self.files.iter_mut().find(|file| file.id == found.id) {
-                    (file.is_gone, file.path) = (false, found.path);
-                } else if !self.refused.contains(&found.id) {
-                    self.add(found.path, found.id);
+                match self.files.iter_mut().find(|file| file.id == found.id) {
+                    Some(file) => (file.is_gone, file.path) = (false, found.path),
+                    None => self.add(found.path, found.id),
+                }
+            }
+            for file in self.files.iter_mut().filter(|file| file.is_gone) {
+                // What was written last before it went.
+                if file.refresh().is_ok_and(|is_more| is_more) {
+                    self.second = Second::Unknown;
                 }
             }
         }
@@ -244,19 +252,22 @@ impl Reader {
         Ok(())
     }
 
+    /// Opens a file. One that is refused is tried again whenever directories are listed: it may have just been made.
     fn add(&mut self, path: PathBuf, id: (u64, u64)) {
-        let opened = File::open(&path).map_err(|error| (error.kind() != io::ErrorKind::NotFound, error.to_string()));
-        match opened.and_then(|file| JournalFile::open(path.clone(), file, id).map_err(|reason| (true, reason))) {
+        match File::open(&path).and_then(|file| JournalFile::open(path.clone(), file, id)) {
             Ok(file) => {
                 self.files.push(file);
                 self.second = Second::Unknown;
             }
-            Err((true, reason)) => {
-                self.problems.push(Problem { path, reason });
-                self.refused.push(id);
+            // It is gone already, or nothing is in it yet.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {}
+            Err(error) => {
+                let refused = (id, error.to_string());
+                if !self.refused.contains(&refused) {
+                    self.refused.push(refused);
+                    self.problems.push(Problem { path, error });
+                }
             }
-            // It is gone already.
-            Err((false, _)) => {}
         }
     }
 

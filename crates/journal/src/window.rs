@@ -13,6 +13,9 @@ pub(crate) const FURTHER: usize = 4096;
 const PAGE: u64 = 4096;
 const LITTLE: usize = 4 * PAGE as usize;
 
+/// What is shown where it was read before, as single objects only are read again.
+const AGAIN: usize = FURTHER + 64;
+
 /// Entries stand in one place, their arrays in another, shared data in a third.
 const WINDOWS: usize = 4;
 
@@ -23,6 +26,8 @@ pub(crate) struct Windows {
     last: usize,
     /// How often they were used, so that the one unused the longest makes room.
     uses: u64,
+    /// Up to where the file was read through large windows.
+    front: u64,
     /// Whether much is to be read.
     pub(crate) is_bulk: bool,
     /// Why something could not be read.
@@ -67,7 +72,12 @@ impl Windows {
     /// Shows what is at `offset` in the window that was unused the longest; which one that is.
     fn fill(&mut self, file: &File, offset: u64) -> usize {
         let (start, length) = match self.is_bulk {
-            true => (offset - offset % CHUNK, CHUNK as usize + FURTHER),
+            true if offset >= self.front => {
+                let start = offset - offset % CHUNK;
+                self.front = start.saturating_add(CHUNK);
+                (start, CHUNK as usize + FURTHER)
+            }
+            true => (offset - offset % 64, AGAIN),
             false => ((offset - offset % PAGE).saturating_sub(PAGE), LITTLE),
         };
         let windows = self.windows.iter_mut().enumerate();

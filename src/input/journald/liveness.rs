@@ -1,7 +1,7 @@
 //! Notices when the reader no longer gets what is written.
 //!
-//! libsystemd gives no error where the directories that it watches are removed and made again: it finds no more
-//! entries. Two means notice that. The directories are compared every two seconds with those that were opened. And an
+//! Files that are no longer written give no error, nor does a journald that drops what it is sent: there are just no
+//! more entries. Two means notice that. The directories are compared every two seconds with those that were opened. And an
 //! entry of our own, a heartbeat, is written when the journal was opened and whenever it was silent for a minute, and
 //! must be read back. It has no `MESSAGE`: so journald does not forward it, and `journalctl` does not show it.
 
@@ -13,6 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use banstream_journal::Reader;
 
 use crate::config::JournalLocation;
 
@@ -60,10 +62,15 @@ impl Liveness {
     }
 
     /// Whether the journal stands at a heartbeat of ours. Costs nothing where all have come back.
-    pub(super) fn awaits(&self, journal: &mut systemd::Journal) -> bool {
+    pub(super) fn awaits(&self, journal: &mut Reader) -> bool {
         let Some(Heartbeat { token, awaited: 1.., .. }) = &self.heartbeat else { return false };
-        let field = journal.get_data(FIELD);
-        field.ok().flatten().is_some_and(|field| field.value() == Some(token.as_bytes()))
+        let mut is_ours = false;
+        journal.fields(|field| {
+            let value = field.strip_prefix(FIELD.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            is_ours |= value == Some(token.as_bytes());
+            !is_ours
+        });
+        is_ours
     }
 
     /// An entry was read.
@@ -105,7 +112,7 @@ impl Liveness {
     }
 }
 
-/// The directories that libsystemd watches.
+/// The directories that are listed.
 #[derive(PartialEq, Eq)]
 struct Directories(BTreeMap<PathBuf, DirectoryId>);
 

@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
+use banstream_journal::{Cursor, Filter, Reader};
+
 use super::{Journal, scan};
 use crate::entry::whole::{EarlierPieces, JoinResult, JournalPiece, UnreadableJournal, join};
 
@@ -22,7 +24,7 @@ pub(super) struct Streams {
     /// Where no line is open, by stream, and by stream and process: those met since the generation began, and before.
     known: [HashSet<u64>; 2],
     hasher: RandomState,
-    past: Option<systemd::Journal>,
+    past: Option<Reader>,
 }
 
 impl Streams {
@@ -30,7 +32,7 @@ impl Streams {
     pub(super) fn place(
         &mut self,
         part: &mut JournalPiece,
-        journal: &systemd::Journal,
+        journal: &Reader,
         settings: &Journal,
     ) -> JoinResult {
         if !part.streams() {
@@ -50,11 +52,11 @@ impl Streams {
             return JoinResult::Whole;
         }
         let verdict = match journal.cursor() {
-            Ok(cursor) => {
-                part.cursor = cursor;
+            Some(cursor) => {
+                part.cursor = cursor.to_string();
                 self.look_back(part, settings)
             }
-            Err(_) => JoinResult::Unjudged,
+            None => JoinResult::Unjudged,
         };
         match verdict {
             JoinResult::More => self.known.iter_mut().for_each(|known| {
@@ -105,7 +107,7 @@ impl Streams {
 
 /// The journal before an entry.
 struct BackwardReader<'b> {
-    journal: &'b mut systemd::Journal,
+    journal: &'b mut Reader,
     part: &'b JournalPiece,
     begun: bool,
 }
@@ -116,16 +118,15 @@ impl BackwardReader<'_> {
         &mut self,
         from: &str,
         fields: impl Iterator<Item = (&'static str, &'f [u8])>,
-    ) -> systemd::Result<Option<JournalPiece>> {
+    ) -> Result<Option<JournalPiece>, UnreadableJournal> {
+        let from: Cursor = from.parse().map_err(|_| UnreadableJournal)?;
         // Files come and go.
-        self.journal.process()?;
-        self.journal.match_flush()?;
-        for (name, value) in fields {
-            self.journal.match_add(name, value)?;
-        }
-        self.journal.seek_cursor(from)?;
+        self.journal.refresh().map_err(|_| UnreadableJournal)?;
+        let fields = fields.map(|(name, value)| [name.as_bytes(), b"=", value].concat());
+        self.journal.set_filter(Filter::Every(fields.collect()));
+        self.journal.seek_cursor(&from);
         match self.read()? {
-            Some(part) if self.journal.test_cursor(from)? => {
+            Some(part) if self.journal.cursor().is_some_and(|cursor| from.is_of(&cursor)) => {
                 drop(part);
                 self.read()
             }
@@ -133,16 +134,14 @@ impl BackwardReader<'_> {
         }
     }
 
-    fn read(&mut self) -> systemd::Result<Option<JournalPiece>> {
-        if self.journal.previous()? == 0 {
+    fn read(&mut self) -> Result<Option<JournalPiece>, UnreadableJournal> {
+        if !self.journal.previous() {
             return Ok(None);
         }
         let mut part = JournalPiece::default();
-        if scan(self.journal, &mut part).is_err() {
-            // Nobody is to know what it is; that of which it is a part is not judged.
-            return Err(std::io::Error::from(std::io::ErrorKind::FileTooLarge).into());
-        }
-        part.cursor = self.journal.cursor()?;
+        // Where it is too large nobody is to know what it is; that of which it is a part is not judged.
+        scan(self.journal, &mut part).map_err(|_| UnreadableJournal)?;
+        part.cursor = self.journal.cursor().ok_or(UnreadableJournal)?.to_string();
         Ok(Some(part))
     }
 }
@@ -154,10 +153,9 @@ impl EarlierPieces for BackwardReader<'_> {
             true => self.read(),
             false => self.seek(&part.cursor, part.stream()),
         }
-        .map_err(|_| UnreadableJournal)
     }
 
     fn own(&mut self, head: &JournalPiece, pid: &[u8]) -> Result<Option<JournalPiece>, UnreadableJournal> {
-        self.seek(&head.cursor, head.stream().chain([("_PID", pid)])).map_err(|_| UnreadableJournal)
+        self.seek(&head.cursor, head.stream().chain([("_PID", pid)]))
     }
 }

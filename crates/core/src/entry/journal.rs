@@ -1,7 +1,6 @@
 //! Journal entries: how the thread that reads the journal packs the fields, and how they become an entry.
 //!
-//! libsystemd's pointers are invalid after its next call, so that thread copies the fields into one buffer and does no
-//! more. Their meaning is decided here, on the engine's side. The fields are those of systemd.journal-fields(7):
+//! That thread copies the fields into one buffer and does no more. Their meaning is decided here, on the engine's side. The fields are those of systemd.journal-fields(7):
 //! journald itself writes a name that begins with `_`, the sender any other.
 
 use nom::multi::length_data;
@@ -11,22 +10,18 @@ use nom::{IResult, Parser};
 use super::{cut, number, program};
 use crate::model::{Entry, Sender, Timestamp};
 
-/// Which of the fields that an entry is made of has this name.
-pub(super) fn place(name: &[u8]) -> Option<u32> {
-    // Most of the 23 fields of an entry differ from these in their first byte or their length.
-    Some(match name {
-        b"MESSAGE" => 0,
-        b"SYSLOG_IDENTIFIER" => 1,
-        b"SYSLOG_PID" => 2,
-        b"_COMM" => 3,
-        b"_EXE" => 4,
-        b"_PID" => 5,
-        b"_SYSTEMD_UNIT" => 6,
-        b"_UID" => 7,
-        b"_HOSTNAME" => 8,
-        _ => return None,
-    })
-}
+/// The fields that an entry is made of.
+pub(super) const FIELDS: [&[u8]; 9] = [
+    b"MESSAGE",
+    b"SYSLOG_IDENTIFIER",
+    b"SYSLOG_PID",
+    b"_COMM",
+    b"_EXE",
+    b"_PID",
+    b"_SYSTEMD_UNIT",
+    b"_UID",
+    b"_HOSTNAME",
+];
 
 /// Begins a record at the end of `out`: journald's realtime in microseconds, a little-endian `i64`.
 pub fn begin(out: &mut Vec<u8>, time: Timestamp) {

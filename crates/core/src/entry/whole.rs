@@ -143,8 +143,7 @@ impl JournalPiece {
     /// was too long for that.
     pub fn take(&mut self, field: &[u8]) -> bool {
         let (name, value) = journal::name_and_value(field);
-        let pushed = journal::place(name);
-        let Some(bit) = pushed.or_else(|| place(name)) else { return false };
+        let Some(bit) = fields().position(|field| field == name) else { return false };
         if self.seen & 1 << bit != 0 {
             return false;
         }
@@ -153,7 +152,7 @@ impl JournalPiece {
         }
         self.seen |= 1 << bit;
         let start = self.record.len();
-        if pushed.is_some() {
+        if bit < journal::FIELDS.len() {
             journal::push(&mut self.record, field);
         }
         let keep = |place: &mut Vec<u8>| {
@@ -291,21 +290,23 @@ impl JournalPiece {
     }
 }
 
-/// The field about pieces with this name.
-fn place(name: &[u8]) -> Option<u32> {
-    Some(match name {
-        b"SYSLOG_RAW" => 9,
-        b"_STREAM_ID" => 10,
-        b"_LINE_BREAK" => 11,
-        b"CONTAINER_ID_FULL" => 12,
-        b"CONTAINER_ID" => 13,
-        b"CONTAINER_PARTIAL_MESSAGE" => 14,
-        b"CONTAINER_PARTIAL_ID" => 15,
-        b"CONTAINER_PARTIAL_ORDINAL" => 16,
-        b"CONTAINER_PARTIAL_LAST" => 17,
-        b"PRIORITY" => 18,
-        _ => return None,
-    })
+/// The fields about pieces.
+const ABOUT_PIECES: [&[u8]; 10] = [
+    b"SYSLOG_RAW",
+    b"_STREAM_ID",
+    b"_LINE_BREAK",
+    b"CONTAINER_ID_FULL",
+    b"CONTAINER_ID",
+    b"CONTAINER_PARTIAL_MESSAGE",
+    b"CONTAINER_PARTIAL_ID",
+    b"CONTAINER_PARTIAL_ORDINAL",
+    b"CONTAINER_PARTIAL_LAST",
+    b"PRIORITY",
+];
+
+/// The names of all fields that entries and pieces use, in the order of their bits in `seen`.
+pub fn fields() -> impl Iterator<Item = &'static [u8]> {
+    journal::FIELDS.into_iter().chain(ABOUT_PIECES)
 }
 
 /// What the entry before one in its stream is to it.
