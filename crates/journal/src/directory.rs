@@ -141,8 +141,12 @@ impl Listing {
     }
 }
 
+/// What may be of a directory that nobody asked for by name.
 fn missing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(()),
+        _ => Err(error),
+    }
 }
 
 fn add(path: PathBuf, found: &mut Vec<Found>) {
