@@ -2,8 +2,13 @@
 //! claim to be false. Inputs found by fuzzers are in `tests/faults`, and every test run repeats them. `contrib/fuzz`
 //! runs the fuzzers.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, LazyLock};
 
+use banstream_journal::{Filter, Place, Reader};
+use nix::sys::memfd::MFdFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::control::server::{self, Daemon};
@@ -19,6 +24,7 @@ pub const CLAIMS: &[FuzzTarget] = &[
     ("grammar", grammar),
     ("line", line),
     ("journal", journal),
+    ("journal-file", journal_file),
     ("find", find),
     ("propose", propose),
     ("omprog", omprog),
@@ -43,6 +49,34 @@ pub fn line(input: &[u8]) {
 /// No record of the journal makes an entry of what is not in it.
 pub fn journal(input: &[u8]) {
     decode(Format::Journal, input);
+}
+
+/// A file of the journal is read to its end both ways, whatever it holds, and gives no more entries than it has room for.
+pub fn journal_file(input: &[u8]) {
+    let Ok(file) = nix::sys::memfd::memfd_create(c"journal", MFdFlags::MFD_CLOEXEC) else { return };
+    let mut file = File::from(file);
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if file.write_all(input).is_err() {
+        return;
+    }
+    let Ok(mut journal) = Reader::open(Place::Files(vec![path.into()])) else { return };
+    let field = b"SYSLOG_IDENTIFIER=sshd".to_vec();
+    for filter in [Filter::All, Filter::Any(vec![field.clone()]), Filter::Every(vec![field, b"_PID=1".to_vec()])] {
+        journal.set_filter(filter);
+        journal.seek_head();
+        let (mut down, mut up) = (0, 0);
+        while journal.next() {
+            down += 1;
+            journal.fields(|_| true);
+        }
+        journal.seek_tail();
+        while journal.previous() {
+            up += 1;
+        }
+        // The smallest entry takes so much.
+        let most = input.len() / 64;
+        assert!(down <= most && up <= most, "{down} down and {up} up of {most}");
+    }
 }
 
 /// No message has two addresses in any grammar that comes with banstream, and one that no rule reads is explained.

@@ -21,6 +21,10 @@ mod reader;
 mod unpack;
 mod window;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+mod tests;
+
 pub use cursor::{Cursor, Id, NotACursor};
 pub use directory::Place;
 pub use reader::{Filter, Problem, Reader};
