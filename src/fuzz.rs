@@ -61,7 +61,9 @@ pub fn journal_file(input: &[u8]) {
     }
     let Ok(mut journal) = Reader::open(Place::Files(vec![path.into()])) else { return };
     let field = b"SYSLOG_IDENTIFIER=sshd".to_vec();
-    for filter in [Filter::All, Filter::Any(vec![field.clone()]), Filter::Every(vec![field, b"_PID=1".to_vec()])] {
+    for filter in
+        [Filter::All, Filter::Any(vec![field.clone()]), Filter::Every(vec![field, b"_PID=1".to_vec()])]
+    {
         journal.set_filter(filter);
         journal.seek_head();
         let (mut down, mut up) = (0, 0);

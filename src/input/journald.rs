@@ -561,10 +561,12 @@ impl Journal {
         let mut journal = Reader::open(place).map_err(|error| self.failed(error))?;
         if journal.is_empty() {
             let mut problems = journal.problems().into_iter();
-            return Err(match problems.find(|problem| problem.error.kind() != io::ErrorKind::PermissionDenied) {
-                Some(problem) => self.failed(io::Error::new(problem.error.kind(), problem.to_string())),
-                None => SourceError(SourceErrorKind::NoJournal(self.location.to_string())),
-            });
+            return Err(
+                match problems.find(|problem| problem.error.kind() != io::ErrorKind::PermissionDenied) {
+                    Some(problem) => self.failed(io::Error::new(problem.error.kind(), problem.to_string())),
+                    None => SourceError(SourceErrorKind::NoJournal(self.location.to_string())),
+                },
+            );
         }
         // Of a longer field so much that it shows.
         journal.set_fields(whole::fields().chain([liveness::FIELD.as_bytes()]), whole::LONGEST + 1);

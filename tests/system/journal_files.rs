@@ -31,8 +31,11 @@ struct Kind {
 /// Each combination of flags.
 fn kinds() -> impl Iterator<Item = Kind> {
     [None, Some("zstd"), Some("lz4"), Some("xz")].into_iter().flat_map(|packed| {
-        [(true, true), (true, false), (false, true), (false, false)]
-            .map(|(compact, keyed)| Kind { compact, keyed, packed })
+        [(true, true), (true, false), (false, true), (false, false)].map(|(compact, keyed)| Kind {
+            compact,
+            keyed,
+            packed,
+        })
     })
 }
 
@@ -62,7 +65,9 @@ fn several_files_are_read_as_one() {
     write(&directory.path().join("other"), "five", kind, &entries(7000, 7010));
     // Of an entry that two files have, either may give it.
     let parts = |mut entries: Vec<Entry>| {
-        entries.iter_mut().for_each(|entry| entry.cursor.replace_range(..entry.cursor.find(";b=").unwrap(), ""));
+        entries
+            .iter_mut()
+            .for_each(|entry| entry.cursor.replace_range(..entry.cursor.find(";b=").unwrap(), ""));
         entries
     };
     let want = parts(journalctl(directory.path(), &[]));
@@ -84,7 +89,8 @@ fn what_matches_is_read_as_by_journalctl() {
         let directory = directory();
         write(directory.path(), "one", kind, &entries(1, 200));
         write(directory.path(), "two", kind, &entries(150, 300));
-        let fields = |fields: &[&str]| fields.iter().map(|field| field.as_bytes().to_vec()).collect::<Vec<_>>();
+        let fields =
+            |fields: &[&str]| fields.iter().map(|field| field.as_bytes().to_vec()).collect::<Vec<_>>();
         let any = ["SYSLOG_IDENTIFIER=sshd", "SYSLOG_IDENTIFIER=absent", "+", "_COMM=cron"];
         let want = journalctl(directory.path(), &any);
         let any = fields(&["SYSLOG_IDENTIFIER=sshd", "SYSLOG_IDENTIFIER=absent", "_COMM=cron"]);
@@ -125,7 +131,10 @@ fn each_cursor_leads_to_its_entry_and_each_time_to_the_first_one_then() {
             assert!(reader.next() && reader.realtime() == cursor.realtime);
             filtered.seek_cursor(&cursor);
             let want = all[at..].iter().find(is_sshd);
-            assert_eq!(filtered.next().then(|| filtered.cursor().unwrap().to_string()), want.map(|e| e.cursor.clone()));
+            assert_eq!(
+                filtered.next().then(|| filtered.cursor().unwrap().to_string()),
+                want.map(|e| e.cursor.clone())
+            );
             filtered.seek_cursor(&cursor);
             let want = all[..=at].iter().rev().find(is_sshd);
             let found = filtered.previous().then(|| filtered.cursor().unwrap().to_string());
@@ -162,8 +171,14 @@ fn damaged_files_are_read_as_far_as_they_go() {
                 }
             }
             fs::write(&path, &bytes).unwrap();
-            for filter in [Filter::All, Filter::Any(vec![b"_COMM=cron".to_vec()]), Filter::Every(vec![b"_PID=7".to_vec()])] {
-                let Ok(mut reader) = Reader::open(Place::Directory(directory.path().to_owned())) else { continue };
+            for filter in [
+                Filter::All,
+                Filter::Any(vec![b"_COMM=cron".to_vec()]),
+                Filter::Every(vec![b"_PID=7".to_vec()]),
+            ] {
+                let Ok(mut reader) = Reader::open(Place::Directory(directory.path().to_owned())) else {
+                    continue;
+                };
                 reader.set_filter(filter);
                 let (mut down, mut up) = (0, 0);
                 reader.seek_head();
@@ -299,7 +314,10 @@ fn write(directory: &Path, name: &str, kind: Kind, entries: &[u8]) -> PathBuf {
         .arg("--output")
         .arg(&path)
         .arg("-")
-        .envs([("SYSTEMD_JOURNAL_COMPACT", flag(kind.compact)), ("SYSTEMD_JOURNAL_KEYED_HASH", flag(kind.keyed))])
+        .envs([
+            ("SYSTEMD_JOURNAL_COMPACT", flag(kind.compact)),
+            ("SYSTEMD_JOURNAL_KEYED_HASH", flag(kind.keyed)),
+        ])
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

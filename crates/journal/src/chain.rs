@@ -38,12 +38,7 @@ impl Chain {
 
     /// The entries with a field.
     pub(crate) fn of_data(data: &Data) -> Self {
-        Self {
-            first: Some(data.entry),
-            head: data.entry_array,
-            entries: data.entries,
-            arrays: Vec::new(),
-        }
+        Self { first: Some(data.entry), head: data.entry_array, entries: data.entries, arrays: Vec::new() }
     }
 
     /// More entries have come; the arrays may reach further than before if the file does.

@@ -135,7 +135,9 @@ mod tests {
 
     #[test]
     fn what_is_not_a_cursor_is_refused() {
-        for text in ["", "x", "s=1;i=2", "i=x", "t=", "t=-1", "t=+1", "x=1", "t=11111111111111111", "t=1;", "t=1\0"] {
+        for text in
+            ["", "x", "s=1;i=2", "i=x", "t=", "t=-1", "t=+1", "x=1", "t=11111111111111111", "t=1;", "t=1\0"]
+        {
             assert_eq!(text.parse::<Cursor>(), Err(NotACursor), "{text:?}");
         }
     }

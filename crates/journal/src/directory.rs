@@ -69,7 +69,8 @@ impl Listing {
     /// If a directory that was asked for cannot be read.
     pub(crate) fn look(&mut self) -> io::Result<Option<Vec<Found>>> {
         let is_due = self.listed.is_none_or(|listed| listed.elapsed() >= LIST);
-        let has_changed = |(path, time): &(PathBuf, Option<SystemTime>)| time.is_none() || *time != changed(path);
+        let has_changed =
+            |(path, time): &(PathBuf, Option<SystemTime>)| time.is_none() || *time != changed(path);
         if !is_due && !self.directories.iter().any(has_changed) {
             return Ok(None);
         }
@@ -86,7 +87,8 @@ impl Listing {
                 let machine = self.machine.clone();
                 for root in ROOTS {
                     // What is in `/run` is of this machine, whatever it is called.
-                    let is_ours = |name: &str| name == machine || root.starts_with("/run") && is_machine(name);
+                    let is_ours =
+                        |name: &str| name == machine || root.starts_with("/run") && is_machine(name);
                     self.list(Path::new(root), &mut found, &is_ours).or_else(missing)?;
                 }
             }
@@ -95,7 +97,9 @@ impl Listing {
                 for root in ROOTS {
                     let is_ours = |name: &str| {
                         let halves = name.split_once('.').filter(|(_, suffix)| *suffix == namespace);
-                        halves.is_some_and(|(id, _)| id == machine || root.starts_with("/run") && is_machine(id))
+                        halves.is_some_and(|(id, _)| {
+                            id == machine || root.starts_with("/run") && is_machine(id)
+                        })
                     };
                     self.list(Path::new(root), &mut found, &is_ours).or_else(missing)?;
                 }

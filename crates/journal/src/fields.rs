@@ -56,7 +56,8 @@ impl FieldCache {
             None | Some((_, Content::Unknown)) => Remembered::Nothing,
             Some((_, Content::Unwanted)) => Remembered::Unwanted,
             Some((slot, Content::Wanted)) => {
-                let field = self.fields.get(place(offset)).and_then(|field| field.get(..usize::from(slot.length)));
+                let field =
+                    self.fields.get(place(offset)).and_then(|field| field.get(..usize::from(slot.length)));
                 field.map_or(Remembered::Nothing, Remembered::Field)
             }
         }
@@ -72,11 +73,13 @@ impl FieldCache {
             self.claim(offset, |slot| slot.content = Content::Unwanted);
             return;
         };
-        let Some(length) = u8::try_from(field.len()).ok().filter(|length| usize::from(*length) <= LONGEST) else {
+        let Some(length) = u8::try_from(field.len()).ok().filter(|length| usize::from(*length) <= LONGEST)
+        else {
             return;
         };
         self.claim(offset, |slot| (slot.content, slot.length) = (Content::Wanted, length));
-        if let Some(place) = self.fields.get_mut(place(offset)).and_then(|place| place.get_mut(..field.len())) {
+        if let Some(place) = self.fields.get_mut(place(offset)).and_then(|place| place.get_mut(..field.len()))
+        {
             place.copy_from_slice(field);
         }
     }

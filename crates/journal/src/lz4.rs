@@ -79,7 +79,9 @@ mod tests {
 
     #[test]
     fn a_damaged_block_is_refused() {
-        for block in [&[0x20, b'a'][..], &[0x14, b'a', 2, 0], &[0x14, b'a', 0, 0], &[0x14, b'a', 1], &[0xf0, 255]] {
+        for block in
+            [&[0x20, b'a'][..], &[0x14, b'a', 2, 0], &[0x14, b'a', 0, 0], &[0x14, b'a', 1], &[0xf0, 255]]
+        {
             assert_eq!(unpacked(block, 100), None, "{block:x?}");
         }
     }

@@ -153,7 +153,8 @@ impl Objects {
             xor_hash: u64_at(bytes, 56)?,
         };
         // What journald itself takes for a time (VALID_REALTIME and VALID_MONOTONIC of journal-file.h).
-        let is_valid = entry.seqnum > 0 && (1..1 << 55).contains(&entry.realtime) && entry.monotonic < 1 << 55;
+        let is_valid =
+            entry.seqnum > 0 && (1..1 << 55).contains(&entry.realtime) && entry.monotonic < 1 << 55;
         is_valid.then_some(entry)
     }
 
@@ -168,10 +169,11 @@ impl Objects {
         while left > 0 {
             let some = left.min(FURTHER / width);
             let bytes = self.windows.get(&self.file, at, some * width)?;
-            items.extend(bytes.chunks_exact(width).map(|item| Item {
-                offset: self.header.offset(item),
-                hash: u64_at(item, 8),
-            }));
+            items.extend(
+                bytes
+                    .chunks_exact(width)
+                    .map(|item| Item { offset: self.header.offset(item), hash: u64_at(item, 8) }),
+            );
             at = at.checked_add((some * width) as u64)?;
             left -= some;
         }

@@ -335,7 +335,7 @@ impl Reader {
                 };
                 while file.candidate.as_ref().is_some_and(is_skipped) {
                     file.used = self.uses;
-                file.advance(direction);
+                    file.advance(direction);
                 }
             }
             // All at once would have as much memory as they are many.

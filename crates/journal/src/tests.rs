@@ -162,9 +162,11 @@ fn rest(reader: &mut Reader) -> Vec<u64> {
     let mut numbers = Vec::new();
     while reader.next() {
         reader.fields(|field| {
-            numbers.extend(field.strip_prefix(b"MESSAGE=number ").map(|number| {
-                str::from_utf8(number).unwrap().parse::<u64>().unwrap()
-            }));
+            numbers.extend(
+                field
+                    .strip_prefix(b"MESSAGE=number ")
+                    .map(|number| str::from_utf8(number).unwrap().parse::<u64>().unwrap()),
+            );
             true
         });
     }
@@ -188,6 +190,28 @@ fn all_forms_are_read() {
         reader.set_filter(Filter::Every(vec![b"SYSLOG_IDENTIFIER=sshd".to_vec(), b"_PID=1".to_vec()]));
         reader.seek_head();
         assert_eq!(rest(&mut reader), numbers((9..=100).step_by(12)));
+    }
+}
+
+#[test]
+fn the_few_that_match_are_found_by_the_index() {
+    let folder = Folder::new("index");
+    let fields = |fields: [&str; 3]| Filter::Any(fields.map(|field| field.as_bytes().to_vec()).into());
+    for flags in [0, COMPACT | KEYED] {
+        let mut bytes = Writer::journal(flags, 1..=10_000);
+        // It is archived.
+        bytes[16] = 2;
+        folder.write("one.journal", &bytes);
+        let mut reader = folder.open();
+        reader.set_filter(fields(["MESSAGE=number 7000", "MESSAGE=number 12", "MESSAGE=number 0"]));
+        assert_eq!(rest(&mut reader), [12, 7000]);
+        reader.seek_realtime(13_000);
+        assert_eq!(rest(&mut reader), [7000]);
+        assert!(reader.previous() && reader.realtime() == Some(12_000));
+        // As it is where all are passed by.
+        reader.set_filter(fields(["MESSAGE=number 5", "SYSLOG_IDENTIFIER=sshd", "_PID=9"]));
+        reader.seek_head();
+        assert_eq!(rest(&mut reader).len(), 3334);
     }
 }
 
@@ -332,7 +356,10 @@ fn damaged_files_end() {
                 up += 1;
             }
             let most = bytes.len() / 64;
-            assert!(down <= most && up <= most && largest <= bytes.len(), "round {round}: {down}, {up}, {largest}");
+            assert!(
+                down <= most && up <= most && largest <= bytes.len(),
+                "round {round}: {down}, {up}, {largest}"
+            );
         }
     }
 }
