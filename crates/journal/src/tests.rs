@@ -307,6 +307,40 @@ fn files_that_are_not_read_are_said_once_and_keep_no_other_from_being_read() {
     assert!(reader.problems().is_empty());
 }
 
+#[test]
+fn arrays_that_claim_too_much_give_each_entry_once() {
+    let folder = Folder::new("claims");
+    let set =
+        |bytes: &mut Vec<u8>, at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    let whole = Writer::journal(0, 1..=50);
+    let first = u64::from_le_bytes(whole[176..184].try_into().unwrap()) as usize;
+    let check = |bytes: &[u8], want: Vec<u64>| {
+        folder.write("one.journal", bytes);
+        let mut reader = folder.open();
+        assert_eq!(rest(&mut reader), want);
+        reader.seek_tail();
+        let up = std::iter::from_fn(|| reader.previous().then_some(reader.realtime()?)).count();
+        assert!(up <= 50, "{up}");
+    };
+    // More entries than there are places, and a single array that goes on beyond the file.
+    let mut bytes = whole.clone();
+    set(&mut bytes, 152, u64::MAX);
+    check(&bytes, numbers(1..=50));
+    set(&mut bytes, first + 8, 1 << 60);
+    check(&bytes, numbers(1..=4));
+    // The first array is behind itself.
+    bytes = whole.clone();
+    set(&mut bytes, 152, u64::MAX);
+    set(&mut bytes, first + 16, first as u64);
+    check(&bytes, numbers(1..=4));
+    // One entry in all places.
+    bytes = whole.clone();
+    for nth in 1..4 {
+        bytes.copy_within(first + 24..first + 32, first + 24 + nth * 8);
+    }
+    check(&bytes, numbers([1].into_iter().chain(5..=50)));
+}
+
 /// Whatever a file holds, it is read to its end both ways, and gives no more entries than there is room for.
 #[test]
 fn damaged_files_end() {
