@@ -317,12 +317,13 @@ fn arrays_that_claim_too_much_give_each_entry_once() {
     let check = |bytes: &[u8], want: Vec<u64>| {
         folder.write("one.journal", bytes);
         let mut reader = folder.open();
-        assert_eq!(rest(&mut reader), want);
+        let read = rest(&mut reader);
+        assert!(read.starts_with(&want) && read.is_sorted_by(|a, b| a < b), "{read:?}");
         reader.seek_tail();
         let up = std::iter::from_fn(|| reader.previous().then_some(reader.realtime()?)).count();
         assert!(up <= 50, "{up}");
     };
-    // More entries than there are places, and a single array that goes on beyond the file.
+    // More entries than there are places, and an array that goes on beyond the file: what is behind it may be offsets.
     let mut bytes = whole.clone();
     set(&mut bytes, 152, u64::MAX);
     check(&bytes, numbers(1..=50));
