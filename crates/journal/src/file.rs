@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use crate::chain::Chain;
 use crate::cursor::Cursor;
 use crate::fields::{FieldCache, Remembered};
+use crate::filter::{Filter, Terms, Wanted};
 use crate::hash::hash;
 use crate::objects::{Entry, Item, Objects};
-use crate::reader::{Filter, Wanted};
 
 /// Entries that are left from which on a file is read through large windows.
 const MANY: u64 = 256;
@@ -63,20 +63,6 @@ pub(crate) struct JournalFile {
     cache: FieldCache,
     /// The fields of the entry at this offset.
     items: (u64, Vec<Item>),
-}
-
-/// What is searched for, as this file has it.
-enum Terms {
-    All,
-    /// By their hashes, those that may be of one of them by a bit for each.
-    Any {
-        bits: Box<[u64; 64]>,
-        hashes: Vec<u64>,
-    },
-    /// By their data objects.
-    Every(Vec<u64>),
-    /// Not in this file.
-    Nothing,
 }
 
 impl JournalFile {
@@ -426,25 +412,5 @@ impl JournalFile {
                 return;
             }
         }
-    }
-}
-
-impl Terms {
-    fn any(hashes: impl Iterator<Item = u64>) -> Self {
-        let mut hashes: Vec<u64> = hashes.collect();
-        hashes.sort_unstable();
-        let mut bits = Box::new([0; 64]);
-        for hash in &hashes {
-            if let Some(word) = bits.get_mut(*hash as usize % 64) {
-                *word |= 1 << (hash >> 6) % 64;
-            }
-        }
-        Self::Any { bits, hashes }
-    }
-
-    fn have(&self, hash: u64) -> bool {
-        let Self::Any { bits, hashes } = self else { return false };
-        let word = bits.get(hash as usize % 64).copied().unwrap_or(0);
-        word & 1 << ((hash >> 6) % 64) != 0 && hashes.binary_search(&hash).is_ok()
     }
 }

@@ -132,7 +132,7 @@ impl Objects {
     /// The flags and the size of an object of this type, and its first bytes.
     fn object(&mut self, kind: u8, offset: u64, length: usize) -> Option<(u8, u64, &[u8])> {
         // Aligned, and behind the header.
-        if offset % 8 != 0 || offset < self.header.size {
+        if !offset.is_multiple_of(8) || offset < self.header.size {
             return None;
         }
         let bytes = self.windows.get(&self.file, offset, length)?;

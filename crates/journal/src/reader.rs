@@ -13,25 +13,11 @@ use std::path::PathBuf;
 use crate::cursor::Cursor;
 use crate::directory::{Listing, Place};
 use crate::file::{Direction, JournalFile, Position};
+use crate::filter::{Filter, Wanted};
 use crate::objects::Entry;
 
 /// The most files that have memory for reading. Others read as well, with more reads.
 const WARM: usize = 16;
-
-/// How many bytes of a field are given, where nobody says.
-const LIMIT: usize = 64 << 20;
-
-/// Which entries are read. Fields are `NAME=value`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Filter {
-    /// All.
-    #[default]
-    All,
-    /// Those that have one of these fields.
-    Any(Vec<Vec<u8>>),
-    /// Those that have every one of these fields.
-    Every(Vec<Vec<u8>>),
-}
 
 /// A file that cannot be read, or not all of it.
 #[derive(Debug)]
@@ -45,19 +31,6 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot read `{}`: {}", self.path.display(), self.error)
-    }
-}
-
-/// Which fields are given.
-pub(crate) struct Wanted {
-    names: Option<Vec<Vec<u8>>>,
-    pub(crate) limit: usize,
-}
-
-impl Wanted {
-    pub(crate) fn has(&self, field: &[u8]) -> bool {
-        let Some(names) = &self.names else { return true };
-        names.iter().any(|name| field.get(name.len()) == Some(&b'=') && field.starts_with(name))
     }
 }
 
@@ -101,7 +74,7 @@ impl Reader {
             listing: Listing::new(place),
             files: Vec::new(),
             filter: Filter::All,
-            wanted: Wanted { names: None, limit: LIMIT },
+            wanted: Wanted::default(),
             position: Position::Head,
             direction: None,
             current: None,
@@ -138,8 +111,7 @@ impl Reader {
 
     /// Which fields are given, and how many bytes of each at most.
     pub fn set_fields<'n>(&mut self, names: impl IntoIterator<Item = &'n [u8]>, limit: usize) {
-        let names = names.into_iter().map(<[u8]>::to_vec).collect();
-        self.wanted = Wanted { names: Some(names), limit };
+        self.wanted = Wanted::new(names.into_iter().map(<[u8]>::to_vec).collect(), limit);
         self.files.iter_mut().for_each(JournalFile::set_filter);
         (self.direction, self.second) = (None, Second::Unknown);
     }
@@ -315,7 +287,8 @@ impl Reader {
 
     /// The file with the next entry of all.
     fn best(&mut self, direction: Direction) -> Option<(usize, Entry)> {
-        let (mut best, mut second): (Option<(usize, Entry)>, Option<(usize, Entry)>) = (None, None);
+        let mut best: Option<(usize, Entry)> = None;
+        let mut second = None;
         let is_many = self.files.len() > WARM;
         self.uses += 1;
         for (at, file) in self.files.iter_mut().enumerate() {

@@ -87,7 +87,7 @@ impl Writer {
     }
 
     fn entry(&mut self, number: u64) {
-        let name = if number % 3 == 0 { "sshd" } else { "cron" };
+        let name = if number.is_multiple_of(3) { "sshd" } else { "cron" };
         let fields = [
             format!("MESSAGE=number {number}"),
             format!("SYSLOG_IDENTIFIER={name}"),
