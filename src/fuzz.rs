@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, LazyLock};
 
-use banstream_journal::{Filter, Place, Reader};
+use banstream_journal::{Filter, JournalPlace, JournalReader};
 use nix::sys::memfd::MFdFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -59,7 +59,7 @@ pub fn journal_file(input: &[u8]) {
     if file.write_all(input).is_err() {
         return;
     }
-    let Ok(mut journal) = Reader::open(Place::Files(vec![path.into()])) else { return };
+    let Ok(mut journal) = JournalReader::open(JournalPlace::Files(vec![path.into()])) else { return };
     let field = b"SYSLOG_IDENTIFIER=sshd".to_vec();
     for filter in
         [Filter::All, Filter::Any(vec![field.clone()]), Filter::Every(vec![field, b"_PID=1".to_vec()])]

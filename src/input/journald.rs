@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use banstream_journal::{Cursor, Filter, Place, Reader};
+use banstream_journal::{Cursor, Filter, JournalPlace, JournalReader};
 
 use super::{Batch, SourceError, SourceErrorKind};
 use crate::config::JournalLocation;
@@ -71,7 +71,7 @@ pub struct Follower {
     /// Whether the next entry may be the one that `start` names, which has been read before.
     resuming: bool,
     /// `None` after it has failed.
-    journal: Option<Reader>,
+    journal: Option<JournalReader>,
     liveness: Liveness,
     builder: RecordBuilder,
     caution: Caution,
@@ -262,7 +262,7 @@ impl Follower {
         }
     }
 
-    fn open_at_start(&mut self) -> Result<Reader, SourceError> {
+    fn open_at_start(&mut self) -> Result<JournalReader, SourceError> {
         self.liveness.opens(&self.settings.location);
         self.builder.streams.reopen();
         let mut journal = self.settings.open()?;
@@ -280,7 +280,7 @@ impl Follower {
     }
 
     /// Moves the journal to where reading begins, and limits it to our programs.
-    fn place(&mut self, journal: &mut Reader) {
+    fn place(&mut self, journal: &mut JournalReader) {
         // Before the limits are set: the last entry of whatever program holds the tail, and an entry that was read
         // for programs of before is not lost because they are no longer asked for.
         if let Start::After(cursor) = self.start {
@@ -309,7 +309,7 @@ impl Follower {
         }
     }
 
-    fn batch(&mut self, journal: &mut Reader) -> io::Result<Option<Batch>> {
+    fn batch(&mut self, journal: &mut JournalReader) -> io::Result<Option<Batch>> {
         // Files come and go: next() alone would never notice.
         if !self.stands {
             journal.refresh()?;
@@ -362,20 +362,20 @@ impl Follower {
     }
 
     /// Whether the current entry was read before: it is the one after which reading was to begin, or an earlier one.
-    fn is_known(&self, journal: &Reader) -> bool {
+    fn is_known(&self, journal: &JournalReader) -> bool {
         let (Start::After(cursor), Some(current)) = (&self.start, journal.cursor()) else { return false };
         cursor::is_not_later(&current, cursor) || cursor.is_of(&current)
     }
 }
 
 /// Whether the current entry is the one with this cursor.
-fn is_at(journal: &Reader, cursor: &Cursor) -> bool {
+fn is_at(journal: &JournalReader, cursor: &Cursor) -> bool {
     journal.cursor().is_some_and(|current| cursor.is_of(&current))
 }
 
 /// The cursor of a copy of an entry: journald copies what it wrote to `/run/log/journal` into `/var/log/journal` when
 /// that can be used, and may number it differently.
-fn copy_of(journal: &mut Reader, cursor: &Cursor) -> Option<Cursor> {
+fn copy_of(journal: &mut JournalReader, cursor: &Cursor) -> Option<Cursor> {
     cursor.monotonic?;
     let copy = Cursor { seqnum: None, ..*cursor };
     journal.seek_cursor(&copy);
@@ -429,7 +429,7 @@ pub fn read(
 }
 
 /// Logs what could not be read. What other users' journals we may not read goes without saying.
-fn report(journal: &mut Reader) {
+fn report(journal: &mut JournalReader) {
     for problem in journal.problems() {
         if problem.error.kind() != io::ErrorKind::PermissionDenied {
             log::warn!("{problem}");
@@ -452,7 +452,7 @@ struct RecordBuilder {
 impl RecordBuilder {
     /// Adds the current entry to the batch, and the pieces before it that are one line with it. Nothing comes of one
     /// that cannot be read, is too large, or is a piece itself.
-    fn add(&mut self, journal: &mut Reader, settings: &Journal, batch: &mut Batch) {
+    fn add(&mut self, journal: &mut JournalReader, settings: &Journal, batch: &mut Batch) {
         let Self { part, streams } = self;
         match scan(journal, part) {
             Ok(overlong) => batch.overlong += overlong,
@@ -496,7 +496,7 @@ struct TooLarge;
 
 /// Reads the current entry, as far as it matters; how many fields were left out because they are too long. Nothing comes
 /// of one without a time.
-fn scan(journal: &mut Reader, part: &mut JournalPiece) -> Result<u64, TooLarge> {
+fn scan(journal: &mut JournalReader, part: &mut JournalPiece) -> Result<u64, TooLarge> {
     part.clear();
     let Some(time) = time(journal) else { return Ok(0) };
     entry::journal::begin(&mut part.record, time);
@@ -510,7 +510,7 @@ fn scan(journal: &mut Reader, part: &mut JournalPiece) -> Result<u64, TooLarge> 
 }
 
 /// When the current entry was written.
-fn time(journal: &Reader) -> Option<Timestamp> {
+fn time(journal: &JournalReader) -> Option<Timestamp> {
     i64::try_from(journal.realtime()?).ok().map(Timestamp::from_micros)
 }
 
@@ -552,13 +552,13 @@ impl Journal {
     }
 
     /// Opens the journal.
-    fn open(&self) -> Result<Reader, SourceError> {
+    fn open(&self) -> Result<JournalReader, SourceError> {
         let place = match &self.location {
-            JournalLocation::System => Place::System,
-            JournalLocation::Namespace(name) => Place::Namespace(name.clone()),
-            JournalLocation::Directory(path) => Place::Directory(path.clone()),
+            JournalLocation::System => JournalPlace::System,
+            JournalLocation::Namespace(name) => JournalPlace::Namespace(name.clone()),
+            JournalLocation::Directory(path) => JournalPlace::Directory(path.clone()),
         };
-        let mut journal = Reader::open(place).map_err(|error| self.failed(error))?;
+        let mut journal = JournalReader::open(place).map_err(|error| self.failed(error))?;
         if journal.is_empty() {
             let mut problems = journal.problems().into_iter();
             return Err(
@@ -575,7 +575,7 @@ impl Journal {
     }
 
     /// Limits what is read to our programs, and to heartbeats with this token.
-    fn limit(&self, journal: &mut Reader, token: Option<&str>) {
+    fn limit(&self, journal: &mut JournalReader, token: Option<&str>) {
         if self.programs.is_empty() {
             return;
         }

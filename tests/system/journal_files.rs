@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use banstream_journal::{Cursor, Filter, Place, Reader};
+use banstream_journal::{Cursor, Filter, JournalPlace, JournalReader};
 use tempfile::TempDir;
 
 /// An entry: its cursor, and its fields in no order.
@@ -73,7 +73,7 @@ fn several_files_are_read_as_one() {
     let want = parts(journalctl(directory.path(), &[]));
     assert_eq!(want.len(), 401);
     same(&parts(read(directory.path(), Filter::All)), &want, "down");
-    let mut reader = Reader::open(Place::Directory(directory.path().to_owned())).unwrap();
+    let mut reader = JournalReader::open(JournalPlace::Directory(directory.path().to_owned())).unwrap();
     reader.seek_tail();
     let mut up = Vec::new();
     while reader.previous() {
@@ -111,8 +111,8 @@ fn each_cursor_leads_to_its_entry_and_each_time_to_the_first_one_then() {
         write(directory.path(), "one", kind, &entries(1, 60));
         write(directory.path(), "two", kind, &entries(2000, 2030));
         let all = read(directory.path(), Filter::All);
-        let mut reader = Reader::open(Place::Directory(directory.path().to_owned())).unwrap();
-        let mut filtered = Reader::open(Place::Directory(directory.path().to_owned())).unwrap();
+        let mut reader = JournalReader::open(JournalPlace::Directory(directory.path().to_owned())).unwrap();
+        let mut filtered = JournalReader::open(JournalPlace::Directory(directory.path().to_owned())).unwrap();
         filtered.set_filter(Filter::Every(vec![b"SYSLOG_IDENTIFIER=sshd".to_vec()]));
         let is_sshd = |entry: &&Entry| entry.fields.contains(&b"SYSLOG_IDENTIFIER=sshd"[..]);
         for (at, entry) in all.iter().enumerate() {
@@ -176,7 +176,9 @@ fn damaged_files_are_read_as_far_as_they_go() {
                 Filter::Any(vec![b"_COMM=cron".to_vec()]),
                 Filter::Every(vec![b"_PID=7".to_vec()]),
             ] {
-                let Ok(mut reader) = Reader::open(Place::Directory(directory.path().to_owned())) else {
+                let Ok(mut reader) =
+                    JournalReader::open(JournalPlace::Directory(directory.path().to_owned()))
+                else {
                     continue;
                 };
                 reader.set_filter(filter);
@@ -222,7 +224,7 @@ fn difference(got: &Entry, want: &Entry) -> String {
 
 /// What the reader gives.
 fn read(directory: &Path, filter: Filter) -> Vec<Entry> {
-    let mut reader = Reader::open(Place::Directory(directory.to_owned())).unwrap();
+    let mut reader = JournalReader::open(JournalPlace::Directory(directory.to_owned())).unwrap();
     reader.set_filter(filter);
     let mut entries = Vec::new();
     while reader.next() {
@@ -232,7 +234,7 @@ fn read(directory: &Path, filter: Filter) -> Vec<Entry> {
     entries
 }
 
-fn current(reader: &mut Reader) -> Entry {
+fn current(reader: &mut JournalReader) -> Entry {
     let mut fields = BTreeSet::new();
     reader.fields(|field| {
         fields.insert(field.to_vec());

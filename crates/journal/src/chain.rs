@@ -4,13 +4,13 @@
 //! of a file, so the links go forward and arrays do not overlap; a link that does not ends the chain.
 
 use crate::format::{ARRAY_HEADER, Header, u32_at, u64_at};
-use crate::objects::{Data, Entry, Objects};
+use crate::objects::{Data, JournalEntry, Objects};
 
 /// The most arrays of a chain. As they double, 40 hold what fits into any file.
 const ARRAYS: usize = 1024;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chain {
+pub(crate) struct EntryChain {
     /// The first entry, where it stands in no array.
     first: Option<u64>,
     /// The first array.
@@ -30,7 +30,7 @@ struct Array {
     ends: u64,
 }
 
-impl Chain {
+impl EntryChain {
     /// All entries of a file.
     pub(crate) fn of_file(header: &Header) -> Self {
         Self { first: None, head: header.entry_array, entries: header.entries, arrays: Vec::new() }
@@ -114,7 +114,7 @@ impl Chain {
     }
 
     /// The number of the first entry that is not `before`, where all that are stand first. A damaged one counts as not.
-    pub(crate) fn partition(&mut self, objects: &mut Objects, before: impl Fn(&Entry) -> bool) -> u64 {
+    pub(crate) fn partition(&mut self, objects: &mut Objects, before: impl Fn(&JournalEntry) -> bool) -> u64 {
         self.search(objects, |objects, offset| objects.entry(offset).is_some_and(|entry| before(&entry)))
     }
 

@@ -25,7 +25,7 @@ const ROOTS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
 
 /// Which journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum JournalPlace {
     /// That of this machine, without namespaces.
     System,
     /// That of a namespace of this machine (systemd-journald@.service(8)).
@@ -37,14 +37,14 @@ pub enum Place {
 }
 
 /// A file that may be of a journal.
-pub(crate) struct Found {
+pub(crate) struct FoundFile {
     pub(crate) path: PathBuf,
     pub(crate) id: (u64, u64),
 }
 
 /// The directories that were listed.
 pub(crate) struct Listing {
-    place: Place,
+    place: JournalPlace,
     machine: String,
     /// With the time of the last change, where a further one would show.
     directories: Vec<(PathBuf, Option<SystemTime>)>,
@@ -52,7 +52,7 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    pub(crate) fn new(place: Place) -> Self {
+    pub(crate) fn new(place: JournalPlace) -> Self {
         let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned();
         Self { place, machine, directories: Vec::new(), listed: None }
     }
@@ -67,7 +67,7 @@ impl Listing {
     /// # Errors
     ///
     /// If a directory that was asked for cannot be read.
-    pub(crate) fn look(&mut self) -> io::Result<Option<Vec<Found>>> {
+    pub(crate) fn look(&mut self) -> io::Result<Option<Vec<FoundFile>>> {
         let is_due = self.listed.is_none_or(|listed| listed.elapsed() >= LIST);
         let has_changed =
             |(path, time): &(PathBuf, Option<SystemTime>)| time.is_none() || *time != changed(path);
@@ -78,12 +78,12 @@ impl Listing {
         self.directories.clear();
         let mut found = Vec::new();
         match &self.place {
-            Place::Files(paths) => paths.clone().into_iter().for_each(|path| add(path, &mut found)),
-            Place::Directory(path) => {
+            JournalPlace::Files(paths) => paths.clone().into_iter().for_each(|path| add(path, &mut found)),
+            JournalPlace::Directory(path) => {
                 let root = path.clone();
                 self.list(&root, &mut found, &is_machine)?;
             }
-            Place::System => {
+            JournalPlace::System => {
                 let machine = self.machine.clone();
                 for root in ROOTS {
                     // What is in `/run` is of this machine, whatever it is called.
@@ -92,7 +92,7 @@ impl Listing {
                     self.list(Path::new(root), &mut found, &is_ours).or_else(missing)?;
                 }
             }
-            Place::Namespace(namespace) => {
+            JournalPlace::Namespace(namespace) => {
                 let (machine, namespace) = (self.machine.clone(), namespace.clone());
                 for root in ROOTS {
                     let is_ours = |name: &str| {
@@ -113,7 +113,7 @@ impl Listing {
     fn list(
         &mut self,
         root: &Path,
-        found: &mut Vec<Found>,
+        found: &mut Vec<FoundFile>,
         is_wanted: &dyn Fn(&str) -> bool,
     ) -> io::Result<()> {
         let below = self.files(root, found)?;
@@ -127,7 +127,7 @@ impl Listing {
     }
 
     /// Adds the files of a directory; what else is in it.
-    fn files(&mut self, directory: &Path, found: &mut Vec<Found>) -> io::Result<Vec<PathBuf>> {
+    fn files(&mut self, directory: &Path, found: &mut Vec<FoundFile>) -> io::Result<Vec<PathBuf>> {
         let before = changed(directory);
         let mut others = Vec::new();
         for file in fs::read_dir(directory)? {
@@ -153,11 +153,11 @@ fn missing(error: io::Error) -> io::Result<()> {
     }
 }
 
-fn add(path: PathBuf, found: &mut Vec<Found>) {
+fn add(path: PathBuf, found: &mut Vec<FoundFile>) {
     if let Ok(metadata) = fs::metadata(&path)
         && metadata.is_file()
     {
-        found.push(Found { path, id: (metadata.dev(), metadata.ino()) });
+        found.push(FoundFile { path, id: (metadata.dev(), metadata.ino()) });
     }
 }
 

@@ -13,12 +13,12 @@ const LONGEST: usize = 104;
 #[derive(Default)]
 pub(crate) struct FieldCache {
     /// Apart from the fields, since most of what is met nobody asked for: so this stays in the processor's cache.
-    slots: Vec<Slot>,
+    slots: Vec<CachedField>,
     fields: Vec<[u8; LONGEST]>,
 }
 
 #[derive(Clone)]
-struct Slot {
+struct CachedField {
     offset: u64,
     is_match: Option<bool>,
     content: Content,
@@ -84,15 +84,15 @@ impl FieldCache {
         }
     }
 
-    fn slot(&self, offset: u64) -> Option<&Slot> {
+    fn slot(&self, offset: u64) -> Option<&CachedField> {
         self.slots.get(place(offset)).filter(|slot| slot.offset == offset)
     }
 
     /// Changes the slot of an offset, which forgets any other that it was of.
-    fn claim(&mut self, offset: u64, change: impl FnOnce(&mut Slot)) {
-        let empty = Slot { offset, is_match: None, content: Content::Unknown, length: 0 };
+    fn claim(&mut self, offset: u64, change: impl FnOnce(&mut CachedField)) {
+        let empty = CachedField { offset, is_match: None, content: Content::Unknown, length: 0 };
         if self.slots.is_empty() {
-            self.slots = vec![Slot { offset: 0, ..empty.clone() }; SLOTS];
+            self.slots = vec![CachedField { offset: 0, ..empty.clone() }; SLOTS];
             self.fields = vec![[0; LONGEST]; SLOTS];
         }
         if let Some(slot) = self.slots.get_mut(place(offset)) {

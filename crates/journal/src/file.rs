@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use crate::chain::Chain;
+use crate::chain::EntryChain;
 use crate::cursor::Cursor;
 use crate::fields::{FieldCache, Remembered};
 use crate::filter::{Filter, Terms, Wanted};
 use crate::hash::hash;
-use crate::objects::{Entry, Item, Objects};
+use crate::objects::{EntryItem, JournalEntry, Objects};
 
 /// Entries that are left from which on a file is read through large windows.
 const MANY: u64 = 256;
@@ -34,7 +34,7 @@ pub(crate) enum Position {
     /// From the entry with this cursor on, or the nearest one there is.
     At(Cursor),
     /// From the one behind this entry on, whichever file that is in.
-    Behind(Entry),
+    Behind(JournalEntry),
 }
 
 /// A file that is read.
@@ -45,16 +45,16 @@ pub(crate) struct JournalFile {
     /// Whether its name is gone.
     pub(crate) is_gone: bool,
     /// The next entry, if it was looked for and found.
-    pub(crate) candidate: Option<Entry>,
+    pub(crate) candidate: Option<JournalEntry>,
     /// When it was used last, by the reader's count.
     pub(crate) used: u64,
     objects: Objects,
     /// The entries of the file, or those that have the rarest of the fields that all are to have.
-    chain: Chain,
+    chain: EntryChain,
     /// Which of them comes next, or going up, the one behind it; `None` before it was placed.
     next: Option<u64>,
     /// What of the entries matches, where that is little: each field's, with its next one's number and offset.
-    index: Option<Vec<(Chain, u64, u64)>>,
+    index: Option<Vec<(EntryChain, u64, u64)>>,
     /// Whether nothing was found up to the end, and the file has not changed since.
     is_dry: bool,
     /// The entry that was found last: the next one stands behind it, or before it going up.
@@ -62,7 +62,7 @@ pub(crate) struct JournalFile {
     terms: Terms,
     cache: FieldCache,
     /// The fields of the entry at this offset.
-    items: (u64, Vec<Item>),
+    items: (u64, Vec<EntryItem>),
 }
 
 impl JournalFile {
@@ -75,7 +75,7 @@ impl JournalFile {
             is_gone: false,
             candidate: None,
             used: 0,
-            chain: Chain::of_file(&objects.header),
+            chain: EntryChain::of_file(&objects.header),
             objects,
             next: None,
             index: None,
@@ -111,7 +111,7 @@ impl JournalFile {
         self.objects.error()
     }
 
-    /// Forgets the place, so that it is placed anew.
+    /// Forgets the place, so that it is placed again.
     pub(crate) fn unplace(&mut self) {
         (self.next, self.candidate, self.last, self.is_dry) = (None, None, None, false);
         self.index = None;
@@ -144,7 +144,7 @@ impl JournalFile {
     pub(crate) fn place(&mut self, position: &Position, direction: Direction, filter: &Filter) {
         self.unplace();
         self.objects.windows.is_bulk = false;
-        let mut all = Chain::of_file(&self.objects.header);
+        let mut all = EntryChain::of_file(&self.objects.header);
         let begin = match (position, direction) {
             (Position::Head, _) => 0,
             (Position::Tail, _) => all.entries,
@@ -161,7 +161,7 @@ impl JournalFile {
         match filter {
             Filter::Every(_) if matches!(self.terms, Terms::Every(_)) => {
                 // The same place in the chain of a field.
-                let all = Chain::of_file(&self.objects.header);
+                let all = EntryChain::of_file(&self.objects.header);
                 self.next = Some(self.same_place(all, begin));
             }
             Filter::Any(fields) if direction == Direction::Down => self.index = self.index(fields, begin),
@@ -171,7 +171,7 @@ impl JournalFile {
 
     /// Where the entries with these fields are, from the one with this number on, if they are few. In a file that may
     /// grow they are not looked up: an entry is counted before it is in the chains of its fields.
-    fn index(&mut self, fields: &[Vec<u8>], begin: u64) -> Option<Vec<(Chain, u64, u64)>> {
+    fn index(&mut self, fields: &[Vec<u8>], begin: u64) -> Option<Vec<(EntryChain, u64, u64)>> {
         let left = self.chain.entries.checked_sub(begin).filter(|left| *left >= WORTH)?;
         if !self.objects.is_final() {
             return None;
@@ -185,7 +185,7 @@ impl JournalFile {
             if matching.saturating_mul(SPARSE) > left {
                 return None;
             }
-            let mut chain = Chain::of_data(&data);
+            let mut chain = EntryChain::of_data(&data);
             let at = chain.at_offset(&mut self.objects, first);
             if let Some(offset) = chain.offset(&mut self.objects, at) {
                 index.push((chain, at, offset));
@@ -214,7 +214,7 @@ impl JournalFile {
     }
 
     /// The number in the chain of the first entry that stands where this one of all stands, or behind it.
-    fn same_place(&mut self, mut all: Chain, begin: u64) -> u64 {
+    fn same_place(&mut self, mut all: EntryChain, begin: u64) -> u64 {
         match all.offset(&mut self.objects, begin) {
             Some(offset) => self.chain.at_offset(&mut self.objects, offset),
             None => self.chain.entries,
@@ -231,7 +231,7 @@ impl JournalFile {
             }
         }
         if let Some(rarest) = found.iter().min_by_key(|data| data.entries) {
-            self.chain = Chain::of_data(rarest);
+            self.chain = EntryChain::of_data(rarest);
         }
         Terms::Every(found.iter().map(|data| data.offset).collect())
     }
@@ -239,7 +239,7 @@ impl JournalFile {
     /// The number of the first entry of all that does not stand before a cursor; going up, of the first behind it.
     ///
     /// By the writer's numbers where the file has those, else by the time since the boot, else by the time.
-    fn bound(&mut self, all: &mut Chain, cursor: &Cursor, direction: Direction) -> u64 {
+    fn bound(&mut self, all: &mut EntryChain, cursor: &Cursor, direction: Direction) -> u64 {
         let is_before = move |value: u64, bound: u64| match direction {
             Direction::Down => value < bound,
             Direction::Up => value <= bound,
@@ -254,7 +254,7 @@ impl JournalFile {
         if let Some((boot, monotonic)) = cursor.monotonic
             && let Some(data) = objects.find(format!("_BOOT_ID={boot}").as_bytes())
         {
-            let mut chain = Chain::of_data(&data);
+            let mut chain = EntryChain::of_data(&data);
             let at = chain.partition(objects, |entry| is_before(entry.monotonic, monotonic));
             let offset = match direction {
                 Direction::Down => chain.offset(objects, at),
@@ -285,7 +285,7 @@ impl JournalFile {
         }
     }
 
-    fn down(&mut self) -> Option<Entry> {
+    fn down(&mut self) -> Option<JournalEntry> {
         let mut at = self.next?;
         if self.is_dry {
             return None;
@@ -324,7 +324,7 @@ impl JournalFile {
         None
     }
 
-    fn up(&mut self) -> Option<Entry> {
+    fn up(&mut self) -> Option<JournalEntry> {
         // The header may count more than there are places for.
         let mut at = self.next?.min(self.chain.places(&mut self.objects));
         self.objects.windows.is_bulk = false;
@@ -344,7 +344,7 @@ impl JournalFile {
         None
     }
 
-    fn is_match(&mut self, entry: &Entry) -> bool {
+    fn is_match(&mut self, entry: &JournalEntry) -> bool {
         if matches!(self.terms, Terms::All) {
             return true;
         }
@@ -375,7 +375,7 @@ impl JournalFile {
         }
     }
 
-    fn read_items(&mut self, entry: &Entry) -> Option<()> {
+    fn read_items(&mut self, entry: &JournalEntry) -> Option<()> {
         if self.items.0 != entry.offset {
             self.items.0 = 0;
             self.objects.items(entry.offset, &mut self.items.1)?;
@@ -385,7 +385,12 @@ impl JournalFile {
     }
 
     /// Gives the fields of an entry of this file that are wanted, in its order. One that cannot be read is left out.
-    pub(crate) fn fields(&mut self, entry: &Entry, wanted: &Wanted, mut sink: impl FnMut(&[u8]) -> bool) {
+    pub(crate) fn fields(
+        &mut self,
+        entry: &JournalEntry,
+        wanted: &Wanted,
+        mut sink: impl FnMut(&[u8]) -> bool,
+    ) {
         if self.read_items(entry).is_none() {
             return;
         }

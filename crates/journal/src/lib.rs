@@ -26,6 +26,6 @@ mod window;
 mod tests;
 
 pub use cursor::{Cursor, Id, NotACursor};
-pub use directory::Place;
+pub use directory::JournalPlace;
 pub use filter::Filter;
-pub use reader::{Problem, Reader};
+pub use reader::{JournalProblem, JournalReader};

@@ -14,7 +14,7 @@ use crate::format::{
 };
 use crate::hash::hash;
 use crate::unpack::{CUT, unpack};
-use crate::window::{FURTHER, Windows, read};
+use crate::window::{FURTHER, FileWindows, read};
 
 /// The most fields of an entry that are looked at. Journald takes 1,024 from a client.
 const ITEMS: usize = 4096;
@@ -28,7 +28,7 @@ pub(crate) struct Objects {
     pub(crate) header: Header,
     /// How long the file was when its header was read.
     pub(crate) length: u64,
-    pub(crate) windows: Windows,
+    pub(crate) windows: FileWindows,
     /// Packed and unpacked fields, and large ones.
     packed: Vec<u8>,
     plain: Vec<u8>,
@@ -37,7 +37,7 @@ pub(crate) struct Objects {
 
 /// An entry without its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
+pub(crate) struct JournalEntry {
     pub(crate) offset: u64,
     pub(crate) series: Id,
     pub(crate) seqnum: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) xor_hash: u64,
 }
 
-impl Entry {
+impl JournalEntry {
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor {
             seqnum: Some((self.series, self.seqnum)),
@@ -60,7 +60,7 @@ impl Entry {
 
 /// What an entry says of one of its fields: where it is, and in files that are not compact its hash.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Item {
+pub(crate) struct EntryItem {
     pub(crate) offset: u64,
     pub(crate) hash: Option<u64>,
 }
@@ -86,7 +86,7 @@ impl Objects {
             file,
             header: Header::default(),
             length: 0,
-            windows: Windows::default(),
+            windows: FileWindows::default(),
             packed: Vec::new(),
             plain: Vec::new(),
             zstd: FrameDecoder::new(),
@@ -118,7 +118,7 @@ impl Objects {
     /// Gives back what memory it has.
     pub(crate) fn cool(&mut self) {
         let error = self.windows.error.take();
-        self.windows = Windows::default();
+        self.windows = FileWindows::default();
         self.windows.error = error;
         (self.packed, self.plain) = (Vec::new(), Vec::new());
         self.zstd = FrameDecoder::new();
@@ -140,10 +140,10 @@ impl Objects {
         (found == kind && size >= length as u64).then_some((flags, size, bytes))
     }
 
-    pub(crate) fn entry(&mut self, offset: u64) -> Option<Entry> {
+    pub(crate) fn entry(&mut self, offset: u64) -> Option<JournalEntry> {
         let series = self.header.seqnum_id;
         let (_, _, bytes) = self.object(ENTRY, offset, ENTRY_HEADER)?;
-        let entry = Entry {
+        let entry = JournalEntry {
             offset,
             series,
             seqnum: u64_at(bytes, 16)?,
@@ -159,7 +159,7 @@ impl Objects {
     }
 
     /// What an entry says of its fields.
-    pub(crate) fn items(&mut self, entry: u64, items: &mut Vec<Item>) -> Option<()> {
+    pub(crate) fn items(&mut self, entry: u64, items: &mut Vec<EntryItem>) -> Option<()> {
         items.clear();
         let (_, size, _) = self.object(ENTRY, entry, ENTRY_HEADER)?;
         let width = self.header.entry_item();
@@ -172,7 +172,7 @@ impl Objects {
             items.extend(
                 bytes
                     .chunks_exact(width)
-                    .map(|item| Item { offset: self.header.offset(item), hash: u64_at(item, 8) }),
+                    .map(|item| EntryItem { offset: self.header.offset(item), hash: u64_at(item, 8) }),
             );
             at = at.checked_add((some * width) as u64)?;
             left -= some;

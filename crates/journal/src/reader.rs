@@ -11,31 +11,31 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cursor::Cursor;
-use crate::directory::{Listing, Place};
+use crate::directory::{JournalPlace, Listing};
 use crate::file::{Direction, JournalFile, Position};
 use crate::filter::{Filter, Wanted};
-use crate::objects::Entry;
+use crate::objects::JournalEntry;
 
 /// The most files that have memory for reading. Others read as well, with more reads.
 const WARM: usize = 16;
 
 /// A file that cannot be read, or not all of it.
 #[derive(Debug)]
-pub struct Problem {
+pub struct JournalProblem {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
     pub error: io::Error,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for JournalProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot read `{}`: {}", self.path.display(), self.error)
     }
 }
 
 /// A journal, and the place in it where reading goes on.
-pub struct Reader {
+pub struct JournalReader {
     listing: Listing,
     files: Vec<JournalFile>,
     filter: Filter,
@@ -44,12 +44,12 @@ pub struct Reader {
     /// `None` until it is known, so that all files are to be placed.
     direction: Option<Direction>,
     /// The current entry, and the file it is in.
-    current: Option<(usize, Entry)>,
+    current: Option<(usize, JournalEntry)>,
     /// The file with the best candidate after that one's, where none of the others has changed since.
     second: Second,
     /// Files that were refused and why, so that it is reported once.
     refused: Vec<((u64, u64), String)>,
-    problems: Vec<Problem>,
+    problems: Vec<JournalProblem>,
     uses: u64,
 }
 
@@ -61,7 +61,7 @@ enum Second {
     File(usize),
 }
 
-impl Reader {
+impl JournalReader {
     /// Opens a journal at its head, with all entries and all their fields.
     ///
     /// A file that cannot be read is left out, and is one of the [`problems`](Self::problems).
@@ -69,7 +69,7 @@ impl Reader {
     /// # Errors
     ///
     /// If a directory that was asked for cannot be read.
-    pub fn open(place: Place) -> io::Result<Self> {
+    pub fn open(place: JournalPlace) -> io::Result<Self> {
         let mut reader = Self {
             listing: Listing::new(place),
             files: Vec::new(),
@@ -93,10 +93,10 @@ impl Reader {
     }
 
     /// What could not be read since this was asked last.
-    pub fn problems(&mut self) -> Vec<Problem> {
+    pub fn problems(&mut self) -> Vec<JournalProblem> {
         for file in &mut self.files {
             if let Some(error) = file.error() {
-                self.problems.push(Problem { path: file.path.clone(), error });
+                self.problems.push(JournalProblem { path: file.path.clone(), error });
             }
         }
         std::mem::take(&mut self.problems)
@@ -187,7 +187,7 @@ impl Reader {
                 Ok(true) => self.second = Second::Unknown,
                 Ok(false) => {}
                 Err(error) => {
-                    self.problems.push(Problem { path: file.path.clone(), error });
+                    self.problems.push(JournalProblem { path: file.path.clone(), error });
                     replaced.push(at);
                 }
             }
@@ -237,7 +237,7 @@ impl Reader {
                 let refused = (id, error.to_string());
                 if !self.refused.contains(&refused) {
                     self.refused.push(refused);
-                    self.problems.push(Problem { path, error });
+                    self.problems.push(JournalProblem { path, error });
                 }
             }
         }
@@ -269,7 +269,7 @@ impl Reader {
     }
 
     /// The next entry of the current file, if it comes before those of all others.
-    fn step_on(&mut self, direction: Direction) -> Option<(usize, Entry)> {
+    fn step_on(&mut self, direction: Direction) -> Option<(usize, JournalEntry)> {
         let (at, _) = self.current.filter(|_| self.second != Second::Unknown)?;
         let file = self.files.get_mut(at)?;
         file.advance(direction);
@@ -286,8 +286,8 @@ impl Reader {
     }
 
     /// The file with the next entry of all.
-    fn best(&mut self, direction: Direction) -> Option<(usize, Entry)> {
-        let mut best: Option<(usize, Entry)> = None;
+    fn best(&mut self, direction: Direction) -> Option<(usize, JournalEntry)> {
+        let mut best: Option<(usize, JournalEntry)> = None;
         let mut second = None;
         let is_many = self.files.len() > WARM;
         self.uses += 1;
@@ -301,7 +301,7 @@ impl Reader {
                 file.advance(direction);
             }
             if let Position::Behind(last) = &self.position {
-                let is_skipped = |entry: &Entry| match is_new {
+                let is_skipped = |entry: &JournalEntry| match is_new {
                     true => order(entry, last, direction) != Ordering::Greater,
                     // Two files may have it.
                     false => is_same(entry, last),
@@ -316,7 +316,7 @@ impl Reader {
                 file.cool();
             }
             let Some(entry) = file.candidate else { continue };
-            let is_better = |other: Option<(usize, Entry)>| {
+            let is_better = |other: Option<(usize, JournalEntry)>| {
                 other.is_none_or(|(_, other)| order(&entry, &other, direction) == Ordering::Less)
             };
             if is_better(best) {
@@ -350,12 +350,12 @@ impl Reader {
 }
 
 /// Which of two entries comes first, going down or up.
-fn order(a: &Entry, b: &Entry, direction: Direction) -> Ordering {
+fn order(a: &JournalEntry, b: &JournalEntry, direction: Direction) -> Ordering {
     let order = compare(a, b);
     if direction == Direction::Up { order.reverse() } else { order }
 }
 
-fn compare(a: &Entry, b: &Entry) -> Ordering {
+fn compare(a: &JournalEntry, b: &JournalEntry) -> Ordering {
     if is_same(a, b) {
         return Ordering::Equal;
     }
@@ -368,7 +368,7 @@ fn compare(a: &Entry, b: &Entry) -> Ordering {
 }
 
 /// Whether they are one entry that two files have.
-fn is_same(a: &Entry, b: &Entry) -> bool {
-    let content = |entry: &Entry| (entry.boot, entry.monotonic, entry.realtime, entry.xor_hash);
+fn is_same(a: &JournalEntry, b: &JournalEntry) -> bool {
+    let content = |entry: &JournalEntry| (entry.boot, entry.monotonic, entry.realtime, entry.xor_hash);
     content(a) == content(b) && (a.series != b.series || a.seqnum == b.seqnum)
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::Header;
 use crate::hash::hash;
-use crate::{Filter, Place, Reader};
+use crate::{Filter, JournalPlace, JournalReader};
 
 /// A folder of this test's own, which goes when it is over.
 struct Folder(PathBuf);
@@ -24,8 +24,8 @@ impl Folder {
         fs::write(self.0.join(name), bytes).unwrap();
     }
 
-    fn open(&self) -> Reader {
-        Reader::open(Place::Directory(self.0.clone())).unwrap()
+    fn open(&self) -> JournalReader {
+        JournalReader::open(JournalPlace::Directory(self.0.clone())).unwrap()
     }
 }
 
@@ -158,7 +158,7 @@ impl Writer {
 }
 
 /// The numbers in the messages from here on.
-fn rest(reader: &mut Reader) -> Vec<u64> {
+fn rest(reader: &mut JournalReader) -> Vec<u64> {
     let mut numbers = Vec::new();
     while reader.next() {
         reader.fields(|field| {

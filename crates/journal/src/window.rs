@@ -20,7 +20,7 @@ const AGAIN: usize = FURTHER + 64;
 const WINDOWS: usize = 4;
 
 #[derive(Default)]
-pub(crate) struct Windows {
+pub(crate) struct FileWindows {
     windows: [Window; WINDOWS],
     /// Which one was used last.
     last: usize,
@@ -41,7 +41,7 @@ struct Window {
     used: u64,
 }
 
-impl Windows {
+impl FileWindows {
     /// The `length` bytes at `offset`, no more than [`FURTHER`]; `None` if the file ends before, or cannot be read.
     pub(crate) fn get(&mut self, file: &File, offset: u64, length: usize) -> Option<&[u8]> {
         debug_assert!(length <= FURTHER);

@@ -14,7 +14,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use banstream_journal::Reader;
+use banstream_journal::JournalReader;
 
 use crate::config::JournalLocation;
 
@@ -62,7 +62,7 @@ impl Liveness {
     }
 
     /// Whether the journal stands at a heartbeat of ours. Costs nothing where all have come back.
-    pub(super) fn awaits(&self, journal: &mut Reader) -> bool {
+    pub(super) fn awaits(&self, journal: &mut JournalReader) -> bool {
         let Some(Heartbeat { token, awaited: 1.., .. }) = &self.heartbeat else { return false };
         let mut is_ours = false;
         journal.fields(|field| {

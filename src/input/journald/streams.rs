@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use banstream_journal::{Cursor, Filter, Reader};
+use banstream_journal::{Cursor, Filter, JournalReader};
 
 use super::{Journal, scan};
 use crate::entry::whole::{EarlierPieces, JoinResult, JournalPiece, UnreadableJournal, join};
@@ -24,7 +24,7 @@ pub(super) struct Streams {
     /// Where no line is open, by stream, and by stream and process: those met since the generation began, and before.
     known: [HashSet<u64>; 2],
     hasher: RandomState,
-    past: Option<Reader>,
+    past: Option<JournalReader>,
 }
 
 impl Streams {
@@ -32,7 +32,7 @@ impl Streams {
     pub(super) fn place(
         &mut self,
         part: &mut JournalPiece,
-        journal: &Reader,
+        journal: &JournalReader,
         settings: &Journal,
     ) -> JoinResult {
         if !part.streams() {
@@ -107,7 +107,7 @@ impl Streams {
 
 /// The journal before an entry.
 struct BackwardReader<'b> {
-    journal: &'b mut Reader,
+    journal: &'b mut JournalReader,
     part: &'b JournalPiece,
     begun: bool,
 }
