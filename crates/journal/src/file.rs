@@ -17,7 +17,7 @@ const MANY: u64 = 256;
 /// Entries from which on it is looked up which of a file match, and how many times as many as match there must be. To
 /// find one by the index takes several reads, to pass one by takes 130 ns where the file is in memory.
 const WORTH: u64 = 4096;
-const SPARSE: u64 = 8;
+const SPARSE: u64 = 32;
 
 /// Which way the journal is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
