@@ -139,7 +139,8 @@ impl Listing {
                 others.push(path);
             }
         }
-        let is_settled = before.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > CLOCK);
+        // Where its time is to come, the next change shows.
+        let is_settled = before.is_some_and(|time| time.elapsed().map_or(true, |age| age > CLOCK));
         self.directories.push((directory.to_owned(), before.filter(|_| is_settled)));
         Ok(others)
     }

@@ -11,7 +11,8 @@ pub enum Filter {
     All,
     /// Those that have one of these fields.
     Any(Vec<Vec<u8>>),
-    /// Those that have every one of these fields.
+    /// Those that have every one of these fields. For looking back: of what is written later, none is found before the next
+    /// seek.
     Every(Vec<Vec<u8>>),
 }
 

@@ -30,7 +30,7 @@ pub struct JournalProblem {
 
 impl fmt::Display for JournalProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot read `{}`: {}", self.path.display(), self.error)
+        write!(f, "`{}`: {}", self.path.display(), self.error)
     }
 }
 

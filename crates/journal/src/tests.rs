@@ -299,8 +299,8 @@ fn files_that_are_not_read_are_said_once_and_keep_no_other_from_being_read() {
     let place = folder.0.display();
     let flags = "it has the incompatible flags 0x80; known are XZ, LZ4, KEYED_HASH, ZSTD, COMPACT";
     let want = [
-        format!("cannot read `{place}/one.journal`: {flags}"),
-        format!("cannot read `{place}/two.journal`: it is not a journal file"),
+        format!("`{place}/one.journal`: {flags}"),
+        format!("`{place}/two.journal`: it is not a journal file"),
     ];
     assert_eq!(problems, want);
     reader.refresh().unwrap();
