@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use banstream_journal::{Cursor, Filter, JournalPlace, JournalReader};
+use banstream_journal::{Cursor, Filter, JournalPlace, JournalProblem, JournalReader};
 
 use super::{Batch, SourceError, SourceErrorKind};
 use crate::config::JournalLocation;
@@ -396,7 +396,7 @@ fn copy_of(journal: &mut JournalReader, cursor: &Cursor) -> Option<Cursor> {
 ///
 /// # Errors
 ///
-/// There is no journal, or none that we may read; or it cannot be read on.
+/// There is no journal, or none that we may read; or a file of it cannot be read, after the others were.
 pub fn read(
     settings: &Journal,
     since: Option<Timestamp>,
@@ -410,6 +410,7 @@ pub fn read(
         journal.seek_realtime(since.as_micros().try_into().unwrap_or(0));
     }
     let mut builder = RecordBuilder::default();
+    let mut unread = Vec::new();
     loop {
         let mut batch = settings.batch();
         let mut entries = 0;
@@ -420,21 +421,27 @@ pub fn read(
             entries += 1;
             builder.add(&mut journal, settings, &mut batch);
         }
-        report(&mut journal);
+        unread.extend(problems(&mut journal));
         if entries == 0 {
-            return Ok(());
+            break;
         }
         sink(&mut batch.records);
     }
+    match unread.first() {
+        Some(problem) => Err(settings.unreadable(problem)),
+        None => Ok(()),
+    }
 }
 
-/// Logs what could not be read. What other users' journals we may not read goes without saying.
+/// What could not be read, except for other users' journals that are not ours to read.
+fn problems(journal: &mut JournalReader) -> impl Iterator<Item = JournalProblem> {
+    let problems = journal.problems().into_iter();
+    problems.filter(|problem| problem.error.kind() != io::ErrorKind::PermissionDenied)
+}
+
+/// Logs what could not be read.
 fn report(journal: &mut JournalReader) {
-    for problem in journal.problems() {
-        if problem.error.kind() != io::ErrorKind::PermissionDenied {
-            log::warn!("{problem}");
-        }
-    }
+    problems(journal).for_each(|problem| log::warn!("cannot read {problem}"));
 }
 
 fn is_full(batch: &Batch) -> bool {
@@ -560,17 +567,13 @@ impl Journal {
         };
         let mut journal = JournalReader::open(place).map_err(|error| self.failed(error))?;
         if journal.is_empty() {
-            let mut problems = journal.problems().into_iter();
-            return Err(
-                match problems.find(|problem| problem.error.kind() != io::ErrorKind::PermissionDenied) {
-                    Some(problem) => self.failed(io::Error::new(problem.error.kind(), problem.to_string())),
-                    None => SourceError(SourceErrorKind::NoJournal(self.location.to_string())),
-                },
-            );
+            return Err(match problems(&mut journal).next() {
+                Some(problem) => self.unreadable(&problem),
+                None => SourceError(SourceErrorKind::NoJournal(self.location.to_string())),
+            });
         }
         // Of a longer field so much that it shows.
         journal.set_fields(whole::fields().chain([liveness::FIELD.as_bytes()]), whole::LONGEST + 1);
-        report(&mut journal);
         Ok(journal)
     }
 
@@ -596,6 +599,10 @@ impl Journal {
         let (name, process) = (field_of(record, b"SYSLOG_IDENTIFIER"), field_of(record, b"_COMM"));
         let is_its = |program: &String| program.as_bytes() == name || comm(program) == process;
         self.programs.is_empty() || self.programs.iter().any(is_its)
+    }
+
+    fn unreadable(&self, problem: &JournalProblem) -> SourceError {
+        self.failed(io::Error::new(problem.error.kind(), problem.to_string()))
     }
 
     fn failed(&self, error: io::Error) -> SourceError {

@@ -550,6 +550,28 @@ fn a_replay_bans_for_the_entries_of_its_time_that_are_believed() {
     check(&["--since", "1h"], &["0 lines, 0 bans of 0 offenders"]);
 }
 
+#[test]
+fn a_replay_names_a_file_that_it_cannot_read_and_reads_the_others() {
+    let directory = Directory::new();
+    directory.file("one").write(1..=10);
+    let refused = directory.0.path().join("two.journal");
+    let mut bytes = fs::read(directory.0.path().join("one.journal")).unwrap();
+    // A flag that nobody knows yet (offset 12).
+    bytes[12] |= 1 << 6;
+    fs::write(&refused, bytes).unwrap();
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_banstream"));
+    let output =
+        replay.args(["replay", "--journal", "--directory"]).arg(directory.0.path()).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains("10 lines"));
+    let want = format!(
+        "error: cannot read the journal in `{}`: `{}`: it has the incompatible flags 0x40; known are XZ, LZ4, \
+         KEYED_HASH, ZSTD, COMPACT\n",
+        directory.0.path().display(),
+        refused.display(),
+    );
+    assert_eq!((String::from_utf8(output.stderr).unwrap(), output.status.code()), (want, Some(2)));
+}
+
 /// The fields of a record, each `NAME=value`.
 fn fields(record: &[u8]) -> Vec<Vec<u8>> {
     let mut rest = &record[8..];
