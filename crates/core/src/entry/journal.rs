@@ -23,6 +23,22 @@ pub(super) const FIELDS: [&[u8]; 9] = [
     b"_HOSTNAME",
 ];
 
+/// Which of the fields that an entry is made of has this name.
+pub(super) fn place(name: &[u8]) -> Option<u32> {
+    Some(match name {
+        b"MESSAGE" => 0,
+        b"SYSLOG_IDENTIFIER" => 1,
+        b"SYSLOG_PID" => 2,
+        b"_COMM" => 3,
+        b"_EXE" => 4,
+        b"_PID" => 5,
+        b"_SYSTEMD_UNIT" => 6,
+        b"_UID" => 7,
+        b"_HOSTNAME" => 8,
+        _ => return None,
+    })
+}
+
 /// Begins a record at the end of `out`: journald's realtime in microseconds, a little-endian `i64`.
 pub fn begin(out: &mut Vec<u8>, time: Timestamp) {
     out.extend_from_slice(&time.as_micros().to_le_bytes());

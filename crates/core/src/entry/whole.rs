@@ -143,7 +143,8 @@ impl JournalPiece {
     /// was too long for that.
     pub fn take(&mut self, field: &[u8]) -> bool {
         let (name, value) = journal::name_and_value(field);
-        let Some(bit) = fields().position(|field| field == name) else { return false };
+        let pushed = journal::place(name);
+        let Some(bit) = pushed.or_else(|| place(name)) else { return false };
         if self.seen & 1 << bit != 0 {
             return false;
         }
@@ -152,7 +153,7 @@ impl JournalPiece {
         }
         self.seen |= 1 << bit;
         let start = self.record.len();
-        if bit < journal::FIELDS.len() {
+        if pushed.is_some() {
             journal::push(&mut self.record, field);
         }
         let keep = |place: &mut Vec<u8>| {
@@ -304,6 +305,23 @@ const ABOUT_PIECES: [&[u8]; 10] = [
     b"PRIORITY",
 ];
 
+/// The field about pieces with this name.
+fn place(name: &[u8]) -> Option<u32> {
+    Some(match name {
+        b"SYSLOG_RAW" => 9,
+        b"_STREAM_ID" => 10,
+        b"_LINE_BREAK" => 11,
+        b"CONTAINER_ID_FULL" => 12,
+        b"CONTAINER_ID" => 13,
+        b"CONTAINER_PARTIAL_MESSAGE" => 14,
+        b"CONTAINER_PARTIAL_ID" => 15,
+        b"CONTAINER_PARTIAL_ORDINAL" => 16,
+        b"CONTAINER_PARTIAL_LAST" => 17,
+        b"PRIORITY" => 18,
+        _ => return None,
+    })
+}
+
 /// The names of all fields that entries and pieces use, in the order of their bits in `seen`.
 pub fn fields() -> impl Iterator<Item = &'static [u8]> {
     journal::FIELDS.into_iter().chain(ABOUT_PIECES)
@@ -432,4 +450,18 @@ fn runs_together((before, after): (&JournalPiece, &JournalPiece)) -> bool {
     let right: Vec<u8> = right.iter().take_while(is_part).take(ADDRESS).copied().collect();
     let marks = left.iter().chain(&right).filter(|byte| !byte.is_ascii_hexdigit()).count();
     !left.is_empty() && !right.is_empty() && marks >= 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_field_has_its_place() {
+        for (nth, name) in fields().enumerate() {
+            let bit = journal::place(name).or_else(|| place(name));
+            assert_eq!(bit, u32::try_from(nth).ok(), "{}", name.escape_ascii());
+        }
+        assert_eq!((place(b"MESSAGE_ID"), journal::place(b"")), (None, None));
+    }
 }
