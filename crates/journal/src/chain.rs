@@ -18,6 +18,8 @@ pub(crate) struct EntryChain {
     /// How many entries there are to be.
     pub(crate) entries: u64,
     arrays: Vec<Array>,
+    /// Whether a search met something that could not be read, so that its result may be too small.
+    pub(crate) is_unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +35,12 @@ struct Array {
 impl EntryChain {
     /// All entries of a file.
     pub(crate) fn of_file(header: &Header) -> Self {
-        Self { first: None, head: header.entry_array, entries: header.entries, arrays: Vec::new() }
+        Self { head: header.entry_array, entries: header.entries, ..Self::default() }
     }
 
     /// The entries with a field.
     pub(crate) fn of_data(data: &Data) -> Self {
-        Self { first: Some(data.entry), head: data.entry_array, entries: data.entries, arrays: Vec::new() }
+        Self { first: Some(data.entry), head: data.entry_array, entries: data.entries, ..Self::default() }
     }
 
     /// More entries have come; the arrays may reach further than before if the file does.
@@ -115,21 +117,22 @@ impl EntryChain {
 
     /// The number of the first entry that is not `before`, where all that are stand first. A damaged one counts as not.
     pub(crate) fn partition(&mut self, objects: &mut Objects, before: impl Fn(&JournalEntry) -> bool) -> u64 {
-        self.search(objects, |objects, offset| objects.entry(offset).is_some_and(|entry| before(&entry)))
+        self.search(objects, |objects, offset| objects.entry(offset).map(|entry| before(&entry)))
     }
 
     /// The number of the first entry at this offset or behind it.
     pub(crate) fn at_offset(&mut self, objects: &mut Objects, least: u64) -> u64 {
-        self.search(objects, |_, offset| offset < least && offset > 0)
+        self.search(objects, |_, offset| (offset > 0).then_some(offset < least))
     }
 
-    fn search(&mut self, objects: &mut Objects, before: impl Fn(&mut Objects, u64) -> bool) -> u64 {
+    fn search(&mut self, objects: &mut Objects, before: impl Fn(&mut Objects, u64) -> Option<bool>) -> u64 {
         let (mut low, mut high) = (0, self.entries);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.offset(objects, middle) {
-                Some(offset) if before(objects, offset) => low = middle + 1,
-                _ => high = middle,
+            match self.offset(objects, middle).and_then(|offset| before(objects, offset)) {
+                Some(true) => low = middle + 1,
+                Some(false) => high = middle,
+                None => (high, self.is_unsure) = (middle, true),
             }
         }
         low

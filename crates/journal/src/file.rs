@@ -55,6 +55,9 @@ pub(crate) struct JournalFile {
     next: Option<u64>,
     /// What of the entries matches, where that is little: each field's, with its next one's number and offset.
     index: Option<Vec<(EntryChain, u64, u64)>>,
+    /// Whether something that was needed to find the place could not be read, as in a copy that is being made: then it is
+    /// placed again when the file has changed.
+    is_unsure: bool,
     /// Whether nothing was found up to the end, and the file has not changed since.
     is_dry: bool,
     /// The entry that was found last: the next one stands behind it, or before it going up.
@@ -79,6 +82,7 @@ impl JournalFile {
             objects,
             next: None,
             index: None,
+            is_unsure: false,
             is_dry: false,
             last: None,
             terms: Terms::All,
@@ -103,6 +107,9 @@ impl JournalFile {
             self.chain.grow(&self.objects.header, self.objects.length != length);
         }
         self.is_dry = false;
+        if self.is_unsure {
+            self.unplace();
+        }
         Ok(true)
     }
 
@@ -151,6 +158,7 @@ impl JournalFile {
             (Position::At(cursor), _) => self.bound(&mut all, cursor, direction),
             (Position::Behind(entry), _) => self.bound(&mut all, &entry.cursor(), direction),
         };
+        self.is_unsure = all.is_unsure;
         self.chain = all;
         self.terms = match filter {
             Filter::All => Terms::All,
@@ -256,6 +264,7 @@ impl JournalFile {
         {
             let mut chain = EntryChain::of_data(&data);
             let at = chain.partition(objects, |entry| is_before(entry.monotonic, monotonic));
+            all.is_unsure = chain.is_unsure;
             let offset = match direction {
                 Direction::Down => chain.offset(objects, at),
                 Direction::Up => at

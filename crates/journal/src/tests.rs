@@ -266,6 +266,23 @@ fn a_copy_is_read_on_when_it_is_complete() {
 }
 
 #[test]
+fn what_was_read_is_not_read_again_from_a_copy_that_is_being_made() {
+    let folder = Folder::new("copies");
+    let whole = Writer::journal(KEYED, 1..=100);
+    folder.write("one.journal", &whole);
+    let mut reader = folder.open();
+    assert_eq!(rest(&mut reader).len(), 100);
+    for part in [300, whole.len() / 2, whole.len() - 300, whole.len()] {
+        folder.write("two.journal", &whole[..part]);
+        reader.refresh().unwrap();
+        assert_eq!(rest(&mut reader), [], "{part}");
+    }
+    folder.write("two.journal", &Writer::journal(KEYED, 1..=101));
+    reader.refresh().unwrap();
+    assert_eq!(rest(&mut reader), [101]);
+}
+
+#[test]
 fn an_entry_with_an_earlier_time_in_another_file_is_not_lost() {
     let folder = Folder::new("late");
     let other = |numbers| {
