@@ -5,6 +5,7 @@
 //! a path is looked for in the request, any other text in the user agent too.
 
 mod library;
+mod lines;
 mod part;
 mod trial;
 mod walk;
@@ -94,14 +95,26 @@ fn placed(case: &[AccessCondition]) -> Result<Vec<Vec<AccessCondition>>, Obstacl
     for one in case {
         let is_path = one.words.iter().all(|word| word.contains(['/', '.', '?', '=', '%', '\\']));
         let is_number = one.words.iter().all(|word| word.trim().bytes().all(|byte| byte.is_ascii_digit()));
+        let is_status = is_number
+            && one.words.iter().all(|word| word.trim().len() == 3)
+            && !case.iter().any(|other| other.field == "status");
         let fields: &[&'static str] = match one.field {
             ANYWHERE if one.not && is_number => &["request", "referer", "agent", "status"],
             ANYWHERE if one.not => &["request", "referer", "agent"],
+            ANYWHERE if is_status => &["status", "request", "agent"],
             ANYWHERE if is_path => &["request"],
             ANYWHERE => &["request", "agent"],
             field => &[field],
         };
-        let each = fields.iter().map(|field| AccessCondition { field, ..one.clone() });
+        let each = fields.iter().map(|field| match *field {
+            "status" if is_status && one.field == ANYWHERE && !one.not => AccessCondition {
+                field: "status",
+                how: "is",
+                words: one.words.iter().map(|word| word.trim().to_owned()).collect(),
+                ..one.clone()
+            },
+            field => AccessCondition { field, ..one.clone() },
+        });
         match one.not {
             true => all.iter_mut().for_each(|case| case.extend(each.clone())),
             false => {
@@ -143,6 +156,9 @@ impl AccessCondition {
     }
 }
 
+/// What a request ends with.
+const VERSION: &str = "HTTP/1.1";
+
 /// A line for which these hold, if one can.
 fn sample(asked: &[AccessCondition]) -> String {
     let find = |field: &str, how: &str| {
@@ -169,8 +185,16 @@ fn sample(asked: &[AccessCondition]) -> String {
         let slash = if request.trim_start().starts_with('/') { "" } else { "/x" };
         request = format!("{method} {slash}{}", request.trim_start());
     }
-    if find("request", "ends").is_empty() && find("request", "is").is_empty() && !request.contains(" HTTP/") {
-        request = format!("{} HTTP/1.1", request.trim_end());
+    if find("request", "ends").is_empty() && find("request", "is").is_empty() {
+        let begun = (4..VERSION.len())
+            .rev()
+            .filter_map(|to| VERSION.get(..to))
+            .find(|begun| request.ends_with(begun));
+        match begun.and_then(|begun| request.strip_suffix(begun)) {
+            Some(before) => request = format!("{before}{VERSION}"),
+            None if request.contains(" HTTP/") => {}
+            None => request = format!("{} {VERSION}", request.trim_end()),
+        }
     }
     let mut status = text("status", "404");
     while status.len() < 3 {
@@ -234,6 +258,43 @@ mod tests {
     }
 
     #[test]
+    fn any_character_is_no_full_stop() {
+        let login = &[r#"request starts "POST /wp-login.php HTTP/1" and status is "200""#];
+        check(r#"^<HOST> .* "POST /wp-login.php HTTP/1.." 200"#, &[], login);
+        check(r#"^<HOST> .* "POST /wp-login.php HTTP/1.?.?" 200"#, &[], login);
+        check(
+            r#"^<HOST> -.*POST /(user/)?login HTTP/1\.." 200"#,
+            &[],
+            &[
+                r#"request has "POST /user/login HTTP/1." and status is "200""#,
+                r#"request has "POST /login HTTP/1." and status is "200""#,
+            ],
+        );
+        check(r#"^<HOST> .*"GET /.env.*" 404"#, &[], &[r#"request starts "GET /.env" and status is "404""#]);
+        check(r#"^<HOST> .*"GET /x" 4.."#, &[], &[r#"request is "GET /x" and status starts "4""#]);
+    }
+
+    #[test]
+    fn each_optional_part_is_there_or_not() {
+        check(
+            r#"^<HOST> - \S+ \[.*\] "-?" (400|408)"#,
+            &[],
+            &[r#"request is "-" and status is "400" "408""#, r#"request is "" and status is "400" "408""#],
+        );
+        check("<HOST>.*404", &[], &[r#"status is "404""#, r#"request has "404""#, r#"agent has "404""#]);
+        check(r#"^<HOST> .*" 200 .*404"#, &[], &[r#"status is "200" and agent has "404""#]);
+    }
+
+    #[test]
+    fn a_number_that_anything_may_follow_is_its_first_digit() {
+        let digits = |before: &str| (0..10).map(|digit| format!(" \"{before}{digit}\"")).collect::<String>();
+        let author = format!("request starts{}", digits("GET /?author="));
+        check(r#"^<HOST> .*"GET /\?author=\d+"#, &[], &[&author]);
+        let [request, agent] = ["request", "agent"].map(|field| format!("{field} has{}", digits("sqlmap-")));
+        check("^<HOST> .*sqlmap-[0-9]", &[], &[&request, &agent]);
+    }
+
+    #[test]
     fn what_is_ignored_is_negated() {
         check(
             r#"^<HOST> .*" 404 "#,
@@ -260,14 +321,15 @@ mod tests {
     fn what_would_read_more_is_refused() {
         let refused = |class: &str| {
             format!(
-                "refused: `{class}` reads less than a field of banstream can: write `\\S+`, `\\d+` or `.*`"
+                "refused: `{class}` where a client writes, which conditions compare with texts only: write `\\S+` or `.*` if any \
+                 text will do"
             )
         };
         for (fail, class) in [
             (r#"^<HOST> .*"GET /a/[^/ ]+/b[^"]*""#, r"[^ /]"),
             (r#"^<HOST> .*"GET /a/\d+/b[^"]*""#, r"\d"),
             (r#"^<HOST> .*"GET /[a-z]+\.php[^"]*""#, "[a-z]"),
-            ("^<HOST> .*sqlmap[0-9]", r"\d"),
+            (r#"^<HOST> - .* "GET /\?author=\d+ HTTP"#, r"\d"),
         ] {
             check(fail, &[], &[&refused(class)]);
         }

@@ -1,6 +1,6 @@
 //! Sets of characters in regular expressions.
 
-use super::regex::Obstacle;
+use super::regex::{NO_START, Obstacle};
 
 /// A set of characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl CharacterClass {
 
     /// Reads what follows a `[`, up to its `]`.
     pub(super) fn parse(rest: &mut &str) -> Result<Self, Obstacle> {
-        let unclosed = || "a `[` that is not closed".to_owned();
+        let unclosed = || format!("a `[` that is not closed{NO_START}");
         let mut chars = rest.chars().peekable();
         let is_inverted = chars.next_if_eq(&'^').is_some();
         let (mut class, mut is_first) = (Self::EMPTY, true);

@@ -106,6 +106,10 @@ const LEAST_EACH: usize = 16;
 /// So many searches may take too many steps.
 const MOST_SLOW: usize = 4;
 
+/// Nothing shows that a rule reads what such a regular expression does.
+pub(super) const NO_LINE: &str =
+    "no line could be made in which it finds an address that stands there, so nothing shows what it reads";
+
 /// A regular expression of a filter, with what it is compared by.
 pub(super) struct RuleTrial<'p> {
     pattern: &'p FilterPattern,
@@ -142,7 +146,7 @@ impl<'p> RuleTrial<'p> {
         let specimens: Vec<FilterSpecimen> = specimens.into_iter().filter(finds).collect();
         match (slow > MOST_SLOW, specimens.is_empty()) {
             (true, _) => Err("it takes too many steps".to_owned()),
-            (_, true) => Err("no line was found that it matches".to_owned()),
+            (_, true) => Err(NO_LINE.to_owned()),
             _ => Ok(Self { pattern, nth, specimens, excluded }),
         }
     }
@@ -346,6 +350,43 @@ mod tests {
         let unread = "refused: it would not read a line that the filter matches: ";
         check(r"^\s*(?:\[\]|\(\)|<>)?\s*auth failed for \S+ from <HOST>$", unread);
         check(r#"^<HOST> .*"https?://(?:spam|evil)\.example/.*""#, "which may be the referer");
+    }
+
+    /// Each is read as its filter wants, on lines that are made of the regular expression.
+    #[test]
+    fn conditions_read_what_their_regular_expression_does() {
+        for fail in [
+            r#"^<HOST> .* "POST /login HTTP/1.." 200"#,
+            r#"^<HOST> - \S+ \[.*\] "-?" (400|408)"#,
+            r#"^<HOST> -.*"(GET|POST|HEAD).*HTTP.*" 404 .*$"#,
+            r#"^<HOST> \S+ \S+ \[[^\]]*\] "[A-Z]+ [^"]*/\.env[^"]*" \d+ \d+ "[^"]*" "[^"]*(?:sqlmap|nikto)[^"]*"$"#,
+        ] {
+            let made = made(fail);
+            assert_eq!(
+                (made.converted, made.trial.unread, &*made.trial.skipped),
+                (1, 0, ""),
+                "{fail}: {made:#?}"
+            );
+        }
+    }
+
+    /// Only what a page can choose for its visitors is left out.
+    #[test]
+    fn a_number_behind_anything_may_be_the_status() {
+        let made = made("^<HOST>.*404");
+        assert!(made.text.contains("    status is \"404\"\n") && made.refused.is_empty(), "{made:#?}");
+        assert!(made.trial.unread_example.contains("\"https://404\""), "{made:#?}");
+    }
+
+    #[test]
+    fn what_no_line_can_be_made_of_is_refused() {
+        let no_line = format!("refused: {NO_LINE}");
+        // It finds 2.0.2.1 in `192.0.2.1`.
+        check(".*<HOST>", &no_line);
+        check("^.*<HOST>.*$", &no_line);
+        // The date stands at the end.
+        check("^auth fail from <HOST> at $", &no_line);
+        check(r#"^<HOST> .*"GET /x" 404 .*" 200 "#, "refused: ");
     }
 
     #[test]

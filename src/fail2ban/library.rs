@@ -1,8 +1,9 @@
 //! Makes grammars of filters, and lets the proof accept or refuse each rule.
 
-use super::compare::{self, FilterTrial, RuleDifference, RuleTrial};
+use super::compare::{self, FilterTrial, NO_LINE, RuleDifference, RuleTrial};
 use super::convert::{self, RegexOutcome, RuleDraft};
 use super::dates::{self, DateForm};
+use super::faulty;
 use super::ignored;
 use super::pattern::FilterPattern;
 use super::piece::{Hole, RuleField, RulePiece, closed_anyhow, freed};
@@ -125,6 +126,10 @@ pub(super) fn grammar(
         let mut refuse = |why: String, rule: Option<String>| {
             converted.refused.push(RefusedRegex { regex: regex.clone(), why, rule });
         };
+        if let Some(why) = faulty::fault(filter, regex) {
+            refuse(why, None);
+            continue;
+        }
         let made = convert::rule(filter, regex);
         let trial = match (&made, &pattern) {
             (Ok(RegexOutcome::Rule(draft)), Ok(pattern)) => trial(draft, (pattern, nth), (origin, &date)),
@@ -151,6 +156,12 @@ pub(super) fn grammar(
         let begins_with_date = origin.is_file && (draft.follows_date || draft.has_header);
         if let (DateForm::Unknown(pattern), true) = (&date, begins_with_date) {
             refuse(format!("a `datepattern` that no rule can read: `{pattern}`"), None);
+            continue;
+        }
+        if let Err(why) = &trial
+            && why == NO_LINE
+        {
+            refuse(why.clone(), None);
             continue;
         }
         let (mut notes, is_open) = (draft.notes.clone(), draft.is_open);
@@ -196,7 +207,7 @@ fn proved(
     let mut best: Option<(ProvedRule, FilterTrial)> = None;
     let mut forms = forms(&draft, origin, date);
     // No line begins there: whatever `.*` stands for before it is not only a date.
-    let begins_within = |text: &str| text.starts_with(['"', ',', ':', '=', '&', ';', '?']);
+    let begins_within = |text: &str| text.starts_with(['"', ',', ':', '=', '&', ';', '?', '|']);
     if draft.is_open && matches!(draft.pieces.first(), Some(RulePiece::Text(text)) if begins_within(text)) {
         forms.retain(|(prefix, ..)| prefix == "<text>");
     }

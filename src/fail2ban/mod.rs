@@ -21,6 +21,7 @@ mod counterpart;
 mod daemons;
 mod dates;
 mod diff;
+mod faulty;
 mod files;
 mod ignored;
 mod ini;

@@ -49,6 +49,9 @@ pub(super) enum GroupRole {
 /// What stands in the way of reading one, for people.
 pub(super) type Obstacle = String;
 
+/// What is said of one that Python refuses.
+pub(super) const NO_START: &str = ": fail2ban does not start with it";
+
 /// Groups inside groups, and no deeper.
 const DEPTH: usize = 40;
 /// The longest that is read.
@@ -70,7 +73,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<RegexNode>, Obstacle> {
     let mut parser = Parser { rest: text, depth: DEPTH, named: Vec::new(), copied: 0 };
     let alternatives = parser.alternatives()?;
     if !parser.rest.is_empty() {
-        return Err(format!("a `)` without its `(` before `{}`", short(parser.rest)));
+        return Err(format!("a `)` without its `(` before `{}`{NO_START}", short(parser.rest)));
     }
     let nodes = sequence(alternatives, GroupRole::Plain);
     bounded(&nodes)?;
@@ -225,13 +228,13 @@ impl<'t> Parser<'t> {
                 self.rest = all;
                 self.tag()
             }
-            '*' | '+' | '?' => Err(format!("nothing is repeated before `{}`", short(all))),
+            '*' | '+' | '?' => Err(format!("nothing is repeated before `{}`{NO_START}", short(all))),
             other => one(RegexNode::Text(other)),
         }
     }
 
     fn escape(&mut self) -> Result<RegexNode, Obstacle> {
-        let c = self.next().ok_or("it ends with a `\\`")?;
+        let c = self.next().ok_or_else(|| format!("it ends with a `\\`{NO_START}"))?;
         Ok(match c {
             'b' => RegexNode::Edge,
             'A' => RegexNode::Start,
@@ -296,7 +299,7 @@ impl<'t> Parser<'t> {
 
     fn closed(&mut self) -> Result<Alternatives, Obstacle> {
         let alternatives = self.alternatives()?;
-        if self.take(")") { Ok(alternatives) } else { Err("a `(` that is not closed".to_owned()) }
+        if self.take(")") { Ok(alternatives) } else { Err(format!("a `(` that is not closed{NO_START}")) }
     }
 
     /// `<HOST>` and its kind, and the groups that fail2ban writes as tags; any other `<` is itself.
@@ -330,7 +333,7 @@ impl<'t> Parser<'t> {
         }
         let alternatives = self.alternatives()?;
         if !self.take(&format!("</F-{name}>")) {
-            return Err(format!("`{opening}` is not closed"));
+            return Err(format!("`{opening}` is not closed{NO_START}"));
         }
         let role = match name {
             "USER" => GroupRole::User,
@@ -409,10 +412,10 @@ mod tests {
         check("(?=a)", "a look-ahead `(?=`");
         check("(?<!a)b", "a look-behind `(?<`");
         check("a<SKIPLINES>b", "an offence that spans lines (`<SKIPLINES>`)");
-        check("(a", "a `(` that is not closed");
-        check("a)", "a `)` without its `(` before `)`");
-        check("*", "nothing is repeated before `*`");
-        check("[a", "a `[` that is not closed");
+        check("(a", "a `(` that is not closed: fail2ban does not start with it");
+        check("a)", "a `)` without its `(` before `)`: fail2ban does not start with it");
+        check("*", "nothing is repeated before `*`: fail2ban does not start with it");
+        check("[a", "a `[` that is not closed: fail2ban does not start with it");
         check(&"(".repeat(100), "groups are nested too deep");
         let many = "it has too many repetitions or choices inside each other";
         check(&format!("{}x{}", "(?:x".repeat(14), "){0,3}".repeat(14)), many);

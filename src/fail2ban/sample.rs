@@ -22,7 +22,7 @@ fn fill(nodes: &[RegexNode], variant: usize, line: &mut String) {
     for node in nodes {
         match node {
             RegexNode::Text(c) => line.push(*c),
-            RegexNode::Any => line.push('.'),
+            RegexNode::Any => line.push('x'),
             RegexNode::Class(class) => line.push(member(*class)),
             RegexNode::Host => *line += SAMPLE,
             RegexNode::Group(all, _) => {
@@ -49,6 +49,6 @@ fn fill(nodes: &[RegexNode], variant: usize, line: &mut String) {
 
 /// A character of a class, a usual one if it has one.
 pub(super) fn member(class: CharacterClass) -> char {
-    let likely = ['1', 'a', 'e', 'k', 'A', ' '];
+    let likely = ['a', '7', 'e', 'k', 'A', '1', ' '];
     likely.into_iter().find(|c| class.has(*c)).or_else(|| class.members().first().copied()).unwrap_or('x')
 }

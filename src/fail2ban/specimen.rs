@@ -55,18 +55,38 @@ const SEPARATORS: [char; 6] = [':', ',', '|', ';', ']', '\t'];
 /// Other dates that fail2ban knows by itself.
 const DATES: [&str; 3] = ["2026-11-22 05:40:38", "2026-11-22T05:40:38.123+00:00", "Sun Nov 22 05:40:38 2026"];
 
+/// Stands for what a regular expression lets anything be.
+pub(super) const GAP: char = '\u{e002}';
+
 /// Lines that these nodes read, the plainest first, so many at most.
 pub(super) fn specimens(nodes: &[RegexNode], frame: SpecimenFrame<'_>, most: usize) -> Vec<FilterSpecimen> {
+    explored(most, |script, all| Specimens::written(nodes, frame, script, all))
+}
+
+/// The same with [`GAP`] for all that may be anything, and whether each is plain.
+pub(super) fn skeletons(nodes: &[RegexNode], most: usize) -> Vec<(String, bool)> {
+    explored(most, |script, all| {
+        let mut one = Specimens { has_gaps: true, ..Specimens::new(script, false) };
+        one.fill(nodes);
+        if !all.iter().any(|(known, _)| *known == one.text) {
+            all.push((one.text, one.is_plain));
+        }
+        one.points
+    })
+}
+
+/// What scripts write: which option is taken at each choice. `written` says how many options each choice had.
+fn explored<T>(most: usize, written: impl Fn(&[usize], &mut Vec<T>) -> Vec<usize>) -> Vec<T> {
     let mut all = Vec::new();
     let mut script: Vec<usize> = Vec::new();
-    let base = Specimens::written(nodes, frame, &script, &mut all);
+    let base = written(&script, &mut all);
     // Each choice otherwise, then two of them, spread over all pairs.
     let mut pairs = Vec::new();
     for (at, sides) in base.iter().enumerate() {
         for side in 1..*sides {
             script = vec![0; at];
             script.push(side);
-            let points = Specimens::written(nodes, frame, &script, &mut all);
+            let points = written(&script, &mut all);
             let later = points.iter().enumerate().skip(at + 1);
             pairs.extend(later.flat_map(|(then, sides)| (1..*sides).map(move |next| (at, side, then, next))));
             if all.len() >= most {
@@ -80,7 +100,7 @@ pub(super) fn specimens(nodes: &[RegexNode], frame: SpecimenFrame<'_>, most: usi
         script = vec![0; then];
         script.push(next);
         script.get_mut(at).into_iter().for_each(|place| *place = side);
-        Specimens::written(nodes, frame, &script, &mut all);
+        written(&script, &mut all);
     }
     all.truncate(most);
     all
@@ -96,18 +116,13 @@ struct Specimens<'s> {
     is_plain: bool,
     is_file: bool,
     has_date: bool,
+    /// Whether what may be anything is a [`GAP`].
+    has_gaps: bool,
 }
 
-impl Specimens<'_> {
-    /// Adds the line; how many options each choice had.
-    fn written(
-        nodes: &[RegexNode],
-        frame: SpecimenFrame<'_>,
-        script: &[usize],
-        all: &mut Vec<FilterSpecimen>,
-    ) -> Vec<usize> {
-        let is_file = frame.date.is_some();
-        let mut one = Specimens {
+impl<'s> Specimens<'s> {
+    fn new(script: &'s [usize], is_file: bool) -> Self {
+        Self {
             script,
             points: Vec::new(),
             text: String::new(),
@@ -115,7 +130,18 @@ impl Specimens<'_> {
             is_plain: true,
             is_file,
             has_date: false,
-        };
+            has_gaps: false,
+        }
+    }
+
+    /// Adds the line; how many options each choice had.
+    fn written(
+        nodes: &[RegexNode],
+        frame: SpecimenFrame<'_>,
+        script: &'s [usize],
+        all: &mut Vec<FilterSpecimen>,
+    ) -> Vec<usize> {
+        let mut one = Self::new(script, frame.date.is_some());
         let dates: Vec<&str> = match frame.date {
             Some(usual) if DATES.contains(&usual) => DATES.to_vec(),
             Some(own) => vec![own],
@@ -181,10 +207,12 @@ impl Specimens<'_> {
             match node {
                 RegexNode::Text(c) => self.text.push(*c),
                 RegexNode::Any => {
-                    let c = self.option(&[('.', true), ('x', false)]);
+                    // Any character: a full stop is the one that authors forget to escape.
+                    let c = self.option(&[('x', true), ('.', true)]);
                     self.text.push(c);
                 }
                 RegexNode::Class(class) => self.repeat_class(*class, 1, Some(1)),
+                RegexNode::Host if self.has_gaps => self.text += SAMPLE,
                 RegexNode::Host => {
                     self.address = self.option(&[(SAMPLE, true), (IPV6, false), ("198.51.100.7", true)]);
                     self.text += self.address;
@@ -194,6 +222,7 @@ impl Specimens<'_> {
                     let chosen = all.get(self.option(&ways));
                     chosen.into_iter().for_each(|nodes| self.fill(nodes));
                 }
+                RegexNode::Repeat(inner, _, None) if self.has_gaps && is_wide(inner) => self.text.push(GAP),
                 RegexNode::Repeat(inner, least, most) => match **inner {
                     RegexNode::Any => {
                         self.anything(*least, *most, nodes.get(at + 1), at == 0 && self.text.is_empty())
@@ -276,6 +305,7 @@ impl Specimens<'_> {
                 && text.chars().all(|c| class.has(c))
         };
         let usual: &[(&str, bool)] = match class.is_spaces() {
+            true if self.has_gaps => &[(" ", true), ("", true)],
             // Behind a date there is one.
             true if self.text.is_empty() => &[(" ", true), ("", true)],
             true => &[(" ", true), ("", true), ("  ", false), ("\t", false), ("     ", false)],
@@ -301,6 +331,17 @@ impl Specimens<'_> {
         self.write(&options);
     }
 }
+
+/// Whether a node reads almost any character.
+fn is_wide(node: &RegexNode) -> bool {
+    match node {
+        RegexNode::Any => true,
+        RegexNode::Class(class) => class.excluded().len() <= FEW_EXCLUDED,
+        _ => false,
+    }
+}
+
+const FEW_EXCLUDED: usize = 4;
 
 /// No part is written more often.
 const MOST_TIMES: u32 = 64;

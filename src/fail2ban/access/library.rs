@@ -2,13 +2,19 @@
 
 use super::super::compare::FilterTrial;
 use super::super::convert::with_prefix;
+use super::super::faulty;
 use super::super::library::{ConvertedFilter, HEADER, RefusedRegex, first_error};
 use super::super::pattern::FilterPattern;
 use super::super::read::FilterRegexes;
 use super::super::sample::SAMPLE;
 use super::AccessCase;
+use super::part::{has_full_stop, parsed};
 use super::trial::AccessTrial;
 use crate::grammar::{Grammar, Lists};
+
+/// Said of a `.` that stands where a name has one.
+const FULL_STOP: &str = "takes a `.` in the name of a file or a version for a full stop, where the filter wants any character: \
+                         write `\\.`";
 
 /// Makes a grammar of a filter for the access log of a web server, which extends the one with this name and text.
 pub(in super::super) fn grammar(
@@ -24,18 +30,28 @@ pub(in super::super) fn grammar(
         let mut refuse = |why: String, rule: Option<String>| {
             converted.refused.push(RefusedRegex { regex: regex.clone(), why, rule });
         };
-        let cases = match super::cases(&with_prefix(filter, regex), &filter.ignore) {
-            Ok(cases) => cases,
+        if let Some(why) = faulty::fault(filter, regex) {
+            refuse(why, None);
+            continue;
+        }
+        let text = with_prefix(filter, regex);
+        let made = super::cases(&text, &filter.ignore).and_then(|cases| Ok((cases, parsed(&text)?)));
+        let (cases, nodes) = match made {
+            Ok(made) => made,
             Err(why) => {
                 refuse(why, None);
                 continue;
             }
         };
         let trial = pattern.as_ref().map_err(Clone::clone);
-        let trial = trial.and_then(|pattern| AccessTrial::new(pattern, nth, &cases));
+        let trial = trial.and_then(|pattern| AccessTrial::new(pattern, nth, &nodes, &cases));
         match agreed(name, base, cases, trial.as_ref(), lists) {
             Ok((cases, trial)) => {
                 converted.converted += 1;
+                let note = FULL_STOP.to_owned();
+                if has_full_stop(&text) && !converted.notes.contains(&note) {
+                    converted.notes.push(note);
+                }
                 converted.trial.add(trial);
                 let news = cases.into_iter().filter(|case| !kept.contains(case));
                 kept.extend(news.collect::<Vec<_>>());

@@ -21,10 +21,48 @@ pub(super) enum RegexPart {
     End,
 }
 
+/// A regular expression for an access log, with each full stop that is meant as one.
+pub(super) fn parsed(text: &str) -> Result<Vec<RegexNode>, Obstacle> {
+    // Conditions ignore case.
+    let mut nodes = regex::parse(text.strip_prefix("(?i)").unwrap_or(text))?;
+    mean_full_stops(&mut nodes);
+    Ok(nodes)
+}
+
+/// Whether a `.` is taken for a full stop, which its author may not have meant.
+pub(super) fn has_full_stop(text: &str) -> bool {
+    let before = regex::parse(text.strip_prefix("(?i)").unwrap_or(text));
+    before.is_ok_and(|before| {
+        let mut after = before.clone();
+        mean_full_stops(&mut after);
+        before != after
+    })
+}
+
+/// In `wp-login.php` and `/.env` a full stop is meant, not any character.
+fn mean_full_stops(nodes: &mut [RegexNode]) {
+    let is_part =
+        |node: Option<&RegexNode>| matches!(node, Some(RegexNode::Text(c)) if c.is_ascii_alphanumeric());
+    for at in 0..nodes.len() {
+        let (before, after) = (at.checked_sub(1).and_then(|at| nodes.get(at)), nodes.get(at + 1));
+        let begins = matches!(before, None | Some(RegexNode::Text('/'))) || is_part(before);
+        let is_meant = begins && is_part(after);
+        match nodes.get_mut(at) {
+            Some(node @ RegexNode::Any) if is_meant => *node = RegexNode::Text('.'),
+            Some(RegexNode::Group(all, _)) => all.iter_mut().for_each(|nodes| mean_full_stops(nodes)),
+            Some(RegexNode::Repeat(inner, ..)) => {
+                if let RegexNode::Group(all, _) = &mut **inner {
+                    all.iter_mut().for_each(|nodes| mean_full_stops(nodes));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// The ways to read a regular expression, each without alternatives but those of texts.
 pub(super) fn read(text: &str) -> Result<Vec<Vec<RegexPart>>, Obstacle> {
-    // Conditions ignore case.
-    let nodes = regex::parse(text.strip_prefix("(?i)").unwrap_or(text))?;
+    let nodes = parsed(text)?;
     regex::check_edges(&nodes)?;
     let mut ways = ways(&nodes)?;
     // It may begin anywhere.
@@ -52,8 +90,7 @@ fn node_ways(node: &RegexNode) -> Result<Vec<Vec<RegexPart>>, Obstacle> {
         RegexNode::End => one(RegexPart::End),
         RegexNode::Host => one(RegexPart::Host),
         RegexNode::Text(c) => one(character(*c)),
-        // In `wp-login.php` a full stop is meant.
-        RegexNode::Any => one(character('.')),
+        RegexNode::Any => one(RegexPart::Gap(false)),
         RegexNode::Class(class) => Ok(vec![class_part(*class)]),
         RegexNode::NotAhead(alternatives) => not_ahead(alternatives).map(|part| vec![vec![part]]),
         RegexNode::Group(alternatives, _) => {
@@ -75,7 +112,7 @@ fn node_ways(node: &RegexNode) -> Result<Vec<Vec<RegexPart>>, Obstacle> {
         RegexNode::Repeat(inner, least, most) => {
             let gap = |crosses: bool| Ok(vec![vec![RegexPart::Gap(crosses)]]);
             match (&**inner, *least, *most) {
-                (RegexNode::Any, ..) => gap(true),
+                (RegexNode::Any, _, most) => gap(most.is_none_or(|most| most > FEW)),
                 (RegexNode::Class(class), least, _)
                     if class.is_spaces() || *class == CharacterClass::digits() =>
                 {
@@ -109,6 +146,9 @@ fn node_ways(node: &RegexNode) -> Result<Vec<Vec<RegexPart>>, Obstacle> {
         }
     }
 }
+
+/// So many characters of any kind end no field.
+const FEW: u32 = 3;
 
 /// Text of a class: free if it lacks no more than quotes and spaces.
 fn varying(class: CharacterClass) -> RegexPart {

@@ -1,11 +1,13 @@
-//! Compares conditions on an access log with the regular expression that they were made of, on lines of such a log: what the
-//! conditions ask for in other places, and other requests, statuses and clients.
+//! Compares conditions on an access log with the regular expression that they were made of, on lines of such a log: those that
+//! are made of the regular expression, what the conditions ask for in other places, and other requests, statuses and clients.
 
 use std::net::IpAddr;
 
-use super::super::compare::FilterTrial;
+use super::super::compare::{FilterTrial, NO_LINE};
 use super::super::pattern::{FilterPattern, FilterVerdict};
+use super::super::regex::RegexNode;
 use super::super::sample::SAMPLE;
+use super::lines::{AccessForm, DATE, forms};
 use super::{AccessCase, METHODS};
 use crate::grammar::Grammar;
 
@@ -14,6 +16,8 @@ pub(in super::super) struct AccessTrial<'p> {
     pattern: &'p FilterPattern,
     nth: usize,
     lines: Vec<AccessLine>,
+    /// Lines that were made of it.
+    forms: Vec<AccessForm>,
 }
 
 /// A line of an access log, with what the filter finds in it.
@@ -40,17 +44,19 @@ impl<'p> AccessTrial<'p> {
     pub(in super::super) fn new(
         pattern: &'p FilterPattern,
         nth: usize,
+        nodes: &[RegexNode],
         cases: &[AccessCase],
     ) -> Result<Self, String> {
         if let Some(why) = pattern.obstacle(nth) {
             return Err(why.clone());
         }
-        let mut trial = Self { pattern, nth, lines: Vec::new() };
+        let mut trial = Self { pattern, nth, lines: Vec::new(), forms: Vec::new() };
         let samples: Vec<AccessFields> =
             cases.iter().take(MOST_CASES).filter_map(|case| AccessFields::read(&case.sample)).collect();
         // With the name of the host before it, if the filter wants that.
         let finds = |host: &str| samples.iter().any(|one| trial.finds(&one.line(host)));
         let host = HOSTS.into_iter().find(|host| finds(host)).unwrap_or_default();
+        trial.forms = forms(nodes, host, &|line| trial.finds(line));
         let mut words: Vec<&str> = cases.iter().flat_map(|case| &case.words).map(String::as_str).collect();
         words.sort_unstable();
         words.dedup();
@@ -161,23 +167,29 @@ impl<'p> AccessTrial<'p> {
     ///
     /// # Errors
     ///
-    /// A plain one is not.
+    /// A plain one is not, or it matches none.
     pub(in super::super) fn lines(&self, grammar: &Grammar, category: &str) -> Result<FilterTrial, String> {
+        let lines = self.lines.iter().filter(|line| line.is_found);
+        let lines = lines.map(|line| (std::slice::from_ref(&line.text), line.is_plain));
+        // Of a form it is enough that it is read with its texts where they were looked for.
+        let forms = self.forms.iter().map(|form| (form.lines.as_slice(), form.is_plain));
         let mut trial = FilterTrial::default();
-        for line in self.lines.iter().filter(|line| line.is_found) {
+        for (lines, is_plain) in lines.chain(forms) {
             trial.lines += 1;
-            if counts(grammar, category, &line.text) {
+            let Some(first) =
+                lines.first().filter(|_| !lines.iter().any(|line| counts(grammar, category, line)))
+            else {
                 continue;
-            }
-            if line.is_plain {
-                return Err(format!("they do not hold for a line that the filter matches: `{}`", line.text));
+            };
+            if is_plain {
+                return Err(format!("they do not hold for a line that the filter matches: `{first}`"));
             }
             trial.unread += 1;
             if trial.unread_example.is_empty() {
-                trial.unread_example.clone_from(&line.text);
+                trial.unread_example.clone_from(first);
             }
         }
-        Ok(trial)
+        if trial.lines == 0 { Err(NO_LINE.to_owned()) } else { Ok(trial) }
     }
 }
 
@@ -190,7 +202,6 @@ fn address() -> IpAddr {
     SAMPLE.parse().unwrap_or(IpAddr::from([0; 4]))
 }
 
-const DATE: &str = "22/Nov/2026:05:40:38 +0000";
 const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
 /// The fields of a line that vary.

@@ -96,7 +96,7 @@ impl LineWalk {
                 self.has_status = true;
             }
             RegexPart::Digits if self.is_asked() && !self.has_version => {
-                return Err(CharacterClass::digits().refused());
+                return Err(refused(CharacterClass::digits()));
             }
             RegexPart::Digits => self.leave(false),
             RegexPart::Narrow(class) => {
@@ -104,15 +104,30 @@ impl LineWalk {
                     && class.is_names()
                     && self.start.as_deref() == Some(&[String::new()]);
                 if self.is_asked() && !is_method {
-                    return Err(class.refused());
+                    return Err(refused(*class));
                 }
                 self.leave(false);
             }
             RegexPart::Not(words, is_anywhere) => self.exclude(words, *is_anywhere)?,
             RegexPart::Quote => self.quote(after)?,
-            RegexPart::Text(words) => return self.text(words, after),
+            RegexPart::Text(words) => {
+                return match self.with_digit(words, after) {
+                    Some(words) => self.text(&words, after.get(1..).unwrap_or_default()),
+                    None => self.text(words, after),
+                };
+            }
         }
         Ok(after)
+    }
+
+    /// The words with each digit behind them, where a number follows that anything may follow.
+    fn with_digit(&self, words: &[String], after: &[RegexPart]) -> Option<Vec<String>> {
+        let is_number = matches!(after, [RegexPart::Digits] | [RegexPart::Digits, RegexPart::Gap(_), ..]);
+        let is_set_off =
+            |word: &String| !self.is_open || !word.ends_with(|c: char| c == ' ' || c.is_ascii_digit());
+        let digits: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
+        (is_number && self.is_asked() && words.iter().all(is_set_off))
+            .then(|| crossed(words, &digits).ok())?
     }
 
     /// Whether what varies here may be in a field, so that its characters matter.
@@ -122,10 +137,13 @@ impl LineWalk {
 
     /// Passes what the place begins with; whether a quote ends it there.
     fn leave(&mut self, is_end: bool) {
-        let Some(words) = self.start.take().filter(|words| words.iter().all(|word| !word.is_empty())) else {
-            return;
-        };
-        let Some(field) = self.place.field() else { return };
+        let (Some(words), Some(field)) = (self.start.take(), self.place.field()) else { return };
+        match words.iter().filter(|word| word.is_empty()).count() {
+            0 => {}
+            // An empty field.
+            empty if is_end && empty == words.len() => return self.ask(field, "is", vec![String::new()]),
+            _ => return,
+        }
         let methods: Option<Vec<String>> = words.iter().map(|word| method(word.trim_end())).collect();
         match methods {
             Some(methods) if self.place == LinePart::Request => self.ask("request.method", "is", methods),
@@ -279,6 +297,14 @@ impl LineWalk {
         }
         Ok(())
     }
+}
+
+/// Why no condition stands for a class.
+fn refused(class: CharacterClass) -> Obstacle {
+    let class = class.printed();
+    format!(
+        "`{class}` where a client writes, which conditions compare with texts only: write `\\S+` or `.*` if any text will do"
+    )
 }
 
 /// Whether a text stands between fields, as far as a condition can name them.
