@@ -94,15 +94,17 @@ impl<'g> JailMaker<'g> {
         known.or_else(|| self.grammars.iter().find(is_unknown))
     }
 
-    /// Leaves out the files in which clients can write whole lines, and says what to do instead.
-    pub(super) fn leave_out_forgeable(&self, jail: &Fail2banJail, texts: &mut JailTexts) {
+    /// Leaves out the files in which clients can write whole lines, and says what to do instead; whether there are any.
+    pub(super) fn leave_out_forgeable(&self, jail: &Fail2banJail, texts: &mut JailTexts) -> bool {
         if texts.imported.grammars.is_empty() {
-            return;
+            return false;
         }
+        let mut is_any = false;
         let base = texts.made.iter().filter_map(|(_, text)| Grammar::base_of(text)).map(str::to_owned);
         let readers: Vec<String> = texts.imported.grammars.iter().cloned().chain(base).collect();
         for file in own_files(jail) {
             let Some(grammar) = self.forged(&file, &readers) else { continue };
+            is_any = true;
             let is_its = |(input, _): &(String, String)| *input == file;
             if let Some((_, program)) = texts.inputs.iter().find(|input| is_its(input)).cloned() {
                 // Other logs of the same server that the pattern means too.
@@ -117,6 +119,7 @@ impl<'g> JailMaker<'g> {
             }
         }
         texts.inputs.retain(|(file, _)| self.forged(file, &readers).is_none());
+        is_any
     }
 }
 
@@ -173,6 +176,7 @@ mod tests {
             files,
             in_journal: &|_| false,
             ask: &|_, _, _| None,
+            unsound: Vec::new(),
         };
         JailMaker::new(&facts).jail(&jail)
     }
@@ -200,6 +204,11 @@ mod tests {
                     said.contains(&format!("into {log}, so it is not read; ")),
                     "{filter}: {log}: {said}"
                 );
+                assert_eq!(
+                    said.matches("error_log syslog:").count(),
+                    said.matches("error_log syslog:server=unix:/dev/log,nohostname").count()
+                );
+                assert!(said.matches("error_log syslog:").count() < 2, "{filter}: {log}: {said}");
             }
         }
         // What an empty file will hold, its name says, or that of the filter.

@@ -60,6 +60,8 @@ pub(super) struct Ini {
     known: BTreeMap<String, IniSection>,
     /// The files that were read, in their order.
     pub(super) files: Vec<PathBuf>,
+    /// Those of them that are not UTF-8, which fail2ban leaves out.
+    pub(super) not_utf8: Vec<PathBuf>,
     /// How much text was handled to fill in values.
     filled: Cell<usize>,
 }
@@ -125,6 +127,7 @@ impl Ini {
     /// Lays a file over what is there.
     fn lay(&mut self, path: &Path, file: IniFile) {
         self.files.push(path.to_owned());
+        self.not_utf8.extend(file.is_not_utf8.then(|| path.to_owned()));
         self.defaults.extend(file.defaults);
         for (name, options) in file.sections {
             // `[Init?family=inet6]` sets `name?family=inet6` in `[Init]`.
@@ -284,6 +287,7 @@ impl Filler<'_> {
 struct IniFile {
     defaults: IniSection,
     sections: BTreeMap<String, IniSection>,
+    is_not_utf8: bool,
 }
 
 impl IniFile {
@@ -307,14 +311,15 @@ fn parse(path: &Path) -> Result<Option<IniFile>, IniError> {
         File::open(path)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
         Ok(if bytes.len() as u64 > LONGEST_FILE { Err("is longer than 1 MiB") } else { Ok(bytes) })
     };
-    let text = match read() {
-        // Comments are in whatever encoding.
-        Ok(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+    let bytes = match read() {
+        Ok(Ok(bytes)) => bytes,
         Ok(Err(what)) => return Err(fault(0, what.to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault(0, format!("cannot be read: {error}"))),
     };
-    parse_text(path, &text).map(Some)
+    let text = String::from_utf8_lossy(&bytes);
+    let is_not_utf8 = std::str::from_utf8(&bytes).is_err();
+    parse_text(path, &text).map(|file| Some(IniFile { is_not_utf8, ..file }))
 }
 
 fn parse_text(path: &Path, text: &str) -> Result<IniFile, IniError> {

@@ -13,7 +13,7 @@ use super::library::{self, ConvertedFilter};
 use super::options::NamedOptions;
 use super::paths::{own_files, refused_paths, shared};
 use super::plan::{ImportFacts, ImportedJail, JailOutcome, RefusedLine, list};
-use super::read::{Fail2banJail, FilterRegexes};
+use super::read::{Fail2banJail, FilterRegexes, is_true};
 use super::settings;
 use super::substance::{AskFail2ban, TestLines};
 use crate::detect::{LIST, MANUAL, WIDE, Watch};
@@ -43,6 +43,8 @@ pub(super) struct JailMaker<'g> {
     pub(super) files: LogFileFacts<'g>,
     /// The jails that are there, with what they watch.
     jails: &'g [(String, Vec<Watch>)],
+    /// The names of the jails that were made so far.
+    names: RefCell<BTreeSet<String>>,
     lists: Lists,
     /// The grammars that were made so far: their names, texts and the texts that they extend.
     made: RefCell<Vec<(String, String, Option<&'static str>)>>,
@@ -52,14 +54,35 @@ pub(super) struct JailMaker<'g> {
     pub(super) ask: &'g AskFail2ban<'g>,
     /// The programs under whose names files are read that jails of ours share with others.
     pub(super) shared: BTreeMap<String, String>,
+    /// What `[DEFAULT]` exempts.
+    ignored: &'g str,
+    /// Whether bans grow if nobody says so.
+    grows: bool,
 }
 
 impl<'g> JailMaker<'g> {
     pub(super) fn new(facts: &'g ImportFacts<'g>) -> Self {
         let ImportFacts { grammars, jails, files, resolve, in_journal, ask, .. } = facts;
         let (lists, made, tests) = (Lists::shipped(), RefCell::default(), TestLines::new(grammars));
-        let shared = BTreeMap::new();
-        Self { grammars, files: *files, jails, lists, made, tests, resolve, in_journal, ask, shared }
+        let (shared, names, defaults) = (BTreeMap::new(), RefCell::default(), &facts.fail2ban.defaults);
+        let ignored = defaults.get("ignoreip").map_or("", String::as_str);
+        let grows = defaults.get("bantime.increment").is_none_or(|text| is_true(text));
+        let files = *files;
+        Self {
+            grammars,
+            files,
+            jails,
+            names,
+            lists,
+            made,
+            tests,
+            resolve,
+            in_journal,
+            ask,
+            shared,
+            ignored,
+            grows,
+        }
     }
 
     /// What becomes of all jails.
@@ -70,6 +93,7 @@ impl<'g> JailMaker<'g> {
             return all;
         }
         self.made.take();
+        self.names.take();
         jails.iter().map(|jail| self.jail(jail)).collect()
     }
 
@@ -77,7 +101,7 @@ impl<'g> JailMaker<'g> {
     pub(super) fn jail(&self, jail: &Fail2banJail) -> JailTexts {
         let place = jail.places.get("enabled").cloned().unwrap_or_default();
         let imported = ImportedJail {
-            name: jail_name(&jail.name),
+            name: self.named(jail_name(&jail.name)),
             original: jail.name.clone(),
             lets_in: lets_in(jail),
             place,
@@ -86,12 +110,20 @@ impl<'g> JailMaker<'g> {
         };
         let mut texts = JailTexts { imported, ..JailTexts::default() };
         if !jail.fault.is_empty() {
-            texts.imported.notes.push(format!("fail2ban skips it: {}", jail.fault));
+            texts.imported.notes.push(jail.fault.clone());
             return texts;
         }
         if is_recidive(jail) {
             texts.imported.outcome = JailOutcome::NotNeeded;
             texts.imported.notes.push("bans grow: the n-th lasts longer by itself".to_owned());
+            texts.imported.notes.push(recidive(jail));
+            if !self.grows {
+                texts.tasks.push(format!(
+                    "`{}`: `bantime.increment = false` keeps bans from growing, so nothing stands for it: delete `factor = 1` \
+                     from `[growth]` if they are to grow",
+                    jail.name
+                ));
+            }
             let longest = jail.options.get("bantime").and_then(|text| settings::span(text));
             texts.tasks.extend(longest.filter(|span| span == "forever").map(|_| {
                 format!(
@@ -116,6 +148,7 @@ impl<'g> JailMaker<'g> {
             )
         }));
         let jail = &self.with_messages(jail, &mut texts);
+        let mut note = "";
         if let Some((word, extra)) = self.known(jail, &mut texts) {
             texts.imported.outcome = JailOutcome::Ours;
             let mode = jail.filter.get("mode").unwrap_or("");
@@ -134,9 +167,7 @@ impl<'g> JailMaker<'g> {
             if !conditions.is_empty() {
                 self.add_conditions(&conditions, &mut texts);
             }
-            if !word.note.is_empty() {
-                texts.tasks.push(format!("`{}`: {}", jail.name, word.note));
-            }
+            note = word.note;
             if !extra.fail.is_empty() {
                 self.convert(jail, &extra, &mut texts);
             }
@@ -148,21 +179,42 @@ impl<'g> JailMaker<'g> {
         if texts.imported.outcome == JailOutcome::Ours {
             spared(jail, &mut texts);
         }
-        self.leave_out_forgeable(jail, &mut texts);
+        match self.leave_out_forgeable(jail, &mut texts) {
+            _ if note.is_empty() => {}
+            // What is to be done about such a file is said already.
+            true => texts.imported.notes.push(note.to_owned()),
+            false => texts.tasks.push(format!("`{}`: {note}", jail.name)),
+        }
         // A jail of ours of that name counts something else, and goes on.
         let is_taken = self.jails.iter().any(|(name, _)| *name == texts.imported.name);
         if texts.imported.outcome == JailOutcome::Converted && is_taken {
-            texts.imported.name = format!("f2b-{}", texts.imported.name);
+            texts.imported.name = self.named(format!("f2b-{}", texts.imported.name));
             texts
                 .imported
                 .notes
                 .push(format!("called `{}` here, beside a jail of banstream", texts.imported.name));
+        } else if texts.imported.name != jail.name {
+            let note = format!(
+                "called `{}` here: a name has letters, digits, `-`, `_` and `.` only",
+                texts.imported.name
+            );
+            texts.imported.notes.push(note);
         }
         texts.imported.ports = settings::ports(jail, &mut texts.imported.notes);
         if !texts.imported.grammars.is_empty() {
             texts.settings = self.table(jail, &mut texts);
         }
         texts
+    }
+
+    /// The name, or a number behind it where it is taken.
+    fn named(&self, name: String) -> String {
+        let mut names = self.names.borrow_mut();
+        let is_free = |name: &String| !names.contains(name);
+        let numbered = (2..).map(|nth| format!("{name}-{nth}"));
+        let name = std::iter::once(name.clone()).chain(numbered).find(is_free).unwrap_or(name);
+        names.insert(name.clone());
+        name
     }
 
     /// Lets the jail count what fulfils these conditions, in the place of categories of their bases.
@@ -250,6 +302,13 @@ impl<'g> JailMaker<'g> {
             );
         }
         texts.imported.notes.append(&mut converted.notes);
+        for (tags, family, other) in [(["<IP4>", "<F-IP4/>"], 4, 6), (["<IP6>", "<F-IP6/>"], 6, 4)] {
+            if filter.fail.iter().any(|regex| tags.iter().any(|tag| regex.contains(tag))) {
+                texts.imported.notes.push(format!(
+                    "counts addresses of IPv{other} too, where its failregex wants `<IP{family}>`"
+                ));
+            }
+        }
         texts.imported.notes.extend(converted.trial.notes());
         let unread = converted.trial.unread_note();
         texts.tasks.extend(unread.map(|note| format!("`{}`: {note}", texts.imported.original)));
@@ -355,9 +414,11 @@ impl<'g> JailMaker<'g> {
                         jail.name
                     ));
                 }
-                _ => imported
-                    .notes
-                    .push(format!("maxretry = {retries} is not a number of offences; the default counts")),
+                Ok(_) => {
+                    text += "maxretry = 1\n";
+                    texts.tasks.push(not_here(jail, "maxretry", "is less than one offence; 1 counts here"));
+                }
+                _ => texts.tasks.push(not_here(jail, "maxretry", "is not a number; the default counts here")),
             }
         }
         for key in ["findtime", "bantime"] {
@@ -369,7 +430,7 @@ impl<'g> JailMaker<'g> {
                 Some(span) if key == "bantime" || span != "forever" && span != "0s" => {
                     text += &format!("{key} = \"{span}\"\n")
                 }
-                _ => imported.notes.push(format!("{key} = {value} is not a time here; the default counts")),
+                _ => texts.tasks.push(not_here(jail, key, "is not a time; the default counts here")),
             }
         }
         let elsewhere = jail.actions.iter().find(|action| settings::bans_elsewhere(action));
@@ -399,6 +460,15 @@ impl<'g> JailMaker<'g> {
         text += &format!("ports = {}\n", list(&imported.ports));
         let own = jail.options.get("ignoreip").filter(|_| jail.own.contains("ignoreip"));
         let own = own.map_or("", String::as_str).trim();
+        let is_lost = |word: &str| !own.split([',', ' ', '\t', '\n']).any(|kept| kept == word);
+        if !own.is_empty()
+            && self.ignored.split([',', ' ', '\t', '\n']).any(|word| !word.is_empty() && is_lost(word))
+        {
+            imported.notes.push(
+                "its `ignoreip` counts beside that of `[DEFAULT]` here; in fail2ban it is in its place"
+                    .to_owned(),
+            );
+        }
         if !own.is_empty() || !texts.exempt.is_empty() {
             let hosts = settings::ignored(&format!("{own} {}", texts.exempt.join(" ")), self.resolve);
             text += &format!("ignoreip = {}\n", list(&hosts.offenders));
@@ -436,6 +506,30 @@ impl<'g> JailMaker<'g> {
     }
 }
 
+/// What is wrong with the value of a setting of a jail, as a task.
+fn not_here(jail: &Fail2banJail, key: &str, what: &str) -> String {
+    let of = |all: &BTreeMap<String, String>| all.get(key).cloned().unwrap_or_default();
+    format!("`{}`: {}: `{key} = {}` {what}", jail.name, of(&jail.places), of(&jail.options).trim())
+}
+
+/// What a jail that bans for bans does that growing bans do not.
+fn recidive(jail: &Fail2banJail) -> String {
+    let option = |key: &str, usual: &str| jail.options.get(key).map_or(usual, |text| text.trim()).to_owned();
+    let time = |key: &str| {
+        let text = option(key, "10m");
+        settings::span(&text).unwrap_or(text)
+    };
+    let ports = match settings::ports(jail, &mut Vec::new()).join(" ") {
+        all if all.is_empty() => "all ports".to_owned(),
+        some => some,
+    };
+    let (retries, findtime, bantime) = (option("maxretry", "5"), time("findtime"), time("bantime"));
+    format!(
+        "no counterpart: after {retries} bans of any jails in {findtime} it bans on {ports} for {bantime}; here the jail that counts \
+         bans longer each time, on its own ports"
+    )
+}
+
 /// Whether its "bans" let addresses in.
 fn lets_in(jail: &Fail2banJail) -> bool {
     let blocks = |action: &NamedOptions| {
@@ -458,9 +552,36 @@ fn changed(jail: &Fail2banJail) -> Option<String> {
     })
 }
 
-/// The name of a jail as it can be here.
+/// The name of a jail as it can be here, whatever it is called there: it begins with a letter or a digit.
 pub(super) fn jail_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).collect();
-    if [MANUAL, LIST, WIDE].contains(&&*name) { format!("{name}-jail") } else { name }
+    let name = name.trim_start_matches(['-', '_']);
+    match name {
+        "" => "jail".to_owned(),
+        name if [MANUAL, LIST, WIDE].contains(&name) => format!("{name}-jail"),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jail_name;
+
+    #[test]
+    fn any_name_becomes_one_that_a_jail_can_have() {
+        for (name, want) in [
+            ("sshd", "sshd"),
+            ("My Jail", "My-Jail"),
+            ("jail.with.dots", "jail-with-dots"),
+            ("\u{fc}mlaut", "mlaut"),
+            ("--x", "x"),
+            ("\u{65e5}\u{672c}", "jail"),
+            ("manual", "manual-jail"),
+            (".list", "list-jail"),
+        ] {
+            assert_eq!(jail_name(name), want);
+            assert!(crate::config::is_jail_name(want));
+        }
+    }
 }

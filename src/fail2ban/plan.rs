@@ -52,6 +52,8 @@ pub(super) struct ImportFacts<'f> {
     pub(super) in_journal: &'f dyn Fn(&[String]) -> bool,
     /// What fail2ban finds in lines.
     pub(super) ask: &'f AskFail2ban<'f>,
+    /// Jails of which an earlier plan would write what is not sound, and why.
+    pub(super) unsound: Vec<(String, String)>,
 }
 
 /// What fail2ban's configuration becomes.
@@ -114,6 +116,11 @@ pub struct ImportedJail {
     /// Whether its bans let addresses in.
     #[serde(skip)]
     pub lets_in: bool,
+    /// Its table in the drop-in, and the files of the grammars that were made for it.
+    #[serde(skip)]
+    pub(super) tables: String,
+    #[serde(skip)]
+    pub(super) grammar_files: Vec<PathBuf>,
 }
 
 impl ImportedJail {
@@ -207,23 +214,30 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
         inputs: Vec::new(),
         new: BTreeMap::new(),
     };
+    planner.plan.tasks.extend(fail2ban.not_utf8.iter().map(|file| {
+        format!(
+            "{} is not UTF-8, so fail2ban leaves it out; here it is read: save it as UTF-8, or remove it",
+            file.display()
+        )
+    }));
     let mut toml = planner.top();
     for texts in JailMaker::new(facts).jails(&fail2ban.jails) {
         let JailTexts { mut imported, settings, made, inputs, tasks, .. } = texts;
-        if planner.plan.jails.iter().any(|other| other.name == imported.name) {
+        if let Some((_, why)) = facts.unsound.iter().find(|(name, _)| *name == imported.original) {
             imported.outcome = JailOutcome::NotConverted;
             imported.grammars.clear();
-            imported.notes.push("another jail has this name here: rename one".to_owned());
-            planner
-                .plan
-                .tasks
-                .push(format!("two jails are called `{}` here: rename one of them", imported.name));
+            imported.refused.clear();
+            imported.notes.insert(0, format!("what would be written for it is not sound: {why}"));
+            planner.plan.tasks.extend(imported.lost());
             planner.plan.jails.push(imported);
             continue;
         }
+        imported.tables.clone_from(&settings);
         toml += &settings;
         for (name, text) in made {
-            planner.new.insert(facts.grammar_directory.join(format!("{name}.grammar")), text);
+            let path = facts.grammar_directory.join(format!("{name}.grammar"));
+            imported.grammar_files.push(path.clone());
+            planner.new.insert(path, text);
         }
         imported.inputs.clone_from(&inputs);
         planner.inputs.extend(inputs);
@@ -238,6 +252,28 @@ pub(super) fn plan(facts: &ImportFacts<'_>) -> ImportPlan {
     planner.rsyslog();
     planner.changes();
     planner.plan
+}
+
+impl ImportPlan {
+    /// What would be written, as far as it is not there.
+    pub(super) fn changed(&self) -> impl Iterator<Item = (&Path, Option<&str>)> {
+        self.changes.iter().map(|change| (change.path.as_path(), change.after.as_deref()))
+    }
+
+    /// The jails of which not even their own tables are sound by themselves, as `check` says, and why.
+    pub(super) fn unsound(
+        &self,
+        drop_in: &Path,
+        check: impl Fn(Vec<(&Path, Option<&str>)>) -> Result<(), String>,
+    ) -> Vec<(String, String)> {
+        let of = |jail: &ImportedJail| {
+            let made = |path: &Path| jail.grammar_files.iter().any(|own| own == path);
+            let grammars = self.changed().filter(|(path, text)| text.is_some() && made(path));
+            let files = grammars.chain([(drop_in, Some(jail.tables.as_str()))]);
+            Some((jail.original.clone(), check(files.collect()).err()?))
+        };
+        self.jails.iter().filter(|jail| !jail.tables.is_empty()).filter_map(of).collect()
+    }
 }
 
 /// The changes that take back all that `import` has written.

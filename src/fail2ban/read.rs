@@ -1,6 +1,7 @@
 //! The jails of fail2ban's configuration that are on, with all names filled in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::ini::{Ini, IniError, IniValue, Variables};
@@ -27,6 +28,8 @@ pub struct Fail2banConfig {
     pub database: Option<PathBuf>,
     /// What holds for all jails: the section `[DEFAULT]`, as far as it can be filled in.
     pub defaults: BTreeMap<String, String>,
+    /// The files that are not UTF-8: fail2ban leaves them out.
+    pub not_utf8: Vec<PathBuf>,
 }
 
 /// A jail that is on.
@@ -51,8 +54,36 @@ pub struct Fail2banJail {
     pub stock: Option<FilterRegexes>,
     /// The filter of fail2ban's package that `stock` is, whatever it is called here; empty if it is none.
     pub known_as: &'static str,
+    /// What local files change of what its actions do: the action, and what is changed where.
+    pub changed_actions: Vec<(String, String)>,
     /// Why fail2ban does not start it; empty if nothing is wrong with it. Then the rest is empty, too.
     pub fault: String,
+}
+
+/// What is wrong with a jail, and what fail2ban does about it.
+enum JailFault {
+    /// It skips the jail.
+    Skipped(IniError),
+    /// It does not start.
+    Fatal(IniError),
+    /// It takes it in some way.
+    Unread(IniError),
+}
+
+impl From<IniError> for JailFault {
+    fn from(error: IniError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl fmt::Display for JailFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skipped(error) => write!(f, "fail2ban skips it: {error}"),
+            Self::Fatal(error) => write!(f, "fail2ban does not start with it: {error}"),
+            Self::Unread(error) => write!(f, "it is not understood here: {error}"),
+        }
+    }
 }
 
 /// What a filter says, filled in.
@@ -89,7 +120,7 @@ impl Fail2banConfig {
             return Err(IniError { file: folder.to_owned(), line: 0, what });
         }
         let mut config = Self { files: ini.files.clone(), ..Self::default() };
-        let mut reader = JailReader { folder, ini, filters: Vec::new() };
+        let mut reader = JailReader { folder, ini, filters: Vec::new(), not_utf8: Vec::new() };
         let version = ("fail2ban_version", "1");
         let own = [version, ("fail2ban_confpath", &folder.display().to_string())].map(|(name, text)| {
             (name.to_owned(), IniValue { text: text.to_owned(), file: folder.into(), line: 0 })
@@ -102,7 +133,7 @@ impl Fail2banConfig {
             match reader.jail(name) {
                 Ok(Some(jail)) => config.jails.push(jail),
                 Ok(None) => config.disabled += 1,
-                // fail2ban skips such a jail, and starts the others.
+                // The others are taken over all the same.
                 Err(fault) => {
                     let (name, fault) = (name.clone(), fault.to_string());
                     config.jails.push(Fail2banJail { name, fault, ..Fail2banJail::default() });
@@ -114,6 +145,9 @@ impl Fail2banConfig {
             let value = reader.ini.get("DEFAULT", option, &Variables::new()).ok().flatten();
             config.defaults.extend(value.map(|value| (option.clone(), value)));
         }
+        config.not_utf8 = [reader.ini.not_utf8, reader.not_utf8].concat();
+        config.not_utf8.sort();
+        config.not_utf8.dedup();
         reader.filters.retain(|file| !config.files.contains(file));
         config.files.append(&mut reader.filters);
         let main = layered(folder, "fail2ban")?;
@@ -148,30 +182,69 @@ fn layered(folder: &Path, name: &str) -> Result<Ini, IniError> {
 struct JailReader<'f> {
     folder: &'f Path,
     ini: Ini,
-    /// The files of filters that were read.
+    /// The files of filters that were read, and those that are not UTF-8.
     filters: Vec<PathBuf>,
+    not_utf8: Vec<PathBuf>,
 }
 
 impl JailReader<'_> {
     /// A jail, if it is on.
-    fn jail(&mut self, name: &str) -> Result<Option<Fail2banJail>, IniError> {
+    fn jail(&mut self, name: &str) -> Result<Option<Fail2banJail>, JailFault> {
         let none = Variables::new();
         let value = |option: &str| self.ini.get(name, option, &none).map(Option::unwrap_or_default);
         if !is_true(&value("enabled")?) {
             return Ok(None);
         }
         let (filter, backend) = (value("filter")?, value("backend")?);
-        let filter = NamedOptions::parse(&filter)
-            .map_err(|why| self.place(name, "enabled").error(format!("the filter of `[{name}]`: {why}")))?;
+        let unread = |option: &str, why: String| {
+            let key = if option == "filter" { "enabled" } else { option };
+            JailFault::Unread(self.place(name, key).error(format!("the {option} of `[{name}]`: {why}")))
+        };
+        let filter = NamedOptions::parse(&filter).map_err(|why| unread("filter", why))?;
         let mut jail = Fail2banJail { name: name.to_owned(), filter, ..Fail2banJail::default() };
         let logtype = if backend.starts_with("systemd") { "journal" } else { "file" };
         let known = self.filter(&mut jail, logtype)?;
         self.options(&mut jail, &known)?;
         let text = jail.options.get("action").map(String::as_str).unwrap_or_default();
-        jail.actions = NamedOptions::parse_all(text)
-            .map_err(|why| self.place(name, "action").error(format!("the action of `[{name}]`: {why}")))?;
+        jail.actions = NamedOptions::parse_all(text).map_err(|why| {
+            JailFault::Unread(self.place(name, "action").error(format!("the action of `[{name}]`: {why}")))
+        })?;
+        if let Some(action) = jail.actions.iter().find(|action| !self.has_action(&action.name)) {
+            let what = format!("there is no action `{}`", action.name);
+            return Err(JailFault::Skipped(self.place(name, "action").error(what)));
+        }
+        for action in &jail.actions {
+            let changed = self.changed_action(name, action).into_iter();
+            jail.changed_actions.extend(changed.map(|what| (action.name.clone(), what)));
+        }
         jail.actions.iter_mut().for_each(|action| self.defaults_of(action));
         Ok(Some(jail))
+    }
+
+    /// Whether there is a file of an action, in a folder that has those of the package.
+    fn has_action(&self, name: &str) -> bool {
+        let folder = self.folder.join("action.d");
+        let file = |extension: &str| folder.join(format!("{name}{extension}")).exists();
+        let is_package = || folder.join("iptables.conf").exists();
+        file(".conf") || file(".local") || name.ends_with(".py") && file("") || !is_package()
+    }
+
+    /// Which of the commands of an action are changed, and where: in a `.local` file, or by the jail itself.
+    fn changed_action(&self, jail: &str, action: &NamedOptions) -> Vec<String> {
+        let is_command = |key: &str| COMMANDS.contains(&key);
+        let place = || self.place(jail, "action");
+        let own = action.options.iter().filter(|(key, _)| is_command(key));
+        let own = own.map(|(key, _)| (key.clone(), place().file.to_path_buf(), place().line));
+        let path =
+            |extension: &str| self.folder.join("action.d").join(format!("{}.{extension}", action.name));
+        let ini = Ini::read(&[path("conf"), path("local")]).unwrap_or_default();
+        let local = ini.sections.get("Definition").into_iter().flatten().filter(|(key, value)| {
+            is_command(key) && value.file.extension().is_some_and(|extension| extension == "local")
+        });
+        let local = local.map(|(key, value)| (key.clone(), value.file.to_path_buf(), value.line));
+        let named =
+            |(key, file, line): (String, PathBuf, usize)| format!("`{key}` in {}:{line}", file.display());
+        local.chain(own).map(named).collect()
     }
 
     /// Puts what an operator has set in the `.local` file of an action, such as a token, before what the jail says. What is
@@ -189,11 +262,28 @@ impl JailReader<'_> {
     }
 
     /// Reads the filter of a jail. What it says is what the jail may use: `%(known/failregex)s`.
-    fn filter(&mut self, jail: &mut Fail2banJail, logtype: &str) -> Result<Variables, IniError> {
-        let (name, filter) = (jail.name.as_str(), &jail.filter);
-        if filter.name.is_empty() {
-            return Ok(Variables::new());
+    fn filter(&mut self, jail: &mut Fail2banJail, logtype: &str) -> Result<Variables, JailFault> {
+        let known = match jail.filter.name.is_empty() {
+            true => {
+                jail.regexes.lines = 1;
+                Variables::new()
+            }
+            false => self.filter_file(jail, logtype)?,
+        };
+        // What the jail itself says is in the place of that.
+        for option in OF_FILTERS {
+            let own = self.ini.sections.get(&jail.name).and_then(|options| options.get(option));
+            if own.is_some() {
+                let text = self.ini.get(&jail.name, option, &known)?.unwrap_or_default();
+                jail.regexes.set(option, &text);
+            }
         }
+        Ok(known)
+    }
+
+    /// Reads the files of the filter of a jail.
+    fn filter_file(&mut self, jail: &mut Fail2banJail, logtype: &str) -> Result<Variables, JailFault> {
+        let (name, filter) = (jail.name.as_str(), &jail.filter);
         let base = self.folder.join("filter.d").join(&filter.name);
         let [conf, local] = ["conf", "local"].map(|extension| {
             let mut path = base.clone().into_os_string();
@@ -202,17 +292,19 @@ impl JailReader<'_> {
         });
         let both = Ini::read(&[conf.clone(), local])?;
         if both.files.is_empty() {
-            return Err(self.place(name, "filter").error(format!("there is no filter `{}`", filter.name)));
+            let what = format!("there is no filter `{}`", filter.name);
+            return Err(JailFault::Skipped(self.place(name, "filter").error(what)));
         }
         self.filters.extend(both.files.iter().cloned());
+        self.not_utf8.extend(both.not_utf8.iter().cloned());
         let all = combined(&both, filter, logtype)?;
         let known: Variables =
             all.iter().map(|(key, value)| (format!("known/{key}"), value.clone())).collect();
-        jail.regexes = regexes(&both, &all, filter, logtype)?;
+        jail.regexes = regexes(&both, &all, logtype)?;
         if conf.exists() {
             let (own, plain) = (Ini::read(std::slice::from_ref(&conf))?, filter.plain());
             let all = combined(&own, &plain, logtype)?;
-            jail.stock = Some(regexes(&own, &all, &plain, logtype)?);
+            jail.stock = Some(regexes(&own, &all, logtype)?);
             jail.known_as = stock::known(&own, &conf).unwrap_or_default();
         }
         if jail.known_as.is_empty()
@@ -220,13 +312,6 @@ impl JailReader<'_> {
                 stock::copied_from(self.folder, &jail.regexes, &filter.plain(), logtype)
         {
             (jail.known_as, jail.stock) = (name, Some(stock));
-        }
-        for option in OF_FILTERS {
-            let own = self.ini.sections.get(name).and_then(|options| options.get(option));
-            if let Some(value) = own {
-                let text = self.ini.get(name, option, &known)?.unwrap_or_default();
-                jail.regexes.set(option, &text).map_err(|what| value.error(what))?;
-            }
         }
         Ok(known)
     }
@@ -255,6 +340,10 @@ impl JailReader<'_> {
         self.ini.raw(jail, option).cloned().unwrap_or_else(nowhere)
     }
 }
+
+/// What an action runs.
+const COMMANDS: [&str; 6] =
+    ["actionstart", "actionstop", "actionflush", "actioncheck", "actionban", "actionunban"];
 
 /// The options of jails that may stand in `[DEFAULT]`.
 const JAIL_OPTIONS: [&str; 30] = [
@@ -326,17 +415,12 @@ pub(super) fn combined(
 pub(super) fn regexes(
     ini: &Ini,
     combined: &BTreeMap<String, String>,
-    filter: &NamedOptions,
     logtype: &str,
 ) -> Result<FilterRegexes, IniError> {
     let mut found = FilterRegexes { lines: 1, ..FilterRegexes::default() };
     for option in OF_FILTERS {
         if let Some(value) = combined.get(option) {
-            let place = || ini.raw("Definition", option).or_else(|| ini.raw("Init", option)).cloned();
-            found.set(option, value).map_err(|what| match place() {
-                Some(place) => place.error(what),
-                None => IniError { file: filter.name.clone().into(), line: 0, what },
-            })?;
+            found.set(option, value);
         }
     }
     let logtype = combined.get("logtype").map_or(logtype, String::as_str);
@@ -357,7 +441,7 @@ pub(super) fn regexes(
 }
 
 impl FilterRegexes {
-    fn set(&mut self, option: &str, text: &str) -> Result<(), String> {
+    fn set(&mut self, option: &str, text: &str) {
         let lines = || text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
         match option {
             "prefregex" => self.prefix = (!text.is_empty()).then(|| text.to_owned()),
@@ -365,13 +449,10 @@ impl FilterRegexes {
             "ignoreregex" => self.ignore = lines(),
             "journalmatch" => self.journal = lines(),
             "datepattern" => text.clone_into(&mut self.date),
-            "maxlines" => {
-                self.lines =
-                    text.trim().parse().map_err(|_| format!("`maxlines` is a number, not `{text}`"))?;
-            }
+            // fail2ban, too, warns and goes on with one if it is not a number.
+            "maxlines" => self.lines = text.trim().parse().unwrap_or(1),
             _ => {}
         }
-        Ok(())
     }
 }
 
@@ -405,6 +486,59 @@ mod tests {
         let got = ["maxretry", "findtime", "bantime", "port"].map(|option| jail.options[option].as_str());
         assert_eq!(got, ["4", "3", "2", "1"]);
         assert!(jail.places["bantime"].ends_with("jail.d/b.conf:4"));
+    }
+
+    #[test]
+    fn a_jail_can_be_its_own_filter() {
+        let own = "failregex = ^a <HOST>$\n  ^b <HOST>$\nignoreregex = calm\n";
+        let jail = read(&[("jail.conf", &format!("[x]\nenabled = 1\nfilter =\n{own}"))]);
+        assert_eq!((jail.regexes.fail.len(), jail.regexes.ignore.len(), jail.regexes.lines), (2, 1, 1));
+        // Beside a filter it is in the place of that, as fail2ban takes it.
+        let files = |jail: &'static str| {
+            read(&[
+                ("jail.conf", jail),
+                ("filter.d/f.conf", "[Definition]\nfailregex = ^f <HOST>$\nmaxlines = many\n"),
+            ])
+        };
+        assert_eq!(
+            files("[x]\nenabled = 1\nfilter = f\nfailregex = ^a <HOST>$\n").regexes.fail,
+            ["^a <HOST>$"]
+        );
+        assert_eq!(files("[x]\nenabled = 1\nfilter = f\n").regexes.fail, ["^f <HOST>$"]);
+    }
+
+    #[test]
+    fn what_actions_run_is_changed_in_local_files_and_by_jails() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        for directory in ["filter.d", "action.d"] {
+            std::fs::create_dir(folder.path().join(directory)).unwrap();
+        }
+        let jail =
+            "[x]\nenabled = 1\naction = a\n  b[actionunban=\"true\"]\n  c\n[y]\nenabled = 1\naction = d\n";
+        write("jail.conf", jail);
+        write("action.d/iptables.conf", "[Definition]\nactionban = 0\nactionunban = 0\n");
+        write("action.d/iptables.local", "[Definition]\nactionunban = 1\n");
+        for name in ["a", "b"] {
+            write(&format!("action.d/{name}.conf"), "[Definition]\nactionban = 1\n");
+        }
+        write("action.d/a.local", "[Definition]\nx = 1\nactionban = 2\n[Init]\ny = 1\n");
+        write("action.d/c.conf", "[INCLUDES]\nbefore = iptables.conf\n");
+        let jails = Fail2banConfig::read(folder.path()).unwrap().jails;
+        let place = format!("{}/", folder.path().display());
+        let changed: Vec<String> = jails[0]
+            .changed_actions
+            .iter()
+            .map(|(name, what)| format!("{name}: {}", what.replace(&place, "")))
+            .collect();
+        let want = [
+            "a: `actionban` in action.d/a.local:3",
+            "b: `actionunban` in jail.conf:3",
+            "c: `actionunban` in action.d/iptables.local:2",
+        ];
+        assert_eq!(changed, want);
+        let fault = jails[1].fault.replace(&place, "");
+        assert_eq!(fault, "fail2ban skips it: jail.conf:8: there is no action `d`");
     }
 
     #[test]

@@ -75,6 +75,22 @@ pub(super) fn receivers(
         }
     }
     let mut made = ImportedReceivers::default();
+    let mut changed: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for jail in jails {
+        for (action, what) in
+            jail.changed_actions.iter().filter(|(action, _)| words::action(action).is_some())
+        {
+            changed.entry((action, what)).or_default().insert(&jail.name);
+        }
+    }
+    made.tasks.extend(changed.into_iter().map(|((action, what), jails)| {
+        let of: Vec<&str> = jails.into_iter().collect();
+        format!(
+            "the action `{action}` of {}: nothing here does what {what} says beside a ban: a program that does it, as \
+             `[notify.NAME]` with `command` and `each = true`",
+            of.join(", ")
+        )
+    }));
     let only = |jails: &BTreeSet<&str>| {
         let jails: Vec<String> = jails.iter().map(|name| (*name).to_owned()).collect();
         let is_part = jails.len() < kept.len() && !jails.is_empty();

@@ -16,7 +16,7 @@ use super::files::LogFileFacts;
 use super::plan::{self, ImportFacts, ImportPlan, RSYSLOG};
 use super::read::Fail2banConfig;
 use super::{diff, print, reference, shadow, switch};
-use crate::config::load::{self, Loaded};
+use crate::config::load::{self, LoadError, Loaded};
 use crate::daemon;
 use crate::model::Timestamp;
 use crate::store::Fail2banBans;
@@ -122,7 +122,8 @@ pub fn run(
             let jails = loaded.config.detection.jails.iter();
             let others = rsyslog.clone();
             let writes = |file: &str| others.as_ref().is_some_and(|rsyslog| setup::writes(rsyslog, file));
-            report.plan = plan::plan(&ImportFacts {
+            let mut facts = ImportFacts {
+                unsound: Vec::new(),
                 fail2ban: &fail2ban,
                 grammars: &loaded.grammars,
                 jails: jails.map(|jail| (jail.name.to_string(), jail.watches.clone())).collect(),
@@ -144,7 +145,17 @@ pub fn run(
                 },
                 in_journal: &setup::journal_has,
                 ask: &|jail, filter, lines| reference::found(jail, filter, lines, PATIENCE).ok(),
-            });
+            };
+            report.plan = plan::plan(&facts);
+            let mut there = load::with(config, report.plan.changed());
+            if there.is_err() {
+                // The others are written all the same.
+                facts.unsound = report.plan.unsound(&drop_in, |files| {
+                    load::with(config, files).map(drop).map_err(|error| first_fault(&error))
+                });
+                report.plan = plan::plan(&facts);
+                there = load::with(config, report.plan.changed());
+            }
             report.plan.tasks.extend(fault);
             if report.plan.settings.iter().any(|setting| setting.name == "mail") {
                 report.plan.tasks.extend(mail_needs());
@@ -155,9 +166,7 @@ pub fn run(
                 _ => None,
             };
             if let Some(patience) = patience {
-                let changes = report.plan.changes.iter();
-                let changed = changes.map(|change| (change.path.as_path(), change.after.as_deref()));
-                match load::with(config, changed) {
+                match there {
                     Ok(there) => {
                         report.agreement = agreement::compare(&fail2ban, &report.plan, &there, patience, now);
                         agreement::note(&mut report.plan, &report.agreement);
@@ -229,6 +238,12 @@ pub fn run(
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(report.plan.tasks.is_empty())
+}
+
+/// The first that is wrong with a configuration.
+fn first_fault(error: &LoadError) -> String {
+    let text = error.to_string();
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 
 /// Does what was asked, and notes in the report what was done.

@@ -198,7 +198,8 @@ pub(super) fn growth(options: &dyn Fn(&str) -> Option<String>, recidive: bool, l
     let bantime = options("bantime").and_then(|text| time::seconds(&text)).unwrap_or(600.0);
     let grows = options("bantime.increment").is_some_and(|value| is_true(&value));
     if !grows {
-        if !recidive {
+        // Where nobody says so, the growth of bans is in the place of that jail.
+        if !recidive || options("bantime.increment").is_some() {
             words.lines.push("factor = 1".to_owned());
             note(
                 "bantime.increment",
@@ -206,6 +207,12 @@ pub(super) fn growth(options: &dyn Fn(&str) -> Option<String>, recidive: bool, l
             );
         }
         return words;
+    }
+    for name in ["bantime.maxtime", "bantime.rndtime"] {
+        let wrong = options(name).filter(|text| !text.trim().is_empty() && time::seconds(text).is_none());
+        if let Some(text) = wrong {
+            note(name, format!("needs you: `{}` is not a time", text.trim()));
+        }
     }
     let multipliers: Vec<f64> = options("bantime.multipliers")
         .iter()
@@ -362,6 +369,8 @@ mod tests {
         }
         check(&[], false, &["factor = 1"]);
         check(&[], true, &[]);
+        check(&[("bantime.increment", "false")], true, &["factor = 1"]);
+        check(&[("bantime.increment", "true"), ("bantime.maxtime", "soon")], true, &["factor = 2"]);
         let all = [
             ("bantime", "1h"),
             ("bantime.increment", "true"),

@@ -24,7 +24,7 @@ pub(super) fn copied_from(
         let ini = Ini::read(std::slice::from_ref(&conf)).ok()?;
         known(&ini, &conf).filter(|name| *name == word.name)?;
         let all = combined(&ini, filter, logtype).ok()?;
-        regexes(&ini, &all, filter, logtype).ok().filter(|stock| own.kept(stock) > 0)
+        regexes(&ini, &all, logtype).ok().filter(|stock| own.kept(stock) > 0)
     };
     let found = words::FILTERS.iter().filter_map(|word| Some((word.name, stock(word)?)));
     found.filter(|(_, stock)| own.is_mostly(stock)).max_by_key(|(_, stock)| own.kept(stock))

@@ -169,7 +169,7 @@ pub const FILTERS: &[FilterWord] = &[
         counted: counted!("nginx" "rate-limit"),
         modes: &[],
         note: "it reads nginx's error log, in whose file clients can write lines about others: let nginx write that to syslog \
-               (`error_log syslog:server=unix:/dev/log;`), or answer with 429 in place of 503 (`limit_req_status 429;`)",
+               (`error_log syslog:server=unix:/dev/log,nohostname;`), or answer with 429 in place of 503 (`limit_req_status 429;`)",
     },
     of("nsd", counted!("nsd" "refused" "rate-limit"), &[]),
     logins!("openhab", "openhab"),

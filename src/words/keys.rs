@@ -42,7 +42,7 @@ pub const JAIL_KEYS: &[KeyWord] = &[
     words(
         &["ignoreip"],
         "the same",
-        "A list of addresses, prefixes and `file:…`; names are not resolved. A jail may add its own",
+        "A list of addresses, prefixes and `file:…`; names are not resolved. A jail may add its own, which in fail2ban is in the place of that of `[DEFAULT]`",
     ),
     word(&["ignoreself"], "always"),
     word(&["ignorecommand", "ignorecache"], "none; `banstream allow` exempts an address for a time"),

@@ -465,14 +465,15 @@ fn a_jail_counts_its_own_lines_under_a_name_of_its_own() {
     let plan = place.plan(tree(jails, filter).path());
     let jail =
         |name: &str| plan["jails"].as_array().unwrap().iter().filter(|jail| jail["name"] == name).count();
-    assert_eq!((jail("f2b-web"), jail("web"), jail("my-app")), (1, 0, 2), "{plan}");
+    assert_eq!((jail("f2b-web"), jail("web"), jail("my-app"), jail("my-app-2")), (1, 0, 1, 1), "{plan}");
     let grammars = plan["jails"].as_array().unwrap().iter().flat_map(|jail| texts(&jail["grammars"], ""));
-    assert_eq!(grammars.collect::<Vec<_>>(), ["f2b-my-app", "f2b-web"]);
+    assert_eq!(grammars.collect::<Vec<_>>(), ["f2b-my-app", "f2b-my-app-2", "f2b-web"]);
+    let called = "called `my-app-2` here: a name has letters, digits, `-`, `_` and `.` only";
+    assert!(texts(&plan["jails"][1]["notes"], "").contains(&called), "{plan}");
     // The receiver has the name that the jail has here.
     let diffs = texts(&plan["changes"], "diff").concat();
     assert!(diffs.contains("+mail = \"me@example.org\"\n+jails = [\"f2b-web\"]\n"), "{diffs}");
     let tasks = texts(&plan["tasks"], "").concat();
-    assert!(tasks.contains("two jails are called `my-app` here"), "{tasks}");
     assert!(tasks.contains("`nobody.invalid` in ignoreip of `web`"), "{tasks}");
     // Of a log that several programs write, the filter does not say whose lines it reads.
     let syslog = "[x]\nenabled = true\nfilter = x\nlogpath = /var/log/syslog\n";
@@ -576,6 +577,25 @@ fn one_filter_that_is_unsound_beside_another_does_not_stop_the_rest() {
     {
         assert!(told.contains(want), "{want}: {told}");
     }
+}
+
+/// A name that no jail can have here, and what TOML cannot hold, are matters of one jail.
+#[test]
+fn what_is_not_sound_of_one_jail_does_not_stop_the_rest() {
+    let place = Place::new();
+    let jails = "[DEFAULT]\nenabled = true\nbackend = systemd\n[\u{fc}mlaut]\nfilter = x\n[odd]\nfilter = o\u{1}d\n[z]\nfilter = x\n";
+    let filter = "[Definition]\n_daemon = xd\nfailregex = ^refused <HOST>$\n";
+    let fail2ban = tree(jails, filter);
+    fs::write(fail2ban.path().join("filter.d/o\u{1}d.conf"), filter).unwrap();
+    let output = place.import(fail2ban.path(), &["--write"]);
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(place.written(), ["f2b-mlaut.grammar", "f2b-z.grammar", "fail2ban.toml"], "{told}");
+    assert!(told.contains("called `mlaut` here"), "{told}");
+    assert!(
+        told.contains("`odd` has no counterpart here: what would be written for it is not sound: "),
+        "{told}"
+    );
 }
 
 #[test]
@@ -739,6 +759,60 @@ fn what_has_no_counterpart_is_said() {
     assert!(vsftpd.contains("its blocktype `REJECT`") && !sshd.contains("blocktype"), "{sshd}\n{vsftpd}");
 }
 
+/// A value that is none is named with its place.
+#[test]
+fn values_that_are_none_are_tasks() {
+    #[track_caller]
+    fn check(value: &str, want: &str) {
+        let jail = format!("[x]\nenabled = true\nfilter = x\nbackend = systemd\n{value}\n");
+        let fail2ban = tree(&jail, "[Definition]\n_daemon = xd\nfailregex = ^refused <HOST>$\n");
+        let output = Place::new().import(fail2ban.path(), &[]);
+        let told = said(&output).replace(&format!("{}/", fail2ban.path().display()), "");
+        let want = format!(": `x`: jail.conf:5: `{value}` {want}\n");
+        assert!(told.contains(&want) && output.status.code() == Some(1), "{want}{told}");
+    }
+    check("bantime = ten minutes", "is not a time; the default counts here");
+    check("findtime = -1", "is not a time; the default counts here");
+    check("maxretry = five", "is not a number; the default counts here");
+    check("maxretry = 0", "is less than one offence; 1 counts here");
+}
+
+/// fail2ban leaves out a file that is not UTF-8.
+#[test]
+fn a_file_that_is_not_utf8_is_a_task() {
+    let fail2ban = tree(
+        "[x]\nenabled = true\nfilter = x\nbackend = systemd\n",
+        "[Definition]\n_daemon = xd\nfailregex = ^refused <HOST>$\n",
+    );
+    fs::write(fail2ban.path().join("jail.local"), b"# caf\xe9\n[x]\nmaxretry = 2\n").unwrap();
+    let plan = Place::new().plan(fail2ban.path());
+    let want = "jail.local is not UTF-8, so fail2ban leaves it out; here it is read: ";
+    assert!(texts(&plan["tasks"], "").iter().any(|task| task.contains(want)), "{plan}");
+}
+
+/// What a jail of bans does that growing bans do not, and what holds beside it.
+#[test]
+fn what_replaces_a_jail_of_bans_is_said_with_its_numbers() {
+    let place = Place::new();
+    let jail = "[DEFAULT]\nbantime.increment = false\nignoreip = 192.0.2.7\nbackend = systemd\n[recidive]\nenabled = true\n\
+                filter = recidive\nlogpath = /var/log/fail2ban.log\nbantime = 1w\nfindtime = 1d\naction = iptables-allports\n\
+                [x]\nenabled = true\nfilter = x\nignoreip = 192.0.2.8\n";
+    let fail2ban = tree(jail, "[Definition]\n_daemon = xd\nfailregex = ^refused <IP4>$\n");
+    let recidive = "[Definition]\nfailregex = NOTICE\\s+\\[.*\\]\\s+Ban\\s+<HOST>\n";
+    fs::write(fail2ban.path().join("filter.d/recidive.conf"), recidive).unwrap();
+    let plan = place.plan(fail2ban.path());
+    let notes = texts(&plan["jails"][0]["notes"], "").join("\n");
+    assert!(notes.contains("after 5 bans of any jails in 1d it bans on all ports for 7d; here"), "{plan}");
+    let diffs = texts(&plan["changes"], "diff").concat();
+    assert!(diffs.contains("+factor = 1\n"), "{diffs}");
+    assert!(texts(&plan["settings"], "name").contains(&"bantime.increment"), "{plan}");
+    let tasks = texts(&plan["tasks"], "").join("\n");
+    assert!(tasks.contains("`recidive`: `bantime.increment = false` keeps bans from growing"), "{tasks}");
+    let notes = texts(&plan["jails"][1]["notes"], "").join("\n");
+    assert!(notes.contains("its `ignoreip` counts beside that of `[DEFAULT]` here"), "{notes}");
+    assert!(notes.contains("counts addresses of IPv6 too"), "{notes}");
+}
+
 /// Where a rule reads less than its regular expression, or can be fooled like that.
 #[test]
 fn rules_say_where_they_read_less() {
@@ -787,7 +861,7 @@ fn rules_say_where_they_read_less() {
     assert!(of("monitor").contains("in the message, not in the host's name"), "{}", of("monitor"));
 }
 
-/// fail2ban skips such a jail and starts the others.
+/// fail2ban skips such a jail and starts the others, or does not start.
 #[test]
 fn what_is_wrong_with_one_jail_is_its_task_and_the_others_are_written() {
     #[track_caller]
@@ -798,36 +872,43 @@ fn what_is_wrong_with_one_jail_is_its_task_and_the_others_are_written() {
         fs::write(fail2ban.path().join("filter.d/z.conf"), z).unwrap();
         let output = place.import(fail2ban.path(), &["--write"]);
         let told = said(&output).replace(&format!("{}/", fail2ban.path().display()), "");
-        let want = format!("`x` has no counterpart here: fail2ban skips it: {want}\n");
+        let want = format!("`x` has no counterpart here: {want}\n");
         assert!(told.contains(&want), "{want}{told}");
         assert_eq!(output.status.code(), Some(1));
         assert_eq!(place.written(), ["f2b-z.grammar", "fail2ban.toml"]);
     }
     let jail = "[x]\nenabled = true\nfilter = x\n";
     let filter = "[Definition]\nfailregex = ^x <HOST>$\n";
-    check("[x]\nenabled = %(on)s\n", filter, "jail.conf:2: unknown name in `%(on)s`");
-    check("[x]\nenabled = true\nfilter = y\n", filter, "jail.conf:3: there is no filter `y`");
+    check(
+        "[x]\nenabled = %(on)s\n",
+        filter,
+        "fail2ban does not start with it: jail.conf:2: unknown name in `%(on)s`",
+    );
+    check(
+        "[x]\nenabled = true\nfilter = y\n",
+        filter,
+        "fail2ban skips it: jail.conf:3: there is no filter `y`",
+    );
     check(
         "[x]\nenabled = true\nfilter = x[a=\"b]\n",
         filter,
-        "jail.conf:2: the filter of `[x]`: the quotation mark in `a=\"b]` is not closed",
+        "it is not understood here: jail.conf:2: the filter of `[x]`: the quotation mark in `a=\"b]` is not closed",
     );
     check(
         jail,
         "[Definition]\nfailregex = ^%(nobody)s <HOST>$\n",
-        "filter.d/x.conf:2: unknown name in `%(nobody)s`",
+        "fail2ban does not start with it: filter.d/x.conf:2: unknown name in `%(nobody)s`",
     );
     check(
         jail,
         "[Definition]\nfailregex = <a>\na = <b>\nb = <a>\n",
-        "filter.d/x.conf:2: the tags in `failregex` refer to each other without an end",
+        "fail2ban does not start with it: filter.d/x.conf:2: the tags in `failregex` refer to each other without an end",
     );
     check(
         jail,
-        "[Definition]\nfailregex = ^x <HOST>$\nmaxlines = many\n",
-        "filter.d/x.conf:3: `maxlines` is a number, not `many`",
+        "no section\n",
+        "fail2ban does not start with it: filter.d/x.conf:1: this line is in no `[section]`",
     );
-    check(jail, "no section\n", "filter.d/x.conf:1: this line is in no `[section]`");
 }
 
 #[test]

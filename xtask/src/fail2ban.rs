@@ -24,8 +24,10 @@ files, filters and actions need no setting. `banstream import fail2ban` does wha
 It reads fail2ban's files as fail2ban does (`jail.d`, `.local`, includes, `%(…)s`, `<…>`) and its database. Each jail that is on
 is *ours* (a grammar of banstream stands for its filter), *converted* (its failregex became a grammar, which was proved), or *not
 converted*, with the construct that stood in the way or the message that would have fooled the rule or shows how it differs. A jail
-that fail2ban itself skips, since its filter is missing or wrong, is a task, and the others are taken over. No regular expression
-runs in the daemon.
+that fail2ban itself skips, since its filter or an action is missing, or with which it does not start (an unknown `%(…)s`, a
+failregex without `<HOST>` or one that does not compile), is a task, and the others are taken over. So are a value that is not
+one, such as `bantime = ten minutes`, commands of an action that a `.local` file changes, and a file that is not UTF-8, which
+fail2ban leaves out. A jail whose name or table cannot be here does not stop the others. No regular expression runs in the daemon.
 
 What a filter matches decides what stands for it, not its name. A filter is fail2ban's own if its file is that of version 1.0.2 or
 1.1.0, or if it has half of the regular expressions of such a file or more, whatever it is called. Of any other filter `fail2ban-regex`
@@ -63,13 +65,15 @@ Each rule is then compared with its failregex, on some hundred lines that are ma
 repetitions and spaces, dates in several places and none, ports and brackets behind the address, and in each field of the rule
 what an attacker could type. The failregex runs for this only, within bounds. A rule that counts a line that the filter does not
 match, finds an address that somebody typed, or misses a plain line is refused, with that line; what fools the filter and not
-the rule is accepted. Where a rule does not read some unusual lines, a note and a task name their share and an example. What only adds characters, such as `4<num>` for `4\\d{2}`, is a note. A
+the rule is accepted. A failregex of which no line can be made is refused, too, such as `.*<HOST>`, which finds 2.0.2.1 in
+`192.0.2.1`. Where a rule does not read some unusual lines, a note and a task name their share and an example. What only adds characters, such as `4<num>` for `4\\d{2}`, is a note. A
 failregex that cannot be compared is said to be so. Read the grammars in `/etc/banstream/grammars/f2b-*.grammar`, and try them with `banstream replay`.
 
 A filter for the access log of nginx, Apache or lighttpd becomes conditions on the fields of a line, in a grammar that `extends:`
 theirs: `^<HOST> .*\"POST /xmlrpc\\.php.*\" 200` is `request starts \"POST /xmlrpc.php\" and status is \"200\"`. The comparisons ignore
 case. A text behind `.*` is looked for in the request and the user agent, a path in the request only; in an `ignoreregex` in
-the referer too. A request counts in each jail whose filter finds it, and once in each.
+the referer too; a number of three digits may also be the status. A `.` is a full stop in `wp-login.php` and `/.env`, which the notes
+say, and any text elsewhere. A request counts in each jail whose filter finds it, and once in each.
 
 ## Do both find the same?
 
@@ -124,7 +128,8 @@ const PROBES: &str = "
 The paths that scanners request (`apache-botsearch`, `nginx-botsearch`) are in lists; a file such as
 `/etc/banstream/grammars/probes.list` adds to them. Behind a proxy, `trusted-proxies` replaces a custom filter.
 
-A jail `recidive` is not needed: bans grow.
+A jail `recidive` is not needed: bans grow. That it bans on all ports, for the bans of all jails together, has no counterpart; the
+jail's notes have its numbers. With `bantime.increment = false` nothing stands for it, which is a task.
 ";
 
 const FILTERS: &str = "

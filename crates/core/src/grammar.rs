@@ -28,7 +28,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::model::{CategoryId, Entry, JoinId, JoinKey, Sender, SessionId};
 use compiled::{CompiledGroup, CompiledRules, GroupKey, Meaning};
@@ -448,7 +448,10 @@ impl Grammar {
             };
             faults.error(test.place, what);
         }
-        for rule in groups.iter().flat_map(|group| &group.rules) {
+        // A line of conditions is a rule for each form of its shape.
+        let mut lines = HashSet::new();
+        let rules = groups.iter().flat_map(|group| &group.rules);
+        for rule in rules.filter(|rule| lines.insert(rule.place.line)) {
             let used = |test: &syntax::TestCase| self.uses(test.message.as_bytes(), rule.place.line);
             if !tests.iter().any(used) {
                 faults.warn(rule.place, "no test uses this rule");

@@ -1160,6 +1160,15 @@ fn no_cut_of_a_test_line_moves_the_address() {
 }
 
 #[test]
+fn a_rule_without_a_test_is_warned_of_once() {
+    let nginx = SHIPPED.iter().find(|(name, _)| *name == "nginx").unwrap().1;
+    let text = "extends: nginx\nmine in access:\n    status is 418\n";
+    let (_, faults) = Grammar::load_with("x", "x", text, Some(nginx), &Lists::shipped()).unwrap();
+    let warnings: Vec<&str> = faults.iter().map(|fault| fault.what.as_str()).collect();
+    assert_eq!(warnings, ["no test uses this rule"]);
+}
+
+#[test]
 fn an_author_is_warned_of_what_the_proof_cannot_know() {
     let warns = |rules: &str| -> Vec<String> {
         let text = format!("program: p\n{rules}\n");
