@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 
@@ -125,9 +124,13 @@ fn exported(
     now: Timestamp,
 ) -> Ban {
     let BanDetails { jail, ports, since, times } = details;
-    let ban = manual(address, since.unwrap_or(now), until, reason);
-    let jail = jail.map_or(Arc::clone(&ban.jail), Arc::from);
-    Ban { jail, ports: ports.into(), times: times.unwrap_or(1), ..ban }
+    let ban = Ban { times: times.unwrap_or(1), ..manual(address, since.unwrap_or(now), until, reason) };
+    ban.with(|terms| {
+        terms.ports = ports.into();
+        if let Some(jail) = jail {
+            terms.jail = jail.into();
+        }
+    })
 }
 
 /// The changes in pages, none of which is too long for the socket.

@@ -86,7 +86,7 @@ pub fn report(
     }
     let from = from.max(kept);
     let place = config.state_directory.display();
-    let history = History::open(&config.state_directory, config.ledger)
+    let history = History::open(&config.state_directory)
         .with_context(|| format!("cannot read the ledger in `{place}`"))?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let (rows, zone) = (history.rows(from, to)?, TimeZone::system());

@@ -251,7 +251,7 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
     let nat64 = top.list("nat64-prefixes", value::nat64);
     let max_offenders = top.value("max-offenders", value::whole::<usize>(1..=100_000_000));
     let geoip = top.list("geoip", value::path);
-    let terms = BanTerms::read(top, BanTerms::default());
+    let terms = BanSettings::read(top, BanSettings::default());
     let mode = top.value("mode", value::mode);
     let growth = top.table("growth", growth);
     let ledger = top.table("ledger", ledger);
@@ -314,13 +314,13 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
 
 /// How many offences in how long earn how long a ban: what jails inherit, each part by itself.
 #[derive(Clone, Copy, Default)]
-struct BanTerms {
+struct BanSettings {
     max_retry: Option<u8>,
     find_time: Option<Span>,
     ban_time: Option<Option<Span>>,
 }
 
-impl BanTerms {
+impl BanSettings {
     fn read(t: &mut TableReader<'_, '_>, inherited: Self) -> Self {
         Self {
             max_retry: t.value_or("maxretry", inherited.max_retry, value::whole(1..=255)),
@@ -346,7 +346,7 @@ fn split(ignored: Vec<Ignored>) -> (Vec<Offender>, Vec<PathBuf>) {
 fn jail(
     name: &str,
     t: &mut TableReader<'_, '_>,
-    (inherited, mode): (BanTerms, Option<Mode>),
+    (inherited, mode): (BanSettings, Option<Mode>),
     grammars: &BTreeMap<String, Vec<String>>,
 ) -> Option<Option<(Jail, Vec<PathBuf>)>> {
     if !is_jail_name(name) || NOT_CONFIGURED.contains(&name) {
@@ -361,7 +361,7 @@ fn jail(
     let watching = watched.as_ref().unwrap_or(&names);
     let known: Vec<&str> = watching.iter().flat_map(|grammar| categories(grammar)).collect();
     let offences = t.list("offences", |v| value::one_of("a category of its grammars", &known, v));
-    let terms = BanTerms::read(t, inherited);
+    let terms = BanSettings::read(t, inherited);
     let mode = t.value_or("mode", mode, value::mode);
     let ports = t.list("ports", value::ports);
     let ignore = t.list("ignoreip", value::ignored);

@@ -4,11 +4,11 @@ use std::cmp::{Ordering, Reverse};
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
 
-use super::BanLine;
 use crate::detect::MANUAL;
-use crate::model::{Ban, BanOrigin, Mode, Offender, Span, Timestamp, count, plain};
+use crate::model::{Ban, BanOrigin, BanTerms, Mode, Offender, Span, Timestamp, count, plain};
 
 /// Which of the bans in force to list. What is `None` or empty leaves out nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl BanFilter {
     }
 }
 
-/// Bans as they are listed: an array of [`BanLine`] in JSON, made only as it is written.
+/// Bans as they are listed: an array of [`BanLine`](super::BanLine) in JSON, made only as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanListing {
     /// Those that are listed.
@@ -143,11 +143,64 @@ pub struct BanListing {
 
 impl Serialize for BanListing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.bans.iter().map(|ban| BanLine::new(ban, self.now)))
+        serializer.collect_seq(self.bans.iter().map(|ban| ListedBan(ban, self.now)))
     }
 }
 
+/// A ban as [`BanLine`](super::BanLine) has it in JSON, without the texts in memory.
+struct ListedBan<'b>(&'b Ban, Timestamp);
+
+impl Serialize for ListedBan<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(ban, now) = self;
+        let mut line = serializer.serialize_struct("BanLine", 10)?;
+        line.serialize_field("address", &ban.offender)?;
+        line.serialize_field("jail", &*ban.jail)?;
+        line.serialize_field("kind", &ban.kind)?;
+        line.serialize_field("mode", &ban.mode)?;
+        line.serialize_field("ports", &*ban.ports)?;
+        line.serialize_field("since", &AsText(ban.since))?;
+        line.serialize_field("until", &ban.until.map(AsText))?;
+        line.serialize_field("left", &ban.until.map(|until| until.since(*now).as_secs_ceil()))?;
+        line.serialize_field("times", &ban.times)?;
+        line.serialize_field("reason", &*ban.reason)?;
+        line.end()
+    }
+}
+
+/// As it is printed.
+struct AsText(Timestamp);
+
+impl Serialize for AsText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// How many bans are in a part of a list in JSON: some 200 kB.
+pub(super) const PART: usize = 1000;
+
 impl BanListing {
+    /// The same in JSON, in parts that are made as they are taken: a million bans are 200 MB.
+    pub(super) fn parts(self) -> impl Iterator<Item = serde_json::Result<Vec<u8>>> {
+        let Self { bans, now, .. } = self;
+        let last = bans.len().div_ceil(PART).max(1);
+        (0..last).map(move |nth| {
+            let mut part = vec![if nth == 0 { b'[' } else { b',' }];
+            let bans = bans.iter().skip(nth * PART).take(PART);
+            for (place, ban) in bans.enumerate() {
+                if place > 0 {
+                    part.push(b',');
+                }
+                serde_json::to_writer(&mut part, &ListedBan(ban, now))?;
+            }
+            if nth + 1 == last {
+                part.push(b']');
+            }
+            Ok(part)
+        })
+    }
+
     /// The list as text that `ban --from` reads: `ADDRESS END jail=NAME ports=PORT,... since=TIME times=NUMBER # REASON`,
     /// without what a ban by hand on all ports has. What is only observed is in comments.
     pub fn export(&self) -> String {
@@ -168,7 +221,8 @@ impl BanListing {
 }
 
 fn export_line(text: &mut String, ban: &Ban) -> std::fmt::Result {
-    let Ban { offender, jail, ports, since, until, times, reason, .. } = ban;
+    let (Ban { offender, since, until, times, .. }, BanTerms { jail, ports, reason, .. }) =
+        (ban, &*ban.terms);
     match until {
         Some(until) => write!(text, "{offender} {until}")?,
         None => write!(text, "{offender} forever")?,
@@ -197,16 +251,10 @@ mod tests {
     /// The numbers of the bans that a filter lists of these, and how many it takes.
     #[track_caller]
     fn check(filter: BanFilter, want: &[usize], total: u64) {
-        let ban = |offender: &str, jail: &str, kind, since, until: Option<i64>, times| Ban {
-            jail: jail.into(),
-            kind,
-            times,
-            ..manual(
-                offender.parse().unwrap(),
-                Timestamp::from_secs(since),
-                until.map(Timestamp::from_secs),
-                "",
-            )
+        let ban = |offender: &str, jail: &str, kind, since, until: Option<i64>, times| {
+            let (since, until) = (Timestamp::from_secs(since), until.map(Timestamp::from_secs));
+            let ban = Ban { times, ..manual(offender.parse().unwrap(), since, until, "") };
+            ban.with(|ban| (ban.jail, ban.kind) = (jail.into(), kind))
         };
         let bans = [
             ban("192.0.2.9", "sshd", BanOrigin::Auto, 10, Some(400), 1),
@@ -265,10 +313,11 @@ mod tests {
     fn an_export_is_a_list() {
         let at = |secs: i64| Timestamp::from_secs(1_700_000_000 + secs);
         let ban = |until, reason: &str| manual("192.0.2.1".parse().unwrap(), at(0), until, reason);
-        let observed = Ban { mode: Mode::Observe, ..ban(None, "") };
+        let observed = ban(None, "").with(|ban| ban.mode = Mode::Observe);
         let bans = vec![ban(None, ""), ban(Some(at(60)), "a # b\n\u{1b}[2J"), observed];
         let ports = ["22/tcp", "53/udp"].map(|port| port.parse().unwrap());
-        let of_jail = Ban { jail: "sshd".into(), ports: ports.into(), times: 3, ..ban(None, "x") };
+        let of_jail = Ban { times: 3, ..ban(None, "x") };
+        let of_jail = of_jail.with(|terms| (terms.jail, terms.ports) = ("sshd".into(), ports.into()));
         let bans = [bans, vec![of_jail]].concat();
         let want = "# 4 bans at 2023-11-14T22:13:20Z: ADDRESS END [jail=] [ports=] since= [times=] # REASON\n\
                     192.0.2.1 forever since=2023-11-14T22:13:20Z\n\
@@ -276,5 +325,31 @@ mod tests {
                     # observed: 192.0.2.1 forever since=2023-11-14T22:13:20Z\n\
                     192.0.2.1 forever jail=sshd ports=22/tcp,53/udp since=2023-11-14T22:13:20Z times=3 # x\n";
         assert_eq!(BanListing { bans, total: 4, now: at(0), geoip: Vec::new() }.export(), want);
+    }
+
+    #[test]
+    fn a_list_in_parts_is_the_list() {
+        let port = crate::model::Port { protocol: crate::model::Protocol::Udp, number: 53 };
+        let ban = |n: u32| {
+            let until =
+                n.is_multiple_of(2).then(|| Timestamp::from_micros(1_700_000_000_123_456 + i64::from(n)));
+            let offender = std::net::Ipv4Addr::from_bits(n).to_string().parse().unwrap();
+            let ban = manual(offender, Timestamp::from_secs(i64::from(n)), until, "a \"b\"\n\u{e9}");
+            ban.with(|terms| terms.ports = if n.is_multiple_of(3) { [port].into() } else { [].into() })
+        };
+        for length in [0, 1, 999, 1000, 1001, 2500] {
+            let list = BanListing {
+                bans: (0..length).map(ban).collect(),
+                total: 0,
+                now: Timestamp::from_secs(9),
+                geoip: Vec::new(),
+            };
+            let lines: Vec<_> =
+                list.bans.iter().map(|ban| crate::control::BanLine::new(ban, list.now)).collect();
+            let want = serde_json::to_string(&lines).unwrap();
+            assert_eq!(serde_json::to_string(&list).unwrap(), want);
+            let parts: Vec<u8> = list.parts().flat_map(Result::unwrap).collect();
+            assert_eq!(str::from_utf8(&parts).unwrap(), want);
+        }
     }
 }

@@ -523,7 +523,10 @@ impl AllowLine {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::model::BanTerms;
 
     #[track_caller]
     fn check(reply: Reply, want: &str) {
@@ -534,14 +537,16 @@ mod tests {
     fn replies_are_plain_json() {
         let ban = Ban {
             offender: "2001:db8::/64".parse().unwrap(),
-            jail: "sshd".into(),
-            kind: BanOrigin::Auto,
-            mode: Mode::Observe,
-            ports: [Port { protocol: crate::model::Protocol::Tcp, number: 22 }].into(),
+            times: 2,
             since: Timestamp::from_secs(1_700_000_000),
             until: Some(Timestamp::from_secs(1_700_003_600)),
-            times: 2,
-            reason: "5 auth-failure".into(),
+            terms: Arc::new(BanTerms {
+                jail: "sshd".into(),
+                kind: BanOrigin::Auto,
+                mode: Mode::Observe,
+                ports: [Port { protocol: crate::model::Protocol::Tcp, number: 22 }].into(),
+                reason: "5 auth-failure".into(),
+            }),
         };
         let list = |ban: &Ban, now| {
             Reply::Bans(BanListing { bans: vec![ban.clone()], total: 1, now, geoip: Vec::new() })

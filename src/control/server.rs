@@ -20,6 +20,7 @@ use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
+use futures_util::stream;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -31,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
+use super::bans::PART;
 use super::taken::BanPage;
 use super::{BanFilter, BanLength, BanSort, ChangePage, ChangeRequest, Command, Reply, Target};
 use crate::config;
@@ -46,6 +48,8 @@ pub const MOST_BANS: usize = 1000;
 pub(super) const TOTAL: &str = "banstream-total";
 /// The header of a list of bans that names the files of `geoip`, as JSON: so a client need not ask for the status, too.
 pub(super) const GEOIP: &str = "banstream-geoip";
+/// The type of a list's content.
+const JSON: &str = "application/json";
 /// How many clients are served at once. One more takes the place of who has been silent longest, or waits where all are
 /// being answered.
 const MAX_CLIENTS: usize = 128;
@@ -191,7 +195,15 @@ async fn ask(State(daemon): State<Daemon>, command: Command) -> Result<Response,
         let geoip = serde_json::to_vec(&list.geoip).ok().filter(|_| !list.geoip.is_empty());
         headers.extend(geoip.and_then(|paths| Some((GEOIP, HeaderValue::from_bytes(&paths).ok()?))));
     }
-    Ok((status, AppendHeaders(headers), Json(reply)).into_response())
+    let body = match reply {
+        // Only where that is worth it: short answers say their length.
+        Reply::Bans(list) if list.bans.len() > PART => {
+            let body = Body::from_stream(stream::iter(list.parts()));
+            ([(header::CONTENT_TYPE, JSON)], body).into_response()
+        }
+        reply => Json(reply).into_response(),
+    };
+    Ok((status, AppendHeaders(headers), body).into_response())
 }
 
 async fn metrics(State(daemon): State<Daemon>) -> impl IntoResponse {
@@ -465,7 +477,7 @@ mod tests {
     use super::super::BanListing;
     use super::super::client::{self, Answer};
     use super::*;
-    use crate::model::{Ban, BanOrigin, Mode, Port, Protocol, Timestamp};
+    use crate::model::{Ban, BanOrigin, BanTerms, Mode, Port, Protocol, Timestamp};
 
     /// A server in a folder of its own, whose daemon answers as `reply` says and keeps what it was asked.
     struct Fixture {
@@ -536,14 +548,16 @@ mod tests {
         };
         let taken = |jail: &str, kind, until, ports: &[Port]| Ban {
             offender: "192.0.2.0/24".parse().unwrap(),
-            jail: jail.into(),
-            kind,
-            mode: Mode::Enforce,
-            ports: ports.into(),
+            times: 7,
             since: Timestamp::from_micros(1_700_000_000_500_000),
             until,
-            times: 7,
-            reason: "\"quoted\" \\ \n\u{e9}".into(),
+            terms: Arc::new(BanTerms {
+                jail: jail.into(),
+                kind,
+                mode: Mode::Enforce,
+                ports: ports.into(),
+                reason: "\"quoted\" \\ \n\u{e9}".into(),
+            }),
         };
         let port = Port { protocol: Protocol::Udp, number: 53 };
         let page = vec![

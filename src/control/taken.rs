@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::detect::{WIDE, is_by_hand};
-use crate::model::{Ban, BanOrigin, Mode, Offender, Port, Timestamp, plain};
+use crate::model::{Ban, BanOrigin, BanTerms, Mode, Offender, Port, Timestamp, plain};
 
 /// What became of bans that were decided elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,26 +155,29 @@ impl<'p> PageBan<'p> {
         }
     }
 
-    /// The ban. It shares its texts with the one before, since most of a page have the same.
+    /// The ban. It shares its terms with the one before, since most of a page have the same.
     pub(super) fn ban(&self, before: Option<&Ban>) -> Ban {
-        let shared = |text: &str, of: fn(&Ban) -> &Arc<str>| {
-            before.map(of).filter(|before| ***before == *text).map_or_else(|| text.into(), Arc::clone)
+        let are_same = |known: &&Ban| {
+            *known.jail == *self.jail && *known.ports == *self.ports && *known.reason == *self.reason
         };
-        let ports = before.map(|before| &before.ports).filter(|ports| ***ports == *self.ports);
-        Ban {
-            offender: self.address,
-            jail: shared(&self.jail, |ban| &ban.jail),
+        let terms = || BanTerms {
+            jail: (&*self.jail).into(),
             kind: match &*self.jail {
                 WIDE => BanOrigin::Wide,
                 jail if is_by_hand(jail) => BanOrigin::Manual,
                 _ => BanOrigin::Auto,
             },
             mode: Mode::Enforce,
-            ports: ports.map_or_else(|| self.ports.as_slice().into(), Arc::clone),
+            ports: self.ports.as_slice().into(),
+            reason: (&*self.reason).into(),
+        };
+        let known = before.filter(are_same).map(|known| Arc::clone(&known.terms));
+        Ban {
+            offender: self.address,
+            times: self.times.max(1),
             since: self.since.0,
             until: self.until.as_ref().map(|until| until.0),
-            times: self.times.max(1),
-            reason: shared(&self.reason, |ban| &ban.reason),
+            terms: known.unwrap_or_else(|| Arc::new(terms())),
         }
     }
 }

@@ -44,18 +44,19 @@ pub(super) fn adopt(engine: &mut Engine<'_>, mut unknown: Vec<(Element, Timeout)
     for (element, timeout) in unknown {
         let until = (timeout != Timeout::FOREVER).then(|| now + Span::from_secs(timeout.as_secs().into()));
         let reason = "found in the kernel, not in the ledger";
-        let mut ban = Ban { jail: "kernel".into(), ..manual(element.offender, now, until, reason) };
-        ban.ports = element.port.into_iter().collect();
+        let mut ban = manual(element.offender, now, until, reason);
+        (ban.jail, ban.ports) = ("kernel".into(), element.port.into_iter().collect());
         // All ports come before single ones, and cover them.
         if let Some(known) = found.get(&element.offender) {
             ban.until = ban.until.zip(known.until).map(|(one, other)| one.max(other));
             let more = if known.ports.is_empty() { &[][..] } else { &*ban.ports };
-            ban.ports = known.ports.iter().chain(more).copied().collect();
+            let ports = known.ports.iter().chain(more).copied().collect();
+            ban.ports = ports;
         }
         found.insert(element.offender, ban);
     }
     log::warn!("adopted {} from the kernel that the ledger does not have", count(found.len() as u64, "ban"));
     found.values().for_each(|ban| engine.detector().restore(ban.clone(), now));
-    let decisions = found.into_values().map(Decision::Ban).collect();
-    ledger.write(LedgerUpdate { decisions, ..LedgerUpdate::default() }, None);
+    let decisions: Vec<_> = found.into_values().map(Decision::Ban).collect();
+    ledger.write(LedgerUpdate { decisions: decisions.into(), ..LedgerUpdate::default() }, None);
 }

@@ -26,8 +26,6 @@ const MOST_NAMED: usize = 5;
 struct PageOutcome {
     report: ChangeReport,
     decisions: Vec<Decision>,
-    /// Whether an offender may still be banned by another jail, and must stay blocked without a gap.
-    is_shared: bool,
     allowances: Vec<(Offender, Option<Allowance>)>,
     /// Elements that the kernel may have and we do not know.
     unknown: Vec<Decision>,
@@ -37,12 +35,12 @@ struct PageOutcome {
 impl PageOutcome {
     fn lift(&mut self, mut lifted: Vec<Decision>) {
         lifted.sort_unstable_by_key(|decision| decision.ban().offender);
-        for decision in lifted {
+        for decision in &lifted {
             let ban = decision.ban();
             self.report.add(ChangeKind::Lifted, || named(ban));
             self.before.push(UndoItem::Lifted(Box::new(ban.clone())));
-            self.decisions.push(decision);
         }
+        self.decisions.append(&mut lifted);
     }
 }
 
@@ -64,18 +62,15 @@ impl Hub {
         };
         let command = command(first, page.changes.len() - 1, page.list);
         self.undo.add(page.list, at, command, std::mem::take(&mut outcome.before));
-        let PageOutcome { report, decisions, is_shared, allowances, unknown, .. } = outcome;
+        let PageOutcome { report, decisions, allowances, unknown, .. } = outcome;
+        let decisions = Arc::new(decisions);
         match page.list {
             Some(_) => self.record_page(&decisions, |ban| ban.since == at, &report),
             None => self.record(&decisions, |ban| ban.since == at),
         }
-        if is_shared && !decisions.is_empty() {
-            self.sync_all();
-        } else {
-            self.apply(&decisions);
-        }
+        self.apply(&decisions);
         if !unknown.is_empty() {
-            self.order(Order::Apply(unknown, Instant::now()));
+            self.order(Order::Apply(unknown.into(), Instant::now()));
         }
         let update = LedgerUpdate { decisions, allowances, ..LedgerUpdate::default() };
         if page.list.is_some() {
@@ -258,10 +253,7 @@ impl Hub {
             Target::One(who) => detector.unban_exactly(*who),
             Target::Inside(who) if who.is_single() => detector.unban_exactly(*who),
             Target::Inside(who) => detector.unban(*who),
-            Target::Jail(jail) => {
-                outcome.is_shared = true;
-                detector.unban_jail(jail)
-            }
+            Target::Jail(jail) => detector.unban_jail(jail),
             Target::All => detector.unban_all(),
         };
         let is_lifted = !lifted.is_empty();
@@ -381,8 +373,6 @@ impl Hub {
         let lifted = inside.into_iter().flat_map(|who| detector.unban_exactly(who)).collect();
         outcome.lift(lifted);
         let lifted = self.settle();
-        // An offender that another jail bans too must stay blocked without a gap.
-        outcome.is_shared |= !lifted.is_empty();
         outcome.lift(lifted);
     }
 }

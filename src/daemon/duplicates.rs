@@ -4,7 +4,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ const MANY: u64 = 3;
 #[derive(Default)]
 pub(super) struct Duplicates {
     lines: VecDeque<(u64, Arc<str>, Timestamp)>,
+    /// Those that have brought any. While there is but one, nothing is compared.
+    sources: BTreeSet<Arc<str>>,
     found: BTreeMap<[Arc<str>; 2], u64>,
     hasher: RandomState,
 }
@@ -47,7 +49,11 @@ impl Duplicates {
         let is_same = |(other, from, at): &(u64, Arc<str>, Timestamp)| {
             *other == line && from != source && time.since(*at).max(at.since(time)) <= WITHIN
         };
-        if let Some(place) = self.lines.iter().position(is_same)
+        if !self.sources.contains(source) {
+            self.sources.insert(Arc::clone(source));
+        }
+        if self.sources.len() > 1
+            && let Some(place) = self.lines.iter().position(is_same)
             && let Some((_, other, _)) = self.lines.remove(place)
         {
             let mut sources = [Arc::clone(source), other];

@@ -5,6 +5,7 @@
 //! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
 //! enforcer changes the content of the sets; that sets and rules exist is the work of the `watcher`.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -18,16 +19,20 @@ use crate::kernel::{
     Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Layout, Prepared,
     Reconciled, Refusal, SetSize, render,
 };
-use crate::model::{Ban, Decision, count};
+use crate::model::{Ban, Decision, Mode, count};
 
 /// The orders of the enforcer.
 pub(super) enum Order {
-    /// Carry these out; they were decided at that instant.
-    Apply(Vec<Decision>, Instant),
+    /// Carry these out, but for what is only observed; they were decided at that instant.
+    Apply(Arc<Vec<Decision>>, Instant),
     /// Carry out what came before, and call this when that was tried and what went wrong is known.
     Report(Box<dyn FnOnce() + Send>),
-    /// These are all bans in force; whether the sets are to hold nothing else from now on.
-    Sync(Vec<Ban>, bool),
+    /// All bans in force are told again from here on, as the sets are to hold no others.
+    Restart,
+    /// These are some of them.
+    Restate(Vec<Ban>),
+    /// These were all; whether the sets are to hold nothing else from now on.
+    Restarted(bool),
     /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
     /// one before.
     SwitchFirewall(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
@@ -98,7 +103,16 @@ impl Enforcer {
     /// stays untouched. What no ban put there stays where `keeps` says so.
     pub(super) fn begin<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>, keeps: bool) {
         let began = Instant::now();
-        let changes = self.desired.restart(bans, now());
+        let (mut changes, now) = (Vec::new(), now());
+        self.desired.begin_restart();
+        for ban in bans {
+            self.desired.restate(ban, now, &mut changes);
+            if !keeps {
+                // The comparison finds them: there may be a million.
+                changes.clear();
+            }
+        }
+        self.desired.end_restart(now, &mut changes);
         if keeps {
             match self.apply(&changes) {
                 Ok(()) => self.compared = Some((Instant::now(), began.elapsed())),
@@ -154,10 +168,10 @@ impl Enforcer {
         }
     }
 
-    fn take(&mut self, order: Order, waiting: &mut Vec<(Vec<Decision>, Instant)>) {
+    fn take(&mut self, order: Order, waiting: &mut Vec<(Arc<Vec<Decision>>, Instant)>) {
         match order {
             Order::Apply(decisions, at) => {
-                decisions.iter().for_each(|decision| self.desired.take(decision));
+                enforced(&decisions).for_each(|decision| self.desired.take(decision));
                 waiting.push((decisions, at));
             }
             Order::Report(then) => {
@@ -168,12 +182,27 @@ impl Enforcer {
                 }
                 then();
             }
-            Order::Sync(bans, alone) => {
+            Order::Restart => {
                 self.carry_out(&std::mem::take(waiting));
-                let changes = self.desired.restart(bans.iter(), now());
+                self.desired.begin_restart();
+            }
+            Order::Restate(bans) => {
+                self.carry_out(&std::mem::take(waiting));
+                let (mut changes, now) = (Vec::new(), now());
+                bans.iter().for_each(|ban| self.desired.restate(ban, now, &mut changes));
+                if let Err(error) = self.apply(&changes) {
+                    self.failed(&error);
+                }
+            }
+            Order::Restarted(alone) => {
+                self.carry_out(&std::mem::take(waiting));
+                let mut changes = Vec::new();
+                self.desired.end_restart(now(), &mut changes);
+                let mut done = self.apply(&changes);
                 // What can be compared needs no knowledge of what was desired before.
-                let done =
-                    if alone || self.can_compare() { self.compare().map(drop) } else { self.apply(&changes) };
+                if alone || self.can_compare() {
+                    done = self.compare().map(drop);
+                }
                 if let Err(error) = done {
                     self.failed(&error);
                 }
@@ -190,15 +219,21 @@ impl Enforcer {
         }
     }
 
-    fn carry_out(&mut self, waiting: &[(Vec<Decision>, Instant)]) {
-        if waiting.is_empty() {
+    fn carry_out(&mut self, waiting: &[(Arc<Vec<Decision>>, Instant)]) {
+        let (mut changes, now, mut done) = (Vec::new(), now(), Ok(()));
+        let mut decisions = waiting.iter().flat_map(|(decisions, _)| enforced(decisions)).peekable();
+        if decisions.peek().is_none() {
             return;
         }
-        let (mut changes, now) = (Vec::new(), now());
-        let decisions = waiting.iter().flat_map(|(decisions, _)| decisions);
-        decisions.for_each(|decision| render(decision, now, &mut changes));
-        self.late.extend(waiting.iter().map(|(decisions, at)| (decisions.len(), *at)));
-        match self.apply(&changes) {
+        for decision in decisions {
+            render(decision, now, &mut changes);
+            if changes.len() >= MOST {
+                done = done.and(self.apply(&changes));
+                changes.clear();
+            }
+        }
+        self.late.extend(waiting.iter().map(|(decisions, at)| (enforced(decisions).count(), *at)));
+        match done.and(self.apply(&changes)) {
             Ok(()) if self.compared.is_some() => self.caught_up(),
             // What failed before must be repaired first; the next check does that.
             Ok(()) => {}
@@ -346,6 +381,11 @@ impl Enforcer {
         self.reporter.errors(1);
         self.reporter.fault(Some(format!("cannot update the kernel: {error}")));
     }
+}
+
+/// Those that are to be carried out.
+fn enforced(decisions: &[Decision]) -> impl Iterator<Item = &Decision> {
+    decisions.iter().filter(|decision| decision.ban().mode == Mode::Enforce)
 }
 
 impl Reporter {

@@ -136,12 +136,7 @@ impl Health {
         set("banstream_enforce_up", &[], (is_checked && enforcement.error.is_none()).into());
         set("banstream_ledger_up", &[], ledger.error.is_none().into());
         set("banstream_ledger_bytes", &[], size.bytes);
-        let rows = [
-            ("offence", size.offences),
-            ("ban", size.bans),
-            ("history", size.history),
-            ("tally", size.tallies),
-        ];
+        let rows = [("offence", size.offences), ("ban", size.bans), ("tally", size.tallies)];
         rows.iter().for_each(|(table, rows)| set("banstream_ledger_rows", &[("table", *table)], *rows));
     }
 }

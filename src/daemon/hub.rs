@@ -4,6 +4,7 @@
 //! by hand and one by threshold cannot cross.
 
 use std::collections::{BTreeMap, HashSet};
+use std::mem;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use crate::detect::{Detector, ExemptedBan, Exemption, ExemptionList, LIST, MANUA
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
 use crate::grammar::Grammar;
 use crate::input::Batch;
-use crate::kernel::{Element, Firewall, Timeout, elements};
+use crate::kernel::{Element, Firewall, Timeout, elements, released};
 use crate::model::{Allowance, Ban, Decision, Mode, Offender, Span, Timestamp, count};
 use crate::store::LedgerUpdate;
 
@@ -66,6 +67,11 @@ pub(super) struct Hub {
     pub(super) ticked: Instant,
     pub(super) steps: ClockWatch,
     pub(super) synced: Instant,
+    /// From where on to go on to tell the enforcer all bans, while that is under way.
+    pub(super) resync: Option<usize>,
+    /// How many decisions have had a line in the log since the last tick, and how many wait to be counted in one.
+    pub(super) logged: usize,
+    pub(super) unlogged: usize,
     /// What systemd was told last.
     pub(super) told: String,
     /// What was taken out of the kernel while it is listed, which is not to be adopted.
@@ -79,13 +85,18 @@ const EXPIRED: &str = "expired";
 const LIFTED: &str = "lifted";
 const REPLACED: &str = "replaced";
 
-/// How many decisions of one batch have a line each in the log. A flood has thousands of them, and each line costs more
-/// than its ban.
+/// How many decisions of one batch, and how many of one second, have a line each in the log. A flood has thousands of
+/// them, and each line costs more than its ban.
 const LOGGED: usize = 100;
+const LOGGED_A_SECOND: usize = 1000;
 /// How often to look after what is not an entry.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often the enforcer gets all bans in force, so that its desired state and ours do not differ for long.
+/// How often the enforcer gets all bans in force, so that its desired state and ours do not differ for long; and how many
+/// at once.
 const FULL_SYNC: Duration = Duration::from_secs(60 * 60);
+const SLICE: usize = 20_000;
+/// How many messages of offences of one batch are kept, where it brings more bans than that.
+const SAMPLE: usize = 500;
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
 const WHOLE: usize = 200_000;
@@ -151,7 +162,7 @@ impl Hub {
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
         self.stats.lock().add(&batch.source, &grammars, &report, now);
-        let BatchReport { tally, seen, evidence, ended } = report;
+        let BatchReport { tally, mut seen, mut evidence, ended } = report;
         for (reason, times) in
             [("overlong", batch.overlong), ("crash", batch.deadly), ("offender_table_full", seen.forgotten)]
         {
@@ -169,10 +180,21 @@ impl Hub {
                 through a proxy or another path? Run `banstream doctor`");
         }
         self.ended(ended);
-        self.carry_out(&seen.decisions);
+        seen.decisions.shrink_to_fit();
+        update.decisions = Arc::new(seen.decisions);
+        self.carry_out(&update.decisions);
         // The enforcer has its orders; the rest is not urgent.
         self.duplicates.add(&batch.source, &seen.traces, &evidence);
-        update.decisions = seen.lapsed.into_iter().map(Decision::Ban).chain(seen.decisions).collect();
+        if update.decisions.len() > SAMPLE {
+            evidence.keep_first(SAMPLE);
+        }
+        // It may wait for long, and has grown to twice of what it needs.
+        seen.traces.shrink_to_fit();
+        evidence.shrink_to_fit();
+        if !seen.lapsed.is_empty() {
+            let lapsed = seen.lapsed.into_iter().map(Decision::Ban);
+            update.decisions = Arc::new(lapsed.chain(update.decisions.iter().cloned()).collect());
+        }
         (update.traces, update.evidence) = (seen.traces, evidence);
         update.grammars = grammars;
         update.logins = self.engine.detector().take_changed_logins();
@@ -186,7 +208,7 @@ impl Hub {
     }
 
     /// Reports decisions, and sends the enforcer those that are to be enforced.
-    fn carry_out(&mut self, decisions: &[Decision]) {
+    pub(super) fn carry_out(&mut self, decisions: &Arc<Vec<Decision>>) {
         if decisions.is_empty() {
             return;
         }
@@ -194,12 +216,24 @@ impl Hub {
         self.apply(decisions);
     }
 
-    /// Sends the enforcer those that are to be enforced.
-    pub(super) fn apply(&mut self, decisions: &[Decision]) {
-        let enforced = decisions.iter().filter(|decision| decision.ban().mode == Mode::Enforce);
-        let enforced: Vec<Decision> = enforced.cloned().collect();
-        if !enforced.is_empty() {
-            self.order(Order::Apply(enforced, Instant::now()));
+    /// Sends the enforcer those that are to be enforced. Who is banned by another jail too stays blocked without a gap.
+    pub(super) fn apply(&mut self, decisions: &Arc<Vec<Decision>>) {
+        let detector = self.engine.detector();
+        let others = |ban: &Ban| detector.bans_on(ban.offender).filter(|other| other.mode == Mode::Enforce);
+        let stays = |decision: &Decision| match decision {
+            Decision::Unban(ban) => ban.mode == Mode::Enforce && others(ban).next().is_some(),
+            Decision::Ban(_) => false,
+        };
+        let mut decisions = Arc::clone(decisions);
+        if decisions.iter().any(stays) {
+            let carried_out = decisions.iter().flat_map(|decision| match decision {
+                Decision::Unban(ban) if ban.mode == Mode::Enforce => released(ban, others(ban)),
+                decision => vec![decision.clone()],
+            });
+            decisions = Arc::new(carried_out.collect());
+        }
+        if decisions.iter().any(|decision| decision.ban().mode == Mode::Enforce) {
+            self.order(Order::Apply(decisions, Instant::now()));
         }
     }
 
@@ -211,8 +245,8 @@ impl Hub {
         log::info!("took over bans: {}", page.counts);
         self.undo.add(list, at, take_over::IMPORT.to_owned(), page.before);
         self.show_active();
-        self.order(Order::Apply(page.enforced, Instant::now()));
-        let update = LedgerUpdate { decisions: page.decisions, ..LedgerUpdate::default() };
+        self.order(Order::Apply(page.enforced.into(), Instant::now()));
+        let update = LedgerUpdate { decisions: page.decisions.into(), ..LedgerUpdate::default() };
         self.reply_once_done(update, reply, move |error| {
             Reply::TakenOver(TakenCounts { error, ..page.counts })
         });
@@ -241,10 +275,21 @@ impl Hub {
     pub(super) fn record(&mut self, decisions: &[Decision], is_new: impl Fn(&Ban) -> bool) {
         let wide = Decision::wide(decisions);
         self.count_and_tell(decisions, &wide, &is_new);
-        let (logged, rest) = decisions.split_at(decisions.len().min(LOGGED));
+        let room = LOGGED.min(LOGGED_A_SECOND.saturating_sub(self.logged));
+        let (logged, rest) = decisions.split_at(decisions.len().min(room));
+        self.logged += logged.len();
         logged.iter().for_each(|decision| log_decision(decision, &wide, &is_new));
-        if !rest.is_empty() {
-            let rest = count(rest.len() as u64, "more decision");
+        self.unlogged += rest.len();
+        if room > 0 {
+            self.log_rest();
+        }
+    }
+
+    /// Says how many decisions have no line.
+    fn log_rest(&mut self) {
+        let rest = mem::take(&mut self.unlogged);
+        if rest > 0 {
+            let rest = count(rest as u64, "more decision");
             log::info!("and {rest} at the same time; `banstream bans` lists all bans in force");
         }
     }
@@ -262,17 +307,37 @@ impl Hub {
 
     fn count_and_tell(&mut self, decisions: &[Decision], wide: &[&Ban], is_new: impl Fn(&Ban) -> bool) {
         self.tell(decisions, wide, &is_new);
-        for decision in decisions {
-            match decision {
-                Decision::Ban(ban) if is_new(ban) => self.stats.lock().banned(ban),
-                Decision::Ban(_) => {}
-                Decision::Unban(ban) => {
-                    let reason = if ban.widened(wide).is_some() { REPLACED } else { LIFTED };
-                    self.metrics.counter("banstream_bans_ended_total", &[("reason", reason)]).increment(1);
+        let (mut replaced, mut lifted) = (0, 0);
+        // In a flood neighbours have the same terms.
+        let are_alike = |one: &Decision, other: &Decision| {
+            mem::discriminant(one) == mem::discriminant(other)
+                && Arc::ptr_eq(&one.ban().terms, &other.ban().terms)
+        };
+        for run in decisions.chunk_by(are_alike) {
+            match run {
+                [Decision::Ban(ban), ..] => {
+                    let new = run.iter().filter(|decision| is_new(decision.ban())).count() as u64;
+                    if new > 0 {
+                        self.stats.lock().banned(&ban.terms, new);
+                    }
+                }
+                unbans => {
+                    let widened =
+                        unbans.iter().filter(|unban| unban.ban().widened(wide).is_some()).count() as u64;
+                    (replaced, lifted) = (replaced + widened, lifted + unbans.len() as u64 - widened);
                 }
             }
         }
+        for (reason, times) in [(REPLACED, replaced), (LIFTED, lifted)] {
+            self.count_ended(reason, times);
+        }
         self.show_active();
+    }
+
+    fn count_ended(&self, reason: &'static str, times: u64) {
+        if times > 0 {
+            self.metrics.counter("banstream_bans_ended_total", &[("reason", reason)]).increment(times);
+        }
     }
 
     /// Tells receivers.
@@ -321,8 +386,8 @@ impl Hub {
             let detector = self.engine.detector();
             self.events.send(|| ended.iter().map(|ban| unbanned(detector, ban, EXPIRED)).collect());
         }
+        self.count_ended(EXPIRED, ended.len() as u64);
         for ban in ended {
-            self.metrics.counter("banstream_bans_ended_total", &[("reason", EXPIRED)]).increment(1);
             let (who, jail) = (ban.offender, &ban.jail);
             log::debug!(address:% = who, jail:% = jail; "the ban on {who} ({jail}) is over");
         }
@@ -360,7 +425,7 @@ impl Hub {
             undo,
             traces: detector.traces().skip(detector.traces().count().saturating_sub(WHOLE)).collect(),
             grammars,
-            decisions: detector.bans().cloned().map(Decision::Ban).collect(),
+            decisions: Arc::new(detector.bans().cloned().map(Decision::Ban).collect()),
             positions: self.positions.clone().into_iter().collect(),
             clients: self.clients.all(),
             allowances: self.allowances.all(),
@@ -456,7 +521,9 @@ impl Hub {
         }
         let detector = self.engine.detector();
         let mut banned: BTreeMap<&str, (u64, Mode)> = BTreeMap::new();
-        detector.bans().for_each(|ban| banned.entry(&ban.jail).or_insert((0, ban.mode)).0 += 1);
+        for (terms, bans) in detector.terms() {
+            banned.entry(&terms.jail).or_insert((0, terms.mode)).0 += bans as u64;
+        }
         let mut jails: Vec<JailStatus> = detector
             .jails()
             .zip(detector.counts())
@@ -591,9 +658,23 @@ impl Hub {
     }
 
     fn sync(&mut self, alone: bool) {
-        self.synced = Instant::now();
-        let bans = self.engine.detector().enforced().cloned().collect();
-        self.order(Order::Sync(bans, alone));
+        self.order(Order::Restart);
+        self.resync = Some(0);
+        while self.resync.is_some() {
+            self.sync_slice(alone);
+        }
+    }
+
+    /// Tells the enforcer some more of them.
+    fn sync_slice(&mut self, alone: bool) {
+        let Some(at) = self.resync else { return };
+        let (bans, next) = self.engine.detector().enforced_from(at, SLICE);
+        self.order(Order::Restate(bans));
+        self.resync = next;
+        if next.is_none() {
+            self.synced = Instant::now();
+            self.order(Order::Restarted(alone));
+        }
     }
 
     /// Looks whether the clock went on as time did. Where it stepped back, so does all that is dated: what is in force
@@ -618,9 +699,13 @@ impl Hub {
 
     fn tick(&mut self, waiting: usize) {
         self.ticked = Instant::now();
-        if self.synced.elapsed() >= FULL_SYNC {
-            self.sync_all();
+        self.logged = 0;
+        self.log_rest();
+        if self.resync.is_none() && self.synced.elapsed() >= FULL_SYNC {
+            self.order(Order::Restart);
+            self.resync = Some(0);
         }
+        self.sync_slice(false);
         let ended = self.engine.detector().expire(now());
         self.ended(ended);
         self.end_allowances();
@@ -691,7 +776,7 @@ fn log_decision(decision: &Decision, wide: &[&Ban], is_new: impl Fn(&Ban) -> boo
                 Mode::Observe => log::info!(address:% = who, jail:% = jail, times; "{text}"),
             }
         }
-        Decision::Ban(Ban { mode: Mode::Enforce, .. }) => {
+        Decision::Ban(_) if ban.mode == Mode::Enforce => {
             log::info!(message_id = logging::BANNED, address:% = who, jail:% = jail, times; "{ban}")
         }
         Decision::Ban(_) => log::info!(address:% = who, jail:% = jail, times; "{ban}"),

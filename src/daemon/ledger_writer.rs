@@ -461,8 +461,8 @@ mod tests {
         let bans = |range: Range<u32>| {
             let offender = |n: u32| Ipv4Addr::from_bits(n).to_string().parse().unwrap();
             let ban = |n: u32| manual(offender(n), Timestamp::from_secs(1), None, "");
-            let decisions = range.map(|n| Decision::Ban(ban(n))).collect();
-            LedgerUpdate { decisions, ..LedgerUpdate::default() }
+            let decisions: Vec<_> = range.map(|n| Decision::Ban(ban(n))).collect();
+            LedgerUpdate { decisions: decisions.into(), ..LedgerUpdate::default() }
         };
         let start = || {
             let (health, metrics) = (Health::new((String::new(), None)), Metrics::new().unwrap());

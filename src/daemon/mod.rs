@@ -344,6 +344,9 @@ async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<Runni
         ticked: Instant::now(),
         steps: ClockWatch::new(started, Instant::now()),
         synced: Instant::now(),
+        resync: None,
+        logged: 0,
+        unlogged: 0,
         told: String::new(),
         lifted,
         runtime: tokio::runtime::Handle::current(),
@@ -449,10 +452,10 @@ fn open_ledger(
 fn restore(loaded: &Loaded, settings: Settings, memory: &mut SavedState) -> Engine<'static> {
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine = Engine::new(settings, Arc::clone(&loaded.grammars), decoder);
-    let detector = engine.detector();
-    memory.bans.drain(..).for_each(|ban| detector.restore(ban, now()));
-    memory.traces.drain(..).for_each(|trace| detector.recall(&trace));
-    memory.logins.drain(..).for_each(|login| detector.restore_login(login));
+    let (detector, now) = (engine.detector(), now());
+    std::mem::take(&mut memory.bans).into_iter().for_each(|ban| detector.restore(ban, now));
+    std::mem::take(&mut memory.traces).into_iter().for_each(|trace| detector.recall(&trace));
+    std::mem::take(&mut memory.logins).into_iter().for_each(|login| detector.restore_login(login));
     engine
 }
 

@@ -37,9 +37,11 @@ impl Hub {
             ReloadKind::Rollback => {
                 let before = self.undo.take_trial();
                 let (restored, mut update) = self.put_back(&before, at, &mut report);
-                update.decisions.splice(0..0, decisions.iter().cloned());
+                Arc::make_mut(&mut update.decisions).splice(0..0, decisions.iter().cloned());
                 decisions.extend(restored);
-                self.carry_out_review(&decisions, update);
+                self.carry_out_review(&Arc::new(decisions), update);
+                // What made room may have shut other ports.
+                self.sync_all();
                 return report;
             }
         }
@@ -77,15 +79,15 @@ impl Hub {
 
     /// Carries out what a review has decided.
     pub(super) fn reviewed(&mut self, decisions: Vec<Decision>) {
-        let update = LedgerUpdate { decisions: decisions.clone(), ..LedgerUpdate::default() };
+        let decisions = Arc::new(decisions);
+        let update = LedgerUpdate { decisions: Arc::clone(&decisions), ..LedgerUpdate::default() };
         self.carry_out_review(&decisions, update);
     }
 
-    /// An offender that another jail bans too must stay blocked without a gap.
-    fn carry_out_review(&mut self, decisions: &[Decision], update: LedgerUpdate) {
+    fn carry_out_review(&mut self, decisions: &Arc<Vec<Decision>>, update: LedgerUpdate) {
         if !decisions.is_empty() {
             self.record(decisions, |_| false);
-            self.sync_all();
+            self.apply(decisions);
         }
         self.write(update, None);
     }

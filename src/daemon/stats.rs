@@ -10,7 +10,7 @@ use crate::detect::WindowEffect;
 use crate::engine::{BatchReport, Forgers};
 use crate::entry::whole::MessageCounts;
 use crate::grammar::Grammars;
-use crate::model::{Ban, Span, Timestamp};
+use crate::model::{BanTerms, Span, Timestamp};
 
 /// The sums. Grammars and jails go by their names, so that a reload continues them.
 #[derive(Default)]
@@ -118,15 +118,19 @@ impl Stats {
         }
         self.repeated += seen.repeated;
         self.already_banned += seen.banned_already;
-        for trace in seen.traces.iter().filter(|trace| trace.effect != WindowEffect::Nothing) {
-            *self.counted.entry(Arc::clone(&trace.jail)).or_default() += 1;
+        // In a flood neighbours are of one jail.
+        for run in seen.traces.chunk_by(|one, other| one.jail == other.jail) {
+            let counted = run.iter().filter(|trace| trace.effect != WindowEffect::Nothing).count() as u64;
+            if let (Some(trace), 1..) = (run.first(), counted) {
+                *self.counted.entry(Arc::clone(&trace.jail)).or_default() += counted;
+            }
         }
     }
 
-    /// Counts a ban.
-    pub(super) fn banned(&mut self, ban: &Ban) {
-        let key = (Arc::clone(&ban.jail), ban.kind.name(), ban.mode.name());
-        *self.bans.entry(key).or_default() += 1;
+    /// Counts bans that have these terms.
+    pub(super) fn banned(&mut self, terms: &BanTerms, bans: u64) {
+        let key = (Arc::clone(&terms.jail), terms.kind.name(), terms.mode.name());
+        *self.bans.entry(key).or_default() += bans;
     }
 
     /// Bans decided, with their jail; a jail may come several times.

@@ -126,9 +126,8 @@ impl Hub {
             report.add(kind, || text);
         }
         // Those that made room end here, and have their place in the history.
-        update.decisions = decisions.clone();
-        update.decisions.extend(replaced.into_values().map(Decision::Unban));
-        update.decisions.extend(last.values().cloned());
+        let written = decisions.iter().cloned().chain(replaced.into_values().map(Decision::Unban));
+        update.decisions = Arc::new(written.chain(last.values().cloned()).collect());
         decisions.extend(last.into_values());
         (decisions, update)
     }

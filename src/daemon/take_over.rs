@@ -173,7 +173,7 @@ fn write(
     for bans in pages(bans) {
         let page = page(engine.detector(), bans, now);
         undo.add(list, now, IMPORT.to_owned(), page.before);
-        let (decisions, undo) = (page.decisions, undo.take_updates());
+        let (decisions, undo) = (page.decisions.into(), undo.take_updates());
         ledger.write(&[LedgerUpdate { decisions, undo, ..LedgerUpdate::default() }], now)?;
         counts.add(page.counts);
     }
@@ -223,7 +223,7 @@ mod tests {
         let ban = |ports: Vec<Port>| {
             let reason = "\"".repeat(200);
             let ban = manual("192.0.2.1".parse().unwrap(), Timestamp::default(), None, &reason);
-            Ban { ports: ports.into(), ..ban }
+            ban.with(|ban| ban.ports = ports.into())
         };
         let lengths = |bans: Vec<Ban>| pages(bans).map(|page| page.len()).collect::<Vec<_>>();
         assert_eq!(lengths(vec![ban(Vec::new()); 2001]), [1000, 1000, 1]);

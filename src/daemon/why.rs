@@ -44,7 +44,7 @@ impl PartialWhy {
             patiently("the ledger", {
                 let why = why.clone();
                 let read = move |directory: String| {
-                    with_lines(why, &History::open(Path::new(&directory), config.ledger)?, &grammars)
+                    with_lines(why, &History::open(Path::new(&directory))?, &grammars)
                 };
                 move || ledger.map(read).transpose()
             }),

@@ -12,7 +12,7 @@ use super::plan::{ImportPlan, ImportedJail};
 use crate::config::load::Loaded;
 use crate::control::TakenCounts;
 use crate::daemon::BansTarget;
-use crate::model::{Ban, BanOrigin, Mode, Port, Timestamp, plain};
+use crate::model::{Ban, BanOrigin, BanTerms, Mode, Port, Timestamp, plain};
 use crate::store::{self, Fail2banBans};
 
 /// The reason of bans that were taken over.
@@ -56,28 +56,30 @@ pub(super) fn summary(found: &Fail2banBans, now: Timestamp) -> BanSummary {
 pub(super) fn ours(found: &Fail2banBans, plan: &ImportPlan, loaded: &Loaded, now: Timestamp) -> Vec<Ban> {
     let here: Vec<&str> = loaded.config.detection.jails.iter().map(|jail| &*jail.name).collect();
     let reason: Arc<str> = TAKEN_OVER.into();
-    let mut jails: BTreeMap<&str, (Arc<str>, Arc<[Port]>)> = BTreeMap::new();
+    let mut jails: BTreeMap<&str, Arc<BanTerms>> = BTreeMap::new();
     let jail = |name: &str| plan.jails.iter().find(|jail| jail.original == name);
     let bans = found.bans.iter().filter(|ban| jail(&ban.jail).is_none_or(|jail| !jail.lets_in));
     let bans = bans.map(|ban| {
-        let (name, ports) = jails.entry(&ban.jail).or_insert_with(|| {
+        let terms = jails.entry(&ban.jail).or_insert_with(|| {
             let jail = jail(&ban.jail);
             let name = jail.filter(|jail| !jail.grammars.is_empty()).map(|jail| jail.name.clone());
-            (name.unwrap_or_else(|| free_name(&ban.jail, plan, &here)).into(), ports(jail))
+            Arc::new(BanTerms {
+                jail: name.unwrap_or_else(|| free_name(&ban.jail, plan, &here)).into(),
+                kind: BanOrigin::Auto,
+                mode: Mode::Enforce,
+                ports: ports(jail),
+                reason: Arc::clone(&reason),
+            })
         });
         Ban {
             offender: ban.offender,
-            jail: Arc::clone(name),
-            kind: BanOrigin::Auto,
-            mode: Mode::Enforce,
-            ports: Arc::clone(ports),
+            times: ban.times,
             since: ban.since,
             until: match jail(&ban.jail) {
                 Some(_) => ban.until,
                 None => Some(ban.until.map_or(now, |until| until.min(now))),
             },
-            times: ban.times,
-            reason: Arc::clone(&reason),
+            terms: Arc::clone(terms),
         }
     });
     bans.collect()

@@ -101,7 +101,7 @@ pub(super) fn diff(
         .with_context(|| format!("cannot read fail2ban's database `{}`", database.display()))?;
     let directory: &Path = &loaded.config.state_directory;
     let unread = || format!("cannot read the ledger in `{}`", directory.display());
-    let ledger = History::open(directory, loaded.config.ledger).with_context(unread)?;
+    let ledger = History::open(directory).with_context(unread)?;
     let rows = ledger.rows(Timestamp::from_micros(0), now).with_context(unread)?;
     let counts = |ban: &Ban, ended: Option<Timestamp>| {
         ban.kind != BanOrigin::Manual

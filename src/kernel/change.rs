@@ -218,6 +218,24 @@ pub fn elements(ban: &Ban) -> impl Iterator<Item = Element> {
     })
 }
 
+/// What is to be carried out where a ban is lifted and these others on its offender stay: they are said once more, and of the
+/// lifted one only what none of them shuts is let go. So no packet gets through in between.
+pub fn released<'b>(ban: &'b Ban, others: impl Iterator<Item = &'b Ban>) -> Vec<Decision> {
+    let mut decisions = Vec::new();
+    let (mut all, mut ports) = (ban.ports.is_empty(), ban.ports.to_vec());
+    for other in others {
+        all &= !other.ports.is_empty();
+        ports.retain(|port| !other.ports.contains(port));
+        decisions.push(Decision::Ban(other.clone()));
+    }
+    if decisions.is_empty() || all {
+        decisions.push(Decision::Unban(ban.clone()));
+    } else if !ports.is_empty() {
+        decisions.push(Decision::Unban(ban.clone().with(|terms| terms.ports = ports.into())));
+    }
+    decisions
+}
+
 fn halves(offender: Offender) -> [Option<Offender>; 2] {
     if offender.prefix() > 0 {
         return [Some(offender), None];
@@ -231,22 +249,26 @@ fn halves(offender: Offender) -> [Option<Offender>; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::{BanOrigin, Mode};
+    use crate::model::{BanOrigin, BanTerms, Mode};
 
     /// Renders a ban of `offender` on `ports` until `until`, decided at second 1,000, and its end.
     #[track_caller]
     fn check(offender: &str, ports: &[Port], until: Option<i64>, want: &[&str]) {
         let ban = Ban {
             offender: offender.parse().unwrap(),
-            jail: "ssh".into(),
-            kind: BanOrigin::Auto,
-            mode: Mode::Enforce,
-            ports: ports.into(),
+            times: 1,
             since: Timestamp::from_secs(1000),
             until: until.map(Timestamp::from_micros),
-            times: 1,
-            reason: "".into(),
+            terms: Arc::new(BanTerms {
+                jail: "ssh".into(),
+                kind: BanOrigin::Auto,
+                mode: Mode::Enforce,
+                ports: ports.into(),
+                reason: "".into(),
+            }),
         };
         let mut changes = Vec::new();
         render(&Decision::Ban(ban.clone()), Timestamp::from_secs(1000), &mut changes);
@@ -326,5 +348,33 @@ mod tests {
         assert_eq!(name("192.0.2.0/24", Some(SSH)), "ipv4_24_ports");
         assert_eq!(name("2001:db8::/64", None), "ipv6_64");
         assert_eq!(name("2001:db8::1", Some(DNS)), "ipv6_128_ports");
+    }
+
+    /// What is done where a ban of these ports is lifted and others of these stay.
+    #[track_caller]
+    fn check_released(lifted: &[u16], others: &[&[u16]], want: &[&str]) {
+        let ban = |ports: &[u16]| {
+            let ports = ports.iter().map(|number| Port { protocol: Protocol::Tcp, number: *number });
+            let ban = crate::detect::manual("192.0.2.1".parse().unwrap(), Timestamp::default(), None, "");
+            ban.with(|terms| terms.ports = ports.collect())
+        };
+        let (lifted, others): (Ban, Vec<Ban>) =
+            (ban(lifted), others.iter().map(|ports| ban(ports)).collect());
+        let words = released(&lifted, others.iter()).into_iter().flat_map(|decision| {
+            let sign = if matches!(decision, Decision::Ban(_)) { '+' } else { '-' };
+            elements(decision.ban()).map(|element| format!("{sign}{element}")).collect::<Vec<_>>()
+        });
+        assert_eq!(words.collect::<Vec<_>>(), want);
+    }
+
+    #[test]
+    fn what_another_ban_shuts_stays_shut() {
+        check_released(&[], &[], &["-192.0.2.1"]);
+        check_released(&[22], &[], &["-192.0.2.1 22/tcp"]);
+        check_released(&[], &[&[]], &["+192.0.2.1"]);
+        check_released(&[], &[&[22]], &["+192.0.2.1 22/tcp", "-192.0.2.1"]);
+        check_released(&[22, 80], &[&[80]], &["+192.0.2.1 80/tcp", "-192.0.2.1 22/tcp"]);
+        check_released(&[22], &[&[22, 80], &[]], &["+192.0.2.1 22/tcp", "+192.0.2.1 80/tcp", "+192.0.2.1"]);
+        check_released(&[22], &[&[]], &["+192.0.2.1", "-192.0.2.1 22/tcp"]);
     }
 }

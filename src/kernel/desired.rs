@@ -5,11 +5,13 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod elements;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
 
 use hashbrown::HashMap;
 
+use self::elements::{Desired, Elements, HELD, TOLD};
 use super::change::{Change, Element, Layout, Set, Timeout, elements};
 use crate::model::{Ban, Decision, Span, Timestamp};
 
@@ -17,18 +19,11 @@ use crate::model::{Ban, Decision, Span, Timestamp};
 #[derive(Debug)]
 pub struct DesiredState {
     layout: Layout,
-    elements: HashMap<Element, Desired>,
-    /// Counts comparisons, so that each can tell what it has seen.
-    round: u32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Desired {
-    until: Option<Timestamp>,
-    /// The kernel has no room for it.
-    pending: bool,
-    /// The last comparison that found it in the kernel.
-    seen: u32,
+    elements: Elements,
+    /// Where all bans are being told again, until when what differs was wanted before.
+    restart: Option<HashMap<Element, Option<Timestamp>>>,
+    /// Counts looks, so that each has another sample.
+    round: usize,
 }
 
 /// What a comparison found, and the changes that put it right.
@@ -50,7 +45,7 @@ const GRACE: Span = Span::from_secs(3);
 impl DesiredState {
     /// Nobody is to be kept out yet.
     pub fn new(layout: Layout) -> Self {
-        Self { layout, elements: HashMap::new(), round: 0 }
+        Self { layout, elements: Elements::default(), restart: None, round: 0 }
     }
 
     /// Goes on with another firewall's layout.
@@ -70,44 +65,72 @@ impl DesiredState {
         }
     }
 
-    /// Restarts with these bans, of which the longest counts where several come to the same element. The changes that make
-    /// what was desired before into what is now.
-    pub fn restart<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>, now: Timestamp) -> Vec<Change> {
-        let mut before = mem::take(&mut self.elements);
-        bans.for_each(|ban| {
-            let known = elements(ban).filter_map(|element| self.elements.get(&element));
-            let longest = known.map(|want| Expiry(want.until)).max();
-            let until = longest.max(Some(Expiry(ban.until))).map_or(ban.until, |Expiry(until)| until);
-            self.put(&Ban { until, ..ban.clone() });
+    /// All bans are told again from here on, in as many [parts](Self::restate) as there may be; what is [taken](Self::take)
+    /// meanwhile is as if it were told. Where several come to the same element, the longest counts.
+    pub fn begin_restart(&mut self) {
+        self.elements.iter_mut().for_each(|want| {
+            want.unmark(TOLD);
         });
-        let mut changes = Vec::new();
-        for (element, want) in &mut self.elements {
-            match before.remove(element) {
-                Some(old) if old.until == want.until => want.pending = old.pending,
-                _ => changes.extend(Timeout::until(want.until, now).map(|left| Change::Add(*element, left))),
+        self.restart = Some(HashMap::new());
+    }
+
+    /// Tells one of them. Elements that were not desired before are among the changes.
+    pub fn restate(&mut self, ban: &Ban, now: Timestamp, changes: &mut Vec<Change>) {
+        for element in elements(ban) {
+            match self.elements.get_mut(&element) {
+                None => {
+                    self.elements.insert(Desired::new(element, ban.until));
+                    changes.extend(Timeout::until(ban.until, now).map(|left| Change::Add(element, left)));
+                }
+                Some(want) => {
+                    let longest = || Expiry(want.until()).max(Expiry(ban.until)).0;
+                    let told = if want.has(TOLD) { longest() } else { ban.until };
+                    want.mark(TOLD);
+                    if told != want.until() {
+                        let differs = self.restart.get_or_insert_default();
+                        differs.entry(element).or_insert(want.until());
+                        want.set_until(told);
+                    }
+                }
             }
         }
-        changes.extend(before.into_keys().map(Change::Remove));
-        changes
+    }
+
+    /// All were told: what no ban wants goes, and what is wanted for another time is renewed.
+    pub fn end_restart(&mut self, now: Timestamp, changes: &mut Vec<Change>) {
+        for (element, before) in self.restart.take().unwrap_or_default() {
+            let Some(want) = self.elements.get_mut(&element) else { continue };
+            if want.until() != before {
+                want.pending = false;
+                changes.extend(Timeout::until(want.until(), now).map(|left| Change::Add(element, left)));
+            }
+        }
+        self.elements.retain(|want| {
+            if !want.has(TOLD) {
+                changes.push(Change::Remove(want.element));
+            }
+            want.has(TOLD)
+        });
     }
 
     fn put(&mut self, ban: &Ban) {
-        let want = Desired { until: ban.until, pending: false, seen: self.round };
-        self.elements.extend(elements(ban).map(|element| (element, want)));
+        for element in elements(ban) {
+            self.elements.insert(Desired::new(element, ban.until));
+        }
     }
 
     /// Forgets what is over at `now`, and counts what each set ought to hold. Looks at every element.
     pub fn counts(&mut self, now: Timestamp) -> ElementCounts {
         self.round = self.round.wrapping_add(1);
-        let (layout, round) = (self.layout, self.round as usize);
+        let (layout, round) = (self.layout, self.round);
         let stride = (self.elements.len() / SAMPLE).max(1);
         let (mut counts, mut nth) = (ElementCounts::default(), 0_usize);
         // There are few sets and many elements.
         let mut sets: Vec<(Set, (u32, u32))> = Vec::new();
-        self.elements.retain(|element, want| {
-            let over = want.until.is_some_and(|until| until <= now);
+        self.elements.retain(|want| {
+            let over = want.until().is_some_and(|until| until <= now);
             if !over {
-                let set = element.set(layout);
+                let set = want.element.set(layout);
                 let place = sets.iter().position(|(known, _)| *known == set).unwrap_or_else(|| {
                     sets.push((set, (0, 0)));
                     sets.len() - 1
@@ -116,17 +139,17 @@ impl DesiredState {
                     *(if want.pending { pending } else { held }) += 1;
                 }
                 nth += 1;
-                let lasts = want.until.is_none_or(|until| until.since(now) > GRACE);
+                let lasts = want.until().is_none_or(|until| until.since(now) > GRACE);
                 if !want.pending
                     && lasts
                     && nth % stride == round % stride
                     && counts.sample.len() < 2 * SAMPLE
                 {
-                    counts.sample.push(*element);
+                    counts.sample.push(want.element);
                 }
             }
             // The kernel may have it still, and that is not to seem unexpected.
-            !over || want.until.is_some_and(|until| now.since(until) < GRACE)
+            !over || want.until().is_some_and(|until| now.since(until) < GRACE)
         });
         counts.sets = sets.into_iter().collect();
         counts
@@ -134,7 +157,6 @@ impl DesiredState {
 
     /// Compares with what the kernel holds at `now`. What it could not take before counts as missing no more.
     pub fn compare(&mut self, held: &[(Element, Timeout)], now: Timestamp) -> Drift {
-        self.round = self.round.wrapping_add(1);
         let mut drift = Drift::default();
         for &(element, timeout) in held {
             let Some(want) = self.elements.get_mut(&element) else {
@@ -142,8 +164,9 @@ impl DesiredState {
                 drift.changes.push(Change::Remove(element));
                 continue;
             };
-            (want.seen, want.pending) = (self.round, false);
-            match Timeout::until(want.until, now) {
+            want.pending = false;
+            want.mark(HELD);
+            match Timeout::until(want.until(), now) {
                 Some(wanted) if wanted.is_about(timeout) => {}
                 Some(wanted) => {
                     drift.timeouts += 1;
@@ -156,14 +179,14 @@ impl DesiredState {
                 }
             }
         }
-        for (element, want) in &self.elements {
-            if want.seen != self.round
+        for want in self.elements.iter_mut() {
+            if !want.unmark(HELD)
                 && !want.pending
-                && let Some(timeout) = Timeout::until(want.until, now)
+                && let Some(timeout) = Timeout::until(want.until(), now)
                 && !timeout.is_nearly_over()
             {
                 drift.missing += 1;
-                drift.changes.push(Change::Add(*element, timeout));
+                drift.changes.push(Change::Add(want.element, timeout));
             }
         }
         drift
@@ -180,12 +203,10 @@ impl DesiredState {
     /// not enough, takes out elements that end sooner than those that wait.
     pub fn make_room(&mut self, set: Set, free: usize, now: Timestamp) -> Vec<Change> {
         let layout = self.layout;
-        let of_set = |(element, want): (&Element, &Desired)| {
-            (element.set(layout) == set && want.until.is_none_or(|until| until > now)).then_some((
-                Expiry(want.until),
-                *element,
-                want.pending,
-            ))
+        let of_set = |want: &Desired| {
+            let lasts = want.until().is_none_or(|until| until > now);
+            let row = (Expiry(want.until()), want.element, want.pending);
+            (lasts && want.element.set(layout) == set).then_some(row)
         };
         let all = self.elements.iter().filter_map(of_set);
         let (mut waiting, mut held): (Vec<_>, Vec<_>) = all.partition(|(.., pending)| *pending);
@@ -205,7 +226,7 @@ impl DesiredState {
         let mut changes: Vec<Change> = leaving.into_iter().map(Change::Remove).collect();
         for element in coming {
             if let Some(want) = self.elements.get_mut(&element)
-                && let Some(timeout) = Timeout::until(want.until, now)
+                && let Some(timeout) = Timeout::until(want.until(), now)
             {
                 want.pending = false;
                 changes.push(Change::Add(element, timeout));
@@ -220,14 +241,14 @@ impl DesiredState {
         let layout = self.layout;
         self.elements
             .iter_mut()
-            .filter(|(element, _)| element.set(layout) == set)
-            .for_each(|(_, want)| want.pending = true);
+            .filter(|want| want.element.set(layout) == set)
+            .for_each(|want| want.pending = true);
         self.make_room(set, room, now)
     }
 
     /// The sets that have an element.
     pub fn sets(&self) -> BTreeSet<Set> {
-        self.elements.keys().map(|element| element.set(self.layout)).collect()
+        self.elements.iter().map(|want| want.element.set(self.layout)).collect()
     }
 }
 
@@ -277,8 +298,10 @@ impl PartialOrd for Expiry {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::{BanOrigin, Mode};
+    use crate::model::{BanOrigin, BanTerms, Mode};
 
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
@@ -286,14 +309,16 @@ mod tests {
     fn ban(last: u8, secs: Option<i64>) -> Ban {
         Ban {
             offender: format!("192.0.2.{last}").parse().unwrap(),
-            jail: "ssh".into(),
-            kind: BanOrigin::Auto,
-            mode: Mode::Enforce,
-            ports: [].into(),
+            times: 1,
             since: Timestamp::from_secs(0),
             until: secs.map(|secs| Timestamp::from_secs(1_000_000 + secs)),
-            times: 1,
-            reason: "".into(),
+            terms: Arc::new(BanTerms {
+                jail: "ssh".into(),
+                kind: BanOrigin::Auto,
+                mode: Mode::Enforce,
+                ports: [].into(),
+                reason: "".into(),
+            }),
         }
     }
 
@@ -305,6 +330,15 @@ mod tests {
         let mut desired = DesiredState::new(Layout::AnyLength);
         bans.iter().for_each(|(last, secs)| desired.take(&Decision::Ban(ban(*last, *secs))));
         desired
+    }
+
+    /// The changes that make what was desired before into these bans.
+    fn restart(desired: &mut DesiredState, bans: &[Ban]) -> Vec<Change> {
+        let mut changes = Vec::new();
+        desired.begin_restart();
+        bans.iter().for_each(|ban| desired.restate(ban, NOW, &mut changes));
+        desired.end_restart(NOW, &mut changes);
+        changes
     }
 
     fn words(changes: &[Change]) -> Vec<String> {
@@ -433,10 +467,33 @@ mod tests {
     #[test]
     fn of_several_bans_on_one_element_the_longest_counts() {
         for bans in [[ban(1, Some(5)), ban(1, Some(9))], [ban(1, Some(9)), ban(1, Some(5))]] {
+            let mut shorter = desired(&[(1, Some(5)), (2, None)]);
+            shorter.refused(element(1));
+            assert_eq!(words(&restart(&mut shorter, &bans)), ["+192.0.2.1 9", "-192.0.2.2"]);
             let mut desired = desired(&[(2, None)]);
-            assert_eq!(words(&desired.restart(bans.iter(), NOW)), ["+192.0.2.1 9", "-192.0.2.2"]);
+            let mut changes = words(&restart(&mut desired, &bans));
+            // The first may be the shorter one; then that is renewed.
+            changes.retain(|change| change != "+192.0.2.1 5");
+            assert_eq!(changes, ["+192.0.2.1 9", "-192.0.2.2"]);
             assert_eq!(words(&desired.compare(&[], NOW).changes), ["+192.0.2.1 9"]);
-            assert_eq!(desired.restart(bans.iter(), NOW), [], "nothing is different");
+            assert_eq!(restart(&mut desired, &bans), [], "nothing is different");
         }
+    }
+
+    #[test]
+    fn what_is_decided_while_all_bans_are_told_counts_as_told() {
+        let mut desired = desired(&[(1, None), (2, None), (3, None)]);
+        let mut changes = Vec::new();
+        desired.begin_restart();
+        desired.restate(&ban(1, None), NOW, &mut changes);
+        desired.take(&Decision::Ban(ban(2, Some(7))));
+        desired.take(&Decision::Ban(ban(4, None)));
+        desired.take(&Decision::Unban(ban(1, None)));
+        desired.restate(&ban(5, None), NOW, &mut changes);
+        assert_eq!(desired.compare(&[], NOW).missing, 4, "and all of it can be compared meanwhile");
+        desired.end_restart(NOW, &mut changes);
+        assert_eq!(words(&changes), ["+192.0.2.5 0", "-192.0.2.3"]);
+        let drift = desired.compare(&[], NOW);
+        assert_eq!(words(&drift.changes), ["+192.0.2.2 7", "+192.0.2.4 0", "+192.0.2.5 0"]);
     }
 }

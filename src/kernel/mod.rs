@@ -11,7 +11,7 @@ mod ipset;
 mod message;
 mod nftables;
 
-pub use change::{Change, Element, Family, Layout, Set, Timeout, elements, render};
+pub use change::{Change, Element, Family, Layout, Set, Timeout, elements, released, render};
 pub use desired::{DesiredState, Drift, ElementCounts};
 pub use events::RuleEvents;
 pub use ipset::Ipset;

@@ -7,19 +7,20 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use super::{
-    FILE, KnownValues, LedgerError, LedgerUpdate, PATIENCE, VERSION, allowance, ban, offender, open_unlocked,
-};
-use crate::config::Retention;
+use super::evidence::FilledWindows;
+use super::migrations::VERSION;
+use super::rows::{Origin, offender, offender_bytes, origins, terms};
+use super::{FILE, LedgerError, PATIENCE, allowance, bans, is_evidence, open_unlocked};
 use crate::detect::{LIST, WindowEffect};
-use crate::model::{Allowance, Ban, BanOrigin, Offender, Timestamp};
+use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Timestamp};
 
 /// A ban, in force or over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanRecord {
-    /// The ban, without its ports.
+    /// The ban.
     pub ban: Ban,
     /// When it was taken back before its time, if it was, and how.
     pub ended: Option<(Timestamp, BanEnd)>,
@@ -95,12 +96,9 @@ pub struct Rows {
 /// A ledger open for reading only, beside the daemon that writes it or without one.
 pub struct History {
     connection: Connection,
-    limits: Retention,
 }
 
 const HOUR: i64 = 3_600_000_000;
-/// [`BanEnd::Widened`], as the ledger has it.
-const WIDENED: &str = "widened";
 
 impl History {
     /// Opens the ledger in `directory`.
@@ -108,7 +106,7 @@ impl History {
     /// # Errors
     ///
     /// The file is not there, cannot be read, or is not of our version.
-    pub fn open(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
+    pub fn open(directory: &Path) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let beside = || -> Result<_, LedgerError> {
             let connection = Connection::open_with_flags(directory.join(FILE), flags)?;
@@ -123,7 +121,7 @@ impl History {
         }
         // So that all that is read is of one moment.
         connection.execute_batch("BEGIN")?;
-        Ok(Self { connection, limits })
+        Ok(Self { connection })
     }
 
     /// What happened from `from` on, and before `to`.
@@ -132,43 +130,72 @@ impl History {
     ///
     /// The file cannot be read.
     pub fn rows(&self, from: Timestamp, to: Timestamp) -> Result<Rows, LedgerError> {
-        let (from, to) = (from.as_micros(), to.as_micros());
-        let sql =
-            "SELECT offender, jail, kind, '[]', since, until, times, reason, mode, ended, ending FROM history
-                   WHERE since >= ?1 AND since < ?2 ORDER BY since";
-        let mut known = KnownValues::default();
-        let past = |row: &Row<'_>| past(row, &mut known);
-        let bans =
-            self.connection.prepare(sql)?.query_map([from, to], past)?.collect::<Result<Vec<_>, _>>()?;
-        let sql = "SELECT offender, jail, max(coalesce(until, ?2)) FROM history
-                   WHERE kind = ?3 AND since < ?1 AND ended IS NULL AND (until IS NULL OR until > ?1)
-                   GROUP BY offender, jail";
-        let by_hand = |row: &Row<'_>| {
-            let until = Timestamp::from_micros(row.get(2)?);
-            Ok(((offender(row, 0)?, row.get::<_, String>(1)?.into()), OpenBan { until, place: None }))
+        let bans = join_changes(self.bans(from, to)?, self.open_by_hand(from)?);
+        let all = bans::last_ones(&self.connection)?;
+        let is_in_force = |ban: &&Ban| {
+            ban.mode == Mode::Enforce && ban.since < to && ban.until.is_none_or(|until| until > to)
         };
-        let values = params![from, Timestamp::MAX.as_micros(), BanOrigin::Manual.name()];
-        let open = self.connection.prepare(sql)?.query_map(values, by_hand)?.collect::<Result<_, _>>()?;
-        let bans = join_changes(bans, open);
-        let sql = "SELECT hour, jail, grammar, heading, rule, offences FROM tally
-                   WHERE hour >= ?1 AND hour < ?2 ORDER BY hour";
+        let in_force = all.iter().filter(is_in_force).count() as u64;
+        let (from, to) = (from.as_micros(), to.as_micros());
+        let sql = "SELECT hour, jail, grammar, category, rule, offences FROM tally JOIN origin ON id = origin
+                   WHERE hour >= ?1 AND hour < ?2 ORDER BY hour, jail, grammar, category, rule";
         let hours = [from.div_euclid(HOUR), to.saturating_sub(1).div_euclid(HOUR) + 1];
         let tallies = self.connection.prepare(sql)?.query_map(hours, tally)?.collect::<Result<_, _>>()?;
         let sql = "SELECT offender, count(*) FROM offence
-                   WHERE time >= ?1 AND time < ?2 AND window <> 'nothing' GROUP BY offender";
+                   WHERE time >= ?1 AND time < ?2 AND effect >= 0 GROUP BY offender";
         let counted = |row: &Row<'_>| Ok((offender(row, 0)?, row.get::<_, i64>(1)?.cast_unsigned()));
         let offences =
             self.connection.prepare(sql)?.query_map([from, to], counted)?.collect::<Result<_, _>>()?;
         let sql = "SELECT offender, since, until, comment FROM allowance WHERE until IS NULL OR until > ?1";
         let allowances =
             self.connection.prepare(sql)?.query_map([to], allowance)?.collect::<Result<_, _>>()?;
-        let sql = "SELECT count(*) FROM ban WHERE mode = 'enforce' AND since < ?1 AND (until IS NULL OR until > ?1)";
-        let in_force = self.connection.query_row(sql, [to], |row| row.get::<_, i64>(0))?.cast_unsigned();
-        let sql = "SELECT min(since) FROM history HAVING count(*) >= ?1";
-        let oldest =
-            self.connection.query_row(sql, [self.limits.max_rows.get()], |row| row.get(0)).optional()?;
-        let oldest = oldest.map(Timestamp::from_micros);
-        Ok(Rows { bans, tallies, offences, allowances, in_force, oldest })
+        Ok(Rows { bans, tallies, offences, allowances, in_force, oldest: self.forgotten()? })
+    }
+
+    /// The bans that began in that time, in order, each as it was written last.
+    fn bans(&self, from: Timestamp, to: Timestamp) -> Result<Vec<BanRecord>, LedgerError> {
+        let terms = terms(&self.connection)?;
+        let sql = format!(
+            "SELECT {} FROM ban WHERE since >= ?1 AND since < ?2 ORDER BY since, offender, id",
+            bans::COLUMNS
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query([from.as_micros(), to.as_micros()])?;
+        let mut bans: Vec<BanRecord> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let record = bans::record(row, &terms)?;
+            let is_same = |known: &BanRecord| {
+                (known.ban.since, known.ban.offender) == (record.ban.since, record.ban.offender)
+            };
+            let mut of_one = bans.iter_mut().rev().take_while(|known| is_same(known));
+            match of_one.find(|known| known.ban.jail == record.ban.jail) {
+                // Bans of lists did not happen here.
+                _ if *record.ban.jail == *LIST => {}
+                Some(known) => *known = record,
+                None => bans.push(record),
+            }
+        }
+        Ok(bans)
+    }
+
+    /// The bans by hand that were in force then, by offender and jail.
+    fn open_by_hand(&self, at: Timestamp) -> Result<BTreeMap<(Offender, Arc<str>), OpenBan>, LedgerError> {
+        let mut open = BTreeMap::new();
+        for BanRecord { ban, ended } in self.bans(Timestamp::from_micros(i64::MIN), at)? {
+            let until = ban.until.unwrap_or(Timestamp::MAX);
+            if ban.kind == BanOrigin::Manual && ended.is_none() && until > at {
+                let of = (ban.offender, Arc::clone(&ban.jail));
+                let known = open.entry(of).or_insert(OpenBan { until, place: None });
+                known.until = known.until.max(until);
+            }
+        }
+        Ok(open)
+    }
+
+    /// Before when bans were forgotten because they were too many, if there were any.
+    fn forgotten(&self) -> Result<Option<Timestamp>, LedgerError> {
+        let sql = "SELECT value FROM fact WHERE name = 'forgotten'";
+        Ok(self.connection.query_row(sql, [], |row| row.get(0)).optional()?.map(Timestamp::from_micros))
     }
 
     /// The last lines, at most so many, that earned this offender a ban in that time; the last first.
@@ -183,11 +210,42 @@ impl History {
         to: Timestamp,
         most: u32,
     ) -> Result<Vec<OffenceLine>, LedgerError> {
-        let sql = "SELECT time, grammar, heading, rule, message FROM offence
-                   WHERE offender = ?1 AND time >= ?2 AND time < ?3 AND message IS NOT NULL
-                   ORDER BY evidence DESC, id DESC LIMIT ?4";
-        let within = params![offender.to_string(), from.as_micros(), to.as_micros(), most];
-        Ok(self.connection.prepare(sql)?.query_map(within, line)?.collect::<Result<_, _>>()?)
+        let (mut filled, mut others) = (Vec::new(), Vec::new());
+        self.walk(offender, |WalkedLine { role, line, .. }| {
+            let lines = if role == Role::Evidence { &mut filled } else { &mut others };
+            let line = line.filter(|line| line.time >= from && line.time < to);
+            lines.extend(line.filter(|_| lines.len() < most as usize));
+            filled.len() < most as usize
+        })?;
+        filled.append(&mut others);
+        filled.truncate(most as usize);
+        Ok(filled)
+    }
+
+    /// Goes over the lines of an offender from the last to the first, with what became of each and for which jail it was
+    /// counted, as long as that is wanted. A further line about a counted attempt is none. Looks at all rows.
+    fn walk(
+        &self,
+        who: Offender,
+        mut goes_on: impl FnMut(WalkedLine<'_>) -> bool,
+    ) -> Result<(), LedgerError> {
+        let origins = origins(&self.connection)?;
+        let sql = "SELECT id, effect, offender, origin, value, time, message FROM offence
+                   WHERE offender = ?1 ORDER BY id DESC";
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([offender_bytes(who).as_slice()])?;
+        let mut windows = FilledWindows::default();
+        while let Some(row) = rows.next()? {
+            let is_evidence = is_evidence(row, &origins, &mut windows)?;
+            let effect = WindowEffect::numbered(row.get(1)?).unwrap_or(WindowEffect::Nothing);
+            let Some(origin) = origins.get(&row.get::<_, i64>(3)?) else { continue };
+            let role = if is_evidence { Role::Evidence } else { Role::Counted };
+            let of = WalkedLine { role, effect, jail: &origin.jail, line: line(row, origin)? };
+            if effect != WindowEffect::Nothing && !goes_on(of) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether it knew of anything at `at` or before, and has forgotten nothing since. A ledger that is younger knows nothing
@@ -197,11 +255,9 @@ impl History {
     ///
     /// The file cannot be read.
     pub fn reaches(&self, at: Timestamp) -> Result<bool, LedgerError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM tally WHERE hour <= ?1)
-                   AND (SELECT count(*) < ?2 OR min(since) <= ?3 FROM history)";
-        let at = at.as_micros();
-        let within = params![at.div_euclid(HOUR), self.limits.max_rows.get(), at];
-        Ok(self.connection.query_row(sql, within, |row| row.get(0))?)
+        let sql = "SELECT EXISTS (SELECT 1 FROM tally WHERE hour <= ?1)";
+        let knew = self.connection.query_row(sql, [at.as_micros().div_euclid(HOUR)], |row| row.get(0))?;
+        Ok(knew && self.forgotten()?.is_none_or(|forgotten| forgotten < at))
     }
 
     /// The lines of the last offences in that time, at most so many, and who caused them; the last first. A line that several
@@ -216,18 +272,21 @@ impl History {
         to: Timestamp,
         most: u32,
     ) -> Result<Vec<(Offender, OffenceLine)>, LedgerError> {
-        let sql = "SELECT time, grammar, heading, rule, message, offender, jail FROM offence
-                   WHERE time >= ?1 AND time < ?2 AND message IS NOT NULL AND window <> 'nothing'
+        let origins = origins(&self.connection)?;
+        let sql = "SELECT id, effect, offender, origin, value, time, message FROM offence
+                   WHERE time >= ?1 AND time < ?2 AND message IS NOT NULL AND effect >= 0
                    ORDER BY id DESC LIMIT ?3";
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query(params![from.as_micros(), to.as_micros(), most])?;
-        let (mut lines, mut kept): (Vec<(Offender, OffenceLine)>, String) = (Vec::new(), String::new());
+        let (mut lines, mut kept): (Vec<(Offender, OffenceLine)>, &str) = (Vec::new(), "");
         while let Some(row) = rows.next()? {
-            let (found, jail) = ((offender(row, 5)?, line(row)?), row.get::<_, String>(6)?);
+            let Some(origin) = origins.get(&row.get::<_, i64>(3)?) else { continue };
+            let Some(line) = line(row, origin)? else { continue };
+            let found = (offender(row, 2)?, line);
             // The rows of one line stand together, one for each jail.
-            if jail == kept || lines.last() != Some(&found) {
+            if *origin.jail == *kept || lines.last() != Some(&found) {
                 lines.push(found);
-                kept = jail;
+                kept = &origin.jail;
             }
         }
         Ok(lines)
@@ -259,22 +318,28 @@ impl History {
     ) -> Result<Vec<OffenceLine>, LedgerError> {
         // Rows that were rewritten for a ledger with gaps have no message, and stand beside the old rows,
         // of which nobody knows any more which were none; `most` leaves few of them.
-        let sql = "SELECT time, grammar, heading, rule, message, window FROM offence
-                   WHERE offender = ?1 AND jail = ?2 AND evidence = ?3 AND window <> 'nothing'
-                       AND message IS NOT NULL
-                   ORDER BY id DESC LIMIT ?4";
-        let mut statement = self.connection.prepare(sql)?;
-        let mut rows = statement.query(params![offender.to_string(), jail, role == Role::Evidence, most])?;
-        let mut lines = Vec::new();
-        while let Some(row) = rows.next()? {
-            if !lines.is_empty() && row.get::<_, String>(5)? == WindowEffect::Filled(0).name() {
-                break;
+        let (mut lines, mut windows) = (Vec::new(), 0);
+        self.walk(offender, |walked| {
+            if **walked.jail != *jail {
+                return true;
             }
-            lines.push(line(row)?);
-        }
+            windows += u32::from(matches!(walked.effect, WindowEffect::Filled(_)));
+            let goes_on = lines.len() < usize::from(most) && (role == Role::Counted || windows < 2);
+            lines.extend(walked.line.filter(|_| goes_on && walked.role == role));
+            goes_on
+        })?;
         lines.reverse();
         Ok(lines)
     }
+}
+
+/// A line, and what became of it for one jail.
+struct WalkedLine<'l> {
+    role: Role,
+    effect: WindowEffect,
+    jail: &'l Arc<str>,
+    /// `None` where it was not kept.
+    line: Option<OffenceLine>,
 }
 
 /// A ban by hand that is in force.
@@ -314,96 +379,43 @@ fn join_changes(rows: Vec<BanRecord>, mut open: BTreeMap<(Offender, Arc<str>), O
     bans
 }
 
-fn line(row: &Row<'_>) -> rusqlite::Result<OffenceLine> {
-    Ok(OffenceLine {
-        time: Timestamp::from_micros(row.get(0)?),
-        grammar: row.get(1)?,
-        category: row.get(2)?,
-        rule: row.get(3)?,
-        message: row.get(4)?,
-    })
+/// The line of a row of `_, effect, offender, origin, value, time, message`, if it was kept.
+fn line(row: &Row<'_>, origin: &Origin) -> rusqlite::Result<Option<OffenceLine>> {
+    let Some(message) = row.get(6)? else { return Ok(None) };
+    Ok(Some(OffenceLine {
+        time: Timestamp::from_micros(row.get(5)?),
+        grammar: origin.grammar.to_string(),
+        category: origin.category.to_string(),
+        rule: origin.rule,
+        message,
+    }))
 }
 
-/// Adds the offences of an update to the sums. An update with the whole state repeats offences that were counted.
-pub(super) fn count(transaction: &Transaction<'_>, update: &LedgerUpdate) -> Result<(), LedgerError> {
-    let mut sums: BTreeMap<_, u64> = BTreeMap::new();
-    for trace in update.traces.iter().filter(|trace| !update.whole && trace.effect != WindowEffect::Nothing) {
-        let hour = trace.time.as_micros().div_euclid(HOUR);
-        let rule = update.evidence.get(trace.nth).map_or(0, |(_, rule)| rule);
-        *sums.entry((hour, &*trace.jail, trace.grammar, trace.category, rule)).or_default() += 1;
+/// Offences that are to be added to the sums, by hour and origin.
+#[derive(Default)]
+pub(super) struct Tallies(HashMap<(i64, i64), u64>);
+
+impl Tallies {
+    pub(super) fn add(&mut self, time: Timestamp, origin: i64) {
+        *self.0.entry((time.as_micros().div_euclid(HOUR), origin)).or_default() += 1;
     }
-    let sql = "INSERT INTO tally VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET offences = offences + ?6";
-    for ((hour, jail, grammar, category, rule), offences) in sums {
-        let (grammar, category) = update.names(grammar, category);
-        let offences = offences.cast_signed();
-        transaction.prepare_cached(sql)?.execute(params![hour, jail, grammar, category, rule, offences])?;
+
+    pub(super) fn write(&self, transaction: &Transaction<'_>) -> Result<(), LedgerError> {
+        let sql = "INSERT INTO tally VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET offences = offences + ?3";
+        for ((hour, origin), offences) in &self.0 {
+            let offences = offences.cast_signed();
+            transaction.prepare_cached(sql)?.execute(params![hour, origin, offences])?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-/// Notes a ban; one that is known is the same ban once more. Bans of lists did not happen here, and a long list would push
-/// out what did.
-pub(super) fn begin(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError> {
-    if *ban.jail == *LIST {
-        return Ok(());
-    }
-    let sql = "INSERT INTO history VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, NULL)
-               ON CONFLICT DO UPDATE SET mode = ?5, until = ?6, reason = ?8, ended = NULL, ending = NULL";
-    transaction.prepare_cached(sql)?.execute(params![
-        ban.since.as_micros(),
-        ban.offender.to_string(),
-        &*ban.jail,
-        ban.kind.name(),
-        ban.mode.name(),
-        ban.until.map(Timestamp::as_micros),
-        ban.times,
-        &*ban.reason,
-    ])?;
-    Ok(())
-}
-
-/// Notes that a ban was taken back, and how.
-pub(super) fn end(
-    transaction: &Transaction<'_>,
-    ban: &Ban,
-    ending: BanEnd,
-    now: Timestamp,
-) -> Result<(), LedgerError> {
-    let ending = match ending {
-        BanEnd::Lifted => "lifted",
-        BanEnd::Widened => WIDENED,
-    };
-    let sql = "UPDATE history SET ended = ?1, ending = ?2 WHERE since = ?3 AND offender = ?4 AND jail = ?5";
-    let (since, offender) = (ban.since.as_micros(), ban.offender.to_string());
-    transaction.prepare_cached(sql)?.execute(params![
-        now.as_micros(),
-        ending,
-        since,
-        offender,
-        &*ban.jail
-    ])?;
-    Ok(())
-}
-
-/// Forgets what began before `before`, and then the oldest of what is more than so many rows.
+/// Forgets the sums before `before`, and then the oldest of what is more than so many rows.
 pub(super) fn prune(transaction: &Transaction<'_>, rows: u32, before: i64) -> rusqlite::Result<()> {
-    for (table, column, before) in [("history", "since", before), ("tally", "hour", before.div_euclid(HOUR))]
-    {
-        transaction.execute(&format!("DELETE FROM {table} WHERE {column} < ?1"), [before])?;
-        let sql = format!(
-            "DELETE FROM {table} WHERE {column} <= (
-                 SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?1)"
-        );
-        transaction.execute(&sql, [rows])?;
-    }
+    transaction.execute("DELETE FROM tally WHERE hour < ?1", [before.div_euclid(HOUR)])?;
+    let sql = "DELETE FROM tally WHERE hour <= (SELECT hour FROM tally ORDER BY hour DESC LIMIT 1 OFFSET ?1)";
+    transaction.execute(sql, [rows])?;
     Ok(())
-}
-
-fn past(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<BanRecord> {
-    let ending =
-        if row.get_ref(10)?.as_str_or_null()? == Some(WIDENED) { BanEnd::Widened } else { BanEnd::Lifted };
-    let ended = row.get::<_, Option<i64>>(9)?.map(|at| (Timestamp::from_micros(at), ending));
-    Ok(BanRecord { ban: ban(row, known)?, ended })
 }
 
 fn tally(row: &Row<'_>) -> rusqlite::Result<HourlyOffences> {
@@ -434,7 +446,7 @@ mod tests {
             ended: until.filter(|_| is_lifted).map(|until| (at(until), BanEnd::Lifted)),
         };
         let open = |&(host, until): &(u8, i64)| {
-            let jail = manual(who(host), at(0), None, "").jail;
+            let jail = Arc::clone(&manual(who(host), at(0), None, "").jail);
             ((who(host), jail), OpenBan { until: at(until), place: None })
         };
         let got = join_changes(rows.iter().map(record).collect(), before.iter().map(open).collect());

@@ -5,11 +5,15 @@
 //! transaction for all waiting updates, and nothing on the way from a log line to the kernel waits for it. A [`LedgerUpdate`] is
 //! written as a whole.
 
+mod update;
+mod rows;
+mod migrations;
+mod evidence;
+mod history;
+mod bans;
 mod fail2ban;
 mod fail2ban_since;
-mod history;
 mod undo;
-mod update;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -19,17 +23,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use rusqlite::config::DbConfig;
-use rusqlite::types::{FromSqlError, Type};
+use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 
 use crate::config::Retention;
 use crate::detect::{LOGINS, Login, Session, Trace, WindowEffect};
 use crate::grammar::Grammars;
-use crate::model::{
-    self, Allowance, Ban, BanOrigin, Decision, GrammarId, Mode, Offender, Port, SessionId, Span, Timestamp,
-};
+use crate::model::{Allowance, Decision, GrammarId, Offender, SessionId, Span, Timestamp};
 
 pub use fail2ban::{Fail2banBan, Fail2banBans, fail2ban};
 pub use fail2ban_since::{Fail2banRow, fail2ban_since};
@@ -37,15 +39,22 @@ pub use history::{BanEnd, BanRecord, History, HourlyOffences, OffenceLine, Role,
 pub use undo::{UNDOABLE, UndoItem, UndoStep, UndoUpdate, shift_page_back};
 pub use update::{ClientProgress, LedgerUpdate, SavedState};
 
+use bans::Runs;
+use evidence::FilledWindows;
+use history::Tallies;
+use migrations::{VERSION, migrate};
+use rows::{Numbers, Origin, OriginRef, offender_bytes};
+
 /// An open ledger, which no other process has.
 pub struct Ledger {
     connection: Connection,
     path: PathBuf,
     limits: Retention,
-    /// Offences written since it was last looked whether there are too many.
-    unpruned: u32,
-    /// When that was looked at.
+    numbers: Numbers,
+    counts: Counts,
+    /// When it was last looked whether there is too much, and whether there are too many bans.
     pruned: Timestamp,
+    bans_pruned: Timestamp,
     /// Locked as long as the ledger is open.
     _lock: Option<File>,
 }
@@ -57,12 +66,20 @@ pub struct LedgerSize {
     pub bytes: u64,
     /// Offences, with their lines.
     pub offences: u64,
-    /// Offenders' bans, in force and past.
+    /// Bans, in force and past, and what was written of them later.
     pub bans: u64,
-    /// All bans there were.
-    pub history: u64,
     /// Sums of offences by the hour.
     pub tallies: u64,
+}
+
+/// How many rows there are, as far as they can be many, and how many of them have come since it was looked whether that
+/// is too many.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    offences: u64,
+    bans: u64,
+    new_offences: u64,
+    new_bans: u64,
 }
 
 /// Why the ledger cannot be used. Print it for the operator.
@@ -115,98 +132,14 @@ impl From<rusqlite::Error> for LedgerError {
     }
 }
 
-/// The version of the tables below, kept as SQLite's `user_version`.
-const VERSION: usize = MIGRATIONS.len();
-
-/// What makes each version of the one before; the first makes it of an empty file.
-const MIGRATIONS: [&str; 9] = [
-    "CREATE TABLE ban (
-        offender TEXT NOT NULL,
-        jail     TEXT NOT NULL,
-        kind     TEXT NOT NULL,
-        ports    TEXT NOT NULL, -- JSON
-        since    INTEGER NOT NULL, -- microseconds
-        until    INTEGER, -- forever if NULL; past bans stay for a while
-        times    INTEGER NOT NULL,
-        reason   TEXT NOT NULL,
-        PRIMARY KEY (offender, jail)
-    ) WITHOUT ROWID;
-    CREATE TABLE position (
-        source   TEXT PRIMARY KEY,
-        cursor   TEXT NOT NULL
-    ) WITHOUT ROWID;",
-    "CREATE TABLE offence (
-        id       INTEGER PRIMARY KEY, -- in the order in which they were counted
-        time     INTEGER NOT NULL, -- microseconds
-        offender TEXT NOT NULL,
-        jail     TEXT NOT NULL, -- one row for each that counted it
-        grammar  TEXT NOT NULL, -- a name, as grammars may change
-        heading  TEXT NOT NULL,
-        rule     INTEGER, -- the line in the grammar's file
-        message  BLOB, -- or its beginning
-        pid      INTEGER NOT NULL,
-        session  BLOB, -- the whole state of it after this offence
-        window   TEXT NOT NULL, -- what became of it: counted, filled, nothing; `past` if that no longer matters
-        evidence INTEGER NOT NULL -- 1 if it helped to fill a window
-    );
-    CREATE INDEX offence_of ON offence (offender, jail);
-    CREATE INDEX offence_as ON offence (evidence);
-    CREATE TABLE client (
-        instance INTEGER PRIMARY KEY,
-        taken    INTEGER NOT NULL,
-        tail     BLOB NOT NULL, -- hashes of its last lines, 8 bytes each
-        heard    INTEGER NOT NULL -- the largest is the last
-    );",
-    "CREATE TABLE allowance (
-        offender TEXT PRIMARY KEY,
-        since    INTEGER NOT NULL, -- microseconds
-        until    INTEGER, -- forever if NULL
-        comment  TEXT NOT NULL
-    ) WITHOUT ROWID;",
-    "CREATE TABLE login (
-        offender TEXT PRIMARY KEY,
-        at       INTEGER NOT NULL, -- microseconds; the last
-        forgiven INTEGER NOT NULL, -- bans withheld
-        since    INTEGER NOT NULL -- microseconds; from when on those are counted
-    ) WITHOUT ROWID;",
-    "ALTER TABLE ban ADD COLUMN mode TEXT NOT NULL DEFAULT 'enforce';",
-    "CREATE TABLE history (
-        since    INTEGER NOT NULL, -- microseconds
-        offender TEXT NOT NULL,
-        jail     TEXT NOT NULL,
-        kind     TEXT NOT NULL,
-        mode     TEXT NOT NULL,
-        until    INTEGER, -- forever if NULL
-        times    INTEGER NOT NULL,
-        reason   TEXT NOT NULL,
-        ended    INTEGER, -- microseconds; if it was taken back before its time
-        ending   TEXT, -- how: lifted, widened
-        PRIMARY KEY (since, offender, jail)
-    ) WITHOUT ROWID;
-    INSERT INTO history SELECT since, offender, jail, kind, mode, until, times, reason, NULL, NULL FROM ban;
-    CREATE TABLE tally (
-        hour     INTEGER NOT NULL, -- since 1970
-        jail     TEXT NOT NULL,
-        grammar  TEXT NOT NULL,
-        heading  TEXT NOT NULL,
-        rule     INTEGER NOT NULL, -- the line in the grammar's file; 0 if that is not known
-        offences INTEGER NOT NULL,
-        PRIMARY KEY (hour, jail, grammar, heading, rule)
-    ) WITHOUT ROWID;
-    INSERT INTO tally SELECT time / 3600000000, jail, grammar, heading, coalesce(rule, 0), count(*)
-        FROM offence WHERE window <> 'nothing' GROUP BY 1, 2, 3, 4, 5;",
-    "ALTER TABLE offence ADD COLUMN host INTEGER NOT NULL DEFAULT 0; -- a hash
-    ALTER TABLE offence ADD COLUMN value INTEGER NOT NULL DEFAULT 0; -- a hash",
-    "ALTER TABLE position ADD COLUMN starts INTEGER NOT NULL DEFAULT 0; -- of the daemon, without any progress",
-    undo::TABLES,
-];
-
 /// How many clients are remembered.
 pub const CLIENTS: usize = 64;
 
-/// How many offences may be written before it is looked whether there are too many, and how long that may take.
-const UNPRUNED: u32 = 4096;
+/// How many rows may be written at least before it is looked whether there are too many, and how long that may take;
+/// longer for bans, since a million may be in force.
+const UNPRUNED: u64 = 4096;
 const PRUNE: Span = Span::from_secs(600);
+const PRUNE_BANS: Span = Span::from_secs(60 * 60);
 
 /// For how long SQLite waits for somebody who reads the file meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -243,22 +176,15 @@ impl Ledger {
             return Err(LedgerError { what: sound, kind: LedgerErrorKind::Corrupt });
         }
         let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
-        let known = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version..));
-        let Some(missing) = known else {
+        let Some(version) = usize::try_from(version).ok().filter(|version| *version <= VERSION) else {
             return Err(LedgerError::new(format!(
-                "it has version {version}, but this banstream knows version {VERSION}"
+                "it has version {version}, but this banstream knows version {VERSION}; install a later one, or move the file away"
             )));
         };
         let transaction = connection.transaction()?;
-        for migration in missing {
-            transaction.execute_batch(migration)?;
-        }
-        if !missing.is_empty() {
-            transaction.pragma_update(None, "user_version", VERSION as i64)?;
-        }
+        migrate(&transaction, version)?;
         transaction.commit()?;
-        let (unpruned, pruned) = (0, Timestamp::default());
-        Ok(Self { connection, path, limits, unpruned, pruned, _lock: Some(lock) })
+        Self::of(connection, path, limits, Some(lock))
     }
 
     /// Opens the ledger in `directory` for reading, where it cannot be opened for writing. Nobody may write it
@@ -272,8 +198,22 @@ impl Ledger {
         if version != VERSION as i64 {
             return Err(LedgerError::new(format!("it has version {version}")));
         }
-        let (unpruned, pruned, path) = (0, Timestamp::default(), directory.join(FILE));
-        Ok(Self { connection, path, limits, unpruned, pruned, _lock: None })
+        Self::of(connection, directory.join(FILE), limits, None)
+    }
+
+    fn of(
+        connection: Connection,
+        path: PathBuf,
+        limits: Retention,
+        lock: Option<File>,
+    ) -> Result<Self, LedgerError> {
+        let count = |table: &str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+        };
+        let counts = Counts { offences: count("offence")?, bans: count("ban")?, ..Counts::default() };
+        let (numbers, pruned, bans_pruned) = (Numbers::default(), Timestamp::default(), Timestamp::default());
+        Ok(Self { connection, path, limits, numbers, counts, pruned, bans_pruned, _lock: lock })
     }
 
     /// Gives the file of a ledger that is damaged another name, which ends with `stamp`, and a number if that is
@@ -303,31 +243,31 @@ impl Ledger {
     ///
     /// The file cannot be read.
     pub fn memory(&self, grammars: &Grammars) -> Result<SavedState, LedgerError> {
-        let sql =
-            "SELECT offender, jail, kind, ports, since, until, times, reason, mode FROM ban ORDER BY since";
-        let mut known = KnownValues::default();
-        let ban = |row: &Row<'_>| ban(row, &mut known);
-        let bans = self.connection.prepare(sql)?.query_map([], ban)?.collect::<Result<_, _>>()?;
-        let sql = "SELECT offender, jail, time, grammar, pid, window, session, host, value FROM offence
-                   WHERE window <> 'past' ORDER BY id";
+        let bans = bans::last_ones(&self.connection)?;
+        let sql = "SELECT offender, origin, time, pid, session, host, value, effect FROM offence
+                   WHERE id > coalesce((SELECT value FROM fact WHERE name = 'past'), 0) ORDER BY id";
         let number = |name: &str| (0..).zip(grammars.iter()).find(|(_, grammar)| grammar.name() == name);
+        let origins: HashMap<i64, _> = rows::origins(&self.connection)?
+            .into_iter()
+            .map(|(id, origin)| (id, (number(&origin.grammar), origin.jail)))
+            .collect();
         let trace = |row: &Row<'_>| -> rusqlite::Result<Trace> {
-            let time = Timestamp::from_micros(row.get(2)?);
-            let (grammar, session_id) = (number(row.get_ref(3)?.as_str()?), row.get(4)?);
-            let session = row.get_ref(6)?.as_blob_or_null()?.map(|bytes| Session::read(bytes, time));
+            let (time, session_id) = (Timestamp::from_micros(row.get(2)?), row.get(3)?);
+            let session = row.get_ref(4)?.as_blob_or_null()?.map(|bytes| Session::read(bytes, time));
+            let (grammar, jail) = origins.get(&row.get::<_, i64>(1)?).ok_or(FromSqlError::InvalidType)?;
             Ok(Trace {
                 nth: 0,
-                jail: known.text(row, 1)?,
-                offender: offender(row, 0)?,
+                jail: Arc::clone(jail),
+                offender: rows::offender(row, 0)?,
                 time,
                 // A grammar that is gone leaves its windows, and sessions that nobody will speak in.
                 grammar: grammar.map(|(number, _)| GrammarId(number)),
                 category: None,
                 session_id: grammar
                     .map_or(SessionId::Process(session_id), |(_, grammar)| grammar.session_id(session_id)),
-                host: row.get(7)?,
-                value: row.get::<_, i64>(8)?.cast_unsigned(),
-                effect: WindowEffect::named(row.get_ref(5)?.as_str()?).ok_or(FromSqlError::InvalidType)?,
+                host: row.get(5)?,
+                value: row.get::<_, i64>(6)?.cast_unsigned(),
+                effect: WindowEffect::numbered(row.get(7)?).ok_or(FromSqlError::InvalidType)?,
                 session,
             })
         };
@@ -351,7 +291,7 @@ impl Ledger {
         let sql = "SELECT source, starts FROM position";
         let start = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.into(), row.get(1)?));
         let starts = self.connection.prepare(sql)?.query_map([], start)?.collect::<Result<_, _>>()?;
-        let undo = undo::steps(&self.connection, &mut KnownValues::default())?;
+        let undo = undo::steps(&self.connection)?;
         Ok(SavedState { bans, traces, positions, starts, clients, allowances, logins, undo })
     }
 
@@ -368,21 +308,36 @@ impl Ledger {
                 kind: LedgerErrorKind::Corrupt,
             });
         }
-        let transaction = self.connection.transaction()?;
-        let mut unpruned = self.unpruned;
-        for update in updates {
-            unpruned = unpruned.saturating_add(update.traces.len().try_into().unwrap_or(u32::MAX));
-            write(&transaction, update, now)?;
+        let written = self.try_write(updates, now);
+        if written.is_err() {
+            self.numbers.forget();
         }
-        let due = unpruned >= UNPRUNED || now.since(self.pruned) >= PRUNE || now < self.pruned;
-        if due {
-            prune(&transaction, self.limits, now)?;
+        written
+    }
+
+    fn try_write(&mut self, updates: &[LedgerUpdate], now: Timestamp) -> Result<(), LedgerError> {
+        let transaction = self.connection.transaction()?;
+        let mut counts = self.counts;
+        let mut tallies = Tallies::default();
+        for update in updates {
+            write(&transaction, update, now, &mut self.numbers, &mut tallies, &mut counts)?;
+        }
+        tallies.write(&transaction)?;
+        let is_late = |pruned: Timestamp, span| now.since(pruned) >= span || now < pruned;
+        let (mut pruned, mut bans_pruned) = (self.pruned, self.bans_pruned);
+        let most = u64::from(self.limits.max_rows.get()).max(UNPRUNED);
+        if is_late(pruned, PRUNE) || counts.new_offences >= most {
+            counts.offences = prune(&transaction, self.limits, now)?;
+            (counts.new_offences, pruned) = (0, now);
+        }
+        if is_late(bans_pruned, PRUNE_BANS) || counts.new_bans >= most.max(counts.bans / 2) {
+            counts.bans = bans::prune(&transaction, self.limits, now)?;
+            (counts.new_bans, bans_pruned) = (0, now);
+            // Terms that no ban has any more are gone.
+            self.numbers.forget();
         }
         transaction.commit()?;
-        self.unpruned = if due { 0 } else { unpruned };
-        if due {
-            self.pruned = now;
-        }
+        (self.counts, self.pruned, self.bans_pruned) = (counts, pruned, bans_pruned);
         Ok(())
     }
 
@@ -395,16 +350,14 @@ impl Ledger {
         Ok(self.connection.progress_handler(1000, Some(is_over))?)
     }
 
-    /// How large it is. Counts rows: not to be asked many times a second.
+    /// How large it is.
     ///
     /// # Errors
     ///
     /// The file cannot be read.
     pub fn size(&self) -> Result<LedgerSize, LedgerError> {
-        let count = |table: &str| {
-            let sql = format!("SELECT count(*) FROM {table}");
-            self.connection.query_row(&sql, [], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
-        };
+        let tallies =
+            self.connection.query_row("SELECT count(*) FROM tally", [], |row| row.get::<_, i64>(0))?;
         let bytes = |suffix: &str| {
             let mut path = self.path.clone().into_os_string();
             path.push(suffix);
@@ -412,10 +365,9 @@ impl Ledger {
         };
         Ok(LedgerSize {
             bytes: bytes("") + bytes("-wal"),
-            offences: count("offence")?,
-            bans: count("ban")?,
-            history: count("history")?,
-            tallies: count("tally")?,
+            offences: self.counts.offences,
+            bans: self.counts.bans,
+            tallies: tallies.cast_unsigned(),
         })
     }
 }
@@ -473,44 +425,43 @@ fn lock(path: &Path) -> Result<File, LedgerError> {
     }
 }
 
-fn write(transaction: &Transaction<'_>, update: &LedgerUpdate, now: Timestamp) -> Result<(), LedgerError> {
+fn write(
+    transaction: &Transaction<'_>,
+    update: &LedgerUpdate,
+    now: Timestamp,
+    numbers: &mut Numbers,
+    tallies: &mut Tallies,
+    counts: &mut Counts,
+) -> Result<(), LedgerError> {
     if update.whole {
-        transaction.execute("DELETE FROM ban WHERE until IS NULL OR until > ?1", [now.as_micros()])?;
-        // Their dates may have changed.
-        let sql = "DELETE FROM history WHERE ended IS NULL AND (until IS NULL OR until > ?1)";
-        transaction.execute(sql, [now.as_micros()])?;
-        transaction.execute("UPDATE offence SET window = 'past' WHERE window <> 'past'", [])?;
+        counts.bans -= bans::forget_those_in_force(transaction, now)? as u64;
+        let sql = "INSERT OR REPLACE INTO fact SELECT 'past', coalesce(max(id), 0) FROM offence";
+        transaction.execute(sql, [])?;
         transaction.execute("DELETE FROM allowance", [])?;
         transaction.execute("DELETE FROM login", [])?;
         undo::forget_all(transaction)?;
     }
     for trace in &update.traces {
-        write_trace(transaction, trace, update)?;
+        write_trace(transaction, trace, update, numbers, tallies)?;
     }
-    history::count(transaction, update)?;
     let wide = Decision::wide(&update.decisions);
-    for decision in &update.decisions {
-        match decision {
-            Decision::Ban(ban) => {
-                write_ban(transaction, ban)?;
-                history::begin(transaction, ban)?;
-            }
-            Decision::Unban(ban) => {
-                let wide = ban.widened(&wide);
-                let ending = if wide.is_some() { BanEnd::Widened } else { BanEnd::Lifted };
-                history::end(transaction, ban, ending, now)?;
-                match wide {
+    for decision in update.decisions.iter() {
+        let (ban, ended) = match decision {
+            Decision::Ban(ban) => (ban, None),
+            Decision::Unban(ban) => (
+                ban,
+                Some(match ban.widened(&wide) {
                     // It is over, and the next one counts it.
-                    Some(wide) => write_ban(transaction, &Ban { until: Some(wide.since), ..ban.clone() })?,
-                    None => {
-                        let sql = "DELETE FROM ban WHERE offender = ?1 AND jail = ?2";
-                        let of = params![ban.offender.to_string(), &*ban.jail];
-                        transaction.prepare_cached(sql)?.execute(of)?;
-                    }
-                }
-            }
-        }
+                    Some(wide) => (wide.since, BanEnd::Widened),
+                    None => (now, BanEnd::Lifted),
+                }),
+            ),
+        };
+        bans::add(transaction, ban, ended, numbers)?;
     }
+    let (offences, bans) = (update.traces.len() as u64, update.decisions.len() as u64);
+    (counts.offences, counts.new_offences) = (counts.offences + offences, counts.new_offences + offences);
+    (counts.bans, counts.new_bans) = (counts.bans + bans, counts.new_bans + bans);
     for (source, cursor) in &update.positions {
         let sql = "INSERT OR REPLACE INTO position (source, cursor) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute(params![&**source, cursor])?;
@@ -548,54 +499,33 @@ fn write_trace(
     transaction: &Transaction<'_>,
     trace: &Trace,
     update: &LedgerUpdate,
+    numbers: &mut Numbers,
+    tallies: &mut Tallies,
 ) -> Result<(), LedgerError> {
     let (grammar, category) = update.names(trace.grammar, trace.category);
     let (message, rule) = update.evidence.get(trace.nth).unzip();
-    let offender = trace.offender.to_string();
-    // The last of those that filled a window is this one.
-    let is_evidence = matches!(trace.effect, WindowEffect::Filled(_));
-    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    let rule = rule.unwrap_or(0);
+    let origin = OriginRef { jail: &trace.jail, grammar, category, rule };
+    let origin = numbers.of_origin(transaction, origin)?;
+    // An update with the whole state repeats offences that were counted.
+    if !update.whole && trace.effect != WindowEffect::Nothing {
+        tallies.add(trace.time, origin);
+    }
+    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     transaction.prepare_cached(sql)?.execute(params![
+        trace.effect.number(),
+        offender_bytes(trace.offender).as_slice(),
+        origin,
         trace.time.as_micros(),
-        offender,
-        &*trace.jail,
-        grammar,
-        category,
-        rule,
-        message,
         match trace.session_id {
             SessionId::Process(pid) => pid,
             SessionId::Category(category) => category.0.into(),
         },
         trace.session.map(|session| session.bytes()),
-        trace.effect.name(),
-        is_evidence,
         trace.host,
         trace.value.cast_signed(),
-    ])?;
-    if let WindowEffect::Filled(retries @ 2..) = trace.effect {
-        let sql = "UPDATE offence SET evidence = 1 WHERE id IN (
-                       SELECT max(id) FROM (
-                           SELECT id, value FROM offence
-                           WHERE offender = ?1 AND jail = ?2 AND window <> 'nothing' ORDER BY id DESC LIMIT 1000)
-                       GROUP BY value, iif(value = 0, id, 0) ORDER BY 1 DESC LIMIT ?3)";
-        transaction.prepare_cached(sql)?.execute(params![offender, &*trace.jail, retries])?;
-    }
-    Ok(())
-}
-
-fn write_ban(transaction: &Transaction<'_>, ban: &Ban) -> Result<(), LedgerError> {
-    let sql = "INSERT OR REPLACE INTO ban VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    transaction.prepare_cached(sql)?.execute(params![
-        ban.offender.to_string(),
-        &*ban.jail,
-        ban.kind.name(),
-        serde_json::to_string(&ban.ports).map_err(LedgerError::new)?,
-        ban.since.as_micros(),
-        ban.until.map(Timestamp::as_micros),
-        ban.times,
-        &*ban.reason,
-        ban.mode.name(),
+        // In a flood only a sample has one.
+        message.filter(|message| !message.is_empty()),
     ])?;
     Ok(())
 }
@@ -624,20 +554,10 @@ fn write_allowance(
     Ok(())
 }
 
-/// Forgets what is too old, and then the oldest of what is too much. Bans in force stay, however many.
-fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> rusqlite::Result<()> {
+/// Forgets what is too old, and then the oldest of what is too much, but for bans. How many offences are left.
+fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> Result<u64, LedgerError> {
     let (rows, before) = (limits.max_rows.get(), (now - limits.keep).as_micros());
-    transaction.execute("DELETE FROM offence WHERE time < ?1", [before])?;
-    for evidence in [0, 1] {
-        // The evidence of bans has room of its own, so that a flood of others cannot push it out.
-        let sql = "DELETE FROM offence WHERE evidence = ?1 AND id <= (
-                       SELECT id FROM offence WHERE evidence = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)";
-        transaction.execute(sql, params![evidence, rows])?;
-    }
-    transaction.execute("DELETE FROM ban WHERE until < ?1", [before])?;
-    let sql = "DELETE FROM ban WHERE until <= ?1 AND until <= (
-                   SELECT until FROM ban WHERE until <= ?1 ORDER BY until DESC LIMIT 1 OFFSET ?2)";
-    transaction.execute(sql, params![now.as_micros(), rows])?;
+    let left = prune_offences(transaction, rows, before)?;
     history::prune(transaction, rows, before)?;
     undo::prune(transaction, now)?;
     let sql = "DELETE FROM client WHERE heard <= (
@@ -645,50 +565,45 @@ fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> ru
     transaction.execute(sql, [CLIENTS as i64])?;
     let sql = "DELETE FROM login WHERE at <= (SELECT at FROM login ORDER BY at DESC LIMIT 1 OFFSET ?1)";
     transaction.execute(sql, [LOGINS as i64])?;
-    Ok(())
+    Ok(left)
 }
 
-/// Values that many rows share, each once in memory.
-#[derive(Default)]
-struct KnownValues {
-    texts: HashSet<Arc<str>>,
-    ports: HashMap<Box<str>, Arc<[Port]>>,
-}
-
-impl KnownValues {
-    fn text(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
-        Ok(Arc::clone(self.texts.get_or_insert_with(row.get_ref(column)?.as_str()?, |text| text.into())))
-    }
-
-    /// Ports, from JSON.
-    fn ports(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<[Port]>> {
-        let json = row.get_ref(column)?.as_str()?;
-        if let Some(ports) = self.ports.get(json) {
-            return Ok(Arc::clone(ports));
+/// Forgets offences. The evidence of bans has room of its own, so that a flood of others cannot push it out.
+fn prune_offences(transaction: &Transaction<'_>, most: u32, before: i64) -> Result<u64, LedgerError> {
+    transaction.execute("DELETE FROM offence WHERE time < ?1", [before])?;
+    let origins = rows::origins(transaction)?;
+    let (mut windows, mut gone, mut kept) = (FilledWindows::default(), Runs::default(), [0_u32; 2]);
+    let mut statement =
+        transaction.prepare("SELECT id, effect, offender, origin, value FROM offence ORDER BY id DESC")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let is_evidence = is_evidence(row, &origins, &mut windows)?;
+        let [others, kept_evidence] = &mut kept;
+        let kept = if is_evidence { kept_evidence } else { others };
+        match *kept < most {
+            true => *kept += 1,
+            false => gone.add(row.get(0)?),
         }
-        let ports: Arc<[Port]> = serde_json::from_str(json)
-            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))?;
-        self.ports.insert(json.into(), Arc::clone(&ports));
-        Ok(ports)
     }
+    drop(rows);
+    gone.delete(transaction, "offence")?;
+    // The next numbers are given from the largest that is left.
+    let sql =
+        "UPDATE fact SET value = min(value, (SELECT coalesce(max(id), 0) FROM offence)) WHERE name = 'past'";
+    transaction.execute(sql, [])?;
+    Ok(kept.into_iter().map(u64::from).sum())
 }
 
-fn ban(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<Ban> {
-    Ok(Ban {
-        offender: offender(row, 0)?,
-        jail: known.text(row, 1)?,
-        kind: match row.get_ref(2)?.as_str()? {
-            "manual" => BanOrigin::Manual,
-            "wide" => BanOrigin::Wide,
-            _ => BanOrigin::Auto,
-        },
-        mode: if row.get_ref(8)?.as_str()? == Mode::Observe.name() { Mode::Observe } else { Mode::Enforce },
-        ports: known.ports(row, 3)?,
-        since: Timestamp::from_micros(row.get(4)?),
-        until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
-        times: row.get(6)?,
-        reason: known.text(row, 7)?,
-    })
+/// Whether a row of `_, effect, offender, origin, value, …` is [evidence](FilledWindows).
+fn is_evidence(
+    row: &Row<'_>,
+    origins: &HashMap<i64, Origin>,
+    windows: &mut FilledWindows,
+) -> rusqlite::Result<bool> {
+    let effect = WindowEffect::numbered(row.get(1)?).ok_or(FromSqlError::InvalidType)?;
+    let origin = origins.get(&row.get::<_, i64>(3)?).ok_or(FromSqlError::InvalidType)?;
+    let value = row.get::<_, i64>(4)?.cast_unsigned();
+    Ok(windows.is_evidence(rows::offender(row, 2)?, &origin.jail, effect, value))
 }
 
 fn allowance(row: &Row<'_>) -> rusqlite::Result<Allowance> {
@@ -705,11 +620,9 @@ fn login(row: &Row<'_>) -> rusqlite::Result<Login> {
     Ok(Login { offender: offender(row, 0)?, at: Timestamp::from_micros(row.get(1)?), forgiven })
 }
 
+/// An offender, as text.
 fn offender(row: &Row<'_>, column: usize) -> rusqlite::Result<Offender> {
-    let parsed = row.get_ref(column)?.as_str()?.parse();
-    parsed.map_err(|error: model::NotAnOffender| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
-    })
+    row.get_ref(column)?.as_str()?.parse().map_err(|error| rows::text_error(column, error))
 }
 
 fn bytes(hashes: &[u64]) -> Vec<u8> {

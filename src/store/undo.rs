@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::{KnownValues, LedgerError, ban, offender};
-use crate::model::{Allowance, Ban, Offender, Port, Span, Timestamp};
+use super::rows::{self, text_error};
+use super::{LedgerError, offender};
+use crate::model::{Allowance, Ban, BanTerms, Offender, Port, Span, Timestamp};
 
 /// For how long commands can be taken back.
 pub const UNDOABLE: Span = Span::from_secs(24 * 60 * 60);
@@ -195,8 +197,26 @@ pub(super) fn prune(transaction: &Transaction<'_>, now: Timestamp) -> rusqlite::
     Ok(())
 }
 
+/// Terms and texts that many rows share, each once in memory.
+#[derive(Default)]
+struct KnownValues {
+    terms: HashSet<Arc<BanTerms>>,
+    texts: HashSet<Arc<str>>,
+}
+
+impl KnownValues {
+    fn text(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<Arc<str>> {
+        Ok(Arc::clone(self.texts.get_or_insert_with(row.get_ref(column)?.as_str()?, |text| text.into())))
+    }
+
+    fn terms(&mut self, terms: BanTerms) -> Arc<BanTerms> {
+        Arc::clone(self.terms.get_or_insert_with(&terms, |terms| Arc::new(terms.clone())))
+    }
+}
+
 /// The commands that can be taken back, the latest at the end.
-pub(super) fn steps(connection: &Connection, known: &mut KnownValues) -> Result<Vec<UndoStep>, LedgerError> {
+pub(super) fn steps(connection: &Connection) -> Result<Vec<UndoStep>, LedgerError> {
+    let known = &mut KnownValues::default();
     let sql = "SELECT id, at, command, complete FROM undo_step ORDER BY at, id";
     let step = |row: &Row<'_>| {
         let command = row.get::<_, String>(2)?.into();
@@ -214,6 +234,24 @@ pub(super) fn steps(connection: &Connection, known: &mut KnownValues) -> Result<
         pages.push(Arc::new(items));
     }
     Ok(steps)
+}
+
+/// A ban of `offender, jail, kind, ports, since, until, times, reason, mode`.
+fn ban(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<Ban> {
+    let terms = BanTerms {
+        jail: known.text(row, 1)?,
+        kind: rows::kind(row, 2)?,
+        mode: rows::mode(row, 8)?,
+        ports: serde_json::from_str(row.get_ref(3)?.as_str()?).map_err(|error| text_error(3, error))?,
+        reason: known.text(row, 7)?,
+    };
+    Ok(Ban {
+        offender: offender(row, 0)?,
+        times: row.get(6)?,
+        since: Timestamp::from_micros(row.get(4)?),
+        until: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_micros),
+        terms: known.terms(terms),
+    })
 }
 
 fn item(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<UndoItem> {

@@ -23,8 +23,9 @@ pub struct LedgerUpdate {
     pub evidence: Evidence,
     /// The grammars that found them.
     pub grammars: Arc<Grammars>,
-    /// What was decided. A ban that is over by now is history, and counts for how long the next one lasts.
-    pub decisions: Vec<Decision>,
+    /// What was decided; shared with who carries it out. A ban that is over by now is history, and counts for how long the
+    /// next one lasts.
+    pub decisions: Arc<Vec<Decision>>,
     /// Exemptions by hand; `None` for a removed one.
     pub allowances: Vec<(Offender, Option<Allowance>)>,
     /// What has changed of the commands that can be taken back.

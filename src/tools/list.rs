@@ -23,8 +23,8 @@ use super::offline::ended_well;
 use crate::config::load;
 use crate::control::{BanLength, TakenCounts};
 use crate::daemon::{self, BansTarget};
-use crate::detect::{Exemption, ExemptionList, LIST, manual};
-use crate::model::{Ban, Offender, Prefixes, Timestamp, count, plain};
+use crate::detect::{Exemption, ExemptionList, LIST};
+use crate::model::{Ban, BanOrigin, BanTerms, Mode, Offender, Port, Prefixes, Timestamp, count, plain};
 
 /// What `import list` is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -372,13 +372,18 @@ impl<'o> BanList<'o> {
     }
 
     fn bans(&self) -> impl Iterator<Item = Ban> {
-        let reason = |entry: &ListEntry| self.reasons.get(entry.reason as usize).map(Arc::clone);
+        let (kind, mode, ports): (_, _, Arc<[Port]>) = (BanOrigin::Manual, Mode::Enforce, [].into());
         let jail: Arc<str> = LIST.into();
-        self.entries.iter().map(move |entry| Ban {
-            jail: Arc::clone(&jail),
-            reason: reason(entry).unwrap_or_default(),
-            ..manual(entry.offender, self.now, entry.until, "")
-        })
+        let terms = |reason: &Arc<str>| {
+            let (jail, ports, reason) = (Arc::clone(&jail), Arc::clone(&ports), Arc::clone(reason));
+            Arc::new(BanTerms { jail, kind, mode, ports, reason })
+        };
+        let terms: Vec<Arc<BanTerms>> = self.reasons.iter().map(terms).collect();
+        let ban = move |entry: &ListEntry| {
+            let terms = Arc::clone(terms.get(entry.reason as usize)?);
+            Some(Ban { offender: entry.offender, times: 1, since: self.now, until: entry.until, terms })
+        };
+        self.entries.iter().filter_map(ban)
     }
 }
 

@@ -147,7 +147,7 @@ fn answer(command: &Command) -> Reply {
         Command::Bans(_) => {
             let ban = |offender: &str, reason: &str| {
                 let jailed = manual(offender.parse().unwrap(), Timestamp::from_secs(1_800_000_000), None, reason);
-                crate::model::Ban { jail: HOSTILE.into(), ..jailed }
+                jailed.with(|ban| ban.jail = HOSTILE.into())
             };
             let long = format!("{HOSTILE}{}", "x".repeat(2048));
             let bans = vec![ban("192.0.2.0/24", HOSTILE), ban("192.0.2.1", &long)];

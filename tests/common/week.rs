@@ -73,7 +73,7 @@ impl Week {
                 traces: seen.traces,
                 evidence,
                 grammars: Arc::clone(&loaded.grammars),
-                decisions: seen.decisions,
+                decisions: seen.decisions.into(),
                 ..LedgerUpdate::default()
             };
             ledger.write(&[update], now).unwrap();
@@ -91,7 +91,7 @@ impl Week {
             comment: "<b>on call</b>".into(),
         };
         let update = LedgerUpdate {
-            decisions: last.into_iter().chain(by_hand.ok().map(Decision::Ban)).collect(),
+            decisions: last.into_iter().chain(by_hand.ok().map(Decision::Ban)).collect::<Vec<_>>().into(),
             allowances: vec![(allowance.offender, Some(allowance))],
             ..LedgerUpdate::default()
         };

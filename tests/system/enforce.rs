@@ -20,7 +20,7 @@ use banstream::kernel::{
     Change, Displaced, Element, ElementState, Family, Firewall, Ipset, KernelAbilities, Nftables, Prepared,
     Refusal, RefusedChange, Set, TableOwner, Timeout, render,
 };
-use banstream::model::{Ban, BanOrigin, Decision, Mode, Port, Protocol, Span, Timestamp};
+use banstream::model::{Ban, BanOrigin, BanTerms, Decision, Mode, Port, Protocol, Span, Timestamp};
 use banstream::store::{Ledger, LedgerUpdate};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -134,14 +134,16 @@ fn prepared(settings: Enforce) -> Ipset {
 pub(crate) fn ban(offender: &str, ports: &[Port], seconds: Option<u64>) -> Ban {
     Ban {
         offender: offender.parse().unwrap(),
-        jail: Arc::from("ssh"),
-        kind: BanOrigin::Auto,
-        mode: Mode::Enforce,
-        ports: ports.into(),
+        times: 1,
         since: Timestamp::default(),
         until: seconds.map(|seconds| Timestamp::default() + Span::from_secs(seconds)),
-        times: 1,
-        reason: Arc::from(""),
+        terms: Arc::new(BanTerms {
+            jail: Arc::from("ssh"),
+            kind: BanOrigin::Auto,
+            mode: Mode::Enforce,
+            ports: ports.into(),
+            reason: Arc::from(""),
+        }),
     }
 }
 
@@ -657,8 +659,8 @@ pub(crate) fn with_ledger(enforce: &str, bans: impl IntoIterator<Item = Ban>) ->
     let daemon = daemon(enforce);
     let state = daemon.path("state");
     std::fs::create_dir(&state).unwrap();
-    let decisions = bans.into_iter().map(Decision::Ban).collect();
-    let update = LedgerUpdate { decisions, ..LedgerUpdate::default() };
+    let decisions: Vec<_> = bans.into_iter().map(Decision::Ban).collect();
+    let update = LedgerUpdate { decisions: decisions.into(), ..LedgerUpdate::default() };
     Ledger::open(&state, RETENTION).unwrap().write(&[update], Timestamp::default()).unwrap();
     daemon
 }
@@ -1020,10 +1022,8 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
     in_namespace(|| {
         in_both_ways(|way| {
             let observe = way.with("\n[jail.sshd]\nmode = 'observe'");
-            let of = |jail: &str, offender| Ban {
-                jail: jail.into(),
-                kind: BanOrigin::Auto,
-                ..lasting(offender, 3600)
+            let of = |jail: &str, offender| {
+                lasting(offender, 3600).with(|ban| (ban.jail, ban.kind) = (jail.into(), BanOrigin::Auto))
             };
             let bans = [
                 of("sshd", "192.0.2.1"),
@@ -1062,7 +1062,7 @@ fn whom_a_jail_only_observes_is_let_in_until_it_enforces() {
 /// A ban from now on.
 pub(crate) fn lasting(offender: &str, seconds: u64) -> Ban {
     let until = banstream::daemon::now() + Span::from_secs(seconds);
-    Ban { until: Some(until), kind: BanOrigin::Manual, ..ban(offender, &[], None) }
+    Ban { until: Some(until), ..ban(offender, &[], None) }.with(|ban| ban.kind = BanOrigin::Manual)
 }
 
 #[test]
@@ -1166,7 +1166,7 @@ fn a_ban_that_one_jail_lifts_stays_where_another_has_it_too() {
         in_both_ways(|way| {
             let bans = ["sshd", "manual"].map(|jail| {
                 let kind = if jail == "manual" { BanOrigin::Manual } else { BanOrigin::Auto };
-                Ban { jail: jail.into(), kind, ..lasting("192.0.2.1", 3600) }
+                lasting("192.0.2.1", 3600).with(|ban| (ban.jail, ban.kind) = (jail.into(), kind))
             });
             let daemon = with_ledger(&way.with(""), bans);
             daemon.start();

@@ -25,8 +25,8 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::grammar::Grammars;
 use crate::model::{
-    Ban, BanOrigin, Decision, Mode, Offence, Offender, Port, Prefixes, SessionId, Span, Timestamp, Widths,
-    count,
+    Ban, BanOrigin, BanTerms, Decision, Mode, Offence, Offender, Port, Prefixes, SessionId, Span, Timestamp,
+    Widths, count,
 };
 pub use account::{AddressState, JailState, MOST};
 pub use allow::{Exemption, ExemptionList};
@@ -126,7 +126,7 @@ pub struct Detector {
     watchers: Vec<Vec<Vec<u16>>>,
     /// The active jails that have counted the entry of the last offence.
     told: Vec<u16>,
-    past: Recent<(Offender, u64), PriorBans>,
+    past: Recent<(Offender, u32), PriorBans>,
     logins: Logins,
     neighbours: PrefixCounts,
     bans: Bans,
@@ -138,7 +138,7 @@ pub struct Detector {
 struct ActiveJail {
     jail: Arc<Jail>,
     /// Of all its bans.
-    reason: Arc<str>,
+    terms: Arc<BanTerms>,
     allow: Prefixes<ExemptionList>,
     windows: Windows,
     sessions: Sessions,
@@ -229,7 +229,7 @@ impl Detector {
         let lifted = lifted.collect();
         let mut decisions = self.pardon(lifted);
         for (ban, mode) in reissued {
-            let renewed = self.bans.insert(Ban { mode, ..ban.clone() });
+            let renewed = self.bans.insert(ban.clone().with(|terms| terms.mode = mode));
             decisions.extend([Decision::Unban(ban), Decision::Ban(renewed)]);
         }
         decisions
@@ -269,6 +269,15 @@ impl Detector {
         }
     }
 
+    /// The same ban, carried out or not as it is to be.
+    fn in_its_mode(&self, mut ban: Ban) -> Ban {
+        let mode = self.mode(&ban);
+        if ban.mode != mode {
+            ban.mode = mode;
+        }
+        ban
+    }
+
     fn settle(&mut self, before: Vec<ActiveJail>, grammars: &Grammars) {
         let limit = self.settings.max_offenders.get();
         let mut before: Vec<Option<ActiveJail>> = before.into_iter().map(Some).collect();
@@ -295,8 +304,15 @@ impl Detector {
                 };
                 let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, ExemptionList::Ignored)));
                 let offences = count(u64::from(jail.max_retry.get()), "offence");
-                let reason = format!("{offences} within {}", jail.find_time).into();
-                ActiveJail { jail: Arc::new(jail.clone()), reason, allow, windows, sessions }
+                let terms = BanTerms {
+                    jail: Arc::clone(&jail.name),
+                    kind: BanOrigin::Auto,
+                    mode: jail.mode,
+                    ports: Arc::clone(&jail.ports),
+                    reason: format!("{offences} within {}", jail.find_time).into(),
+                };
+                let (jail, terms) = (Arc::new(jail.clone()), Arc::new(terms));
+                ActiveJail { jail, terms, allow, windows, sessions }
             })
             .collect();
         self.watchers = grammars
@@ -472,7 +488,7 @@ impl Detector {
     fn earned(&mut self, number: usize, offender: Offender, at: Timestamp, now: Timestamp, seen: &mut Seen) {
         let Some(active) = self.active.get_mut(number) else { return };
         active.windows.forget(offender);
-        let (jail, reason) = (Arc::clone(&active.jail), Arc::clone(&active.reason));
+        let (jail, terms) = (Arc::clone(&active.jail), Arc::clone(&active.terms));
         let span = self.settings.protect_logins;
         let login = |logins: &mut Logins| match jail.mode {
             Mode::Enforce => logins.forgive(offender, at, span),
@@ -485,17 +501,7 @@ impl Detector {
             return;
         }
         let (times, until) = self.next_ban(offender, &jail.name, jail.ban_time, at);
-        let ban = Ban {
-            offender,
-            jail: Arc::clone(&jail.name),
-            kind: BanOrigin::Auto,
-            mode: jail.mode,
-            ports: Arc::clone(&jail.ports),
-            since: at,
-            until,
-            times,
-            reason,
-        };
+        let ban = Ban { offender, times, since: at, until, terms };
         if until.is_some_and(|until| until <= now) {
             seen.lapsed.push(ban);
             return;
@@ -560,9 +566,8 @@ impl Detector {
         ports.dedup();
         let (times, until) = self.next_ban(wide, WIDE, longest, at);
         let (jail, mode, ports, reason) = (WIDE.into(), self.settings.mode, ports.into(), reason.into());
-        let ban =
-            Ban { offender: wide, jail, kind: BanOrigin::Wide, mode, ports, since: at, until, times, reason };
-        let ban = self.impose(ban);
+        let terms = Arc::new(BanTerms { jail, kind: BanOrigin::Wide, mode, ports, reason });
+        let ban = self.impose(Ban { offender: wide, times, since: at, until, terms });
         seen.decisions.push(Decision::Ban(ban));
         seen.decisions.extend(folded.into_iter().map(Decision::Unban));
     }
@@ -594,9 +599,9 @@ impl Detector {
         (times, until)
     }
 
-    /// Where the past of an offender in a jail is filed.
-    fn key(&self, offender: Offender, jail: &str) -> (Offender, u64) {
-        (offender, self.hasher.hash_one(jail))
+    /// Where the past of an offender in a jail is filed. Half a hash, since there may be a million of them and few jails.
+    fn key(&self, offender: Offender, jail: &str) -> (Offender, u32) {
+        (offender, self.hasher.hash_one(jail) as u32)
     }
 
     fn make_room(&mut self, seen: &mut Seen) {
@@ -663,7 +668,7 @@ impl Detector {
             let wide = self.behind(ban.offender.address(), rule.widths);
             self.neighbours.count(wide, ban.offender, ban.since, &rule);
         }
-        let key = (ban.offender, self.hasher.hash_one(&ban.jail));
+        let key = self.key(ban.offender, &ban.jail);
         *self.past.touch(key).1 = PriorBans { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
         if ban.until.is_none_or(|until| until > now) { self.bans.insert(ban) } else { ban }
     }
@@ -713,6 +718,13 @@ impl Detector {
         self.bans().filter(|ban| ban.mode == Mode::Enforce)
     }
 
+    /// Some of them, at most so many, and from where to go on; from 0 on. A ban that is there from the first time to the
+    /// last is met once.
+    pub fn enforced_from(&self, at: usize, most: usize) -> (Vec<Ban>, Option<usize>) {
+        let (bans, next) = self.bans.slots_from(at, most);
+        (bans.filter(|ban| ban.mode == Mode::Enforce).cloned().collect(), next)
+    }
+
     /// How many bans are in force.
     pub fn banned(&self) -> usize {
         self.bans.len()
@@ -720,7 +732,12 @@ impl Detector {
 
     /// How many of them are only observed.
     pub fn observed(&self) -> usize {
-        self.bans.observed()
+        self.terms().filter(|(terms, _)| terms.mode == Mode::Observe).map(|(_, bans)| bans).sum()
+    }
+
+    /// What the bans in force have in common, and how many have each of it.
+    pub fn terms(&self) -> impl Iterator<Item = (&BanTerms, usize)> {
+        self.bans.terms()
     }
 
     /// How many offenders are watched.

@@ -110,6 +110,21 @@ impl Evidence {
         self.found.push((self.bytes.len(), rule));
     }
 
+    /// Keeps the messages of the first so many offences, and the rules of all.
+    pub fn keep_first(&mut self, most: usize) {
+        let end = most.checked_sub(1).and_then(|last| self.found.get(last)).map_or(0, |(end, _)| *end);
+        if let Some(rest) = self.found.get_mut(most..) {
+            self.bytes.truncate(end);
+            rest.iter_mut().for_each(|(their_end, _)| *their_end = end);
+        }
+    }
+
+    /// Gives back the memory that it does not need.
+    pub fn shrink_to_fit(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.found.shrink_to_fit();
+    }
+
     fn append(&mut self, other: &Evidence) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);

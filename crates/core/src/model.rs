@@ -7,7 +7,7 @@ mod text;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::{Add, Sub};
+use std::ops::{Add, Deref, DerefMut, Sub};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -593,11 +593,26 @@ impl Mode {
     }
 }
 
-/// A ban: who, where, how long, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A ban: who, how long, and its [terms](BanTerms), which can be read and changed as if they were its own.
+///
+/// There may be a million of them: 56 bytes each.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
     /// The offender.
     pub offender: Offender,
+    /// How many bans this offender has had from this jail, this one included.
+    pub times: u32,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; forever if `None`.
+    pub until: Option<Timestamp>,
+    /// The rest, which most bans have in common with others.
+    pub terms: Arc<BanTerms>,
+}
+
+/// What a ban has in common with others of its jail: where and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BanTerms {
     /// The jail that decided it; `manual` for an operator's ban, `wide` for that of a prefix.
     pub jail: Arc<str>,
     /// Threshold, command or prefix.
@@ -606,17 +621,33 @@ pub struct Ban {
     pub mode: Mode,
     /// The ports it is limited to; all where empty.
     pub ports: Arc<[Port]>,
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when; forever if `None`.
-    pub until: Option<Timestamp>,
-    /// How many bans this offender has had from this jail, this one included.
-    pub times: u32,
     /// The operator's words, or what was counted.
     pub reason: Arc<str>,
 }
 
+impl Deref for Ban {
+    type Target = BanTerms;
+
+    fn deref(&self) -> &BanTerms {
+        &self.terms
+    }
+}
+
+/// Others that have the same terms keep them.
+impl DerefMut for Ban {
+    fn deref_mut(&mut self) -> &mut BanTerms {
+        Arc::make_mut(&mut self.terms)
+    }
+}
+
 impl Ban {
+    /// The same ban on terms that are changed.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut BanTerms)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The same ban, dated earlier by this much.
     pub fn shift_back(&mut self, by: Span) {
         (self.since, self.until) = (self.since - by, self.until.map(|until| until - by));

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::event::{Event, RECOVERED, line};
 use crate::config::{DigestPace, Receiver};
 use crate::control::BanLine;
-use crate::model::{Ban, Mode, Offender, Span, Timestamp, count};
+use crate::model::{Mode, Offender, Span, Timestamp, count};
 
 /// What has happened and not been told yet.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -119,9 +119,9 @@ impl Digest {
                 bans.add(Some(&ban.jail), at_most, BanLine::new(ban, at))
             }
             Event::Restored(ban) => self.restored.add(Some(&ban.jail), at_most, BanLine::new(ban, at)),
-            Event::Unbanned { ban: Ban { offender: address, jail, .. }, ended: reason, .. } => {
-                let unban = UnbanLine { address: *address, jail: Arc::clone(jail), reason };
-                self.unbans.add(Some(jail), at_most, unban)
+            Event::Unbanned { ban, ended: reason, .. } => {
+                let unban = UnbanLine { address: ban.offender, jail: Arc::clone(&ban.jail), reason };
+                self.unbans.add(Some(&ban.jail), at_most, unban)
             }
             Event::Trouble(what) => {
                 self.trouble = Some("trouble");
@@ -297,6 +297,7 @@ mod tests {
     use crate::config::{Grouping, NotifyChannel, Topic};
     use crate::daemon::notify::event::LONGEST;
     use crate::detect::manual;
+    use crate::model::Ban;
 
     const PACE: DigestPace =
         DigestPace { delay: Span::from_secs(10), every: Span::from_secs(300), at_most: 2 };
@@ -315,7 +316,7 @@ mod tests {
     fn ban(address: &str, jail: &str, reason: &str) -> Ban {
         let until = Timestamp::from_secs(3600);
         let ban = manual(address.parse().unwrap(), Timestamp::default(), Some(until), reason);
-        Ban { jail: jail.into(), ..ban }
+        ban.with(|ban| ban.jail = jail.into())
     }
 
     fn banned(address: &str, jail: &str) -> Event {
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_ban_that_is_only_observed_is_told_as_such() {
-        let observed = Ban { mode: Mode::Observe, ..ban("192.0.2.2", "sshd", "seen") };
+        let observed = ban("192.0.2.2", "sshd", "seen").with(|ban| ban.mode = Mode::Observe);
         let events = [
             Event::Banned(observed.clone()),
             Event::Unbanned { ban: observed, ended: "expired", others: vec![] },

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::config::{EachPace, Grouping};
     use crate::detect::manual;
-    use crate::model::{Ban, Span};
+    use crate::model::Span;
 
     #[track_caller]
     fn check(event: Event, want: Value) {
@@ -239,7 +239,7 @@ mod tests {
         keys["text"] = "would ban 192.0.2.1 for 1h (manual, time 1): x\u{fffd}OK".into();
         (keys["event"], keys["ended"]) = ("observed".into(), Value::Null);
         (keys["mode"], keys["others"]) = ("observe".into(), json!([]));
-        check(Event::Banned(Ban { mode: Mode::Observe, ..ban }), keys);
+        check(Event::Banned(ban.with(|ban| ban.mode = Mode::Observe)), keys);
         check(
             Event::Trouble("no\nset".to_owned()),
             json!({"event": "trouble", "text": "trouble: no\u{fffd}set"}),

@@ -71,15 +71,16 @@ impl Event {
     pub fn line(&self) -> String {
         line(&match self {
             Self::Banned(ban) => ban.to_string(),
-            Self::Restored(Ban { offender, jail, mode, reason, .. }) => {
-                let is = if *mode == Mode::Observe { "only observed" } else { "in force" };
+            Self::Restored(ban) => {
+                let (who, jail, reason) = (ban.offender, &ban.jail, &ban.reason);
+                let is = if ban.mode == Mode::Observe { "only observed" } else { "in force" };
                 format!(
-                    "the ban on {offender} ({jail}) is {is}{}{reason}",
+                    "the ban on {who} ({jail}) is {is}{}{reason}",
                     if reason.is_empty() { "" } else { ": " }
                 )
             }
-            Self::Unbanned { ban: Ban { offender, jail, .. }, ended, .. } => {
-                format!("unbanned {offender} ({jail}): {ended}")
+            Self::Unbanned { ban, ended, .. } => {
+                format!("unbanned {} ({}): {ended}", ban.offender, ban.jail)
             }
             Self::Trouble(what) => format!("trouble: {what}"),
             Self::Recovered => RECOVERED.to_owned(),

@@ -267,7 +267,7 @@ impl Replay<'_> {
         let until = ban.until.map_or("forever".to_owned(), |until| format!("for {}", until.since(ban.since)));
         let observed = if ban.mode == Mode::Observe { ", observed" } else { "" };
         let login = login.map_or_else(String::new, |at| format!("; logged in at {}", local(&at)));
-        let Ban { since, offender, jail, times, .. } = ban;
+        let (Ban { since, offender, times, .. }, jail) = (ban, &ban.jail);
         writeln!(
             output,
             "{} ban {offender} {until} ({jail}, time {times}{observed}){login}",

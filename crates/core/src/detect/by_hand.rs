@@ -1,7 +1,9 @@
 //! What operators change: bans by hand, and bans that are lifted.
 
 use super::{Detector, Exemption};
-use crate::model::{Ban, BanOrigin, Decision, Mode, Offender, Timestamp};
+use std::sync::Arc;
+
+use crate::model::{Ban, BanOrigin, BanTerms, Decision, Mode, Offender, Timestamp};
 
 /// The jail that operators' bans belong to.
 pub const MANUAL: &str = "manual";
@@ -14,18 +16,9 @@ pub fn is_by_hand(jail: &str) -> bool {
 
 /// A ban by hand, on all ports.
 pub fn manual(offender: Offender, since: Timestamp, until: Option<Timestamp>, reason: &str) -> Ban {
-    let (jail, mode, ports) = (MANUAL.into(), Mode::Enforce, [].into());
-    Ban {
-        offender,
-        jail,
-        kind: BanOrigin::Manual,
-        mode,
-        ports,
-        since,
-        until,
-        times: 1,
-        reason: reason.into(),
-    }
+    let (jail, ports, reason) = (MANUAL.into(), [].into(), reason.into());
+    let terms = BanTerms { jail, kind: BanOrigin::Manual, mode: Mode::Enforce, ports, reason };
+    Ban { offender, times: 1, since, until, terms: Arc::new(terms) }
 }
 
 /// Why a ban does not come back.
@@ -46,7 +39,10 @@ impl Detector {
     pub fn ban(&mut self, ban: Ban) -> Result<Ban, Exemption> {
         match self.protector(ban.offender, MANUAL) {
             Some(by) => Err(by),
-            None => Ok(self.bans.insert(Ban { mode: self.mode(&ban), ..ban })),
+            None => {
+                let ban = self.in_its_mode(ban);
+                Ok(self.bans.insert(ban))
+            }
         }
     }
 
@@ -80,7 +76,7 @@ impl Detector {
         if let Some(by) = self.protector(ban.offender, &ban.jail) {
             return Err(NotReinstated::Exempt(by));
         }
-        ban.mode = self.mode(&ban);
+        ban = self.in_its_mode(ban);
         Ok(self.put_in_force(ban, now))
     }
 

@@ -144,7 +144,12 @@ impl Session {
     pub fn bytes(&self) -> Vec<u8> {
         let groups = self.groups.iter().flat_map(|(id, times)| [*id, *times]);
         let mark = [self.settled, self.marked, self.age as u16, (self.age >> 16) as u16];
-        std::iter::once(self.attempts).chain(groups).chain(mark).flat_map(u16::to_le_bytes).collect()
+        let numbers = std::iter::once(self.attempts).chain(groups).chain(mark);
+        let mut bytes: Vec<u8> = numbers.flat_map(u16::to_le_bytes).collect();
+        while bytes.ends_with(&[0, 0]) {
+            bytes.truncate(bytes.len() - 2);
+        }
+        bytes
     }
 
     /// The session of these bytes, last heard of at `last`; what is missing was never heard.

@@ -42,7 +42,7 @@ impl Detector {
         let key = self.key(ban.offender, &ban.jail);
         let past = self.past.slot(&key).map(|(_, past)| *past).unwrap_or_default();
         ban.since = ban.since.min(now);
-        ban.mode = self.mode(&ban);
+        ban = self.in_its_mode(ban);
         ban.times = ban.times.max(past.remembered(&self.settings.growth, ban.since)).max(1);
         if let Some(by) = self.protector(ban.offender, &ban.jail) {
             return TakenBan { outcome: TakeOver::Exempt(by), ban, is_changed: false };
@@ -62,7 +62,6 @@ impl Detector {
                 let is_longer =
                     known.until.is_some_and(|known| ban.until.is_none_or(|until| until > known)) && !is_over;
                 let is_enforced_now = !is_over && (known.mode, ban.mode) == (Mode::Observe, Mode::Enforce);
-                let mode = if is_enforced_now { ban.mode } else { known.mode };
                 let outcome = match () {
                     () if is_over => TakeOver::Past,
                     () if is_enforced_now => TakeOver::New,
@@ -71,7 +70,11 @@ impl Detector {
                 };
                 let until = if is_longer { ban.until } else { known.until };
                 let is_changed = is_longer || is_enforced_now || times > known.times;
-                (outcome, Ban { times, until, mode, ..known }, is_changed)
+                let mut merged = Ban { times, until, ..known };
+                if is_enforced_now {
+                    merged.mode = ban.mode;
+                }
+                (outcome, merged, is_changed)
             }
         };
         let ban = if is_changed { self.put_in_force(merged, now) } else { merged };

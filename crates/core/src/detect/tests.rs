@@ -219,7 +219,7 @@ fn reconfigured(detector: &mut Detector, settings: Settings) -> Vec<Decision> {
     let Review { lifted, reissued } = detector.preview(settings.clone());
     let lifted = lifted.into_iter().map(|(ban, _)| Decision::Unban(ban));
     let reissued = reissued.into_iter().flat_map(|(ban, mode)| {
-        let renewed = Ban { mode, ..ban.clone() };
+        let renewed = ban.clone().with(|terms| terms.mode = mode);
         [Decision::Unban(ban), Decision::Ban(renewed)]
     });
     let foreseen: Vec<Decision> = lifted.chain(reissued).collect();
@@ -842,9 +842,9 @@ fn take(
     times: u32,
 ) -> (TakeOver, i64, u32, bool) {
     let (offender, at) = (who.parse().unwrap(), Timestamp::from_secs);
-    let ban = Ban { jail: "j".into(), times, ..manual(offender, at(since), Some(at(until)), "") };
+    let ban = Ban { times, ..manual(offender, at(since), Some(at(until)), "") };
     let TakenBan { outcome, ban, is_changed } =
-        detector.take_over(Ban { kind: BanOrigin::Auto, ..ban }, at(100));
+        detector.take_over(ban.with(|ban| (ban.jail, ban.kind) = ("j".into(), BanOrigin::Auto)), at(100));
     (outcome, ban.until.unwrap().as_secs(), ban.times, is_changed)
 }
 
@@ -908,8 +908,10 @@ fn what_was_taken_over_is_as_it_was_after_a_restart() {
     let mut again = Detector::new(settings(&[jail("j", "a", 1)]), &grammars());
     for (who, since, until, times) in taken {
         let (offender, at) = (who.parse().unwrap(), Timestamp::from_secs);
-        let ban = Ban { jail: "j".into(), times, ..manual(offender, at(since), Some(at(until)), "") };
-        let ban = detector.take_over(Ban { kind: BanOrigin::Auto, ..ban }, at(100)).ban;
+        let ban = Ban { times, ..manual(offender, at(since), Some(at(until)), "") };
+        let ban = detector
+            .take_over(ban.with(|ban| (ban.jail, ban.kind) = ("j".into(), BanOrigin::Auto)), at(100))
+            .ban;
         again.restore(ban, at(100));
     }
     let next = |detector: &mut Detector| {

@@ -47,17 +47,21 @@ pub enum WindowEffect {
 }
 
 impl WindowEffect {
-    /// Its name, as it is written down.
-    pub fn name(self) -> &'static str {
+    /// Its number, as it is written down.
+    pub fn number(self) -> i64 {
         match self {
-            Self::Nothing => "nothing",
-            Self::Counted => "counted",
-            Self::Filled(_) => "filled",
+            Self::Nothing => -1,
+            Self::Counted => 0,
+            Self::Filled(full) => i64::from(full.max(1)),
         }
     }
 
-    /// What this name stands for; with how many a window was full is not in it.
-    pub fn named(name: &str) -> Option<Self> {
-        [Self::Nothing, Self::Counted, Self::Filled(0)].into_iter().find(|effect| effect.name() == name)
+    /// What this number stands for.
+    pub fn numbered(number: i64) -> Option<Self> {
+        match number {
+            -1 => Some(Self::Nothing),
+            0 => Some(Self::Counted),
+            full => u8::try_from(full).ok().map(Self::Filled),
+        }
     }
 }
