@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::filter::FilterRegexes;
 use super::judge::{CountedLine, LineJudge, NotCounted};
 use super::logs::{self, JailLog, MOST_LINES};
 use super::plan::{FilterComparison, ImportPlan, ImportedJail, JailOutcome};
 use super::print::cell;
-use super::read::{Fail2banConfig, Fail2banJail, FilterRegexes};
+use super::read::{Fail2banConfig, Fail2banJail};
 use super::reference::{self, ReferenceError, ReferenceLine};
 use crate::config::load::Loaded;
 use crate::model::{Offender, Timestamp, count, plain};

@@ -265,8 +265,8 @@ fn address(grammar: &Grammar, message: &str) -> Option<IpAddr> {
 mod tests {
     use super::super::access;
     use super::super::convert::{self, RegexOutcome};
+    use super::super::filter::FilterRegexes;
     use super::super::library::{self, ConvertedFilter, LineOrigin};
-    use super::super::read::FilterRegexes;
     use super::super::specimen::{self, SpecimenFrame};
     use super::*;
     use crate::grammar::{Lists, SHIPPED};

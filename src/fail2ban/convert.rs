@@ -1,9 +1,9 @@
 //! Makes rules of grammars of regular expressions.
 
 use super::class::CharacterClass;
+use super::filter::FilterRegexes;
 use super::padding;
 use super::piece::{Hole, RuleField, RulePiece, joined, set_off};
-use super::read::FilterRegexes;
 use super::regex::{self, Alternatives, GroupRole, HEADER, Obstacle, RegexNode};
 use super::sample;
 use super::specimen::TextBefore;

@@ -4,11 +4,12 @@
 
 use std::net::IpAddr;
 
+use super::filter::FilterRegexes;
 use super::ignored;
 use super::jails::{JailMaker, JailTexts};
 use super::paths::log_paths;
 use super::plan::JailOutcome;
-use super::read::{Fail2banJail, FilterRegexes};
+use super::read::Fail2banJail;
 use super::substance::{self, FilterSubstance, NotAsked};
 use crate::grammar::Grammar;
 use crate::model::count;

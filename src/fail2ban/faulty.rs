@@ -1,6 +1,6 @@
 //! Regular expressions that fail2ban refuses itself, so that it does not start with them.
 
-use super::read::FilterRegexes;
+use super::filter::FilterRegexes;
 use super::regex::{self, NO_START, Obstacle};
 
 /// The groups of which a failregex must have one, as tags or by name: the offender's address, something else that is banned, or

@@ -128,9 +128,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
+    use super::super::filter::FilterRegexes;
     use super::super::options::NamedOptions;
     use super::super::plan::ImportFacts;
-    use super::super::read::{Fail2banConfig, FilterRegexes};
+    use super::super::read::Fail2banConfig;
     use super::*;
     use crate::grammar::Grammars;
 

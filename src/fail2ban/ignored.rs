@@ -271,8 +271,8 @@ fn takes_all(leaf: &RulePiece, text: &[char]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filter::FilterRegexes;
     use super::super::library::{self, LineOrigin};
-    use super::super::read::FilterRegexes;
     use crate::grammar::{Grammar, Lists};
 
     /// What becomes of a filter: the conditions of its rule, or why there is none.

@@ -23,6 +23,7 @@ mod dates;
 mod diff;
 mod faulty;
 mod files;
+mod filter;
 mod ignored;
 mod ini;
 mod jails;
@@ -51,6 +52,7 @@ mod specimen;
 mod stock;
 mod substance;
 mod switch;
+mod table;
 mod tags;
 mod time;
 
@@ -58,10 +60,11 @@ pub use agreement::{FoundBy, JailAgreement, LineDifference};
 pub use bans::BanSummary;
 pub use compare::FilterTrial;
 pub use diff::{BanDiff, BanLead, DiffOffender, DiffReason};
+pub use filter::FilterRegexes;
 pub use ini::IniError;
 pub use options::NamedOptions;
 pub use plan::{FilterComparison, ImportPlan, ImportedJail, ImportedSetting, JailOutcome, RefusedLine};
-pub use read::{FOLDER, Fail2banConfig, Fail2banJail, FilterRegexes};
+pub use read::{FOLDER, Fail2banConfig, Fail2banJail};
 pub use run::{ImportAction, ImportFormat, ImportReport, run};
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use glob::Pattern;
 
 use super::daemons;
+use super::filter::FilterRegexes;
 use super::jails::{JailMaker, JailTexts};
 use super::library::LineOrigin;
 use super::plan::ImportedJail;
-use super::read::{Fail2banJail, FilterRegexes};
+use super::read::Fail2banJail;
 use crate::grammar::{Grammar, SHIPPED};
 use crate::tools::setup::SYSLOG_FILES;
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use fancy_regex::{Captures, Regex, RegexBuilder};
 
-use super::read::FilterRegexes;
+use super::filter::FilterRegexes;
 use super::regex::{HEADER, Obstacle};
 
 /// Steps of one search, searches, and bytes of a compiled part, and no more.

@@ -13,7 +13,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
-use super::read::{Fail2banJail, FilterRegexes};
+use super::filter::FilterRegexes;
+use super::read::Fail2banJail;
 
 /// The program, and what it can be told besides the filter.
 const PROGRAM: &str = "fail2ban-regex";

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::filter::{FilterRegexes, combined, regexes};
 use super::ini::Ini;
 use super::options::NamedOptions;
-use super::read::{FilterRegexes, combined, regexes};
 use crate::words::{self, FilterWord};
 
 /// The filter of fail2ban's package that this file is.

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::convert::{self, RegexOutcome};
-use super::read::{Fail2banJail, FilterRegexes};
+use super::filter::FilterRegexes;
+use super::read::Fail2banJail;
 use super::reference::ReferenceLine;
 use crate::grammar::{Grammar, Grammars, SHIPPED};
 use crate::model::count;

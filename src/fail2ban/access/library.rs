@@ -3,9 +3,9 @@
 use super::super::compare::FilterTrial;
 use super::super::convert::with_prefix;
 use super::super::faulty;
+use super::super::filter::FilterRegexes;
 use super::super::library::{ConvertedFilter, HEADER, RefusedRegex, first_error};
 use super::super::pattern::FilterPattern;
-use super::super::read::FilterRegexes;
 use super::super::sample::SAMPLE;
 use super::AccessCase;
 use super::part::{has_full_stop, parsed};
