@@ -101,6 +101,7 @@ pub const DIFFERS: &[(&str, &str)] = &[
         "selinux-ssh",
         "failures count whatever the context of sshd, and in the form that the kernel hands to the journal too",
     ),
+    ("sendmail-auth", "each `AUTH failure` counts too, and not only the many of a `possible SMTP attack`"),
     (
         "sendmail-reject",
         "permanent refusals for a list of addresses, for spam and of unknown senders count in all wordings, and so do all commands \
