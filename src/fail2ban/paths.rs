@@ -152,13 +152,19 @@ impl<'g> JailMaker<'g> {
     }
 }
 
-/// The programs of files that are read under their names for one jail, and under a made one for another.
+/// The programs of files that are read under made names for one jail and under others for another: a server's, or that of a
+/// pattern which the file matches.
 pub(super) fn shared(all: &[JailTexts]) -> BTreeMap<String, String> {
     let inputs = || all.iter().flat_map(|texts| &texts.inputs);
-    let is_known = |(_, program): &&(String, String)| !program.starts_with(UNKNOWN);
-    let is_made =
-        |file: &String| inputs().any(|(other, program)| other == file && program.starts_with(UNKNOWN));
-    inputs().filter(is_known).filter(|(file, _)| is_made(file)).cloned().collect()
+    let is_made = |program: &str| program.starts_with(UNKNOWN);
+    let shared = |(file, program): &(String, String)| {
+        let others = || inputs().filter(|(_, other)| other != program);
+        let of_server = others().find(|(other, its)| other == file && !is_made(its));
+        let of_pattern =
+            || others().find(|(other, _)| other != file && covers(other, file) && !covers(file, other));
+        of_server.or_else(of_pattern).map(|(_, its)| (file.clone(), its.clone()))
+    };
+    inputs().filter(|(_, program)| is_made(program)).filter_map(shared).collect()
 }
 
 /// The log files of a jail that no log daemon writes, which may hold `*`.
@@ -214,7 +220,11 @@ mod tests {
         };
         let own = texts(&[("/srv/v.log", "f2b-srv-v"), ("/srv/w.log", "f2b-srv-w")]);
         let ours = texts(&[("/srv/v.log", "vaultwarden"), ("/srv/u.log", "vsftpd")]);
-        let want = [("/srv/v.log".to_owned(), "vaultwarden".to_owned())];
-        assert_eq!(shared(&[own, ours]).into_iter().collect::<Vec<_>>(), want);
+        let pattern =
+            texts(&[("/opt/*.log", "f2b-opt"), ("/opt/a.log", "f2b-opt-a"), ("/opt/b", "f2b-opt-b")]);
+        let want = [("/opt/a.log", "f2b-opt"), ("/srv/v.log", "vaultwarden")];
+        let got = shared(&[own, ours, pattern]);
+        let got: Vec<_> = got.iter().map(|(file, program)| (&**file, &**program)).collect();
+        assert_eq!(got, want);
     }
 }

@@ -437,14 +437,18 @@ impl ImportPlanner<'_> {
         };
         self.inputs.retain(|input| !is_covered(input));
         let mut twice: Vec<String> = Vec::new();
-        self.inputs.dedup_by(|(file, program), (kept, other)| {
-            let is_twice = file == kept;
-            if is_twice {
-                twice.push(format!(
-                    "{file} is read as the log of {other}, so no jail can read it as that of {program}"
-                ));
-            }
-            is_twice
+        let all = self.inputs.clone();
+        self.inputs.retain(|(file, program)| {
+            let mut before = all.iter().take_while(|(other, its)| (other, its) != (file, program));
+            let is_same = |(other, _): &&(String, String)| other == file;
+            let is_wider = |(other, _): &&(String, String)| {
+                other != file && paths::covers(other, file) && !paths::covers(file, other)
+            };
+            let other = before.find(is_same).or_else(|| all.iter().find(is_wider));
+            twice.extend(other.map(|(_, other)| {
+                format!("{file} is read as the log of {other}, so no jail can read it as that of {program}")
+            }));
+            other.is_none()
         });
         self.plan.tasks.append(&mut twice);
         if self.inputs.is_empty() {

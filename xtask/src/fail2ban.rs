@@ -26,7 +26,7 @@ is *ours* (a grammar of banstream stands for its filter), *converted* (its failr
 converted*, with the construct that stood in the way or the message that would have fooled the rule or shows how it differs. A jail
 that fail2ban itself skips, since its filter or an action is missing, or with which it does not start (an unknown `%(…)s`, a
 failregex without `<HOST>` or one that does not compile), is a task, and the others are taken over. So are a value that is not
-one, such as `bantime = ten minutes`, commands of an action that a `.local` file changes, and a file that is not UTF-8, which
+one, such as `ten minutes` for `bantime`, commands of an action that a `.local` file changes, and a file that is not UTF-8, which
 fail2ban leaves out. A jail whose name or table cannot be here does not stop the others. No regular expression runs in the daemon.
 
 What a filter matches decides what stands for it, not its name. A filter is fail2ban's own if its file is that of version 1.0.2 or
@@ -86,7 +86,7 @@ whether both agree, and `comparison` in the JSON. That takes 10 s at most, for a
 `--compare` it takes up to 60 s for each. Read are the last 20,000 lines of a jail, at most 4 MiB, from the files in its `logpath`, or
 from the journal (`backend` is `systemd`) by its `journalmatch`.
 
-On fail2ban's own sample lines, its filters (version 1.0.2) and ours agree on 424 lines. 62 more only fail2ban counts, and 54 only
+On fail2ban's own sample lines, its filters (version 1.0.2) and ours agree on 425 lines. 61 more only fail2ban counts, and 54 only
 banstream. On no line is it another address. `tests/system/fail2ban.rs` has the reasons.
 
 ## Side by side
@@ -129,7 +129,7 @@ The paths that scanners request (`apache-botsearch`, `nginx-botsearch`) are in l
 `/etc/banstream/grammars/probes.list` adds to them. Behind a proxy, `trusted-proxies` replaces a custom filter.
 
 A jail `recidive` is not needed: bans grow. That it bans on all ports, for the bans of all jails together, has no counterpart; the
-jail's notes have its numbers. With `bantime.increment = false` nothing stands for it, which is a task.
+jail's notes have its numbers. Where `bantime.increment` is `false`, nothing stands for it, which is a task.
 ";
 
 const FILTERS: &str = "

@@ -55,6 +55,7 @@ const NOT_RUN: &[(&str, &str)] = &[
         "banstream setup",
         "finds what is missing on this host; tests/system/e2e/setup.rs has one to put in order",
     ),
+    ("benches/instructions", "takes minutes; CI runs it"),
     ("contrib/fuzz", "takes minutes; CI runs it"),
     ("contrib/package", "tests/boot and tests/rpm run it"),
     ("contrib/static", "takes minutes; tests/static runs it"),
