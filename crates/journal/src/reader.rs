@@ -1,8 +1,8 @@
 //! Reads a journal: its files merged, in order, each entry once.
 //!
 //! Two entries are compared as libsystemd does: by their writer's numbers where those are of one series, else by the
-//! time since the boot where that is the same, else by the time. In one difference this is better: an entry that is
-//! added to a file with a time before the last entry read is given, not skipped.
+//! time since the boot where that is the same, else by the time. In one difference this is better: an entry of another
+//! boot, as of another host, that is added to a file with a time before the last entry read is given, not skipped.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -301,10 +301,12 @@ impl JournalReader {
                 file.advance(direction);
             }
             if let Position::Behind(last) = &self.position {
-                let is_skipped = |entry: &JournalEntry| match is_new {
-                    true => order(entry, last, direction) != Ordering::Greater,
-                    // Two files may have it.
-                    false => is_same(entry, last),
+                // What one boot has written comes in order, so an earlier entry of it is a copy: journald moves what it has in
+                // `/run` to `/var` while that is read.
+                let is_skipped = |entry: &JournalEntry| {
+                    is_same(entry, last)
+                        || (is_new || entry.boot == last.boot)
+                            && order(entry, last, direction) != Ordering::Greater
                 };
                 while file.candidate.as_ref().is_some_and(is_skipped) {
                     file.used = self.uses;

@@ -282,19 +282,46 @@ fn what_was_read_is_not_read_again_from_a_copy_that_is_being_made() {
     assert_eq!(rest(&mut reader), [101]);
 }
 
+/// The same entries with numbers of their own, as journald copies them.
+fn copied(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let mut bytes = Writer::journal(0, numbers);
+    bytes[72..88].copy_from_slice(b"of another file.");
+    bytes
+}
+
 #[test]
-fn an_entry_with_an_earlier_time_in_another_file_is_not_lost() {
+fn what_is_copied_while_it_is_read_is_read_once() {
+    let folder = Folder::new("flushed");
+    folder.write("one.journal", &Writer::journal(0, 50..=60));
+    folder.write("two.journal", &copied(50..=52));
+    let mut reader = folder.open();
+    assert_eq!(rest(&mut reader), numbers(50..=60));
+    for last in 53..=60 {
+        folder.write("two.journal", &copied(50..=last));
+        reader.refresh().unwrap();
+        assert_eq!(rest(&mut reader), [], "{last}");
+    }
+    folder.write("two.journal", &copied(50..=62));
+    reader.refresh().unwrap();
+    assert_eq!(rest(&mut reader), [61, 62]);
+}
+
+#[test]
+fn an_entry_of_another_host_with_an_earlier_time_is_not_lost() {
     let folder = Folder::new("late");
-    let other = |numbers| {
-        let mut bytes = Writer::journal(0, numbers);
-        bytes[72..88].copy_from_slice(b"of another host.");
+    let other = |numbers: Vec<u64>| {
+        let mut bytes = copied(numbers);
+        let boots: Vec<usize> =
+            (0..bytes.len() - 16).filter(|at| bytes[*at..at + 16] == *b"bbbbbbbbbbbbbbbb").collect();
+        boots.into_iter().for_each(|at| bytes[at..at + 16].fill(b'c'));
         bytes
     };
     folder.write("one.journal", &Writer::journal(0, 50..=60));
     folder.write("two.journal", &other(vec![55]));
     let mut reader = folder.open();
-    // The one that both have comes once.
-    assert_eq!(rest(&mut reader), numbers(50..=60));
+    let mut all = numbers(50..=60);
+    all.insert(5, 55);
+    assert_eq!(rest(&mut reader), all);
     folder.write("two.journal", &other(vec![55, 58, 12]));
     reader.refresh().unwrap();
     assert_eq!(rest(&mut reader), [58, 12]);
