@@ -15,7 +15,7 @@ use banstream::grammar::Grammars;
 use banstream::model::{Ban, Decision, Offender, SessionId, Span, Timestamp};
 use banstream::store::{Ledger, LedgerUpdate};
 
-const PAGE: u32 = 500;
+const PAGE: u32 = 1024;
 const PAGES: usize = 20;
 /// Messages that the daemon keeps of a page with more bans than that.
 const SAMPLE: usize = 500;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use indicatif::HumanCount;
 use serde::Deserialize;
 
@@ -15,6 +15,7 @@ use super::why::{WhyDetail, why};
 use super::{ClientCommand, REFUSED, SocketArgs, bans, geoip};
 use crate::cli::compat::{self, CompatError};
 use crate::control::client::{self, UNCLEAR};
+use crate::control::server::MOST_BANS;
 use crate::control::{
     AllowLine, BanLine, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, ReloadPreview,
     TakenCounts, Target, UndoLine, Why,
@@ -38,6 +39,14 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
         return listed.run();
     }
     let (remote, command) = command(ask);
+    if let Command::Change(page) = &command
+        && page.changes.len() > MOST_BANS
+    {
+        bail!(
+            "a command takes {} addresses at most; `--from -` reads any number",
+            HumanCount(MOST_BANS as u64)
+        );
+    }
     let answer = client::send(&remote.socket, &command)?;
     let body = &answer.body;
     match answer.refusal() {
@@ -61,10 +70,11 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
     if matches!(command, Command::Reload { .. }) && answer.done {
         doubts(body);
     }
-    let refused =
-        if matches!(command, Command::Change(_) | Command::Undo { .. }) { refused(body) } else { Vec::new() };
-    refused.iter().for_each(|error| warn(format_args!("error: {}", plain(with_local_times(error)))));
-    let is_done = answer.done && refused.is_empty();
+    let report = match command {
+        Command::Change(_) | Command::Undo { .. } => serde_json::from_str(body).unwrap_or_default(),
+        _ => ChangeReport::default(),
+    };
+    let is_done = answer.done && !say_refused(&report);
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
@@ -75,11 +85,18 @@ fn doubts(body: &str) {
     geoip::open(&geoip);
 }
 
-/// What was refused of several changes, the others being done.
-fn refused(body: &str) -> Vec<String> {
-    let report: ChangeReport = serde_json::from_str(body).unwrap_or_default();
-    let refused = report.notes.into_iter().filter(|note| note.kind == ChangeKind::Refused);
-    refused.map(|note| note.text).collect()
+/// Says what was refused of several changes, the others being done; whether anything was.
+pub(super) fn say_refused(report: &ChangeReport) -> bool {
+    let notes: Vec<_> = report.notes.iter().filter(|note| note.kind == ChangeKind::Refused).collect();
+    for note in &notes {
+        warn(format_args!("error: {}", plain(with_local_times(&note.text))));
+    }
+    let refused = report.of(ChangeKind::Refused);
+    let more = refused.saturating_sub(notes.len() as u64);
+    if more > 0 {
+        warn(format_args!("error: and {} more refused", HumanCount(more)));
+    }
+    refused > 0
 }
 
 /// Does what fail2ban-client would do when called with these words, and prints what it would print.
@@ -221,7 +238,7 @@ pub(crate) fn changes(report: &ChangeReport) -> String {
     for (kind, times) in report.counts.iter().filter(|(kind, _)| is_told_one_by_one(kind)) {
         let told = report.notes.iter().filter(|note| note.kind == *kind).count() as u64;
         let more = times.saturating_sub(told);
-        // A report of one page that counts without notes has nothing to go on with.
+        // Where no note is of a kind, the summary has its number.
         if told > 0 && more > 0 {
             text += &format!("and {} more {}\n", HumanCount(more), kind.name());
         }

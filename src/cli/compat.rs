@@ -358,5 +358,5 @@ fn no_counterpart(line: &[&str]) -> String {
     let help =
         || "`fail2ban-client -h` lists the supported verbs, `banstream --help` all commands".to_owned();
     let instead = words::command(line).unwrap_or_else(help);
-    format!("`{}` has no counterpart: {instead}", line.join(" "))
+    format!("`{}` is not done here; instead: {instead}", line.join(" "))
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::answer::{operator, print};
+use super::answer::{operator, print, say_refused};
 use super::{ClientCommand, REFUSED, SocketArgs};
 use crate::control::client::{self, UNCLEAR};
 use crate::control::server::{MAX_BODY, MOST_BANS};
@@ -108,9 +108,7 @@ impl<'a> ListedCommand<'a> {
             "{}\n",
             if parts.is_empty() { "the list is empty".to_owned() } else { parts.join(", ") }
         ))?;
-        for note in report.notes.iter().filter(|note| note.kind == ChangeKind::Refused) {
-            warn(format_args!("error: {}", plain(&note.text)));
-        }
+        say_refused(report);
         Ok(())
     }
 }

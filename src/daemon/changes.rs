@@ -50,12 +50,15 @@ impl Hub {
     pub(super) fn change(&mut self, page: &ChangePage, reply: oneshot::Sender<Reply>) {
         let at = now();
         let mut outcome = PageOutcome::default();
+        let mut done = Vec::with_capacity(page.changes.len());
         for change in &page.changes {
+            let refused = outcome.report.of(ChangeKind::Refused);
             self.change_one(page, change, at, &mut outcome);
+            if outcome.report.of(ChangeKind::Refused) == refused {
+                done.push(change);
+            }
         }
-        if outcome.report.of(ChangeKind::Refused) == 0 {
-            self.leave_lifted(page);
-        }
+        self.leave_lifted(&done);
         self.settle_allowances(&mut outcome);
         let Some(first) = page.changes.first() else {
             return drop(reply.send(Reply::Changed(outcome.report)));
@@ -189,7 +192,10 @@ impl Hub {
         let known = detector.bans_on(who).find(|known| known.jail == jail).cloned();
         let taken = detector.take_over(ban.clone(), at);
         let kind = match taken.outcome {
-            TakeOver::Exempt(by) => return Err(format!("{who} is exempt: {by}")),
+            TakeOver::Exempt(by) => {
+                let protects = self.loaded.config.detection.protect_logins;
+                return Err(format!("{who} is exempt: {}", self.allowances.say(by, protects)));
+            }
             TakeOver::Extended => ChangeKind::Extended,
             TakeOver::Covered => ChangeKind::Unchanged,
             TakeOver::New | TakeOver::Past => ChangeKind::New,
@@ -205,10 +211,10 @@ impl Hub {
         Ok(())
     }
 
-    /// Lets no rollback bring back what this page lifts.
-    fn leave_lifted(&mut self, page: &ChangePage) {
+    /// Lets no rollback bring back what these changes lift.
+    fn leave_lifted(&mut self, changes: &[&ChangeRequest]) {
         let (mut single, mut others) = (HashSet::new(), Vec::new());
-        for change in &page.changes {
+        for change in changes {
             match change {
                 ChangeRequest::Unban(Target::One(who)) => drop(single.insert(*who)),
                 ChangeRequest::Unban(target) => others.push(target),

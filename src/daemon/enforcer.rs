@@ -64,6 +64,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 const LATE: usize = 10_000;
 /// The most changes that go to the kernel before the first of them is known to have got there.
 const MOST: usize = 50_000;
+
+/// Brings about in the kernel what was decided.
 pub(super) struct Enforcer {
     firewall: Box<dyn Firewall>,
     reporter: Reporter,

@@ -169,6 +169,8 @@ impl Hub {
                 None
             }
             Err(NotReinstated::Exempt(by)) => {
+                let protects = self.loaded.config.detection.protect_logins;
+                let by = self.allowances.say(by, protects);
                 report.add(ChangeKind::Exempt, || format!("{} stays lifted: {by}", named(before)));
                 None
             }

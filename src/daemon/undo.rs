@@ -24,7 +24,7 @@ pub(super) struct UndoLog {
     last: i64,
 }
 
-/// How many commands are remembered, and how many of their changes all in all: 40 bytes each, or 150 where a ban was
+/// How many commands are remembered, and how many of their changes all in all: 40 bytes each, or 100 where a ban was
 /// lifted or replaced.
 const MOST_STEPS: usize = 100;
 const MOST_ITEMS: usize = 1_000_000;

@@ -196,7 +196,7 @@ impl<'g> JailMaker<'g> {
                 .push(format!("called `{}` here, beside a jail of banstream", texts.imported.name));
         } else if texts.imported.name != jail.name {
             let note = format!(
-                "called `{}` here: a name has letters, digits, `-`, `_` and `.` only",
+                "called `{}` here: of a name, letters, digits, `-` and `_` are kept",
                 texts.imported.name
             );
             texts.imported.notes.push(note);

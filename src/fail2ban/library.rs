@@ -108,8 +108,8 @@ fn excluded(draft: &mut RuleDraft, texts: &[String], origin: &LineOrigin) -> Res
 /// What may stand before a message in a file: a date, perhaps in brackets, and up to two words.
 const STAMP: &str = "{<time>{| <word>| <word> <word>} |[<time>]{ |[<word>] |[<word>][<word>] | [<word>] }}?";
 
-/// Makes a grammar of a filter. Nothing of it runs but the proof. `beside` is asked why a grammar of this text cannot be beside the others
-/// that read the same lines.
+/// Makes a grammar of a filter. Nothing of it runs but the proof. `beside` is asked why a grammar of this text cannot be
+/// beside the others that read the same lines.
 pub(super) fn grammar(
     name: &str,
     filter: &FilterRegexes,

@@ -223,6 +223,9 @@ pub fn elements(ban: &Ban) -> impl Iterator<Item = Element> {
 pub fn released<'b>(ban: &'b Ban, others: impl Iterator<Item = &'b Ban>) -> Vec<Decision> {
     let mut decisions = Vec::new();
     let (mut all, mut ports) = (ban.ports.is_empty(), ban.ports.to_vec());
+    // The last change to an element holds.
+    let mut others: Vec<&Ban> = others.collect();
+    others.sort_by_key(|other| (other.until.is_none(), other.until));
     for other in others {
         all &= !other.ports.is_empty();
         ports.retain(|port| !other.ports.contains(port));
@@ -252,6 +255,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::detect::manual;
     use crate::model::{BanOrigin, BanTerms, Mode};
 
     /// Renders a ban of `offender` on `ports` until `until`, decided at second 1,000, and its end.
@@ -376,5 +380,18 @@ mod tests {
         check_released(&[22, 80], &[&[80]], &["+192.0.2.1 80/tcp", "-192.0.2.1 22/tcp"]);
         check_released(&[22], &[&[22, 80], &[]], &["+192.0.2.1 22/tcp", "+192.0.2.1 80/tcp", "+192.0.2.1"]);
         check_released(&[22], &[&[]], &["+192.0.2.1", "-192.0.2.1 22/tcp"]);
+    }
+
+    #[test]
+    fn of_the_bans_that_stay_the_longest_is_said_last() {
+        let offender = "192.0.2.1".parse().unwrap();
+        let until =
+            |end: Option<i64>| manual(offender, Timestamp::default(), end.map(Timestamp::from_secs), "");
+        let (short, long, ever) = (until(Some(5)), until(Some(9)), until(None));
+        for others in [[&ever, &long, &short], [&short, &ever, &long], [&long, &short, &ever]] {
+            let said = released(&until(Some(7)), others.into_iter());
+            let ends: Vec<_> = said.iter().map(|decision| decision.ban().until).collect();
+            assert_eq!(ends, [short.until, long.until, None]);
+        }
     }
 }

@@ -71,7 +71,8 @@ impl DesiredState {
         self.elements.iter_mut().for_each(|want| {
             want.unmark(TOLD);
         });
-        self.restart = Some(HashMap::new());
+        // One that did not end may have left elements that differ from what the kernel was sent.
+        self.restart.get_or_insert_default();
     }
 
     /// Tells one of them. Elements that were not desired before are among the changes.
@@ -200,7 +201,8 @@ impl DesiredState {
     }
 
     /// Gives the set's free places to those who wait for one, those first that last longest; and where there are
-    /// not enough, takes out elements that end sooner than those that wait.
+    /// not enough, takes out elements that end sooner than those that wait. A set that holds more than it is to hold has none,
+    /// and keeps them.
     pub fn make_room(&mut self, set: Set, free: usize, now: Timestamp) -> Vec<Change> {
         let layout = self.layout;
         let of_set = |want: &Desired| {

@@ -15,7 +15,7 @@ use super::history::{BanEnd, BanRecord};
 use super::rows::{Numbers, offender, offender_bytes, terms, text_error};
 use crate::config::Retention;
 use crate::detect::LIST;
-use crate::model::{Ban, BanTerms, Timestamp};
+use crate::model::{Ban, BanTerms, Decision, Offender, Timestamp};
 
 /// [`BanEnd`], as the ledger has it.
 const LIFTED: &str = "lifted";
@@ -46,13 +46,33 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Takes out those in force: their dates may have changed, and those that are not told again are over.
+/// Takes out those in force, as these are told now: their dates may have changed. One that is not told is lifted, so that
+/// none before it counts in its place. How many rows more there are.
 pub(super) fn forget_those_in_force(
     transaction: &Transaction<'_>,
+    told: &[Decision],
     now: Timestamp,
-) -> rusqlite::Result<usize> {
-    let sql = "DELETE FROM ban WHERE ended IS NULL AND (until IS NULL OR until > ?1)";
-    transaction.execute(sql, [now.as_micros()])
+    numbers: &mut Numbers,
+) -> Result<i64, LedgerError> {
+    const IN_FORCE: &str = "ended IS NULL AND (until IS NULL OR until > ?1)";
+    let terms = terms(transaction)?;
+    let told: HashSet<(Offender, &str)> =
+        told.iter().map(|told| told.ban()).map(|ban| (ban.offender, &*ban.jail)).collect();
+    let mut lifted = Vec::new();
+    let mut statement = transaction.prepare(&format!("SELECT {COLUMNS} FROM ban WHERE {IN_FORCE}"))?;
+    let mut rows = statement.query([now.as_micros()])?;
+    while let Some(row) = rows.next()? {
+        let BanRecord { ban, .. } = record(row, &terms)?;
+        if !told.contains(&(ban.offender, &*ban.jail)) {
+            lifted.push(ban);
+        }
+    }
+    drop(rows);
+    let gone = transaction.execute(&format!("DELETE FROM ban WHERE {IN_FORCE}"), [now.as_micros()])?;
+    for ban in &lifted {
+        add(transaction, ban, Some((now, BanEnd::Lifted)), numbers)?;
+    }
+    Ok(lifted.len() as i64 - gone as i64)
 }
 
 /// A row of [`COLUMNS`].
@@ -71,8 +91,8 @@ pub(super) fn record(row: &Row<'_>, terms: &HashMap<i64, Arc<BanTerms>>) -> rusq
     Ok(BanRecord { ban, ended })
 }
 
-/// The last ban of each offender from each jail, in force or over, unless it was lifted; in the order in which they were
-/// written. One that was widened is over since then.
+/// The last ban of each offender from each jail, in force or over, unless it was lifted; in the order in which they began,
+/// as a ban lasts at least as long as those that were there before it. One that was widened is over since then.
 pub(super) fn last_ones(connection: &Connection) -> rusqlite::Result<Vec<Ban>> {
     let terms = terms(connection)?;
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM ban ORDER BY id"))?;
@@ -101,7 +121,10 @@ pub(super) fn last_ones(connection: &Connection) -> rusqlite::Result<Vec<Ban>> {
             *replaced = None;
         }
     }
-    Ok(bans.into_iter().flatten().collect())
+    let mut bans: Vec<Ban> = bans.into_iter().flatten().collect();
+    // They mostly are.
+    bans.sort_by_key(|ban| ban.since);
+    Ok(bans)
 }
 
 /// Throws away rows of which later ones say what is so now, and of past bans those that ended before `before`, and the
@@ -134,7 +157,7 @@ pub(super) fn prune(
             left += 1;
             continue;
         }
-        // Bans of lists did not happen here, and a long list would push out what did.
+        // Bans of lists are none of this host's attacks, and a long list would push those out.
         let is_past = *ban.jail != *LIST
             && newer.is_none_or(|newer| newer.is_some_and(|since| since != ban.since))
             && end.is_none_or(|end| end >= before);

@@ -89,8 +89,8 @@ pub struct Rows {
     pub allowances: Vec<Allowance>,
     /// How many bans are carried out at the end.
     pub in_force: u64,
-    /// When the oldest ban on file began, where older ones were forgotten because they were too many.
-    pub oldest: Option<Timestamp>,
+    /// When the last ban began that was forgotten because there were too many.
+    pub forgotten: Option<Timestamp>,
 }
 
 /// A ledger open for reading only, beside the daemon that writes it or without one.
@@ -149,7 +149,7 @@ impl History {
         let sql = "SELECT offender, since, until, comment FROM allowance WHERE until IS NULL OR until > ?1";
         let allowances =
             self.connection.prepare(sql)?.query_map([to], allowance)?.collect::<Result<_, _>>()?;
-        Ok(Rows { bans, tallies, offences, allowances, in_force, oldest: self.forgotten()? })
+        Ok(Rows { bans, tallies, offences, allowances, in_force, forgotten: self.forgotten()? })
     }
 
     /// The bans that began in that time, in order, each as it was written last.
@@ -223,7 +223,7 @@ impl History {
     }
 
     /// Goes over the lines of an offender from the last to the first, with what became of each and for which jail it was
-    /// counted, as long as that is wanted. A further line about a counted attempt is none. Looks at all rows.
+    /// counted, as long as that is wanted. A further line about a counted attempt is not counted. Looks at all rows.
     fn walk(
         &self,
         who: Offender,
@@ -316,8 +316,8 @@ impl History {
         role: Role,
         most: u8,
     ) -> Result<Vec<OffenceLine>, LedgerError> {
-        // Rows that were rewritten for a ledger with gaps have no message, and stand beside the old rows,
-        // of which nobody knows any more which were none; `most` leaves few of them.
+        // Rows that were rewritten for a ledger with gaps have no message, and stand beside the old rows, of which some
+        // counted for nothing; `most` leaves few of them.
         let (mut lines, mut windows) = (Vec::new(), 0);
         self.walk(offender, |walked| {
             if **walked.jail != *jail {

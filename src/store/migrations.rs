@@ -91,8 +91,8 @@ pub(super) const MIGRATIONS: [&str; 10] = [
     ALTER TABLE offence ADD COLUMN value INTEGER NOT NULL DEFAULT 0; -- a hash",
     "ALTER TABLE position ADD COLUMN starts INTEGER NOT NULL DEFAULT 0; -- of the daemon, without any progress",
     undo::TABLES,
-    // Rows are only added, none is looked for: an index by offender costs three times as much as the row itself, since
-    // attackers come in no order.
+    // Rows are only added, none is looked for: attackers come in no order, so an index by offender would touch a page for
+    // each of them.
     "CREATE TABLE terms ( -- what bans have in common
         id       INTEGER PRIMARY KEY,
         jail     TEXT NOT NULL,

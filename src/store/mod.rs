@@ -434,7 +434,8 @@ fn write(
     counts: &mut Counts,
 ) -> Result<(), LedgerError> {
     if update.whole {
-        counts.bans -= bans::forget_those_in_force(transaction, now)? as u64;
+        let more = bans::forget_those_in_force(transaction, &update.decisions, now, numbers)?;
+        counts.bans = counts.bans.saturating_add_signed(more);
         let sql = "INSERT OR REPLACE INTO fact SELECT 'past', coalesce(max(id), 0) FROM offence";
         transaction.execute(sql, [])?;
         transaction.execute("DELETE FROM allowance", [])?;

@@ -127,6 +127,22 @@ fn a_page_that_says_all_ends_what_it_does_not_say() {
     assert_eq!(ledger.size().unwrap().offences, 2, "and so does evidence");
 }
 
+/// What an operator lifted while the ledger missed it does not count for the next ban, nor do those before it.
+#[test]
+fn what_an_update_with_all_does_not_say_was_lifted() {
+    let directory = Directory::new();
+    let mut ledger = directory.open().unwrap();
+    let again = |times, since, until| {
+        let since = Timestamp::from_secs(since);
+        Decision::Ban(Ban { times, since, ..ban("192.0.2.1", Some(until)) })
+    };
+    ledger.write(&[decided(&[again(3, 1, 5), again(4, 20, 5000)])], NOW).unwrap();
+    let of_other = ban("192.0.2.2", None);
+    let whole = LedgerUpdate { whole: true, ..decided(&[Decision::Ban(of_other.clone())]) };
+    ledger.write(&[whole], NOW).unwrap();
+    assert_eq!(memory(&ledger).bans, [of_other]);
+}
+
 #[test]
 fn a_write_ends_at_its_time_and_leaves_nothing_half_done() {
     let directory = Directory::new();
@@ -389,13 +405,13 @@ fn a_ban_that_was_shortened_or_lifted_stays_so_whatever_is_thrown_away() {
         memory(ledger).bans.iter().map(|ban| (ban.offender.to_string(), ban.until)).collect()
     };
     let at = |second| Some(Timestamp::from_secs(second));
-    assert_eq!(known(&ledger), [(who(1), at(10)), (who(3), at(900))]);
+    assert_eq!(known(&ledger), [(who(3), at(900)), (who(1), at(10))]);
     let before = history(&directory).bans.len();
     for _ in 0..5000 {
         ledger.write(&[decided(&[Decision::Ban(ban(&who(4), None))])], NOW).unwrap();
     }
     assert!(ledger.size().unwrap().bans < 1000, "thrown away");
-    assert_eq!(known(&ledger), [(who(1), at(10)), (who(3), at(900)), (who(4), None)]);
+    assert_eq!(known(&ledger), [(who(3), at(900)), (who(4), None), (who(1), at(10))]);
     assert_eq!(history(&directory).bans.len(), before + 1);
     // Long after all that, too.
     let later = NOW + Span::from_secs(700);

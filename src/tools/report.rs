@@ -249,9 +249,9 @@ impl Report {
             since: Moment::new(from, zone),
             until: Moment::new(to, zone),
             complete_since: rows
-                .oldest
-                .filter(|oldest| *oldest > from)
-                .map(|oldest| Moment::new(oldest, zone)),
+                .forgotten
+                .filter(|since| *since > from)
+                .map(|since| Moment::new(since, zone)),
             totals,
             before: None,
             step,

@@ -78,7 +78,6 @@ pub fn run(options: WebOptions) -> anyhow::Result<()> {
     // A page that could show nothing is not served.
     client::send(&socket, &Command::Status)?;
     give_up_root(&socket)?;
-    client::send(&socket, &Command::Status).context("as the user nobody, in the socket's group")?;
     let mode = if allow_changes { "it can change bans and exemptions" } else { "it is read-only" };
     print(&format!("open http://{listen}/?token={}\n{mode}; Ctrl-C ends it\n", secrets.token))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -109,7 +108,9 @@ fn give_up_root(socket: &Path) -> anyhow::Result<()> {
         setgid(Gid::from_raw(about.gid()))?;
         setuid(Uid::from_raw(NOBODY))
     };
-    become_nobody().context("cannot give up the privileges of root")
+    become_nobody().context("cannot give up the privileges of root")?;
+    client::send(socket, &Command::Status).context("as the user nobody, in the socket's group")?;
+    Ok(())
 }
 
 /// What all answers need.

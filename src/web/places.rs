@@ -12,7 +12,7 @@ use crate::tools::geoip::GeoIp;
 /// What the files say of some addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Located {
-    /// Where each is, for people; none of them if there is no file.
+    /// Where each is, for people; empty if no file can be read.
     pub(super) places: Vec<String>,
     /// What is wrong with the files, for people.
     pub(super) faults: Vec<String>,

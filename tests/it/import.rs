@@ -468,7 +468,7 @@ fn a_jail_counts_its_own_lines_under_a_name_of_its_own() {
     assert_eq!((jail("f2b-web"), jail("web"), jail("my-app"), jail("my-app-2")), (1, 0, 1, 1), "{plan}");
     let grammars = plan["jails"].as_array().unwrap().iter().flat_map(|jail| texts(&jail["grammars"], ""));
     assert_eq!(grammars.collect::<Vec<_>>(), ["f2b-my-app", "f2b-my-app-2", "f2b-web"]);
-    let called = "called `my-app-2` here: a name has letters, digits, `-`, `_` and `.` only";
+    let called = "called `my-app-2` here: of a name, letters, digits, `-` and `_` are kept";
     assert!(texts(&plan["jails"][1]["notes"], "").contains(&called), "{plan}");
     // The receiver has the name that the jail has here.
     let diffs = texts(&plan["changes"], "diff").concat();

@@ -64,7 +64,7 @@ fn bans_of_a_list_are_in_the_kernel_when_the_command_ends() {
             assert_eq!(daemon.tell("ban --from a.list"), "2 new\n");
             assert!(holds(backend, "192.0.2.8"), "{backend}");
             daemon.configure(&format!("ignoreip = ['192.0.2.0/24']\n{config}"));
-            assert!(daemon.tell("reload --confirm 1s").contains("lifted 2 bans:\n    192.0.2.7 (sshd): "));
+            assert!(daemon.tell("reload --confirm 5s").contains("lifted 2 bans:\n    192.0.2.7 (sshd): "));
             let bans = daemon.tell("bans --jail sshd");
             until("the rollback restores them", || holds(backend, "192.0.2.8"));
             assert_eq!(bans, "no such ban\n");

@@ -23,7 +23,7 @@ RFC 3339, addresses and prefixes are `192.0.2.1` and `2001:db8::/64`. `[]` stand
 for each key of an object; a `?` marks types that may be `null`. The control socket gives the same answers:
 `curl --unix-socket /run/banstream/control.sock http://localhost/status`.
 
-A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed`, how many settings, `changes`, which, `warnings`,
+A refusal is `{\"error\": \"...\"}`, with exit status 1. `reload` prints `changed` (a number), `changes` (which settings), `warnings`,
 the files of `geoip`, and `bans`, what became of bans, as `ban` prints it. `undo --list` prints an array of `command`, `at`, `ago`
 (seconds) and `changes` (how many; `null` if they are too many to be taken back).
 

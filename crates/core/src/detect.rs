@@ -732,7 +732,7 @@ impl Detector {
 
     /// How many of them are only observed.
     pub fn observed(&self) -> usize {
-        self.terms().filter(|(terms, _)| terms.mode == Mode::Observe).map(|(_, bans)| bans).sum()
+        self.bans.observed()
     }
 
     /// What the bans in force have in common, and how many have each of it.

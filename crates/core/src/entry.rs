@@ -50,8 +50,8 @@ impl Malformed {
 
 /// Turns records into entries.
 ///
-/// It remembers the minute and the host of the last line, and the keys of the last object, since the next mostly has the same; what it returns never
-/// depends on that. Cloning it is cheap: give each thread its own.
+/// It remembers the minute and the host of the last line, and the keys of the last object, since the next mostly has the
+/// same; what it returns never depends on that. Cloning it is cheap: give each thread its own.
 #[derive(Clone, Debug)]
 pub struct Decoder<'p> {
     stamps: Stamps,

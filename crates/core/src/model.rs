@@ -653,9 +653,13 @@ impl Ban {
         (self.since, self.until) = (self.since - by, self.until.map(|until| until - by));
     }
 
-    /// Which of these [bans of prefixes](Decision::wide) takes the place of this one, if one does.
+    /// Which of these [bans of prefixes](Decision::wide) takes the place of this one, if one does: it began later.
     pub fn widened<'d>(&self, wide: &[&'d Ban]) -> Option<&'d Ban> {
-        let takes = |wide: &&&Ban| wide.offender != self.offender && wide.offender.contains(self.offender);
+        let takes = |wide: &&&Ban| {
+            wide.offender != self.offender
+                && wide.offender.contains(self.offender)
+                && wide.since >= self.since
+        };
         wide.iter().find(takes).copied()
     }
 }

@@ -1,8 +1,8 @@
 //! Reads a journal: its files merged, in order, each entry once.
 //!
 //! Two entries are compared as libsystemd does: by their writer's numbers where those are of one series, else by the
-//! time since the boot where that is the same, else by the time. In one difference this is better: an entry of another
-//! boot, as of another host, that is added to a file with a time before the last entry read is given, not skipped.
+//! time since the boot where that is the same, else by the time. In two differences this is better: an entry that is seen
+//! after a later one of another file, or comes late from another host, is given, and a copy of one that was read is not.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -87,7 +87,7 @@ impl JournalReader {
         Ok(reader)
     }
 
-    /// Whether there is no file that can be read.
+    /// Whether none of its files can be read.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
@@ -301,12 +301,13 @@ impl JournalReader {
                 file.advance(direction);
             }
             if let Position::Behind(last) = &self.position {
-                // What one boot has written comes in order, so an earlier entry of it is a copy: journald moves what it has in
-                // `/run` to `/var` while that is read.
-                let is_skipped = |entry: &JournalEntry| {
-                    is_same(entry, last)
-                        || (is_new || entry.boot == last.boot)
-                            && order(entry, last, direction) != Ordering::Greater
+                let is_skipped = |entry: &JournalEntry| match is_new {
+                    true => {
+                        order(entry, last, direction) != Ordering::Greater
+                            || direction == Direction::Down && is_copy(entry, last)
+                    }
+                    // Two files may have it.
+                    false => is_same(entry, last) || direction == Direction::Down && is_copy(entry, last),
                 };
                 while file.candidate.as_ref().is_some_and(is_skipped) {
                     file.used = self.uses;
@@ -373,4 +374,15 @@ fn compare(a: &JournalEntry, b: &JournalEntry) -> Ordering {
 fn is_same(a: &JournalEntry, b: &JournalEntry) -> bool {
     let content = |entry: &JournalEntry| (entry.boot, entry.monotonic, entry.realtime, entry.xor_hash);
     content(a) == content(b) && (a.series != b.series || a.seqnum == b.seqnum)
+}
+
+/// Whether an entry of the boot whose `last` entry was read is one that was read before, too: journald moves what it has
+/// in `/run` to `/var` while that is read. A copy has a number of a series of its own (systemd 252) or the next of its writer's
+/// (254). One that stands before `last` by a number that both share was just seen later, since files are looked at in turn.
+fn is_copy(entry: &JournalEntry, last: &JournalEntry) -> bool {
+    entry.boot == last.boot
+        && match entry.series == last.series {
+            true => entry.seqnum > last.seqnum && entry.monotonic < last.monotonic,
+            false => compare(entry, last) != Ordering::Greater,
+        }
 }

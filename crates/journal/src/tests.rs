@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::format::Header;
@@ -282,38 +283,65 @@ fn what_was_read_is_not_read_again_from_a_copy_that_is_being_made() {
     assert_eq!(rest(&mut reader), [101]);
 }
 
-/// The same entries with numbers of their own, as journald copies them.
-fn copied(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {
+/// Where the boots of the entries stand.
+fn boots(bytes: &[u8]) -> Vec<usize> {
+    (0..bytes.len() - 16).filter(|at| bytes[*at..at + 16] == *b"bbbbbbbbbbbbbbbb").collect()
+}
+
+/// The same entries, as systemd 252 copies them: their numbers are of another series.
+fn copied(numbers: RangeInclusive<u64>) -> Vec<u8> {
     let mut bytes = Writer::journal(0, numbers);
     bytes[72..88].copy_from_slice(b"of another file.");
     bytes
 }
 
+/// As systemd 254 copies them: with the next numbers of the same series.
+fn renumbered(numbers: RangeInclusive<u64>) -> Vec<u8> {
+    let mut bytes = Writer::journal(0, numbers);
+    for boot in boots(&bytes) {
+        let number = u64::from_le_bytes(bytes[boot - 24..boot - 16].try_into().unwrap()) + 100;
+        bytes[boot - 24..boot - 16].copy_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
 #[test]
 fn what_is_copied_while_it_is_read_is_read_once() {
-    let folder = Folder::new("flushed");
-    folder.write("one.journal", &Writer::journal(0, 50..=60));
-    folder.write("two.journal", &copied(50..=52));
-    let mut reader = folder.open();
-    assert_eq!(rest(&mut reader), numbers(50..=60));
-    for last in 53..=60 {
-        folder.write("two.journal", &copied(50..=last));
+    for copy in [copied, renumbered] {
+        let folder = Folder::new("flushed");
+        folder.write("one.journal", &Writer::journal(0, 50..=61));
+        let mut reader = folder.open();
+        assert_eq!(rest(&mut reader), numbers(50..=61));
+        for last in 52..=60 {
+            folder.write("two.journal", &copy(50..=last));
+            reader.refresh().unwrap();
+            assert_eq!(rest(&mut reader), [], "{last}");
+        }
+        folder.write("three.journal", &copy(62..=63));
         reader.refresh().unwrap();
-        assert_eq!(rest(&mut reader), [], "{last}");
+        assert_eq!(rest(&mut reader), [62, 63]);
     }
-    folder.write("two.journal", &copied(50..=62));
+}
+
+#[test]
+fn an_entry_that_is_seen_after_a_later_one_is_not_lost() {
+    let folder = Folder::new("turns");
+    folder.write("one.journal", &Writer::journal(0, 1..=9));
+    folder.write("two.journal", &Writer::journal(0, [11]));
+    let mut reader = folder.open();
+    assert_eq!(rest(&mut reader).last(), Some(&11));
+    folder.write("one.journal", &Writer::journal(0, 1..=10));
     reader.refresh().unwrap();
-    assert_eq!(rest(&mut reader), [61, 62]);
+    assert_eq!(rest(&mut reader), [10]);
 }
 
 #[test]
 fn an_entry_of_another_host_with_an_earlier_time_is_not_lost() {
     let folder = Folder::new("late");
     let other = |numbers: Vec<u64>| {
-        let mut bytes = copied(numbers);
-        let boots: Vec<usize> =
-            (0..bytes.len() - 16).filter(|at| bytes[*at..at + 16] == *b"bbbbbbbbbbbbbbbb").collect();
-        boots.into_iter().for_each(|at| bytes[at..at + 16].fill(b'c'));
+        let mut bytes = Writer::journal(0, numbers);
+        bytes[72..88].copy_from_slice(b"of another host.");
+        boots(&bytes).into_iter().for_each(|at| bytes[at..at + 16].fill(b'c'));
         bytes
     };
     folder.write("one.journal", &Writer::journal(0, 50..=60));
@@ -443,12 +471,11 @@ fn damaged_files_end() {
     }
 }
 
-/// A file for the fuzzer to begin with: `cargo test -p banstream-journal -- --ignored seeds`.
+/// The fuzzer begins with whole files.
 #[test]
-#[ignore = "writes `tests/faults/journal-file`"]
-fn seeds() {
+fn what_fuzzers_begin_with_are_journals() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/faults/journal-file");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("whole-compact"), Writer::journal(COMPACT | KEYED, 1..=6)).unwrap();
-    fs::write(folder.join("whole-regular"), Writer::journal(0, 1..=6)).unwrap();
+    for (name, flags) in [("whole-compact", COMPACT | KEYED), ("whole-regular", 0)] {
+        assert!(fs::read(folder.join(name)).unwrap() == Writer::journal(flags, 1..=6), "{name}");
+    }
 }

@@ -24,10 +24,9 @@ pub struct Digest {
     bans: DigestSection<BanLine>,
     /// Bans that are not carried out.
     observed: DigestSection<BanLine>,
-    /// Bans that had begun before and are in force again, after `undo` or a rollback, or otherwise, with another end,
-    /// reason or mode.
+    /// Bans that began earlier: restored by `undo`, a rollback or a list, or changed in end, reason or mode.
     restored: DigestSection<BanLine>,
-    /// Ends of those that are carried out.
+    /// Ends of enforced bans.
     unbans: DigestSection<UnbanLine>,
     /// What prevents bans from being enforced.
     troubles: DigestSection<Note>,

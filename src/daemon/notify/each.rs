@@ -54,8 +54,8 @@ pub struct EventMessage {
     at: String,
     /// One line for people.
     text: String,
-    /// Whether the ban had begun before, and is in force again, after `undo` or a rollback, or otherwise, with another end,
-    /// reason or mode. If you block addresses, block it; if you count or report bans, leave it out.
+    /// Whether the ban began earlier: restored by `undo`, a rollback or a list, or changed in end, reason or mode. If you
+    /// block addresses, block it; if you count or report bans, leave it out.
     restored: bool,
     /// Why a ban has ended: `expired`, `lifted` or `replaced`; `None` for other events.
     ended: Option<&'static str>,

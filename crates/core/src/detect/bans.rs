@@ -26,6 +26,8 @@ pub(super) struct Bans {
     ends: BinaryHeap<Reverse<(Timestamp, u32)>>,
     /// The terms of bans, and how many have each.
     terms: HashMap<Arc<BanTerms>, usize>,
+    /// How many are only observed.
+    observed: usize,
     /// Families (whether it is IPv6) and lengths of the prefixes that were banned as such.
     wide: BTreeSet<(bool, u8)>,
     /// Ineffective bans, by offender, with their beginnings.
@@ -43,6 +45,11 @@ const LEFT_OVER: usize = 1024;
 impl Bans {
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// How many are only observed.
+    pub(super) fn observed(&self) -> usize {
+        self.observed
     }
 
     /// The terms of all bans, and how many have each.
@@ -94,6 +101,7 @@ impl Bans {
             entry.remove();
         }
         self.free.push(slot);
+        self.observed -= usize::from(ban.mode == Mode::Observe);
         if let Some(bans) = self.terms.get_mut(&ban.terms) {
             *bans -= 1;
             if *bans == 0 {
@@ -182,6 +190,7 @@ impl Bans {
             _ => {}
         }
         *self.terms.entry_ref(&ban.terms).or_default() += 1;
+        self.observed += usize::from(ban.mode == Mode::Observe);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() as u32 - 1
@@ -242,6 +251,7 @@ impl Bans {
         self.free = Vec::new();
         self.index = HashTable::new();
         self.terms = HashMap::new();
+        self.observed = 0;
         mem::take(&mut self.slots).into_iter().flatten().collect()
     }
 
@@ -306,6 +316,8 @@ mod tests {
                 };
                 prop_assert_eq!(sorted(got), sorted(want));
                 prop_assert_eq!(bans.len(), naive.len());
+                let observed = naive.iter().filter(|ban| ban.mode == Mode::Observe).count();
+                prop_assert_eq!(bans.observed(), observed);
                 prop_assert_eq!(sorted(bans.iter().cloned().collect()), sorted(naive.clone()));
                 prop_assert_eq!(bans.terms().map(|(_, bans)| bans).sum::<usize>(), naive.len());
                 for ban in &naive {

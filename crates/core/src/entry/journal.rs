@@ -1,7 +1,8 @@
 //! Journal entries: how the thread that reads the journal packs the fields, and how they become an entry.
 //!
-//! That thread copies the fields into one buffer and does no more. Their meaning is decided here, on the engine's side. The fields are those of systemd.journal-fields(7):
-//! journald itself writes a name that begins with `_`, the sender any other.
+//! That thread copies the fields into one buffer and does no more. Their meaning is decided here, on the engine's side.
+//! The fields are those of systemd.journal-fields(7): journald itself writes a name that begins with `_`, the sender any
+//! other.
 
 use nom::multi::length_data;
 use nom::number::complete::{le_i64, le_u32};

@@ -121,23 +121,26 @@ impl Fields {
         if let Some(fields) = order.read(record) {
             return Some(fields);
         }
-        let mut learnt = order.emptied();
+        order.forget();
         let mut fields = Self::default();
-        let mut end = 0;
+        let (mut end, mut is_known) = (0, true);
         let (mut rest, _) = terminated(char('{'), space).parse(record).ok()?;
         while let Ok((after, (key, value))) = terminated(member, opt(char(','))).parse(rest) {
             let field = JsonField::named(key);
             if let Some(RawValue { text, escaped }) = value {
                 let start = record.offset(text);
-                learnt.add(record.get(end..start)?, field);
+                is_known &= order.add(record.get(end..start)?, field);
                 end = start + text.len();
                 fields.put(field, ValueSpan { at: start..end, escaped });
             }
             rest = after;
         }
         all_consuming(terminated(char('}'), space)).parse(rest).ok()?;
-        learnt.end(record.get(end..)?);
-        *order = learnt;
+        let after = record.get(end..)?;
+        if is_known && order.has_room(after) {
+            order.text.extend_from_slice(after);
+            order.is_known = true;
+        }
         Some(fields)
     }
 
@@ -195,31 +198,25 @@ impl KeyOrder {
         (record.get(at..) == self.text.get(from..)).then_some(fields)
     }
 
-    /// The same without what it knows, for its memory.
-    fn emptied(&mut self) -> Self {
-        let mut order = std::mem::take(self);
-        order.text.clear();
-        order.keys.clear();
-        order.is_known = true;
-        order
+    /// Keeps its memory only.
+    fn forget(&mut self) {
+        self.text.clear();
+        self.keys.clear();
+        self.is_known = false;
     }
 
-    /// `before` is what stands between this value and the one before.
-    fn add(&mut self, before: &[u8], field: Option<JsonField>) {
-        self.is_known &= before.ends_with(b"\"")
-            && self.keys.len() < MOST_KEYS
-            && self.text.len() + before.len() <= MOST_TEXT;
-        if self.is_known {
+    /// Adds a value, if what stands `before` it can be known again.
+    fn add(&mut self, before: &[u8], field: Option<JsonField>) -> bool {
+        let is_known = before.ends_with(b"\"") && self.keys.len() < MOST_KEYS && self.has_room(before);
+        if is_known {
             self.text.extend_from_slice(before);
             self.keys.push((self.text.len(), field));
         }
+        is_known
     }
 
-    fn end(&mut self, after: &[u8]) {
-        self.is_known &= after.len() <= MOST_TEXT;
-        if self.is_known {
-            self.text.extend_from_slice(after);
-        }
+    fn has_room(&self, text: &[u8]) -> bool {
+        self.text.len() + text.len() <= MOST_TEXT
     }
 }
 
