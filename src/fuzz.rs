@@ -31,7 +31,8 @@ pub const CLAIMS: &[FuzzTarget] = &[
     ("control", control),
 ];
 
-/// A grammar, up to the first zero byte, is refused or sound: what is read in the message behind it has one address.
+/// A grammar, up to the first zero byte, is refused or sound: what is read in the message behind it has one address, and is
+/// what the reference of the matcher reads.
 pub fn grammar(input: &[u8]) {
     let (text, message) = halves(input);
     if let Ok(text) = std::str::from_utf8(text)
@@ -81,7 +82,8 @@ pub fn journal_file(input: &[u8]) {
     }
 }
 
-/// No message has two addresses in any grammar that comes with banstream, and one that no rule reads is explained.
+/// No message has two addresses in any grammar that comes with banstream, the matcher reads what its reference reads, and a
+/// message that no rule reads is explained.
 pub fn find(message: &[u8]) {
     static GRAMMARS: LazyLock<Vec<Grammar>> = LazyLock::new(|| {
         let load = |(name, text): &(&str, &str)| {
@@ -138,6 +140,8 @@ fn halves(input: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn one_address(grammar: &Grammar, message: &[u8]) {
+    #[cfg(fuzzing)]
+    grammar.compare(message);
     let mut readings = grammar.readings(message).into_iter();
     if let Some(first) = readings.next() {
         let other = readings.find(|other| *other != first);

@@ -10,6 +10,7 @@ pub mod whole;
 mod cut;
 mod json;
 mod likeness;
+pub(crate) mod scan;
 mod stamp;
 mod syslog;
 

@@ -59,6 +59,8 @@ pub struct Grammar {
     /// The file as it was written.
     text: Box<str>,
     source: Source,
+    /// Whether it reads the lines of all programs.
+    reads_all: bool,
     lists: Lists,
     /// Its sections `key NAME:`, in their order.
     keys: Vec<JoinId>,
@@ -165,6 +167,7 @@ impl Grammar {
             name: name.to_owned(),
             file: file.to_owned(),
             text: text.into(),
+            reads_all: source.programs.iter().any(|program| program == "*"),
             source,
             lists: lists.clone(),
             uids: Vec::new(),
@@ -336,6 +339,23 @@ impl Grammar {
         readings
     }
 
+    /// Panics where the matcher does not read what its reference reads, or another condition holds than the first.
+    #[cfg(any(test, fuzzing))]
+    #[track_caller]
+    pub fn compare(&self, message: &[u8]) {
+        let (message, compiled) = (message.trim_ascii_end(), self.compiled());
+        compiled.reference.compare(&compiled.matcher, message);
+        compiled.matcher.read(message, None, |reading, spans, text| {
+            let group = self.group(reading.group)?;
+            if let Meaning::First(conditions) = &group.meaning {
+                for cut in [false, true] {
+                    conditions.compare(text, spans, cut);
+                }
+            }
+            None::<()>
+        });
+    }
+
     /// Where the key of a message stands, and whether the message names the address under it, or ends it.
     fn key(&self, reading: &Reading, spans: &Spans) -> Option<(KeyPlace, bool)> {
         let GroupKey { id, slot, names } = self.group(reading.group)?.key?;
@@ -395,7 +415,7 @@ impl Grammar {
 
     /// Whether it reads the lines of all programs.
     pub fn reads_all(&self) -> bool {
-        self.source.programs.iter().any(|program| program == "*")
+        self.reads_all
     }
 
     /// The variant of this number among those of rules or, of a record, of lines.

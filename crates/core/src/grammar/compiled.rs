@@ -5,6 +5,8 @@ use hashbrown::HashSet;
 use super::condition::{self, Conditions, Tests};
 use super::fault::Faults;
 use super::matcher::Matcher;
+#[cfg(any(test, fuzzing))]
+use super::matcher::reference::Reference;
 use super::record::RecordShapes;
 use super::syntax::{KeyRole, RuleGroup, Source, Verdict};
 use super::unmatched;
@@ -16,6 +18,8 @@ use crate::model::JoinId;
 pub(super) struct CompiledRules {
     pub(super) groups: Vec<CompiledGroup>,
     pub(super) matcher: Matcher,
+    #[cfg(any(test, fuzzing))]
+    pub(super) reference: Reference,
     /// What the matcher's patterns were made of, in their order, then what its records look like, and the other forms.
     pub(super) variants: Vec<Variant>,
     /// How many of them are rules.
@@ -130,6 +134,8 @@ impl CompiledRules {
         Some(Self {
             groups,
             matcher: Matcher::new(only_rules).with_records(records),
+            #[cfg(any(test, fuzzing))]
+            reference: Reference::new(only_rules),
             quiet: unmatched::quiet(&source.tests),
             words: unmatched::words(lines()),
             forwards: lines().any(Variant::forwards),
@@ -145,6 +151,8 @@ impl CompiledRules {
         Self {
             groups: Vec::new(),
             matcher: Matcher::new(&[]),
+            #[cfg(any(test, fuzzing))]
+            reference: Reference::new(&[]),
             quiet: Vec::new(),
             words: HashSet::new(),
             forwards: false,

@@ -34,6 +34,36 @@ pub(super) const STAMPS: &[&str] = &[
     "0000000000",
 ];
 
+/// The first eight bytes of each of them, as [`shape`] has them: most texts differ there.
+const SHAPES: [u64; STAMPS.len()] = {
+    let (mut shapes, mut place) = ([0; STAMPS.len()], 0);
+    while place < STAMPS.len() {
+        #[allow(clippy::indexing_slicing)] // while it is compiled
+        {
+            shapes[place] = shape(STAMPS[place].as_bytes());
+        }
+        place += 1;
+    }
+    shapes
+};
+
+/// A bit for each of them.
+const BLOOM: u64 = {
+    let (mut bits, mut place) = (0, 0);
+    while place < SHAPES.len() {
+        #[allow(clippy::indexing_slicing)] // while it is compiled
+        {
+            bits |= bloom(SHAPES[place]);
+        }
+        place += 1;
+    }
+    bits
+};
+
+const fn bloom(shape: u64) -> u64 {
+    1 << (shape.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+}
+
 /// What stands before the digits of a fraction.
 pub(super) const POINTS: &[u8] = b".,:";
 
@@ -63,7 +93,12 @@ fn longest(text: &[u8], stop: Option<u8>, limit: usize) -> Option<usize> {
             longest = longest.max(Some(at));
         }
     };
-    for stamp in STAMPS.iter().filter(|stamp| begins(text, stamp)) {
+    let first = shape(text);
+    if BLOOM & bloom(first) == 0 {
+        return None;
+    }
+    let alike = STAMPS.iter().zip(&SHAPES).filter(|(_, shape)| **shape == first).map(|(stamp, _)| stamp);
+    for stamp in alike.filter(|stamp| begins(text, stamp)) {
         let rest = text.get(stamp.len()..).unwrap_or_default();
         let digits = match rest.split_first() {
             Some((point, digits)) if POINTS.contains(point) => digits.iter().take(DIGITS),
@@ -91,6 +126,24 @@ pub(super) fn goes_on(text: &[u8]) -> bool {
     matches!(text, [point] if POINTS.contains(point)) || ZONES.iter().any(is_zone)
 }
 
+/// The first eight bytes of a text, with `0` for each digit and `a` for each letter; 0 if there are fewer.
+const fn shape(text: &[u8]) -> u64 {
+    let Some(first) = text.first_chunk::<SHORTEST>() else { return 0 };
+    let first = u64::from_le_bytes(*first);
+    let (mut shape, mut at) = (0, 0);
+    while at < 64 {
+        let byte = (first >> at) as u8;
+        let like = match byte {
+            b'0'..=b'9' => b'0',
+            b'a'..=b'z' | b'A'..=b'Z' => b'a',
+            byte => byte,
+        };
+        shape |= (like as u64) << at;
+        at += 8;
+    }
+    shape
+}
+
 /// Whether a text begins like this.
 fn begins(text: &[u8], like: &str) -> bool {
     text.len() >= like.len() && text.iter().zip(like.bytes()).all(|(byte, like)| is_like(*byte, like))
@@ -107,12 +160,34 @@ pub(super) fn is_like(byte: u8, like: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
     fn check(text: &str, want: &[&str]) {
         let found: Vec<&str> = stamps(text.as_bytes(), Some(b' ')).map(|length| &text[..length]).collect();
         assert_eq!(found, want);
+    }
+
+    proptest! {
+        /// What tells most texts from stamps tells no stamp from itself.
+        #[test]
+        fn a_text_that_begins_like_a_stamp_has_its_shape(text in "[0-9A-Za-z]{2}[0-9A-Za-z /:.-]{6,20}", seed: usize) {
+            let stamp = STAMPS[seed % STAMPS.len()];
+            let like = |(n, like): (usize, u8)| match like {
+                b'0' => b'0' + (seed >> (n % 32)) as u8 % 10,
+                b'a' => b"azAZmN"[(seed >> (n % 32)) % 6],
+                like => like,
+            };
+            let filled: Vec<u8> = stamp.bytes().enumerate().map(like).collect();
+            for text in [text.as_bytes(), &filled] {
+                for (stamp, known) in STAMPS.iter().zip(SHAPES).filter(|(stamp, _)| begins(text, stamp)) {
+                    prop_assert_eq!(shape(text), known, "{}", stamp);
+                    prop_assert!(BLOOM & bloom(known) != 0);
+                }
+            }
+        }
     }
 
     #[test]
