@@ -2,6 +2,7 @@
 //! id. That costs a third of reading it. What it recognises is what [`syslog`](super::syslog) would read; anything else
 //! that reads.
 
+use super::scan::{eight, leading_digits, number, until};
 use super::stamp::{NEAR, Stamps, digits, fraction};
 use super::syslog::{SyslogHeader, Tag};
 use crate::model::{Span, Timestamp};
@@ -40,9 +41,11 @@ impl Default for Likeness {
 impl Likeness {
     /// The header of a line, if it is like the last one.
     pub(super) fn read<'a>(&self, line: &'a [u8], now: Timestamp) -> Option<SyslogHeader<'a>> {
-        let minute = self.text.get(..self.minute).filter(|_| self.end > 0)?;
-        let (within, host, text) = self.after_minute(line.strip_prefix(minute)?)?;
-        let is_brief = minute.len() == BRIEF;
+        let is_brief = self.minute == BRIEF;
+        // Both are longer than eight bytes, and shorter than sixteen and one.
+        let is_same = |at: usize| eight(line, at) == eight(&self.text, at);
+        (self.end > 0 && is_same(0) && is_same(self.minute - 8)).then_some(())?;
+        let (within, host, text) = self.after_minute(line.get(self.minute..)?)?;
         // Whether a date without a year is this year's depends on when it is read.
         let is_dated = !is_brief || self.start <= now && now.since(self.start) < NEAR;
         // Behind another stamp a name alone may be a priority, or part of a message.
@@ -109,17 +112,20 @@ const LONG: usize = 16;
 
 /// `sshd[208]: ` or `sudo: `, and what follows it.
 fn tag(text: &[u8]) -> Option<(Tag<'_>, &[u8])> {
-    let end = text.iter().position(|b| matches!(b, b'[' | b']' | b':' | b' '))?;
+    let end = until(text, 0, [b'[', b']', b':', b' ']);
     let (program, rest) = text.split_at_checked(end)?;
     Tag::begins(program).then_some(())?;
     if let [b':', b' ', message @ ..] = rest {
         return Some((Tag { program, pid: None }, message));
     }
     let rest = rest.strip_prefix(b"[")?;
+    let bytes = eight(rest, 0);
     // More could be more than 32 bits.
-    let length = rest.iter().take(10).take_while(|b| b.is_ascii_digit()).count();
-    let (digits, rest) = rest.split_at_checked(length).filter(|_| (1..10).contains(&length))?;
-    let pid = digits.iter().fold(0, |pid, digit| pid * 10 + u32::from(digit - b'0'));
-    let message = rest.strip_prefix(b"]: ")?;
+    let (length, pid) = match (leading_digits(bytes), rest.get(8)) {
+        (0, _) => return None,
+        (8, Some(ninth @ b'0'..=b'9')) => (9, number(bytes, 8) * 10 + u32::from(ninth - b'0')),
+        (length, _) => (length, number(bytes, length)),
+    };
+    let message = rest.get(length..)?.strip_prefix(b"]: ")?;
     Some((Tag { program, pid: Some(pid) }, message))
 }

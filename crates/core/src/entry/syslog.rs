@@ -13,6 +13,7 @@ use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
 
 use super::likeness::Likeness;
+use super::scan::until;
 use super::stamp::Stamps;
 use super::{cut, message, number, program};
 use crate::model::{Entry, Sender, Timestamp};
@@ -284,6 +285,10 @@ fn host_and_tag(text: &[u8]) -> Option<(&[u8], Tag<'_>, &[u8])> {
 
 /// Whether a word is a priority in words, as `auth.info`, or `auth|security:info` (AIX).
 fn is_priority(word: &[u8]) -> bool {
+    // Most words are not.
+    if !matches!(word.first(), Some(b'a' | b'd' | b'f' | b'l' | b'u')) {
+        return false;
+    }
     let facility = word.split(|b| matches!(b, b'.' | b':' | b'|')).next().unwrap_or(word);
     let known = matches!(
         facility,
@@ -312,9 +317,9 @@ fn foreword(input: &[u8]) -> IResult<&[u8], ()> {
     alt((id, level, kernel)).parse(input)
 }
 
-/// What stands before and after the first space. Words of headers are so short that a call of memchr costs more.
+/// What stands before and after the first space.
 fn word(text: &[u8]) -> (&[u8], &[u8]) {
-    let end = text.iter().position(|b| *b == b' ').unwrap_or(text.len());
+    let end = until(text, 0, [b' ']);
     let (word, rest) = text.split_at_checked(end).unwrap_or((text, b""));
     (word, rest.strip_prefix(b" ").unwrap_or(rest))
 }

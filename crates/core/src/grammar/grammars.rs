@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 use super::matcher::Reading;
 use super::syntax::{SessionScope, View};
 use super::{Found, Grammar, KeyPlace, Lists, SHIPPED, forwarded, together};
+use crate::entry::scan::eight;
 use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, SessionId};
 
 /// All grammars in force, filed by program.
@@ -17,6 +18,8 @@ pub struct Grammars {
     by_program: HashTable<Readers>,
     /// The names with a `*`. Those for all programs come last.
     patterns: Vec<ProgramPattern>,
+    /// For each byte that a program's name may begin with, the places of the patterns that may match it, in their order.
+    patterns_by_first: Vec<Box<[u16]>>,
     /// Peers that are trusted to name their clients.
     proxies: Prefixes<()>,
 }
@@ -43,14 +46,13 @@ impl ProgramPattern {
         Some(Self { front: front.as_bytes().into(), back: back.as_bytes().into(), grammar })
     }
 
-    /// Whether it is for this program. It is asked for each line of a program that no grammar names, and mostly the first
-    /// byte says no.
+    /// Whether it is for this program.
     fn matches(&self, program: &[u8]) -> bool {
         let Self { front, back, .. } = self;
-        (front.is_empty() || front.first() == program.first())
-            && program.len() >= front.len() + back.len()
-            && program.starts_with(front)
-            && program.ends_with(back)
+        self.is_for_all()
+            || program.len() >= front.len() + back.len()
+                && program.starts_with(front)
+                && program.ends_with(back)
     }
 
     fn is_for_all(&self) -> bool {
@@ -97,8 +99,7 @@ impl Outcome {
 
 /// A hash of a program's name, for each line. Only grammars add names, so it may be one that can be foreseen.
 fn hash(program: &[u8]) -> u64 {
-    let first = program.iter().take(8).fold(0, |first, byte| first << 8 | u64::from(*byte));
-    let mixed = (first ^ program.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (eight(program, 0) ^ (program.len() as u64) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ mixed >> 32
 }
 
@@ -140,7 +141,12 @@ impl Grammars {
             let readers = Readers { program: program.as_bytes().into(), grammars: readers.into() };
             by_program.insert_unique(hash(program.as_bytes()), readers, |known| hash(&known.program));
         }
-        Ok(Self { all, by_program, patterns, proxies: Prefixes::default() })
+        let may_match = |first: u8| {
+            let may = move |pattern: &ProgramPattern| pattern.front.first().is_none_or(|byte| *byte == first);
+            (0..).zip(&patterns).filter(move |(_, pattern)| may(pattern)).map(|(place, _)| place).collect()
+        };
+        let patterns_by_first = (0..=u8::MAX).map(may_match).collect();
+        Ok(Self { all, by_program, patterns, patterns_by_first, proxies: Prefixes::default() })
     }
 
     /// The same, with these proxies trusted to name their clients; the default is none.
@@ -224,12 +230,31 @@ impl Grammars {
 
     /// The grammars that read this program's lines, first those that name it.
     pub fn readers<'g>(&'g self, program: &'g [u8]) -> impl Iterator<Item = GrammarId> + Clone + 'g {
-        let named = self.by_program.find(hash(program), |readers| *readers.program == *program);
+        let named = self.named(program);
+        let patterns = if named.is_some() { &[] } else { self.patterns_for(program) };
+        let matching = patterns.iter().filter_map(|place| self.matching(*place, program));
+        named.unwrap_or_default().iter().copied().chain(matching).map(GrammarId)
+    }
+
+    /// Those of a program that is named in full.
+    fn named(&self, program: &[u8]) -> Option<&[u16]> {
+        let readers = self.by_program.find(hash(program), |readers| *readers.program == *program)?;
+        Some(&readers.grammars)
+    }
+
+    /// The places of the patterns that may match a program that is not.
+    fn patterns_for(&self, program: &[u8]) -> &[u16] {
         // What banstream logs holds strangers' text, and is for no grammar.
-        let patterns = if named.is_some() || *program == *b"banstream" { &[] } else { &*self.patterns };
-        let matching =
-            patterns.iter().filter(|pattern| pattern.matches(program)).map(|pattern| pattern.grammar);
-        named.into_iter().flat_map(|readers| &*readers.grammars).copied().chain(matching).map(GrammarId)
+        if *program == *b"banstream" {
+            return &[];
+        }
+        let first = program.first().copied().unwrap_or_default();
+        self.patterns_by_first.get(usize::from(first)).map_or(&[], |places| places)
+    }
+
+    fn matching(&self, place: u16, program: &[u8]) -> Option<u16> {
+        let pattern = self.patterns.get(usize::from(place))?;
+        pattern.matches(program).then_some(pattern.grammar)
     }
 
     /// The offence in a message, if any, by this grammar. If the peer in it is a trusted proxy, the offence is the client's;
@@ -265,23 +290,40 @@ impl Grammars {
     ///
     /// Takes time linear in the message, for each grammar that reads the program's lines. Does not allocate.
     pub fn find(&self, entry: &Entry<'_>) -> Outcome {
-        let (mut outcome, mut login) = (Outcome::Ignored, None);
-        for id in self.readers(entry.program) {
-            if self.get(id).is_some_and(|grammar| !grammar.may_find(entry)) {
-                continue;
-            }
-            let Some(grammar) = self.proved(id) else { continue };
-            match self.find_by(id, grammar, entry) {
-                Some(found) if !found.is_login() => return found,
-                Some(found) => _ = login.get_or_insert(found),
-                // A grammar for all programs says nothing of those whose lines it does not read.
-                None if matches!(outcome, Outcome::Ignored) && !grammar.reads_all() => {
-                    outcome = Outcome::Harmless(id)
-                }
-                None => {}
-            }
+        let mut so_far = (Outcome::Ignored, None);
+        let program = entry.program;
+        let found = match self.named(program) {
+            Some(readers) => readers.iter().find_map(|id| self.find_in(GrammarId(*id), entry, &mut so_far)),
+            None => self.patterns_for(program).iter().find_map(|place| {
+                self.find_in(GrammarId(self.matching(*place, program)?), entry, &mut so_far)
+            }),
+        };
+        let (outcome, login) = so_far;
+        found.or(login).unwrap_or(outcome)
+    }
+
+    /// The offence that this grammar finds in an entry. A login, and whether the grammar reads the program's lines, are noted
+    /// in what is known `so_far`.
+    fn find_in(
+        &self,
+        id: GrammarId,
+        entry: &Entry<'_>,
+        (outcome, login): &mut (Outcome, Option<Outcome>),
+    ) -> Option<Outcome> {
+        if self.get(id).is_some_and(|grammar| !grammar.may_find(entry)) {
+            return None;
         }
-        login.unwrap_or(outcome)
+        let grammar = self.proved(id)?;
+        match self.find_by(id, grammar, entry) {
+            Some(found) if !found.is_login() => return Some(found),
+            Some(found) => _ = login.get_or_insert(found),
+            // A grammar for all programs says nothing of those whose lines it does not read.
+            None if matches!(outcome, Outcome::Ignored) && !grammar.reads_all() => {
+                *outcome = Outcome::Harmless(id);
+            }
+            None => {}
+        }
+        None
     }
 
     /// The offences that the grammars behind the one with the [first](Self::find) find in an entry, and the lines of the matching
