@@ -320,11 +320,16 @@ fn grammars(own: &BTreeMap<PathBuf, String>) -> Result<(Grammars, Vec<Fault>), L
         SHIPPED.iter().map(|(name, _)| *name).chain(texts.keys().map(String::as_str)).collect();
     names.sort_unstable();
     names.dedup();
-    let load = |name: &&str| match texts.get(*name) {
-        Some((file, text)) => Grammar::load_with(name, file, text, base(text), &lists),
-        None => Grammar::shipped(name, &lists).map(|grammar| (grammar, Vec::new())),
+    let load = |(name, (file, text)): (&String, &(String, &String))| {
+        (name.clone(), Grammar::load_with(name, file, text, base(text), &lists))
     };
-    let loaded: Vec<_> = names.par_iter().map(load).collect();
+    // The threads of rayon are not started for one.
+    let mut own: BTreeMap<String, _> = match texts.len() {
+        0 | 1 => texts.iter().map(load).collect(),
+        _ => texts.par_iter().map(load).collect(),
+    };
+    let shipped = |name: &str| Grammar::shipped(name, &lists).map(|grammar| (grammar, Vec::new()));
+    let loaded = names.iter().map(|name| own.remove(*name).unwrap_or_else(|| shipped(name)));
     let (mut grammars, mut faults) = (Vec::new(), Vec::new());
     for result in loaded {
         match result {

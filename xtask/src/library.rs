@@ -49,8 +49,8 @@ Count it only where a proxy sets that header, or where strangers do not reach th
    ones and harmless ones among them.
 4. `banstream check FILE.grammar` proves it, alone and together with all others that may read the same lines. This is the
    gate: a grammar that it refuses is not accepted.
-5. Add its name to the jail of its kind in `contrib/banstream.toml` and `src/config/defaults.toml`, and run
-   `cargo test --workspace --lib`.
+5. Add its name to the jail of its kind in `contrib/banstream.toml` and `src/config/defaults.toml`. Copy `LIBRARY.md` and
+   `proved.txt` from `target/generated`, which the command above makes, and run `cargo test --workspace --lib`.
 ";
 
 /// The page.

@@ -1,5 +1,5 @@
 //! What is made of the program and the grammars: a manual page for each command, completions for shells, what `--json`
-//! prints, the index of the grammars, and fail2ban's words. `cargo run --package xtask -- DIR` writes them.
+//! prints, the index of the grammars, which of them are proved, and fail2ban's words. `cargo run --package xtask -- DIR` writes them.
 //!
 //! All of it comes from the program's own definitions. Completions ask the program at every keystroke, so they know who
 //! is banned just now.
@@ -14,6 +14,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use banstream::cli::Cli;
+use banstream::grammar::proved_list;
 use clap::{Command, CommandFactory};
 use clap_complete::env::Shells;
 use clap_mangen::Man;
@@ -26,7 +27,8 @@ fn main() -> anyhow::Result<()> {
     write(Path::new(&directory))
 }
 
-/// Writes `man/*.1`, `completions/SHELL` for bash, zsh and fish, `json.md`, `fail2ban.md` and `LIBRARY.md` into the folder.
+/// Writes `man/*.1`, `completions/SHELL` for bash, zsh and fish, `json.md`, `fail2ban.md`, `LIBRARY.md` and `proved.txt` into
+/// the folder.
 fn write(directory: &Path) -> anyhow::Result<()> {
     let mut command = Cli::command().name(NAME);
     command.build();
@@ -35,7 +37,10 @@ fn write(directory: &Path) -> anyhow::Result<()> {
         .and_then(|()| std::fs::write(directory.join("json.md"), json::document()))
         .and_then(|()| std::fs::write(directory.join("fail2ban.md"), fail2ban::document()))
         .with_context(|| format!("cannot write below `{}`", directory.display()))?;
-    std::fs::write(directory.join("LIBRARY.md"), library::document()?).context("cannot write `LIBRARY.md`")
+    std::fs::write(directory.join("LIBRARY.md"), library::document()?)
+        .context("cannot write `LIBRARY.md`")?;
+    let proved = proved_list().map_err(anyhow::Error::msg)?;
+    std::fs::write(directory.join("proved.txt"), proved).context("cannot write `proved.txt`")
 }
 
 /// The page of a command, and of those below it.

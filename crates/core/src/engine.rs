@@ -351,12 +351,13 @@ impl<'p> Engine<'p> {
         };
         let context = Context { grammars, host, arrival, unattested };
         scan.reset(grammars);
-        let cores = rayon::current_num_threads();
+        // Where it is not asked, its threads are not started.
+        let cores = rayon::current_num_threads;
         scan.tally.messages.add(&records.messages);
-        if records.len() < MANY || cores == 1 || !senders.is_empty() || go_on(records, decoder, arrival) {
+        if records.len() < MANY || cores() == 1 || !senders.is_empty() || go_on(records, decoder, arrival) {
             scan.read(records.whole(), decoder, context, senders);
         } else {
-            let pieces = records.split(cores);
+            let pieces = records.split(cores());
             parts.resize_with(pieces.len(), Scan::default);
             parts.par_iter_mut().zip(pieces).for_each_with(decoder.clone(), |decoder, (part, piece)| {
                 part.reset(grammars);

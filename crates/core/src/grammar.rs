@@ -16,6 +16,7 @@ mod matcher;
 mod path;
 mod proof;
 mod proposal;
+mod proved;
 mod record;
 mod unmatched;
 mod syntax;
@@ -41,6 +42,7 @@ pub use grammars::{Grammars, Outcome};
 pub use list::Lists;
 use matcher::{Reading, Spans};
 pub use proposal::{Proposal, propose, tells_of_failure};
+pub use proved::proved_list;
 use syntax::{SessionScope, Source, View};
 use variant::Variant;
 
@@ -57,8 +59,13 @@ pub struct Grammar {
     /// What faults call its file.
     file: String,
     /// The file as it was written.
-    text: Box<str>,
+    text: Cow<'static, str>,
+    /// Whether that is a file that comes with banstream.
+    is_shipped: bool,
+    /// What it says; of a shipped grammar without its rules, lists and tests, as most are never asked.
     source: Source,
+    /// All that a shipped grammar says, once somebody asked.
+    whole: OnceLock<Source>,
     /// Whether it reads the lines of all programs.
     reads_all: bool,
     lists: Lists,
@@ -70,6 +77,8 @@ pub struct Grammar {
     counted: Vec<Option<(String, View)>>,
     /// What it is compiled to, once that was done.
     compiled: OnceLock<CompiledRules>,
+    /// Whether no message has two addresses or keys, once somebody asked. Nothing is read if one has.
+    is_sound: OnceLock<bool>,
     /// What the proof found, once it was made.
     proof: OnceLock<Proof>,
 }
@@ -111,7 +120,11 @@ impl Grammar {
         lists: &Lists,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Faults::new(file, text);
-        let mut grammar = Self::parse(name, file, text, base, lists, &mut faults);
+        let source = syntax::parse(text, base, &mut faults);
+        if let (Some((other, place)), None) = (&source.extends, base) {
+            faults.error(*place, format!("there is no grammar `{other}` to extend"));
+        }
+        let mut grammar = Self::of(name, file, text.to_owned().into(), source, lists);
         let tested = |name: &str| lists.tested(name);
         let Some(compiled) =
             CompiledRules::new(&grammar.source, &grammar.keys, tested, &lists.tests, &mut faults)
@@ -131,33 +144,22 @@ impl Grammar {
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok((grammar, faults.into_sorted())) }
     }
 
-    /// A grammar that comes with banstream. It is compiled when it is first asked for a message, and [`Grammars`] prove it
-    /// then: most programs write nothing on most hosts. Its tests ran when banstream was tested.
+    /// A grammar that comes with banstream. It is compiled when it is first asked for a message: most programs write nothing
+    /// on most hosts. It was proved, and its tests ran, when banstream was tested; [`Grammars`] prove it again where a
+    /// grammar that was not may read the same lines.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load), but for rules, proof and tests.
     pub fn shipped(name: &str, lists: &Lists) -> Result<Self, Vec<Fault>> {
-        let text =
-            |name: &str| SHIPPED.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| *text);
-        let (own, file) = (text(name), format!("{name}.grammar"));
-        let mut faults = Faults::new(&file, own);
-        let grammar = Self::parse(name, &file, own, Self::base_of(own).map(text), lists, &mut faults);
+        let (text, file) = (shipped_text(name), format!("{name}.grammar"));
+        let mut faults = Faults::new(&file, text);
+        let source = syntax::header(text, Self::base_of(text).map(shipped_text), &mut faults);
+        let grammar = Self { is_shipped: true, ..Self::of(name, &file, text.into(), source, lists) };
         if faults.has_errors() { Err(faults.into_sorted()) } else { Ok(grammar) }
     }
 
-    fn parse(
-        name: &str,
-        file: &str,
-        text: &str,
-        base: Option<&str>,
-        lists: &Lists,
-        faults: &mut Faults<'_>,
-    ) -> Self {
-        let source = syntax::parse(text, base, faults);
-        if let (Some((other, place)), None) = (&source.extends, base) {
-            faults.error(*place, format!("there is no grammar `{other}` to extend"));
-        }
+    fn of(name: &str, file: &str, text: Cow<'static, str>, source: Source, lists: &Lists) -> Self {
         let base_name = source.extends.as_ref().map_or(name, |(base, _)| base);
         let id = |key: &syntax::KeySection| {
             JoinId::new(if key.is_inherited { base_name } else { name }, &key.name)
@@ -166,25 +168,47 @@ impl Grammar {
             keys: source.keys.iter().map(id).collect(),
             name: name.to_owned(),
             file: file.to_owned(),
-            text: text.into(),
+            text,
+            is_shipped: false,
             reads_all: source.programs.iter().any(|program| program == "*"),
             source,
+            whole: OnceLock::new(),
             lists: lists.clone(),
             uids: Vec::new(),
             counted: Vec::new(),
             compiled: OnceLock::new(),
+            is_sound: OnceLock::new(),
             proof: OnceLock::new(),
         }
     }
 
+    /// All that it says.
+    fn whole(&self) -> &Source {
+        if self.is_shipped { self.whole.get_or_init(|| self.parse()) } else { &self.source }
+    }
+
+    /// As [`whole`](Self::whole), which is not kept: a daemon asks once.
+    fn with_whole<T>(&self, ask: impl FnOnce(&Source) -> T) -> T {
+        if self.is_shipped && self.whole.get().is_none() { ask(&self.parse()) } else { ask(self.whole()) }
+    }
+
+    /// Reads a shipped grammar, now with its rules, lists and tests.
+    fn parse(&self) -> Source {
+        let base = self.extends().map(shipped_text);
+        syntax::parse(&self.text, base, &mut Faults::new(&self.file, &self.text))
+    }
+
     /// What it is compiled to: now, if it was not before.
-    ///
-    /// Takes time in proportion to the forms of messages that its rules spell out.
     fn compiled(&self) -> &CompiledRules {
-        self.compiled.get_or_init(|| {
-            let mut faults = Faults::new(&self.file, &self.text);
+        self.compiled.get_or_init(|| self.compile())
+    }
+
+    /// Takes time in proportion to the forms of messages that its rules spell out.
+    fn compile(&self) -> CompiledRules {
+        let mut faults = Faults::new(&self.file, &self.text);
+        self.with_whole(|source| {
             let words = |name: &str| self.lists.get(name);
-            CompiledRules::new(&self.source, &self.keys, words, &self.lists.tests, &mut faults)
+            CompiledRules::new(source, &self.keys, words, &self.lists.tests, &mut faults)
                 .unwrap_or_else(CompiledRules::empty)
         })
     }
@@ -243,7 +267,7 @@ impl Grammar {
     ///
     /// Takes time linear in the rules; for tools only.
     pub fn is_of_forgeable_log(&self, message: &[u8]) -> bool {
-        forgeable::begins_so(&self.source, message)
+        forgeable::begins_so(self.whole(), message)
     }
 
     /// What it was tested with: versions of the service, or published lines.
@@ -273,7 +297,7 @@ impl Grammar {
 
     /// The messages by which it is tested, each with the address that is found in it.
     pub fn tests(&self) -> impl Iterator<Item = (&str, Option<IpAddr>)> {
-        self.source.tests.iter().map(|test| (test.message.as_str(), test.want))
+        self.whole().tests.iter().map(|test| (test.message.as_str(), test.want))
     }
 
     /// The offence in a message, or else the login or the [naming of an address](Found::is_naming), if any. Its sender is
@@ -478,6 +502,11 @@ impl Grammar {
             }
         }
     }
+}
+
+/// The text of a shipped grammar; empty if there is none of this name.
+fn shipped_text(name: &str) -> &'static str {
+    SHIPPED.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| *text)
 }
 
 /// Whether a user id is one that people get (login.defs(5), `UID_MIN` and `UID_MAX`; those of directories lie above).

@@ -25,6 +25,10 @@ use super::variant::{RECORD, Variant};
 use automaton::{Automaton, Classes, Label, State, TooComplex};
 pub(super) use automaton::{is_letter, is_zone};
 
+/// The version of the proof, and of all that makes variants of a text. Raise it with a change that could refuse what was
+/// accepted before: then no shipped grammar counts as [proved](super::proved) until the list is made again.
+pub(super) const VERSION: u32 = 1;
+
 /// Refuses (in `faults`) a grammar in which some message has two addresses. For each variant, except
 /// [other forms](super::variant::OTHER), in their order: whether it reads no beginning of a message with another address or key than the
 /// whole has.

@@ -1,9 +1,8 @@
 //! Proves grammars that read the same lines together: no message has two addresses or keys, whichever of them reads it.
 
-use std::sync::OnceLock;
-
 use hashbrown::{HashMap, HashSet};
 
+use super::compiled::CompiledRules;
 use super::fault::Place;
 use super::proof::{self, Conflict};
 use super::variant::{Item, RECORD, Variant};
@@ -18,17 +17,26 @@ pub(super) fn prove_loaded(grammars: &mut [Grammar]) -> Result<(), String> {
     for nth in 0..grammars.len() {
         if grammars.get(nth).is_some_and(|grammar| grammar.proof.get().is_some()) {
             let proof = prove(grammars, nth, pair)?;
-            grammars
-                .get_mut(nth)
-                .into_iter()
-                .for_each(|grammar| grammar.proof = OnceLock::from(Some(proof.clone())));
+            if let Some(grammar) = grammars.get_mut(nth) {
+                (grammar.is_sound, grammar.proof) = (true.into(), Some(proof).into());
+            }
         }
     }
     Ok(())
 }
 
-/// As [`prove_loaded`] for a shipped grammar, before it is used. Those for all programs are proved with all others in the
-/// tests only, as that takes seconds: here no rule reads a cut message that such a grammar may read too.
+/// Whether a shipped grammar is sound by itself and together with each other that may read its messages. Those for all
+/// programs are proved with all others in the tests only, as that takes seconds.
+pub(super) fn is_sound(grammars: &[Grammar], nth: usize) -> bool {
+    let pair = |one: &Grammar, other: &Grammar, safe: &mut [bool]| match one.reads_all() || other.reads_all()
+    {
+        true => Ok(()),
+        false => pair(one, other, safe),
+    };
+    prove(grammars, nth, pair).is_ok()
+}
+
+/// As [`prove_loaded`] for a shipped grammar. No rule of it reads a cut message that one for all programs may read too.
 ///
 /// # Errors
 ///
@@ -69,7 +77,7 @@ fn prove(
 }
 
 /// Whether there is a program whose lines both read.
-fn meet(one: &Grammar, other: &Grammar) -> bool {
+pub(super) fn meet(one: &Grammar, other: &Grammar) -> bool {
     one.programs().iter().any(|a| other.programs().iter().any(|b| overlap(a.as_bytes(), b.as_bytes())))
 }
 
@@ -145,8 +153,11 @@ fn same_key(one: &Grammar, other: &Grammar, number: u8) -> u8 {
 /// The variants of a grammar, by their places, that may read a message that the other reads too.
 fn meeting<'g>(one: &'g Grammar, other: &Grammar) -> Vec<(usize, &'g Variant)> {
     // Thousands of variants begin in a few ways.
-    let others: HashSet<&Item> =
-        other.compiled().variants.iter().filter_map(|variant| variant.items.first()).collect();
+    let firsts = |rules: &CompiledRules| -> HashSet<Item> {
+        rules.variants.iter().filter_map(|variant| variant.items.first()).cloned().collect()
+    };
+    // One that nobody has used yet is not kept: for a grammar for all programs those are all.
+    let others = other.compiled.get().map_or_else(|| firsts(&other.compile()), firsts);
     let mut known = HashMap::new();
     let mut meets = |variant: &'g Variant| {
         let Some(first) = variant.items.first() else { return true };
