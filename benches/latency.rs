@@ -1,7 +1,7 @@
 //! How long it takes from a line on the ingest socket until its sender is in the kernel's set, alone and under a flood
 //! of other offences and beside receivers that are slow or down, and from the start of the daemon until it can ban; and how
 //! long a million bans take, to make, to list, to find again after a restart, and to lift: `cargo bench --bench latency`,
-//! as root.
+//! as root; with ` -- start` behind it, only the start of the daemon.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
 //! address is in the set, as often as it answers. All is measured with ipset, and then with nftables.
@@ -57,7 +57,8 @@ fn main() {
         println!("with {}", backend.name());
         let this = std::env::current_exe().expect("our own path");
         let mut command = process::Command::new("unshare");
-        let status = command.arg("--net").arg(this).env("IN_NAMESPACE", backend.name()).status();
+        command.arg("--net").arg(this).args(std::env::args().skip(1));
+        let status = command.env("IN_NAMESPACE", backend.name()).status();
         assert!(status.expect("unshare, from util-linux, as root").success());
     }
 }
@@ -65,7 +66,10 @@ fn main() {
 fn measure(backend: Backend) {
     let lo = process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(lo.expect("ip, from iproute2").success());
-    without_the_daemon(backend);
+    let only_start = std::env::args().any(|argument| argument == "start");
+    if !only_start {
+        without_the_daemon(backend);
+    }
     let dir = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.path();
     let config = dir.join("banstream.toml");
@@ -78,6 +82,9 @@ fn measure(backend: Backend) {
     let mut kernel = Asked::open(backend, Enforce::default());
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+    if only_start {
+        return;
+    }
 
     println!("{}", lone_bans(&mut socket, &mut kernel, "alone", 1));
     let control = dir.join("control.sock");

@@ -127,11 +127,13 @@ const RUNNING: &str = "running";
 /// set.
 /// Nothing that happens later ends it.
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+    // Their clock measures for 10 ms how fast it is.
+    let metrics = spawn("metrics", || anyhow::Ok(Metrics::new()?))?;
     let loaded = options.load()?;
     std::thread::Builder::new().name("log".to_owned()).spawn(logging::start(log::LevelFilter::Info))?;
     loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let ended = runtime.block_on(serve(options, loaded));
+    let ended = runtime.block_on(serve(options, loaded, metrics));
     // A task that is stuck (a client that dawdles, a read from stdin) holds up nobody.
     runtime.shutdown_timeout(Duration::from_millis(100));
     ended
@@ -197,12 +199,16 @@ pub fn disable(config: Option<&Path>, mut output: impl Write) -> anyhow::Result<
     }
 }
 
-async fn serve(options: &RunOptions, loaded: Loaded) -> anyhow::Result<()> {
+async fn serve(
+    options: &RunOptions,
+    loaded: Loaded,
+    metrics: JoinHandle<anyhow::Result<Metrics>>,
+) -> anyhow::Result<()> {
     // Before anybody is told that we run, and sends one.
     let (mut hang_up, mut terminate, mut interrupt) =
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let RunningDaemon { mut reloader, mut requests, tasks, servers, control, restored } =
-        start(options, loaded).await?;
+        start(options, loaded, metrics).await?;
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
     log::info!("{}", at_work(&reloader.loaded.config, restored));
@@ -261,12 +267,17 @@ fn at_work(config: &Config, restored: usize) -> String {
 }
 
 /// Starts all tasks; when it returns, all bans are in force and the sources are read.
-async fn start(options: &RunOptions, mut loaded: Loaded) -> anyhow::Result<RunningDaemon> {
+async fn start(
+    options: &RunOptions,
+    mut loaded: Loaded,
+    metrics: JoinHandle<anyhow::Result<Metrics>>,
+) -> anyhow::Result<RunningDaemon> {
     let mut opener = Firewalls::default();
     let chosen = Firewalls::choose(&mut loaded.config)?;
-    let (config, metrics) = (loaded.config.clone(), Metrics::new()?);
+    let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref(), &mut opener).await?;
+    let metrics = metrics.join().map_err(|_| anyhow::anyhow!("the metrics thread has failed"))??;
     chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
     let health = Health::new(mode(config.enforce.as_ref()));
     let notifier = Notifier::start(&config.receivers, &metrics, &health);
