@@ -1,5 +1,6 @@
 //! What is made of the program and the grammars: a manual page for each command, completions for shells, what `--json`
-//! prints, the index of the grammars, which of them are proved, and fail2ban's words. `cargo run --package xtask -- DIR` writes them.
+//! prints, the index of the grammars and which of them are proved, and fail2ban's words.
+//! `cargo run --package xtask -- DIR` writes them.
 //!
 //! All of it comes from the program's own definitions. Completions ask the program at every keystroke, so they know who
 //! is banned just now.

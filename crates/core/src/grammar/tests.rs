@@ -400,11 +400,37 @@ fn shipped_grammars_are_proved_before_they_are_used() {
         found(&grammars, "sshd", "Failed password for root from 192.0.2.1 port 22 ssh2").starts_with("sshd ")
     );
     assert!(proved().contains(&"sshd") && !proved().contains(&"nginx"));
+    // Trusted, so that the proof itself waits for a cut message.
+    let knows_cuts = || {
+        let sshd = grammars.iter().find(|grammar| grammar.name() == "sshd").unwrap();
+        sshd.proof.get().is_some()
+    };
+    assert!(!knows_cuts());
+    let cut = entry("sshd", "Failed password for root from 192.0.2.1 port 22 ssh2", true);
+    assert!(matches!(grammars.find(&cut), Outcome::Offence(..)) && knows_cuts());
     // A cut message is read as by one that was proved when it was loaded.
     assert!(matches!(
         grammars.find(&entry("vsftpd", "[x] FAIL LOGIN: Client \"192.0.2.1\", \"", true)),
         Outcome::Harmless(_)
     ));
+}
+
+#[test]
+fn a_shipped_grammar_that_is_not_listed_as_proved_is_proved_before_it_is_used() {
+    let shipped = |(name, text): (u8, &&'static str)| {
+        let name = char::from(name).to_string();
+        let source = syntax::header(text, None, &mut Faults::new(&name, text));
+        Grammar { is_shipped: true, ..Grammar::of(&name, &name, (*text).into(), source, &Lists::shipped()) }
+    };
+    let read = |texts: &[&'static str]| {
+        let grammars = Grammars::new((b'a'..).zip(texts).map(shipped).collect()).unwrap();
+        found(&grammars, "p", "login of 192.0.2.1 from 192.0.2.2")
+    };
+    let after = "program: p\nx:\n    login of <text> from <ip>\n";
+    assert_eq!(read(&[after]), "a 3 192.0.2.2");
+    assert_eq!(read(&[after, "program: p\nx:\n    logout of <ip> from <text>\n"]), "a 3 192.0.2.2");
+    assert_eq!(read(&[after, "program: p\nx:\n    login of <ip> from <text>\n"]), "ignored");
+    assert_eq!(read(&["program: p\nx:\n    login of <ip> from <text>\n    <text> from <ip>\n"]), "ignored");
 }
 
 #[test]
