@@ -162,7 +162,7 @@ impl Hub {
         let now = now();
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
         self.stats.lock().add(&batch.source, &grammars, &report, now);
-        let BatchReport { tally, mut seen, mut evidence, ended } = report;
+        let BatchReport { tally, mut seen, mut evidence, ended, .. } = report;
         for (reason, times) in
             [("overlong", batch.overlong), ("crash", batch.deadly), ("offender_table_full", seen.forgotten)]
         {

@@ -18,6 +18,7 @@ use super::spawn;
 use crate::config::Ingest;
 use crate::config::load::Loaded;
 use crate::entry::Format;
+use crate::entry::records::Records;
 use crate::input::journald::{Follower, Journal};
 use crate::input::socket;
 use crate::input::{Batch, SourceError, ingest, stdin};
@@ -173,7 +174,10 @@ impl Sources {
         health.source("stdin", None);
         // Nobody waits for this thread: a read that blocks cannot be ended.
         spawn("stdin", move || {
-            let sink = |batch: Batch| flow(inbox.blocking_send(Input::Batch(batch)).is_ok());
+            let sink = |records: &mut Records, overlong| {
+                let batch = Batch { records: records.clone(), overlong, ..Batch::new("stdin", Format::Line) };
+                flow(inbox.blocking_send(Input::Batch(batch)).is_ok())
+            };
             match stdin::read(std::io::stdin().lock(), sink) {
                 Ok(()) => log::info!("standard input has ended"),
                 Err(error) => failed("stdin", &error, &health),

@@ -410,9 +410,9 @@ pub fn read(
         journal.seek_realtime(since.as_micros().try_into().unwrap_or(0));
     }
     let mut builder = RecordBuilder::default();
-    let mut unread = Vec::new();
+    let (mut batch, mut unread) = (settings.batch(), Vec::new());
     loop {
-        let mut batch = settings.batch();
+        batch.records.clear();
         let mut entries = 0;
         while !is_full(&batch) && entries < ENTRIES && journal.next() {
             if until.is_some_and(|until| time(&journal).is_some_and(|time| time > until)) {

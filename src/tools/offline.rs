@@ -23,7 +23,7 @@ use crate::control::{Command, FieldWhy, ReloadPreview, Status, client};
 use crate::engine::Joins;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Closest, Fault, Found, Grammar, Grammars, Lists, MissReason, RecordMiss};
-use crate::input::{Batch, stdin};
+use crate::input::stdin;
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
 use crate::tools::geoip::GeoIp;
@@ -279,8 +279,8 @@ pub fn explain(
     warn_of(loaded, program);
     let (mut output, mut decoder, mut number) = (BufWriter::new(output), decoder(program), 0);
     let (mut written, mut joins) = (Ok(()), Joins::default());
-    stdin::read(input, |batch: Batch| {
-        for original in batch.records.iter() {
+    stdin::read(input, |records, _| {
+        for original in records.iter() {
             number += 1;
             let mut line = original.to_vec();
             let entry = decoder.decode(Format::Line, &mut line, now).ok();

@@ -4,6 +4,7 @@
 //! need no order, so they are spread over all cores for large batches.
 
 mod forgers;
+mod ignored;
 mod joins;
 mod majority;
 mod senders;
@@ -22,6 +23,7 @@ use crate::entry::{Decoder, Format, Malformed};
 use crate::grammar::{Grammar, Grammars, Outcome};
 use crate::model::{Ban, CategoryId, Decision, GrammarId, Offence, Timestamp};
 pub use forgers::Forgers;
+pub use ignored::IgnoredPrograms;
 pub use joins::Joins;
 use joins::Keyed;
 use majority::Majority;
@@ -35,6 +37,8 @@ pub struct Engine<'p> {
     /// The name of this host; empty where every line is taken to be of this one.
     host: Box<[u8]>,
     decoder: Decoder<'p>,
+    /// Whether to say whose lines no grammar reads.
+    tells_ignored: bool,
     detector: Detector,
     scan: Scan,
     senders: Senders,
@@ -72,6 +76,8 @@ pub enum Unattested {
 pub struct BatchReport<'a> {
     /// How many of what there were.
     pub tally: &'a Tally,
+    /// Whose lines no grammar reads; none where nobody has [asked](Engine::telling_ignored).
+    pub ignored: &'a IgnoredPrograms,
     /// What was decided, and counted on the way.
     pub seen: Seen,
     /// The messages of the offences in it.
@@ -268,6 +274,7 @@ impl<'p> Engine<'p> {
             grammars,
             host: [].into(),
             decoder,
+            tells_ignored: false,
             detector,
             scan: Scan::default(),
             senders: Senders::default(),
@@ -277,6 +284,11 @@ impl<'p> Engine<'p> {
             majorities: Vec::new(),
             clock: Timestamp::from_micros(i64::MIN),
         }
+    }
+
+    /// The same, which says in each report whose lines no grammar reads.
+    pub fn telling_ignored(self) -> Self {
+        Self { tells_ignored: true, ..self }
     }
 
     /// Goes on with other settings and grammars; bans, counts and keys stay. The bans that these no longer allow.
@@ -337,6 +349,7 @@ impl<'p> Engine<'p> {
             grammars,
             host,
             decoder,
+            tells_ignored,
             detector,
             scan,
             senders,
@@ -349,7 +362,7 @@ impl<'p> Engine<'p> {
         let arrival = match clock {
             Clock::At(now) | Clock::OfEntries(now) => now,
         };
-        let context = Context { grammars, host, arrival, unattested };
+        let context = Context { grammars, host, arrival, unattested, tells_ignored: *tells_ignored };
         scan.reset(grammars);
         // Where it is not asked, its threads are not started.
         let cores = rayon::current_num_threads;
@@ -404,7 +417,7 @@ impl<'p> Engine<'p> {
         // Where no jail counts them, their memory is kept for the next.
         let evidence =
             if seen.traces.is_empty() { Evidence::default() } else { mem::take(&mut scan.evidence) };
-        BatchReport { tally: &scan.tally, seen, evidence, ended }
+        BatchReport { tally: &scan.tally, ignored: &scan.ignored, seen, evidence, ended }
     }
 }
 
@@ -425,6 +438,7 @@ struct Context<'g> {
     host: &'g [u8],
     arrival: Timestamp,
     unattested: Unattested,
+    tells_ignored: bool,
 }
 
 /// What was found in some records.
@@ -439,6 +453,7 @@ struct Scan {
     unmatched: Vec<(GrammarId, String, Timestamp)>,
     /// Who made some of the requests.
     clients: Vec<(GrammarId, IpAddr)>,
+    ignored: IgnoredPrograms,
     tally: Tally,
 }
 
@@ -449,6 +464,7 @@ impl Scan {
         self.keyed.clear();
         self.unmatched.clear();
         self.clients.clear();
+        self.ignored.clear();
         self.tally.reset(grammars);
     }
 
@@ -460,6 +476,7 @@ impl Scan {
         self.evidence.append(&part.evidence);
         self.unmatched.append(&mut part.unmatched);
         self.clients.append(&mut part.clients);
+        self.ignored.append(&mut part.ignored);
         self.tally.add(&part.tally);
     }
 
@@ -470,8 +487,8 @@ impl Scan {
         context: Context<'_>,
         senders: &mut Senders,
     ) {
-        let Context { grammars, host, arrival, unattested } = context;
-        let Self { offences, evidence, keyed, unmatched, clients, tally } = self;
+        let Context { grammars, host, arrival, unattested, tells_ignored } = context;
+        let Self { offences, evidence, keyed, unmatched, clients, ignored, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
             tally.entries += 1;
@@ -489,7 +506,12 @@ impl Scan {
             tally.unattested += u64::from(!attested);
             let outcome = grammars.find(entry);
             let id = match outcome {
-                Outcome::Ignored => return tally.ignored += 1,
+                Outcome::Ignored => {
+                    if tells_ignored {
+                        ignored.count(entry.program, entry.message);
+                    }
+                    return tally.ignored += 1;
+                }
                 Outcome::Harmless(id) | Outcome::Forged(id) | Outcome::Naming(id, ..) => id,
                 Outcome::Offence(told, _) | Outcome::Login(told) | Outcome::Referring(told, ..) => {
                     told.grammar

@@ -37,7 +37,9 @@ pub(crate) struct FileWindows {
 #[derive(Default)]
 struct Window {
     start: u64,
+    /// What it shows, as far as it was filled.
     bytes: Vec<u8>,
+    filled: usize,
     used: u64,
 }
 
@@ -64,8 +66,7 @@ impl FileWindows {
     /// Forgets what is shown, as it may have changed, and keeps the memory.
     pub(crate) fn clear(&mut self) {
         for window in &mut self.windows {
-            window.bytes.clear();
-            window.used = 0;
+            (window.filled, window.used) = (0, 0);
         }
     }
 
@@ -82,13 +83,15 @@ impl FileWindows {
         };
         let windows = self.windows.iter_mut().enumerate();
         let Some((at, window)) = windows.min_by_key(|(_, window)| window.used) else { return 0 };
+        if window.bytes.len() < length {
+            window.bytes.resize(length, 0);
+        }
+        let place = window.bytes.get_mut(..length).unwrap_or_default();
         window.start = start;
-        window.bytes.resize(length, 0);
-        let read = read(file, start, &mut window.bytes).unwrap_or_else(|error| {
+        window.filled = read(file, start, place).unwrap_or_else(|error| {
             self.error = Some(error);
             0
         });
-        window.bytes.truncate(read);
         at
     }
 }
@@ -97,7 +100,7 @@ impl Window {
     /// Where in the window these bytes are, if they all are.
     fn place(&self, offset: u64, length: usize) -> Option<usize> {
         let place = usize::try_from(offset.checked_sub(self.start)?).ok()?;
-        (place.checked_add(length)? <= self.bytes.len()).then_some(place)
+        (place.checked_add(length)? <= self.filled).then_some(place)
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use super::{decoder, ended_well, warn};
 use crate::entry::Format;
 use crate::grammar::{self, Proposal, glob};
-use crate::input::{Batch, stdin};
+use crate::input::stdin;
 use crate::model::{Timestamp, count, plain};
 
 /// What to propose a grammar for, and where to write it.
@@ -87,8 +87,8 @@ impl NewGrammar {
 
     fn read(&self, input: impl Read) -> anyhow::Result<Vec<SampleLine>> {
         let (mut decoder, mut lines) = (decoder(self.programs.first().map(String::as_str)), Vec::new());
-        stdin::read(input, |mut batch: Batch| {
-            batch.records.whole().for_each(|record| match decoder.decode(Format::Line, record, self.now) {
+        stdin::read(input, |records, _| {
+            records.whole().for_each(|record| match decoder.decode(Format::Line, record, self.now) {
                 Ok(entry) if entry.message.is_empty() => {}
                 Ok(entry) => lines.push((plain(entry.program), entry.message.to_vec())),
                 Err(_) => lines.push((String::new(), Vec::new())),

@@ -126,19 +126,14 @@ impl Replay<'_> {
             Logs::Files(_) => decoder(self.program).with_times_in_messages(),
             Logs::Journal { .. } => decoder(self.program),
         };
-        let (mut run, unread_decoder) = (ReplayRun::new(self.loaded, decoder.clone()), decoder.clone());
+        let mut run = ReplayRun::new(self.loaded, decoder.clone());
         let mut other = self.against.map(|against| ReplayRun::new(against, decoder.clone()));
         let mut sink = |records: &mut Records| {
             // Decoding leaves nothing of them.
             if let Some(other) = &mut other {
                 other.take(&mut records.clone(), self.now);
             }
-            let (copy, ignored) = (records.clone(), run.total.ignored);
-            let latest = run.take(records, self.now);
-            if run.total.ignored > ignored {
-                run.unread.count(copy, &unread_decoder, &self.loaded.grammars, self.now);
-            }
-            latest
+            run.take(records, self.now)
         };
         let failures = match logs {
             Logs::Files(paths) => self.read_files(paths, decoder, sink)?,
@@ -191,8 +186,8 @@ impl Replay<'_> {
                 });
             }
             let name = log.name();
-            let read = stdin::read(log.input, |mut batch| {
-                latest = sink(&mut batch.records);
+            let read = stdin::read(log.input, |records, _| {
+                latest = sink(records);
                 ControlFlow::Continue(())
             });
             failures.extend(read.with_context(|| format!("cannot read {name}")).err());
@@ -356,7 +351,7 @@ struct ReplayRun<'l> {
 
 impl<'l> ReplayRun<'l> {
     fn new(loaded: &'l Loaded, decoder: Decoder<'l>) -> Self {
-        let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
+        let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder).telling_ignored();
         Self { loaded, engine, total: Tally::default(), unread: UnreadLines::default(), bans: Vec::new() }
     }
 
@@ -364,6 +359,7 @@ impl<'l> ReplayRun<'l> {
     fn take(&mut self, records: &mut Records, now: Timestamp) -> Timestamp {
         let report = self.engine.take(records, Clock::OfEntries(now), Unattested::Accept);
         self.total.add(report.tally);
+        self.unread.count(report.ignored, &self.loaded.grammars);
         self.bans.extend(report.seen.decisions.into_iter().filter_map(|decision| match decision {
             Decision::Ban(ban) => Some(ban),
             Decision::Unban(_) => None,

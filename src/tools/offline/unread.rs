@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::entry::Decoder;
-use crate::entry::records::Records;
-use crate::grammar::{Grammar, Grammars, MissReason, Outcome};
-use crate::model::{Timestamp, count, plain};
+use crate::engine::IgnoredPrograms;
+use crate::grammar::{Grammar, Grammars, MissReason};
+use crate::model::{count, plain};
 
 /// Programs that are told apart; lines of others are only counted. So many texts of strangers are kept at most.
 const MOST: usize = 1000;
@@ -34,30 +33,21 @@ pub(super) struct UnreadLines {
 }
 
 impl UnreadLines {
-    /// Counts those among these records, which are read once more for it.
-    pub(super) fn count(
-        &mut self,
-        mut records: Records,
-        decoder: &Decoder<'_>,
-        grammars: &Grammars,
-        now: Timestamp,
-    ) {
-        let (format, mut decoder) = (records.format(), decoder.clone());
-        records.whole().for_each(|record| {
-            let Ok(entry) = decoder.decode(format, record, now) else { return };
-            if !matches!(grammars.find(&entry), Outcome::Ignored) {
-                return;
-            }
-            if entry.program.is_empty() && !self.programs.contains_key(entry.program) {
-                self.guess = guess(grammars, entry.message);
-            }
+    /// Counts those of a batch.
+    pub(super) fn count(&mut self, ignored: &IgnoredPrograms, grammars: &Grammars) {
+        for (program, lines) in ignored.iter() {
             let is_full = self.programs.len() == MOST;
-            match self.programs.get_mut(entry.program) {
-                Some(lines) => *lines += 1,
-                None if !is_full => drop(self.programs.insert(entry.program.to_vec(), 1)),
-                None => self.others += 1,
+            match self.programs.get_mut(program) {
+                Some(known) => *known += lines,
+                None if is_full => self.others += lines,
+                None => {
+                    if let Some(message) = ignored.nameless().filter(|_| program.is_empty()) {
+                        self.guess = guess(grammars, message);
+                    }
+                    self.programs.insert(program.to_vec(), lines);
+                }
             }
-        });
+        }
     }
 
     /// The programs with most lines first.

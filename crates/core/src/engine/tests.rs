@@ -49,6 +49,39 @@ fn json(uid: &str) -> String {
 }
 
 #[test]
+fn whose_lines_no_grammar_reads_is_said_where_it_is_asked_for_on_however_many_cores() {
+    // More and more programs, in no order of their names.
+    let line = |nth: usize| match nth % 5 {
+        0 => "app: hello".to_owned(),
+        1 => format!("[{nth}]"),
+        step => format!("p{}: hello", nth / step * 7919 % 1000),
+    };
+    let lines: Vec<String> = (0..4 * MANY).map(|nth| format!("<38>Nov 22 05:39:38 {}", line(nth))).collect();
+    let told = |engine: &mut Engine<'_>, lines: &[String]| {
+        let mut records = Records::new(Format::Line);
+        lines.iter().for_each(|line| records.push(line.as_bytes()));
+        let report = engine.take(&mut records, Clock::At(Timestamp::default()), Unattested::Accept);
+        let sum = report.ignored.iter().map(|(_, lines)| lines).sum::<u64>();
+        (report.ignored.clone(), sum == report.tally.ignored)
+    };
+    let listed = |ignored: &IgnoredPrograms| {
+        let programs = ignored.iter().map(|(program, lines)| (program.to_vec(), lines)).collect::<Vec<_>>();
+        (programs, ignored.nameless().map(<[u8]>::to_vec))
+    };
+    let (mut engine, mut want) = (engine().telling_ignored(), IgnoredPrograms::default());
+    // Too few at once to be spread.
+    for few in lines.chunks(MANY / 2) {
+        let (mut ignored, is_all) = told(&mut engine, few);
+        assert!(is_all && ignored.nameless().is_some());
+        want.append(&mut ignored);
+    }
+    let (together, is_all) = told(&mut engine, &lines);
+    assert!(is_all && listed(&together).0.len() > MANY / 2);
+    assert_eq!(listed(&together), listed(&want));
+    assert_eq!(listed(&told(&mut self::engine(), &lines).0), (vec![], None));
+}
+
+#[test]
 fn forged_lines_are_counted_by_who_wrote_them() {
     let (alice, bob, root) = (json("1000"), json("1001"), json("0"));
     let tally = take(&mut engine(), &[&alice, &bob, &alice, &root], Unattested::Refuse);

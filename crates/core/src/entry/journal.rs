@@ -4,10 +4,7 @@
 //! The fields are those of systemd.journal-fields(7): journald itself writes a name that begins with `_`, the sender any
 //! other.
 
-use nom::multi::length_data;
-use nom::number::complete::{le_i64, le_u32};
-use nom::{IResult, Parser};
-
+use super::scan::until;
 use super::{cut, number, program};
 use crate::model::{Entry, Sender, Timestamp};
 
@@ -50,6 +47,7 @@ pub fn begin(out: &mut Vec<u8>, time: Timestamp) {
 /// Of a field of 4 GiB or more nothing is added; journald takes none over 768 MiB.
 pub fn push(out: &mut Vec<u8>, field: &[u8]) {
     if let Ok(length) = u32::try_from(field.len()) {
+        out.reserve(size_of::<u32>() + field.len());
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(field);
     }
@@ -72,7 +70,7 @@ pub fn cut(out: &mut Vec<u8>) {
 /// The value of a field of a record; empty where it has none.
 pub fn field_of<'r>(record: &'r [u8], name: &[u8]) -> &'r [u8] {
     let mut rest = record.get(8..).unwrap_or_default();
-    while let Ok((after, field)) = field(rest) {
+    while let Some((field, after)) = field(rest) {
         match name_and_value(field) {
             (found, value) if found == name => return value,
             _ => rest = after,
@@ -86,12 +84,13 @@ pub fn field_of<'r>(record: &'r [u8], name: &[u8]) -> &'r [u8] {
 /// Of a field that occurs twice the first counts. What journald knows of the sender goes before what the
 /// sender says of itself, except for its name: `sshd` may run as `sshd-session`.
 pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a>> {
-    let (mut rest, time) = time(record).ok()?;
+    let (time, mut rest) = record.split_first_chunk()?;
+    let time = Timestamp::from_micros(i64::from_le_bytes(*time));
     let mut sender = Sender::default();
     let (mut text, mut identifier, mut pid, mut claimed_pid, mut host) = (None, None, None, None, None);
     let (mut is_cut, mut trimmed) = (false, 0u32);
     while !rest.is_empty() {
-        let (after, field) = field(rest).ok()?;
+        let (field, after) = field(rest)?;
         rest = after;
         let (name, value) = name_and_value(field);
         match name {
@@ -125,16 +124,15 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
     })
 }
 
-fn time(input: &[u8]) -> IResult<&[u8], Timestamp> {
-    le_i64.map(Timestamp::from_micros).parse(input)
-}
-
-fn field(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    length_data(le_u32).parse(input)
+/// The first field, and what follows it.
+#[inline(always)]
+fn field(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = input.split_first_chunk()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
 /// What stands before and after the first `=`; all of it is the name where there is none.
 pub(super) fn name_and_value(field: &[u8]) -> (&[u8], &[u8]) {
-    let mut halves = field.splitn(2, |&b| b == b'=');
-    (halves.next().unwrap_or(b""), halves.next().unwrap_or(b""))
+    let (name, value) = field.split_at_checked(until(field, 0, [b'='])).unwrap_or((field, b""));
+    (name, value.get(1..).unwrap_or_default())
 }

@@ -4,12 +4,15 @@ use super::Format;
 use super::whole::MessageCounts;
 
 /// Records of one format, in the order in which they came.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Records {
     format: Format,
+    /// What stands behind the last record is part of none.
     bytes: Vec<u8>,
-    /// Where each record ends.
+    /// Where each record ends, and what stands between it and the next.
     ends: Vec<usize>,
+    /// How much that is: 1 where lines were read in place, with their `\n`.
+    between: usize,
     /// What became of messages before they were records.
     pub messages: MessageCounts,
 }
@@ -17,7 +20,17 @@ pub struct Records {
 impl Records {
     /// No records yet.
     pub fn new(format: Format) -> Self {
-        Self { format, bytes: Vec::new(), ends: Vec::new(), messages: MessageCounts::default() }
+        Self { format, bytes: Vec::new(), ends: Vec::new(), between: 0, messages: MessageCounts::default() }
+    }
+
+    /// The lines in a buffer, from its beginning on; `ends` says where each ends, behind its `\n`. Copies nothing.
+    pub fn of_lines(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
+        Self { bytes, ends, between: 1, ..Self::new(Format::Line) }
+    }
+
+    /// The memory that they were made of, for others.
+    pub fn into_buffers(self) -> (Vec<u8>, Vec<usize>) {
+        (self.bytes, self.ends)
     }
 
     /// How each record is laid out.
@@ -25,10 +38,10 @@ impl Records {
         self.format
     }
 
-    /// Makes room for records of this many bytes in all, of some 64 each.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes);
-        self.ends.reserve(bytes / 64);
+    /// Forgets all, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.ends.clear();
+        self.messages = MessageCounts::default();
     }
 
     /// Adds one record, which may be empty.
@@ -38,7 +51,9 @@ impl Records {
 
     /// Adds one record: whatever `write` appends. It must not touch what is there already.
     pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.truncate(self.end());
         write(&mut self.bytes);
+        self.bytes.resize(self.bytes.len() + self.between, b'\n');
         self.ends.push(self.bytes.len());
     }
 
@@ -63,18 +78,30 @@ impl Records {
 
     /// How many bytes all records have together.
     pub fn size(&self) -> usize {
-        self.bytes.len()
+        self.end().saturating_sub(self.between * self.ends.len())
+    }
+
+    fn end(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
     }
 
     /// The records.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).filter_map(|(start, end)| self.bytes.get(start..*end))
+        starts
+            .zip(&self.ends)
+            .filter_map(|(start, end)| self.bytes.get(start..end.checked_sub(self.between)?))
     }
 
     /// All of them as one piece.
     pub fn whole(&mut self) -> Piece<'_> {
-        Piece { format: self.format, bytes: &mut self.bytes, ends: &self.ends, start: 0 }
+        Piece {
+            format: self.format,
+            bytes: &mut self.bytes,
+            ends: &self.ends,
+            between: self.between,
+            start: 0,
+        }
     }
 
     /// At most `pieces` pieces with equally many records each, in order.
@@ -85,9 +112,19 @@ impl Records {
             let end = ends.last().copied()?;
             let (piece, rest) = std::mem::take(&mut bytes).split_at_mut_checked(end - start)?;
             bytes = rest;
-            Some(Piece { format: self.format, bytes: piece, ends, start: std::mem::replace(&mut start, end) })
+            let start = std::mem::replace(&mut start, end);
+            Some(Piece { format: self.format, bytes: piece, ends, between: self.between, start })
         });
         cut.collect()
+    }
+}
+
+impl Clone for Records {
+    /// With as much memory as they need.
+    fn clone(&self) -> Self {
+        let Self { format, bytes, ends, between, messages } = self;
+        let bytes = bytes.get(..self.end()).unwrap_or_default().to_vec();
+        Self { format: *format, bytes, ends: ends.clone(), between: *between, messages: *messages }
     }
 }
 
@@ -97,6 +134,7 @@ pub struct Piece<'a> {
     format: Format,
     bytes: &'a mut [u8],
     ends: &'a [usize],
+    between: usize,
     /// Where the first record begins, as `ends` counts.
     start: usize,
 }
@@ -112,7 +150,8 @@ impl<'a> Piece<'a> {
         let (mut rest, mut start) = (self.bytes, self.start);
         for end in self.ends {
             let Some((record, behind)) = rest.split_at_mut_checked(end - start) else { return };
-            read(record);
+            let length = record.len().saturating_sub(self.between);
+            record.get_mut(..length).into_iter().for_each(&mut read);
             (rest, start) = (behind, *end);
         }
     }
@@ -125,14 +164,18 @@ mod tests {
     /// The records of each piece, when so many pieces are asked for.
     #[track_caller]
     fn check(pieces: usize, want: &[&[&str]]) {
-        let mut records = Records::new(Format::Line);
-        ["a", "", "ccc", "dd", "e"].iter().for_each(|record| records.push(record.as_bytes()));
+        let mut pushed = Records::new(Format::Line);
+        ["a", "", "ccc", "dd", "e"].iter().for_each(|record| pushed.push(record.as_bytes()));
+        let in_place = Records::of_lines(b"a\n\nccc\ndd\ne\nf".to_vec(), vec![2, 3, 7, 10, 12]);
         let read = |piece: Piece<'_>| {
             let mut texts = Vec::new();
             piece.for_each(|record| texts.push(String::from_utf8(record.to_vec()).unwrap()));
             texts
         };
-        assert_eq!(records.split(pieces).into_iter().map(read).collect::<Vec<_>>(), want);
+        for mut records in [pushed, in_place.clone(), in_place] {
+            assert_eq!(records.split(pieces).into_iter().map(read).collect::<Vec<_>>(), want);
+            assert_eq!([read(records.whole())], [want.concat()]);
+        }
     }
 
     #[test]
@@ -154,5 +197,16 @@ mod tests {
         assert_eq!(records.iter().collect::<Vec<_>>(), [want[1], want[3]]);
         records.remove(|_| true);
         assert!(records.is_empty() && records.iter().next().is_none());
+    }
+
+    #[test]
+    fn lines_that_were_read_in_place_are_records_like_others() {
+        let mut records = Records::of_lines(b"one\n\ntwo\nthr".to_vec(), vec![4, 5, 9]);
+        assert_eq!((records.len(), records.size()), (3, 6));
+        records.push(b"four");
+        let want: [&[u8]; 4] = [b"one", b"", b"two", b"four"];
+        assert_eq!(records.iter().collect::<Vec<_>>(), want);
+        records.remove(|nth| nth == 1);
+        assert_eq!(records.iter().collect::<Vec<_>>(), [want[0], want[2], want[3]]);
     }
 }
