@@ -9,6 +9,7 @@
 //! the fields that the decoder needs, and does not interpret them.
 
 mod cursor;
+mod interest;
 mod liveness;
 mod streams;
 
@@ -28,7 +29,9 @@ use crate::config::load::Loaded;
 use crate::entry::records::Records;
 use crate::entry::whole::{self, JoinResult, JournalPiece};
 use crate::entry::{self, journal::field_of};
+use crate::grammar::Grammars;
 use crate::model::Timestamp;
+use interest::interest;
 use liveness::{Liveness, LivenessVerdict};
 use streams::Streams;
 
@@ -343,7 +346,7 @@ impl Follower {
                 batch.deadly += 1;
                 continue;
             }
-            self.builder.add(journal, &self.settings, &mut batch);
+            self.builder.add(journal, &self.settings, &[], &mut batch);
         }
         if entries == 0 {
             return Ok(None);
@@ -392,13 +395,15 @@ fn copy_of(journal: &mut JournalReader, cursor: &Cursor) -> Option<Cursor> {
     None
 }
 
-/// Gives what the journal holds, from `since` on and no later than `until`, to `sink`; all of it where they do not say.
+/// Gives what the journal holds, from `since` on and no later than `until`, to `sink`; all of it where they do not say. Of
+/// an entry that none of these grammars can read, only the program's name.
 ///
 /// # Errors
 ///
 /// There is no journal, or none that we may read; or a file of it cannot be read, after the others were.
 pub fn read(
     settings: &Journal,
+    grammars: &[&Grammars],
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     mut sink: impl FnMut(&mut Records),
@@ -419,7 +424,7 @@ pub fn read(
                 break;
             }
             entries += 1;
-            builder.add(&mut journal, settings, &mut batch);
+            builder.add(&mut journal, settings, grammars, &mut batch);
         }
         unread.extend(problems(&mut journal));
         if entries == 0 {
@@ -458,10 +463,16 @@ struct RecordBuilder {
 
 impl RecordBuilder {
     /// Adds the current entry to the batch, and the pieces before it that are one line with it. Nothing comes of one
-    /// that cannot be read, is too large, or is a piece itself.
-    fn add(&mut self, journal: &mut JournalReader, settings: &Journal, batch: &mut Batch) {
+    /// that cannot be read, is too large, or is a piece itself. Where there are grammars, no more than they can read.
+    fn add(
+        &mut self,
+        journal: &mut JournalReader,
+        settings: &Journal,
+        grammars: &[&Grammars],
+        batch: &mut Batch,
+    ) {
         let Self { part, streams } = self;
-        match scan(journal, part) {
+        match scan(journal, part, grammars) {
             Ok(overlong) => batch.overlong += overlong,
             Err(TooLarge) => {
                 batch.overlong += 1;
@@ -502,17 +513,25 @@ impl RecordBuilder {
 struct TooLarge;
 
 /// Reads the current entry, as far as it matters; how many fields were left out because they are too long. Nothing comes
-/// of one without a time.
-fn scan(journal: &mut JournalReader, part: &mut JournalPiece) -> Result<u64, TooLarge> {
+/// of one without a time. Where there are grammars, what none of them can read does not matter.
+fn scan(
+    journal: &mut JournalReader,
+    part: &mut JournalPiece,
+    grammars: &[&Grammars],
+) -> Result<u64, TooLarge> {
     part.clear();
     let Some(time) = time(journal) else { return Ok(0) };
     entry::journal::begin(&mut part.record, time);
     let (mut size, mut overlong) = (0, 0);
-    journal.fields(|field| {
+    let take = |field: &[u8]| {
         size += field.len();
         overlong += u64::from(size <= LARGEST && part.take(field));
         size <= LARGEST
-    });
+    };
+    match grammars {
+        [] => journal.fields(take),
+        _ => journal.fields_of_interest(|field| interest(grammars, field), take),
+    }
     if size > LARGEST { Err(TooLarge) } else { Ok(overlong) }
 }
 

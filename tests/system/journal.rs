@@ -551,6 +551,61 @@ fn a_replay_bans_for_the_entries_of_its_time_that_are_believed() {
 }
 
 #[test]
+fn a_replay_finds_what_any_grammar_reads_and_counts_the_rest_by_program() {
+    let directory = Directory::new();
+    let mut file = directory.file("one");
+    let mut second = 1_700_000_000;
+    let mut entry = |fields: &[(&str, &str)]| {
+        let fields: Vec<(&str, &[u8])> =
+            fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        second += 1;
+        file.entry_at(second * 1_000_000, &fields);
+    };
+    let pam = |address: &str| {
+        format!(
+            "pam_unix(login:auth): authentication failure; logname= uid=0 euid=0 tty=/dev/tty1 ruser= rhost={address}"
+        )
+    };
+    let invalid = |address: &str| format!("Invalid user x from {address} port 22");
+    for nth in 0..5 {
+        let pid = nth.to_string();
+        let sent = |by: [(&str, &str); 2], message: &str| {
+            [by[0], by[1], ("_UID", "0"), ("_PID", &pid), ("MESSAGE", message)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        };
+        for fields in [
+            sent([("SYSLOG_IDENTIFIER", "app"), ("_COMM", "app")], "request handled"),
+            sent([("SYSLOG_IDENTIFIER", "app"), ("_COMM", "app")], &pam("192.0.2.1")),
+            sent([("SYSLOG_IDENTIFIER", "app"), ("_COMM", "sshd")], &invalid("192.0.2.9")),
+            sent([("SYSLOG_IDENTIFIER", "/usr/sbin/sshd"), ("_COMM", "sshd")], &invalid("192.0.2.2")),
+            sent([("_COMM", "sshd"), ("PRIORITY", "6")], &invalid("192.0.2.3")),
+            sent([("_COMM", "worker"), ("PRIORITY", "6")], "done"),
+            sent([("SYSLOG_FACILITY", "10"), ("PRIORITY", "6")], &invalid("192.0.2.4")),
+            sent([("SYSLOG_IDENTIFIER", ""), ("_COMM", "sshd")], "nameless"),
+            sent([("SYSLOG_IDENTIFIER", "banstream"), ("_COMM", "banstream")], "ban 192.0.2.5"),
+        ] {
+            entry(&fields.each_ref().map(|(name, value)| (&**name, &**value)));
+        }
+    }
+    file.flush();
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_banstream"));
+    replay.args(["replay", "--journal", "--directory"]).arg(directory.0.path()).env("TZ", "UTC");
+    let shown = String::from_utf8(replay.output().unwrap().stdout).unwrap();
+    let want = "2023-11-14 22:13:58 ban 192.0.2.1 for 1h (login, time 1)
+2023-11-14 22:14:00 ban 192.0.2.2 for 1h (sshd, time 1)
+2023-11-14 22:14:01 ban 192.0.2.3 for 1h (sshd, time 1)
+45 lines, 3 bans of 3 offenders
+pam: 5 auth-failure
+sshd: 10 auth-failure
+10 lines without a program's name: they look like those of sshd, so add `--program sshd`
+10 lines of app: no grammar reads them
+5 lines of banstream: no grammar reads them
+5 lines of worker: no grammar reads them
+";
+    assert_eq!(shown, want);
+}
+
+#[test]
 fn a_replay_names_a_file_that_it_cannot_read_and_reads_the_others() {
     let directory = Directory::new();
     directory.file("one").write(1..=10);

@@ -1,7 +1,9 @@
-//! What was read of the fields that many entries share: whether they match, and what they are.
+//! What was read of the fields that many entries share: whether they match, what they are, and what they ask for.
 //!
 //! Of the 23 fields of an entry all but about four stand in data objects that others use, too. Those are read once,
 //! remembered by their offset, and not looked at again until another needs their slot.
+
+use crate::filter::Interest;
 
 /// How many are remembered of a file, each in one slot.
 const SLOTS: usize = 4096;
@@ -21,6 +23,7 @@ pub(crate) struct FieldCache {
 struct CachedField {
     offset: u64,
     is_match: Option<bool>,
+    interest: Option<Interest>,
     content: Content,
     length: u8,
 }
@@ -51,6 +54,11 @@ impl FieldCache {
         self.slot(offset)?.is_match
     }
 
+    /// What the field at an offset asks for.
+    pub(crate) fn interest(&self, offset: u64) -> Option<Interest> {
+        self.slot(offset)?.interest
+    }
+
     pub(crate) fn field(&self, offset: u64) -> Remembered<'_> {
         match self.slot(offset).map(|slot| (slot, slot.content)) {
             None | Some((_, Content::Unknown)) => Remembered::Nothing,
@@ -65,6 +73,10 @@ impl FieldCache {
 
     pub(crate) fn set_match(&mut self, offset: u64, is_match: bool) {
         self.claim(offset, |slot| slot.is_match = Some(is_match));
+    }
+
+    pub(crate) fn set_interest(&mut self, offset: u64, interest: Interest) {
+        self.claim(offset, |slot| slot.interest = Some(interest));
     }
 
     /// Remembers a field; `None` where nobody asked for it. A long one is not remembered.
@@ -90,7 +102,8 @@ impl FieldCache {
 
     /// Changes the slot of an offset, which forgets any other that it was of.
     fn claim(&mut self, offset: u64, change: impl FnOnce(&mut CachedField)) {
-        let empty = CachedField { offset, is_match: None, content: Content::Unknown, length: 0 };
+        let empty =
+            CachedField { offset, is_match: None, interest: None, content: Content::Unknown, length: 0 };
         if self.slots.is_empty() {
             self.slots = vec![CachedField { offset: 0, ..empty.clone() }; SLOTS];
             self.fields = vec![[0; LONGEST]; SLOTS];

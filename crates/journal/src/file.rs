@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::chain::EntryChain;
 use crate::cursor::Cursor;
 use crate::fields::{FieldCache, Remembered};
-use crate::filter::{Filter, Terms, Wanted};
+use crate::filter::{Filter, Interest, Terms, Wanted};
 use crate::hash::hash;
 use crate::objects::{EntryItem, JournalEntry, Objects};
 
@@ -66,6 +66,8 @@ pub(crate) struct JournalFile {
     cache: FieldCache,
     /// The fields of the entry at this offset.
     items: (u64, Vec<EntryItem>),
+    /// Those of them that are all that is needed, kept for their memory.
+    brief: Vec<EntryItem>,
 }
 
 impl JournalFile {
@@ -88,6 +90,7 @@ impl JournalFile {
             terms: Terms::All,
             cache: FieldCache::default(),
             items: (0, Vec::new()),
+            brief: Vec::new(),
         })
     }
 
@@ -143,7 +146,7 @@ impl JournalFile {
     pub(crate) fn cool(&mut self) {
         self.objects.cool();
         self.cache.clear();
-        self.items = (0, Vec::new());
+        (self.items, self.brief) = ((0, Vec::new()), Vec::new());
         self.used = 0;
     }
 
@@ -425,6 +428,44 @@ impl JournalFile {
             if field.is_some_and(|field| !sink(field)) {
                 return;
             }
+        }
+    }
+
+    /// As [`fields`](Self::fields), of an entry of which a field asks for all, or none for anything; of another only those
+    /// that are `Brief`.
+    pub(crate) fn fields_of_interest(
+        &mut self,
+        entry: &JournalEntry,
+        wanted: &Wanted,
+        mut interest: impl FnMut(&[u8]) -> Interest,
+        sink: impl FnMut(&[u8]) -> bool,
+    ) {
+        if self.read_items(entry).is_none() {
+            return;
+        }
+        let Self { objects, cache, items, brief, .. } = self;
+        brief.clear();
+        let asks_for_all = items.1.iter().any(|item| {
+            let asked = cache.interest(item.offset).or_else(|| {
+                let data = objects.data(item.offset)?;
+                let asked = interest(objects.field(&data, wanted.limit)?);
+                if data.entries > 1 {
+                    cache.set_interest(item.offset, asked);
+                }
+                Some(asked)
+            });
+            if asked == Some(Interest::Brief) {
+                brief.push(*item);
+            }
+            asked == Some(Interest::Whole)
+        });
+        let is_brief = !asks_for_all && !brief.is_empty();
+        if is_brief {
+            std::mem::swap(&mut items.1, brief);
+        }
+        self.fields(entry, wanted, sink);
+        if is_brief {
+            self.items.0 = 0;
         }
     }
 }

@@ -16,6 +16,17 @@ pub enum Filter {
     Every(Vec<Vec<u8>>),
 }
 
+/// What a field says of how much of its entry is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Nothing.
+    Unsaid,
+    /// All of it.
+    Whole,
+    /// Where no field asks for all, this field and those like it.
+    Brief,
+}
+
 /// Which fields are given.
 pub(crate) struct Wanted {
     names: Option<Vec<Vec<u8>>>,

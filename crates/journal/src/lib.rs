@@ -27,5 +27,5 @@ mod tests;
 
 pub use cursor::{Cursor, Id, NotACursor};
 pub use directory::JournalPlace;
-pub use filter::Filter;
+pub use filter::{Filter, Interest};
 pub use reader::{JournalProblem, JournalReader};

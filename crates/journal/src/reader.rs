@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::cursor::Cursor;
 use crate::directory::{JournalPlace, Listing};
 use crate::file::{Direction, JournalFile, Position};
-use crate::filter::{Filter, Wanted};
+use crate::filter::{Filter, Interest, Wanted};
 use crate::objects::JournalEntry;
 
 /// The most files that have memory for reading. Others read as well, with more reads.
@@ -169,6 +169,23 @@ impl JournalReader {
             && let Some(file) = self.files.get_mut(at)
         {
             file.fields(&entry, &self.wanted, sink);
+        }
+    }
+
+    /// As [`fields`](Self::fields), but of an entry of which no field asks for all only those that are `Brief`, where it has
+    /// such.
+    ///
+    /// What a field asks for is remembered until [`set_filter`](Self::set_filter): of fields that many entries share it is
+    /// asked about once.
+    pub fn fields_of_interest(
+        &mut self,
+        interest: impl FnMut(&[u8]) -> Interest,
+        sink: impl FnMut(&[u8]) -> bool,
+    ) {
+        if let Some((at, entry)) = self.current
+            && let Some(file) = self.files.get_mut(at)
+        {
+            file.fields_of_interest(&entry, &self.wanted, interest, sink);
         }
     }
 

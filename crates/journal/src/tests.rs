@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::Header;
 use crate::hash::hash;
-use crate::{Filter, JournalPlace, JournalReader};
+use crate::{Filter, Interest, JournalPlace, JournalReader};
 
 /// A folder of this test's own, which goes when it is over.
 struct Folder(PathBuf);
@@ -191,6 +191,53 @@ fn all_forms_are_read() {
         reader.set_filter(Filter::Every(vec![b"SYSLOG_IDENTIFIER=sshd".to_vec(), b"_PID=1".to_vec()]));
         reader.seek_head();
         assert_eq!(rest(&mut reader), numbers((9..=100).step_by(12)));
+    }
+}
+
+#[test]
+fn of_an_entry_that_nobody_asks_for_only_what_is_enough_is_given() {
+    let folder = Folder::new("interest");
+    for flags in [0, COMPACT, KEYED, COMPACT | KEYED] {
+        folder.write("one.journal", &Writer::journal(flags, 1..=100));
+        let mut reader = folder.open();
+        let mut asked = 0;
+        // Twice, the second time partly by what is remembered.
+        for _ in 0..2 {
+            reader.seek_head();
+            for number in 1..=100 {
+                assert!(reader.next());
+                let interest = |field: &[u8]| {
+                    asked += usize::from(field.starts_with(b"SYSLOG_IDENTIFIER="));
+                    match field {
+                        b"SYSLOG_IDENTIFIER=sshd" | b"MESSAGE=number 40" => Interest::Whole,
+                        b"SYSLOG_IDENTIFIER=cron" => Interest::Brief,
+                        _ => Interest::Unsaid,
+                    }
+                };
+                let mut fields = Vec::new();
+                reader.fields_of_interest(interest, |field| {
+                    fields.push(field.to_vec());
+                    true
+                });
+                if number % 3 == 0 || number == 40 {
+                    assert_eq!(
+                        (&*fields[0], fields.len()),
+                        (&*format!("MESSAGE=number {number}").into_bytes(), 4)
+                    );
+                } else {
+                    assert_eq!(fields, [b"SYSLOG_IDENTIFIER=cron"]);
+                }
+                // And nothing of it is lost for others.
+                let mut all = 0;
+                reader.fields(|_| {
+                    all += 1;
+                    true
+                });
+                assert_eq!(all, 4);
+            }
+        }
+        // The first entry with each is read before another has it.
+        assert!(asked <= 4, "{asked}");
     }
 }
 

@@ -140,7 +140,7 @@ impl BackwardReader<'_> {
         }
         let mut part = JournalPiece::default();
         // Where it is too large nobody is to know what it is; that of which it is a part is not judged.
-        scan(self.journal, &mut part).map_err(|_| UnreadableJournal)?;
+        scan(self.journal, &mut part, &[]).map_err(|_| UnreadableJournal)?;
         part.cursor = self.journal.cursor().ok_or(UnreadableJournal)?.to_string();
         Ok(Some(part))
     }

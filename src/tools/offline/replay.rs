@@ -20,7 +20,7 @@ use crate::control::BanLine;
 use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
 use crate::entry::records::Records;
 use crate::entry::{Decoder, Format};
-use crate::grammar::Grammar;
+use crate::grammar::{Grammar, Grammars};
 use crate::input::journald::{self, Journal};
 use crate::input::stdin;
 use crate::input::unpack::unpack;
@@ -143,7 +143,12 @@ impl Replay<'_> {
                 if let Some(directory) = directory {
                     journal.location = JournalLocation::Directory(directory.clone());
                 }
-                let read = journald::read(&journal, *since, *until, |records| _ = sink(records));
+                let grammars: Vec<&Grammars> = [Some(self.loaded), self.against]
+                    .into_iter()
+                    .flatten()
+                    .map(|loaded| &*loaded.grammars)
+                    .collect();
+                let read = journald::read(&journal, &grammars, *since, *until, |records| _ = sink(records));
                 read.err().into_iter().map(anyhow::Error::from).collect()
             }
         };

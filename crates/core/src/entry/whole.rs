@@ -129,14 +129,12 @@ pub trait EarlierPieces {
 impl JournalPiece {
     /// Forgets the entry and keeps the memory.
     pub fn clear(&mut self) {
-        let (mut record, mut id, mut uid, mut pid) = (
-            std::mem::take(&mut self.record),
-            std::mem::take(&mut self.id),
-            std::mem::take(&mut self.uid),
-            std::mem::take(&mut self.pid),
-        );
-        [&mut record, &mut id, &mut uid, &mut pid].into_iter().for_each(Vec::clear);
-        *self = Self { record, id, uid, pid, ..Self::default() };
+        let Self { record, id, priority, uid, pid, .. } = self;
+        let [record, id, priority, uid, pid] = [record, id, priority, uid, pid].map(|bytes| {
+            bytes.clear();
+            std::mem::take(bytes)
+        });
+        *self = Self { record, id, priority, uid, pid, ..Self::default() };
     }
 
     /// Takes a field (`NAME=value`) if entries or pieces use it; of each name the first. Whether it

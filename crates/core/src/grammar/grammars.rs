@@ -245,6 +245,18 @@ impl Grammars {
         named.unwrap_or_default().iter().copied().chain(matching).map(GrammarId)
     }
 
+    /// Whether a grammar reads this program's lines that is not for all programs.
+    pub fn reads_program(&self, program: &[u8]) -> bool {
+        self.readers(program).filter_map(|id| self.get(id)).any(|grammar| !grammar.reads_all())
+    }
+
+    /// Whether a grammar for all programs may find something in a message.
+    pub fn may_find_in(&self, message: &[u8]) -> bool {
+        let for_all = self.patterns.iter().rev().take_while(|pattern| pattern.is_for_all());
+        let mut grammars = for_all.filter_map(|pattern| self.get(GrammarId(pattern.grammar)));
+        grammars.any(|grammar| grammar.compiled().matcher.may_read(message))
+    }
+
     /// Those of a program that is named in full.
     fn named(&self, program: &[u8]) -> Option<&[u16]> {
         let readers = self.by_program.find(hash(program), |readers| *readers.program == *program)?;
