@@ -74,7 +74,7 @@ pub fn ask(ask: &ClientCommand) -> anyhow::Result<ExitCode> {
         Command::Change(_) | Command::Undo { .. } => serde_json::from_str(body).unwrap_or_default(),
         _ => ChangeReport::default(),
     };
-    let is_done = answer.done && !say_refused(&report);
+    let is_done = answer.done && say_undone(&report);
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
 }
 
@@ -85,8 +85,22 @@ fn doubts(body: &str) {
     geoip::open(&geoip);
 }
 
-/// Says what was refused of several changes, the others being done; whether anything was.
-pub(super) fn say_refused(report: &ChangeReport) -> bool {
+/// Says what was refused of several changes, the others being done, and what is missing of those; whether all was done and
+/// is enforced.
+pub(super) fn say_undone(report: &ChangeReport) -> bool {
+    // Pages of a list may have one each.
+    for kind in [ChangeKind::Unenforced, ChangeKind::Unwritten] {
+        let mut notes = report.warnings().filter(|note| note.kind == kind);
+        if let Some(note) = notes.next() {
+            let sum = match (kind, notes.next()) {
+                (ChangeKind::Unenforced, Some(_)) => {
+                    format!("{} changes NOT enforced; ", HumanCount(report.of(kind)))
+                }
+                _ => String::new(),
+            };
+            warn(format_args!("warning: {sum}{}", plain(&note.text)));
+        }
+    }
     let notes: Vec<_> = report.notes.iter().filter(|note| note.kind == ChangeKind::Refused).collect();
     for note in &notes {
         warn(format_args!("error: {}", plain(with_local_times(&note.text))));
@@ -96,7 +110,7 @@ pub(super) fn say_refused(report: &ChangeReport) -> bool {
     if more > 0 {
         warn(format_args!("error: and {} more refused", HumanCount(more)));
     }
-    refused > 0
+    refused == 0 && report.of(ChangeKind::Unenforced) == 0
 }
 
 /// Does what fail2ban-client would do when called with these words, and prints what it would print.
@@ -134,6 +148,9 @@ fn command(ask: &ClientCommand) -> (&SocketArgs, Command) {
             let page = match (addresses.as_slice(), jail) {
                 ([], Some(jail)) => ChangeRequest::Unban(Target::Jail(jail.clone())).into(),
                 ([], None) => ChangeRequest::Unban(Target::All).into(),
+                (addresses, Some(jail)) => each(addresses, |address| {
+                    ChangeRequest::Unban(Target::Of { address: *address, jail: jail.clone() })
+                }),
                 (addresses, _) => each(addresses, |address| ChangeRequest::Unban(target(*address))),
             };
             (remote, Command::Change(page))
@@ -196,8 +213,8 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
         Command::Bans(filter) => bans::text(filter, body, None, &mut GeoIp::default())?,
         Command::Change(_) | Command::Undo { .. } => {
             let mut report: ChangeReport = serde_json::from_str(body)?;
-            // `ask` says on stderr what was refused.
-            report.notes.retain(|note| note.kind != ChangeKind::Refused);
+            // `ask` says on stderr what was refused, and what is missing.
+            report.notes.retain(|note| note.kind != ChangeKind::Refused && !note.kind.is_warning());
             changes(&report)
         }
         Command::TakeOver { .. } => format!("{}\n", serde_json::from_str::<TakenCounts>(body)?),
@@ -251,7 +268,8 @@ pub(crate) fn changes(report: &ChangeReport) -> String {
             (_, 0) => continue,
             (ChangeKind::Lifted, 1) => text += &format!("unbanned {}\n", notes.concat()),
             (ChangeKind::Lifted, _) => text += &format!("lifted {}:\n", count(times, "ban")),
-            _ => text += &format!("{} inside it stay banned; `--inside` lifts them:\n", count(times, "ban")),
+            (_, 1) => text += "1 ban inside it stays; `--inside` lifts it:\n",
+            _ => text += &format!("{} inside it stay; `--inside` lifts them:\n", count(times, "ban")),
         }
         if times > 1 || kind != ChangeKind::Lifted {
             text.extend(notes.iter().map(|note| format!("    {note}\n")));
@@ -286,8 +304,12 @@ pub(crate) fn cells(ban: &BanLine) -> [String; 6] {
     let ends = ban.left.map_or("never".to_owned(), |left| format!("in {}", short(left)));
     let ports = if ban.ports.is_empty() { "all".to_owned() } else { ban.ports.join(" ") };
     let (address, times) = (ban.address.to_string(), ban.times.to_string());
-    let observed = if ban.mode == Mode::Observe { " (observed)" } else { "" };
-    [address, format!("{}{observed}", ban.jail), ends, times, ports, ban.reason.clone()]
+    let mark = match ban.mode {
+        Mode::Observe => " (observed)",
+        Mode::Enforce if ban.waits => " (NOT enforced)",
+        Mode::Enforce => "",
+    };
+    [address, format!("{}{mark}", ban.jail), ends, times, ports, ban.reason.clone()]
 }
 
 fn undo_steps(steps: &[UndoLine]) -> String {
@@ -352,7 +374,7 @@ mod tests {
             &[lifted.clone(), note("inside", "192.0.2.1 (sshd)"), note("inside", "192.0.2.2 (\\u001b[2J)")],
         );
         let want = "unbanned 192.0.2.0/24 (manual)
-1202 bans inside it stay banned; `--inside` lifts them:
+1202 bans inside it stay; `--inside` lifts them:
     192.0.2.1 (sshd)
     192.0.2.2 (\u{fffd}[2J)
     and 1,200 more
@@ -469,7 +491,7 @@ bans not enforced: 7
 repaired in the kernel: 2023-11-14 22:13:20 recreated 1 rule
 
 ENTRIES  OFFENCES  BANS  IN FORCE
-12345    310       17    12
+12345    310       17    8
 
 offences ignored because the sender is unverified: 3
 

@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 use crate::config::load::load;
 use crate::control::client::{self, ChangeCount};
 use crate::control::{
-    AllowLine, BanFilter, BanLength, BanLine, ChangePage, ChangeRequest, Command, JailStatus, Status, Target,
+    AllowLine, BanFilter, BanLength, BanLine, ChangePage, ChangeReport, ChangeRequest, Command, JailStatus,
+    Status, Target,
 };
-use crate::model::{BanOrigin, NotAnOffender, Offender, Span};
+use crate::model::{BanOrigin, NotAnOffender, Offender, Span, plain};
+use crate::tools::offline::warn;
 use crate::tools::terminal::local;
 use crate::words;
 
@@ -32,6 +34,7 @@ Commands:
   version                      Its version
   status                       The jails
   status JAIL                  One jail and its bans
+  status --all                 All jails and their bans
   banned                       The bans of each jail
   banned IP...                 Which jails ban each of these
   set JAIL banip IP...         Ban on all ports, for the jail's bantime; prints how many are new
@@ -71,8 +74,7 @@ impl From<anyhow::Error> for CompatError {
 ///
 /// No daemon answers, the daemon refuses, or there is no counterpart.
 pub fn fail2ban_client(words: &[String]) -> Result<String, CompatError> {
-    let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
-    let mut client = Fail2banClient { socket: socket.into(), config: None };
+    let mut client = Fail2banClient { socket: client::socket(), config: None };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut words = words.as_slice();
     loop {
@@ -113,6 +115,11 @@ impl Fail2banClient {
             }
             ["version"] => self.ask::<Status>(&Command::Status)?.version,
             ["status"] => self.jails()?.list(),
+            ["status", "--all"] => {
+                let jails = self.jails()?;
+                let all: Result<Vec<String>, _> = jails.names().map(|name| jails.describe(name)).collect();
+                all?.join("\n")
+            }
             ["status", jail] => self.jails()?.describe(jail)?,
             ["banned"] => self.jails()?.banned(),
             ["banned", who @ ..] => self.jails()?.banning(&offenders(who)?),
@@ -228,7 +235,10 @@ impl Fail2banClient {
     /// As fail2ban-client it asks for no `--force`.
     fn change(&self, change: ChangeRequest) -> Result<u64, CompatError> {
         let page = ChangePage { force: true, ..change.into() };
-        self.ask(&Command::Change(page)).map(|ChangeCount { changed }| changed)
+        let report: ChangeReport = self.ask(&Command::Change(page))?;
+        // fail2ban-client has no place for them on stdout.
+        report.warnings().for_each(|note| warn(format_args!("WARNING {}", plain(&note.text))));
+        Ok(report.changed)
     }
 
     fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CompatError> {

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 
-use super::answer::{operator, print, say_refused};
+use super::answer::{operator, print, say_undone};
 use super::{ClientCommand, REFUSED, SocketArgs};
 use crate::control::client::{self, UNCLEAR};
 use crate::control::server::{MAX_BODY, MOST_BANS};
-use crate::control::{ChangeKind, ChangePage, ChangeReport, ChangeRequest, Command, Target, list_id};
+use crate::control::{ChangePage, ChangeReport, ChangeRequest, Command, Target, list_id};
 use crate::daemon;
 use crate::detect::manual;
 use crate::model::{Ban, Offender, Timestamp, count, plain};
@@ -91,7 +91,7 @@ impl<'a> ListedCommand<'a> {
             report.join(serde_json::from_str(&answer.body).context(UNCLEAR)?);
         }
         self.print(&report, left_out)?;
-        let is_done = report.of(ChangeKind::Refused) == 0;
+        let is_done = say_undone(&report);
         Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
     }
 
@@ -102,14 +102,12 @@ impl<'a> ListedCommand<'a> {
         let mut parts = vec![report.summary()];
         parts.retain(|part| !part.is_empty());
         if left_out > 0 {
-            parts.push(format!("{left_out} over or not addresses"));
+            parts.push(format!("{} left out (over, or without an address)", count(left_out, "line")));
         }
         print(&format!(
             "{}\n",
             if parts.is_empty() { "the list is empty".to_owned() } else { parts.join(", ") }
-        ))?;
-        say_refused(report);
-        Ok(())
+        ))
     }
 }
 

@@ -123,8 +123,7 @@ pub fn log(args: &LogArgs, now: Timestamp) -> anyhow::Result<()> {
         )
     })?;
     let cannot = || format!("cannot run `{program}`");
-    let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
-    let log = DaemonLog::look(socket.as_ref());
+    let log = DaemonLog::look(&client::socket());
     let any = ["--quiet", "--output=cat", "--lines=1", "--unit", UNIT];
     let any = Process::new(program).args(any).stderr(Stdio::null()).output().with_context(cannot)?;
     if !any.stdout.is_empty() {

@@ -118,7 +118,8 @@ pub enum Action {
     /// Check configuration and grammars
     ///
     /// Checks the configuration; parses, proves and tests each grammar. Prints every fault as
-    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any. Of the configuration of a daemon
+    /// `file:line:column: what`, with the line and a caret. Exits with 1 if there is any. A program that `[enforce]` names must be
+    /// on this host. Of the configuration of a daemon
     /// that runs it also says what a reload would change.
     #[command(after_help = CHECK_EXAMPLES)]
     Check {
@@ -273,7 +274,7 @@ pub enum Action {
     #[command(after_help = TOP_EXAMPLES)]
     Top {
         /// The daemon's control socket
-        #[arg(long, value_name = "PATH", env = "BANSTREAM_SOCKET", default_value = client::SOCKET)]
+        #[arg(long, value_name = "PATH", env = client::SOCKET_VARIABLE, default_value = client::SOCKET)]
         socket: PathBuf,
         /// How often to update; at least 1s
         #[arg(long, value_name = "TIME", value_parser = interval, default_value = "1s")]
@@ -291,7 +292,7 @@ pub enum Action {
     #[command(after_help = WEB_EXAMPLES)]
     Web {
         /// The daemon's control socket
-        #[arg(long, value_name = "PATH", env = "BANSTREAM_SOCKET", default_value = client::SOCKET)]
+        #[arg(long, value_name = "PATH", env = client::SOCKET_VARIABLE, default_value = client::SOCKET)]
         socket: PathBuf,
         /// The address and port to serve at; a loopback address
         #[arg(long, value_name = "ADDR:PORT", value_parser = loopback, default_value = "127.0.0.1:9847")]
@@ -402,7 +403,7 @@ pub enum ImportCommand {
         #[arg(long)]
         write: bool,
         /// How long, where the list does not say it: such as 12h, 30d, or `forever`
-        #[arg(long = "for", value_name = "TIME", default_value = "7d")]
+        #[arg(long = "for", value_name = "TIME", default_value = "7d", allow_negative_numbers = true)]
         length: BanLength,
         /// The reason, where the list does not say it [default: the name of the list]
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -510,7 +511,8 @@ pub enum ClientCommand {
     },
     /// Ban addresses or prefixes, on all ports
     ///
-    /// The ban is in force at once. If there is a ban by hand already, it takes its place and says how that differs; a time or
+    /// The command answers once the kernel and the ledger have the ban, or says within 1.5 s which of them has not; a ban that
+    /// is not enforced is exit status 1. If there is a ban by hand already, it takes its place and says how that differs; a time or
     /// reason that is not given stays as it was. An exempt address is refused, with exit status 1. What could shut out
     /// somebody who works here needs --force.
     #[command(after_help = BAN_EXAMPLES)]
@@ -529,7 +531,7 @@ pub enum ClientCommand {
         #[arg(long, value_name = "FILE", conflicts_with = "addresses")]
         from: Option<PathBuf>,
         /// How long, such as 10m, `1h 30m`, 2d or `forever` [default: until unbanned]
-        #[arg(long = "for", value_name = "TIME")]
+        #[arg(long = "for", value_name = "TIME", allow_negative_numbers = true)]
         length: Option<BanLength>,
         /// The reason; shown with the ban
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -558,8 +560,8 @@ pub enum ClientCommand {
         /// Lift the bans inside the prefix, too
         #[arg(long, requires = "addresses", conflicts_with_all = ["jail", "all"])]
         inside: bool,
-        /// Lift the bans of this jail, and leave those of others
-        #[arg(long, value_name = "NAME", value_parser = jail, conflicts_with_all = ["addresses", "all"])]
+        /// Lift the bans of this jail, on these addresses if there are any, and leave those of others
+        #[arg(long, value_name = "NAME", value_parser = jail, conflicts_with = "all")]
         jail: Option<String>,
         /// Lift all bans
         #[arg(long, conflicts_with = "addresses")]
@@ -582,7 +584,7 @@ pub enum ClientCommand {
         #[arg(long, value_name = "FILE", group = "exempt")]
         from: Option<PathBuf>,
         /// How long, such as 10m, `1h 30m`, 2d or `forever` [default: until removed]
-        #[arg(long = "for", value_name = "TIME", requires = "exempt")]
+        #[arg(long = "for", value_name = "TIME", requires = "exempt", allow_negative_numbers = true)]
         length: Option<BanLength>,
         /// The reason; shown in the list
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "exempt")]
@@ -601,7 +603,7 @@ pub enum ClientCommand {
     /// Says which command that was, and how old. Again, it takes back the command before. A ban whose address is exempt now
     /// stays lifted.
     ///
-    /// If the last command is older than 10 minutes, or was refused or changed nothing, it only says which command it would take
+    /// If the last command is older than 10 minutes, or was refused or changed nothing, or is a reload that lifted no ban, it only says which command it would take
     /// back, and exits with 1; --force takes it back. Commands are remembered for a day, the last 100 and a million changes,
     /// and a restart of the daemon does not forget them. Without a command to take back, exits with 1.
     #[command(after_help = UNDO_EXAMPLES)]
@@ -654,7 +656,7 @@ pub struct SocketArgs {
     #[arg(
         long,
         value_name = "PATH",
-        env = "BANSTREAM_SOCKET",
+        env = client::SOCKET_VARIABLE,
         default_value = client::SOCKET
     )]
     pub socket: PathBuf,
@@ -717,8 +719,7 @@ fn interval(text: &str) -> Result<Span, &'static str> {
 
 /// Who is banned, for the shell to choose from; nobody where no daemon answers us.
 fn banned(begun: &OsStr) -> Vec<CompletionCandidate> {
-    let socket = std::env::var_os("BANSTREAM_SOCKET").unwrap_or_else(|| client::SOCKET.into());
-    let answer = client::send(socket.as_ref(), &Command::Bans(BanFilter::default()))
+    let answer = client::send(&client::socket(), &Command::Bans(BanFilter::default()))
         .map(|answer| answer.body)
         .unwrap_or_default();
     let bans: Vec<BanLine> = serde_json::from_str(&answer).unwrap_or_default();

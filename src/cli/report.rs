@@ -1,5 +1,6 @@
 //! Makes a report from the ledger, and prints it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::Context;
@@ -9,8 +10,9 @@ use super::answer::print;
 use super::geoip;
 use crate::config;
 use crate::config::load::load;
+use crate::control::client;
 use crate::model::{Span, Timestamp};
-use crate::store::History;
+use crate::store::{self, History};
 use crate::tools::offline::warn;
 use crate::tools::report::{self, Report};
 
@@ -44,6 +46,22 @@ impl When {
             Self::Ago(span) => now - span,
             Self::At(at) => at,
         }
+    }
+}
+
+/// Why the ledger in this directory cannot be opened, and what to do, if the directory says so.
+fn hint(directory: &Path) -> Option<String> {
+    let opened = std::fs::File::open(directory.join(store::FILE)).map(drop);
+    match opened.err()?.kind() {
+        ErrorKind::PermissionDenied => {
+            let group = directory.metadata().ok().and_then(|about| client::group_of(&about));
+            let member = group.map_or(String::new(), |group| format!(" or a member of the group `{group}`"));
+            Some(format!("no permission; run it as root{member}"))
+        }
+        ErrorKind::NotFound => {
+            Some("there is none: has a daemon run with this `state-directory`?".to_owned())
+        }
+        _ => None,
     }
 }
 
@@ -86,8 +104,10 @@ pub fn report(
     }
     let from = from.max(kept);
     let place = config.state_directory.display();
-    let history = History::open(&config.state_directory)
-        .with_context(|| format!("cannot read the ledger in `{place}`"))?;
+    let history = History::open(&config.state_directory).with_context(|| {
+        let hint = hint(&config.state_directory).map_or(String::new(), |hint| format!(" ({hint})"));
+        format!("cannot read the ledger in `{place}`{hint}")
+    })?;
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let (rows, zone) = (history.rows(from, to)?, TimeZone::system());
     let mut geoip = geoip::open(&config.geoip);

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use super::short;
+use crate::config::NOT_CONFIGURED;
 use crate::control::{
     EnforcementStatus, ExemptStatus, JailStatus, ReceiverStatus, SoleClient, SourceState, Status,
     TemplateStatus,
 };
+use crate::daemon::ADOPTED;
 use crate::entry::whole::MessageCounts;
 use crate::model::{Mode, count, plain};
 use crate::tools::terminal::{BAD, local, painted, table};
@@ -30,11 +32,17 @@ pub(crate) fn status(status: &Status) -> String {
     if status.enforcement.pending > 0 {
         text += &format!("bans not enforced: {}\n", status.enforcement.pending);
     }
+    for receiver in &status.receivers {
+        if let Some(error) = &receiver.error {
+            text += &format!("cannot deliver to {}: {}\n", plain(&receiver.name), plain(error));
+        }
+    }
     if let Some(repaired) = &status.enforcement.repaired {
         let (at, what) = repaired.split_once(' ').unwrap_or_default();
         text += &format!("repaired in the kernel: {} {}\n", local(at), plain(what));
     }
-    let totals = [status.entries, status.offences, status.bans, status.banned].map(|total| total.to_string());
+    let in_force = status.banned.saturating_sub(status.observed);
+    let totals = [status.entries, status.offences, status.bans, in_force].map(|total| total.to_string());
     text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
     if status.refused > 0 {
         text += &format!("\noffences ignored because the sender is unverified: {}\n", status.refused);
@@ -121,7 +129,13 @@ pub(crate) const JAIL_COLUMNS: [&str; 6] = ["JAIL", "BANS AFTER", "TRACKED", "BA
 
 /// A jail, told in [`JAIL_COLUMNS`].
 pub(crate) fn jail_cells(status: &Status, jail: &JailStatus) -> [String; 6] {
-    let mode = if jail.mode == Mode::Observe { "observe only" } else { "" };
+    let has_none = NOT_CONFIGURED.contains(&jail.name.as_str()) || jail.name == ADOPTED;
+    let is_off = jail.grammars.is_empty() && !has_none;
+    let mode = match jail.mode {
+        _ if is_off => "off; its bans stay",
+        Mode::Observe => "observe only",
+        Mode::Enforce => "",
+    };
     let its = status.grammars.iter().filter(|grammar| jail.grammars.contains(&grammar.name));
     let last = its.filter_map(|grammar| grammar.silent).min().map(ago);
     let none = || if jail.grammars.is_empty() { String::new() } else { "none yet".to_owned() };

@@ -110,6 +110,7 @@ fn a_command_line_says_what_to_do() {
         Action::Client(ClientCommand::Unban { remote: remote(), addresses, from: None, inside, jail, all })
     };
     check("banstream unban --jail list", unban(None, false, Some("list"), false));
+    check("banstream unban ::1 --jail sshd", unban(Some("::1"), false, Some("sshd"), false));
     let list = |length, reason: &str, write| {
         let (file, files, reason) = ("-".into(), ConfigArgs::default(), reason.to_owned());
         let (skip_wrong, json) = (false, false);
@@ -161,6 +162,22 @@ fn a_command_line_says_what_to_do() {
     };
     check("banstream web", web("127.0.0.1:9847", false));
     check("banstream web --allow-changes --listen [::1]:80", web("[::1]:80", true));
+}
+
+#[test]
+fn a_time_that_is_none_is_told_what_to_write() {
+    for (time, want) in [
+        ("-1", "write `forever` for what has no end"),
+        ("0", "a time must be longer than 0"),
+        ("0s", "a time must be longer than 0"),
+        ("never", "write a time such as `10m`, `1h 30m`, `2d`, a number of seconds, or `forever`"),
+    ] {
+        for line in ["ban ::1 --for", "allow ::1 --for", "import list f --for"] {
+            let line = format!("banstream {line} {time}");
+            let error = Cli::try_parse_from(line.split(' ')).expect_err(&line).to_string();
+            assert!(error.contains(want), "{line}: {error}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Prints why an address is banned, or why not.
 
 use super::answer::short;
-use crate::control::{BanLine, BanWhy, ElementWhy, JailWhy, LineWhy, Why};
+use crate::control::{BanLine, BanWhy, ElementWhy, JailWhy, LineWhy, MOST_LINES, Why};
 use crate::model::{BanOrigin, Mode, count, plain};
 use crate::tools::geoip::GeoRecord;
 use crate::tools::terminal::{local, with_local_times};
@@ -46,6 +46,8 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
         text += &shown(lines);
         if lines.is_empty() && ban.kind == BanOrigin::Auto && why.unknown.is_empty() {
             text += "  no line of it is on file: it was taken over, or `max-rows` of [ledger] has made room for newer ones\n";
+        } else if why.unknown.is_empty() {
+            text += &missing(ban, lines.len());
         }
     }
     for jail in
@@ -72,6 +74,19 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
     }
     text.extend(why.unknown.iter().map(|what| format!("\n{}\n", plain(what))));
     text
+}
+
+/// Says that there are not all lines of what was counted, which the reason of a jail's ban begins with.
+fn missing(ban: &BanLine, lines: usize) -> String {
+    let counted = ban.reason.split(' ').next().and_then(|count| count.parse::<usize>().ok());
+    let Some(counted) = counted.filter(|counted| ban.kind == BanOrigin::Auto && *counted > lines) else {
+        return String::new();
+    };
+    let missing = counted - lines;
+    match lines < MOST_LINES.into() {
+        true => format!("  {missing} of its {counted} lines are not on file\n"),
+        false => format!("  {missing} more of its {counted} lines are not shown\n"),
+    }
 }
 
 /// An exemption for people; its comment is an operator's.
@@ -128,6 +143,28 @@ mod tests {
     fn prints(body: &str, detail: WhyDetail, want: &str) {
         let text = why(&serde_json::from_str(body).unwrap(), &GeoRecord::default(), detail);
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), want.trim_start_matches('\n'));
+    }
+
+    #[test]
+    fn lines_that_are_missing_are_counted() {
+        #[track_caller]
+        fn check(reason: &str, kind: &str, lines: usize, want: &str) {
+            let line = r#"{"time": "R", "offence": "o", "grammar": "g", "rule": 1, "written": null, "message": "M", "fields": []}"#;
+            let body = format!(
+                r#"{{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": true, "protected": [], "kernel": null, "unknown": [],
+                    "jails": [], "bans": [{{"address": "192.0.2.1", "jail": "sshd", "kind": "{kind}", "ports": [], "since": "S",
+                    "until": null, "left": null, "times": 1, "reason": "{reason}", "formula": null, "lines": [{}]}}]}}"#,
+                vec![line; lines].join(",")
+            );
+            let text = why(&serde_json::from_str(&body).unwrap(), &GeoRecord::default(), WhyDetail::Lines);
+            let told: Vec<&str> = text.lines().filter(|line| line.contains(" its ")).collect();
+            assert_eq!(told.join("\n"), want);
+        }
+        check("5 offences within 10m", "auto", 5, "");
+        check("5 offences within 10m", "auto", 1, "  4 of its 5 lines are not on file");
+        check("100 offences within 10m", "auto", 20, "  80 more of its 100 lines are not shown");
+        check("5 times is enough", "manual", 1, "");
+        check("found in the kernel", "auto", 1, "");
     }
 
     #[test]

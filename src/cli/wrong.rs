@@ -5,15 +5,27 @@ use clap::{CommandFactory, Error, Parser};
 
 use super::Cli;
 use crate::config::is_jail_name;
-use crate::model::plain;
+use crate::model::{Offender, plain};
 use crate::words;
 
 /// The command line of this process; ends the process where it is wrong, or asks for help.
 pub fn parse() -> Cli {
     Cli::try_parse().unwrap_or_else(|error| {
+        // The usage that clap shows has all options that are set, also those that the environment sets.
+        let error = without_environment().try_get_matches().err().unwrap_or(error);
         let words: Vec<String> =
             std::env::args_os().skip(1).map(|word| plain(word.as_encoded_bytes())).collect();
         with_tips(error, &words).exit()
+    })
+}
+
+/// The command line, as if nothing was set in the environment.
+fn without_environment() -> clap::Command {
+    let has_socket =
+        |command: &clap::Command| command.get_arguments().any(|known| known.get_id() == "socket");
+    Cli::command().mut_subcommands(|command| match has_socket(&command) {
+        true => command.mut_arg("socket", |socket| socket.env(None::<&str>)),
+        false => command,
     })
 }
 
@@ -62,8 +74,15 @@ fn jail_in_place_of_address(error: &Error, words: &[&str]) -> Vec<String> {
     let is_jail = argument.contains("ADDR|CIDR")
         && is_jail_name(value)
         && !value.starts_with(|c: char| c.is_ascii_digit());
-    match words.first() {
-        Some(&("bans" | "unban" | "log")) if is_jail => vec![format!("`--jail {value}` is for a jail")],
+    let address = words.iter().find(|word| word.parse::<Offender>().is_ok());
+    match (words.first(), address) {
+        (Some(&"unban"), Some(address)) if is_jail => {
+            vec![format!("`banstream unban {address} --jail {value}` lifts the ban of that jail")]
+        }
+        (Some(&("bans" | "unban" | "log")), _) if is_jail => vec![format!("`--jail {value}` is for a jail")],
+        (Some(&"ban"), Some(address)) if is_jail => {
+            vec![format!("a ban by hand belongs to no jail: `banstream ban {address}`")]
+        }
         _ => Vec::new(),
     }
 }
@@ -127,12 +146,25 @@ mod tests {
         // clap knows more of these.
         check("unban 192.0.2.1.", &[]);
         check("ban sshd", &[]);
+        check("ban sshd 192.0.2.7", &["a ban by hand belongs to no jail: `banstream ban 192.0.2.7`"]);
+        check("unban sshd ::1", &["`banstream unban ::1 --jail sshd` lifts the ban of that jail"]);
         check("xyz", &[]);
         check("status --xyz", &[]);
         check("reload --xyz", &[]);
         let error = Cli::try_parse_from(["banstream", "repolad"]).expect_err("wrong");
         let said = with_tips(error, &["repolad".to_owned()]).to_string();
         assert!(said.contains("'reload'"), "{said}");
+    }
+
+    #[test]
+    fn a_usage_names_no_option_that_the_environment_sets() {
+        let of_socket = |command: &clap::Command| {
+            let sockets = command.get_arguments().filter(|known| known.get_id() == "socket");
+            sockets.filter_map(clap::Arg::get_env).count()
+        };
+        let count = |cli: clap::Command| cli.get_subcommands().map(of_socket).sum::<usize>();
+        assert!(count(Cli::command()) > 5);
+        assert_eq!(count(without_environment()), 0);
     }
 
     /// What stands in backticks and begins with our name.

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::config::{Config, ConfigErrors, Setting, Written};
+use crate::config::{Backend, Config, ConfigErrors, Setting, Written};
 use crate::detect::{ExemptionList, Jail, Settings, Watch};
 use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
-pub use allow::AllowFiles;
+pub use allow::{AllowFault, AllowFiles};
 
 /// Where the configuration is if nobody says otherwise.
 pub const CONFIG: &str = "/etc/banstream/banstream.toml";
@@ -32,6 +32,9 @@ pub struct Loaded {
     pub allow_files: AllowFiles,
     /// What is doubtful in grammars and in those files, but does not keep anything from running.
     pub warnings: Vec<String>,
+    /// What this host lacks that the configuration asks for by name. With it a daemon cannot run here, but logs of another
+    /// host can be replayed.
+    pub missing: Vec<String>,
     /// Which files the configuration was read from.
     pub files: ConfigFiles,
     /// All that they set, and the defaults.
@@ -193,9 +196,55 @@ fn judge(
     }
     let grammars = Arc::new(grammars);
     let (allow_files, broken) = AllowFiles::read(config.ignore_files.iter().map(|(_, file)| file.as_path()));
+    let broken = broken.iter().map(|fault| {
+        let placed =
+            fault.line.is_none().then(|| written.fault_of_file(&fault.file, &format!("warning: {fault}")));
+        placed.flatten().unwrap_or_else(|| fault.to_string())
+    });
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(written.doubts()).collect();
+    let missing = missing(&config, written);
     let (files, written) = (ConfigFiles::new(files), written.settings());
-    Ok(Loaded { config, grammars, allow_files, warnings, files, written, own })
+    Ok(Loaded { config, grammars, allow_files, warnings, missing, files, written, own })
+}
+
+impl Loaded {
+    /// The same, to run on this host.
+    ///
+    /// # Errors
+    ///
+    /// The host lacks something that the configuration asks for by name.
+    pub fn to_run(self) -> Result<Self, LoadError> {
+        if self.missing.is_empty() { Ok(self) } else { Err(LoadError::Faulty(self.missing.join("\n"))) }
+    }
+}
+
+/// The programs that the operator names for the rule, and that are not there. Otherwise a typing error would silently
+/// choose the other backend.
+fn missing(config: &Config, written: &Written<'_>) -> Vec<String> {
+    let Some(enforce) = config.enforce.as_ref().filter(|enforce| enforce.backend != Backend::Nftables) else {
+        return Vec::new();
+    };
+    let programs = [("iptables", &enforce.iptables), ("ip6tables", &enforce.ip6tables)];
+    let fault = |(key, program): (&'static str, &String)| {
+        let what = format!("`{key}`: there is no program `{program}` on this host");
+        written.fault("enforce", key, &what).filter(|_| !is_program(program))
+    };
+    programs.into_iter().filter_map(fault).collect()
+}
+
+/// Whether a program of this name or path can be run, as far as the file tells.
+fn is_program(name: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let can_run = |path: &Path| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    if name.contains('/') {
+        return can_run(Path::new(name));
+    }
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    // A user's PATH may lack those of administrators, which the daemon's has.
+    let usual = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&folders).chain(usual).any(|folder| can_run(&folder.join(name)))
 }
 
 /// What can be used of files that are wrong together: those that are sound by themselves, or else the defaults; and
@@ -510,6 +559,47 @@ mod tests {
         write("b.toml", "[enforce]\nset = 'main'\n");
         write("b.d/1.toml", "[enforce]\ntable = 'mangle'\n[enforce]\n");
         check(["main", "raw"]);
+    }
+
+    #[test]
+    fn a_program_that_is_named_and_missing_keeps_a_daemon_from_running_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("b.toml");
+        let missing = |text: &str| {
+            std::fs::write(&main, text).unwrap();
+            let loaded = load(Some(&main)).unwrap();
+            assert_eq!(loaded.missing.is_empty(), loaded.clone().to_run().is_ok());
+            let first = loaded.missing.iter().filter_map(|fault| fault.lines().next()?.split_once("b.toml:"));
+            first.map(|(_, fault)| fault.to_owned()).collect::<Vec<_>>()
+        };
+        let is_missing = |place: &str, key: &str, program: &str| {
+            format!("{place}: `{key}`: there is no program `{program}` on this host")
+        };
+        let one = is_missing("2:12", "iptables", "/nix/iptables");
+        assert_eq!(missing("[enforce]\niptables = '/nix/iptables'"), std::slice::from_ref(&one));
+        let other = is_missing("3:13", "ip6tables", "iptables-of-nobody");
+        assert_eq!(
+            missing("[enforce]\niptables = '/nix/iptables'\nip6tables = 'iptables-of-nobody'"),
+            [one, other]
+        );
+        for fine in [
+            "",
+            "mode = 'observe'\n[enforce]\niptables = '/nix/iptables'",
+            "[enforce]\nbackend = 'nftables'\niptables = '/nix/iptables'",
+            "[enforce]\niptables = 'sh'\nip6tables = '/bin/sh'",
+        ] {
+            assert_eq!(missing(fine), [""; 0], "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_exemptions_that_is_missing_is_told_where_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("b.toml");
+        std::fs::write(&main, "[jail.sshd]\nignoreip = ['::1', 'file:/nix']\n").unwrap();
+        let warnings = load(Some(&main)).unwrap().warnings;
+        let want = ": warning: cannot read `/nix`, so it exempts no address: No such file";
+        assert!(warnings.iter().any(|warning| warning.contains(&format!(":2:20{want}"))), "{warnings:?}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::words;
 pub use fault::ConfigErrors;
 pub use notify::{DigestPace, EachPace, Grouping, NotifyChannel, Receiver, Topic};
 use value::Ignored;
+pub use value::widest;
 use written::TableReader;
 pub(crate) use written::nearest;
 pub use written::{IS_FAIL2BAN, Setting, Written};
@@ -229,7 +230,7 @@ pub fn parse_span(text: &str) -> Option<Span> {
 }
 
 /// Names of jails that have bans without being configured.
-const NOT_CONFIGURED: [&str; 3] = [MANUAL, LIST, WIDE];
+pub(crate) const NOT_CONFIGURED: [&str; 3] = [MANUAL, LIST, WIDE];
 
 /// Whether a jail can have this name.
 pub fn is_jail_name(name: &str) -> bool {
@@ -371,7 +372,16 @@ fn jail(
     watched.sort_unstable();
     watched.dedup();
     if watched.is_empty() {
-        t.fault(Some("grammars"), words::grammar_hint(name));
+        // A jail that is misspelt has no grammar, either.
+        let is_known = names.contains(&name) || words::filter(name).is_some();
+        let meant = written::meant(name, names.iter().copied()).filter(|_| !is_known);
+        let what = match meant {
+            Some(meant) => {
+                format!("the jail `{name}` has no grammar; {meant} Otherwise add `grammars = [\"...\"]`")
+            }
+            None => words::grammar_hint(name),
+        };
+        t.fault(Some("grammars"), what);
     }
     let mut watches = Vec::new();
     for grammar in watched {

@@ -177,6 +177,44 @@ fn a_line_that_was_appended_to_a_jail_is_doubted() {
     check(&["[jail.sshd]\nignoreip = ['192.0.2.1']", "ignoreip = []"], &[]);
 }
 
+#[test]
+fn what_exempts_everybody_or_is_open_to_everybody_is_doubted() {
+    #[track_caller]
+    fn check(text: &str, want: &[&str]) {
+        let files = [("x.toml".into(), text.to_owned())];
+        let doubts = Written::parse(&files).unwrap().doubts();
+        let first = doubts.iter().filter_map(|doubt| doubt.lines().next());
+        assert_eq!(first.collect::<Vec<_>>(), want);
+    }
+    check("ignoreip = ['10.0.0.0/8', '2001:db8::/32', 'file:/a']\nmetrics.listen = '127.0.0.1:1'", &[]);
+    let all = |family| format!("exempts every {family} address, so none is ever banned");
+    check(
+        "ignoreip = ['192.0.2.1', '0.0.0.0/0']",
+        &[&format!("x.toml:1:26: warning: `0.0.0.0/0` {}", all("IPv4"))],
+    );
+    check(
+        "ignoreip = []\n[jail.sshd]\nignoreip = ['::/0', '64.0.0.0/7']",
+        &[
+            &format!("x.toml:3:13: warning: `::/0` {}", all("IPv6")),
+            "x.toml:3:21: warning: `64.0.0.0/7` is wider than /8; no address in it is ever banned",
+        ],
+    );
+    check("trusted-proxies = ['::/0']", &[&format!("x.toml:1:20: warning: `::/0` {}", all("IPv6"))]);
+    for (listen, is_open) in [
+        ("0.0.0.0:9", true),
+        ("[::]:9", true),
+        ("203.0.113.1:9", true),
+        ("10.0.0.1:9", false),
+        ("[::1]:9", false),
+    ] {
+        let what = format!(
+            "x.toml:2:10: warning: everybody who reaches this host can read the metrics at `{listen}`: there is no password"
+        );
+        let want: &[&str] = if is_open { &[&what] } else { &[] };
+        check(&format!("[metrics]\nlisten = '{listen}'"), want);
+    }
+}
+
 /// What stands in the configuration, against what `look` sees of it.
 #[track_caller]
 fn check<T: PartialEq + std::fmt::Debug>(texts: &[&str], look: impl Fn(&Config) -> T, want: T) {
@@ -601,6 +639,25 @@ fn a_value_of_another_kind_is_refused() {
 }
 
 #[test]
+fn a_value_in_quotation_marks_is_told_to_leave_them_out() {
+    let out = "in quotation marks; leave them out";
+    wrong(
+        "maxretry = '5'",
+        &[&format!("1:12: `maxretry` must be a whole number from 1 to 255, not `5` {out}")],
+    );
+    wrong("maxretry = '500'", &["1:12: `maxretry` must be a whole number from 1 to 255, not `500`"]);
+    wrong(
+        "growth.factor = '2.5'",
+        &[&format!("1:17: `factor` must be a number from 1 to 100, not `2.5` {out}")],
+    );
+    wrong(
+        "socket.enabled = 'false'",
+        &[&format!("1:18: `enabled` must be `true` or `false`, not `false` {out}")],
+    );
+    wrong("socket.enabled = 'no'", &["1:18: `enabled` must be `true` or `false`, not `no`"]);
+}
+
+#[test]
 fn a_number_out_of_range_is_refused() {
     let retries = "`maxretry` must be a whole number from 1 to 255";
     wrong("maxretry = 0", &[&format!("1:12: {retries}, not `0`")]);
@@ -694,6 +751,10 @@ fn a_rule_that_iptables_would_not_take_is_refused() {
 
 #[test]
 fn a_jail_that_could_not_work_is_refused() {
+    wrong(
+        "[jail.ssh]\nmaxretry = 3",
+        &["1:7: the jail `ssh` has no grammar; did you mean `sshd`? Otherwise add `grammars = [\"...\"]`"],
+    );
     wrong("[jail.x]\nmaxretry = 3", &["1:7: the jail `x` has no grammar: add `grammars = [\"...\"]`"]);
     let name = "a jail's name can have letters, digits, `-`, `_` and `.` only, and must not be `manual`, `list` or `wide`";
     wrong("jail.wide.grammars = ['sshd']", &[&format!("1:6: {name}")]);

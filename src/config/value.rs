@@ -30,9 +30,17 @@ fn wants(what: impl std::fmt::Display, value: &DeValue<'_>) -> InvalidValue {
     })
 }
 
+/// What is wanted, and that only quotation marks are at fault, if that is so.
+fn unquoted(is_quoted: bool, InvalidValue(wanted): InvalidValue) -> InvalidValue {
+    InvalidValue(if is_quoted { format!("{wanted} in quotation marks; leave them out") } else { wanted })
+}
+
 /// `true` or `false`.
 pub(super) fn flag(value: &DeValue<'_>) -> Result<bool, InvalidValue> {
-    value.as_bool().ok_or_else(|| wants("`true` or `false`", value))
+    value.as_bool().ok_or_else(|| {
+        let is_quoted = value.as_str().is_some_and(|text| matches!(text, "true" | "false"));
+        unquoted(is_quoted, wants("`true` or `false`", value))
+    })
 }
 
 /// Whether bans are carried out.
@@ -61,7 +69,12 @@ pub(super) fn whole<N: TryFrom<i64>>(
     move |value| {
         let number = integer(value).filter(|number| range.contains(number));
         number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| {
-            wants(format_args!("a whole number from {} to {}", range.start(), range.end()), value)
+            let is_quoted = value
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .is_some_and(|number| range.contains(&number));
+            let wanted = format_args!("a whole number from {} to {}", range.start(), range.end());
+            unquoted(is_quoted, wants(wanted, value))
         })
     }
 }
@@ -74,9 +87,14 @@ pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&DeValue<'_>) -> Res
             // An `i32` is a float without loss.
             _ => integer(value).and_then(|whole| i32::try_from(whole).ok()).map(f64::from),
         };
-        number
-            .filter(|number| range.contains(number))
-            .ok_or_else(|| wants(format_args!("a number from {} to {}", range.start(), range.end()), value))
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let is_quoted = value
+                .as_str()
+                .and_then(|text| text.parse().ok())
+                .is_some_and(|number| range.contains(&number));
+            let wanted = format_args!("a number from {} to {}", range.start(), range.end());
+            unquoted(is_quoted, wants(wanted, value))
+        })
     }
 }
 
@@ -216,6 +234,23 @@ pub(super) enum Ignored {
 pub(super) fn offender(value: &DeValue<'_>) -> Result<Offender, InvalidValue> {
     let wanted = "an address or prefix such as `192.0.2.0/24`";
     value.as_str().and_then(|text| text.parse().ok()).ok_or_else(|| wants(wanted, value))
+}
+
+/// The length of the widest prefix that is banned or exempt without a question.
+pub fn widest(offender: Offender) -> u8 {
+    if offender.address().is_ipv4() { 8 } else { 32 }
+}
+
+/// What an exemption of so many means, if it is hardly meant.
+pub(super) fn wide(offender: Offender) -> Option<String> {
+    let family = if offender.address().is_ipv4() { "IPv4" } else { "IPv6" };
+    match offender.prefix() {
+        0 => Some(format!("`{offender}` exempts every {family} address, so none is ever banned")),
+        prefix if prefix < widest(offender) => {
+            Some(format!("`{offender}` is wider than /{}; no address in it is ever banned", widest(offender)))
+        }
+        _ => None,
+    }
 }
 
 /// An IPv6 prefix that has room for an IPv4 address behind it (RFC 6052, 2.2).

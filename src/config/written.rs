@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -12,6 +13,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigError, ConfigErrors};
+use super::value::wide;
+use crate::model::Offender;
 use crate::words;
 
 /// The lowest layer: what holds where no file says otherwise.
@@ -157,29 +160,94 @@ impl<'t> Written<'t> {
         }
     }
 
-    /// What is valid and can hardly have been meant, for people: a jail's `ignoreip` where there is none for all, as when
-    /// a line was appended to a file whose last table is a jail.
+    /// What is valid and can hardly have been meant, for people.
     pub fn doubts(&self) -> Vec<String> {
-        let is_written = |table: &Table<'t>| {
+        let mut doubts = self.appended();
+        for (place, text) in self.ignored() {
+            let Ok(offender) = text.parse::<Offender>() else { continue };
+            doubts.extend(wide(offender).map(|what| (place, what)));
+        }
+        doubts.extend(self.open_metrics());
+        doubts.sort();
+        doubts
+            .into_iter()
+            .filter_map(|(place, what)| self.shown(place, &format!("warning: {what}")))
+            .collect()
+    }
+
+    /// A jail's `ignoreip` where there is none for all, as when a line was appended to a file whose last table is a jail.
+    fn appended(&self) -> Vec<(FileOffset, String)> {
+        let written = |table: &Table<'t>| {
             table.0.get("ignoreip").filter(|entry| entry.value.file > 0).map(|entry| entry.key)
         };
-        let Some(TomlEntry { node: TomlNode::Table(jails), .. }) = self.top.0.get("jail") else {
-            return Vec::new();
-        };
-        if is_written(&self.top).is_some() {
+        if written(&self.top).is_some() {
             return Vec::new();
         }
-        let doubt = |(name, entry): (&Cow<'t, str>, &TomlEntry<'t>)| {
-            let TomlNode::Table(jail) = &entry.node else { return None };
-            let place = is_written(jail)?;
+        let doubt = |(name, jail): (&str, &Table<'t>)| {
             let what = format!(
-                "warning: only the jail `{name}` ignores these; to ignore them in all jails, write the line before the \
-                 first `[table]`"
+                "only the jail `{name}` ignores these; to ignore them in all jails, write the line before the first \
+                 `[table]`"
             );
-            let (path, text) = self.files.get(place.file)?;
-            Some(ConfigError::new(path, text, place.at, what).to_string())
+            Some((written(jail)?, what))
         };
-        jails.0.iter().filter_map(doubt).collect()
+        self.jails().filter_map(doubt).collect()
+    }
+
+    fn jails(&self) -> impl Iterator<Item = (&str, &Table<'t>)> {
+        let jails = self.top.0.get("jail").and_then(|entry| match &entry.node {
+            TomlNode::Table(jails) => Some(jails),
+            TomlNode::Value(_) => None,
+        });
+        jails.into_iter().flat_map(|jails| &jails.0).filter_map(|(name, entry)| match &entry.node {
+            TomlNode::Table(jail) => Some((name.as_ref(), jail)),
+            TomlNode::Value(_) => None,
+        })
+    }
+
+    /// The texts in each `ignoreip` and in `trusted-proxies`, and where they stand.
+    fn ignored(&self) -> impl Iterator<Item = (FileOffset, &str)> {
+        let top = ["ignoreip", "trusted-proxies"].into_iter().filter_map(|key| self.top.0.get(key));
+        let lists = top.chain(self.jails().filter_map(|(_, jail)| jail.0.get("ignoreip")));
+        lists.filter(|entry| entry.value.file > 0).flat_map(|entry| {
+            let items = if let TomlNode::Value(DeValue::Array(items)) = &entry.node { &**items } else { &[] };
+            let place = |item: &Spanned<DeValue<'_>>| FileOffset { at: item.span().start, ..entry.value };
+            items.iter().filter_map(move |item| Some((place(item), item.get_ref().as_str()?)))
+        })
+    }
+
+    /// Metrics that strangers can read.
+    fn open_metrics(&self) -> Option<(FileOffset, String)> {
+        let entry = self.entry("metrics", "listen")?;
+        let TomlNode::Value(value) = &entry.node else { return None };
+        let listen: SocketAddr = value.as_str()?.parse().ok()?;
+        let is_open = listen.ip().is_unspecified() || !Offender::single(listen.ip()).is_private();
+        let what = format!(
+            "everybody who reaches this host can read the metrics at `{listen}`: there is no password"
+        );
+        (is_open && !listen.ip().is_loopback()).then_some((entry.value, what))
+    }
+
+    /// A key of a table that a file sets.
+    fn entry(&self, table: &str, key: &str) -> Option<&TomlEntry<'t>> {
+        let TomlNode::Table(table) = &self.top.0.get(table)?.node else { return None };
+        table.0.get(key).filter(|entry| entry.value.file > 0)
+    }
+
+    /// What is wrong with the value of a key of a table, where it stands; `None` where no file sets it.
+    pub fn fault(&self, table: &str, key: &str, what: &str) -> Option<String> {
+        self.shown(self.entry(table, key)?.value, what)
+    }
+
+    /// What is wrong with a file that `ignoreip` names, where it is named.
+    pub fn fault_of_file(&self, file: &Path, what: &str) -> Option<String> {
+        let names = |text: &str| text.strip_prefix("file:").is_some_and(|path| Path::new(path) == file);
+        let (place, _) = self.ignored().find(|(_, text)| names(text))?;
+        self.shown(place, what)
+    }
+
+    fn shown(&self, place: FileOffset, what: &str) -> Option<String> {
+        let (path, text) = self.files.get(place.file)?;
+        Some(ConfigError::new(path, text, place.at, what.to_owned()).to_string())
     }
 
     fn show(&self, mut faults: Vec<(FileOffset, String)>) -> ConfigErrors {

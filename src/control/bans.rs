@@ -1,8 +1,10 @@
 //! Lists of bans: which of those in force, in what order, and as text for `ban --from`.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
@@ -95,7 +97,13 @@ impl BanFilter {
             bans.truncate(limit);
         }
         bans.sort_unstable_by(order);
-        BanListing { bans: bans.into_iter().cloned().collect(), total: total as u64, now, geoip: Vec::new() }
+        BanListing {
+            bans: bans.into_iter().cloned().collect(),
+            total: total as u64,
+            now,
+            geoip: Vec::new(),
+            waiting: Arc::default(),
+        }
     }
 
     fn takes(&self, ban: &Ban, now: Timestamp) -> bool {
@@ -139,21 +147,23 @@ pub struct BanListing {
     pub now: Timestamp,
     /// The files with the countries and networks of addresses, as configured.
     pub geoip: Vec<PathBuf>,
+    /// Whose bans wait for room in the kernel.
+    pub waiting: Arc<HashSet<Offender>>,
 }
 
 impl Serialize for BanListing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.bans.iter().map(|ban| ListedBan(ban, self.now)))
+        serializer.collect_seq(self.bans.iter().map(|ban| ListedBan(ban, self.now, &self.waiting)))
     }
 }
 
 /// A ban as [`BanLine`](super::BanLine) has it in JSON, without the texts in memory.
-struct ListedBan<'b>(&'b Ban, Timestamp);
+struct ListedBan<'b>(&'b Ban, Timestamp, &'b HashSet<Offender>);
 
 impl Serialize for ListedBan<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(ban, now) = self;
-        let mut line = serializer.serialize_struct("BanLine", 10)?;
+        let Self(ban, now, waiting) = self;
+        let mut line = serializer.serialize_struct("BanLine", 11)?;
         line.serialize_field("address", &ban.offender)?;
         line.serialize_field("jail", &*ban.jail)?;
         line.serialize_field("kind", &ban.kind)?;
@@ -164,6 +174,9 @@ impl Serialize for ListedBan<'_> {
         line.serialize_field("left", &ban.until.map(|until| until.since(*now).as_secs_ceil()))?;
         line.serialize_field("times", &ban.times)?;
         line.serialize_field("reason", &*ban.reason)?;
+        if ban.mode == Mode::Enforce && waiting.contains(&ban.offender) {
+            line.serialize_field("waits", &true)?;
+        }
         line.end()
     }
 }
@@ -183,7 +196,7 @@ pub(super) const PART: usize = 1000;
 impl BanListing {
     /// The same in JSON, in parts that are made as they are taken: a million bans are 200 MB.
     pub(super) fn parts(self) -> impl Iterator<Item = serde_json::Result<Vec<u8>>> {
-        let Self { bans, now, .. } = self;
+        let Self { bans, now, waiting, .. } = self;
         let last = bans.len().div_ceil(PART).max(1);
         (0..last).map(move |nth| {
             let mut part = vec![if nth == 0 { b'[' } else { b',' }];
@@ -192,7 +205,7 @@ impl BanListing {
                 if place > 0 {
                     part.push(b',');
                 }
-                serde_json::to_writer(&mut part, &ListedBan(ban, now))?;
+                serde_json::to_writer(&mut part, &ListedBan(ban, now, &waiting))?;
             }
             if nth + 1 == last {
                 part.push(b']');
@@ -324,7 +337,10 @@ mod tests {
                     192.0.2.1 2023-11-14T22:14:20Z since=2023-11-14T22:13:20Z # a # b\u{fffd}\u{fffd}[2J\n\
                     # observed: 192.0.2.1 forever since=2023-11-14T22:13:20Z\n\
                     192.0.2.1 forever jail=sshd ports=22/tcp,53/udp since=2023-11-14T22:13:20Z times=3 # x\n";
-        assert_eq!(BanListing { bans, total: 4, now: at(0), geoip: Vec::new() }.export(), want);
+        assert_eq!(
+            BanListing { bans, total: 4, now: at(0), geoip: Vec::new(), waiting: Arc::default() }.export(),
+            want
+        );
     }
 
     #[test]
@@ -343,6 +359,7 @@ mod tests {
                 total: 0,
                 now: Timestamp::from_secs(9),
                 geoip: Vec::new(),
+                waiting: Arc::default(),
             };
             let lines: Vec<_> =
                 list.bans.iter().map(|ban| crate::control::BanLine::new(ban, list.now)).collect();

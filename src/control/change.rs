@@ -63,6 +63,13 @@ pub enum Target {
     /// Those of exactly this offender, from whatever jail.
     #[serde(rename = "address")]
     One(Offender),
+    /// That of one jail on exactly this offender.
+    Of {
+        /// The offender.
+        address: Offender,
+        /// The jail.
+        jail: String,
+    },
     /// Those of this offender and of all inside it.
     Inside(Offender),
     /// Those of this jail, which need not be configured.
@@ -76,6 +83,7 @@ impl Target {
     pub fn takes(&self, ban: &Ban) -> bool {
         match self {
             Self::One(who) => ban.offender == *who,
+            Self::Of { address, jail } => ban.offender == *address && *ban.jail == **jail,
             Self::Inside(who) => who.contains(ban.offender),
             Self::Jail(jail) => *ban.jail == **jail,
             Self::All => true,
@@ -122,6 +130,9 @@ impl FromStr for BanLength {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "forever" => Ok(Self(None)),
+            // As fail2ban has it.
+            "-1" => Err("write `forever` for what has no end"),
+            _ if parse_span(text) == Some(Span::ZERO) => Err("a time must be longer than 0"),
             _ => match parse_span(text).filter(|span| *span > Span::ZERO) {
                 Some(span) => Ok(Self(Some(span))),
                 None => Err("write a time such as `10m`, `1h 30m`, `2d`, a number of seconds, or `forever`"),
@@ -220,8 +231,14 @@ pub enum ChangeKind {
     Enforced,
     /// Bans that were enforced before are only observed.
     Observed,
+    /// Bans of a jail that is turned off, which stay.
+    Orphaned,
     /// It was refused.
     Refused,
+    /// The kernel has not taken it; it is tried again.
+    Unenforced,
+    /// The ledger has not got it; it is written as soon as that is possible.
+    Unwritten,
 }
 
 impl ChangeKind {
@@ -229,8 +246,21 @@ impl ChangeKind {
     fn is_change(self) -> bool {
         !matches!(
             self,
-            Self::Unchanged | Self::Absent | Self::Inside | Self::Over | Self::Exempt | Self::Refused
+            Self::Unchanged
+                | Self::Absent
+                | Self::Inside
+                | Self::Over
+                | Self::Exempt
+                | Self::Orphaned
+                | Self::Refused
+                | Self::Unenforced
+                | Self::Unwritten
         )
+    }
+
+    /// Whether it says what is missing of what was done.
+    pub fn is_warning(self) -> bool {
+        matches!(self, Self::Unenforced | Self::Unwritten)
     }
 
     /// For people, behind a number.
@@ -250,7 +280,10 @@ impl ChangeKind {
             Self::Exempt => "exempt",
             Self::Enforced => "enforced now",
             Self::Observed => "only observed now",
+            Self::Orphaned => "of jails that are off",
             Self::Refused => "refused",
+            Self::Unenforced => "not enforced",
+            Self::Unwritten => "not in the ledger",
         }
     }
 }
@@ -283,6 +316,11 @@ impl ChangeReport {
     /// How many there are of a kind.
     pub fn of(&self, kind: ChangeKind) -> u64 {
         self.counts.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// What is missing of what was done, for people.
+    pub fn warnings(&self) -> impl Iterator<Item = &ChangeNote> {
+        self.notes.iter().filter(|note| note.kind.is_warning())
     }
 
     /// Adds the results of others.

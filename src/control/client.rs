@@ -22,9 +22,28 @@ use tokio::runtime::Runtime;
 use super::server::{GEOIP, TOTAL};
 use super::taken::{BanPage, PageBan};
 use super::{BanFilter, Command};
+use crate::config::Config;
 
 /// Where the daemon listens, unless its configuration says otherwise.
 pub const SOCKET: &str = "/run/banstream/control.sock";
+
+/// The variable of the environment that names the socket of the daemon to ask.
+pub const SOCKET_VARIABLE: &str = "BANSTREAM_SOCKET";
+
+/// The socket that the environment names.
+pub fn named_socket() -> Option<PathBuf> {
+    std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The socket of the daemon to ask: the one that the environment names, or the usual one.
+pub fn socket() -> PathBuf {
+    named_socket().unwrap_or_else(|| SOCKET.into())
+}
+
+/// The socket of the daemon to ask: the one that the environment names, or that of this configuration.
+pub fn socket_of(config: &Config) -> PathBuf {
+    named_socket().unwrap_or_else(|| config.control.path.clone())
+}
 
 /// Longer than the daemon ever takes, a reload included.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -166,6 +185,11 @@ fn group(socket: &Path) -> Option<String> {
     // That of its folder, where that hides it.
     let about =
         [Some(socket), socket.parent()].into_iter().flatten().find_map(|path| path.metadata().ok())?;
+    group_of(&about)
+}
+
+/// The name of a file's group, unless that is root's.
+pub fn group_of(about: &std::fs::Metadata) -> Option<String> {
     let group = Group::from_gid(Gid::from_raw(about.gid())).ok()??;
     (group.gid.as_raw() != 0).then_some(group.name)
 }

@@ -20,7 +20,7 @@ pub use change::{
     BanLength, ChangeKind, ChangeNote, ChangePage, ChangeReport, ChangeRequest, Target, UndoLine, list_id,
 };
 pub use taken::{LeftOutBan, TakenCounts};
-pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, Why};
+pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, MOST_LINES, Why};
 
 use crate::entry::whole::MessageCounts;
 use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp, count, plain};
@@ -143,6 +143,8 @@ impl fmt::Display for ReloadPreview {
                 write!(f, "\n    and {more} more")?;
             }
         }
+        let orphaned = self.bans.notes.iter().filter(|note| note.kind == ChangeKind::Orphaned);
+        orphaned.into_iter().try_for_each(|note| write!(f, "\n{}", plain(&note.text)))?;
         for (kind, what) in [(ChangeKind::Enforced, "enforce"), (ChangeKind::Observed, "no longer enforce")] {
             if self.bans.of(kind) > 0 {
                 write!(f, "\na reload would {what} {}", of(kind))?;
@@ -472,6 +474,14 @@ pub struct BanLine {
     pub times: u32,
     /// The operator's reason, or what was counted.
     pub reason: String,
+    /// Whether it waits for room in the kernel and is not enforced yet, of the first 10,000 that wait; missing if not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waits: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_false(is: &bool) -> bool {
+    !is
 }
 
 impl BanLine {
@@ -488,6 +498,7 @@ impl BanLine {
             left: ban.until.map(|until| until.since(now).as_secs_ceil()),
             times: ban.times,
             reason: ban.reason.to_string(),
+            waits: false,
         }
     }
 }
@@ -549,7 +560,13 @@ mod tests {
             }),
         };
         let list = |ban: &Ban, now| {
-            Reply::Bans(BanListing { bans: vec![ban.clone()], total: 1, now, geoip: Vec::new() })
+            Reply::Bans(BanListing {
+                bans: vec![ban.clone()],
+                total: 1,
+                now,
+                geoip: Vec::new(),
+                waiting: Arc::default(),
+            })
         };
         let head = r#""address":"2001:db8::/64","jail":"sshd","kind":"auto","mode":"observe","ports":["22/tcp"],"since":"2023-11-14T22:13:20Z""#;
         let ends = r#""until":"2023-11-14T23:13:20Z","left":3600,"times":2,"reason":"5 auth-failure""#;

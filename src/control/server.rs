@@ -627,7 +627,13 @@ mod tests {
         let fixture = Fixture::new(|_| {
             let geoip =
                 ["/usr/share/GeoIP/a.mmdb", "/srv/l\u{e4}nder \"x\"\n.mmdb"].map(PathBuf::from).into();
-            Some(Reply::Bans(BanListing { bans: Vec::new(), total: 7, now: Timestamp::from_secs(0), geoip }))
+            Some(Reply::Bans(BanListing {
+                bans: Vec::new(),
+                total: 7,
+                now: Timestamp::from_secs(0),
+                geoip,
+                waiting: Arc::default(),
+            }))
         });
         let answer = client::send(&fixture.socket(), &Command::Bans(BanFilter::default())).unwrap();
         assert_eq!((answer.body.as_str(), answer.total), ("[]", Some(7)));
@@ -705,7 +711,7 @@ mod tests {
         let bad = "400 Bad Request";
         check("POST /bans", "", bad, "the body is not a ban: EOF while parsing a value at line 1 column 0");
         let time = "`0` is not a time; write `10m`, `1h 30m` or a number of seconds";
-        let length = "`0` is not a time; write a time such as `10m`, `1h 30m`, `2d`, a number of seconds, or `forever`";
+        let length = "`0` is not a time; a time must be longer than 0";
         check("POST /bans", r#"{"address":"::1","for":"0"}"#, bad, length);
         let page = "the body is not a page of changes: unknown variant `bann`, expected one of `ban`, `restore`, `unban`, `allow`, `disallow` at line 1 column 19";
         check("POST /changes", r#"{"changes":[{"bann":1}]}"#, bad, page);

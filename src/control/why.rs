@@ -16,6 +16,9 @@ use crate::model::plain;
 use crate::model::{Mode, Offender, Timestamp};
 use crate::store::OffenceLine;
 
+/// The most lines that are shown of one ban.
+pub const MOST_LINES: u8 = 20;
+
 /// Why an address is banned, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

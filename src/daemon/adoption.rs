@@ -14,6 +14,9 @@ use crate::kernel::{Element, Firewall, Timeout, elements};
 use crate::model::{Ban, Decision, Offender, Span, count};
 use crate::store::LedgerUpdate;
 
+/// The jail of bans that were found in the kernel and are in no ledger.
+pub const ADOPTED: &str = "kernel";
+
 /// Lists the kernel's elements, and gives them to the hub to adopt.
 pub(super) fn list(mut firewall: Box<dyn Firewall>, inbox: &mpsc::Sender<Input>) {
     let listing = firewall.list().inspect_err(|error| log::error!("cannot list the kernel's sets: {error}"));
@@ -45,7 +48,7 @@ pub(super) fn adopt(engine: &mut Engine<'_>, mut unknown: Vec<(Element, Timeout)
         let until = (timeout != Timeout::FOREVER).then(|| now + Span::from_secs(timeout.as_secs().into()));
         let reason = "found in the kernel, not in the ledger";
         let mut ban = manual(element.offender, now, until, reason);
-        (ban.jail, ban.ports) = ("kernel".into(), element.port.into_iter().collect());
+        (ban.jail, ban.ports) = (ADOPTED.into(), element.port.into_iter().collect());
         // All ports come before single ones, and cover them.
         if let Some(known) = found.get(&element.offender) {
             ban.until = ban.until.zip(known.until).map(|(one, other)| one.max(other));

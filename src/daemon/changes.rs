@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::confirm::AnswerTo;
 use super::enforcer::Order;
 use super::hub::Hub;
 use super::now;
-use super::take_over::widest;
-use crate::config::is_jail_name;
+use crate::config::{is_jail_name, widest};
 use crate::control::{BanLength, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Reply, Target};
-use crate::detect::{MANUAL, TakeOver, manual};
+use crate::detect::{Exemption, MANUAL, TakeOver, manual};
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Prefixes, Span, Timestamp, count};
 use crate::store::{LedgerUpdate, UndoItem};
 
@@ -27,6 +27,8 @@ struct PageOutcome {
     report: ChangeReport,
     decisions: Vec<Decision>,
     allowances: Vec<(Offender, Option<Allowance>)>,
+    /// Of which exemptions were to be removed, and whether there was one.
+    disallowed: Vec<(Offender, bool)>,
     /// Elements that the kernel may have and we do not know.
     unknown: Vec<Decision>,
     before: Vec<UndoItem>,
@@ -45,8 +47,7 @@ impl PageOutcome {
 }
 
 impl Hub {
-    /// Carries out a page of changes, and replies: to one of a list once it is in the kernel and in the ledger, so that a
-    /// client that sends more of them goes no faster than these.
+    /// Carries out a page of changes, and replies once they are in the kernel and in the ledger.
     pub(super) fn change(&mut self, page: &ChangePage, reply: oneshot::Sender<Reply>) {
         let at = now();
         let mut outcome = PageOutcome::default();
@@ -60,6 +61,18 @@ impl Hub {
         }
         self.leave_lifted(&done);
         self.settle_allowances(&mut outcome);
+        for (who, was_exempt) in std::mem::take(&mut outcome.disallowed) {
+            let still = self.exempted(who);
+            let (kind, text) = match (was_exempt, still) {
+                (true, None) => (ChangeKind::Removed, no_longer_exempt(who)),
+                (true, Some(by)) => (ChangeKind::Removed, still_exempt(who, &by)),
+                (false, None) => (ChangeKind::Absent, format!("{who} was not exempt")),
+                (false, Some(by)) => {
+                    (ChangeKind::Absent, format!("{who} has no exemption of its own, and is exempt: {by}"))
+                }
+            };
+            outcome.report.add(kind, || text);
+        }
         let Some(first) = page.changes.first() else {
             return drop(reply.send(Reply::Changed(outcome.report)));
         };
@@ -76,19 +89,16 @@ impl Hub {
             self.order(Order::Apply(unknown.into(), Instant::now()));
         }
         let update = LedgerUpdate { decisions, allowances, ..LedgerUpdate::default() };
-        if page.list.is_some() {
-            return self.reply_once_done(update, reply, move |_| Reply::Changed(report));
-        }
-        self.write(update, None);
+        let waiting = if page.list.is_some() { AnswerTo::Pages } else { AnswerTo::Command };
         // Of several, the others are done.
-        let is_one = page.changes.len() == 1;
+        let is_one = page.list.is_none() && page.changes.len() == 1;
         let refused = report.notes.iter().find(|note| is_one && note.kind == ChangeKind::Refused);
-        let answer = match refused {
-            Some(refused) => Reply::Refused { error: refused.text.clone() },
-            None => Reply::Changed(report),
-        };
-        // The client may have hung up; that is its business.
-        let _ = reply.send(answer);
+        if let Some(refused) = refused {
+            self.write(update, None);
+            // The client may have hung up; that is its business.
+            return drop(reply.send(Reply::Refused { error: refused.text.clone() }));
+        }
+        self.reply_changed(waiting, update, reply, report);
     }
 
     fn change_one(
@@ -115,15 +125,15 @@ impl Hub {
                     outcome.report.add(ChangeKind::Refused, || error);
                 }
             }
-            ChangeRequest::Disallow { address } => match self.allowances.remove(*address) {
-                None => outcome.report.add(ChangeKind::Absent, || format!("{address} was not exempt")),
-                Some(before) => {
+            ChangeRequest::Disallow { address } => {
+                let before = self.allowances.remove(*address);
+                outcome.disallowed.push((*address, before.is_some()));
+                if let Some(before) = before {
                     log::info!(address:% = address; "removed the exemption of {address}");
-                    outcome.report.add(ChangeKind::Removed, || format!("{address} is no longer exempt"));
                     outcome.before.push(UndoItem::Allowance(*address, Some(Box::new(before))));
                     outcome.allowances.push((*address, None));
                 }
-            },
+            }
         }
     }
 
@@ -136,9 +146,7 @@ impl Hub {
         at: Timestamp,
         outcome: &mut PageOutcome,
     ) -> Result<(), String> {
-        if !page.force {
-            self.is_safe_to_ban(page, who, at)?;
-        }
+        self.may_ban(page, who, MANUAL, at)?;
         let detector = self.engine.detector();
         let before = detector.bans_on(who).find(|ban| *ban.jail == *MANUAL).cloned();
         let (since, until) = match (length, &before) {
@@ -159,7 +167,11 @@ impl Hub {
         let ban = detector
             .ban(manual(who, since, until, kept))
             .map_err(|by| format!("{who} is exempt: {}", self.allowances.say(by, protects)))?;
-        let (kind, text) = said(&ban, before.as_ref(), until, at);
+        let (kind, mut text) = said(&ban, before.as_ref(), until, at);
+        let host = Offender::behind(who.address(), self.loaded.config.detection.widths);
+        if who.is_single() && host != who && before.is_none() {
+            text += &format!("; jails ban {host}, which one host may own whole");
+        }
         outcome.report.add(kind, || text);
         outcome.before.push(match before {
             Some(before) => UndoItem::Replaced(Box::new(before)),
@@ -185,9 +197,7 @@ impl Hub {
             outcome.report.add(ChangeKind::Over, || format!("{} is over by now", named(ban)));
             return Ok(());
         }
-        if !page.force {
-            self.is_safe_to_ban(page, who, at)?;
-        }
+        self.may_ban(page, who, &jail, at)?;
         let detector = self.engine.detector();
         let known = detector.bans_on(who).find(|known| known.jail == jail).cloned();
         let taken = detector.take_over(ban.clone(), at);
@@ -229,6 +239,26 @@ impl Hub {
         self.undo.leave_lifted(|item| matches!(item, UndoItem::Lifted(ban) if is_among(ban)));
     }
 
+    /// Why this one cannot be banned, or not without `--force`.
+    fn may_ban(&mut self, page: &ChangePage, who: Offender, jail: &str, at: Timestamp) -> Result<(), String> {
+        // Before `--force` is spoken of: that does not help here.
+        let protector = self.engine.detector().protector(who, jail);
+        if let Some(by) = protector {
+            let protects = self.loaded.config.detection.protect_logins;
+            return Err(format!("{who} is exempt: {}", self.allowances.say(by, protects)));
+        }
+        if page.force { Ok(()) } else { self.is_safe_to_ban(page, who, at) }
+    }
+
+    /// What exempts this one from all jails, for people.
+    pub(super) fn exempted(&mut self, who: Offender) -> Option<String> {
+        let protects = self.loaded.config.detection.protect_logins;
+        let by = self.engine.detector().protector(who, MANUAL)?;
+        // One inside it does not exempt all of it.
+        let is_all = !matches!(by, Exemption::Listed(member, _) if !member.contains(who));
+        is_all.then(|| self.allowances.say(by, protects))
+    }
+
     /// Why a ban on this one could shut out somebody who works here, if it could.
     fn is_safe_to_ban(&mut self, page: &ChangePage, who: Offender, at: Timestamp) -> Result<(), String> {
         let widest = widest(who);
@@ -257,6 +287,7 @@ impl Hub {
         let detector = self.engine.detector();
         let lifted = match target {
             Target::One(who) => detector.unban_exactly(*who),
+            Target::Of { address, jail } => detector.unban_from(*address, jail).into_iter().collect(),
             Target::Inside(who) if who.is_single() => detector.unban_exactly(*who),
             Target::Inside(who) => detector.unban(*who),
             Target::Jail(jail) => detector.unban_jail(jail),
@@ -288,6 +319,25 @@ impl Hub {
                     });
                 } else {
                     inside.into_iter().for_each(|ban| report.note(ChangeKind::Inside, || ban));
+                }
+            }
+            Target::Of { address, jail } if !is_lifted => {
+                let others: Vec<String> =
+                    self.engine.detector().bans_on(*address).map(|ban| ban.jail.to_string()).collect();
+                match self.unknown_jail(jail) {
+                    Some(error) => report.add(ChangeKind::Refused, || error),
+                    None if others.is_empty() => self.not_banned(*address, outcome),
+                    None => report.add(ChangeKind::Absent, || {
+                        format!("`{jail}` does not ban {address}; banned by {}", others.join(", "))
+                    }),
+                }
+            }
+            Target::Of { address, .. } => {
+                let others: Vec<String> =
+                    self.engine.detector().bans_on(*address).map(|ban| ban.jail.to_string()).collect();
+                if !others.is_empty() {
+                    let who = format!("{address} stays banned by {}", others.join(", "));
+                    report.add(ChangeKind::Unchanged, || who);
                 }
             }
             Target::One(who) | Target::Inside(who) if !is_lifted => self.not_banned(*who, outcome),
@@ -345,7 +395,10 @@ impl Hub {
         let (kind, what) = match &before {
             None => (ChangeKind::New, String::new()),
             Some(before) if *before == allowance => (ChangeKind::Unchanged, " already".to_owned()),
-            Some(before) => (outlasts(until, before.until), replaced(before.until, at, old, kept, "comment")),
+            Some(before) => {
+                let kind = outlasts(until, before.until);
+                (kind, replaced(kind, before.until, at, (old, kept), "comment"))
+            }
         };
         outcome.report.add(kind, || match kind {
             ChangeKind::Unchanged | ChangeKind::Reworded => format!("{who} stays exempt {left}{what}"),
@@ -383,6 +436,16 @@ impl Hub {
     }
 }
 
+/// That an exemption has ended, and there is no other.
+pub(super) fn no_longer_exempt(who: Offender) -> String {
+    format!("{who} is no longer exempt")
+}
+
+/// That one has ended, and another holds.
+pub(super) fn still_exempt(who: Offender, by: &str) -> String {
+    format!("removed the exemption of {who}; it is still exempt: {by}")
+}
+
 /// A ban in few words.
 pub(super) fn named(ban: &Ban) -> String {
     format!("{} ({})", ban.offender, ban.jail)
@@ -404,21 +467,33 @@ pub(super) fn outlasts(until: Option<Timestamp>, before: Option<Timestamp>) -> C
 }
 
 /// What is said of a ban or an exemption in whose place another comes.
-fn replaced(before: Option<Timestamp>, at: Timestamp, old: &str, new: &str, word: &str) -> String {
-    let had = before.map_or("had no end".to_owned(), |before| format!("had {} left", before.since(at)));
+fn replaced(
+    kind: ChangeKind,
+    before: Option<Timestamp>,
+    at: Timestamp,
+    (old, new): (&str, &str),
+    word: &str,
+) -> String {
+    let had =
+        before.map_or("; it had no end".to_owned(), |before| format!("; it had {} left", before.since(at)));
+    // What ends as before needs not be told when.
+    let had = if kind == ChangeKind::Reworded { String::new() } else { had };
     let words = match (old, new) {
         ("", _) => String::new(),
         (old, new) if old == new => format!("; the {word} stays: {old}"),
         (old, _) => format!("; the {word} was: {old}"),
     };
-    format!("; it {had}{words}")
+    format!("{had}{words}")
 }
 
 /// The sentence for an operator about a ban by hand. It was to last until `asked`.
 fn said(ban: &Ban, before: Option<&Ban>, asked: Option<Timestamp>, at: Timestamp) -> (ChangeKind, String) {
     let who = ban.offender;
-    let long =
+    let mut long =
         ban.until.map_or("until it is unbanned".to_owned(), |until| format!("for {}", until.since(at)));
+    if ban.until != asked {
+        long += ", as long as another jail bans it";
+    }
     let mut text = format!("banned {who} {long}");
     let mut kind = ChangeKind::New;
     if let Some(before) = before {
@@ -428,10 +503,7 @@ fn said(ban: &Ban, before: Option<&Ban>, asked: Option<Timestamp>, at: Timestamp
             ChangeKind::Shortened => format!("shortened the ban on {who}: {long}"),
             _ => format!("{who} stays banned {long}"),
         };
-        text += &replaced(before.until, at, &before.reason, &ban.reason, "reason");
-    }
-    if ban.until != asked {
-        text += ", as long as another jail bans it";
+        text += &replaced(kind, before.until, at, (&before.reason, &ban.reason), "reason");
     }
     if ban.mode == Mode::Observe {
         text += "; it is only observed";
@@ -456,6 +528,7 @@ fn command(change: &ChangeRequest, more: usize, list: Option<u64>) -> String {
             format!("{verb} {address}")
         }
         ChangeRequest::Unban(Target::One(who)) => format!("unban {who}"),
+        ChangeRequest::Unban(Target::Of { address, jail }) => format!("unban {address} --jail {jail}"),
         ChangeRequest::Unban(Target::Inside(who)) => format!("unban {who} --inside"),
         ChangeRequest::Unban(Target::Jail(jail)) => format!("unban --jail {jail}"),
         ChangeRequest::Unban(Target::All) => "unban --all".to_owned(),

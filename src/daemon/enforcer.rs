@@ -5,6 +5,7 @@
 //! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
 //! enforcer changes the content of the sets; that sets and rules exist is the work of the `watcher`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -25,8 +26,9 @@ use crate::model::{Ban, Decision, Mode, count};
 pub(super) enum Order {
     /// Carry these out, but for what is only observed; they were decided at that instant.
     Apply(Arc<Vec<Decision>>, Instant),
-    /// Carry out what came before, and call this when that was tried and what went wrong is known.
-    Report(Box<dyn FnOnce() + Send>),
+    /// Carry out what came before, and call this when that was tried and what went wrong is known, with what of these
+    /// decisions the kernel has not taken.
+    Report(Arc<Vec<Decision>>, Box<dyn FnOnce(Option<KernelLag>) + Send>),
     /// All bans in force are told again from here on, as the sets are to hold no others.
     Restart,
     /// These are some of them.
@@ -36,6 +38,23 @@ pub(super) enum Order {
     /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
     /// one before.
     SwitchFirewall(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
+}
+
+/// Decisions that the kernel has not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct KernelLag {
+    /// How many.
+    pub(super) decisions: u64,
+    /// Why, if it is not the last error of enforcement.
+    pub(super) why: Option<String>,
+}
+
+impl KernelLag {
+    /// All of these that are to be carried out, if there are any.
+    pub(super) fn of(decisions: &[Decision], why: Option<String>) -> Option<Self> {
+        let decisions = enforced(decisions).count() as u64;
+        (decisions > 0).then_some(Self { decisions, why })
+    }
 }
 
 /// What enforcer and watcher tell others with.
@@ -64,6 +83,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 const LATE: usize = 10_000;
 /// The most changes that go to the kernel before the first of them is known to have got there.
 const MOST: usize = 50_000;
+/// The most bans that lists mark as not enforced.
+const MOST_MARKED: usize = 10_000;
 
 /// Brings about in the kernel what was decided.
 pub(super) struct Enforcer {
@@ -176,13 +197,13 @@ impl Enforcer {
                 enforced(&decisions).for_each(|decision| self.desired.take(decision));
                 waiting.push((decisions, at));
             }
-            Order::Report(then) => {
+            Order::Report(decisions, then) => {
                 self.carry_out(&std::mem::take(waiting));
                 // What does not fit is told before.
                 if self.why.is_some() {
                     self.check();
                 }
-                then();
+                then(self.lag(&decisions));
             }
             Order::Restart => {
                 self.carry_out(&std::mem::take(waiting));
@@ -242,6 +263,20 @@ impl Enforcer {
             Err(error) => self.failed(&error),
         }
         self.late.truncate(LATE);
+    }
+
+    /// What of these the kernel has not taken.
+    fn lag(&self, decisions: &[Decision]) -> Option<KernelLag> {
+        // It could not be told.
+        if self.compared.is_none() && self.reporter.last_fault.is_some() {
+            return KernelLag::of(decisions, None);
+        }
+        let waits = |decision: &&Decision| match decision {
+            Decision::Ban(ban) => self.desired.waits(ban),
+            Decision::Unban(_) => false,
+        };
+        let waiting = enforced(decisions).filter(waits).count() as u64;
+        (waiting > 0).then(|| KernelLag { decisions: waiting, why: self.why.map(reason) })
     }
 
     /// Tells the kernel; what it refuses is noted as pending.
@@ -344,10 +379,10 @@ impl Enforcer {
         let mut faults = self.misfits.clone();
         match self.why.filter(|_| pending > 0) {
             Some(why) => {
-                let hint = if why == Refusal::Full { "; raise `max-elements`" } else { "" };
+                let why = reason(why);
                 let are = if pending == 1 { "is" } else { "are" };
                 let bans = count(pending as u64, "ban");
-                faults.push(format!("{bans} {are} not enforced: {why}{hint}"));
+                faults.push(format!("{bans} {are} not enforced: {why}"));
             }
             None => self.why = None,
         }
@@ -376,6 +411,8 @@ impl Enforcer {
         });
         let (sets, pending) = (sets.collect(), counts.all_pending().into());
         self.reporter.health.enforcement(|status| (status.sets, status.pending) = (sets, pending));
+        let waiting = if pending > 0 { self.desired.waiting(MOST_MARKED) } else { HashSet::new() };
+        self.reporter.health.waiting(waiting);
     }
 
     fn failed(&mut self, error: &EnforceError) {
@@ -383,6 +420,11 @@ impl Enforcer {
         self.reporter.errors(1);
         self.reporter.fault(Some(format!("cannot update the kernel: {error}")));
     }
+}
+
+/// Why the kernel does not take elements, and what to do.
+fn reason(why: Refusal) -> String {
+    format!("{why}{}", if why == Refusal::Full { "; raise `max-elements`" } else { "" })
 }
 
 /// Those that are to be carried out.

@@ -1,10 +1,12 @@
 //! The state of sources, enforcement and the ledger, for `status` and Prometheus. Tasks share it, and write when
 //! something changes, not for each entry.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::metrics::Metrics;
 use crate::control::{EnforcementStatus, LedgerStatus, ReceiverStatus, SourceState, SourceStatus};
+use crate::model::Offender;
 use crate::store::LedgerSize;
 
 /// A handle to what all tasks know; clones share it.
@@ -20,6 +22,10 @@ pub(super) struct HealthState {
     pub(super) ledger_size: LedgerSize,
     pub(super) receivers: Vec<ReceiverStatus>,
     faults: [Option<String>; 2],
+    /// What the watcher has found wrong with sets and rule.
+    pub(super) watched: Option<String>,
+    /// Whose bans wait for room in the kernel, some of them.
+    pub(super) waiting: Arc<HashSet<Offender>>,
     /// Whether anything has looked at the kernel yet.
     is_checked: bool,
 }
@@ -42,6 +48,8 @@ impl Health {
             ledger_size: LedgerSize::default(),
             receivers: Vec::new(),
             faults: [None, None],
+            watched: None,
+            waiting: Arc::default(),
             is_checked: false,
         })))
     }
@@ -82,8 +90,19 @@ impl Health {
         self.with(|state| {
             state.is_checked = true;
             state.faults.get_mut(component as usize).into_iter().for_each(|slot| slot.clone_from(&fault));
+            let [_, watched] = &state.faults;
+            state.watched.clone_from(watched);
             let known: Vec<&str> = state.faults.iter().flatten().map(String::as_str).collect();
             state.enforcement.error = (!known.is_empty()).then(|| known.join("; "));
+        });
+    }
+
+    /// These wait for room in the kernel.
+    pub(super) fn waiting(&self, waiting: HashSet<Offender>) {
+        self.with(|state| {
+            if *state.waiting != waiting {
+                state.waiting = Arc::new(waiting);
+            }
         });
     }
 

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::allowances::Allowances;
 use super::clients::Clients;
 use super::clock::{ClockStep, ClockWatch};
+use super::confirm::{AnswerTo, Confirmation};
 use super::duplicates::Duplicates;
 use super::enforcer::Order;
 use super::health::{Health, HealthState};
@@ -247,27 +248,13 @@ impl Hub {
         self.show_active();
         self.order(Order::Apply(page.enforced.into(), Instant::now()));
         let update = LedgerUpdate { decisions: page.decisions.into(), ..LedgerUpdate::default() };
-        self.reply_once_done(update, reply, move |error| {
+        self.reply_once_done(AnswerTo::Pages, update, reply, move |confirmation| {
+            let Confirmation { enforcement, ledger, .. } = confirmation;
+            let ledger = ledger
+                .map(|why| format!("the ledger cannot be written ({why}); a restart may take this back"));
+            let errors: Vec<String> = enforcement.into_iter().chain(ledger).collect();
+            let error = (!errors.is_empty()).then(|| errors.join("; "));
             Reply::TakenOver(TakenCounts { error, ..page.counts })
-        });
-    }
-
-    /// Replies once what was ordered is in the kernel and in the ledger; the reply may name the last error of enforcement.
-    pub(super) fn reply_once_done(
-        &mut self,
-        update: LedgerUpdate,
-        reply: oneshot::Sender<Reply>,
-        answer: impl FnOnce(Option<String>) -> Reply + Send + 'static,
-    ) {
-        let (receipt, written) = oneshot::channel();
-        let (report, tried) = oneshot::channel();
-        self.order(Order::Report(Box::new(move || _ = report.send(()))));
-        self.write(update, Some(receipt));
-        let health = self.health.clone();
-        self.runtime.spawn(async move {
-            // What ends without them ends with the daemon.
-            let _ = (tried.await, written.await);
-            reply.send(answer(health.read().enforcement.error))
         });
     }
 
@@ -407,12 +394,14 @@ impl Hub {
         }
     }
 
-    /// Never waits: the ledger's disk may hang, and bans must not.
-    pub(super) fn write(&mut self, mut update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) {
+    /// Never waits: the ledger's disk may hang, and bans must not. Whether the update is left out, because too much waits.
+    pub(super) fn write(&mut self, mut update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) -> bool {
         update.undo.extend(self.undo.take_updates());
-        if self.ledger.write(update, receipt) {
+        let is_left_out = self.ledger.write(update, receipt);
+        if is_left_out {
             self.metrics.dropped("ledger_queue_full", 1);
         }
+        is_left_out
     }
 
     /// All that the ledger has to know, for one that missed something.
@@ -497,7 +486,7 @@ impl Hub {
             (None, Some(wide)) => filter.list(detector.bans_inside(wide), now),
             (None, None) => filter.list(detector.bans(), now),
         };
-        BanListing { geoip: self.loaded.config.geoip.clone(), ..list }
+        BanListing { geoip: self.loaded.config.geoip.clone(), waiting: self.health.read().waiting, ..list }
     }
 
     fn status(&mut self) -> Status {
@@ -540,14 +529,11 @@ impl Hub {
                 ..JailStatus::default()
             })
             .collect();
-        for name in [MANUAL, LIST, WIDE] {
-            let status = |&(banned, mode): &(u64, Mode)| JailStatus {
-                name: name.to_owned(),
-                mode,
-                banned,
-                ..JailStatus::default()
-            };
-            jails.extend(banned.get(name).map(status));
+        // Those of operators and of prefixes, and those that are off and still ban somebody.
+        for (name, (bans, mode)) in banned {
+            if !jails.iter().any(|jail| jail.name == name) {
+                jails.push(JailStatus { name: name.to_owned(), mode, banned: bans, ..JailStatus::default() });
+            }
         }
         for jail in &mut jails {
             jail.offences = stats.counted.get(jail.name.as_str()).copied().unwrap_or_default();

@@ -327,13 +327,13 @@ impl LedgerWriter {
         let waiting = mem::take(&mut self.waiting);
         match self.open().and_then(|ledger| ledger.map_or(Ok(()), |ledger| ledger.write(&waiting, now()))) {
             Ok(()) => {
-                self.shared.hangs.store(false, Ordering::Relaxed);
+                let hung = self.shared.hangs.swap(false, Ordering::Relaxed);
                 let seconds = self.tried.elapsed().as_secs_f64();
                 self.metrics.histogram("banstream_ledger_write_duration_seconds").record(seconds);
                 self.shared
                     .waiting
                     .fetch_sub(waiting.iter().map(LedgerUpdate::size).sum(), Ordering::Relaxed);
-                if mem::take(&mut self.is_failing) {
+                if mem::take(&mut self.is_failing) || hung {
                     log::info!("the ledger can be written again");
                     self.measure();
                 }

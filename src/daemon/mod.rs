@@ -41,6 +41,7 @@ mod take_over;
 mod review;
 mod undo;
 mod changes;
+mod confirm;
 mod take_back;
 
 use std::collections::HashSet;
@@ -65,10 +66,11 @@ use crate::daemon::metrics::Metrics;
 use crate::detect::Settings;
 use crate::engine::Engine;
 use crate::entry::Decoder;
-use crate::input::socket;
+use crate::input::socket::{self, SocketFile};
 use crate::kernel::{self, Displaced, Firewall, Ipset, Layout};
 use crate::model::{Timestamp, count};
 use crate::store::{self, SavedState};
+pub use adoption::ADOPTED;
 use allowances::Allowances;
 use clients::Clients;
 use clock::ClockWatch;
@@ -85,7 +87,7 @@ use reload::Reloader;
 use set_lock::SetLock;
 use sources::Sources;
 use stats::SharedStats;
-pub use take_over::{BansTarget, exemptions, send, take_over, widest};
+pub use take_over::{BansTarget, exemptions, send, take_over};
 use undo::UndoLog;
 use watcher::Watcher;
 
@@ -106,8 +108,9 @@ impl RunOptions {
         let mut loaded = load::load(self.config.as_deref())?;
         if self.dry_run {
             loaded.config.observe();
+            return Ok(loaded);
         }
-        Ok(loaded)
+        loaded.to_run()
     }
 }
 
@@ -231,11 +234,12 @@ async fn serve(
         }
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    log::info!("stopping; bans stay in force");
+    let stay = if reloader.loaded.config.enforce.is_some() { "; bans stay in force" } else { "" };
+    log::info!("stopping{stay}");
+    // Before its socket is closed: then the path is the next daemon's.
+    control.remove();
     servers.iter().for_each(tokio::task::JoinHandle::abort);
-    stop(reloader, tasks).await?;
-    let _ = std::fs::remove_file(control);
-    Ok(())
+    stop(reloader, tasks).await
 }
 
 /// The daemon at work.
@@ -247,7 +251,7 @@ struct RunningDaemon {
     tasks: Vec<JoinHandle<()>>,
     /// What serves the control socket and the metrics.
     servers: Vec<tokio::task::JoinHandle<()>>,
-    control: PathBuf,
+    control: SocketFile,
     /// Bans that were in force before.
     restored: usize,
 }
@@ -263,7 +267,10 @@ fn at_work(config: &Config, restored: usize) -> String {
     let metrics =
         config.metrics.map_or(String::new(), |address| format!("; metrics at http://{address}/metrics"));
     let restored = count(restored as u64, "ban");
-    format!("reads {sources} for {jails}; bans are {enforced}; {restored} restored{metrics}")
+    let receivers: Vec<&str> = config.receivers.iter().map(|receiver| &*receiver.name).collect();
+    let receivers =
+        if receivers.is_empty() { String::new() } else { format!("; notifies {}", receivers.join(", ")) };
+    format!("reads {sources} for {jails}; bans are {enforced}; {restored} restored{receivers}{metrics}")
 }
 
 /// Starts all tasks; when it returns, all bans are in force and the sources are read.
@@ -276,6 +283,7 @@ async fn start(
     let chosen = Firewalls::choose(&mut loaded.config)?;
     let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
+    let control_file = SocketFile::of(&config.control.path);
     let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref(), &mut opener).await?;
     let metrics = metrics.join().map_err(|_| anyhow::anyhow!("the metrics thread has failed"))??;
     chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
@@ -408,7 +416,7 @@ async fn start(
         rolled_back: None,
         claim,
     };
-    Ok(RunningDaemon { reloader, requests, tasks, servers, control: config.control.path, restored })
+    Ok(RunningDaemon { reloader, requests, tasks, servers, control: control_file, restored })
 }
 
 /// Takes the set for this daemon alone, before anything is written to the kernel, and prepares sets and rule.

@@ -19,10 +19,11 @@ use self::each::EachTask;
 use self::reporter::ReceiverReporter;
 use super::health::Health;
 use super::now;
-use crate::config::{Grouping, Receiver};
+use crate::config::{Grouping, Receiver, nearest};
 use crate::control::Reply;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::{EachOutcome, Event, EventMessage, Message, deliver, deliver_each, host};
+use crate::model::plain;
 
 /// Batches of news that wait for a task to note them; room for them takes 200 kB. Where each of 10,000 bans a second is a
 /// batch, on two busy processors, a ring of 16 lost 56 to 214 of 67,000, and one of 256 none.
@@ -126,7 +127,11 @@ impl Notifier {
     /// Tells the receiver of this name that this is a test, and replies with the result.
     pub(super) fn test(&self, name: &str, reply: oneshot::Sender<Reply>) {
         let Some(task) = self.tasks.iter().find(|task| *task.receiver.name == *name) else {
-            let error = "the configuration has no receiver with this name".to_owned();
+            let known = self.tasks.iter().map(|task| &*task.receiver.name);
+            let error = match self.tasks.is_empty() {
+                true => "the configuration has no receiver: no table `[notify.NAME]`".to_owned(),
+                false => format!("unknown receiver `{}`; {}", plain(name), nearest(name, "receivers", known)),
+            };
             return drop(reply.send(Reply::Refused { error }));
         };
         let (receiver, host) = (Arc::clone(&task.receiver), self.host.clone());

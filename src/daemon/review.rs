@@ -1,39 +1,38 @@
 //! What other settings do to bans: those of addresses that are exempt now are lifted, and those of jails that enforce or
 //! observe now are carried out accordingly.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::changes::named;
 use super::hub::{Hub, settings};
 use super::inbox::ReloadKind;
 use super::now;
+use super::undo::{EXEMPTIONS, START};
 use crate::config::load::Loaded;
 use crate::control::{ChangeKind, ChangeReport};
 use crate::detect::Exemption;
 use crate::model::{Ban, Decision, Mode, Offender, count};
 use crate::store::{LedgerUpdate, UndoItem};
 
-/// What `undo` calls a restart with other settings, and a change of a file of exemptions or of this host's addresses.
-const START: &str = "restart";
-const EXEMPTIONS: &str = "change of exempt addresses";
-
 impl Hub {
     /// Goes on with this configuration; what became of bans.
     pub(super) fn reload(&mut self, loaded: Loaded, kind: ReloadKind) -> ChangeReport {
         let at = now();
+        let turned_off = self.turned_off(&loaded);
         self.loaded = loaded;
         let settings = settings(&self.loaded, &self.host, &self.allowances);
         let mut decisions = self.engine.reconfigure(settings, self.loaded.grammars.clone());
         self.stats.lock().expect(self.engine.grammars());
         let mut report = self.review_report(&decisions);
+        orphaned(&mut report, &turned_off, &decisions);
         let items = lifts(&decisions);
         match kind {
             ReloadKind::Permanent => {
                 self.undo.end_trial();
-                self.undo.add_lifted(at, "reload", items);
+                self.undo.add_reload(at, items);
             }
-            ReloadKind::Trial => self.undo.add_trial(at, "reload", items),
+            ReloadKind::Trial => self.undo.add_trial(at, items),
             ReloadKind::Rollback => {
                 let before = self.undo.take_trial();
                 let (restored, mut update) = self.put_back(&before, at, &mut report);
@@ -52,9 +51,28 @@ impl Hub {
     /// What would become of bans under this configuration.
     pub(super) fn preview(&mut self, loaded: &Loaded) -> ChangeReport {
         let settings = settings(loaded, &self.host, &self.allowances);
+        let turned_off = self.turned_off(loaded);
         let review = self.engine.detector().preview(settings);
         let lifted = review.lifted.iter().map(|(ban, by)| (ban, Some(*by))).collect();
-        report(lifted, review.reissued.iter().map(|(_, mode)| *mode))
+        let mut report = report(lifted, review.reissued.iter().map(|(_, mode)| *mode));
+        let decisions: Vec<_> =
+            review.lifted.iter().map(|(ban, _)| Decision::Unban((*ban).clone())).collect();
+        orphaned(&mut report, &turned_off, &decisions);
+        report
+    }
+
+    /// The jails that are on and would not be under this configuration, each with its bans.
+    fn turned_off(&mut self, loaded: &Loaded) -> BTreeMap<Arc<str>, u64> {
+        let stays = |name: &str| loaded.config.detection.jails.iter().any(|jail| *jail.name == *name);
+        let jails = self.loaded.config.detection.jails.iter();
+        let names: BTreeSet<&str> = jails.map(|jail| &*jail.name).filter(|name| !stays(name)).collect();
+        let mut bans = BTreeMap::new();
+        for (terms, times) in self.engine.detector().terms() {
+            if names.contains(&*terms.jail) {
+                *bans.entry(Arc::clone(&terms.jail)).or_default() += times as u64;
+            }
+        }
+        bans
     }
 
     /// Looks at the bans that were in force before the start.
@@ -102,6 +120,21 @@ impl Hub {
             Decision::Unban(_) => None,
         });
         report(lifted, reissued)
+    }
+}
+
+/// Says how many bans stay of jails that are turned off, without those that these decisions lift.
+fn orphaned(report: &mut ChangeReport, turned_off: &BTreeMap<Arc<str>, u64>, decisions: &[Decision]) {
+    for (jail, bans) in turned_off {
+        let gone = lifted(decisions).filter(|ban| ban.jail == *jail).count() as u64;
+        let bans = bans.saturating_sub(gone);
+        if bans > 0 {
+            report.count(ChangeKind::Orphaned, bans);
+            report.note(ChangeKind::Orphaned, || {
+                let (bans, stay) = (count(bans, "ban"), if bans == 1 { "stays" } else { "stay" });
+                format!("the jail `{jail}` is off, and {bans} of it {stay}; `banstream unban --jail {jail}` lifts them")
+            });
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::mem;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use crate::config::load::Loaded;
 use crate::entry::Format;
 use crate::entry::records::Records;
 use crate::input::journald::{Follower, Journal};
-use crate::input::socket;
+use crate::input::socket::{self, SocketFile};
 use crate::input::{Batch, SourceError, ingest, stdin};
 
 /// How soon to look again for a journal that is not there.
@@ -37,7 +36,7 @@ pub(super) struct Sources {
     positions: BTreeMap<Arc<str>, String>,
     /// How often the daemon has started since then.
     starts: BTreeMap<Arc<str>, u32>,
-    ingest: Option<(PathBuf, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+    ingest: Option<(SocketFile, oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
 }
 
 struct RunningJournal {
@@ -72,7 +71,7 @@ impl Sources {
                         async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
                     };
                     let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
-                    self.ingest = Some((socket.path.clone(), stop, tokio::spawn(serving)));
+                    self.ingest = Some((SocketFile::of(&socket.path), stop, tokio::spawn(serving)));
                 }
             }
         }
@@ -187,13 +186,14 @@ impl Sources {
     }
 
     pub(super) async fn stop(&mut self) {
+        // While its socket is open: then the path is the next daemon's.
+        self.ingest.iter().for_each(|(file, ..)| file.remove());
         let journals = mem::take(&mut self.journals);
         self.stop_journals(journals).await;
-        if let Some((path, stop, task)) = self.ingest.take() {
+        if let Some((_, stop, task)) = self.ingest.take() {
             drop(stop);
             // The task ends within a second by itself.
             let _ = task.await;
-            let _ = std::fs::remove_file(path);
         }
     }
 

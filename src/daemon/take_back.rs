@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::changes::{for_long, named, outlasts};
+use super::changes::{for_long, named, no_longer_exempt, outlasts, still_exempt as still_exempt_by};
+use super::confirm::AnswerTo;
 use super::hub::Hub;
 use super::now;
-use super::undo::RECENT;
+use super::undo::{IdleCommand, RECENT};
 use crate::control::{ChangeKind, ChangeReport, Reply, UndoLine};
 use crate::detect::NotReinstated;
 use crate::model::{Ban, Decision, Offender, Timestamp, count};
@@ -48,16 +49,16 @@ impl Hub {
         if !decisions.is_empty() {
             self.sync_all();
         }
-        self.reply_once_done(update, reply, |_| Reply::Changed(report));
+        self.reply_changed(AnswerTo::Command, update, reply, report);
     }
 
     /// Why an operator may think of another command than this one, if so.
     fn doubt(&mut self, step: &UndoStep, at: Timestamp) -> Option<String> {
         let said = said(step, at);
-        if let Some((when, command)) = self.undo.idle() {
+        if let Some(IdleCommand { at: when, command, what }) = self.undo.idle() {
             let ago = at.since(*when);
             return Some(format!(
-                "the last command, `{command}` of {ago} ago, changed nothing; `undo --force` takes back {said}"
+                "the last command, `{command}` of {ago} ago, {what}; `undo --force` takes back {said}"
             ));
         }
         (at.since(step.at) > RECENT)
@@ -89,11 +90,6 @@ impl Hub {
         for item in items() {
             let UndoItem::Allowance(who, before) = item else { continue };
             let before = before.as_deref().cloned();
-            match &before {
-                None => report.add(ChangeKind::Removed, || format!("{who} is no longer exempt")),
-                Some(before) => report
-                    .add(ChangeKind::Restored, || format!("{who} is exempt {}", for_long(before.until, at))),
-            }
             update.allowances.push((*who, before.clone()));
             match before {
                 None => drop(self.allowances.remove(*who)),
@@ -103,6 +99,16 @@ impl Hub {
         let mut decisions = Vec::new();
         if !update.allowances.is_empty() {
             decisions = self.settle();
+            for (who, before) in &update.allowances {
+                let (kind, text) = match (before, self.exempted(*who)) {
+                    (Some(before), _) => {
+                        (ChangeKind::Restored, format!("{who} is exempt {}", for_long(before.until, at)))
+                    }
+                    (None, None) => (ChangeKind::Removed, no_longer_exempt(*who)),
+                    (None, Some(by)) => (ChangeKind::Removed, still_exempt_by(*who, &by)),
+                };
+                report.add(kind, || text);
+            }
             for decision in &decisions {
                 report.add(ChangeKind::Lifted, || named(decision.ban()));
             }

@@ -16,8 +16,8 @@ use super::host_addresses::HostAddresses;
 use super::hub::settings;
 use super::restore;
 use super::undo::UndoLog;
-use crate::config::is_jail_name;
 use crate::config::load::Loaded;
+use crate::config::{is_jail_name, widest};
 use crate::control::client;
 use crate::control::server::{MAX_BODY, MOST_BANS};
 use crate::control::{Command, TakenCounts, list_id};
@@ -104,11 +104,6 @@ fn fault(ban: &Ban) -> Option<String> {
     }
 }
 
-/// The length of the widest prefix that is taken over.
-pub fn widest(offender: Offender) -> u8 {
-    if offender.address().is_ipv4() { 8 } else { 32 }
-}
-
 /// Who is never banned on this host by its configuration and its addresses, and why.
 pub fn exemptions(loaded: &Loaded) -> Vec<(Offender, ExemptionList)> {
     let host = HostAddresses::look(&HostAddresses::default());
@@ -125,8 +120,12 @@ pub fn take_over(
     loaded: &Loaded,
     now: Timestamp,
 ) -> anyhow::Result<(TakenCounts, BansTarget)> {
-    let (directory, socket) = (&loaded.config.state_directory, &loaded.config.control.path);
+    let (directory, socket) = (&loaded.config.state_directory, &client::socket_of(&loaded.config));
     let place = || format!("cannot write the ledger in `{}`", directory.display());
+    // A daemon that is named need not have the ledger of this configuration.
+    if client::named_socket().is_some() && UnixStream::connect(socket).is_ok() {
+        return Ok((send(bans, socket)?, BansTarget::Daemon));
+    }
     match Ledger::open(directory, loaded.config.ledger) {
         Ok(ledger) => {
             let counts = write(bans, ledger, loaded, now).with_context(place)?;

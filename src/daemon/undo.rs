@@ -15,7 +15,7 @@ pub(super) struct UndoLog {
     /// The latest at the end, each with the list that it took, in pages.
     steps: VecDeque<(Option<u64>, UndoStep)>,
     /// The command that came last, if it changed nothing.
-    idle: Option<(Timestamp, String)>,
+    idle: Option<IdleCommand>,
     /// What reloads have lifted that are on trial, and the numbers of these steps.
     trial: Vec<(i64, Arc<Vec<UndoItem>>)>,
     /// What the ledger does not know yet.
@@ -24,10 +24,26 @@ pub(super) struct UndoLog {
     last: i64,
 }
 
+/// A command that changed nothing that could be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct IdleCommand {
+    pub(super) at: Timestamp,
+    pub(super) command: String,
+    /// What it did, for people.
+    pub(super) what: &'static str,
+}
+
 /// How many commands are remembered, and how many of their changes all in all: 40 bytes each, or 100 where a ban was
 /// lifted or replaced.
 const MOST_STEPS: usize = 100;
 const MOST_ITEMS: usize = 1_000_000;
+/// The names of changes that no command on bans has made: a reload, a restart with other settings, and a change of a file
+/// of exemptions or of this host's addresses.
+pub(super) const RELOAD: &str = "reload";
+pub(super) const START: &str = "restart";
+pub(super) const EXEMPTIONS: &str = "change of exempt addresses";
+const LIFTING: [&str; 3] = [RELOAD, START, EXEMPTIONS];
+
 /// Until when a command is taken back without asking.
 pub(super) const RECENT: Span = Span::from_secs(10 * 60);
 
@@ -51,6 +67,17 @@ impl UndoLog {
         }
     }
 
+    /// Remembers what a reload has lifted. One that has lifted nothing is the last command all the same; but not behind
+    /// a change of exemptions whose bans can come back, since it takes a reload to end those.
+    pub(super) fn add_reload(&mut self, at: Timestamp, items: Vec<UndoItem>) {
+        let is_behind_lifts = self.idle.is_none()
+            && self.steps.back().is_some_and(|(_, step)| LIFTING.contains(&&*step.command));
+        if items.is_empty() && !is_behind_lifts && !self.steps.is_empty() {
+            self.idle = Some(IdleCommand { at, command: RELOAD.to_owned(), what: "lifted no ban" });
+        }
+        self.add_lifted(at, RELOAD, items);
+    }
+
     fn add_bounded(
         &mut self,
         list: Option<u64>,
@@ -63,7 +90,7 @@ impl UndoLog {
         let known = self.steps.iter().position(|(of, _)| list.is_some() && *of == list);
         if items.is_empty() {
             if known.is_none() {
-                self.idle = Some((at, command));
+                self.idle = Some(IdleCommand { at, command, what: "changed nothing" });
             }
             return None;
         }
@@ -100,11 +127,12 @@ impl UndoLog {
     }
 
     /// The same of a reload that is on trial: a rollback brings that back, however many commands come meanwhile.
-    pub(super) fn add_trial(&mut self, at: Timestamp, what: &str, items: Vec<UndoItem>) {
-        if !items.is_empty() {
-            let added = self.add_bounded(None, at, what.to_owned(), items, MOST_ITEMS);
-            self.trial.extend(added);
+    pub(super) fn add_trial(&mut self, at: Timestamp, items: Vec<UndoItem>) {
+        if items.is_empty() {
+            return self.add_reload(at, items);
         }
+        let added = self.add_bounded(None, at, RELOAD.to_owned(), items, MOST_ITEMS);
+        self.trial.extend(added);
     }
 
     /// What is on trial stays.
@@ -143,7 +171,7 @@ impl UndoLog {
     }
 
     /// The command that came after the latest and changed nothing, if one did.
-    pub(super) fn idle(&self) -> Option<&(Timestamp, String)> {
+    pub(super) fn idle(&self) -> Option<&IdleCommand> {
         self.idle.as_ref()
     }
 
@@ -188,7 +216,7 @@ impl UndoLog {
     /// Dates all earlier by this much.
     pub(super) fn shift_back(&mut self, by: Span) {
         self.steps.iter_mut().for_each(|(_, step)| step.shift_back(by));
-        self.idle.iter_mut().for_each(|(at, _)| *at = *at - by);
+        self.idle.iter_mut().for_each(|idle| idle.at = idle.at - by);
         self.trial.iter_mut().for_each(|(_, page)| shift_page_back(page, by));
     }
 }
@@ -271,25 +299,34 @@ mod tests {
         let at = Timestamp::default();
         log.add(Some(7), at, "list".to_owned(), items(1));
         log.add(Some(7), at, "list".to_owned(), items(0));
-        log.add_lifted(at, "reload", items(0));
-        assert_eq!(log.idle(), None, "a page, and a reload that lifts nothing");
+        log.add_lifted(at, EXEMPTIONS, items(0));
+        let idle = |log: &UndoLog| log.idle().map(|idle| (idle.command.clone(), idle.what));
+        assert_eq!(idle(&log), None, "a page, and no command at all");
         log.add(None, at, "ban".to_owned(), items(0));
-        assert_eq!(log.idle(), Some(&(at, "ban".to_owned())));
+        assert_eq!(idle(&log), Some(("ban".to_owned(), "changed nothing")));
+        log.add_reload(at, items(0));
+        assert_eq!(idle(&log), Some(("reload".to_owned(), "lifted no ban")));
         log.add(None, at, "unban".to_owned(), items(1));
-        assert_eq!(log.idle(), None);
+        assert_eq!(idle(&log), None);
+        log.add_reload(at, items(1));
+        log.add_reload(at, items(0));
+        assert_eq!(idle(&log), None, "it may have ended the exemption because of which bans were lifted");
+        log.add(None, at, "unban".to_owned(), items(1));
+        log.add_trial(at, items(0));
+        assert_eq!(idle(&log), Some(("reload".to_owned(), "lifted no ban")));
     }
 
     #[test]
     fn a_rollback_brings_back_what_no_longer_can_be_undone() {
         let mut log = UndoLog::default();
-        log.add_trial(Timestamp::default(), "reload", items(3));
-        log.add_trial(Timestamp::default(), "reload", items(0));
-        log.add_trial(Timestamp::default(), "reload", items(2));
+        log.add_trial(Timestamp::default(), items(3));
+        log.add_trial(Timestamp::default(), items(0));
+        log.add_trial(Timestamp::default(), items(2));
         (0..MOST_STEPS - 1).for_each(|_| log.add(None, Timestamp::default(), String::new(), items(1)));
         let lens = |pages: Vec<Arc<Vec<UndoItem>>>| pages.iter().map(|page| page.len()).collect::<Vec<_>>();
         assert_eq!((lens(log.take_trial()), lens(log.take_trial())), (vec![3, 2], vec![]));
         assert_eq!(log.steps.len(), MOST_STEPS - 1, "and is not a command of its own any more");
-        log.add_trial(Timestamp::default(), "reload", items(2));
+        log.add_trial(Timestamp::default(), items(2));
         log.leave_lifted(|_| true);
         assert_eq!(lens(log.take_trial()), [0]);
     }

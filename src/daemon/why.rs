@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Backend, Config, Enforce};
-use crate::control::{BanWhy, ElementWhy, JailWhy, LineWhy, Why};
+use crate::control::{BanWhy, ElementWhy, JailWhy, LineWhy, MOST_LINES, Why};
 use crate::grammar::Grammars;
 use crate::kernel::{EnforceError, Ipset, Nftables};
 use crate::model::{BanOrigin, Offender, Port};
@@ -17,8 +17,6 @@ use crate::store::{History, LedgerError, Role};
 
 /// How long each may take: a set of a million takes the kernel half a second, and a disk may hang.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The most lines that are shown for one ban.
-const LINES: u8 = 20;
 
 /// An answer that is not complete.
 pub(super) struct PartialWhy {
@@ -79,11 +77,12 @@ async fn patiently<T: Send + 'static, E: ToString + Send + 'static>(
 
 fn with_lines(mut why: Why, ledger: &History, grammars: &Grammars) -> Result<Why, LedgerError> {
     let lines = |offender: Offender, jail: &str, role, most: u8| {
-        let lines = ledger.counted(offender, jail, role, most.min(LINES))?;
+        let lines = ledger.counted(offender, jail, role, most.min(MOST_LINES))?;
         Ok::<_, LedgerError>(lines.iter().map(|line| LineWhy::new(line, grammars)).collect())
     };
     for BanWhy { ban, lines: told, .. } in why.bans.iter_mut().filter(|why| why.ban.kind == BanOrigin::Auto) {
-        let most = why.jails.iter().find(|jail| jail.name == ban.jail).map_or(LINES, |jail| jail.maxretry);
+        let most =
+            why.jails.iter().find(|jail| jail.name == ban.jail).map_or(MOST_LINES, |jail| jail.maxretry);
         *told = lines(ban.address, &ban.jail, Role::Evidence, most)?;
     }
     for JailWhy { name, offender, counted, lines: told, .. } in &mut why.jails {

@@ -17,6 +17,7 @@ use super::plan::{self, ImportFacts, ImportPlan, RSYSLOG};
 use super::read::Fail2banConfig;
 use super::{diff, print, reference, shadow, switch};
 use crate::config::load::{self, LoadError, Loaded};
+use crate::control::client;
 use crate::daemon;
 use crate::model::Timestamp;
 use crate::store::Fail2banBans;
@@ -198,7 +199,7 @@ pub fn run(
     }
     let target = WriteTarget {
         config,
-        socket: &loaded.config.control.path,
+        socket: &client::socket_of(&loaded.config),
         drop_in: &drop_in,
         rsyslog: Path::new(RSYSLOG),
         state_directory: &loaded.config.state_directory,

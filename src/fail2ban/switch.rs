@@ -79,7 +79,7 @@ pub(super) fn switch(
     loaded: &Loaded,
     now: Timestamp,
 ) -> anyhow::Result<Vec<String>> {
-    let socket = &loaded.config.control.path;
+    let socket = &client::socket_of(&loaded.config);
     let answer = client::send(socket, &Ask::Status)
         .context("fail2ban goes on, since no daemon of banstream answers")?;
     let status: Status =

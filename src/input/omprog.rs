@@ -46,6 +46,9 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const SOON: Duration = Duration::from_millis(10);
 const LATE: Duration = Duration::from_millis(640);
 
+/// How often it is said that the daemon does not answer.
+const REPEAT: Duration = Duration::from_secs(60);
+
 /// Bytes read at once: what a pipe holds.
 const PIECE: usize = 64 << 10;
 
@@ -178,13 +181,15 @@ struct DaemonConnection<'a> {
     retry_at: Option<Instant>,
     /// How long until then, the next time.
     pause: Duration,
+    /// When it was last said that the daemon does not answer.
+    said: Option<Instant>,
 }
 
 impl<'a> DaemonConnection<'a> {
     fn at(path: &'a Path) -> Self {
         // Seeded at random by the system.
         let instance = RandomState::new().hash_one(std::process::id());
-        Self { path, instance, stream: None, retry_at: None, pause: SOON }
+        Self { path, instance, stream: None, retry_at: None, pause: SOON, said: None }
     }
 
     /// Sends what can be sent now; whether that was anything.
@@ -200,7 +205,16 @@ impl<'a> DaemonConnection<'a> {
                 return count > 0;
             }
             Err(error) if self.stream.is_some() && is_passing(&error) => {}
-            Err(error) => self.lost(relay, now, &error.to_string()),
+            Err(error) => {
+                let hint = match error.kind() {
+                    ErrorKind::PermissionDenied => {
+                        "; omprog must run as root or in the group of the socket (`group` of [socket])"
+                    }
+                    ErrorKind::NotFound => "; does it run, and with this `path` of [socket]?",
+                    _ => "",
+                };
+                self.lost(relay, now, &format!("{error}{hint}"));
+            }
         }
         false
     }
@@ -226,7 +240,7 @@ impl<'a> DaemonConnection<'a> {
         match self.stream.as_mut().map_or(Ok(0), |stream| stream.read(&mut piece)) {
             Ok(0) => self.lost(relay, now, "it closed the connection"),
             Ok(read) => match relay.receipts(piece.get(..read).unwrap_or_default()) {
-                Ok(()) => (self.retry_at, self.pause) = (None, SOON),
+                Ok(()) => (self.retry_at, self.pause, self.said) = (None, SOON, None),
                 Err(NoReceipt) => self.lost(relay, now, "its answer is not a receipt"),
             },
             Err(error) if is_passing(&error) => {}
@@ -240,8 +254,13 @@ impl<'a> DaemonConnection<'a> {
     }
 
     fn lost(&mut self, relay: &mut Relay, now: Instant, why: &str) {
-        if self.pause == SOON {
-            log::warn!("the daemon does not answer at `{}`: {why}", self.path.display());
+        // It goes on to try, and says so now and then.
+        if self.said.is_none_or(|said| now.duration_since(said) >= REPEAT) {
+            self.said = Some(now);
+            let path = self.path.display();
+            // rsyslog keeps no log of its children; what they write to stderr is in the journal, or in its `output` file.
+            let _ =
+                writeln!(io::stderr(), "warning: lines wait, the daemon does not answer at `{path}`: {why}");
         }
         self.leave(relay, now);
     }

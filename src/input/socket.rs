@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::Permissions;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,16 @@ impl fmt::Display for SocketError {
                 write!(f, "`{path}` exists and is not a socket; remove it or choose another path")
             }
             SocketErrorKind::NoGroup(name) => write!(f, "there is no group `{name}`"),
-            SocketErrorKind::Refused(error) => write!(f, "cannot listen at the socket `{path}`: {error}"),
+            SocketErrorKind::Refused(error) => {
+                write!(f, "cannot listen at the socket `{path}`: {error}")?;
+                match error.kind() {
+                    ErrorKind::PermissionDenied => f.write_str(
+                        "; run the daemon as root or as the user of its service (`systemctl start banstream`), or choose \
+                         another `path`",
+                    ),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 }
@@ -98,6 +107,36 @@ pub fn bind(path: &Path, group: Option<&str>) -> Result<UnixListener, SocketErro
     open().map_err(refused)
 }
 
+/// The file of a socket at which this process listens.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    id: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// The file that [`bind`] has just made.
+    pub fn of(path: &Path) -> Self {
+        Self { path: path.to_owned(), id: id(path) }
+    }
+
+    /// Removes it, if it is still the one that was made: the path may be another daemon's by now.
+    ///
+    /// Call this while the socket is still open. Once it is closed, the next daemon may take the path between the look and
+    /// the removal, and the system may give its file the same inode.
+    pub fn remove(&self) {
+        if self.id.is_some() && id(&self.path) == self.id {
+            // What is left is replaced by the next one.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn id(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
 /// Connects to the socket, without ever blocking: `WouldBlock` where its queue is full.
 pub fn connect(path: &Path) -> io::Result<StdStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
@@ -117,6 +156,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_the_own_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let first = bind(&path, None).unwrap();
+        let file = SocketFile::of(&path);
+        // The next one takes the path, as when somebody had removed the file.
+        std::fs::remove_file(&path).unwrap();
+        let second = bind(&path, None).unwrap();
+        file.remove();
+        assert!(connect(&path).is_ok());
+        drop(first);
+        SocketFile::of(&path).remove();
+        assert!(!path.exists());
+        file.remove();
+        drop(second);
+    }
+
+    #[tokio::test]
     async fn a_socket_is_replaced_only_when_nobody_answers() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
@@ -133,6 +190,11 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         refused(&path, None, "`PATH` exists and is not a socket; remove it or choose another path");
         assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+        let denied = SocketError {
+            path: "/x".into(),
+            kind: SocketErrorKind::Refused(ErrorKind::PermissionDenied.into()),
+        };
+        assert!(denied.to_string().contains("permission denied; run the daemon as root"), "{denied}");
         let inside = path.join("socket");
         refused(&inside, None, "cannot listen at the socket `PATH`: File exists (os error 17)");
     }

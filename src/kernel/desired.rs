@@ -7,13 +7,13 @@
 
 mod elements;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use hashbrown::HashMap;
 
 use self::elements::{Desired, Elements, HELD, TOLD};
 use super::change::{Change, Element, Layout, Set, Timeout, elements};
-use crate::model::{Ban, Decision, Span, Timestamp};
+use crate::model::{Ban, Decision, Offender, Span, Timestamp};
 
 /// The elements that keep everybody out who is banned.
 #[derive(Debug)]
@@ -198,6 +198,17 @@ impl DesiredState {
         if let Some(want) = self.elements.get_mut(&element) {
             want.pending = true;
         }
+    }
+
+    /// Whether an element of this ban waits for room.
+    pub fn waits(&self, ban: &Ban) -> bool {
+        elements(ban).into_iter().any(|element| self.elements.get(&element).is_some_and(|want| want.pending))
+    }
+
+    /// Whose elements wait for room, so many at the most. Looks at every element.
+    pub fn waiting(&self, most: usize) -> HashSet<Offender> {
+        let waiting = self.elements.iter().filter(|want| want.pending);
+        waiting.map(|want| want.element.offender).take(most).collect()
     }
 
     /// Gives the set's free places to those who wait for one, those first that last longest; and where there are

@@ -14,7 +14,7 @@ mod nftables;
 pub use change::{Change, Element, Family, Layout, Set, Timeout, elements, released, render};
 pub use desired::{DesiredState, Drift, ElementCounts};
 pub use events::RuleEvents;
-pub use ipset::Ipset;
+pub use ipset::{Ipset, only_drops};
 pub use nftables::{KernelAbilities, Nftables, TableFacts, TableOwner, TableSet};
 
 use std::fmt;
@@ -314,6 +314,13 @@ pub fn choose(settings: &Enforce) -> Result<(Backend, String), EnforceError> {
         None => Ok((Backend::Ipset, "the kernel has ip_set, and iptables is there".to_owned())),
         Some(obstacle) => Ok((Backend::Nftables, format!("ipset cannot be used: {obstacle}"))),
     }
+}
+
+/// Why iptables would not take the target of the rule, as far as it says so without changing anything; it takes root.
+pub fn target_fault(settings: &Enforce) -> Option<String> {
+    let uses_iptables = choose(settings).is_ok_and(|(backend, _)| backend == Backend::Ipset);
+    let chain = settings.chains.first().filter(|_| uses_iptables)?;
+    ipset::target_fault(&settings.iptables, &settings.table, chain, &settings.target)
 }
 
 impl EnforceError {

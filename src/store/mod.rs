@@ -373,7 +373,7 @@ impl Ledger {
 }
 
 /// The ledger's name in its directory.
-const FILE: &str = "ledger.db";
+pub const FILE: &str = "ledger.db";
 
 /// A connection that makes no file and takes no lock, and the version of what it reads.
 fn open_unlocked(directory: &Path) -> Result<(i64, Connection), LedgerError> {

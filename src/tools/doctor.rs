@@ -16,8 +16,8 @@ use crate::tools::offline::ended_well;
 
 pub use findings::{
     Chain, DaemonFacts, Enforcement, Facts, Finding, FindingSeverity, IpsetFacts, JournaldSettings,
-    NftablesFacts, NoDaemon, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall, ServerFault,
-    ServerLog, SetFacts, Suspect, Unloadable, Visitor, examine,
+    NftablesFacts, NoDaemon, PrivateBans, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall,
+    ServerFault, ServerLog, SetFacts, Suspect, Unloadable, Visitor, examine,
 };
 
 /// Looks at this host, and prints what is as it should be, what is wrong and what to do about it. Whether nothing is.

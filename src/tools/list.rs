@@ -21,6 +21,7 @@ pub use self::line::BanDetails;
 use self::line::{ListForm, ListLine, ListedEnd, is_blank};
 use super::offline::ended_well;
 use crate::config::load;
+use crate::config::widest;
 use crate::control::{BanLength, TakenCounts};
 use crate::daemon::{self, BansTarget};
 use crate::detect::{Exemption, ExemptionList, LIST};
@@ -156,7 +157,7 @@ pub fn run(
     }
     let text = match options.json {
         true => serde_json::to_string(&list.report)? + "\n",
-        false => text(&list.report, options),
+        false => text(&list.report, options, &loaded.config.state_directory),
     };
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(is_sound)
@@ -283,7 +284,7 @@ impl<'o> BanList<'o> {
             // Whatever else the ban had where it comes from, here it is one of a list.
             ListLine::Ban { offender, end, reason, .. } => (offender, end, reason),
         };
-        let widest = daemon::widest(offender);
+        let widest = widest(offender);
         if offender.prefix() < widest {
             return self.wrong(format!("{offender} is wider than /{widest}"));
         }
@@ -402,7 +403,7 @@ fn clipped(text: &str, longest: usize) -> String {
 }
 
 /// The report, for people.
-fn text(report: &ListReport, options: &ListOptions) -> String {
+fn text(report: &ListReport, options: &ListOptions, directory: &Path) -> String {
     let file = plain(report.file.to_string_lossy().as_bytes());
     let mut text = format!("{file}: {} in {}", count(report.bans, "ban"), count(report.lines, "line"));
     if report.forever > 0 {
@@ -443,7 +444,10 @@ fn text(report: &ListReport, options: &ListOptions) -> String {
     let command = format!("banstream import list --write {file}");
     match (&report.taken, report.to) {
         (Some(taken), Some(to)) => {
-            let to = if to == BansTarget::Ledger { "the ledger" } else { "the running daemon" };
+            let to = match to {
+                BansTarget::Ledger => format!("the ledger in `{}`", directory.display()),
+                BansTarget::Daemon => "the running daemon".to_owned(),
+            };
             text += &format!("taken over into {to}: {taken}\n");
             for one in taken.examples.iter().take(MOST_SHOWN) {
                 text += &format!("{}: {}\n", one.address, plain(&one.why));

@@ -24,6 +24,7 @@ use crate::engine::Joins;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Closest, Fault, Found, Grammar, Grammars, Lists, MissReason, RecordMiss};
 use crate::input::stdin;
+use crate::kernel;
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
 use crate::tools::geoip::GeoIp;
@@ -32,6 +33,9 @@ pub use compare::Difference;
 pub use new::NewGrammar;
 pub use replay::{Logs, Replay, ReplayedBan, Summary};
 pub use unread::UnreadProgram;
+
+/// How many faults of one file are printed.
+const MOST_FAULTS: usize = 100;
 
 /// Checks grammars (`*.grammar`), lists (`*.list`) and configurations (`*.toml`), or with no path what is installed;
 /// prints every fault. Whether there was none.
@@ -44,7 +48,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
     let mut print =
         |lines: &[String]| ended_well(lines.iter().try_for_each(|line| writeln!(output, "{line}")));
     if paths.is_empty() {
-        match crate::config::load::load(None) {
+        match crate::config::load::load(None).and_then(Loaded::to_run) {
             Ok(loaded) => {
                 print(&warnings(&loaded))?;
                 let Loaded { config, grammars, files, own, .. } = loaded;
@@ -56,11 +60,15 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                     read.join(" ")
                 };
                 print(&[format!("read {read}")])?;
+                // What is checked need not be what a daemon runs with.
+                let daemon = status(&client::socket_of(&config));
+                let files: Vec<PathBuf> = files.paths().map(Path::to_owned).collect();
+                print(&Vec::from_iter(daemon.and_then(|of| others(&files, &of.config))))?;
                 let names: Vec<&str> = grammars.iter().map(Grammar::name).collect();
                 let jails = count(config.detection.jails.len() as u64, "jail");
                 let grammars = count(names.len() as u64, "grammar");
                 print(&[format!("{jails}, {grammars} proved and tested: {}", names.join(" "))])?;
-                print(&Vec::from_iter(reload_preview(Path::new(CONFIG), &config.control.path)))?;
+                print(&Vec::from_iter(reload_preview(Path::new(CONFIG), &client::socket_of(&config))))?;
             }
             Err(LoadError::Faulty(faults)) => {
                 print(&[faults])?;
@@ -83,12 +91,14 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                 Some("toml") => match crate::config::load::with(
                     Some(path),
                     beside.iter().map(|(path, text)| (*path, Some(text.as_str()))),
-                ) {
+                )
+                .and_then(Loaded::to_run)
+                {
                     Ok(loaded) => {
                         let read = loaded.files.paths().filter(|file| file != path);
                         let read = read.chain(loaded.own.keys().map(PathBuf::as_path));
                         with.extend(read.map(|path| path.display().to_string()));
-                        preview = reload_preview(path, &loaded.config.control.path);
+                        preview = reload_preview(path, &client::socket_of(&loaded.config));
                         (warnings(&loaded), Vec::new())
                     }
                     Err(LoadError::Faulty(faults)) => (Vec::new(), vec![faults]),
@@ -98,6 +108,10 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                     (Vec::new(), vec![format!("{shown}:1:1: {}", crate::config::IS_FAIL2BAN)])
                 }
                 Some("list") => (shows(Lists::shipped().add(&name, &shown, &text)), Vec::new()),
+                end if end != Some("grammar") => {
+                    let what = "the name does not say what it is; end it in `.grammar`, `.list` or `.toml`";
+                    (Vec::new(), vec![format!("{shown}:1:1: {what}")])
+                }
                 _ => {
                     // A grammar may count on the lists that lie beside it.
                     let (lists, _) =
@@ -111,6 +125,11 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                 }
             };
         sound &= faults.is_empty();
+        let more = faults.len().saturating_sub(MOST_FAULTS);
+        if more > 0 {
+            faults.truncate(MOST_FAULTS);
+            faults.push(format!("{shown}: and {} more", count(more as u64, "fault")));
+        }
         if faults.is_empty() {
             let with = if with.is_empty() { String::new() } else { format!(", with {}", with.join(" ")) };
             faults.push(format!("{shown}: sound{with}"));
@@ -130,7 +149,14 @@ fn warnings(loaded: &Loaded) -> Vec<String> {
     let faults = GeoIp::open(&loaded.config.geoip).faults().into_iter();
     let faults =
         faults.map(|fault| format!("{place}warning: `geoip`: {fault}; countries or networks are missing"));
-    loaded.warnings.iter().cloned().chain(faults).collect()
+    let target = loaded.config.enforce.as_ref().and_then(kernel::target_fault);
+    let target = target.and_then(|fault| {
+        let is_target = |of: &&Setting| of.table == "enforce" && of.key == "target";
+        let place = loaded.written.iter().find(is_target)?;
+        let (file, line) = (place.file.as_ref()?.display(), place.line?);
+        Some(format!("{file}:{line}: warning: `target`: a reload would fail: {fault}"))
+    });
+    loaded.warnings.iter().cloned().chain(faults).chain(target).collect()
 }
 
 /// What a daemon at `socket` would change if it read this configuration, its own, again.
@@ -153,9 +179,7 @@ pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Wr
     } else {
         let files: Vec<PathBuf> = files.paths().map(Path::to_owned).collect();
         text += &format!("# read from {}\n", named(&files));
-        let socket = std::env::var_os("BANSTREAM_SOCKET").map_or(config.control.path, PathBuf::from);
-        let daemon = client::send(&socket, &Command::Status).ok().filter(|answer| answer.done);
-        let daemon = daemon.and_then(|answer| serde_json::from_str::<Status>(&answer.body).ok());
+        let daemon = status(&client::socket_of(&config));
         text.extend(daemon.and_then(|of| others(&files, &of.config)).map(|note| format!("# {note}\n")));
         let mut table = "";
         for Setting { table: name, key, value, file, line, inherited } in &settings {
@@ -171,6 +195,12 @@ pub fn show_configuration(config: Option<&Path>, json: bool, mut output: impl Wr
     }
     ended_well(output.write_all(text.as_bytes()).and_then(|()| output.flush()))?;
     Ok(())
+}
+
+/// What the daemon at `socket` says of itself, if one answers us.
+fn status(socket: &Path) -> Option<Status> {
+    let answer = client::send(socket, &Command::Status).ok().filter(|answer| answer.done)?;
+    serde_json::from_str(&answer.body).ok()
 }
 
 /// These files, for people.
@@ -361,10 +391,12 @@ fn explanation<'g>(
         let why = format!("`{proxy}` is a trusted proxy, and the line does not name its client");
         explanation.why = Some(why);
     } else if let Some((_, grammar)) =
-        tried().min_by_key(|(_, grammar)| Reverse(closeness(grammar, entry.message)))
+        tried().min_by_key(|(_, grammar)| Reverse(closeness(grammar, entry.message, all)))
     {
-        explanation.grammar = Some(grammar.name());
-        explain_miss(&mut explanation, grammar, entry.message);
+        if !all || closeness(grammar, entry.message, all) > 0 {
+            explanation.grammar = Some(grammar.name());
+            explain_miss(&mut explanation, grammar, entry.message);
+        }
         if explanation.closest.is_none() && explanation.unmet.is_empty() {
             let of_all =
                 if all { Some("no rule of any grammar begins like this line".to_owned()) } else { None };
@@ -380,14 +412,41 @@ fn explanation<'g>(
     explanation
 }
 
-/// How near a grammar comes to reading a message. Of several that come as near, the first is meant.
-fn closeness(grammar: &Grammar, message: &[u8]) -> usize {
+/// How near a grammar comes to reading a message, of `all` or of those for its program. Of several that come as near, the first is meant.
+fn closeness(grammar: &Grammar, message: &[u8], all: bool) -> usize {
     match grammar.miss_reason(message) {
         MissReason::Unmet(_) => usize::MAX,
+        // A rule that begins with a field fits the beginning of any line.
+        MissReason::Unread(closest) if all && begins_with_field(closest.written) => 0,
         MissReason::Unread(closest) => closest.at + 1,
         MissReason::Record(_) => 1,
         MissReason::Unlike => 0,
     }
+}
+
+/// Whether what a rule begins with may be a field, such as in `{[<user>]|<user:word>} LOGIN`.
+fn begins_with_field(rule: &str) -> bool {
+    let Some(inside) = rule.strip_prefix('{') else { return rule.starts_with('<') };
+    let (mut depth, mut from, mut any, mut may_miss) = (1_usize, 0, false, false);
+    for (at, c) in inside.char_indices() {
+        depth = match c {
+            '{' => depth + 1,
+            '}' => depth - 1,
+            _ => depth,
+        };
+        if depth == 0 || (depth == 1 && c == '|') {
+            let way = inside.get(from..at).unwrap_or_default();
+            any |= begins_with_field(way);
+            may_miss |= way.is_empty();
+            from = at + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    let rest = inside.get(from..).unwrap_or_default();
+    let behind = if may_miss { Some(rest) } else { rest.strip_prefix('?') };
+    any || behind.is_some_and(begins_with_field)
 }
 
 fn explain_match<'g>(

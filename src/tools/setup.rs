@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use self::gather::Installed;
 use self::rsyslog::RsyslogConfig;
+use crate::control::client;
 use crate::model::{count, plain};
 use crate::tools::offline::ended_well;
 use crate::tools::terminal::{self, BAD, painted};
@@ -100,7 +101,7 @@ pub fn run(config: Option<&Path>, options: SetupOptions, mut output: impl Write)
     let planned = if options.undo { plan::undo(&facts) } else { plan(&facts, options.server_settings) };
     let host = WriteTarget {
         config,
-        socket: &installed.config.control.path,
+        socket: &client::socket_of(&installed.config),
         drop_in: &facts.drop_in,
         rsyslog: Path::new(plan::RSYSLOG),
         state_directory: &installed.config.state_directory,

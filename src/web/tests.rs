@@ -151,7 +151,7 @@ fn answer(command: &Command) -> Reply {
             };
             let long = format!("{HOSTILE}{}", "x".repeat(2048));
             let bans = vec![ban("192.0.2.0/24", HOSTILE), ban("192.0.2.1", &long)];
-            Reply::Bans(BanListing { bans, total: 1202, now: Timestamp::from_secs(1_800_000_009), geoip: Vec::new() })
+            Reply::Bans(BanListing { bans, total: 1202, now: Timestamp::from_secs(1_800_000_009), geoip: Vec::new(), waiting: Arc::default() })
         }
         Command::Why(address) => Reply::Why(
             serde_json::from_value(json!({

@@ -220,6 +220,13 @@ impl Daemon {
         assert!(status.success(), "{status}\n{}", self.log());
     }
 
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn wait(&self) {
+        let mut process = self.process.lock().unwrap().take().unwrap();
+        until("the daemon ends", || process.try_wait().unwrap());
+    }
+
     pub(crate) fn kill(&self) {
         drop(self.process.lock().unwrap().take().map(Killed));
     }

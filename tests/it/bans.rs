@@ -165,7 +165,7 @@ error: 2 lines wrong; nothing was done
     assert_eq!(feed(&daemon, "ban --from -", wrong), (1, want.to_owned()));
     assert_eq!(listed(&daemon, ""), before);
     let mixed = "ip,reason,expiration\n198.18.0.1,one,1h\n198.51.100.200,,30m\n203.0.113.5,,\n198.18.0.2,,-5s\n64.0.0.0/7,,\n198.18.0.3,,\n";
-    let want = "2 new, 1 shortened, 2 refused, 1 over or not addresses
+    let want = "2 new, 1 shortened, 2 refused, 1 line left out (over, or without an address)
 error: 203.0.113.5 is exempt: 203.0.113.0/24 is in `ignoreip`
 error: 64.0.0.0/7 is wider than /8; `--force` bans it all the same
 ";

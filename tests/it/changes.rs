@@ -112,7 +112,7 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
         ),
         (
             "ban 198.18.7.1 --reason new",
-            "198.18.7.1 stays banned until it is unbanned; it had no end; the reason was: old; it is only observed\n",
+            "198.18.7.1 stays banned until it is unbanned; the reason was: old; it is only observed\n",
             &[0],
             &["198.18.7.1 manual forever new"],
             "took back `ban 198.18.7.1` of AGO (1 change): 1 restored\n198.18.7.1 (manual) is banned forever\n",
@@ -125,8 +125,15 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
             "took back `unban 198.51.100.7` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
         ),
         (
+            "unban 198.51.100.7 --jail sshd",
+            "unbanned 198.51.100.7 (sshd)\n",
+            &[2],
+            &[],
+            "took back `unban 198.51.100.7 --jail sshd` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
+        ),
+        (
             "unban 198.51.100.0/24",
-            "unbanned 198.51.100.0/24 (manual)\n2 bans inside it stay banned; `--inside` lifts them:\n    \
+            "unbanned 198.51.100.0/24 (manual)\n2 bans inside it stay; `--inside` lifts them:\n    \
              198.51.100.7 (sshd)\n    198.51.100.8 (manual)\n",
             &[1],
             &[],
@@ -329,7 +336,17 @@ fn what_cannot_be_done_as_it_is_said_is_refused() {
         let want = "error: unknown jail `sshdd`; did you mean `sshd`?\n";
         assert_eq!(run(&daemon, line), (1, want.to_owned()), "{line}");
     }
+    // What `--force` does not change is said before it is named.
+    let exempt = "error: 202.0.0.0/7 is exempt: 203.0.113.0/24 is in `ignoreip`\n";
+    assert_eq!(run(&daemon, "ban 202.0.0.0/7"), (1, exempt.to_owned()));
+    let jail = "error: unknown jail `sshdd`; did you mean `sshd`?\n";
+    assert_eq!(run(&daemon, "unban 198.51.100.7 --jail sshdd"), (1, jail.to_owned()));
     for (line, want) in [
+        ("unban 198.51.100.8 --jail sshd", "`sshd` does not ban 198.51.100.8; banned by manual\n"),
+        (
+            "allow --remove 203.0.113.9",
+            "203.0.113.9 has no exemption of its own, and is exempt: 203.0.113.0/24 is in `ignoreip`\n",
+        ),
         ("unban 198.18.7.2", "198.18.7.2 was not banned\n"),
         ("unban --jail list", "no ban of `list` is in force\n"),
         ("allow --remove 198.18.7.2", "198.18.7.2 was not exempt\n"),
@@ -341,6 +358,60 @@ fn what_cannot_be_done_as_it_is_said_is_refused() {
         assert_eq!(run(&daemon, line), (0, want.to_owned()));
     }
     assert_eq!(state(&daemon), BEFORE);
+}
+
+#[test]
+fn who_is_exempt_twice_stays_exempt_and_is_told_so() {
+    let daemon = daemon();
+    daemon.tell("allow 198.18.9.2");
+    daemon.tell("allow 198.18.9.0/24");
+    let still = "removed the exemption of 198.18.9.2; it is still exempt: 198.18.9.0/24 is exempted by hand until it is \
+                 removed\n";
+    assert_eq!(daemon.tell("allow --remove 198.18.9.2"), still);
+    daemon.tell("undo");
+    daemon.tell("allow --remove 198.18.9.0/24");
+    assert_eq!(daemon.tell("allow --remove 198.18.9.2"), "198.18.9.2 is no longer exempt\n");
+    daemon.tell("undo");
+    daemon.tell("undo");
+    let undone = daemon.tell("undo");
+    assert!(undone.ends_with("198.18.9.0/24 is no longer exempt\n"), "{undone}");
+    daemon.tell("undo");
+    assert_eq!(state(&daemon), BEFORE);
+    // One of which another is left.
+    daemon.tell("allow 198.18.9.0/24");
+    daemon.tell("allow 198.18.9.2");
+    let undone = daemon.tell("undo");
+    assert!(undone.ends_with(still), "{undone}");
+}
+
+#[test]
+fn bans_of_a_jail_that_is_off_stay_and_are_told() {
+    let daemon = daemon();
+    daemon.configure("ignoreip = ['203.0.113.0/24']\n[jail.sshd]\nenabled = false");
+    let told = "the jail `sshd` is off, and 1 ban of it stays; `banstream unban --jail sshd` lifts them\n";
+    let check = Command::new(BANSTREAM).arg("check").arg(daemon.path("c.toml")).output().unwrap();
+    assert!(said(&check).contains(told), "{}", said(&check));
+    let reload = daemon.tell("reload");
+    assert!(reload.ends_with(told), "{reload}");
+    assert_eq!(state(&daemon), BEFORE);
+    let status = daemon.tell("status");
+    assert!(status.contains("off; its bans stay"), "{status}");
+    assert!(!daemon.tell("reload").contains(told), "once is enough");
+    daemon.tell("unban --jail sshd");
+    assert!(!daemon.tell("status").contains("off; its bans stay"));
+}
+
+#[test]
+fn undo_asks_where_a_reload_came_last() {
+    let daemon = daemon();
+    daemon.configure("ignoreip = ['203.0.113.0/24']\nbantime = '3h'");
+    daemon.tell("reload");
+    let (status, text) = run(&daemon, "undo");
+    let want = "error: the last command, `reload` of AGO, lifted no ban; `undo --force` takes back `ban 2001:db8::/48` of AGO (1 \
+                change)\n";
+    assert_eq!((status, timeless(&text)), (1, want.to_owned()));
+    assert_eq!(state(&daemon), BEFORE);
+    assert!(daemon.tell("undo --force").starts_with("took back `ban 2001:db8::/48` of "));
 }
 
 #[test]

@@ -171,3 +171,20 @@ fn what_cannot_be_read_is_named() {
     fs::write(daemon.path("b.list"), format!("203.0.113.1\n{}\n", "x".repeat(1 << 16))).unwrap();
     check("b.list", (2, "error: cannot read `b.list`: line 2 is longer than 65536 bytes\n"));
 }
+
+#[test]
+fn a_list_goes_to_the_daemon_that_the_environment_names() {
+    let daemon = daemon("203.0.113.1\n");
+    daemon.start();
+    // This configuration is of another, which does not run.
+    let other = Daemon::new("");
+    let config = other.path("c.toml").display().to_string();
+    let output = daemon.output(&["import", "list", "--config", &config, "--write", "a.list"]);
+    assert!(said(&output).contains("taken over into the running daemon: 1 new"), "{}", said(&output));
+    assert!(!other.path("state").exists());
+    assert_eq!(bans(&daemon).len(), 1);
+    daemon.stop();
+    let output = daemon.output(&["import", "list", "--config", &config, "--write", "a.list"]);
+    let place = format!("taken over into the ledger in `{}`: 1 new", other.path("state").display());
+    assert!(said(&output).contains(&place), "{}", said(&output));
+}

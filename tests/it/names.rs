@@ -61,3 +61,22 @@ fn a_declaration_is_found_wherever_it_stands() {
     types(code.parse().unwrap(), false, &mut found);
     assert_eq!(found, ["A", "B", "D", "F", "G", "H"]);
 }
+
+#[test]
+fn the_socket_to_ask_is_looked_up_in_one_place() {
+    let mut files = Vec::new();
+    gather(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let names = |word: &str| -> Vec<String> {
+        let has = |file: &&std::path::PathBuf| fs::read_to_string(file).is_ok_and(|text| text.contains(word));
+        let name = |file: &std::path::PathBuf| {
+            file.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().display().to_string()
+        };
+        files.iter().filter(has).map(name).collect()
+    };
+    assert_eq!(names("\"BANSTREAM_SOCKET\""), ["src/control/client.rs"]);
+    // The daemon listens there; all others ask `client::socket_of`.
+    let mut known = names("control.path");
+    known.retain(|file| !file.ends_with("tests.rs"));
+    known.sort();
+    assert_eq!(known, ["src/control/client.rs", "src/daemon/mod.rs"]);
+}

@@ -6,12 +6,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::common::{Daemon, said, until};
+use crate::common::{Daemon, Killed, said, until};
 
 /// A daemon that only observes, whose jail `sshd` bans at the first offence.
 fn start(notify: &str) -> Daemon {
@@ -54,6 +57,25 @@ fn ask(daemon: &Daemon, words: &[&str]) -> (bool, String) {
 fn gone(status: &Path) -> bool {
     let status = fs::read_to_string(status).unwrap_or_default();
     status.is_empty() || status.contains("State:\tZ")
+}
+
+#[test]
+fn a_daemon_that_stops_leaves_the_sockets_to_the_next_one() {
+    let hook = Hook::new(Answer::Never);
+    let daemon = start(&format!("[notify.ops]\nwebhook = '{}'\ndelay = 0", hook.url));
+    daemon.tell("ban 198.51.100.1");
+    until("the receiver is told", || !hook.posted.lock().unwrap().is_empty());
+    // It waits for that receiver.
+    kill(Pid::from_raw(daemon.pid() as i32), Signal::SIGTERM).unwrap();
+    let inode = |name: &str| fs::metadata(daemon.path(name)).map(|file| file.ino()).ok();
+    until("it has given up its sockets", || inode("control").is_none() && inode("ingest").is_none());
+    let next = Killed(daemon.command().spawn().unwrap());
+    until("the next one answers", || daemon.get("/status"));
+    let sockets = ["control", "ingest"].map(inode);
+    daemon.wait();
+    assert_eq!(["control", "ingest"].map(inode), sockets);
+    assert!(daemon.get("/status").is_some());
+    drop(next);
 }
 
 /// How a listener answers.
@@ -197,7 +219,7 @@ fn a_webhook_gets_the_token_and_is_not_followed_elsewhere() {
     // A receiver may come with a reload.
     assert_eq!(
         ask(&daemon, &["notify", "ops"]).1,
-        "error: the configuration has no receiver with this name\n"
+        "error: the configuration has no receiver: no table `[notify.NAME]`\n"
     );
     reload(
         &daemon,
@@ -296,13 +318,21 @@ fn a_program_has_an_end() {
 }
 
 #[test]
+fn a_receiver_that_is_misspelt_is_told_the_nearest() {
+    let daemon = start("[notify.chat]\ncommand = ['/bin/true']");
+    let said = ask(&daemon, &["notify", "caht"]).1;
+    assert_eq!(said, "error: unknown receiver `caht`; did you mean `chat`?\n");
+    assert!(daemon.log().contains("; notifies chat"), "{}", daemon.log());
+}
+
+#[test]
 fn a_receiver_that_hangs_does_not_keep_the_daemon_from_ending() {
     let daemon = start("");
     let slow = daemon.script("slow", "echo $$ >pid.new; mv pid.new pid; exec sleep 1000");
     // A receiver may come with a reload.
     assert_eq!(
         ask(&daemon, &["notify", "ops"]).1,
-        "error: the configuration has no receiver with this name\n"
+        "error: the configuration has no receiver: no table `[notify.NAME]`\n"
     );
     reload(&daemon, &format!("[notify.ops]\ncommand = ['{slow}']\ntimeout = '1h'\ndelay = 0"));
     attack(&daemon, "x", std::iter::once("203.0.113.1".to_owned()));

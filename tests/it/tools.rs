@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::common::{BANSTREAM, Daemon, until};
+use crate::common::{BANSTREAM, Daemon, said, until};
 
 /// Runs a command of the shell; what it prints, errors included.
 fn shell(directory: &Path, command: &str) -> String {
@@ -557,4 +557,33 @@ fn a_daemon_lists_the_latest_bans_first_and_says_where_all_came_from() {
     assert_eq!(addresses("--last 9"), ["198.51.100.3", "198.51.100.2", "198.51.100.1"]);
     assert_eq!(addresses("--last 2"), ["198.51.100.3", "198.51.100.2"]);
     assert_eq!(addresses("--last 0"), Vec::<String>::new());
+}
+
+#[test]
+fn a_file_of_which_nobody_knows_what_it_is_is_not_checked_as_a_grammar() {
+    let folder = tempdir().unwrap();
+    let log: String = (0..15_000).map(|n| format!("line {n} of a log\n")).collect();
+    for name in ["run.log", "run", "x.grammar"] {
+        fs::write(folder.path().join(name), &log).unwrap();
+    }
+    let check = |name: &str| {
+        let output = Command::new(BANSTREAM).args(["check", name]).current_dir(&folder).output().unwrap();
+        (output.status.code(), said(&output))
+    };
+    let what = "the name does not say what it is; end it in `.grammar`, `.list` or `.toml`";
+    for name in ["run.log", "run"] {
+        assert_eq!(check(name), (Some(1), format!("{name}:1:1: {what}\n")));
+    }
+    let (status, text) = check("x.grammar");
+    assert!(status == Some(1) && text.lines().count() < 500, "{} lines", text.lines().count());
+}
+
+#[test]
+fn a_bare_line_that_no_grammar_reads_gets_no_far_fetched_rule() {
+    let folder = tempdir().unwrap();
+    let lines = ["the quick brown fox jumps over the lazy dog", "Quit: who is there?"];
+    fs::write(folder.path().join("lines"), lines.join("\n") + "\n").unwrap();
+    let text = shell(folder.path(), "banstream explain <lines");
+    assert_eq!(text.matches("no rule of any grammar begins like this line").count(), lines.len(), "{text}");
+    assert!(!text.contains("closest"), "{text}");
 }

@@ -303,11 +303,29 @@ fn a_full_disk_is_caught_up_with_when_there_is_room() {
     wait(&lab, "protection goes on", |status| status.banned == 2001);
     wait(&lab, "it is reported", |status| status.ledger.error.is_some());
     assert!(status(&lab).ledger.error.unwrap().contains("full"));
+    // An operator is told that a restart may take back what the ledger has not got.
+    for (command, done) in [
+        ("ban 192.0.2.7 --for 1h", "banned 192.0.2.7 for 1h; it is only observed\n"),
+        ("unban 192.0.2.7", "unbanned 192.0.2.7 (manual)\n"),
+        ("allow 192.0.2.7", "exempted 192.0.2.7 until it is removed\n"),
+        ("undo", "192.0.2.7 is no longer exempt\n"),
+    ] {
+        let said = lab.tell(command);
+        let warning =
+            said.strip_suffix("; a restart may take this back\n").and_then(|said| said.rsplit_once('\n'));
+        let Some((before, warning)) = warning else { panic!("`{command}`: {said}") };
+        assert!(format!("{before}\n").ends_with(done), "{said}");
+        assert!(
+            warning.starts_with("warning: the ledger cannot be written (") && warning.contains("full"),
+            "{said}"
+        );
+    }
     disk.sh("rm $STATE/filler; mount -o remount,size=50m $STATE");
     wait(&lab, "it is written again", |status| status.ledger.waiting == 0 && status.ledger.error.is_none());
+    assert_eq!(lab.tell("ban 192.0.2.8 --for 1h"), "banned 192.0.2.8 for 1h; it is only observed\n");
     lab.kill();
     disk.start();
-    assert_eq!(status(&lab).banned, 2001);
+    assert_eq!(status(&lab).banned, 2002);
 }
 
 #[test]

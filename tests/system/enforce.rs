@@ -1216,15 +1216,14 @@ fn a_crash_loses_no_ban_that_the_ledger_had_not_yet() {
             let daemon = daemon(&way.with(""));
             daemon.start();
             daemon.tell("ban 192.0.2.1 --for 1h");
-            until("it is in the ledger", || {
-                let ledger = Ledger::open_to_read(&daemon.path("state"), RETENTION).unwrap();
-                !ledger.memory(&Grammars::default()).unwrap().bans.is_empty()
-            });
             daemon.tell("ban 192.0.2.2 --for 1h");
-            until("both are in", || way.has("192.0.2.1") && way.has("192.0.2.2"));
+            // It has answered, so both are in the kernel and in the ledger.
+            assert!(way.has("192.0.2.1") && way.has("192.0.2.2"));
             let flood = Flood::from(&["192.0.2.1", "192.0.2.2"], Duration::from_micros(200));
             daemon.kill();
-            // Whether or not that one got into the ledger, this one did not.
+            let ledger = Ledger::open_to_read(&daemon.path("state"), RETENTION).unwrap();
+            assert_eq!(ledger.memory(&Grammars::default()).unwrap().bans.len(), 2);
+            drop(ledger);
             way.put("192.0.2.3");
             daemon.start();
             flood.check("it was killed and started");
@@ -1291,7 +1290,15 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
             };
             until("the others wait", || waits(&daemon).is_some());
 
-            daemon.tell("ban 192.0.2.1");
+            // One for which there is no room.
+            let output = daemon.output(&["ban", "192.0.2.9", "--for", "1m"]);
+            let want = "banned 192.0.2.9 for 1m\nwarning: this is NOT enforced: the set is full; raise `max-elements`\n";
+            assert_eq!((output.status.code(), said(&output)), (Some(1), want.to_owned()));
+            let listed = daemon.tell("bans 192.0.2.9");
+            assert!(listed.contains("manual (NOT enforced)"), "{listed}");
+            daemon.tell("unban 192.0.2.9");
+            assert_eq!(daemon.tell("ban 192.0.2.1"), "banned 192.0.2.1 until it is unbanned\n");
+            assert!(!daemon.tell("bans 192.0.2.1").contains("NOT"));
             let server = UdpSocket::bind("192.0.2.200:0").unwrap();
             until("one that lasts forever takes a place", || !passes("192.0.2.1", &server));
             daemon.tell(&format!("unban {}", address(1499)));
@@ -1302,6 +1309,18 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
             until("all are in", || (0..1499).step_by(99).all(holds));
             until("none waits", || !daemon.tell("status").contains("not enforced"));
         })
+    });
+}
+
+#[test]
+fn a_target_that_iptables_does_not_know_is_told_before_a_reload() {
+    in_namespace(|| {
+        let daemon = daemon("target = 'NIX'");
+        let check = || said(&daemon.output(&["check", "c.toml"]));
+        let warning = ": warning: `target`: a reload would fail: iptables v";
+        assert!(check().contains(warning) && check().contains("NIX"), "{}", check());
+        enforce(&daemon, "target = 'DROP'");
+        assert!(!check().contains("target"), "{}", check());
     });
 }
 

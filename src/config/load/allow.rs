@@ -4,10 +4,12 @@
 //! its last content, and faults are warnings.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::value::wide;
 use crate::model::Offender;
 use crate::model::plain;
 
@@ -22,12 +24,31 @@ struct AllowFile {
     members: Vec<Offender>,
 }
 
+/// What is wrong with such a file. Print it for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllowFault {
+    /// The file.
+    pub file: PathBuf,
+    /// The line; `None` where it cannot be read at all.
+    pub line: Option<usize>,
+    what: String,
+}
+
+impl fmt::Display for AllowFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
 /// Time of the last change, length and inode: what tells that a file is another.
 type Stamp = (i64, i64, u64, u64);
 
 impl AllowFiles {
     /// Reads these files; and what is wrong with them, for people.
-    pub fn read<'p>(paths: impl IntoIterator<Item = &'p Path>) -> (Self, Vec<String>) {
+    pub fn read<'p>(paths: impl IntoIterator<Item = &'p Path>) -> (Self, Vec<AllowFault>) {
         let (mut files, mut warnings) = (BTreeMap::new(), Vec::new());
         for path in paths {
             let mut file = AllowFile::default();
@@ -39,7 +60,7 @@ impl AllowFiles {
 
     /// Reads again those that have changed; what is wrong with them, or `None` where none has. One that cannot be read
     /// any more keeps what it said.
-    pub fn renew(&mut self) -> Option<Vec<String>> {
+    pub fn renew(&mut self) -> Option<Vec<AllowFault>> {
         let mut warnings = None;
         for (path, file) in &mut self.0 {
             let stamp = stamp(path);
@@ -64,7 +85,7 @@ impl AllowFiles {
 }
 
 impl AllowFile {
-    fn read(&mut self, path: &Path, stamp: Option<Stamp>, warnings: &mut Vec<String>) {
+    fn read(&mut self, path: &Path, stamp: Option<Stamp>, warnings: &mut Vec<AllowFault>) {
         self.stamp = stamp;
         match fs::read(path) {
             Ok(text) => self.members = members(path, &String::from_utf8_lossy(&text), warnings),
@@ -74,7 +95,8 @@ impl AllowFile {
                 } else {
                     "its last good content stays in effect"
                 };
-                warnings.push(format!("cannot read `{}`, so {kept}: {error}", path.display()));
+                let what = format!("cannot read `{}`, so {kept}: {error}", path.display());
+                warnings.push(AllowFault { file: path.to_owned(), line: None, what });
                 self.stamp = None;
             }
         }
@@ -87,17 +109,19 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// The addresses and prefixes of a text, one a line; `#` begins a comment.
-fn members(path: &Path, text: &str, warnings: &mut Vec<String>) -> Vec<Offender> {
+fn members(path: &Path, text: &str, warnings: &mut Vec<AllowFault>) -> Vec<Offender> {
     let mut members = Vec::new();
+    let fault = |line: usize, what| AllowFault { file: path.to_owned(), line: Some(line), what };
     for (number, line) in (1..).zip(text.lines()) {
         let entry = line.split('#').next().unwrap_or_default().trim();
         match entry.parse::<Offender>() {
             _ if entry.is_empty() => {}
-            Ok(offender) => members.push(offender),
-            Err(error) => {
-                let error = plain(error.to_string());
-                warnings.push(format!("{}:{number}: {error}", path.display()));
+            Ok(offender) => {
+                let warning = wide(offender).map(|what| fault(number, format!("warning: {what}")));
+                warnings.extend(warning);
+                members.push(offender);
             }
+            Err(error) => warnings.push(fault(number, plain(error.to_string()))),
         }
     }
     members
@@ -109,13 +133,17 @@ mod tests {
 
     #[test]
     fn a_broken_line_is_told_and_the_rest_holds() {
-        let text = "# ours\n192.0.2.1 # door\n\nhost.example\r\n2001:db8::/32\n192.0.2.0/33";
+        let text = "# ours\n192.0.2.1 # door\n\nhost.example\r\n2001:db8::/32\n192.0.2.0/33\n0.0.0.0/0";
         let mut warnings = Vec::new();
         let members = members(Path::new("/a"), text, &mut warnings);
-        assert_eq!(members, ["192.0.2.1".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+        assert_eq!(members, ["192.0.2.1", "2001:db8::/32", "0.0.0.0/0"].map(|who| who.parse().unwrap()));
         let hint = "is not an address or prefix; write `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`";
-        let want = [format!("/a:4: `host.example` {hint}"), format!("/a:6: `192.0.2.0/33` {hint}")];
-        assert_eq!(warnings, want);
+        let want = [
+            format!("/a:4: `host.example` {hint}"),
+            format!("/a:6: `192.0.2.0/33` {hint}"),
+            "/a:7: warning: `0.0.0.0/0` exempts every IPv4 address, so none is ever banned".to_owned(),
+        ];
+        assert_eq!(warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), want);
     }
 
     #[test]

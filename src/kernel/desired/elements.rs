@@ -81,6 +81,10 @@ impl Elements {
         self.index.find(self.hasher.hash_one(element), is_it).map(|at| *at as usize)
     }
 
+    pub(super) fn get(&self, element: &Element) -> Option<&Desired> {
+        self.rows.get(self.find(element)?)
+    }
+
     pub(super) fn get_mut(&mut self, element: &Element) -> Option<&mut Desired> {
         let at = self.find(element)?;
         self.rows.get_mut(at)

@@ -43,7 +43,7 @@ impl IptablesRule {
 
     /// Sees to it that the rule is in its chain, once, and before all others. The set has to be there.
     ///
-    /// If one leads the chain, every packet meets it; other differences are then repaired only on
+    /// If one leads the chain, or only rules that drop are before it, every packet that is let through meets it; other differences are then repaired only on
     /// [`Displaced::Move`], and are not an error otherwise.
     pub(super) fn ensure(&mut self, displaced: Displaced) -> Result<RuleRepair, EnforceError> {
         let listed = self.run("-S", &[])?;
@@ -53,7 +53,8 @@ impl IptablesRule {
         let listed = String::from_utf8_lossy(&listed.stdout);
         let rules: Vec<&str> = listed.lines().filter(|line| line.starts_with("-A ")).collect();
         let ours: Vec<&str> = rules.iter().copied().filter(|line| self.is(line)).collect();
-        let first = rules.first() == ours.first();
+        let before = rules.iter().take_while(|line| !self.is(line));
+        let first = !ours.is_empty() && before.into_iter().all(|line| only_drops(line));
         match (ours.as_slice(), displaced) {
             ([], _) => {
                 let output = self.run("-I", &self.words)?;
@@ -142,6 +143,35 @@ impl IptablesRule {
     }
 }
 
+/// Whether a rule as iptables prints it lets no packet through, such as that of another firewall that drops, or of a second
+/// daemon: it may stand before ours.
+pub fn only_drops(rule: &str) -> bool {
+    let (mut quoted, mut escaped, mut bare) = (false, false, String::new());
+    for c in rule.chars() {
+        // A comment or a prefix may hold anything.
+        let is_mark = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        quoted ^= is_mark;
+        bare.extend(Some(c).filter(|_| !quoted && !is_mark));
+    }
+    let mut words = bare.split(' ').skip_while(|word| !matches!(*word, "-j" | "-g"));
+    words.next() == Some("-j") && matches!(words.next(), Some("DROP" | "REJECT"))
+}
+
+/// Why iptables would not take this target, as far as it says so without changing anything.
+pub(in crate::kernel) fn target_fault(
+    program: &str,
+    table: &str,
+    chain: &str,
+    target: &[String],
+) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(["-w", "5", "-t", table, "-C", chain, "-j"]).args(target).stdin(Stdio::null());
+    // 1 says that there is no such rule, and 2 that it cannot be one (iptables(8)).
+    let output = command.output().ok().filter(|output| output.status.code() == Some(2))?;
+    String::from_utf8_lossy(&output.stderr).lines().next().map(str::to_owned)
+}
+
 /// Why this program cannot be run, if that is so.
 pub(super) fn obstacle(program: &str) -> Option<EnforceError> {
     match Command::new(program).arg("-V").stdin(Stdio::null()).output() {
@@ -155,4 +185,27 @@ fn failed(command: String, output: &Output) -> EnforceError {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let stderr = stderr.lines().next().unwrap_or("it gave no reason").to_owned();
     EnforceErrorKind::Failed { command, status: output.status.to_string(), stderr }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_only_drops_may_stand_before_ours() {
+        for (rule, want) in [
+            ("-A PREROUTING -m set --match-set bsfull src,dst -j DROP", true),
+            ("-A INPUT -s 192.0.2.0/24 -p tcp -j REJECT --reject-with tcp-reset", true),
+            ("-A PREROUTING -m comment --comment \"-j ACCEPT \\\" x\" -j DROP", true),
+            ("-A PREROUTING -m comment --comment \"x -j DROP\" -j ACCEPT", false),
+            ("-A PREROUTING -m comment --comment \"x\\\" -j DROP\" -j ACCEPT", false),
+            ("-A PREROUTING -j LOG --log-prefix \"-j DROP \"", false),
+            ("-A PREROUTING -j DROPPED", false),
+            ("-A PREROUTING -g DROP", false),
+            ("-A PREROUTING -s 192.0.2.1", false),
+            ("-A PREROUTING -j ACCEPT", false),
+        ] {
+            assert_eq!(only_drops(rule), want, "{rule}");
+        }
+    }
 }

@@ -3,18 +3,21 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::kernel::{Family, TableFacts, TableSet};
-use crate::model::{Span, count};
+use crate::kernel::{Family, TableFacts, TableSet, only_drops};
+use crate::model::{Span, count, plain};
 
 /// All that was found out about a host.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// What is wrong with the files of the configuration. Then the host is compared with those that are sound.
     pub configuration: Result<(), String>,
+    /// What is doubtful in them.
+    pub doubts: Vec<String>,
     /// Whether we may look at the kernel's sets and rules (CAP_NET_ADMIN).
     pub capable: bool,
     /// Whether the host has IPv6.
@@ -100,6 +103,21 @@ pub struct Visitor {
     /// Why the address is not banned, if it is exempt.
     pub exemption: Option<String>,
 }
+
+/// Bans of jails on private addresses.
+#[derive(Clone, Debug, Default)]
+pub struct PrivateBans {
+    /// How many.
+    pub times: u64,
+    /// Some of them, [`EXAMPLES`] at the most: the address, and the jail.
+    pub examples: Vec<(String, String)>,
+}
+
+/// How many findings of a kind are told, and how many examples of what one is about.
+pub(super) const EXAMPLES: usize = 3;
+
+/// From how many findings of a kind on only examples are told: what others can make many of must not bury the rest.
+const MANY: usize = 10;
 
 /// How rsyslog is set.
 #[derive(Clone, Debug, Default)]
@@ -201,9 +219,14 @@ pub struct RuleListing {
 }
 
 impl RuleListing {
-    /// Where our rule stands first, from 0.
+    /// Where our rule stands first, from 0; rules that only drop do not count.
     fn place(&self) -> Option<usize> {
-        self.rules.iter().flatten().position(|(_, ours)| *ours)
+        self.others().position(|(_, ours)| *ours)
+    }
+
+    /// The rules that a packet may pass, ours included.
+    fn others(&self) -> impl Iterator<Item = &(String, bool)> {
+        self.rules.iter().flatten().filter(|(rule, ours)| *ours || !only_drops(rule))
     }
 }
 
@@ -229,7 +252,7 @@ pub struct DaemonFacts {
     /// For how many seconds it runs.
     pub uptime: u64,
     /// Bans of addresses that no packet from the internet has, with their jails.
-    pub private_bans: Vec<(String, String)>,
+    pub private_bans: PrivateBans,
     /// Grammars most of whose requests come from one address, and that.
     pub crowds: Vec<(String, String)>,
     /// Sources that bring the same lines, in words.
@@ -306,7 +329,7 @@ pub struct Finding {
 }
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FindingSeverity {
@@ -375,6 +398,15 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
             ),
             "correct it and look at it with `banstream check`; all else was compared with the files that are sound, and the defaults",
         ),
+    }
+    for doubt in &facts.doubts {
+        // The line itself and the caret are for `check`.
+        let first = doubt.lines().next().unwrap_or_default().replace("warning: ", "");
+        findings.doubtful(
+            "configuration-doubtful",
+            plain(first),
+            "correct it, or leave it if it is meant so; `banstream check` shows the line",
+        );
     }
     if let Some(pid) = facts.elsewhere {
         findings.wrong(
@@ -456,6 +488,7 @@ impl Findings {
             let cause = found.iter().find(|(_, followers)| followers.contains(&finding.name));
             finding.cause = cause.map(|(cause, _)| *cause);
         }
+        Self::shorten(&mut findings);
         let place = |name| CAUSES.iter().position(|(cause, _)| *cause == name).unwrap_or(CAUSES.len());
         findings.sort_by_key(|finding| match finding.severity {
             FindingSeverity::Ok => (0, 0),
@@ -463,6 +496,24 @@ impl Findings {
             FindingSeverity::Wrong | FindingSeverity::Doubtful => (2, place(finding.name)),
         });
         findings
+    }
+
+    /// Leaves examples where there are many of a kind, and says in the last of them how many more there are.
+    fn shorten(findings: &mut Vec<Finding>) {
+        let kind = |finding: &Finding| (finding.severity, finding.name);
+        let mut times = BTreeMap::<_, usize>::new();
+        findings.iter().for_each(|finding| *times.entry(kind(finding)).or_default() += 1);
+        times.retain(|_, times| *times > MANY);
+        let mut told = BTreeMap::<_, usize>::new();
+        findings.retain_mut(|finding| {
+            let Some(times) = times.get(&kind(finding)) else { return true };
+            let told = told.entry(kind(finding)).or_default();
+            *told += 1;
+            if *told == EXAMPLES {
+                finding.what += &format!(" (and {} more like this)", times - EXAMPLES);
+            }
+            *told <= EXAMPLES
+        });
     }
 
     fn geoip(&mut self, (readable, faults): &(Vec<String>, Vec<String>)) {
@@ -691,8 +742,8 @@ impl Findings {
     fn chain(&mut self, chain: &Chain) {
         let Chain { family, name, listing, others } = chain;
         let program = &listing.program;
-        let rules = match &listing.rules {
-            Ok(rules) => rules,
+        match &listing.rules {
+            Ok(_) => {}
             Err(why) if why.contains("Table does not exist") => {
                 let table = name.split(' ').next().unwrap_or_default();
                 return self.wrong(
@@ -713,7 +764,7 @@ impl Findings {
                     "install iptables, or name the program in [enforce]",
                 );
             }
-        };
+        }
         let elsewhere = others.iter().find(|other| other.place().is_some());
         match (listing.place(), elsewhere) {
             (None, None) => self.wrong(
@@ -741,7 +792,7 @@ impl Findings {
                 let mut what = format!(
                     "{rules_before} in `{name}` ({family}) {precede} ours and may accept banned addresses:"
                 );
-                for (rule, _) in rules.iter().take(place.min(3)) {
+                for (rule, _) in listing.others().take(place.min(3)) {
                     let _ = write!(what, " `{rule}`");
                 }
                 self.wrong(
@@ -885,10 +936,19 @@ impl Findings {
                 PROXY,
             );
         }
-        for (address, jail) in private_bans {
+        let PrivateBans { times, examples } = private_bans;
+        if *times > 0 {
+            let named: Vec<String> =
+                examples.iter().map(|(address, jail)| format!("{address} ({jail})")).collect();
+            let are = if *times == 1 { "bans a private address" } else { "ban private addresses" };
+            let such = if *times > examples.len() as u64 { ", such as " } else { ": " };
             self.doubtful(
                 "private-ban",
-                format!("{jail} banned the private address {address}, which may be a proxy for many clients"),
+                format!(
+                    "{} {are}, which may be a proxy for many clients{such}{}",
+                    count(*times, "ban"),
+                    named.join(", ")
+                ),
                 PROXY,
             );
         }
@@ -1067,6 +1127,7 @@ mod tests {
                        banstream_drops_total{reason=\"overlong\"} 0\nbanstream_entries_total{source=\"journald\"} 9\n";
         Facts {
             configuration: Ok(()),
+            doubts: Vec::new(),
             capable: true,
             has_ipv6: true,
             elsewhere: None,
@@ -1094,7 +1155,7 @@ mod tests {
                     exemption: Some("listed".to_owned()),
                 }],
                 uptime: 99,
-                private_bans: Vec::new(),
+                private_bans: PrivateBans::default(),
                 crowds: Vec::new(),
                 duplicates: Vec::new(),
                 samples: Samples(samples.to_owned()),
@@ -1245,6 +1306,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_doubtful_in_the_configuration_is_found() {
+        let doubt = "/a.toml:1:13: warning: `0.0.0.0/0` exempts x\nignoreip = ['0.0.0.0/0']\n ^".to_owned();
+        check(|facts| facts.doubts = vec![doubt], &["configuration-doubtful"]);
+    }
+
+    #[test]
     fn another_network_namespace_is_one_finding() {
         check(|facts| (facts.elsewhere, facts.enforcement) = (Some(7), None), &["OTHER-NAMESPACE"]);
     }
@@ -1366,6 +1433,8 @@ mod tests {
         check(|facts| chain(facts).listing.rules = Ok(vec![]), &["RULE-MISSING"]);
         check(|facts| chain(facts).listing.rules.as_mut().unwrap().rotate_left(1), &["RULE-DISPLACED"]);
         check(|facts| chain(facts).others[0].rules = Ok(vec![ours()]), &["rule-in-both-variants"]);
+        let drops = || ("-A PREROUTING -m set --match-set bsfull src,dst -j DROP".to_owned(), false);
+        check(|facts| chain(facts).listing.rules = Ok(vec![drops(), ours()]), &[]);
         let moved = |facts: &mut Facts| {
             chain(facts).listing.rules = Ok(vec![]);
             chain(facts).others[0].rules = Ok(vec![ours()]);
@@ -1496,7 +1565,41 @@ mod tests {
         check(server(ServerFault::PamNames("x")), &["names-in-pam"]);
         let pair = || vec![("x".to_owned(), "10.0.0.5".to_owned())];
         check(|facts| daemon(facts).crowds = pair(), &["one-client"]);
-        check(|facts| daemon(facts).private_bans = pair(), &["private-ban"]);
+        check(
+            |facts| daemon(facts).private_bans = PrivateBans { times: 100_000, examples: pair() },
+            &["private-ban"],
+        );
+    }
+
+    #[test]
+    fn no_kind_of_finding_grows_with_what_others_do() {
+        let mut facts = sound();
+        let many = |n: usize| (n.to_string(), n.to_string());
+        let daemon = daemon(&mut facts);
+        daemon.private_bans = PrivateBans { times: 100_000, examples: (0..EXAMPLES).map(many).collect() };
+        let visitor = |n: usize| Visitor {
+            address: n.to_string(),
+            exemption: n.is_multiple_of(2).then(|| "x".to_owned()),
+        };
+        daemon.visitors = (0..5000).map(visitor).collect();
+        daemon.crowds = (0..5000).map(many).collect();
+        daemon.duplicates = (0..5000).map(|n| n.to_string()).collect();
+        daemon.sources = (0..5000).map(|n| (n.to_string(), Err(n.to_string()))).collect();
+        daemon.receivers = (0..5000).map(|n| (n.to_string(), Err(n.to_string()))).collect();
+        facts.servers = vec![(ServerFault::Logger, suspect()); 5000];
+        let found = examine(&facts);
+        assert!(found.len() < 60, "{} findings", found.len());
+        let of = |name| {
+            found.iter().filter(|finding| finding.name == name).map(|of| of.what.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("private-ban"),
+            [
+                "100000 bans ban private addresses, which may be a proxy for many clients, such as 0 (0), 1 (1), 2 (2)"
+            ]
+        );
+        let crowds = of("one-client");
+        assert!(crowds.len() == EXAMPLES && crowds[2].ends_with(" (and 4997 more like this)"), "{crowds:?}");
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::findings::{
-    Chain, DaemonFacts, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, NoDaemon, Rsyslog,
-    RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog, SetFacts, Suspect,
-    Unloadable, Visitor,
+    Chain, DaemonFacts, EXAMPLES, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, NoDaemon,
+    PrivateBans, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog,
+    SetFacts, Suspect, Unloadable, Visitor,
 };
 use super::others;
 use crate::config::load;
-use crate::config::{self, Backend, Config, Enforce, parse_span};
+use crate::config::{self, Backend, Enforce, parse_span};
 use crate::control::client;
 use crate::control::{
     self, BanFilter, BanLine, GrammarStatus, JailStatus, SourceState, SourceStatus, Status, Why,
@@ -34,26 +34,28 @@ const SAMPLE: usize = 100;
 
 /// Looks at everything.
 pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
-    let loaded = load::load(path);
+    let loaded = load::load(path).and_then(load::Loaded::to_run);
     let configuration = loaded.as_ref().map(|_| ()).map_err(ToString::to_string);
+    let doubts = loaded.as_ref().map_or(Vec::new(), |loaded| loaded.warnings.clone());
     let (config, grammars) = match loaded {
         Ok(loaded) => (loaded.config, loaded.grammars),
         Err(_) => load::sound_part(path).map(|(config, grammars)| (config, grammars.into()))?,
     };
     let files = rsyslog_files();
-    let (daemon, sample) = match daemon(&config, &grammars, &files) {
+    let socket = client::socket_of(&config);
+    let (daemon, sample) = match daemon(&socket, &grammars, &files) {
         Ok((daemon, sample)) => (Ok(daemon), sample),
         Err(why) => (Err(why), Vec::new()),
     };
     let capable = capable(&read("/proc/self/status"));
-    let elsewhere = elsewhere(&config.control.path);
+    let elsewhere = elsewhere(&socket);
     // What a daemon that only decides has not put anywhere is not missing.
     let decides = configuration.is_err() && daemon.as_ref().is_ok_and(|daemon| daemon.mode == "none");
     let enforce = config.enforce.as_ref().filter(|_| capable && elsewhere.is_none() && !decides);
     let chosen = enforce.map(|enforce| backend(enforce, &daemon));
     let is_nftables = matches!(chosen, Some((Backend::Nftables, ..)));
     let enforcement = enforce.map(|enforce| match is_nftables {
-        true => Enforcement::Nftables(nftables(enforce, &config.control.path, &sample)),
+        true => Enforcement::Nftables(nftables(enforce, &socket, &sample)),
         false => Enforcement::Ipset(IpsetFacts {
             sets: sets(enforce).map_err(|error| error.to_string()),
             chains: chains(enforce),
@@ -64,12 +66,13 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
     let reads = config.socket.is_some() && files.iter().any(|(_, text)| text.contains("banstream"));
     Ok(Facts {
         configuration,
+        doubts,
         capable,
         has_ipv6: has_ipv6(),
         elsewhere,
         enforcement,
         backend: chosen.map(|(_, what, other)| (what, other)),
-        daemon: daemon.map_err(|error| no_daemon(&config.control.path, &error)),
+        daemon: daemon.map_err(|error| no_daemon(&socket, &error)),
         geoip: geoip(&config.geoip),
         journald: config.journald.first().map(|journal| journald(&journald_files(journal))),
         rsyslog: reads.then(|| Rsyslog {
@@ -104,11 +107,10 @@ fn geoip(paths: &[PathBuf]) -> (Vec<String>, Vec<String>) {
 }
 
 fn daemon(
-    config: &Config,
+    socket: &Path,
     grammars: &Grammars,
     rsyslog: &[(PathBuf, String)],
 ) -> anyhow::Result<(DaemonFacts, Vec<BanLine>)> {
-    let socket = &config.control.path;
     let answer = client::send(socket, &control::Command::Status)?;
     let status: Status = serde_json::from_str(&answer.body)?;
     let source = |source: SourceStatus| {
@@ -117,9 +119,15 @@ fn daemon(
     };
     let bans = bans(socket)?;
     let sample = if status.enforcement.pending == 0 { sample(&bans) } else { Vec::new() };
-    let private = bans
-        .into_iter()
-        .filter(|ban| ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private());
+    let mut private_bans = PrivateBans::default();
+    for ban in bans {
+        if ban.mode == Mode::Enforce && ban.kind == BanOrigin::Auto && ban.address.is_private() {
+            private_bans.times += 1;
+            if private_bans.examples.len() < EXAMPLES {
+                private_bans.examples.push((ban.address.to_string(), ban.jail));
+            }
+        }
+    }
     let visitor = |who: Offender| {
         let why: Why = serde_json::from_str(&client::send(socket, &control::Command::Why(who))?.body)?;
         Ok(Visitor {
@@ -129,7 +137,7 @@ fn daemon(
     };
     let facts = DaemonFacts {
         uptime: status.uptime,
-        private_bans: private.map(|ban| (ban.address.to_string(), ban.jail)).collect(),
+        private_bans,
         duplicates: status.duplicates.iter().map(ToString::to_string).collect(),
         crowds: status.sole_clients.into_iter().map(|sole| (sole.grammar, sole.address)).collect(),
         mode: status.enforcement.mode,

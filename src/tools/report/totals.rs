@@ -67,7 +67,7 @@ impl ReportTotals {
             ("offenders banned", true, Some(self.offenders)),
             ("offences", true, Some(self.offences)),
             ("bans in force at the end", true, self.in_force),
-            ("repeat offenders", false, Some(self.repeat_offenders)),
+            ("offenders banned again", false, Some(self.repeat_offenders)),
             ("prefixes banned", false, Some(self.prefixes)),
             ("bans by hand", false, Some(self.by_hand)),
             ("bans only observed", false, Some(self.observed)),

@@ -132,7 +132,7 @@ impl Installed {
     }
 
     fn services(&self, processes: &[Process], rsyslogd: Option<&Process>) -> Vec<ServiceFacts> {
-        let status = client::send(&self.config.control.path, &control::Command::Status);
+        let status = client::send(&client::socket_of(&self.config), &control::Command::Status);
         let status = status.ok().and_then(|answer| serde_json::from_str::<Status>(&answer.body).ok());
         let reader = rsyslogd.map_or(FileReader::ROOT, FileReader::of);
         let grammars = || self.grammars.iter().filter(|grammar| grammar.extends().is_none());

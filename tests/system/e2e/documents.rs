@@ -234,7 +234,8 @@ fn file(block: &[String]) -> Option<(String, String)> {
     let first = block.first()?;
     if let Some(column) = first.find("# /etc/banstream/") {
         // The right one of two columns, or all.
-        let name = first.rsplit('/').next()?.to_owned();
+        // What the comment says behind the name is not part of it.
+        let name = first.rsplit('/').next()?.split([':', ' ']).next()?.to_owned();
         let right: Vec<_> = block.iter().map(|line| line.get(column..).unwrap_or_default()).collect();
         return Some((name, right.join("\n")));
     }
