@@ -14,6 +14,7 @@ pub mod config;
 pub mod input;
 pub mod kernel;
 pub mod store;
+pub mod fleet;
 pub mod control;
 pub mod daemon;
 pub mod tools;

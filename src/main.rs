@@ -94,6 +94,8 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             }
             replay.run(&logs, stdout().lock())?;
         }
+        #[cfg(feature = "fleet")]
+        Action::Fleet(command) => cli::fleet(&command)?,
         Action::Grammar(GrammarCommand::New { programs, output, force }) => {
             let new = offline::NewGrammar { programs, output, force, now: daemon::now() };
             terminal::say_that_input_is_awaited();

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 /// Crates that only these folders name.
 const HOMES: &[(&str, &[&str])] = &[
+    ("async_nats", &["fleet"]),
     ("axum", &["control", "web"]),
     ("banstream_journal", &["input", "fuzz"]),
     ("crossterm", &["cli"]),

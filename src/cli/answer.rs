@@ -239,6 +239,7 @@ fn text(command: &Command, body: &str) -> serde_json::Result<String> {
         Command::ReloadPreview => format!("{}\n", serde_json::from_str::<ReloadPreview>(body)?),
         Command::Keep => "confirmed\n".to_owned(),
         Command::Notify(receiver) => format!("{receiver} accepted the message\n"),
+        Command::AcceptPeer(host) => format!("{host} is heard again\n"),
     })
 }
 

@@ -31,8 +31,8 @@ pub struct BansArgs {
     /// Only the bans of this jail
     #[arg(long, value_name = "NAME", value_parser = jail)]
     pub jail: Option<String>,
-    /// Only bans by threshold (`auto`), by command (`manual`), or of prefixes (`wide`)
-    #[arg(long, value_name = "KIND", value_parser = named([BanOrigin::Auto, BanOrigin::Manual, BanOrigin::Wide], BanOrigin::name))]
+    /// Only bans by threshold (`auto`), by command (`manual`), of prefixes (`wide`), or of other hosts of the fleet (`peer`)
+    #[arg(long, value_name = "KIND", value_parser = named([BanOrigin::Auto, BanOrigin::Manual, BanOrigin::Wide, BanOrigin::Peer], BanOrigin::name))]
     pub kind: Option<BanOrigin>,
     /// Only bans that began within this time, such as 1h or 7d
     #[arg(long, value_name = "TIME", value_parser = span)]
@@ -73,6 +73,7 @@ impl BansArgs {
             inside: *inside,
             jail: jail.clone(),
             kind: *kind,
+            own: false,
             since: *since,
             text: String::new(),
             sort,

@@ -268,3 +268,20 @@ Exit status:
   0  the receiver accepted the message
   1  it did not, or there is no receiver with this name
   2  no daemon answers";
+
+pub(super) const FLEET_INIT_EXAMPLES: &str = "\
+Examples:
+  banstream fleet init --operator-key /root/fleet-operator.seed
+
+Exit status:
+  0  the key and, where the server could be asked, the buckets are there
+  2  the key, the configuration or the server is wrong";
+
+pub(super) const FLEET_ADD_EXAMPLES: &str = "\
+Examples:
+  banstream fleet add web1               Makes the key of web1, and admits it
+  banstream fleet add web2 --key UABC... Admits it with a key that it has made itself
+
+Exit status:
+  0  the host is a member
+  2  it is not";

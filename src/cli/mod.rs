@@ -5,6 +5,8 @@ pub mod top;
 mod answer;
 mod bans;
 mod examples;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod from;
 mod geoip;
 mod log;
@@ -29,6 +31,8 @@ use self::examples::{
     LOG_EXAMPLES, NOTIFY_EXAMPLES, OMPROG_EXAMPLES, RELOAD_EXAMPLES, REPLAY_EXAMPLES, REPORT_EXAMPLES,
     RUN_EXAMPLES, SETUP_EXAMPLES, STATUS_EXAMPLES, TOP_EXAMPLES, UNBAN_EXAMPLES, UNDO_EXAMPLES, WEB_EXAMPLES,
 };
+#[cfg(feature = "fleet")]
+pub use self::fleet::{FleetCommand, fleet};
 pub use self::log::{LogArgs, log};
 pub use self::report::{ReportFormat, When, report};
 pub(crate) use self::status::{JAIL_COLUMNS, alarms, jail_cells, status};
@@ -147,6 +151,10 @@ pub enum Action {
         #[arg(long, value_name = "NAME")]
         program: Option<String>,
     },
+    /// Share bans with other hosts
+    #[cfg(feature = "fleet")]
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Help with writing grammars
     #[command(subcommand)]
     Grammar(GrammarCommand),
@@ -483,7 +491,7 @@ pub enum ClientCommand {
     /// Where the daemon's configuration has `geoip`, the last column says in which country and network an address is.
     ///
     /// --export prints bans for `ban --from`, with their jails, ports, beginnings and numbers; bans that are only observed are
-    /// comments.
+    /// comments. Bans of other hosts of the fleet are left out, unless --kind peer asks for them.
     #[command(after_help = BANS_EXAMPLES)]
     Bans {
         /// The daemon to ask.
@@ -699,8 +707,10 @@ fn program(text: &str) -> Result<String, &'static str> {
 }
 
 fn jail(text: &str) -> Result<String, &'static str> {
-    let sound = config::is_jail_name(text);
-    sound.then(|| text.to_owned()).ok_or("a jail's name can have letters, digits, `-`, `_` and `.` only")
+    let sound = config::names_jail(text);
+    sound.then(|| text.to_owned()).ok_or(
+        "a jail's name can have letters, digits, `-`, `_` and `.` only; that of a host of the fleet is `fleet:HOST`",
+    )
 }
 
 fn span(text: &str) -> Result<Span, &'static str> {

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::short;
 use crate::config::NOT_CONFIGURED;
 use crate::control::{
-    EnforcementStatus, ExemptStatus, JailStatus, ReceiverStatus, SoleClient, SourceState, Status,
-    TemplateStatus,
+    EnforcementStatus, ExemptStatus, FleetStatus, JailStatus, ReceiverStatus, SoleClient, SourceState,
+    Status, TemplateStatus,
 };
 use crate::daemon::ADOPTED;
 use crate::entry::whole::MessageCounts;
@@ -41,6 +41,7 @@ pub(crate) fn status(status: &Status) -> String {
         let (at, what) = repaired.split_once(' ').unwrap_or_default();
         text += &format!("repaired in the kernel: {} {}\n", local(at), plain(what));
     }
+    text.extend(status.fleet.as_ref().map(fleet_line));
     let in_force = status.banned.saturating_sub(status.observed);
     let totals = [status.entries, status.offences, status.bans, in_force].map(|total| total.to_string());
     text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
@@ -124,6 +125,36 @@ pub(crate) fn status(status: &Status) -> String {
     text
 }
 
+/// How this host stands to its fleet, in a line.
+fn fleet_line(fleet: &FleetStatus) -> String {
+    let mut line = format!("fleet: {}", plain(&fleet.host));
+    line += &match &fleet.server {
+        Some(server) => {
+            let carried_out = if fleet.mode == Mode::Enforce { "enforced" } else { "only observed" };
+            let members = count(fleet.members, "member");
+            format!(" is connected to {}; {members}, whose bans are {carried_out}", plain(server))
+        }
+        None => painted(BAD, &plain(not_connected(fleet))),
+    };
+    let aside: Vec<String> = aside(fleet).map(plain).collect();
+    if !aside.is_empty() {
+        line += &painted(BAD, &format!("; set aside: {}", aside.join(", ")));
+    }
+    line + "\n"
+}
+
+/// That no server is connected, and why.
+fn not_connected(fleet: &FleetStatus) -> String {
+    let span = fleet.down.map_or(String::new(), |down| format!(" for {}", short(down)));
+    let why = fleet.error.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    format!(" is not connected{span}{why}")
+}
+
+/// The members that are set aside.
+fn aside(fleet: &FleetStatus) -> impl Iterator<Item = &str> {
+    fleet.peers.iter().filter(|peer| peer.aside.is_some()).map(|peer| peer.host.as_str())
+}
+
 /// The columns of a list of jails.
 pub(crate) const JAIL_COLUMNS: [&str; 6] = ["JAIL", "BANS AFTER", "TRACKED", "BANNED", "LAST LINE", ""];
 
@@ -170,6 +201,10 @@ pub(crate) fn alarms(status: &Status) -> Vec<String> {
         alarms.push(format!("cannot read {}: {error}", source.name));
     }
     alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
+    if let Some(fleet) = &status.fleet {
+        alarms.extend(fleet.server.is_none().then(|| format!("the fleet{}", not_connected(fleet))));
+        alarms.extend(aside(fleet).map(|host| format!("{host} of the fleet is set aside")));
+    }
     for receiver in &status.receivers {
         let error = receiver.error.iter();
         alarms.extend(error.map(|error| format!("cannot deliver to {}: {error}", receiver.name)));

@@ -1,6 +1,7 @@
 //! Prints why an address is banned, or why not.
 
 use super::answer::short;
+use crate::config::FLEET_JAIL;
 use crate::control::{BanLine, BanWhy, ElementWhy, JailWhy, LineWhy, MOST_LINES, Why};
 use crate::model::{BanOrigin, Mode, count, plain};
 use crate::tools::geoip::GeoRecord;
@@ -37,9 +38,10 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
             if ban.ports.is_empty() { String::new() } else { format!(" from {}", ban.ports.join(" ")) };
         let (since, until) = (local(since), ban.until.as_deref().map_or("it is lifted".to_owned(), local));
         let is = if ban.mode == Mode::Observe { "would be" } else { "is" };
-        text += &format!("\n{address} {is} banned{ports} by {jail}, since {since}, until {until}\n");
-        if !ban.reason.is_empty() {
-            text += &format!("  for: {}\n", plain(&ban.reason));
+        let (by, reason) = who_banned(jail, &ban.reason);
+        text += &format!("\n{address} {is} banned{ports} by {by}, since {since}, until {until}\n");
+        if !reason.is_empty() {
+            text += &format!("  for: {}\n", plain(reason));
         }
         let formula = formula.iter().map(|formula| format!("  ban number {times}: {formula}\n"));
         text.extend(formula);
@@ -87,6 +89,13 @@ fn missing(ban: &BanLine, lines: usize) -> String {
         true => format!("  {missing} of its {counted} lines are not on file\n"),
         false => format!("  {missing} more of its {counted} lines are not shown\n"),
     }
+}
+
+/// The jail, or the host of the fleet and its jail; and the reason.
+fn who_banned<'r>(jail: &str, reason: &'r str) -> (String, &'r str) {
+    let Some(host) = jail.strip_prefix(FLEET_JAIL) else { return (jail.to_owned(), reason) };
+    let (its, reason) = reason.split_once(": ").unwrap_or((reason, ""));
+    (format!("{} of the fleet (its jail {})", plain(host), plain(its)), reason)
 }
 
 /// An exemption for people; its comment is an operator's.
@@ -184,7 +193,11 @@ mod tests {
                          "message": "GET", "fields":
                          [{"name": "user", "kind": "word", "from": 0, "to": 1, "text": "-"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
-                      "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []}],
+                      "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []},
+                     {"address": "2001:db8::/64", "jail": "fleet:web1", "kind": "peer", "ports": [], "since": "T",
+                      "until": null, "left": null, "times": 1, "reason": "sshd: 5: x", "formula": null, "lines": []},
+                     {"address": "2001:db8::/64", "jail": "fleet:web2", "kind": "peer", "ports": [], "since": "T",
+                      "until": null, "left": null, "times": 1, "reason": "manual", "formula": null, "lines": []}],
             "jails": [{"name": "http", "offender": "2001:db8::/64", "counted": 3, "maxretry": 5, "findtime": "10m", "last": "L", "earlier": 1,
                        "next": "1h x 2^1 = 2h", "protected": "::/0 is in `ignoreip`", "lines": [
                         {"time": "L", "offence": "probe", "grammar": "old", "rule": 7, "written": null, "message": "M",
@@ -212,6 +225,11 @@ its offences count for 2001:db8::/64
       user     0..1      `-`
 
 2001:db8::/32 is banned by manual, since T, until it is lifted
+
+2001:db8::/64 is banned by web1 of the fleet (its jail sshd), since T, until it is lifted
+  for: 5: x
+
+2001:db8::/64 is banned by web2 of the fleet (its jail manual), since T, until it is lifted
 
 http has counted 3 of 5 offences within 10m, the last at L
   earlier bans that count: 1; the next lasts 1h x 2^1 = 2h

@@ -7,6 +7,7 @@
 
 pub mod load;
 mod fault;
+mod fleet;
 mod notify;
 mod value;
 mod written;
@@ -24,6 +25,7 @@ use crate::model::{Mode, Offender, Span, Widths};
 use crate::words;
 
 pub use fault::ConfigErrors;
+pub use fleet::{FLEET_JAIL, Fleet, PeerPolicy, is_host_name};
 pub use notify::{DigestPace, EachPace, Grouping, NotifyChannel, Receiver, Topic};
 use value::Ignored;
 pub use value::widest;
@@ -60,6 +62,10 @@ pub struct Config {
     pub geoip: Vec<PathBuf>,
     /// The receivers of notifications, in the order of their names.
     pub receivers: Vec<Arc<Receiver>>,
+    /// The fleet that this host is a member of, if it is one.
+    pub fleet: Option<Arc<Fleet>>,
+    /// The jails whose offences count together with those on the other hosts.
+    pub across_fleet: Vec<Arc<str>>,
 }
 
 /// How much the ledger keeps of what is no longer in force.
@@ -237,6 +243,11 @@ pub fn is_jail_name(name: &str) -> bool {
     value::is_name(name)
 }
 
+/// Whether a jail that has bans here can be called so: one of this host, or that of another host of the fleet.
+pub fn names_jail(name: &str) -> bool {
+    is_jail_name(name) || name.strip_prefix(FLEET_JAIL).is_some_and(is_host_name)
+}
+
 const GRAMMAR_DIRECTORY: &str = "grammar-directory";
 
 // In each of these, all keys are read before the first `?` gives up: so all faults are noted.
@@ -276,11 +287,14 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
         jail(name, t, (terms, mode), grammars)
     });
     let receivers = top.table("notify", |t| notify::receivers(t, &names));
+    let fleet = top.table("fleet", fleet::fleet);
     let (ignore, files) = split(ignore?);
     let ignore = ignore.into_iter().map(|who| (who, ExemptionList::Ignored));
     let proxies = trusted_proxies?.into_iter().map(|who| (who, ExemptionList::Proxy));
     let mut ignore_files: Vec<_> = files.into_iter().map(|file| (None, file)).collect();
-    let jails = jails?.into_iter().flatten().map(|(jail, files)| {
+    let mut across_fleet = Vec::new();
+    let jails = jails?.into_iter().flatten().map(|(jail, files, is_across)| {
+        across_fleet.extend(is_across.then(|| Arc::clone(&jail.name)));
         ignore_files.extend(files.into_iter().map(|file| (Some(Arc::clone(&jail.name)), file)));
         jail
     });
@@ -310,6 +324,8 @@ fn config(top: &mut TableReader<'_, '_>, grammars: &BTreeMap<String, Vec<String>
         enforce: enforce.filter(|_| enforces),
         geoip: geoip?,
         receivers: receivers?,
+        fleet: fleet?.map(Arc::new),
+        across_fleet,
     })
 }
 
@@ -343,13 +359,13 @@ fn split(ignored: Vec<Ignored>) -> (Vec<Offender>, Vec<PathBuf>) {
     (offenders, files)
 }
 
-/// The jail and the files that its `ignoreip` names, if it is enabled.
+/// The jail, the files that its `ignoreip` names, and whether it counts across the fleet; if it is enabled.
 fn jail(
     name: &str,
     t: &mut TableReader<'_, '_>,
     (inherited, mode): (BanSettings, Option<Mode>),
     grammars: &BTreeMap<String, Vec<String>>,
-) -> Option<Option<(Jail, Vec<PathBuf>)>> {
+) -> Option<Option<(Jail, Vec<PathBuf>, bool)>> {
     if !is_jail_name(name) || NOT_CONFIGURED.contains(&name) {
         let what = "a jail's name can have letters, digits, `-`, `_` and `.` only, and must not be `manual`, `list` or `wide`";
         t.fault(None, what.to_owned());
@@ -367,6 +383,19 @@ fn jail(
     let ports = t.list("ports", value::ports);
     let ignore = t.list("ignoreip", value::ignored);
     let distinct = t.value_or("distinct", Some(None), value::unless_empty(value::field));
+    let across =
+        t.value_or("across", Some("host"), |v| value::one_of("`host` or `fleet`", &["host", "fleet"], v));
+    let is_across = across == Some("fleet");
+    if is_across && distinct.as_ref().is_some_and(Option::is_some) {
+        let what = "`distinct` counts on one host only, and not with `across = \"fleet\"`";
+        t.fault(Some("across"), what.to_owned());
+    }
+    if is_across && name.contains('.') {
+        t.fault(
+            Some("across"),
+            "a jail that counts across the fleet cannot have a `.` in its name".to_owned(),
+        );
+    }
 
     let (mut watched, offences) = (watched?, offences?);
     watched.sort_unstable();
@@ -410,7 +439,8 @@ fn jail(
         ports: ports.into(),
         ignore,
     };
-    Some(enabled?.then_some((jail, files)))
+    across?;
+    Some(enabled?.then_some((jail, files, is_across)))
 }
 
 fn growth(t: &mut TableReader<'_, '_>) -> Option<Growth> {

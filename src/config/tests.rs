@@ -608,7 +608,8 @@ fn an_unknown_key_is_refused_with_the_nearest() {
     wrong("findtme = 3", &["1:1: unknown key `findtme`; did you mean `findtime`?"]);
     wrong("[jial.x]", &["1:2: unknown key `jial`; did you mean `jail`?"]);
     wrong("growth.caps = '1w'", &["1:8: unknown key `caps`; did you mean `cap`?"]);
-    let keys = "bantime, distinct, enabled, findtime, grammars, ignoreip, maxretry, mode, offences, ports";
+    let keys =
+        "across, bantime, distinct, enabled, findtime, grammars, ignoreip, maxretry, mode, offences, ports";
     wrong("jail.sshd.rotate = 'x'", &[&format!("1:11: unknown key `rotate`; valid keys: {keys}")]);
 }
 

@@ -289,6 +289,27 @@ pub(super) fn url(value: &DeValue<'_>) -> Result<Uri, InvalidValue> {
     url.ok_or_else(|| InvalidValue("must be a URL such as `https://example.org/path`".into()))
 }
 
+/// The URL of a server of NATS.
+pub(super) fn server(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let wrong = || wants("a server such as `nats://192.0.2.1:4222` or `tls://nats.example.org`", value);
+    let url: Uri = value.as_str().and_then(|text| text.parse().ok()).ok_or_else(wrong)?;
+    let is_server = matches!(url.scheme_str(), Some("nats" | "tls")) && url.host().is_some();
+    // Credentials have a file of their own, since everybody may read the configuration.
+    let has_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if is_server && !has_user { Ok(url.to_string()) } else { Err(wrong()) }
+}
+
+/// The public part of an NKEY of a user.
+pub(super) fn public_key(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    // Without the feature its table is refused anyway.
+    #[cfg(feature = "fleet")]
+    let is_key = |text: &&str| text.starts_with('U') && nkeys::from_public_key(text).is_ok();
+    #[cfg(not(feature = "fleet"))]
+    let is_key = |text: &&str| text.starts_with('U');
+    let key = value.as_str().filter(is_key).map(str::to_owned);
+    key.ok_or_else(|| wants("the public NKEY of a user, which begins with `U`", value))
+}
+
 /// A header of HTTP: `Name: value`. What is secret in it is not shown.
 pub(super) fn header(value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), InvalidValue> {
     let read = |text: &str| {

@@ -23,6 +23,8 @@ pub struct BanFilter {
     pub jail: Option<String>,
     /// Those of this origin.
     pub kind: Option<BanOrigin>,
+    /// Those that this host has decided, not other hosts of the fleet; no part of a query.
+    pub own: bool,
     /// Those that began no longer ago.
     pub since: Option<Span>,
     /// Those that have this in address or jail; letters, digits and `-_.:/`.
@@ -111,6 +113,7 @@ impl BanFilter {
             && self.inside.is_none_or(|wide| wide.contains(ban.offender))
             && self.jail.as_ref().is_none_or(|jail| *ban.jail == **jail)
             && self.kind.is_none_or(|kind| ban.kind == kind)
+            && !(self.own && ban.kind == BanOrigin::Peer)
             && self.since.is_none_or(|span| now.since(ban.since) <= span)
             && (self.text.is_empty()
                 || ban.jail.contains(&self.text)
@@ -119,7 +122,7 @@ impl BanFilter {
 
     /// The query of a request. No value has a character that would have to be escaped (RFC 3986, 3.4).
     pub(super) fn query(&self) -> String {
-        let Self { address, inside, jail, kind, since, text, sort, limit } = self;
+        let Self { address, inside, jail, kind, own: _, since, text, sort, limit } = self;
         let mut query = format!("sort={}", sort.name());
         let mut add = |key: &str, value: Option<String>| {
             // Nothing fails to be written to a `String`.
@@ -320,6 +323,18 @@ mod tests {
         check(BanFilter { text: ".3.".to_owned(), ..all() }, &[3], 1);
         let jail = Some("sshd".to_owned());
         check(BanFilter { inside: of("192.0.0.0/16"), jail, kind: Some(BanOrigin::Auto), ..all() }, &[0], 1);
+    }
+
+    #[test]
+    fn bans_of_other_hosts_are_not_our_own() {
+        let ours = manual("192.0.2.1".parse().unwrap(), Timestamp::from_secs(1), None, "");
+        let theirs =
+            ours.clone().with(|terms| (terms.jail, terms.kind) = ("fleet:web1".into(), BanOrigin::Peer));
+        let list =
+            |filter: BanFilter| filter.list([&ours, &theirs].into_iter(), Timestamp::from_secs(2)).total;
+        assert_eq!(list(BanFilter::default()), 2);
+        assert_eq!(list(BanFilter { own: true, ..BanFilter::default() }), 1);
+        assert_eq!(list(BanFilter { jail: Some("fleet:web1".to_owned()), ..BanFilter::default() }), 1);
     }
 
     #[test]

@@ -234,6 +234,9 @@ pub(crate) fn request(command: &Command) -> anyhow::Result<Request<Full<Bytes>>>
         Command::Notify(receiver) => {
             (Method::POST, "/notify".to_owned(), Some(json!({ "receiver": receiver })))
         }
+        Command::AcceptPeer(host) => {
+            (Method::POST, "/fleet/accept".to_owned(), Some(json!({ "host": host })))
+        }
     };
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = Request::builder()

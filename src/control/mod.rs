@@ -65,6 +65,8 @@ pub enum Command {
     Keep,
     /// Send a test to this receiver.
     Notify(String),
+    /// Hear this member of the fleet again, which was set aside.
+    AcceptPeer(String),
 }
 
 /// What the daemon answers.
@@ -213,6 +215,61 @@ pub struct Status {
     /// The files that its configuration was read from; none if the defaults are in force.
     #[serde(default)]
     pub config: Vec<PathBuf>,
+    /// The fleet that this host is a member of; missing if it is in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
+}
+
+/// How this host stands to the others of its fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct FleetStatus {
+    /// This host's name.
+    pub host: String,
+    /// What the others may do here: `enforce` or `observe`.
+    pub mode: Mode,
+    /// How many hosts must ban an offender before their bans are carried out.
+    pub agree: u8,
+    /// The server that is connected, if one is.
+    pub server: Option<String>,
+    /// Why none is.
+    pub error: Option<String>,
+    /// For how many seconds none is; missing while one is.
+    #[serde(default)]
+    pub down: Option<u64>,
+    /// How many members operators have admitted, this host included.
+    pub members: u64,
+    /// How many notices the server has not stored yet.
+    pub waiting: u64,
+    /// How many it has stored since the start.
+    pub told: u64,
+    /// How many notices of hosts that no operator has admitted were refused.
+    pub strangers: u64,
+    /// The other members that were heard of.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// Another member of the fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PeerStatus {
+    /// Its name.
+    pub host: String,
+    /// Whether an operator admits it now.
+    pub admitted: bool,
+    /// How many of its bans are in force here, observed ones included.
+    pub bans: u64,
+    /// How many of its notices came since the start.
+    pub notices: u64,
+    /// Seconds since the last; missing if there was none.
+    pub silent: Option<u64>,
+    /// By how many seconds its clock is ahead of ours, or behind it if negative; missing before its first news.
+    #[serde(default)]
+    pub ahead: Option<i64>,
+    /// How much was refused since the start, by reason.
+    pub refused: std::collections::BTreeMap<String, u64>,
+    /// Why it is set aside, if it is; for people.
+    pub aside: Option<String>,
 }
 
 /// How many addresses and prefixes are exempt from bans of all jails.
@@ -457,7 +514,7 @@ pub struct BanLine {
     pub address: Offender,
     /// The jail that decided it; `manual` for a ban by hand, `wide` for a ban of a prefix.
     pub jail: String,
-    /// The origin: a threshold, a command or a prefix.
+    /// The origin: a threshold, a command, a prefix or another host of the fleet.
     pub kind: BanOrigin,
     /// Whether it is enforced.
     #[serde(default)]

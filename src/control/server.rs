@@ -100,6 +100,7 @@ pub fn routes(daemon: Daemon) -> Routes {
         .route("/reload", get(async |daemon| ask(daemon, Command::ReloadPreview).await).post(reload))
         .route("/reload/keep", post(async |daemon| ask(daemon, Command::Keep).await))
         .route("/notify", post(notify))
+        .route("/fleet/accept", post(accept_peer))
         .route("/metrics", get(metrics));
     finish(routes, daemon, MAX_BODY)
 }
@@ -241,6 +242,7 @@ fn filter(query: Result<Query<BansQuery>, QueryRejection>) -> Result<BanFilter, 
         inside: of(query.r#in)?,
         jail: query.jail,
         kind: query.kind,
+        own: false,
         since: query.since.map(span).transpose()?,
         text: query.text,
         sort: if query.last.is_some() { BanSort::Since } else { query.sort },
@@ -260,6 +262,8 @@ async fn export(
     query: Result<Query<BansQuery>, QueryRejection>,
 ) -> Result<Response, ErrorResponse> {
     let filter = filter(query)?;
+    // Other hosts of the fleet tell their bans themselves, and lift them.
+    let filter = BanFilter { own: filter.kind != Some(BanOrigin::Peer), ..filter };
     match (daemon.ask)(Command::Bans(filter)).await {
         Ok(Reply::Bans(list)) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned())];
@@ -412,6 +416,19 @@ async fn notify(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorRes
     let request: NotifyRequest = serde_json::from_slice(&body)
         .map_err(|error| wrong(format!("the body does not name a receiver: {error}")))?;
     ask(daemon, Command::Notify(request.receiver)).await
+}
+
+/// The body of `POST /fleet/accept`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptRequest {
+    host: String,
+}
+
+async fn accept_peer(daemon: State<Daemon>, body: Bytes) -> Result<Response, ErrorResponse> {
+    let request: AcceptRequest = serde_json::from_slice(&body)
+        .map_err(|error| wrong(format!("the body does not name a host: {error}")))?;
+    ask(daemon, Command::AcceptPeer(request.host)).await
 }
 
 fn wrong(what: String) -> ErrorResponse {
@@ -573,6 +590,7 @@ mod tests {
                 inside: Some("2001:db8::/32".parse().unwrap()),
                 jail: Some("f2b-a_b.c".to_owned()),
                 kind: Some(BanOrigin::Wide),
+                own: false,
                 since: Some(Span::from_secs(90)),
                 text: "ssh".to_owned(),
                 sort: BanSort::Times,
@@ -611,6 +629,7 @@ mod tests {
             Command::Reload { confirm: Some(Span::from_secs(60)) },
             Command::Keep,
             Command::Notify("ops".to_owned()),
+            Command::AcceptPeer("web1".to_owned()),
         ];
         for command in &commands {
             let answer = client::send(&fixture.socket(), command).unwrap();

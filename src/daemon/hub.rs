@@ -21,6 +21,7 @@ use super::clock::{ClockStep, ClockWatch};
 use super::confirm::{AnswerTo, Confirmation};
 use super::duplicates::Duplicates;
 use super::enforcer::Order;
+use super::fleet::FleetDesk;
 use super::health::{Health, HealthState};
 use super::host_addresses::HostAddresses;
 use super::inbox::Input;
@@ -38,12 +39,13 @@ use crate::control::{
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
-use crate::detect::{Detector, ExemptedBan, Exemption, ExemptionList, LIST, MANUAL, Settings, WIDE};
+use crate::detect::{Detector, ExemptedBan, Exemption, ExemptionList, LIST, MANUAL, Seen, Settings, WIDE};
 use crate::engine::{BatchReport, Clock, Engine, Unattested};
+use crate::fleet::outbox::NoticeOutbox;
 use crate::grammar::Grammar;
 use crate::input::Batch;
 use crate::kernel::{Element, Firewall, Timeout, elements, released};
-use crate::model::{Allowance, Ban, Decision, Mode, Offender, Span, Timestamp, count};
+use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Span, Timestamp, count};
 use crate::store::LedgerUpdate;
 
 pub(super) struct Hub {
@@ -79,6 +81,10 @@ pub(super) struct Hub {
     pub(super) lifted: Option<HashSet<Element>>,
     /// Where what takes a while is done.
     pub(super) runtime: Handle,
+    /// What other hosts may do here, if this one is a member of a fleet.
+    pub(super) fleet: Option<FleetDesk>,
+    /// What this host tells the others.
+    pub(super) outbox: NoticeOutbox,
 }
 
 /// Why bans end, in metrics and in what receivers are told.
@@ -106,6 +112,7 @@ impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
         self.review_restored();
+        self.review_fleet();
         while let Some(input) = inbox.blocking_recv() {
             // Before anything is dated by a clock that has stepped.
             self.watch_clock();
@@ -135,6 +142,7 @@ impl Hub {
                     self.settle_exemptions();
                 }
                 Input::Listed(elements, firewall) => self.adopt(elements, firewall),
+                Input::Fleet(news) => self.fleet_news(news),
                 Input::Tick => self.tick(inbox.len()),
                 Input::Stop => break,
             }
@@ -170,11 +178,7 @@ impl Hub {
             self.metrics.dropped(reason, times);
         }
         tally.malformed.iter().for_each(|(why, times)| self.metrics.dropped(why.reason(), *times));
-        for ExemptedBan { offender: who, jail, by } in &seen.exempted {
-            let labels = [("jail", &**jail), ("exemption", by.name())];
-            self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
-            log::info!(message_id = logging::EXEMPTED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
-        }
+        self.report_withheld(&seen);
         for (who, jail) in &seen.ineffective {
             self.metrics.counter("banstream_bans_ineffective_total", &[("jail", jail)]).increment(1);
             log::warn!(address:% = who, jail:% = jail; "{who} is banned by {jail} and still gets through; does it come \
@@ -206,6 +210,15 @@ impl Hub {
             update.positions.push((place, position));
         }
         self.write(update, batch.receipt);
+    }
+
+    /// Counts and logs bans that were earned and withheld.
+    pub(super) fn report_withheld(&self, seen: &Seen) {
+        for ExemptedBan { offender: who, jail, by } in &seen.exempted {
+            let labels = [("jail", &**jail), ("exemption", by.name())];
+            self.metrics.counter("banstream_bans_exempted_total", &labels).increment(1);
+            log::info!(message_id = logging::EXEMPTED, address:% = who, jail:% = jail; "{who} has earned a ban from {jail}, but is exempt: {by}");
+        }
     }
 
     /// Reports decisions, and sends the enforcer those that are to be enforced.
@@ -330,6 +343,8 @@ impl Hub {
     /// Tells receivers.
     fn tell(&mut self, decisions: &[Decision], wide: &[&Ban], is_new: impl Fn(&Ban) -> bool) {
         let detector = self.engine.detector();
+        // Their own hosts send them.
+        let decisions = decisions.iter().filter(|decision| decision.ban().kind != BanOrigin::Peer);
         let event = |decision: &Decision| match decision {
             Decision::Ban(ban) if is_new(ban) => Event::Banned(ban.clone()),
             Decision::Ban(ban) => Event::Restored(ban.clone()),
@@ -337,7 +352,7 @@ impl Hub {
                 unbanned(detector, ban, if ban.widened(wide).is_some() { REPLACED } else { LIFTED })
             }
         };
-        self.events.send(|| decisions.iter().map(event).collect());
+        self.events.send(|| decisions.map(event).collect());
     }
 
     /// Counts the bans in force, by whether they are carried out.
@@ -371,7 +386,8 @@ impl Hub {
     fn ended(&mut self, ended: Vec<Ban>) {
         if !ended.is_empty() {
             let detector = self.engine.detector();
-            self.events.send(|| ended.iter().map(|ban| unbanned(detector, ban, EXPIRED)).collect());
+            let ours = ended.iter().filter(|ban| ban.kind != BanOrigin::Peer);
+            self.events.send(|| ours.map(|ban| unbanned(detector, ban, EXPIRED)).collect());
         }
         self.count_ended(EXPIRED, ended.len() as u64);
         for ban in ended {
@@ -397,6 +413,7 @@ impl Hub {
     /// Never waits: the ledger's disk may hang, and bans must not. Whether the update is left out, because too much waits.
     pub(super) fn write(&mut self, mut update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) -> bool {
         update.undo.extend(self.undo.take_updates());
+        self.tell_fleet(&update);
         let is_left_out = self.ledger.write(update, receipt);
         if is_left_out {
             self.metrics.dropped("ledger_queue_full", 1);
@@ -432,6 +449,7 @@ impl Hub {
             },
             Command::Allowances => Reply::Allowances(self.allowances.lines(now())),
             Command::UndoSteps => Reply::UndoSteps(self.undo_steps()),
+            Command::AcceptPeer(host) => self.accept_peer(&host),
             // Files are read and receivers told elsewhere, and what is read comes as `Input::Reload`; of `why` only
             // the beginning is ours, and pages of a list are answered once they are in force.
             Command::Reload { .. }
@@ -468,7 +486,9 @@ impl Hub {
     /// Why a jail of this name can have no ban, if it cannot: no jail that is on, or has a ban in force, is called so.
     pub(super) fn unknown_jail(&mut self, name: &str) -> Option<String> {
         let detector = &*self.engine.detector();
-        let known = || detector.jails().map(|(jail, _)| &*jail.name).chain([MANUAL, LIST, WIDE]);
+        let theirs = self.fleet.as_ref().map(FleetDesk::jails).unwrap_or_default();
+        let ours = || detector.jails().map(|(jail, _)| &*jail.name);
+        let known = || ours().chain([MANUAL, LIST, WIDE]).chain(theirs.iter().map(|jail| &**jail));
         if known().any(|jail| jail == name) || detector.bans().any(|ban| *ban.jail == *name) {
             return None;
         }
@@ -498,7 +518,7 @@ impl Hub {
             grammar: grammar.name().to_owned(),
             address: address.to_string(),
         };
-        let (now, unmatched) = (now(), self.unmatched());
+        let (now, unmatched, fleet) = (now(), self.unmatched(), self.fleet_status());
         let sole_clients = self.engine.sole_clients().map(sole_client).collect();
         let stats = self.stats.lock();
         for source in &mut sources {
@@ -589,6 +609,7 @@ impl Hub {
             receivers,
             geoip: self.loaded.config.geoip.clone(),
             config: self.loaded.files.paths().map(absolute).collect(),
+            fleet,
         }
     }
 
@@ -707,6 +728,7 @@ impl Hub {
         self.metrics.gauge("banstream_inbox_depth", &[]).set(waiting as f64);
         self.metrics.gauge("banstream_ledger_waiting_bytes", &[]).set(self.ledger.waiting() as f64);
         self.show_active();
+        self.show_fleet();
         self.tell_systemd();
         let detector = self.engine.detector();
         for (jail, tracked) in detector.jails() {

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::host_addresses::HostAddresses;
 use crate::config::load::{AllowFiles, Loaded};
 use crate::control::{ChangeReport, Command, Reply};
+use crate::fleet::FleetNews;
 use crate::input::Batch;
 use crate::kernel::{Element, Firewall, Timeout};
 
@@ -24,6 +25,8 @@ pub(super) enum Input {
     HostChanged(HostAddresses, AllowFiles),
     /// What the kernel held after a start, if it could be listed, and where to ask whether it does so still.
     Listed(Option<Vec<(Element, Timeout)>>, Box<dyn Firewall>),
+    /// Something comes from the fleet.
+    Fleet(FleetNews),
     /// A second is over, or there is something else to look after.
     Tick,
     /// There is nothing after this.

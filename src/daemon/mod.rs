@@ -25,6 +25,7 @@ mod clients;
 mod duplicates;
 mod enforcer;
 mod firewalls;
+mod fleet;
 mod health;
 mod hub;
 mod inbox;
@@ -66,6 +67,7 @@ use crate::daemon::metrics::Metrics;
 use crate::detect::Settings;
 use crate::engine::Engine;
 use crate::entry::Decoder;
+use crate::fleet::outbox::NoticeOutbox;
 use crate::input::socket::{self, SocketFile};
 use crate::kernel::{self, Displaced, Firewall, Ipset, Layout};
 use crate::model::{Timestamp, count};
@@ -77,6 +79,7 @@ use clock::ClockWatch;
 use duplicates::Duplicates;
 use enforcer::{Enforcer, Reporter};
 use firewalls::Firewalls;
+use fleet::{FleetDesk, FleetLink};
 use health::{Component, Health};
 use host_addresses::HostAddresses;
 use hub::{Hub, settings};
@@ -344,6 +347,7 @@ async fn start(
     stats.lock().expect(engine.grammars());
     let started = now();
     metrics.gauge("banstream_start_time_seconds", &[]).set(started.as_secs() as f64);
+    let outbox = NoticeOutbox::default();
     let hub = Hub {
         engine,
         metrics: metrics.clone(),
@@ -369,6 +373,8 @@ async fn start(
         told: String::new(),
         lifted,
         runtime: tokio::runtime::Handle::current(),
+        fleet: config.fleet.as_ref().map(|fleet| FleetDesk::new(fleet, &memory.positions)),
+        outbox: outbox.clone(),
     };
     tasks.push(spawn("hub", move || hub.run(inputs))?);
 
@@ -396,6 +402,8 @@ async fn start(
             }
         }),
     };
+    let mut link = FleetLink::new(outbox, inbox.clone());
+    link.restart(config.fleet.as_ref());
     let mut servers = vec![tokio::spawn(server::serve(control, server::routes(daemon.clone())))];
     if let Some(address) = config.metrics {
         servers.extend(serve_metrics(address, daemon).await);
@@ -415,6 +423,7 @@ async fn start(
         unconfirmed: None,
         rolled_back: None,
         claim,
+        link,
     };
     Ok(RunningDaemon { reloader, requests, tasks, servers, control: control_file, restored })
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::enforcer::Order;
 use super::firewalls::Firewalls;
+use super::fleet::FleetLink;
 use super::health::Health;
 use super::inbox::{Input, ReloadKind};
 use super::notifier::Notifier;
@@ -43,6 +44,8 @@ pub(super) struct Reloader {
     pub(super) rolled_back: Option<(Instant, ChangeReport)>,
     /// The set that we write to is ours.
     pub(super) claim: Option<SetLock>,
+    /// The connection to the fleet.
+    pub(super) link: FleetLink,
 }
 
 impl Reloader {
@@ -221,6 +224,7 @@ impl Reloader {
             .context("the thread `host-addresses` has stopped")?;
         self.notifier.restart(&loaded.config.receivers);
         self.sources.restart(&loaded).await?;
+        self.link.restart(loaded.config.fleet.as_ref());
         self.loaded = loaded;
         // The one before goes only now.
         claim.into_iter().for_each(|claim| self.claim = claim);

@@ -21,6 +21,7 @@ impl Hub {
         let at = now();
         let turned_off = self.turned_off(&loaded);
         self.loaded = loaded;
+        self.join_fleet();
         let settings = settings(&self.loaded, &self.host, &self.allowances);
         let mut decisions = self.engine.reconfigure(settings, self.loaded.grammars.clone());
         self.stats.lock().expect(self.engine.grammars());

@@ -66,6 +66,7 @@ pub(super) fn kind(row: &Row<'_>, column: usize) -> rusqlite::Result<BanOrigin> 
     Ok(match row.get_ref(column)?.as_str()? {
         "manual" => BanOrigin::Manual,
         "wide" => BanOrigin::Wide,
+        "peer" => BanOrigin::Peer,
         _ => BanOrigin::Auto,
     })
 }

@@ -4,6 +4,7 @@
 //! each set of ipset, for a second.
 
 mod findings;
+mod fleet;
 mod gather;
 mod others;
 

@@ -35,7 +35,7 @@ use self::feed::Feed;
 use self::guard::Secrets;
 use self::places::{Located, Places};
 use crate::cli::{operator, print};
-use crate::config::is_jail_name;
+use crate::config::names_jail;
 use crate::control::client::{self, listed, reply};
 use crate::control::server::{Routes, serve};
 use crate::control::{AllowLine, BanFilter, BanLine, BanSort, Command, Status, Why};
@@ -240,7 +240,7 @@ struct BansForm {
 impl BansForm {
     fn filter(&self) -> Result<BanFilter, Failure> {
         let (q, jail) = (self.q.trim(), Some(&self.jail).filter(|jail| !jail.is_empty()));
-        if jail.is_some_and(|jail| !is_jail_name(jail)) {
+        if jail.is_some_and(|jail| !names_jail(jail)) {
             return Err(wrong("a jail's name can have letters, digits, `-`, `_` and `.` only"));
         }
         let all = BanFilter {

@@ -6,13 +6,14 @@ use banstream::cli::Cli;
 use clap::CommandFactory;
 
 /// The documents, and the examples that `--help` gives.
-pub(crate) const DOCUMENTS: [&str; 13] = [
+pub(crate) const DOCUMENTS: [&str; 14] = [
     "README.md",
     "benches/README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "contrib/guide.md",
     "contrib/fail2ban.md",
+    "contrib/fleet.md",
     "contrib/metrics.md",
     "contrib/runbook.md",
     "contrib/banstream.toml",

@@ -9,6 +9,7 @@ mod bans;
 mod by_hand;
 mod curve;
 mod login;
+mod peer;
 mod recent;
 mod session;
 mod taken;

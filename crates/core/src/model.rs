@@ -558,6 +558,8 @@ pub enum BanOrigin {
     Manual,
     /// Enough banned offenders in one prefix.
     Wide,
+    /// Another host of the fleet.
+    Peer,
 }
 
 impl BanOrigin {
@@ -567,6 +569,7 @@ impl BanOrigin {
             Self::Auto => "auto",
             Self::Manual => "manual",
             Self::Wide => "wide",
+            Self::Peer => "peer",
         }
     }
 }
@@ -613,9 +616,10 @@ pub struct Ban {
 /// What a ban has in common with others of its jail: where and why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BanTerms {
-    /// The jail that decided it; `manual` for an operator's ban, `wide` for that of a prefix.
+    /// The jail that decided it; `manual` for an operator's ban, `wide` for that of a prefix, `fleet:HOST` for that of
+    /// another host.
     pub jail: Arc<str>,
-    /// Threshold, command or prefix.
+    /// Threshold, command, prefix or peer.
     pub kind: BanOrigin,
     /// Whether it is carried out.
     pub mode: Mode,

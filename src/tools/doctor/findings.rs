@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::control::FleetStatus;
 use crate::kernel::{Family, TableFacts, TableSet, only_drops};
 use crate::model::{Span, count, plain};
 
@@ -38,6 +39,8 @@ pub struct Facts {
     pub rsyslog: Option<Rsyslog>,
     /// Lines of servers' configurations with which no offence can be found, or the wrong one.
     pub servers: Vec<(ServerFault, Suspect)>,
+    /// The file of this host's key in the fleet, if all users may read it.
+    pub open_seed: Option<String>,
     /// Firewalls that were saved to files with our rule in them.
     pub saved: Vec<SavedFirewall>,
 }
@@ -257,6 +260,8 @@ pub struct DaemonFacts {
     pub crowds: Vec<(String, String)>,
     /// Sources that bring the same lines, in words.
     pub duplicates: Vec<String>,
+    /// The fleet that it is in, if any.
+    pub fleet: Option<FleetStatus>,
     /// Its metrics.
     pub samples: Samples,
 }
@@ -443,6 +448,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
         None => {}
     }
     facts.saved.iter().for_each(|saved| findings.saved(saved));
+    facts.open_seed.iter().for_each(|path| findings.open_seed(path));
     match &facts.daemon {
         Ok(daemon) => findings.daemon(daemon),
         Err(NoDaemon::Silent(why)) => findings.wrong(
@@ -457,7 +463,7 @@ pub fn examine(facts: &Facts) -> Vec<Finding> {
     findings.in_order()
 }
 
-struct Findings(Vec<Finding>);
+pub(super) struct Findings(Vec<Finding>);
 
 /// Seconds in which something comes from rsyslog, if only from cron.
 const SILENT: u64 = 70 * 60;
@@ -529,19 +535,19 @@ impl Findings {
         }
     }
 
-    fn ok(&mut self, name: &'static str, what: String) {
+    pub(super) fn ok(&mut self, name: &'static str, what: String) {
         self.push(FindingSeverity::Ok, name, what, "");
     }
 
-    fn note(&mut self, name: &'static str, what: String, fix: &str) {
+    pub(super) fn note(&mut self, name: &'static str, what: String, fix: &str) {
         self.push(FindingSeverity::Note, name, what, fix);
     }
 
-    fn wrong(&mut self, name: &'static str, what: String, fix: &str) {
+    pub(super) fn wrong(&mut self, name: &'static str, what: String, fix: &str) {
         self.push(FindingSeverity::Wrong, name, what, fix);
     }
 
-    fn doubtful(&mut self, name: &'static str, what: String, fix: &str) {
+    pub(super) fn doubtful(&mut self, name: &'static str, what: String, fix: &str) {
         self.push(FindingSeverity::Doubtful, name, what, fix);
     }
 
@@ -842,6 +848,7 @@ impl Findings {
             private_bans,
             crowds,
             duplicates,
+            fleet,
             samples,
         } = daemon;
         if mode == "none" {
@@ -902,9 +909,17 @@ impl Findings {
                 ),
             }
         }
-        if sources.is_empty() {
-            let what = "the daemon reads no log".to_owned();
-            self.wrong("no-source", what, "enable [journald] or [socket]");
+        match fleet {
+            _ if !sources.is_empty() => {}
+            Some(_) => self.note(
+                "no-source",
+                "the daemon reads no log: it only enforces bans of other hosts of the fleet".to_owned(),
+                "nothing, if that is meant; otherwise enable [journald] or [socket]",
+            ),
+            None => {
+                let what = "the daemon reads no log".to_owned();
+                self.wrong("no-source", what, "enable [journald] or [socket]");
+            }
         }
         let silent = sources.iter().filter_map(|(_, read)| *read.as_ref().ok()?).min();
         if !sources.is_empty()
@@ -952,6 +967,7 @@ impl Findings {
                 PROXY,
             );
         }
+        fleet.iter().for_each(|fleet| self.fleet(fleet));
         if let Some(jails) = samples.told("banstream_bans_ineffective_total") {
             self.wrong(
                 "ineffective-bans",
@@ -1099,7 +1115,7 @@ impl Findings {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A host on which all is well.
@@ -1158,11 +1174,13 @@ mod tests {
                 private_bans: PrivateBans::default(),
                 crowds: Vec::new(),
                 duplicates: Vec::new(),
+                fleet: None,
                 samples: Samples(samples.to_owned()),
             }),
             journald: Some(JournaldSettings { burst: 0, ..JournaldSettings::default() }),
             rsyslog: None,
             servers: Vec::new(),
+            open_seed: None,
             saved: vec![SavedFirewall { path: "/etc/iptables/rules.v4".to_owned(), loads: Ok(()) }],
             geoip: (vec!["/a.mmdb".to_owned()], Vec::new()),
         }
@@ -1179,7 +1197,7 @@ mod tests {
     /// The names of what is found once this was done to a sound host; those in capitals are wrong, those with a dot are
     /// advice, the others doubtful.
     #[track_caller]
-    fn check(harm: impl FnOnce(&mut Facts), want: &[&str]) {
+    pub(crate) fn check(harm: impl FnOnce(&mut Facts), want: &[&str]) {
         let mut facts = sound();
         harm(&mut facts);
         let shown = |Finding { name, severity, fix, .. }: &Finding| {

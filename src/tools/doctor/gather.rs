@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -80,12 +81,22 @@ pub(super) fn facts(path: Option<&Path>) -> anyhow::Result<Facts> {
             sizes: files.iter().flat_map(|(path, text)| others::message_sizes(path, text)).collect(),
         }),
         servers: servers(),
+        open_seed: config
+            .fleet
+            .as_ref()
+            .filter(|fleet| is_open(&fleet.seed_file))
+            .map(|fleet| fleet.seed_file.display().to_string()),
         saved: config
             .enforce
             .iter()
             .flat_map(|enforce| if is_nftables { saved_tables(enforce) } else { saved(&enforce.set) })
             .collect(),
     })
+}
+
+/// Whether all users may read this file.
+fn is_open(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o004 != 0)
 }
 
 /// Why the daemon at this socket says nothing.
@@ -151,6 +162,7 @@ fn daemon(
             .map(|receiver| (receiver.name, receiver.error.map_or(Ok(receiver.delivered), Err)))
             .collect(),
         running: running(grammars, &status.grammars, rsyslog),
+        fleet: status.fleet,
         visitors: visitors().into_iter().map(visitor).collect::<anyhow::Result<_>>()?,
         samples: Samples(client::metrics(socket)?),
     };

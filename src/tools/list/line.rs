@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::config::{is_jail_name, parse_span};
+use crate::config::{is_jail_name, names_jail, parse_span};
 use crate::model::{Offender, Port, Span, Timestamp, plain};
 
 /// What a line says.
@@ -143,6 +143,11 @@ fn ban_details(words: &[&str]) -> Result<BanDetails, String> {
         let wrong = |what: &str| format!("`{}` is not {what}", plain(word));
         match key {
             "jail" if is_jail_name(value) => details.jail = Some(value.to_owned()),
+            "jail" if names_jail(value) => {
+                return Err(format!(
+                    "{value} has the bans of another host of the fleet, which tells them itself"
+                ));
+            }
             "jail" => return Err(wrong("the name of a jail")),
             "ports" => {
                 let ports: Result<_, _> = value.split(',').map(str::parse::<Port>).collect();
@@ -340,6 +345,10 @@ mod tests {
                 (
                     &format!("192.0.2.1 {end} times=2 # x=y"),
                     details(BanDetails { times: Some(2), ..BanDetails::default() }),
+                ),
+                (
+                    "192.0.2.1 jail=fleet:web1",
+                    wrong("fleet:web1 has the bans of another host of the fleet, which tells them itself"),
                 ),
                 ("192.0.2.1 jail=a/b", wrong("`jail=a/b` is not the name of a jail")),
                 ("192.0.2.1 ports=0", wrong("`0` is not a port; write `22`, `22/tcp` or `53/udp`")),

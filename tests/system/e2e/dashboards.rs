@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Lab, MAX_RETRY};
 use crate::common::until;
 
-const DASHBOARDS: [&str; 3] = ["overview", "detection", "pipeline"];
+const DASHBOARDS: [&str; 4] = ["overview", "detection", "pipeline", "fleet"];
 
 /// What Grafana puts in for its variables, as far as the queries use them.
 const VARIABLES: &[(&str, &str)] = &[
@@ -29,6 +29,10 @@ const EMPTY_IS_GOOD: &str = "none: good";
 
 /// What has no data in the first minute of a daemon: the query for the range before.
 const BEFORE: &str = "offset 60s";
+
+/// A fleet whose server does not answer: its metrics are there all the same.
+const FLEET: &str = "fleet.servers = ['nats://127.0.0.1:4222']\nfleet.host = 'web1'\n\
+                     fleet.operators = ['UDJL5QOU5KYJHAU2AHCUSNUIJVNZQYROR7WMGJQBFL4WUMSK4S7B7D75']\n";
 
 #[test]
 fn each_alert_fires_when_it_should_and_only_then() {
@@ -53,7 +57,8 @@ fn the_dashboards_are_as_their_source_says() {
 #[test]
 fn every_dashboard_shows_an_attack_and_every_metric_is_documented() {
     let lab = Lab::up("journald");
-    let _daemon = lab.start("ignoreip = ['198.51.100.66']\nnotify.ops.command = ['/bin/true']\n");
+    let _daemon =
+        lab.start(&format!("ignoreip = ['198.51.100.66']\nnotify.ops.command = ['/bin/true']\n{FLEET}"));
     let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/dashboards");
     lab.sh(&format!(
         "mkdir -p /run/prometheus

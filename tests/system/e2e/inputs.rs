@@ -118,6 +118,56 @@ time.sleep(2)
     assert!(!recorder.has("over UDP") && !recorder.has("over TCP"));
 }
 
+/// The files of contrib/collector with certificates in /run/tls.
+const COLLECTOR: &str = r#"
+    mkdir -p /run/rsyslog /run/tls && cd /run/tls
+    ec='-pkeyopt ec_paramgen_curve:P-256 -nodes'
+    openssl req -x509 -newkey ec $ec -keyout ca.key -out ca.pem -subj /CN=fleet -days 2 2>/dev/null
+    for name in nats1 web1 stranger; do
+        openssl req -newkey ec $ec -keyout $name.key -out $name.csr -subj /CN=$name 2>/dev/null
+        openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out $name.pem 2>/dev/null
+    done
+    installed() { sed "s#/etc/rsyslog.d/tls/host#/run/tls/$2#g; s#/etc/rsyslog.d/tls#/run/tls#g; s#192.0.2.1#127.0.0.1#" "$1"; }
+    installed $REPOSITORY/contrib/collector/30-banstream-collector.conf nats1 >/run/rsyslog/30-banstream-collector.conf
+    for name in web1 stranger; do
+        mkdir /run/$name
+        installed $REPOSITORY/contrib/collector/30-banstream-forward.conf $name >/run/$name/30-banstream-forward.conf
+        cat >/run/$name.conf <<END
+global(workDirectory="/run/$name" net.enableDNS="off")
+module(load="imuxsock" SysSock.Name="/run/$name.socket" SysSock.Annotate="on" SysSock.ParseTrusted="on")
+include(file="/run/$name/*.conf")
+END
+        rsyslogd -N1 -f /run/$name.conf 2>/dev/null
+    done"#;
+
+#[test]
+fn a_collector_takes_what_services_of_its_hosts_write_and_nothing_else() {
+    let lab = Lab::up("journald");
+    lab.sh(&format!("REPOSITORY={}\n{COLLECTOR}", env!("CARGO_MANIFEST_DIR")));
+    let recorder = Recorder::start(
+        &lab,
+        r#"global(workDirectory="/var/spool/rsyslog" net.enableDNS="off")
+           module(load="imuxsock" SysSock.Use="off")
+           include(file="/run/rsyslog/*.conf")"#,
+    );
+    until("rsyslog listens", || lab.output("ss -Hltn sport = :2514 | grep -q .").status.success());
+    let log = |host: &str, uid: u32, message: &str| {
+        lab.sh(&format!(
+            "setpriv --reuid {uid} --clear-groups logger -u /run/{host}.socket -t 'sshd[7]' '{message}'"
+        ))
+    };
+    for host in ["stranger", "web1"] {
+        lab.sh(&format!("rsyslogd -n -iNONE -f /run/{host}.conf >/run/{host}.log 2>&1 &"));
+        until("a host logs", || lab.output(&format!("test -S /run/{host}.socket")).status.success());
+    }
+    // Its certificate is of the same authority, but nobody has named it.
+    log("stranger", 0, "by another host");
+    log("web1", 1000, "by a person");
+    log("web1", 0, "by a service");
+    sender(&recorder.line("by a service"), ["sshd", "7", "", "", "", "victim"]);
+    assert!(!recorder.has("by a person") && !recorder.has("by another host"));
+}
+
 #[test]
 fn what_the_journal_knows_of_a_sender_is_handed_on_by_rsyslog() {
     let lab = Lab::up("journald");

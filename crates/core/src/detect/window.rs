@@ -106,6 +106,13 @@ impl Windows {
         counted.fold((0, None), |(count, last), time| (count + 1, last.max(Some(*time))))
     }
 
+    /// The times in an offender's window, in no order; none where it is not watched.
+    pub(super) fn times_of(&self, offender: Offender) -> Vec<Timestamp> {
+        let Some((slot, ring)) = self.table.slot(&offender) else { return Vec::new() };
+        let start = slot as usize * usize::from(self.size.full);
+        self.times.iter().skip(start).take(usize::from(ring.used)).copied().collect()
+    }
+
     /// Dates all offences earlier by this much.
     pub(super) fn shift_back(&mut self, by: Span) {
         self.times.iter_mut().for_each(|time| *time = *time - by);

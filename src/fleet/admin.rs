@@ -1,0 +1,227 @@
+//! What operators do with a fleet: make its buckets, admit members, and ask who they are.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use async_nats::jetstream::kv;
+use nkeys::KeyPair;
+
+use super::link::{
+    FleetConnection, FleetLogin, bans_name, bucket, connect, counts_name, inbox, members_name, operators,
+    read_seed, records,
+};
+use super::member::{HOST, MemberRecord, OrderRecord, is_public_key, order_key};
+use super::notice::LONGEST;
+use super::sealed::{SealKind, seal};
+use super::{FleetOrder, OrderKind};
+use crate::config::{Fleet, is_host_name};
+use crate::model::Timestamp;
+
+/// How long the bucket keeps a ban: longer than `[fleet] longest` may be in practice. Members store theirs again in time.
+const KEEP: Duration = Duration::from_secs(35 * 24 * 60 * 60);
+
+/// How long it keeps what stands in a window: as long as the longest `findtime` that counts across the fleet may be.
+const KEEP_COUNTS: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// An operator at work.
+pub struct Operator<'f> {
+    fleet: &'f Fleet,
+    pair: KeyPair,
+    connection: FleetConnection,
+}
+
+impl<'f> Operator<'f> {
+    /// Connects with the operator's seed in this file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read or is none of an operator of this fleet, or no server answers.
+    pub async fn connect(fleet: &'f Fleet, seed_file: &Path) -> anyhow::Result<Self> {
+        let (seed, pair) = read_seed(seed_file)?;
+        let key = pair.public_key();
+        ensure!(
+            fleet.operators.contains(&key),
+            "`{key}` in `{}` is none of the `operators` in [fleet]",
+            seed_file.display()
+        );
+        // The host's own credentials are not those of an operator; its certificate may be needed to connect at all.
+        let fleet_of_operator = Fleet { credentials: None, ..fleet.clone() };
+        let connection = connect(&fleet_of_operator, &seed, FleetLogin::Seed).await?;
+        Ok(Self { fleet, pair, connection })
+    }
+
+    /// Makes the buckets that are not there; the names of those that were made.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses.
+    pub async fn make_buckets(&self) -> anyhow::Result<Vec<String>> {
+        let mut made = Vec::new();
+        let bans = kv::Config {
+            bucket: bans_name(self.fleet),
+            description: "banstream: bans, by host".to_owned(),
+            max_age: KEEP,
+            ..kv::Config::default()
+        };
+        let members = kv::Config {
+            bucket: members_name(self.fleet),
+            description: "banstream: who is a member".to_owned(),
+            ..kv::Config::default()
+        };
+        let counts = kv::Config {
+            bucket: counts_name(self.fleet),
+            description: "banstream: what members have counted".to_owned(),
+            max_age: KEEP_COUNTS,
+            ..kv::Config::default()
+        };
+        for config in [bans, members, counts] {
+            let config = kv::Config { history: 1, max_value_size: LONGEST as i32, ..config };
+            let name = config.bucket.clone();
+            if self.connection.buckets.get_key_value(&name).await.is_ok() {
+                continue;
+            }
+            let bucket = self.connection.buckets.create_key_value(config).await;
+            bucket.with_context(|| format!("cannot make the bucket `{name}`"))?;
+            made.push(name);
+        }
+        Ok(made)
+    }
+
+    /// What is known of a host.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses, or there are no buckets.
+    pub async fn member(&self, host: &str) -> anyhow::Result<Option<MemberRecord>> {
+        let bucket = bucket(&self.connection.buckets, members_name(self.fleet)).await?;
+        let (mut records, _) = records(&bucket, &operators(self.fleet)?).await?;
+        Ok(records.members.remove(host))
+    }
+
+    /// Writes what holds for a host from now on; what was known of it.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses, or there are no buckets.
+    pub async fn set_member(&self, host: &str, record: MemberRecord) -> anyhow::Result<Option<MemberRecord>> {
+        ensure!(
+            is_host_name(host),
+            "`{host}` cannot be a host's name: it can have letters, digits, `-` and `_` only"
+        );
+        ensure!(
+            is_public_key(&record.key),
+            "`{}` is not the public NKEY of a user, which begins with `U`",
+            record.key
+        );
+        let bucket = bucket(&self.connection.buckets, members_name(self.fleet)).await?;
+        let before = self.member(host).await?;
+        let at = before.as_ref().map_or(record.at, |before| {
+            record.at.max(Timestamp::from_micros(before.at.as_micros().saturating_add(1)))
+        });
+        let place = format!("{HOST}{host}");
+        let value =
+            seal(SealKind::Member, &place, &serde_json::to_vec(&MemberRecord { at, ..record })?, &self.pair)?;
+        bucket.put(&place, value.into()).await.context("cannot write the member")?;
+        Ok(before)
+    }
+
+    /// Gives all members an order.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses, or there are no buckets.
+    pub async fn order(&self, order: FleetOrder) -> anyhow::Result<()> {
+        let FleetOrder { kind, offender, at, until, comment } = order;
+        let bucket = bucket(&self.connection.buckets, members_name(self.fleet)).await?;
+        // Members obey what is later than all before, and clocks of operators differ.
+        let (_, before) = records(&bucket, &operators(self.fleet)?).await?;
+        let last = before.iter().map(|order| order.at.as_micros()).max().unwrap_or_default();
+        let at = at.max(Timestamp::from_micros(last.saturating_add(1)));
+        let record = OrderRecord { at, until, removed: kind == OrderKind::Disallow, comment };
+        let place = order_key(kind, offender);
+        let value = seal(SealKind::Member, &place, &serde_json::to_vec(&record)?, &self.pair)?;
+        bucket.put(&place, value.into()).await.context("cannot write the order")?;
+        Ok(())
+    }
+}
+
+/// The members of the fleet, as this host may see them, by name.
+///
+/// # Errors
+///
+/// No server answers, or there are no buckets.
+pub async fn list(fleet: &Fleet) -> anyhow::Result<Vec<(Arc<str>, MemberRecord)>> {
+    let (seed, _) = read_seed(&fleet.seed_file)?;
+    let connection = connect(fleet, &seed, FleetLogin::Configured).await?;
+    let bucket = bucket(&connection.buckets, members_name(fleet)).await?;
+    let (records, _) = records(&bucket, &operators(fleet)?).await?;
+    let mut members: Vec<_> = records.members.into_iter().collect();
+    members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(members)
+}
+
+/// Makes an NKEY in a file that only its owner may read, and says its public part. One that is there stays.
+///
+/// # Errors
+///
+/// The file cannot be written, or has something else in it.
+pub fn make_seed(path: &Path) -> anyhow::Result<String> {
+    let place = || format!("cannot write `{}`", path.display());
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(mut file) => {
+            let pair = KeyPair::new_user();
+            writeln!(file, "{}", pair.seed()?).and_then(|()| file.sync_all()).with_context(place)?;
+            Ok(pair.public_key())
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(read_seed(path)?.1.public_key()),
+        Err(error) => Err(error).with_context(place),
+    }
+}
+
+/// What the server's configuration needs for a fleet: an account with a user for each operator and member.
+pub fn server_configuration(fleet: &Fleet, members: &[(Arc<str>, MemberRecord)]) -> String {
+    let operators = fleet.operators.iter().map(|key| format!("      {{ nkey: {key} }}  # an operator\n"));
+    let hosts = members.iter().filter(|(_, record)| !record.removed);
+    let hosts = hosts.map(|(host, record)| user(fleet, host, &record.key));
+    let users: String = operators.chain(hosts).collect();
+    format!(
+        "jetstream {{ store_dir: /var/lib/nats }}\naccounts {{\n  banstream {{\n    jetstream: enabled\n    users: [\n{users}    ]\n  }}\n}}\n"
+    )
+}
+
+/// The server's user for a member, which may write below its own name only.
+pub fn user(fleet: &Fleet, host: &str, key: &str) -> String {
+    let (bans, counts) = (bans_name(fleet), counts_name(fleet));
+    let own = [&bans, &counts].map(|bucket| format!("$KV.{bucket}.{host}.>"));
+    let reads = [&bans, &counts, &members_name(fleet)].map(|bucket| {
+        [
+            format!("$JS.API.STREAM.INFO.KV_{bucket}"),
+            format!("$JS.API.CONSUMER.CREATE.KV_{bucket}"),
+            format!("$JS.API.CONSUMER.CREATE.KV_{bucket}.>"),
+            format!("$JS.API.DIRECT.GET.KV_{bucket}.>"),
+            format!("$JS.FC.KV_{bucket}.>"),
+        ]
+    });
+    let may = own.into_iter().chain(reads.into_iter().flatten());
+    let may: Vec<String> = may.map(|subject| format!("\"{subject}\"")).collect();
+    format!(
+        "      {{ nkey: {key}, permissions: {{  # {host}\n          publish: [{}]\n          subscribe: [\"{}.>\"] }} }}\n",
+        may.join(", "),
+        inbox(host)
+    )
+}
+
+/// Runs what an operator does to its end.
+///
+/// # Errors
+///
+/// Its own, and that there is no runtime.
+pub fn run<T>(what: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(what)
+}

@@ -1,0 +1,125 @@
+//! What this host has to tell: for each offender the last only, so that a server that is away costs no more than the bans
+//! and windows themselves.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::counts::CountKey;
+use super::notice::Notice;
+use crate::model::{Offender, Timestamp};
+
+/// Shared by the hub, which puts in what is to be told, and the link, which takes it.
+#[derive(Clone, Debug, Default)]
+pub struct NoticeOutbox(Arc<OutboxShared>);
+
+#[derive(Debug, Default)]
+struct OutboxShared {
+    waiting: Mutex<WaitingNotices>,
+    news: Notify,
+    aside: Mutex<HashSet<Arc<str>>>,
+}
+
+#[derive(Debug, Default)]
+struct WaitingNotices {
+    bans: HashMap<Offender, Notice>,
+    windows: HashMap<CountKey, Vec<Timestamp>>,
+    /// Whether some were left out, so that all has to be compared.
+    is_incomplete: bool,
+}
+
+/// What is to be told next.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Bans, and that they are lifted.
+    pub bans: HashMap<Offender, Notice>,
+    /// What stands in windows.
+    pub windows: HashMap<CountKey, Vec<Timestamp>>,
+}
+
+/// How many bans and how many windows wait at most, some 200 bytes each.
+const MOST: usize = 100_000;
+
+impl NoticeOutbox {
+    /// Has this told, in place of what waits about the same offender.
+    pub fn put(&self, offender: Offender, notice: Notice) {
+        let mut waiting = self.lock();
+        if waiting.bans.len() < MOST || waiting.bans.contains_key(&offender) {
+            waiting.bans.insert(offender, notice);
+        } else {
+            waiting.is_incomplete = true;
+        }
+        drop(waiting);
+        self.0.news.notify_one();
+    }
+
+    /// Has told what stands in a window, in place of what stood in it before.
+    pub fn put_window(&self, window: CountKey, times: Vec<Timestamp>) {
+        let mut waiting = self.lock();
+        if waiting.windows.len() < MOST || waiting.windows.contains_key(&window) {
+            waiting.windows.insert(window, times);
+        } else {
+            waiting.is_incomplete = true;
+        }
+        drop(waiting);
+        self.0.news.notify_one();
+    }
+
+    /// Has all read again that the others have said, and all compared.
+    pub fn read_again(&self) {
+        self.lock().is_incomplete = true;
+        self.0.news.notify_one();
+    }
+
+    /// Has nothing read of these members: signatures are what takes longest.
+    pub fn set_aside(&self, hosts: impl IntoIterator<Item = Arc<str>>) {
+        *self.0.aside.lock().unwrap_or_else(PoisonError::into_inner) = hosts.into_iter().collect();
+    }
+
+    /// The members that nothing is read of.
+    pub fn aside(&self) -> HashSet<Arc<str>> {
+        self.0.aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until there is something to take.
+    pub async fn changed(&self) {
+        self.0.news.notified().await;
+    }
+
+    /// Takes all bans and at most so many windows, for which no ban is to wait; nothing if some were left out, and so all is
+    /// to be compared.
+    pub fn take(&self, windows: usize) -> Option<Told> {
+        let mut waiting = self.lock();
+        if std::mem::take(&mut waiting.is_incomplete) {
+            *waiting = WaitingNotices::default();
+            return None;
+        }
+        let some: Vec<CountKey> = waiting.windows.keys().take(windows).cloned().collect();
+        let windows = some.into_iter().filter_map(|window| waiting.windows.remove_entry(&window)).collect();
+        if !waiting.windows.is_empty() {
+            self.0.news.notify_one();
+        }
+        Some(Told { bans: std::mem::take(&mut waiting.bans), windows })
+    }
+
+    /// Takes all there is, to be forgotten.
+    pub fn clear(&self) {
+        *self.lock() = WaitingNotices::default();
+    }
+
+    /// How many bans and windows wait.
+    pub fn len(&self) -> usize {
+        let waiting = self.lock();
+        waiting.bans.len() + waiting.windows.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WaitingNotices> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
