@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use async_nats::jetstream::kv;
+use async_nats::jetstream::{self, kv};
 use nkeys::KeyPair;
 
 use super::link::{
@@ -82,14 +82,28 @@ impl<'f> Operator<'f> {
         for config in [bans, members, counts] {
             let config = kv::Config { history: 1, max_value_size: LONGEST as i32, ..config };
             let name = config.bucket.clone();
-            if self.connection.buckets.get_key_value(&name).await.is_ok() {
-                continue;
+            if self.connection.buckets.get_key_value(&name).await.is_err() {
+                let bucket = self.connection.buckets.create_key_value(config).await;
+                bucket.with_context(|| format!("cannot make the bucket `{name}`"))?;
+                made.push(name.clone());
             }
-            let bucket = self.connection.buckets.create_key_value(config).await;
-            bucket.with_context(|| format!("cannot make the bucket `{name}`"))?;
-            made.push(name);
+            self.refuse_rollups(&name)
+                .await
+                .with_context(|| format!("cannot protect the bucket `{name}`"))?;
         }
         Ok(made)
+    }
+
+    /// Has the server refuse the header `Nats-Rollup`, which buckets take when they are new: a value of one member, below its
+    /// own name, would delete those of all others.
+    async fn refuse_rollups(&self, name: &str) -> anyhow::Result<()> {
+        let stream = self.connection.buckets.get_stream(format!("KV_{name}")).await?;
+        let config = &stream.cached_info().config;
+        if config.allow_rollup {
+            let config = jetstream::stream::Config { allow_rollup: false, ..config.clone() };
+            self.connection.buckets.update_stream(config).await?;
+        }
+        Ok(())
     }
 
     /// What is known of a host.
