@@ -18,7 +18,7 @@ use crate::fleet::counts::{CountKey, CountNotice, FleetThreshold, Sums};
 use crate::fleet::notice::Notice;
 use crate::fleet::outbox::{NoticeOutbox, Told};
 use crate::fleet::peers::{NoticeVerdict, Peers};
-use crate::fleet::{FleetNews, FleetOrder, JAIL, MemberState, NoticeRefusal, OrderKind, Page};
+use crate::fleet::{FleetNews, FleetOrder, Heard, JAIL, MemberState, NoticeRefusal, OrderKind, Page};
 use crate::model::{Ban, BanOrigin, Decision, Mode, Offender, Timestamp, count};
 use crate::store::LedgerUpdate;
 
@@ -28,6 +28,8 @@ pub(super) struct FleetDesk {
     peers: Peers,
     /// The server that is connected, or why none is.
     server: Result<String, Option<String>>,
+    /// Where the servers are.
+    servers: Vec<Offender>,
     /// Since when none is.
     down: Option<Timestamp>,
     /// How many notices were told since the start.
@@ -68,6 +70,7 @@ impl FleetDesk {
             fleet: Arc::clone(fleet),
             peers,
             server: Err(None),
+            servers: Vec::new(),
             down: Some(now()),
             told: 0,
             in_force: HashMap::new(),
@@ -145,7 +148,8 @@ impl Hub {
     pub(super) fn fleet_news(&mut self, news: FleetNews) {
         let Some(desk) = &mut self.fleet else { return };
         match news {
-            FleetNews::Connected(server) => {
+            FleetNews::Connected(server, addresses) => {
+                desk.servers = addresses.into_iter().map(Offender::single).collect();
                 log::info!("the fleet is connected: {server}");
                 (desk.server, desk.down) = (Ok(server), None);
             }
@@ -295,7 +299,7 @@ impl Hub {
     /// Takes what members say.
     fn hear(&mut self, page: Page) {
         let now = now();
-        let (mut decisions, mut traces) = (Vec::new(), Vec::new());
+        let (mut decisions, mut traces, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         let mut heard_of: HashSet<Arc<str>> = HashSet::new();
         let mut refused = 0;
         for heard in &page.heard {
@@ -305,21 +309,35 @@ impl Hub {
                 (desk.in_force.get(&peer.jail).copied().unwrap_or_default(), peer.aside.is_some())
             });
             let verdict = desk.peers.judge(heard, page.is_live, in_force, now);
-            if let Ok((offender, notice)) = &heard.said
-                && !matches!(verdict, NoticeVerdict::Refused(_))
-                && desk.fleet.policy.mode == Mode::Enforce
-                && *heard.host != *desk.fleet.host
-            {
-                let until = notice.until.unwrap_or(Timestamp::MAX).min(now + desk.fleet.policy.longest);
-                detector.remember_elsewhere(*offender, &notice.jail, notice.times, until);
+            // Nothing limits how much one may say that has no effect.
+            if verdict == NoticeVerdict::Known && !was_aside {
+                remember(detector, desk, heard, now);
             }
             let refusal = match verdict {
                 NoticeVerdict::Known => continue,
                 NoticeVerdict::Refused(refusal) => Some(refusal),
                 NoticeVerdict::Lift(offender, jail) => {
-                    decisions.extend(detector.lift_for_peer(offender, &jail));
+                    let lifted = detector.lift_for_peer(offender, &jail);
+                    if let (None, false, Ok((_, notice))) = (&lifted, page.is_live, &heard.said) {
+                        // Since a crash it may be in the kernel alone.
+                        let ban = notice.ban(offender, Arc::clone(&jail), now, now);
+                        let ban = ban.with(|terms| terms.mode = Mode::Enforce);
+                        unknown.extend(self.lifted.is_some().then_some(Decision::Unban(ban)));
+                        decisions.extend(detector.lift_for_peer(offender, ADOPTED));
+                    }
+                    if lifted.is_some() {
+                        let bans = desk.in_force.entry(jail).or_default();
+                        *bans = bans.saturating_sub(1);
+                    }
+                    decisions.extend(lifted);
                     decisions.extend(settle_agreement(detector, desk, offender));
                     None
+                }
+                NoticeVerdict::Ban(ban)
+                    if desk.servers.iter().any(|server| ban.offender.contains(*server)) =>
+                {
+                    let _ = desk.peers.refuse(&heard.host, NoticeRefusal::Server);
+                    Some(NoticeRefusal::Server)
                 }
                 NoticeVerdict::Ban(mut ban) => {
                     let (offender, jail) = (ban.offender, Arc::clone(&ban.jail));
@@ -330,10 +348,17 @@ impl Hub {
                             if !is_known {
                                 *desk.in_force.entry(jail).or_default() += 1;
                             }
-                            // What led to that ban there is not to lead to another.
+                            remember(detector, desk, heard, now);
+                            // What led to that ban there is not to lead to another. Elsewhere a member could empty the
+                            // window of any attacker with bans that end at once.
                             let jail = heard.said.as_ref().map(|(_, notice)| Arc::clone(&notice.jail)).ok();
-                            if let Some(jail) = jail.filter(|_| ban.mode == Mode::Enforce) {
+                            let is_across = |jail: &Arc<str>| self.loaded.config.across_fleet.contains(jail);
+                            if let Some(jail) = jail.filter(is_across).filter(|_| ban.mode == Mode::Enforce) {
                                 traces.extend(detector.empty_window(offender, &jail, ban.since));
+                            }
+                            // What was adopted after a crash is this ban.
+                            if !page.is_live && ban.mode == Mode::Enforce {
+                                decisions.extend(detector.lift_for_peer(offender, ADOPTED));
                             }
                             decisions.push(Decision::Ban(ban));
                             decisions.extend(settle_agreement(detector, desk, offender));
@@ -372,6 +397,7 @@ impl Hub {
         self.metrics
             .counter("banstream_fleet_notices_total", &[("direction", "in")])
             .increment(page.heard.len() as u64);
+        self.apply(&Arc::new(unknown));
         let places = heard_of.iter().filter_map(|host| self.fleet.as_ref()?.place(host)).collect();
         self.take_from_fleet(decisions, traces, places);
     }
@@ -420,6 +446,8 @@ impl Hub {
 
     /// Hears a member again that was set aside.
     pub(super) fn accept_peer(&mut self, host: &str) -> Reply {
+        // Those that were lifted before do not count.
+        self.show_fleet();
         let Some(desk) = &mut self.fleet else {
             return Reply::Refused { error: "this host is in no fleet".to_owned() };
         };
@@ -522,6 +550,19 @@ fn is_ours(ban: &Ban) -> bool {
 fn own_notice(detector: &Detector, offender: Offender) -> Option<Notice> {
     let ours = detector.bans_on(offender).filter(|ban| is_ours(ban));
     ours.max_by_key(|ban| ban.until.unwrap_or(Timestamp::MAX)).map(|ban| Notice::of(ban, false))
+}
+
+/// Remembers how often a member has banned an offender.
+fn remember(detector: &mut Detector, desk: &FleetDesk, heard: &Heard, now: Timestamp) {
+    let policy = desk.fleet.policy;
+    if let Ok((offender, notice)) = &heard.said
+        && policy.mode == Mode::Enforce
+        && *heard.host != *desk.fleet.host
+        && !notice.lifted
+    {
+        let until = notice.until.unwrap_or(Timestamp::MAX).min(now + policy.longest);
+        detector.remember_elsewhere(*offender, &notice.jail, notice.times, until);
+    }
 }
 
 /// Whether the bans of others on this offender are carried out: where enough hosts agree, of which `more` is one.

@@ -7,13 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::future::IntoFuture;
 use std::mem;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use async_nats::jetstream::{self, kv};
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
@@ -76,6 +77,8 @@ pub async fn run(
 pub(super) struct FleetConnection {
     pub(super) client: Client,
     pub(super) buckets: jetstream::Context,
+    /// Those of all servers that are configured.
+    addresses: Vec<IpAddr>,
     lost: mpsc::Receiver<String>,
 }
 
@@ -145,7 +148,13 @@ pub(super) async fn connect(fleet: &Fleet, seed: &str, login: FleetLogin) -> any
     ensure!(server.jetstream, "the server has no JetStream: its configuration needs `jetstream {{ ... }}`");
     let buckets =
         jetstream::ContextBuilder::new().timeout(PATIENCE).max_ack_inflight(TOGETHER).build(client.clone());
-    Ok(FleetConnection { client, buckets, lost })
+    let mut addresses = Vec::new();
+    for server in fleet.servers.iter().filter_map(|server| server.parse::<ServerAddr>().ok()) {
+        if let Ok(found) = server.socket_addrs().await {
+            addresses.extend(found.map(|address| address.ip()));
+        }
+    }
+    Ok(FleetConnection { client, buckets, addresses, lost })
 }
 
 /// A bucket that `fleet init` has made.
@@ -246,7 +255,8 @@ impl FleetSession<'_> {
         let server = connection.client.server_info();
         self.is_admitted(&records, pair)?;
         self.is_connected = true;
-        self.send(FleetNews::Connected(format!("{} (NATS {})", server.server_name, server.version))).await?;
+        let server = format!("{} (NATS {})", server.server_name, server.version);
+        self.send(FleetNews::Connected(server, mem::take(&mut connection.addresses))).await?;
         loop {
             self.is_admitted(&records, pair)?;
             self.send(FleetNews::Orders(mem::take(&mut orders))).await?;
@@ -307,7 +317,7 @@ impl FleetSession<'_> {
         }
         let mut bans = BucketWatch::new(&buckets.bans, vec![">".to_owned()]).await?;
         while let Some(entries) = bans.stored().await? {
-            self.hear(entries, &keys, false, Some(&mut stored)).await?;
+            self.hear(entries, &keys, BucketReading::Stored(&mut stored)).await?;
         }
         let mut own = BucketWatch::new(&buckets.counts, vec![format!("{}.>", self.fleet.host)]).await?;
         while let Some(entries) = own.stored().await? {
@@ -317,6 +327,8 @@ impl FleetSession<'_> {
             }
         }
         drop(own);
+        // What this session tells is later, and comes back in order.
+        let mut echoed = self.next(&mut stored.last);
         self.tell_difference(context, buckets, pair, &mut stored).await?;
         let mut counts = match parts {
             [] => None,
@@ -334,7 +346,7 @@ impl FleetSession<'_> {
                 }
             };
             tokio::select! {
-                entries = bans.next() => self.hear(entries?, &keys, true, None).await?,
+                entries = bans.next() => self.hear(entries?, &keys, BucketReading::Live(&mut echoed)).await?,
                 entries = counted => {
                     let heard = windows(entries?, &keys, self.outbox.aside()).await?;
                     self.send(FleetNews::Counts(heard)).await?;
@@ -358,8 +370,7 @@ impl FleetSession<'_> {
         &self,
         entries: Vec<kv::Entry>,
         keys: &Arc<MemberKeys>,
-        is_live: bool,
-        stored: Option<&mut Stored>,
+        reading: BucketReading<'_>,
     ) -> anyhow::Result<()> {
         let (keys, aside) = (Arc::clone(keys), self.outbox.aside());
         // A signature takes 50 us or more, and a bucket may have a hundred thousand.
@@ -369,14 +380,25 @@ impl FleetSession<'_> {
             puts.map(|entry| verified(&entry, &keys, &aside)).collect::<Vec<Heard>>()
         });
         let heard = heard.await?;
-        if let Some(stored) = stored {
-            let own = heard.iter().filter(|heard| *heard.host == *self.fleet.host);
-            for (offender, notice) in own.filter_map(|heard| heard.said.as_ref().ok()) {
-                stored.last = stored.last.max(notice.at);
-                stored.bans.insert(*offender, notice.clone());
+        let own = heard.iter().filter(|heard| *heard.host == *self.fleet.host);
+        let mut own = own.filter_map(|heard| heard.said.as_ref().ok());
+        let (is_live, is_late) = match reading {
+            BucketReading::Stored(stored) => {
+                for (offender, notice) in own {
+                    stored.last = stored.last.max(notice.at);
+                    stored.bans.insert(*offender, notice.clone());
+                }
+                (false, false)
             }
-        }
-        self.send(FleetNews::Page(Page { heard, is_live })).await
+            // What is old stands in the bucket in place of what is true now.
+            BucketReading::Live(echoed) => {
+                let mut is_old = |notice: &Notice| notice.at <= mem::replace(echoed, notice.at.max(*echoed));
+                (true, own.any(|(_, notice)| is_old(notice)))
+            }
+        };
+        self.send(FleetNews::Page(Page { heard, is_live })).await?;
+        ensure!(!is_late, "something old that this host told before came again");
+        Ok(())
     }
 
     /// Tells what the buckets lack of our bans and windows, and lifts and empties what they have too many.
@@ -466,6 +488,14 @@ impl FleetSession<'_> {
         futures_util::future::try_join_all(sent).await.context("the server did not store what we told")?;
         Ok(())
     }
+}
+
+/// How a bucket is read.
+enum BucketReading<'s> {
+    /// What was there before; what is this host's own is noted.
+    Stored(&'s mut Stored),
+    /// What comes now, and when the last that is this host's own was told.
+    Live(&'s mut Timestamp),
 }
 
 /// A bucket that is read, and then followed.

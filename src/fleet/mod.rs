@@ -24,6 +24,7 @@ mod sealed;
 pub use member::MemberRecord;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -37,8 +38,8 @@ use outbox::Told;
 /// What comes from the fleet.
 #[derive(Debug)]
 pub enum FleetNews {
-    /// A server is connected.
-    Connected(String),
+    /// A server is connected: which, and the addresses of all that are configured.
+    Connected(String, Vec<IpAddr>),
     /// None is, and why.
     Lost(String),
     /// Who is a member and who was, this host included.
@@ -137,6 +138,8 @@ pub enum NoticeRefusal {
     TooWide,
     /// This protects the offender here.
     Exempt(Exemption),
+    /// It would cut this host off from the fleet.
+    Server,
     /// The member has begun too many bans within a minute.
     TooFast,
     /// The member has too many bans in force.
@@ -147,13 +150,14 @@ pub enum NoticeRefusal {
 
 impl NoticeRefusal {
     /// The names of all.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 10] = [
         "malformed",
         "stranger",
         "forged",
         "replayed",
         "too-wide",
         "exempt",
+        "server",
         "too-fast",
         "too-many",
         "set-aside",
@@ -168,6 +172,7 @@ impl NoticeRefusal {
             Self::Replayed => "replayed",
             Self::TooWide => "too-wide",
             Self::Exempt(_) => "exempt",
+            Self::Server => "server",
             Self::TooFast => "too-fast",
             Self::TooMany => "too-many",
             Self::SetAside => "set-aside",
@@ -185,6 +190,7 @@ impl fmt::Display for NoticeRefusal {
             Self::Replayed => f.write_str("it is no later than what that host said before"),
             Self::TooWide => f.write_str("the prefix is too wide (`ipv4-prefix`, `ipv6-prefix` in [fleet])"),
             Self::Exempt(by) => by.fmt(f),
+            Self::Server => f.write_str("a server of the fleet has this address"),
             Self::TooFast => {
                 f.write_str("too many bans of that host within a minute (`per-minute` in [fleet])")
             }

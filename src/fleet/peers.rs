@@ -146,6 +146,13 @@ impl Peers {
 
     /// Counts a refusal.
     pub fn refuse(&mut self, host: &str, refusal: NoticeRefusal) -> NoticeVerdict {
+        // A member may never have said anything else.
+        if !self.peers.contains_key(host)
+            && self.peers.len() < MOST
+            && let Some(member) = self.members.iter().find(|member| ***member == *host)
+        {
+            self.peers.insert(Arc::clone(member), Peer::new(member, Timestamp::default()));
+        }
         match self.peers.get_mut(host) {
             Some(peer) => *peer.refused.entry(refusal.name()).or_default() += 1,
             None => self.strangers += 1,
