@@ -16,6 +16,8 @@ mod doctor;
 mod e2e;
 mod enforce;
 mod fail2ban;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod formats;
 mod journal;
 mod journal_files;

@@ -1,0 +1,215 @@
+//! Hosts that share bans: real daemons and a real NATS server, in namespaces of their own.
+//!
+//! It needs root, and the server that `contrib/nats-server` fetches.
+
+mod kills;
+#[allow(dead_code, reason = "benches/fleet.rs has the rest")]
+mod lab;
+mod refusals;
+#[allow(dead_code, reason = "benches/fleet.rs has the rest")]
+mod rogue;
+
+use std::fs;
+
+use banstream::control::{ChangePage, ChangeRequest, Command, client, list_id};
+use lab::{Host, Lab, apart};
+use rogue::Rogue;
+
+use crate::common::{failed, said, until};
+
+/// Three hosts and the terms of their bans.
+fn three() -> Lab {
+    Lab::up(&["web1", "web2", "web3"], "maxretry = 3\nbantime = '1h'\nfleet.per-minute = 100000\n")
+}
+
+#[test]
+fn a_ban_of_one_is_in_force_in_all_until_it_is_lifted_or_ends() {
+    apart(|| {
+        let lab = three();
+        let [web1, web2, web3] = &lab.hosts[..] else { unreachable!() };
+        let operator = Rogue::operator(&lab);
+        web1.daemon.send((1..=3).map(|pid| failed(pid, "198.51.100.1")));
+        lab.all_block(&["198.51.100.1"]);
+        let bans = web2.bans();
+        let ban = &bans[&("198.51.100.1".to_owned(), "fleet:web1".to_owned())];
+        assert_eq!((&ban["reason"], &ban["kind"]), (&"sshd: 3 offences within 10m".into(), &"peer".into()));
+        web2.daemon.tell("ban 2001:db8:1::/64 --for 1h");
+        web3.daemon.tell("ban 198.51.100.3 --for 4s");
+        lab.all_block(&["198.51.100.1", "198.51.100.3", "2001:db8:1::/64"]);
+        lab.all_block(&["198.51.100.1", "2001:db8:1::/64"]);
+
+        // Lists are everybody's own.
+        fs::write(web1.daemon.path("a.list"), "198.51.100.77\n").unwrap();
+        let import = ["import", "list", "--config", "c.toml", "--write", "a.list"];
+        let told = said(&web1.daemon.output(&import));
+        assert!(told.contains(": 1 new\n"), "{told}");
+        web1.daemon.tell("ban 198.51.100.4");
+        until("what came later is told", || web2.blocked().len() == 3 && web3.blocked().len() == 3);
+        web1.daemon.tell("unban --jail list");
+        let all = ["198.51.100.1", "198.51.100.4", "2001:db8:1::/64"];
+        lab.all_block(&all);
+        let keys = [
+            "web1.198.51.100.1/32",
+            "web1.198.51.100.4/32",
+            "web2.20010db8000100000000000000000000/64",
+            "web3.198.51.100.3/32",
+        ];
+        assert_eq!(operator.keys("banstream-bans"), keys);
+        let told = operator.numbers();
+
+        // A restart of anything changes nothing, and nobody tells what others have told.
+        web2.daemon.stop();
+        web3.daemon.kill();
+        [web2, web3].into_iter().for_each(Host::start);
+        lab.hosts.iter().for_each(Host::wait_until_connected);
+        lab.all_block(&all);
+        let before: Vec<usize> = lab.hosts.iter().map(Host::connections).collect();
+        lab.kill_server();
+        lab.start_server();
+        let are_back = || lab.hosts.iter().zip(&before).all(|(host, before)| host.connections() > *before);
+        until("all have connected again", are_back);
+        web3.daemon.tell("ban 198.51.100.5");
+        lab.all_block(&["198.51.100.1", "198.51.100.4", "198.51.100.5", "2001:db8:1::/64"]);
+        let mut now = operator.numbers();
+        assert!(now.remove("web3.198.51.100.5/32").is_some());
+        assert_eq!(now, told);
+
+        web1.daemon.tell("unban 198.51.100.1");
+        web2.daemon.tell("unban 2001:db8:1::/64");
+        lab.all_block(&["198.51.100.4", "198.51.100.5"]);
+        // What another has banned is lifted here alone, for as long as that lasts.
+        web3.daemon.tell("unban 198.51.100.4");
+        web3.daemon.stop();
+        web3.start();
+        web3.wait_until_connected();
+        web1.daemon.tell("ban 198.51.100.6");
+        until("what came later is heard", || web3.blocked().contains("198.51.100.6"));
+        assert!(!web3.blocked().contains("198.51.100.4"));
+        assert!(web2.blocked().contains("198.51.100.4"));
+    });
+}
+
+#[test]
+fn bans_go_on_without_a_server_and_are_told_once_there_is_one() {
+    apart(|| {
+        let lab = three();
+        let [web1, web2, web3] = &lab.hosts[..] else { unreachable!() };
+        web2.daemon.tell("ban 198.51.100.2");
+        lab.all_block(&["198.51.100.2"]);
+        web3.daemon.stop();
+        lab.kill_server();
+        for host in [web1, web2] {
+            until("it is noticed", || host.fleet().error);
+            let shown = host.daemon.tell("fleet status");
+            assert!(shown.contains(&format!("{} is not connected", host.name)), "{shown}");
+            assert_eq!(host.daemon.metric("banstream_fleet_connected"), 0);
+        }
+        web1.daemon.send((1..=3).map(|pid| failed(pid, "198.51.100.1")));
+        until("it is banned here", || web1.blocked().len() == 2);
+        until("it is written down", || web1.daemon.status()["ledger"]["waiting"] == 0);
+        web2.daemon.tell("unban 198.51.100.2");
+        until("it is lifted here", || web2.blocked().is_empty());
+        assert_eq!((web1.fleet().waiting, web2.fleet().waiting), (1, 1));
+        // A daemon that starts without a server bans as well.
+        web1.daemon.kill();
+        web1.start();
+        let many: Vec<String> = (0..3000).map(|nth| format!("198.19.{}.{}", nth / 250, nth % 250)).collect();
+        ban(web1, &many);
+        lab.start_server();
+        [web1, web2].into_iter().for_each(Host::wait_until_connected);
+        // It has missed many.
+        web3.start();
+        let all: Vec<&str> = many.iter().map(String::as_str).chain(["198.51.100.1"]).collect();
+        lab.all_block(&all);
+        assert_eq!(Rogue::operator(&lab).keys("banstream-bans").len(), 3002);
+
+        // And without one for good.
+        assert!(web1.doctor().contains(&"fleet".to_owned()));
+        lab.kill_server();
+        for host in [web1, web3] {
+            until("it is noticed", || host.fleet().error);
+            host.daemon.stop();
+            host.start();
+            host.daemon.tell("ban 198.51.100.3");
+            until("all is in force", || host.blocked().len() == 3002);
+            assert!(host.doctor().contains(&"fleet-disconnected".to_owned()));
+        }
+    });
+}
+
+#[test]
+fn a_member_that_was_cut_off_and_the_others_agree_again() {
+    apart(|| {
+        let lab = three();
+        let [web1, web2, web3] = &lab.hosts[..] else { unreachable!() };
+        for address in ["198.51.100.1", "198.51.100.2"] {
+            web2.daemon.tell(&format!("ban {address}"));
+        }
+        lab.all_block(&["198.51.100.1", "198.51.100.2"]);
+        web2.plug(false);
+        // This one is on its way when it is noticed, and lifted before it arrives.
+        web2.daemon.tell("ban 198.51.100.3");
+        until("it is noticed", || web2.fleet().error);
+        web2.daemon.tell("unban 198.51.100.3");
+        web2.daemon.tell("unban 198.51.100.1");
+        web2.daemon.tell("ban 198.51.100.4");
+        web1.daemon.tell("ban 198.51.100.5");
+        until("the others agree", || web3.blocked().contains("198.51.100.5"));
+        assert!(!web2.blocked().contains("198.51.100.5"));
+        web2.plug(true);
+        web2.wait_until_connected();
+        let all = ["198.51.100.2", "198.51.100.4", "198.51.100.5"];
+        lab.all_block(&all);
+        // What was on its way may have been lost, and may have come late.
+        let operator = Rogue::operator(&lab);
+        until("it is lifted in the bucket, too", || {
+            let value = operator.value("web2.198.51.100.3/32");
+            value.is_none_or(|value| String::from_utf8_lossy(&value).contains("\"lifted\":true"))
+        });
+        lab.all_block(&all);
+    });
+}
+
+#[test]
+fn what_a_member_has_lifted_does_not_come_back_with_an_old_value() {
+    apart(|| {
+        let lab = Lab::new(&["web1", "web2", "web3"], "");
+        let [web1, web2, web3] = &lab.hosts[..] else { unreachable!() };
+        for host in [web1, web2] {
+            host.start();
+            host.wait_until_connected();
+        }
+        let operator = Rogue::operator(&lab);
+        web2.daemon.tell("ban 198.51.100.1");
+        until("it is banned", || !web1.blocked().is_empty());
+        let place = "web2.198.51.100.1/32";
+        let old = operator.value(place).unwrap();
+        web2.daemon.tell("unban 198.51.100.1");
+        until("it is lifted", || web1.blocked().is_empty());
+        // Members know that it is old, and one that is new has to be told.
+        operator.put(place, old.clone()).unwrap();
+        until("it is told again", || operator.value(place).unwrap() != old);
+        web3.start();
+        web3.wait_until_connected();
+        web1.daemon.tell("ban 198.51.100.2");
+        until("what came later is heard", || !web3.blocked().is_empty());
+        assert_eq!(web3.bans().len(), 1);
+        assert_eq!(web1.blocked(), web3.blocked());
+        assert_eq!(web1.daemon.metric("banstream_fleet_refused_total{reason=\"replayed\"}"), 1);
+    });
+}
+
+/// Bans many at once.
+fn ban(host: &Host, addresses: &[String]) {
+    let list = Some(list_id());
+    for addresses in addresses.chunks(1000) {
+        let ban = |address: &String| ChangeRequest::Ban {
+            address: address.parse().unwrap(),
+            length: None,
+            reason: String::new(),
+        };
+        let page = ChangePage { changes: addresses.iter().map(ban).collect(), list, ..ChangePage::default() };
+        let answer = client::send(&host.daemon.path("control"), &Command::Change(page)).unwrap();
+        assert!(answer.done, "{}", answer.body);
+    }
+}

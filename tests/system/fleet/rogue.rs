@@ -1,0 +1,251 @@
+//! A member that does not keep to the rules: it writes into the buckets what it likes. What a signature covers and how
+//! keys and values are written is said here a second time, so that neither can change by mistake.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::future::IntoFuture;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::{self, kv};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt};
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+
+use super::lab::{Host, Lab, SERVER};
+use crate::common::until;
+
+const BANS: &str = "banstream-bans";
+
+/// A client of the server with the key of a member, or of an operator.
+pub(super) struct Rogue {
+    runtime: Arc<Runtime>,
+    client: Client,
+    buckets: jetstream::Context,
+    pub(super) pair: KeyPair,
+    refusals: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rogue {
+    pub(super) fn of(host: &Host) -> Self {
+        Self::with(&std::fs::read_to_string(host.seed()).unwrap(), &format!("_INBOX_{}", host.name))
+    }
+
+    /// One that may do all.
+    pub(super) fn operator(lab: &Lab) -> Self {
+        Self::with(&std::fs::read_to_string(lab.path("operator.seed")).unwrap(), "_INBOX")
+    }
+
+    fn with(seed: &str, inbox: &str) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let refusals = Arc::<Mutex<Vec<String>>>::default();
+        let heard = Arc::clone(&refusals);
+        let options = ConnectOptions::with_nkey(seed.trim().to_owned()).custom_inbox_prefix(inbox);
+        let options = options.event_callback(move |event| {
+            let refused = Arc::clone(&heard);
+            async move {
+                if let Event::ServerError(error) = event {
+                    refused.lock().unwrap().push(error.to_string());
+                }
+            }
+        });
+        let client = runtime.block_on(options.connect(SERVER)).unwrap();
+        let mut buckets = runtime.block_on(async { jetstream::new(client.clone()) });
+        buckets.set_timeout(Duration::from_secs(2));
+        let runtime = Arc::new(runtime);
+        Self { runtime, client, buckets, pair: KeyPair::from_seed(seed.trim()).unwrap(), refusals }
+    }
+
+    /// Writes a value of the bucket of bans; its number in the stream, if the server takes it.
+    pub(super) fn put(&self, key: &str, value: Vec<u8>) -> Option<u64> {
+        self.publish(&format!("$KV.{BANS}.{key}"), HeaderMap::new(), value)
+    }
+
+    pub(super) fn publish(&self, subject: &str, headers: HeaderMap, value: Vec<u8>) -> Option<u64> {
+        self.runtime.block_on(async {
+            let stored = self.buckets.publish_with_headers(subject.to_owned(), headers, value.into()).await;
+            Some(stored.ok()?.await.ok()?.sequence)
+        })
+    }
+
+    /// Says this of an address, signed as it should be; its number in the stream, which must take it.
+    #[track_caller]
+    pub(super) fn say(&self, key: &str, notice: &Value) -> u64 {
+        self.put(key, self.signed("ban", key, notice.to_string().as_bytes())).expect("the server takes it")
+    }
+
+    /// A value with our signature, which counts under this key.
+    pub(super) fn signed(&self, kind: &str, key: &str, json: &[u8]) -> Vec<u8> {
+        let signature =
+            self.pair.sign(&[format!("banstream {kind} 1\0{key}\0").as_bytes(), json].concat()).unwrap();
+        [BASE64_URL_SAFE_NO_PAD.encode(signature).as_bytes(), b"\n", json].concat()
+    }
+
+    /// A value of the bucket of bans.
+    pub(super) fn value(&self, key: &str) -> Option<Vec<u8>> {
+        let value = async { self.bucket(BANS).await.get(key).await.unwrap().map(|value| value.to_vec()) };
+        self.runtime.block_on(value)
+    }
+
+    /// The keys of a bucket, in order, but for those that say that a member is there.
+    pub(super) fn keys(&self, bucket: &str) -> Vec<String> {
+        let keys = async { self.bucket(bucket).await.keys().await.unwrap().try_collect::<Vec<_>>().await };
+        let mut keys = self.runtime.block_on(keys).unwrap();
+        keys.retain(|key| !key.ends_with(".here"));
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The number of the last value of each key of the bucket of bans.
+    pub(super) fn numbers(&self) -> BTreeMap<String, u64> {
+        let number = |key: String| {
+            let entry = async { self.bucket(BANS).await.entry(&key).await.unwrap().unwrap().revision };
+            let number = self.runtime.block_on(entry);
+            (key, number)
+        };
+        self.keys(BANS).into_iter().map(number).collect()
+    }
+
+    /// How many values were ever written into the bucket of bans.
+    pub(super) fn written(&self) -> u64 {
+        self.runtime.block_on(async {
+            let mut stream = self.buckets.get_stream(format!("KV_{BANS}")).await.unwrap();
+            stream.info().await.unwrap().state.last_sequence
+        })
+    }
+
+    /// Says of addresses that they are banned, all at once; the server must take it.
+    pub(super) fn say_all(&self, keys: impl Iterator<Item = String>) {
+        let bans = keys.map(|key| {
+            let value = self.signed("ban", &key, notice(&json!({})).to_string().as_bytes());
+            (format!("$KV.{BANS}.{key}"), value)
+        });
+        self.runtime.block_on(async {
+            let mut sent = Vec::new();
+            for (subject, value) in bans {
+                sent.push(self.buckets.publish(subject, value.into()).await.unwrap().into_future());
+            }
+            try_join_all(sent).await.unwrap();
+        });
+    }
+
+    /// Admits a host with this key, as an operator.
+    pub(super) fn admit(&self, host: &str, pair: &KeyPair) {
+        let key = format!("host.{host}");
+        let record = json!({"at": time(0), "key": pair.public_key()}).to_string();
+        let value = self.signed("member", &key, record.as_bytes());
+        self.publish(&format!("$KV.banstream-members.{key}"), HeaderMap::new(), value).unwrap();
+    }
+
+    /// Forgets all bans, as an operator.
+    pub(super) fn empty(&self) {
+        self.runtime.block_on(async {
+            let stream = self.buckets.get_stream(format!("KV_{BANS}")).await.unwrap();
+            stream.purge().await.unwrap();
+        });
+    }
+
+    /// A connection with this key that follows the bucket of bans.
+    pub(super) fn follower(&self, pair: &KeyPair) -> Follower {
+        let seed = pair.seed().unwrap();
+        self.runtime.block_on(async {
+            let client = ConnectOptions::with_nkey(seed).connect(SERVER).await.unwrap();
+            let bucket = jetstream::new(client).get_key_value(BANS).await.unwrap();
+            let mut entries = bucket.watch_with_history(">").await.unwrap();
+            let heard = Arc::new(AtomicU64::new(0));
+            let last = Arc::clone(&heard);
+            tokio::spawn(async move {
+                while let Some(Ok(entry)) = entries.next().await {
+                    last.store(entry.revision, Ordering::Relaxed);
+                }
+            });
+            Follower(heard)
+        })
+    }
+
+    /// Has the server take values of any length for the bucket of bans.
+    pub(super) fn allow_long_values(&self) {
+        let update = async || -> Result<_, Box<dyn Error>> {
+            let stream = self.buckets.get_stream(format!("KV_{BANS}")).await?;
+            let config = Config { max_message_size: -1, ..stream.cached_info().config.clone() };
+            Ok(self.buckets.update_stream(config).await?)
+        };
+        // Right after its configuration has changed, the server refuses.
+        until("the server does it", || self.runtime.block_on(update()));
+    }
+
+    async fn bucket(&self, name: &str) -> kv::Store {
+        self.buckets.get_key_value(name).await.unwrap()
+    }
+
+    /// Sends a request to the server's own subjects; what it answers, if it does.
+    pub(super) fn request(&self, subject: &str, body: &Value) -> Option<String> {
+        let answer = self.runtime.block_on(async {
+            let answer = self.client.request(subject.to_owned(), body.to_string().into());
+            tokio::time::timeout(Duration::from_secs(1), answer).await.ok()?.ok()
+        })?;
+        Some(String::from_utf8_lossy(&answer.payload).into_owned())
+    }
+
+    /// Publishes without waiting for an answer; the server must refuse.
+    #[track_caller]
+    pub(super) fn may_not_publish(&self, subject: &str) {
+        let published = async {
+            self.client.publish(subject.to_owned(), "{}".into()).await.unwrap();
+            self.client.flush().await.unwrap();
+        };
+        self.runtime.block_on(published);
+        self.is_refused(subject);
+    }
+
+    #[track_caller]
+    pub(super) fn may_not_subscribe(&self, subject: &str) {
+        let subscriber = self.runtime.block_on(self.client.subscribe(subject.to_owned())).unwrap();
+        self.is_refused(subject);
+        drop(subscriber);
+    }
+
+    #[track_caller]
+    fn is_refused(&self, subject: &str) {
+        until(&format!("the server refuses {subject}"), || {
+            let refusals = self.refusals.lock().unwrap();
+            if refusals.iter().any(|refusal| refusal.contains(&format!("\"{subject}\""))) {
+                Ok(())
+            } else {
+                Err(format!("{refusals:?}"))
+            }
+        });
+    }
+}
+
+/// Follows the bucket of bans.
+pub(super) struct Follower(Arc<AtomicU64>);
+
+impl Follower {
+    /// The number of the last value that it has heard.
+    pub(super) fn heard(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The time in microseconds, so many seconds from now.
+pub(super) fn time(seconds: i64) -> i64 {
+    jiff::Timestamp::now().as_microsecond() + seconds * 1_000_000
+}
+
+/// A ban of an hour, told now, with these changes.
+pub(super) fn notice(changes: &Value) -> Value {
+    let mut notice = json!({
+        "at": time(0), "since": time(0), "until": time(3600), "times": 1, "jail": "sshd", "reason": "5 offences"
+    });
+    let changes = changes.as_object().unwrap().clone();
+    notice.as_object_mut().unwrap().extend(changes);
+    notice
+}
