@@ -222,7 +222,8 @@ impl Hub {
     fn add_up(&mut self, counts: Vec<(Arc<str>, CountKey, CountNotice)>) {
         let now = now();
         let mut seen = Seen::default();
-        for (host, window, notice) in counts {
+        for (host, window, mut notice) in counts {
+            notice.times.retain(|time| *time <= now);
             let (jail, offender) = &window;
             let config = &self.loaded.config;
             let is_across = config.across_fleet.contains(jail);
@@ -353,7 +354,17 @@ impl Hub {
                             // window of any attacker with bans that end at once.
                             let jail = heard.said.as_ref().map(|(_, notice)| Arc::clone(&notice.jail)).ok();
                             let is_across = |jail: &Arc<str>| self.loaded.config.across_fleet.contains(jail);
-                            if let Some(jail) = jail.filter(is_across).filter(|_| ban.mode == Mode::Enforce) {
+                            let lasts = |jail: &Arc<str>| {
+                                let jails = &self.loaded.config.detection.jails;
+                                let span = jails
+                                    .iter()
+                                    .find(|known| known.name == *jail)
+                                    .map(|known| known.find_time);
+                                span.is_some_and(|span| ban.until.is_none_or(|until| until > now + span))
+                            };
+                            if let Some(jail) =
+                                jail.filter(is_across).filter(lasts).filter(|_| ban.mode == Mode::Enforce)
+                            {
                                 traces.extend(detector.empty_window(offender, &jail, ban.since));
                             }
                             // What was adopted after a crash is this ban.

@@ -234,14 +234,25 @@ impl Hub {
     pub(super) fn apply(&mut self, decisions: &Arc<Vec<Decision>>) {
         let detector = self.engine.detector();
         let others = |ban: &Ban| detector.bans_on(ban.offender).filter(|other| other.mode == Mode::Enforce);
+        let is_in_fleet = self.fleet.is_some();
+        // In the kernel they are one element, and the last that is said of it holds.
+        let longer = |ban: &Ban| {
+            let end = |ban: &Ban| (ban.until.is_none(), ban.until);
+            let others =
+                others(ban).filter(|other| is_in_fleet && ban.mode == Mode::Enforce && end(other) > end(ban));
+            others.max_by_key(|other| end(other)).cloned()
+        };
         let stays = |decision: &Decision| match decision {
             Decision::Unban(ban) => ban.mode == Mode::Enforce && others(ban).next().is_some(),
-            Decision::Ban(_) => false,
+            Decision::Ban(ban) => longer(ban).is_some(),
         };
         let mut decisions = Arc::clone(decisions);
         if decisions.iter().any(stays) {
             let carried_out = decisions.iter().flat_map(|decision| match decision {
                 Decision::Unban(ban) if ban.mode == Mode::Enforce => released(ban, others(ban)),
+                Decision::Ban(ban) => {
+                    [decision.clone()].into_iter().chain(longer(ban).map(Decision::Ban)).collect()
+                }
                 decision => vec![decision.clone()],
             });
             decisions = Arc::new(carried_out.collect());
@@ -259,7 +270,7 @@ impl Hub {
         log::info!("took over bans: {}", page.counts);
         self.undo.add(list, at, take_over::IMPORT.to_owned(), page.before);
         self.show_active();
-        self.order(Order::Apply(page.enforced.into(), Instant::now()));
+        self.apply(&page.enforced.into());
         let update = LedgerUpdate { decisions: page.decisions.into(), ..LedgerUpdate::default() };
         self.reply_once_done(AnswerTo::Pages, update, reply, move |confirmation| {
             let Confirmation { enforcement, ledger, .. } = confirmation;

@@ -22,8 +22,9 @@ use super::{FleetOrder, OrderKind};
 use crate::config::{Fleet, is_host_name};
 use crate::model::Timestamp;
 
-/// How long the bucket keeps a ban: longer than `[fleet] longest` may be in practice. Members store theirs again in time.
-const KEEP: Duration = Duration::from_secs(35 * 24 * 60 * 60);
+/// How long the bucket keeps what is not told again: half as long as `[fleet] longest` by default, since members tell again
+/// what is gone, and others take its end from then.
+const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// How long it keeps what stands in a window: as long as the longest `findtime` that counts across the fleet may be.
 const KEEP_COUNTS: Duration = Duration::from_secs(2 * 24 * 60 * 60);

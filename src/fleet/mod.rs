@@ -134,6 +134,8 @@ pub enum NoticeRefusal {
     Forged,
     /// It is not later than what was heard of this member before.
     Replayed,
+    /// It is dated a day ahead or more, so that nothing its host says later would be believed.
+    Ahead,
     /// The prefix is too wide.
     TooWide,
     /// This protects the offender here.
@@ -170,6 +172,7 @@ impl NoticeRefusal {
             Self::Stranger => "stranger",
             Self::Forged => "forged",
             Self::Replayed => "replayed",
+            Self::Ahead => "ahead",
             Self::TooWide => "too-wide",
             Self::Exempt(_) => "exempt",
             Self::Server => "server",
@@ -188,6 +191,7 @@ impl fmt::Display for NoticeRefusal {
             Self::Stranger => f.write_str("no operator has admitted a host of this name"),
             Self::Forged => f.write_str("the host of this name has not signed it"),
             Self::Replayed => f.write_str("it is no later than what that host said before"),
+            Self::Ahead => f.write_str("it is dated a day ahead or more"),
             Self::TooWide => f.write_str("the prefix is too wide (`ipv4-prefix`, `ipv6-prefix` in [fleet])"),
             Self::Exempt(by) => by.fmt(f),
             Self::Server => f.write_str("a server of the fleet has this address"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Heard, NoticeRefusal, jail_of};
 use crate::config::PeerPolicy;
-use crate::model::{Ban, Offender, Timestamp};
+use crate::model::{Ban, Offender, Span, Timestamp};
 
 /// The members that were heard of.
 #[derive(Debug)]
@@ -41,8 +41,9 @@ pub struct Peer {
     pub refused: BTreeMap<&'static str, u64>,
     /// Why it is set aside, if it is.
     pub aside: Option<NoticeRefusal>,
-    /// How many bans have begun in the last minutes in which some have.
-    minutes: BTreeMap<i64, u32>,
+    /// How many bans it may begin now, and when that has grown last.
+    budget: u64,
+    grown: Option<Timestamp>,
 }
 
 /// What becomes of a notice.
@@ -60,9 +61,9 @@ pub enum NoticeVerdict {
 
 /// How many members are known at most.
 const MOST: usize = 10_000;
-/// Of how many minutes bans are counted.
-const MINUTES: usize = 60;
-const MINUTE: i64 = 60;
+const MINUTE: Span = Span::from_secs(60);
+/// How far a member's clock may be ahead: what it tells later is to be later than that.
+const AHEAD: Span = Span::from_secs(24 * 60 * 60);
 
 impl Peers {
     /// None yet, but up to when some were heard.
@@ -97,7 +98,7 @@ impl Peers {
         }
         let (offender, notice) = match &heard.said {
             Ok((offender, notice)) => (*offender, notice),
-            Err(refusal) => return self.refuse(&heard.host, *refusal),
+            Err(refusal) => return self.refuse_garbage(&heard.host, *refusal, is_live, now),
         };
         if !self.members.contains(&heard.host) {
             return self.refuse(&heard.host, NoticeRefusal::Stranger);
@@ -119,6 +120,9 @@ impl Peers {
                 NoticeVerdict::Known
             };
         }
+        if notice.at > now + AHEAD {
+            return self.refuse(&heard.host, NoticeRefusal::Ahead);
+        }
         (peer.heard, peer.last) = (notice.at, Some(now));
         if is_live {
             peer.ahead = Some(notice.at.as_secs() - now.as_secs());
@@ -135,13 +139,33 @@ impl Peers {
             () if peer.aside.is_some() => NoticeRefusal::SetAside,
             () if policy.is_too_wide(offender) => NoticeRefusal::TooWide,
             () if in_force >= policy.most => NoticeRefusal::TooMany,
-            () if peer.count(&ban) > policy.per_minute => NoticeRefusal::TooFast,
+            () if is_live && !peer.spend(policy.per_minute, now) => NoticeRefusal::TooFast,
             () => return NoticeVerdict::Ban(ban),
         };
         if matches!(refusal, NoticeRefusal::TooMany | NoticeRefusal::TooFast) {
             peer.aside = Some(refusal);
         }
         self.refuse(&heard.host, refusal)
+    }
+
+    /// The same of what cannot be read or was not signed, which a member may not tell more of than bans.
+    fn refuse_garbage(
+        &mut self,
+        host: &str,
+        refusal: NoticeRefusal,
+        is_live: bool,
+        now: Timestamp,
+    ) -> NoticeVerdict {
+        let verdict = self.refuse(host, refusal);
+        let per_minute = self.policy.per_minute;
+        let Some(peer) = self.peers.get_mut(host).filter(|peer| is_live && peer.aside.is_none()) else {
+            return verdict;
+        };
+        if peer.spend(per_minute, now) {
+            return verdict;
+        }
+        peer.aside = Some(NoticeRefusal::TooFast);
+        self.refuse(host, NoticeRefusal::TooFast)
     }
 
     /// Counts a refusal.
@@ -166,7 +190,7 @@ impl Peers {
         let is_there = peer.is_some();
         if let Some(peer) = peer {
             (peer.aside, peer.heard) = (None, Timestamp::default());
-            peer.minutes.clear();
+            (peer.budget, peer.grown) = (0, None);
         }
         is_there
     }
@@ -208,25 +232,31 @@ impl Peers {
 impl Peer {
     fn new(host: &str, heard: Timestamp) -> Self {
         let jail = jail_of(host);
-        let (refused, minutes) = (BTreeMap::new(), BTreeMap::new());
-        Self { jail, heard, last: None, ahead: None, notices: 0, refused, aside: None, minutes }
+        let refused = BTreeMap::new();
+        Self {
+            jail,
+            heard,
+            last: None,
+            ahead: None,
+            notices: 0,
+            refused,
+            aside: None,
+            budget: 0,
+            grown: None,
+        }
     }
 
-    /// Counts a ban; how many have begun in the same minute. Bans of an hour ago and before are told after a time apart,
-    /// and count as nothing: of those, `most` limits how many there can be.
-    fn count(&mut self, ban: &Ban) -> u32 {
-        let minute = ban.since.as_secs().div_euclid(MINUTE);
-        let oldest = self.minutes.first_key_value().map_or(i64::MIN, |(oldest, _)| *oldest);
-        if self.minutes.len() == MINUTES && minute < oldest {
-            return 0;
-        }
-        let begun = self.minutes.entry(minute).or_default();
-        *begun = begun.saturating_add(1);
-        let begun = *begun;
-        if self.minutes.len() > MINUTES {
-            self.minutes.pop_first();
-        }
-        begun
+    /// Takes one from what the member may do now; whether it may. That grows by `per_minute` a minute, by our clock, for an hour
+    /// at most: so a member that was cut off for a while can tell what it has missed.
+    fn spend(&mut self, per_minute: u32, now: Timestamp) -> bool {
+        let unit = (MINUTE.as_micros() / u64::from(per_minute.max(1))).max(1);
+        let before = self.grown.unwrap_or(now - MINUTE);
+        let grown = now.since(before).as_micros() / unit;
+        self.grown = Some(before + Span::from_micros(grown.saturating_mul(unit)));
+        self.budget = self.budget.saturating_add(grown).min(60 * u64::from(per_minute));
+        let may = self.budget > 0;
+        self.budget = self.budget.saturating_sub(1);
+        may
     }
 }
 
@@ -234,7 +264,7 @@ impl Peer {
 mod tests {
     use super::*;
     use crate::fleet::notice::Notice;
-    use crate::model::{Mode, Span, Widths};
+    use crate::model::{Mode, Widths};
     use proptest::prelude::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
@@ -300,6 +330,7 @@ mod tests {
             (heard("web1", "2001:db8::/47", 11, same), 0, "too-wide"),
             (heard("web1", "192.0.2.1", 10, same), 0, "replayed"),
             (heard("web1", "192.0.2.1", 9, |notice| notice.lifted = true), 0, "replayed"),
+            (heard("web1", "192.0.2.1", i64::MAX, same), 0, "ahead"),
             (heard("web1", "192.0.2.1", 11, |notice| notice.until = Some(NOW)), 0, "known"),
             (heard("here", "192.0.2.1", 11, same), 0, "known"),
             // Its key was good, and its membership is older than what is known.
@@ -339,6 +370,23 @@ mod tests {
     }
 
     #[test]
+    fn who_was_cut_off_for_a_while_may_tell_what_it_has_missed_and_garbage_counts_as_bans_do() {
+        let mut peers = peers();
+        let later = NOW + Span::from_secs(600);
+        let ban = |n: i64| heard("web1", &format!("192.0.2.{n}"), 10 + n, |notice| notice.until = None);
+        assert!(matches!(peers.judge(&ban(1), true, 0, NOW), NoticeVerdict::Ban(_)));
+        for n in 2..=33 {
+            assert!(matches!(peers.judge(&ban(n), true, 0, later), NoticeVerdict::Ban(_)), "{n}");
+        }
+        assert_eq!(peers.judge(&ban(34), true, 0, later), NoticeVerdict::Refused(NoticeRefusal::TooFast));
+        let mut peers = self::peers();
+        let garbage = Heard { host: "web1".into(), said: Err(NoticeRefusal::Malformed) };
+        (0..3).for_each(|_| check(&mut peers, &garbage, 0, "malformed"));
+        check(&mut peers, &garbage, 0, "too-fast");
+        assert!(peers.get("web1").unwrap().aside.is_some());
+    }
+
+    #[test]
     fn what_was_there_before_is_read_again_without_an_effect() {
         let mut peers = peers();
         let known = heard("web1", "192.0.2.1", 10, |_| {});
@@ -351,19 +399,17 @@ mod tests {
         #[test]
         fn no_member_exceeds_its_budget(told in prop::collection::vec((any::<u32>(), 0..=32_u8, 0..2000_i64, any::<bool>()), 0..60)) {
             let (mut peers, mut in_force) = (peers(), 0);
-            let mut minutes: BTreeMap<i64, u32> = BTreeMap::new();
             for (at, (bits, length, since, lifted)) in (11..).zip(told) {
                 let who = Offender::new(std::net::Ipv4Addr::from_bits(bits).into(), length).unwrap();
+                // Whatever it says of when they began.
                 let since = NOW - Span::from_secs(since as u64);
                 let heard = heard("web1", &who.to_string(), at, |notice| (notice.since, notice.lifted) = (since, lifted));
                 if let NoticeVerdict::Ban(ban) = peers.judge(&heard, true, in_force, NOW) {
                     in_force += 1;
-                    *minutes.entry(ban.since.as_secs().div_euclid(60)).or_default() += 1;
                     prop_assert!(ban.offender.prefix() >= 24 && ban.until.unwrap() <= NOW + policy().longest);
                 }
             }
-            prop_assert!(in_force <= policy().most);
-            prop_assert!(minutes.values().all(|bans| *bans <= policy().per_minute));
+            prop_assert!(in_force <= policy().per_minute as usize);
         }
     }
 }

@@ -171,6 +171,8 @@ impl Bans {
     pub(super) fn insert(&mut self, mut ban: Ban) -> Ban {
         let shares = |other: &Ban| {
             [ban.mode, other.mode] == [Mode::Enforce; 2]
+                // Those of other hosts end when these say: who carries bans out has the longest.
+                && ![ban.kind, other.kind].contains(&BanOrigin::Peer)
                 && (other.ports == ban.ports || other.ports.iter().any(|port| ban.ports.contains(port)))
         };
         let others = self.on(ban.offender).filter(|other| other.jail != ban.jail && shares(other));
