@@ -90,6 +90,27 @@ fn a_ban_of_one_is_in_force_in_all_until_it_is_lifted_or_ends() {
 }
 
 #[test]
+fn bans_keep_their_own_ends_and_the_kernel_has_the_longest() {
+    apart(|| {
+        let lab = three();
+        let [web1, web2, web3] = &lab.hosts[..] else { unreachable!() };
+        let hours = |host: &Host| host.blocks_for("198.51.100.1").div_ceil(3600);
+        web1.daemon.tell("ban 198.51.100.1 --for 5h");
+        lab.all_block(&["198.51.100.1"]);
+        // In whichever order they come.
+        web2.daemon.tell("ban 198.51.100.1 --for 2h");
+        web3.daemon.tell("ban 198.51.100.1 --for 9h");
+        until("the longest is in force everywhere", || lab.hosts.iter().all(|host| hours(host) == 9));
+        web3.daemon.tell("unban 198.51.100.1");
+        until("the next is", || [web1, web2].into_iter().all(|host| hours(host) == 5));
+        // There those of others were lifted as well.
+        assert_eq!(hours(web3), 0);
+        web1.daemon.tell("unban 198.51.100.1");
+        until("what remains is its own", || hours(web2) == 2 && hours(web1) == 0);
+    });
+}
+
+#[test]
 fn bans_go_on_without_a_server_and_are_told_once_there_is_one() {
     apart(|| {
         let lab = three();

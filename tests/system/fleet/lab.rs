@@ -263,6 +263,15 @@ impl Host {
         members.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
     }
 
+    /// For how many seconds more its kernel blocks this IPv4 address.
+    pub(super) fn blocks_for(&self, address: &str) -> u64 {
+        let mut list = Command::new("nsenter");
+        let output = list.args([&*self.namespace, "ipset", "list", "banstream4"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(address)?.strip_prefix(" timeout "));
+        line.map_or(0, |line| line.split(' ').next().unwrap().parse().unwrap())
+    }
+
     /// How many IPv4 addresses its kernel has.
     pub(super) fn entries(&self) -> usize {
         let mut list = Command::new("nsenter");
