@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use async_nats::jetstream::{self, kv};
 use nkeys::KeyPair;
 
-use super::link::{
+use super::connection::{
     FleetConnection, FleetLogin, bans_name, bucket, connect, counts_name, inbox, members_name, operators,
     read_seed, records,
 };

@@ -3,7 +3,7 @@
 //! Three buckets (NATS ADR-8) hold a state, not a stream of events, so that to read one again changes nothing. In
 //! `NAME-bans` each member keeps its own bans below its own name, which the server's permissions hold; in `NAME-members`
 //! operators keep who is a member, and what holds for all; in
-//! `NAME-counts` each member keeps what stands in windows that [count across the fleet](counts). Each value is [signed](sealed): the server can withhold what
+//! `NAME-counts` each member keeps what stands in windows that [count across the fleet](counts). Each value is signed (`sealed.rs`): the server can withhold what
 //! it is to pass on, not forge it. What a member may cause here is [local policy](peers).
 //!
 //! [`link`] keeps the connection, in a task of its own. Local bans never wait for it.
@@ -14,6 +14,8 @@ pub mod counts;
 pub mod notice;
 pub mod outbox;
 pub mod peers;
+#[cfg(feature = "fleet")]
+mod connection;
 #[cfg(feature = "fleet")]
 pub mod link;
 #[cfg(feature = "fleet")]

@@ -112,7 +112,7 @@ pub struct Visitor {
 pub struct PrivateBans {
     /// How many.
     pub times: u64,
-    /// Some of them, [`EXAMPLES`] at the most: the address, and the jail.
+    /// Some of them, three at the most: the address, and the jail.
     pub examples: Vec<(String, String)>,
 }
 
