@@ -227,7 +227,8 @@ fn missing(config: &Config, written: &Written<'_>) -> Vec<String> {
     let programs = [("iptables", &enforce.iptables), ("ip6tables", &enforce.ip6tables)];
     let fault = |(key, program): (&'static str, &String)| {
         let what = format!("`{key}`: there is no program `{program}` on this host");
-        written.fault("enforce", key, &what).filter(|_| !is_program(program))
+        // Who writes what is the default chooses nothing.
+        written.fault("enforce", key, &what).filter(|_| program != key && !is_program(program))
     };
     programs.into_iter().filter_map(fault).collect()
 }
@@ -587,6 +588,7 @@ mod tests {
             "mode = 'observe'\n[enforce]\niptables = '/nix/iptables'",
             "[enforce]\nbackend = 'nftables'\niptables = '/nix/iptables'",
             "[enforce]\niptables = 'sh'\nip6tables = '/bin/sh'",
+            "[enforce]\niptables = 'iptables'\nip6tables = 'ip6tables'",
         ] {
             assert_eq!(missing(fine), [""; 0], "{fine}");
         }
