@@ -128,7 +128,7 @@ Examples:
   banstream unban 192.0.2.1
   banstream unban 2001:db8::/64          As listed by `banstream bans`
   banstream unban 192.0.2.0/24 --inside
-  banstream unban 192.0.2.1 --jail sshd  Leave the bans of other jails on it
+  banstream unban 192.0.2.1 --jail sshd   Leave the bans of other jails on it
   banstream unban --from bans.list
   banstream unban --jail list
   banstream unban --all";
