@@ -271,7 +271,7 @@ Exit status:
 
 pub(super) const FLEET_INIT_EXAMPLES: &str = "\
 Examples:
-  banstream fleet init --operator-key /root/fleet-operator.seed
+  banstream fleet init                   Makes `fleet-operator.seed` here
 
 Exit status:
   0  the key and, where the server could be asked, the buckets are there

@@ -211,12 +211,11 @@ fn init(files: &ConfigArgs, seed_file: &Path) -> anyhow::Result<String> {
     let mut text = format!("{made} the operator's key in {}: {key}\n", seed_file.display());
     let fleet = load(files.config.as_deref())?.config.fleet;
     let Some(fleet) = fleet.filter(|fleet| fleet.operators.contains(&key)) else {
-        let fleet = Fleet::sample(&key);
         write!(
             text,
             "\nWrite this into the configuration of banstream on each host:\n\n[fleet]\nservers = [\"nats://SERVER:4222\"]\n\
              operators = [\"{key}\"]\n\nand this into that of the NATS server:\n\n{}\nThen run this once more.\n",
-            admin::server_configuration(&fleet, &[])
+            admin::server_configuration(&key)
         )?;
         return Ok(text);
     };

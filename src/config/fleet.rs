@@ -49,30 +49,6 @@ pub struct PeerPolicy {
     pub longest: Span,
 }
 
-impl Fleet {
-    /// A fleet with this operator and the default names.
-    pub fn sample(operator: &str) -> Self {
-        Self {
-            servers: Vec::new(),
-            host: String::new(),
-            seed_file: PathBuf::new(),
-            credentials: None,
-            tls_ca: None,
-            tls_certificate: None,
-            bucket: "banstream".to_owned(),
-            operators: vec![operator.to_owned()],
-            policy: PeerPolicy {
-                mode: Mode::Observe,
-                agree: 1,
-                per_minute: 1,
-                most: 1,
-                widest: Widths::default(),
-                longest: Span::ZERO,
-            },
-        }
-    }
-}
-
 impl PeerPolicy {
     /// Whether this prefix is too wide for another host to ban here.
     pub fn is_too_wide(&self, offender: Offender) -> bool {

@@ -28,7 +28,7 @@ pub use fault::ConfigErrors;
 pub use fleet::{FLEET_JAIL, Fleet, PeerPolicy, is_host_name};
 pub use notify::{DigestPace, EachPace, Grouping, NotifyChannel, Receiver, Topic};
 use value::Ignored;
-pub use value::widest;
+pub use value::{is_public_key, widest};
 use written::TableReader;
 pub(crate) use written::nearest;
 pub use written::{IS_FAIL2BAN, Setting, Written};

@@ -299,14 +299,19 @@ pub(super) fn server(value: &DeValue<'_>) -> Result<String, InvalidValue> {
     if is_server && !has_user { Ok(url.to_string()) } else { Err(wrong()) }
 }
 
-/// The public part of an NKEY of a user.
-pub(super) fn public_key(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+/// Whether this is the public part of an NKEY of a user.
+pub fn is_public_key(text: &str) -> bool {
     // Without the feature its table is refused anyway.
     #[cfg(feature = "fleet")]
-    let is_key = |text: &&str| text.starts_with('U') && nkeys::from_public_key(text).is_ok();
+    let is_sound = nkeys::from_public_key(text).is_ok();
     #[cfg(not(feature = "fleet"))]
-    let is_key = |text: &&str| text.starts_with('U');
-    let key = value.as_str().filter(is_key).map(str::to_owned);
+    let is_sound = true;
+    text.starts_with('U') && is_sound
+}
+
+/// The public part of an NKEY of a user.
+pub(super) fn public_key(value: &DeValue<'_>) -> Result<String, InvalidValue> {
+    let key = value.as_str().filter(|text| is_public_key(text)).map(str::to_owned);
     key.ok_or_else(|| wants("the public NKEY of a user, which begins with `U`", value))
 }
 

@@ -322,8 +322,7 @@ impl Hub {
                 }
             }
             Target::Of { address, jail } if !is_lifted => {
-                let others: Vec<String> =
-                    self.engine.detector().bans_on(*address).map(|ban| ban.jail.to_string()).collect();
+                let others = self.jails_that_ban(*address);
                 match self.unknown_jail(jail) {
                     Some(error) => report.add(ChangeKind::Refused, || error),
                     None if others.is_empty() => self.not_banned(*address, outcome),
@@ -333,8 +332,7 @@ impl Hub {
                 }
             }
             Target::Of { address, .. } => {
-                let others: Vec<String> =
-                    self.engine.detector().bans_on(*address).map(|ban| ban.jail.to_string()).collect();
+                let others = self.jails_that_ban(*address);
                 if !others.is_empty() {
                     let who = format!("{address} stays banned by {}", others.join(", "));
                     report.add(ChangeKind::Unchanged, || who);
@@ -348,6 +346,10 @@ impl Hub {
             Target::All if !is_lifted => report.add(ChangeKind::Absent, || "nobody is banned".to_owned()),
             _ => {}
         }
+    }
+
+    fn jails_that_ban(&mut self, who: Offender) -> Vec<String> {
+        self.engine.detector().bans_on(who).map(|ban| ban.jail.to_string()).collect()
     }
 
     /// To an operator who lifts a ban that we do not know.

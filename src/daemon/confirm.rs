@@ -3,9 +3,8 @@
 //! A page of a list waits for as long as that takes, so that a client that sends more of them goes no faster than these. A
 //! single command waits for a while: an operator who bans while the disk hangs is to learn that soon.
 
-use std::time::Duration;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -39,8 +38,15 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
+    /// What it means that the ledger has not got it, for people.
+    pub(super) fn unwritten(&self) -> Option<String> {
+        let why = self.ledger.as_ref()?;
+        Some(format!("the ledger cannot be written ({why}); a restart may take this back"))
+    }
+
     /// Says in the report of a change what it does not have yet.
     pub(super) fn tell(self, report: &mut ChangeReport, decisions: u64) {
+        let unwritten = self.unwritten();
         if let Some(KernelLag { decisions: behind, why }) = self.lag {
             let why = why.or(self.enforcement).unwrap_or_else(|| "the kernel does not respond".to_owned());
             let what = match (behind, decisions) {
@@ -51,9 +57,8 @@ impl Confirmation {
             report.count(ChangeKind::Unenforced, behind);
             report.note(ChangeKind::Unenforced, || format!("{what}: {why}"));
         }
-        if let Some(why) = self.ledger {
-            let text = || format!("the ledger cannot be written ({why}); a restart may take this back");
-            report.add(ChangeKind::Unwritten, text);
+        if let Some(text) = unwritten {
+            report.add(ChangeKind::Unwritten, || text);
         }
     }
 }

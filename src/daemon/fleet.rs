@@ -15,7 +15,6 @@ use super::hub::Hub;
 use super::now;
 use crate::config::Fleet;
 use crate::control::{BanLength, ChangePage, ChangeRequest, FleetStatus, PeerStatus, Reply, Target};
-use crate::detect::Trace;
 use crate::fleet::counts::Sums;
 use crate::fleet::peers::Peers;
 use crate::fleet::{FleetNews, FleetOrder, JAIL, MemberState, NoticeRefusal, OrderKind};
@@ -125,11 +124,8 @@ impl Hub {
                 count(lifted.len() as u64, "ban of others")
             );
         }
-        self.take_from_fleet(
-            lifted,
-            Vec::new(),
-            heard.into_iter().map(|place| (place, "0".to_owned())).collect(),
-        );
+        let positions = heard.into_iter().map(|place| (place, "0".to_owned())).collect();
+        self.take_from_fleet(LedgerUpdate { decisions: lifted.into(), positions, ..LedgerUpdate::default() });
     }
 
     fn lift_for_peers(&mut self, is_lifted: impl Fn(&Ban) -> bool) -> Vec<Decision> {
@@ -203,9 +199,8 @@ impl Hub {
                 let (reply, _) = oneshot::channel();
                 self.change(&ChangePage { force: true, ..change.into() }, reply);
             }
-            let position = (Arc::from(ORDERS), at.as_micros().to_string());
-            self.positions.extend([position.clone()]);
-            self.write(LedgerUpdate { positions: vec![position], ..LedgerUpdate::default() }, None);
+            let positions = vec![(Arc::from(ORDERS), at.as_micros().to_string())];
+            self.take_from_fleet(LedgerUpdate { positions, ..LedgerUpdate::default() });
         }
     }
 
@@ -230,7 +225,7 @@ impl Hub {
                 admitted.insert(host);
             }
         }
-        self.take_from_fleet(Vec::new(), Vec::new(), positions);
+        self.take_from_fleet(LedgerUpdate { positions, ..LedgerUpdate::default() });
         if let Some(desk) = &mut self.fleet {
             desk.peers.set_members(admitted);
         }
@@ -248,25 +243,19 @@ impl Hub {
         }
         let Some(desk) = &mut self.fleet else { return };
         let forgotten: Vec<_> = removed.iter().filter(|host| desk.peers.forget(host)).collect();
-        let places = forgotten.into_iter().filter_map(|host| desk.place(host)).collect();
-        self.take_from_fleet(lifted, Vec::new(), places);
+        let positions = forgotten.into_iter().filter_map(|host| desk.place(host)).collect();
+        self.take_from_fleet(LedgerUpdate { decisions: lifted.into(), positions, ..LedgerUpdate::default() });
     }
 
     /// Carries out what has come of it, and remembers up to where the members were heard: both together in the ledger, so
     /// that a crash changes nothing.
-    fn take_from_fleet(
-        &mut self,
-        decisions: Vec<Decision>,
-        traces: Vec<Trace>,
-        positions: Vec<(Arc<str>, String)>,
-    ) {
-        if decisions.is_empty() && positions.is_empty() {
+    fn take_from_fleet(&mut self, update: LedgerUpdate) {
+        if update.is_empty() {
             return;
         }
-        self.positions.extend(positions.iter().cloned());
-        let decisions = Arc::new(decisions);
-        self.carry_out(&decisions);
-        self.write(LedgerUpdate { decisions, traces, positions, ..LedgerUpdate::default() }, None);
+        self.positions.extend(update.positions.iter().cloned());
+        self.carry_out(&update.decisions);
+        self.write(update, None);
     }
 
     /// Hears a member again that was set aside.
@@ -283,8 +272,8 @@ impl Hub {
         }
         self.outbox.set_aside([]);
         log::info!("an operator accepts {host} of the fleet again");
-        let place = desk.place(host).into_iter().collect();
-        self.take_from_fleet(Vec::new(), Vec::new(), place);
+        let positions = desk.place(host).into_iter().collect();
+        self.take_from_fleet(LedgerUpdate { positions, ..LedgerUpdate::default() });
         self.outbox.read_again();
         Reply::Done { changed: 1 }
     }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::allowances::Allowances;
 use super::clients::Clients;
 use super::clock::{ClockStep, ClockWatch};
-use super::confirm::{AnswerTo, Confirmation};
+use super::confirm::AnswerTo;
 use super::duplicates::Duplicates;
 use super::enforcer::Order;
 use super::fleet::FleetDesk;
@@ -238,9 +238,8 @@ impl Hub {
         // In the kernel they are one element, and the last that is said of it holds.
         let longer = |ban: &Ban| {
             let end = |ban: &Ban| (ban.until.is_none(), ban.until);
-            let others =
-                others(ban).filter(|other| is_in_fleet && ban.mode == Mode::Enforce && end(other) > end(ban));
-            others.max_by_key(|other| end(other)).cloned()
+            let others = (is_in_fleet && ban.mode == Mode::Enforce).then(|| others(ban));
+            others?.filter(|other| end(other) > end(ban)).max_by_key(|other| end(other))
         };
         let stays = |decision: &Decision| match decision {
             Decision::Unban(ban) => ban.mode == Mode::Enforce && others(ban).next().is_some(),
@@ -251,7 +250,7 @@ impl Hub {
             let carried_out = decisions.iter().flat_map(|decision| match decision {
                 Decision::Unban(ban) if ban.mode == Mode::Enforce => released(ban, others(ban)),
                 Decision::Ban(ban) => {
-                    [decision.clone()].into_iter().chain(longer(ban).map(Decision::Ban)).collect()
+                    [decision.clone()].into_iter().chain(longer(ban).cloned().map(Decision::Ban)).collect()
                 }
                 decision => vec![decision.clone()],
             });
@@ -273,10 +272,8 @@ impl Hub {
         self.apply(&page.enforced.into());
         let update = LedgerUpdate { decisions: page.decisions.into(), ..LedgerUpdate::default() };
         self.reply_once_done(AnswerTo::Pages, update, reply, move |confirmation| {
-            let Confirmation { enforcement, ledger, .. } = confirmation;
-            let ledger = ledger
-                .map(|why| format!("the ledger cannot be written ({why}); a restart may take this back"));
-            let errors: Vec<String> = enforcement.into_iter().chain(ledger).collect();
+            let ledger = confirmation.unwritten();
+            let errors: Vec<String> = confirmation.enforcement.into_iter().chain(ledger).collect();
             let error = (!errors.is_empty()).then(|| errors.join("; "));
             Reply::TakenOver(TakenCounts { error, ..page.counts })
         });

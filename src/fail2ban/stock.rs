@@ -5,6 +5,7 @@ use std::path::Path;
 use super::filter::{FilterRegexes, combined, regexes};
 use super::ini::Ini;
 use super::options::NamedOptions;
+use crate::model::fnv1a;
 use crate::words::{self, FilterWord};
 
 /// The filter of fail2ban's package that this file is.
@@ -40,11 +41,8 @@ fn print(ini: &Ini, file: &Path) -> u64 {
             words.extend(value.text.split_whitespace().map(str::to_owned));
         }
     }
-    // FNV-1a: it need not withstand an attacker, who would be root.
-    words
-        .join(" ")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    // It need not withstand an attacker, who would be root.
+    fnv1a(words.join(" ").bytes())
 }
 
 impl FilterRegexes {

@@ -15,17 +15,20 @@ use super::connection::{
     FleetConnection, FleetLogin, bans_name, bucket, connect, counts_name, inbox, members_name, operators,
     read_seed, records,
 };
-use super::member::{HOST, MemberRecord, OrderRecord, is_public_key, order_key};
+use super::counts;
+use super::member::{HOST, MemberRecord, OrderRecord, order_key};
 use super::notice::LONGEST;
 use super::sealed::{SealKind, seal};
 use super::{FleetOrder, OrderKind};
-use crate::config::{Fleet, is_host_name};
+use crate::config::{Fleet, is_host_name, is_public_key};
 use crate::model::Timestamp;
 
 /// How long the bucket keeps what is not told again: half as long as `[fleet] longest` by default, since members tell again
 /// what is gone, and others take its end from then.
 const KEEP: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
+/// What a bucket keeps it never forgets.
+const FOREVER: Duration = Duration::ZERO;
 /// How long it keeps what stands in a window: as long as the longest `findtime` that counts across the fleet may be.
 const KEEP_COUNTS: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
@@ -63,25 +66,19 @@ impl<'f> Operator<'f> {
     /// The server refuses.
     pub async fn make_buckets(&self) -> anyhow::Result<Vec<String>> {
         let mut made = Vec::new();
-        let bans = kv::Config {
-            bucket: bans_name(self.fleet),
-            description: "banstream: bans, by host".to_owned(),
-            max_age: KEEP,
+        let bucket = |bucket, description: &str, longest: usize, max_age| kv::Config {
+            bucket,
+            description: format!("banstream: {description}"),
+            max_value_size: longest as i32,
+            max_age,
+            history: 1,
             ..kv::Config::default()
         };
-        let members = kv::Config {
-            bucket: members_name(self.fleet),
-            description: "banstream: who is a member".to_owned(),
-            ..kv::Config::default()
-        };
-        let counts = kv::Config {
-            bucket: counts_name(self.fleet),
-            description: "banstream: what members have counted".to_owned(),
-            max_age: KEEP_COUNTS,
-            ..kv::Config::default()
-        };
-        for config in [bans, members, counts] {
-            let config = kv::Config { history: 1, max_value_size: LONGEST as i32, ..config };
+        for config in [
+            bucket(bans_name(self.fleet), "bans, by host", LONGEST, KEEP),
+            bucket(members_name(self.fleet), "who is a member", LONGEST, FOREVER),
+            bucket(counts_name(self.fleet), "what members have counted", counts::LONGEST, KEEP_COUNTS),
+        ] {
             let name = config.bucket.clone();
             if self.connection.buckets.get_key_value(&name).await.is_err() {
                 let bucket = self.connection.buckets.create_key_value(config).await;
@@ -114,8 +111,8 @@ impl<'f> Operator<'f> {
     /// The server refuses, or there are no buckets.
     pub async fn member(&self, host: &str) -> anyhow::Result<Option<MemberRecord>> {
         let bucket = bucket(&self.connection.buckets, members_name(self.fleet)).await?;
-        let (mut records, _) = records(&bucket, &operators(self.fleet)?).await?;
-        Ok(records.members.remove(host))
+        let signed = records(&bucket, &operators(self.fleet)?).await?;
+        Ok(signed.and_then(|(mut records, ..)| records.members.remove(host)))
     }
 
     /// Writes what holds for a host from now on; what was known of it.
@@ -154,7 +151,8 @@ impl<'f> Operator<'f> {
         let FleetOrder { kind, offender, at, until, comment } = order;
         let bucket = bucket(&self.connection.buckets, members_name(self.fleet)).await?;
         // Members obey what is later than all before, and clocks of operators differ.
-        let (_, before) = records(&bucket, &operators(self.fleet)?).await?;
+        let signed = records(&bucket, &operators(self.fleet)?).await?;
+        let before = signed.map(|(_, orders, _)| orders).unwrap_or_default();
         let last = before.iter().map(|order| order.at.as_micros()).max().unwrap_or_default();
         let at = at.max(Timestamp::from_micros(last.saturating_add(1)));
         let record = OrderRecord { at, until, removed: kind == OrderKind::Disallow, comment };
@@ -174,8 +172,8 @@ pub async fn list(fleet: &Fleet) -> anyhow::Result<Vec<(Arc<str>, MemberRecord)>
     let (seed, _) = read_seed(&fleet.seed_file)?;
     let connection = connect(fleet, &seed, FleetLogin::Configured).await?;
     let bucket = bucket(&connection.buckets, members_name(fleet)).await?;
-    let (records, _) = records(&bucket, &operators(fleet)?).await?;
-    let mut members: Vec<_> = records.members.into_iter().collect();
+    let signed = records(&bucket, &operators(fleet)?).await?;
+    let mut members: Vec<_> = signed.into_iter().flat_map(|(records, ..)| records.members).collect();
     members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(members)
 }
@@ -199,14 +197,11 @@ pub fn make_seed(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// What the server's configuration needs for a fleet: an account with a user for each operator and member.
-pub fn server_configuration(fleet: &Fleet, members: &[(Arc<str>, MemberRecord)]) -> String {
-    let operators = fleet.operators.iter().map(|key| format!("      {{ nkey: {key} }}  # an operator\n"));
-    let hosts = members.iter().filter(|(_, record)| !record.removed);
-    let hosts = hosts.map(|(host, record)| user(fleet, host, &record.key));
-    let users: String = operators.chain(hosts).collect();
+/// What the server's configuration needs for a fleet that has no members yet: an account, and this operator.
+pub fn server_configuration(operator: &str) -> String {
     format!(
-        "jetstream {{ store_dir: /var/lib/nats }}\naccounts {{\n  banstream {{\n    jetstream: enabled\n    users: [\n{users}    ]\n  }}\n}}\n"
+        "jetstream {{ store_dir: /var/lib/nats }}\naccounts {{\n  banstream {{\n    jetstream: enabled\n    users: [\n      \
+         {{ nkey: {operator} }}  # an operator\n    ]\n  }}\n}}\n"
     )
 }
 

@@ -184,17 +184,19 @@ impl BucketWatch {
     }
 }
 
-/// What operators have signed so far.
+/// What operators have signed so far, and what they will sign; nothing if that is nothing yet.
 pub(super) async fn records(
     members: &kv::Store,
     operators: &[KeyPair],
-) -> anyhow::Result<(SignedRecords, Vec<FleetOrder>)> {
-    let (mut records, mut orders) = (SignedRecords::default(), Vec::new());
-    if members.status().await?.values() > 0 {
-        let mut watch = BucketWatch::new(members, vec![">".to_owned()]).await?;
-        while let Some(entries) = watch.stored().await? {
-            records.take(&entries, operators, &mut orders);
-        }
+) -> anyhow::Result<Option<(SignedRecords, Vec<FleetOrder>, BucketWatch)>> {
+    // A bucket without entries would not say where its end is.
+    if members.status().await?.values() == 0 {
+        return Ok(None);
     }
-    Ok((records, orders))
+    let (mut records, mut orders) = (SignedRecords::default(), Vec::new());
+    let mut changes = BucketWatch::new(members, vec![">".to_owned()]).await?;
+    while let Some(entries) = changes.stored().await? {
+        records.take(&entries, operators, &mut orders);
+    }
+    Ok(Some((records, orders, changes)))
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::notice;
 use crate::config::is_jail_name;
-use crate::model::{Offender, Span, Timestamp};
+use crate::model::{Offender, Span, Timestamp, fnv1a};
 
 /// What stands in a member's window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ const RESPONSIBLE: usize = 2;
 const MOST: usize = 4_000_000;
 /// How much of one member.
 const MOST_OF_ONE: usize = 1_000_000;
+/// The longest value, in bytes: room for as many times.
+pub const LONGEST: usize = 8192;
 /// How many times a window has at most: the largest `maxretry`.
 const MOST_TIMES: usize = 255;
 
@@ -73,8 +75,7 @@ pub fn responsible<'c>(host: &str, counters: impl Iterator<Item = &'c str> + Clo
 
 /// FNV-1a, and a last round that spreads what differs in the last bytes only. All members compute the same.
 fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
-    let hash = bytes
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = fnv1a(bytes);
     (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 8
 }
 
@@ -90,9 +91,7 @@ pub fn read_key(text: &str) -> Option<(&str, CountKey)> {
     let (host, rest) = text.split_once('.')?;
     let (_, rest) = rest.split_once('.')?;
     let (before, jail) = rest.rsplit_once('.')?;
-    let (_, offender) =
-        notice::read_key(&format!("{host}.{before}")).map(|(host, who)| (host.to_owned(), who))?;
-    let window = (Arc::from(jail), offender);
+    let window = (Arc::from(jail), notice::read_key(&format!("{host}.{before}"))?.1);
     (is_jail_name(jail) && key(host, &window) == text).then_some((host, window))
 }
 
@@ -340,6 +339,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_longest_window_fits_into_a_value() {
+        let ever = |nth: usize| Timestamp::from_micros(i64::MAX - 1000 + nth as i64);
+        let notice = CountNotice { at: ever(0), times: (0..MOST_TIMES).map(ever).collect() };
+        let json = serde_json::to_vec(&notice).unwrap();
+        // The signature stands in a line of its own.
+        assert!(json.len() + 87 <= LONGEST, "{}", json.len());
+        assert_eq!(CountNotice::read(&json), Some(notice));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection::{
     BucketWatch, FleetConnection, FleetLogin, PATIENCE, TOGETHER, bans_name, bucket, connect, counts_name,
-    members_name, operators, read_seed,
+    members_name, operators, read_seed, records,
 };
 use super::counts::{self, CountKey, CountNotice, responsible};
 use super::member::{MemberRecord, SignedRecords};
@@ -35,8 +35,8 @@ use crate::model::{Offender, Timestamp};
 /// How often all that we ban is compared with what the bucket has of it, since it forgets what is old.
 const COMPARE: Duration = Duration::from_secs(60 * 60);
 
-/// The last part of a key that says no more than that its host has connected.
-const HERE: &str = "here";
+/// The end of a key that says no more than that its host has connected.
+const HERE: &str = ".here";
 
 /// Whose signature is whose.
 pub(super) type MemberKeys = HashMap<Arc<str>, Arc<KeyPair>>;
@@ -114,20 +114,15 @@ impl FleetSession<'_> {
         let counts = bucket(&connection.buckets, counts_name(self.fleet)).await?;
         let buckets = Buckets { bans, counts };
         let operators = operators(self.fleet)?;
-        let (mut records, mut orders) = (SignedRecords::default(), Vec::new());
-        // One without entries would not say where its end is.
-        ensure!(members.status().await?.values() > 0, "the fleet has no members yet: `banstream fleet add`");
-        let mut changes = BucketWatch::new(&members, vec![">".to_owned()]).await?;
-        while let Some(entries) = changes.stored().await? {
-            records.take(&entries, &operators, &mut orders);
-        }
+        let signed = records(&members, &operators).await?;
+        let (mut records, mut orders, mut changes) =
+            signed.context("the fleet has no members yet: `banstream fleet add`")?;
         let server = connection.client.server_info();
         self.is_admitted(&records, pair)?;
         self.is_connected = true;
         let server = format!("{} (NATS {})", server.server_name, server.version);
         self.send(FleetNews::Connected(server, mem::take(&mut connection.addresses))).await?;
         loop {
-            self.is_admitted(&records, pair)?;
             self.send(FleetNews::Orders(mem::take(&mut orders))).await?;
             let keys = keys(&records.members)?;
             let counters = records.members.iter().filter(|(_, record)| record.counter && !record.removed);
@@ -144,6 +139,7 @@ impl FleetSession<'_> {
                     ended = &mut following => return ended,
                     entries = changes.next() => {
                         if records.take(&entries?, &operators, &mut orders) {
+                            self.is_admitted(&records, pair)?;
                             break;
                         }
                         self.send(FleetNews::Orders(mem::take(&mut orders))).await?;
@@ -182,7 +178,7 @@ impl FleetSession<'_> {
         let mut stored = Stored::default();
         // An empty bucket would not say where its end is.
         for bucket in [&buckets.bans, &buckets.counts] {
-            bucket.put(format!("{}.{HERE}", self.fleet.host), Bytes::new()).await.context("cannot write")?;
+            bucket.put(format!("{}{HERE}", self.fleet.host), Bytes::new()).await.context("cannot write")?;
         }
         let mut bans = BucketWatch::new(&buckets.bans, vec![">".to_owned()]).await?;
         while let Some(entries) = bans.stored().await? {
@@ -190,7 +186,8 @@ impl FleetSession<'_> {
         }
         let mut own = BucketWatch::new(&buckets.counts, vec![format!("{}.>", self.fleet.host)]).await?;
         while let Some(entries) = own.stored().await? {
-            for (_, window, notice) in windows(entries, &keys, HashSet::new()).await? {
+            for heard in windows(entries, &keys, HashSet::new()).await? {
+                let Ok((window, notice)) = heard.said else { continue };
                 stored.last = stored.last.max(notice.at);
                 stored.windows.insert(window, notice);
             }
@@ -241,14 +238,8 @@ impl FleetSession<'_> {
         keys: &Arc<MemberKeys>,
         reading: BucketReading<'_>,
     ) -> anyhow::Result<()> {
-        let (keys, aside) = (Arc::clone(keys), self.outbox.aside());
-        // A signature takes 50 us or more, and a bucket may have a hundred thousand.
-        let heard = tokio::task::spawn_blocking(move || {
-            let puts = entries.into_par_iter().filter(|entry| entry.operation == kv::Operation::Put);
-            let puts = puts.filter(|entry| !entry.key.ends_with(HERE));
-            puts.map(|entry| verified(&entry, &keys, &aside)).collect::<Vec<Heard>>()
-        });
-        let heard = heard.await?;
+        let aside = self.outbox.aside();
+        let heard = opened(entries, keys, aside, (SealKind::Ban, LONGEST), read_key, Notice::read).await?;
         let own = heard.iter().filter(|heard| *heard.host == *self.fleet.host);
         let mut own = own.filter_map(|heard| heard.said.as_ref().ok());
         let (is_live, is_late) = match reading {
@@ -367,45 +358,49 @@ enum BucketReading<'s> {
     Live(&'s mut Timestamp),
 }
 
-/// What members' windows hold, as far as they have signed it.
+/// What members say of their windows.
 async fn windows(
     entries: Vec<kv::Entry>,
     keys: &Arc<MemberKeys>,
     aside: HashSet<Arc<str>>,
-) -> anyhow::Result<Vec<(Arc<str>, CountKey, CountNotice)>> {
-    let keys = Arc::clone(keys);
-    let opened = tokio::task::spawn_blocking(move || {
-        let puts = entries.into_par_iter().filter(|entry| entry.operation == kv::Operation::Put);
-        let opened = puts.filter_map(|entry| {
-            let (host, window) = counts::read_key(&entry.key)?;
-            let (host, pair) = keys.get_key_value(host).filter(|(host, _)| !aside.contains(*host))?;
-            let (json, _) = open(SealKind::Count, &entry.key, &entry.value, [&**pair])?;
-            Some((Arc::clone(host), window, CountNotice::read(json)?))
-        });
-        opened.collect()
-    });
-    Ok(opened.await?)
+) -> anyhow::Result<Vec<Heard<(CountKey, CountNotice)>>> {
+    let (read_key, read) = (counts::read_key, CountNotice::read);
+    opened(entries, keys, aside, (SealKind::Count, counts::LONGEST), read_key, read).await
 }
 
-/// What an entry says, if the host of its key has signed it.
-fn verified(entry: &kv::Entry, keys: &MemberKeys, aside: &HashSet<Arc<str>>) -> Heard {
-    let Some((host, offender)) = read_key(&entry.key) else {
-        return Heard { host: "".into(), said: Err(NoticeRefusal::Malformed) };
+/// What these entries say, as far as the hosts of their keys have signed it.
+async fn opened<K: Send + 'static, V: Send + 'static>(
+    entries: Vec<kv::Entry>,
+    keys: &Arc<MemberKeys>,
+    aside: HashSet<Arc<str>>,
+    (kind, longest): (SealKind, usize),
+    read_key: fn(&str) -> Option<(&str, K)>,
+    read: fn(&[u8]) -> Option<V>,
+) -> anyhow::Result<Vec<Heard<(K, V)>>> {
+    let keys = Arc::clone(keys);
+    let said = move |entry: kv::Entry| {
+        let Some((host, key)) = read_key(&entry.key) else {
+            return Heard { host: "".into(), said: Err(NoticeRefusal::Malformed) };
+        };
+        let Some((host, pair)) = keys.get_key_value(host) else {
+            return Heard { host: host.into(), said: Err(NoticeRefusal::Stranger) };
+        };
+        let said = match () {
+            () if aside.contains(host) => Err(NoticeRefusal::SetAside),
+            () if entry.value.len() > longest => Err(NoticeRefusal::Malformed),
+            () => match open(kind, &entry.key, &entry.value, [&**pair]) {
+                None => Err(NoticeRefusal::Forged),
+                Some(json) => read(json).map(|value| (key, value)).ok_or(NoticeRefusal::Malformed),
+            },
+        };
+        Heard { host: Arc::clone(host), said }
     };
-    let Some((host, pair)) = keys.get_key_value(host) else {
-        return Heard { host: host.into(), said: Err(NoticeRefusal::Stranger) };
-    };
-    if aside.contains(host) {
-        return Heard { host: Arc::clone(host), said: Err(NoticeRefusal::SetAside) };
-    }
-    let said = match open(SealKind::Ban, &entry.key, &entry.value, [&**pair]) {
-        _ if entry.value.len() > LONGEST => Err(NoticeRefusal::Malformed),
-        None => Err(NoticeRefusal::Forged),
-        Some((json, _)) => {
-            Notice::read(json).map(|notice| (offender, notice)).ok_or(NoticeRefusal::Malformed)
-        }
-    };
-    Heard { host: Arc::clone(host), said }
+    // A signature takes 50 us or more, and a bucket may have a hundred thousand.
+    let heard = tokio::task::spawn_blocking(move || {
+        let puts = entries.into_par_iter().filter(|entry| entry.operation == kv::Operation::Put);
+        puts.filter(|entry| !entry.key.ends_with(HERE)).map(said).collect()
+    });
+    Ok(heard.await?)
 }
 
 /// The keys of those who are members.

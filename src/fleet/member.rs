@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::notice;
 use super::sealed::{SealKind, open};
 use super::{FleetOrder, OrderKind};
-use crate::config::is_host_name;
+use crate::config::{is_host_name, is_public_key};
 use crate::model::{Offender, Timestamp, is_harmful};
 
 /// What the keys of members begin with in their bucket.
@@ -74,7 +74,7 @@ impl SignedRecords {
     ) -> bool {
         let mut are_changed = false;
         for entry in entries {
-            let Some((json, _)) = open(SealKind::Member, &entry.key, &entry.value, operators) else {
+            let Some(json) = open(SealKind::Member, &entry.key, &entry.value, operators) else {
                 continue;
             };
             match entry.key.strip_prefix(HOST) {
@@ -94,11 +94,6 @@ impl SignedRecords {
         self.members.insert(host.into(), record);
         true
     }
-}
-
-/// Whether this is the public part of an NKEY of a user.
-pub(super) fn is_public_key(text: &str) -> bool {
-    text.starts_with('U') && nkeys::from_public_key(text).is_ok()
 }
 
 fn order(key: &str, json: &[u8]) -> Option<FleetOrder> {

@@ -50,8 +50,8 @@ pub enum FleetNews {
     Page(Page),
     /// What operators order.
     Orders(Vec<FleetOrder>),
-    /// What stands in the windows of members: whose, which, and what.
-    Counts(Vec<(Arc<str>, CountKey, CountNotice)>),
+    /// What stands in the windows of members.
+    Counts(Vec<Heard<(CountKey, CountNotice)>>),
     /// All bans of this host are wanted, and what stands in windows that count across the fleet, to compare them with what
     /// the others see.
     Wanted(oneshot::Sender<Told>),
@@ -118,11 +118,11 @@ pub struct Page {
 
 /// What a member says.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Heard<T = (Offender, Notice)> {
     /// Its name, as the key has it.
     pub host: Arc<str>,
-    /// The offender, and what it says; or why it is not believed.
-    pub said: Result<(Offender, Notice), NoticeRefusal>,
+    /// The offender or the window, and what it says; or why it is not believed.
+    pub said: Result<T, NoticeRefusal>,
 }
 
 /// Why something that a member says has no effect here.

@@ -95,8 +95,7 @@ impl NoticeOutbox {
             *waiting = WaitingNotices::default();
             return None;
         }
-        let some: Vec<CountKey> = waiting.windows.keys().take(windows).cloned().collect();
-        let windows = some.into_iter().filter_map(|window| waiting.windows.remove_entry(&window)).collect();
+        let windows = waiting.windows.extract_if(|_, _| true).take(windows).collect();
         if !waiting.windows.is_empty() {
             self.0.news.notify_one();
         }

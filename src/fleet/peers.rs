@@ -81,11 +81,6 @@ impl Peers {
         self.policy = policy;
     }
 
-    /// The policy.
-    pub fn policy(&self) -> PeerPolicy {
-        self.policy
-    }
-
     /// Who is a member now.
     pub fn set_members(&mut self, members: BTreeSet<Arc<str>>) {
         self.members = members;
@@ -173,7 +168,7 @@ impl Peers {
         // A member may never have said anything else.
         if !self.peers.contains_key(host)
             && self.peers.len() < MOST
-            && let Some(member) = self.members.iter().find(|member| ***member == *host)
+            && let Some(member) = self.members.get(host)
         {
             self.peers.insert(Arc::clone(member), Peer::new(member, Timestamp::default()));
         }

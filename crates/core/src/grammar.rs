@@ -31,7 +31,7 @@ use std::sync::OnceLock;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{CategoryId, Entry, JoinId, JoinKey, Sender, SessionId};
+use crate::model::{CategoryId, Entry, JoinId, JoinKey, Sender, SessionId, fnv1a};
 use compiled::{CompiledGroup, CompiledRules, GroupKey, Meaning};
 use condition::{Condition, Conditions};
 pub use explain::{Closest, FieldText, MissReason, RecordMiss, Unmet};
@@ -420,11 +420,8 @@ impl Grammar {
             let condition = condition.filter(|_| *part == View::Path);
             let named = condition.and_then(|(all, condition)| all.named(condition, text, &mut room));
             let text = named.unwrap_or(text);
-            // FNV-1a, the same at each start, since the ledger keeps it.
-            let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
-            });
-            Some(hash.max(1))
+            // The ledger keeps it.
+            Some(fnv1a(text.iter().map(u8::to_ascii_lowercase)).max(1))
         };
         value().unwrap_or(0)
     }

@@ -389,6 +389,13 @@ impl CategoryId {
     pub const KEY: Self = Self(u16::MAX - 1);
 }
 
+/// FNV-1a with 64 bits (RFC 9923): the same at each start and on each machine. It does not withstand an attacker who
+/// chooses the bytes.
+pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 /// Which kind of key, as a grammar has it in a section `key NAME:`. It is the same at each start, and for grammars that
 /// extend the one with the section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -397,11 +404,8 @@ pub struct JoinId(u64);
 impl JoinId {
     /// That of this section of a grammar.
     pub fn new(grammar: &str, section: &str) -> Self {
-        // FNV-1a. Only operators choose these names.
-        let bytes = grammar.bytes().chain([0]).chain(section.bytes());
-        Self(
-            bytes.fold(0xcbf2_9ce4_8422_2325, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)),
-        )
+        // Only operators choose these names.
+        Self(fnv1a(grammar.bytes().chain([0]).chain(section.bytes())))
     }
 }
 

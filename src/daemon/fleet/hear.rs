@@ -12,9 +12,10 @@ use crate::detect::{Detector, Jail, Trace};
 use crate::fleet::peers::NoticeVerdict;
 use crate::fleet::{Heard, JAIL, NoticeRefusal, Page};
 use crate::model::{Ban, BanOrigin, Decision, Mode, Offender, Timestamp, count};
+use crate::store::LedgerUpdate;
 
 /// How many refusals of one page have a line each in the log.
-const LOGGED: usize = 10;
+pub(super) const LOGGED: usize = 10;
 
 /// What has come of a page.
 #[derive(Default)]
@@ -54,7 +55,9 @@ impl Hub {
             };
             outcome.heard_of.insert(Arc::clone(&heard.host));
             if let Err(refusal) = refusal {
-                self.report_refusal(heard, refusal, was_aside, outcome.refused < LOGGED);
+                let who =
+                    heard.said.as_ref().map_or_else(|_| "something".to_owned(), |(who, _)| who.to_string());
+                self.report_refusal(&heard.host, &who, refusal, was_aside, outcome.refused < LOGGED);
                 outcome.refused += 1;
             }
         }
@@ -66,8 +69,9 @@ impl Hub {
         let heard = page.heard.len() as u64;
         self.metrics.counter("banstream_fleet_notices_total", &[("direction", "in")]).increment(heard);
         self.apply(&Arc::new(unknown));
-        let places = heard_of.iter().filter_map(|host| self.fleet.as_ref()?.place(host)).collect();
-        self.take_from_fleet(decisions, traces, places);
+        let positions = heard_of.iter().filter_map(|host| self.fleet.as_ref()?.place(host)).collect();
+        let decisions = decisions.into();
+        self.take_from_fleet(LedgerUpdate { decisions, traces, positions, ..LedgerUpdate::default() });
     }
 
     /// A member has lifted its ban.
@@ -142,14 +146,19 @@ impl Hub {
     }
 
     /// Counts what had no effect, and says so in the log.
-    fn report_refusal(&self, heard: &Heard, refusal: NoticeRefusal, was_aside: bool, has_line: bool) {
+    pub(super) fn report_refusal(
+        &self,
+        host: &str,
+        who: &str,
+        refusal: NoticeRefusal,
+        was_aside: bool,
+        has_line: bool,
+    ) {
         self.metrics.counter("banstream_fleet_refused_total", &[("reason", refusal.name())]).increment(1);
-        let host = &heard.host;
         if matches!(refusal, NoticeRefusal::TooFast | NoticeRefusal::TooMany) && !was_aside {
             log::error!(host:% = host; "set {host} of the fleet aside: {refusal}; its bans so far stay until `banstream unban \
                 --jail {JAIL}{host}`, and `banstream fleet accept {host}` hears it again");
         } else if has_line && refusal != NoticeRefusal::SetAside {
-            let who = heard.said.as_ref().map_or_else(|_| "something".to_owned(), |(who, _)| who.to_string());
             log::warn!(host:% = host; "refused {who} from {host} of the fleet: {refusal}");
         }
     }

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::hear::LOGGED;
 use crate::daemon::adoption::ADOPTED;
 use crate::daemon::hub::Hub;
 use crate::daemon::now;
 use crate::detect::{Detector, LIST, Seen, Trace, WindowEffect};
+use crate::fleet::Heard;
 use crate::fleet::counts::{CountKey, CountNotice, FleetThreshold};
 use crate::fleet::notice::Notice;
 use crate::fleet::outbox::Told;
@@ -53,10 +55,20 @@ impl Hub {
     }
 
     /// Adds up what stands in the windows of members, and bans the offenders whose sum is enough.
-    pub(super) fn add_up(&mut self, counts: Vec<(Arc<str>, CountKey, CountNotice)>) {
+    pub(super) fn add_up(&mut self, counts: Vec<Heard<(CountKey, CountNotice)>>) {
         let now = now();
-        let mut seen = Seen::default();
-        for (host, window, mut notice) in counts {
+        let (mut seen, mut refused) = (Seen::default(), 0);
+        for Heard { host, said } in counts {
+            let (window, mut notice) = match said {
+                Ok(said) => said,
+                Err(refusal) => {
+                    let Some(desk) = &mut self.fleet else { return };
+                    let _ = desk.peers.refuse(&host, refusal);
+                    self.report_refusal(&host, "a window", refusal, true, refused < LOGGED);
+                    refused += 1;
+                    continue;
+                }
+            };
             notice.times.retain(|time| *time <= now);
             let (jail, offender) = &window;
             let config = &self.loaded.config;

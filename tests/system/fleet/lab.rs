@@ -115,7 +115,7 @@ impl Lab {
     /// Gives the server its users, with their permissions.
     pub(super) fn configure_server(&self) {
         self.write_server(&self.users.lock().unwrap().join("\n"));
-        self.signal_server(Signal::SIGHUP);
+        self.reload_server();
     }
 
     /// Lets one more key log in from the next configuration on.
@@ -128,7 +128,7 @@ impl Lab {
         let users = self.users.lock().unwrap();
         let users = users.iter().map(|user| format!("{{ nkey: {} }}", public_keys(user).next().unwrap()));
         self.write_server(&users.collect::<Vec<_>>().join("\n"));
-        self.signal_server(Signal::SIGHUP);
+        self.reload_server();
     }
 
     fn write_server(&self, users: &str) {
@@ -163,12 +163,14 @@ impl Lab {
         self.server.lock().unwrap().as_ref().expect("it runs").0.id()
     }
 
-    fn signal_server(&self, signal: Signal) {
-        kill(Pid::from_raw(self.server_pid() as i32), signal).unwrap();
-        until("the server has read its configuration", || {
+    fn reload_server(&self) {
+        let reloads = || {
             let log = fs::read_to_string(self.path("server.log")).unwrap();
-            log.matches("Reloaded server configuration").count() == log.matches("Trapped \"hangup\"").count()
-        });
+            log.matches("Reloaded server configuration").count()
+        };
+        let before = reloads();
+        kill(Pid::from_raw(self.server_pid() as i32), Signal::SIGHUP).unwrap();
+        until("the server has read its configuration", || reloads() > before);
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

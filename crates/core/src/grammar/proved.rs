@@ -12,6 +12,7 @@
 use super::proof::VERSION;
 use super::together::meet;
 use super::{Grammar, Grammars, Lists, SHIPPED, shipped_text};
+use crate::model::fnv1a;
 
 /// The list: a line for each grammar, its name and the hash.
 const PROVED: &str = include_str!("../../grammars/proved.txt");
@@ -43,10 +44,7 @@ fn line(grammars: &[Grammar], nth: usize) -> Option<String> {
 /// A hash of these texts, which also tells where one ends.
 fn hash<'t>(texts: impl Iterator<Item = &'t str>) -> u64 {
     let bytes = texts.flat_map(|text| (text.len() as u64).to_le_bytes().into_iter().chain(text.bytes()));
-    // FNV-1a.
-    bytes
-        .chain(VERSION.to_le_bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(bytes.chain(VERSION.to_le_bytes()))
 }
 
 /// Proves all shipped grammars; the list as it is to be in `grammars/proved.txt`.
