@@ -160,7 +160,8 @@ pub enum Action {
     Grammar(GrammarCommand),
     /// Replay a log and show who would have been banned
     ///
-    /// Runs the daemon's own detector over logs, by their own clock. Prints the bans and a summary.
+    /// Runs the daemon's own detector over logs, by their own clock. Prints the bans and a summary: offences, whose lines no
+    /// grammar reads, and the forms of lines that name an address and match no rule.
     ///
     /// An offender that also logged in is marked: perhaps it should not be banned. With --against, it prints the offenders
     /// that two configurations treat differently: the installed one (here) and the other (there).

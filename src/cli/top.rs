@@ -21,9 +21,9 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use crate::cli::{WhyDetail, why};
-use crate::control::client::{ChangeCount, reply};
-use crate::control::{BanFilter, ChangeRequest, Command, Target};
-use crate::model::{Offender, Span};
+use crate::control::client::reply;
+use crate::control::{BanFilter, ChangeReport, ChangeRequest, Command, Target};
+use crate::model::{Offender, Span, plain};
 use crate::tools::geoip::GeoIp;
 use state::{KeyCommand, LATEST, Sample, TopState};
 use view::Theme;
@@ -57,7 +57,7 @@ pub fn run(socket: PathBuf, interval: Span) -> anyhow::Result<()> {
 enum News {
     Sample(anyhow::Result<Box<Sample>>),
     Why(Offender, anyhow::Result<String>),
-    Unbanned(Offender, anyhow::Result<u64>),
+    Unbanned(Offender, anyhow::Result<ChangeReport>),
 }
 
 async fn watch(
@@ -104,7 +104,7 @@ async fn watch(
                         let (socket, news) = (Arc::clone(&socket), news.clone());
                         tokio::spawn(async move {
                             let answer = reply(&socket, Command::Change(ChangeRequest::Unban(Target::One(who)).into())).await;
-                            news.send(News::Unbanned(who, answer.map(|ChangeCount { changed }| changed))).await
+                            news.send(News::Unbanned(who, answer)).await
                         });
                     }
                     None => {}
@@ -131,12 +131,18 @@ async fn watch(
                     }
                 }
                 News::Why(who, Ok(text)) => state.explain(who, &text),
-                News::Unbanned(who, Ok(0)) => state.notice(format!("{who} was not banned")),
-                News::Unbanned(who, Ok(_)) => state.notice(format!("unbanned {who}")),
+                News::Unbanned(who, Ok(report)) => state.notice(unbanned(who, &report)),
                 News::Why(_, Err(error)) | News::Unbanned(_, Err(error)) => state.notice(format!("{error:#}")),
             },
         }
     }
+}
+
+/// How it ended, and what is missing.
+fn unbanned(who: Offender, report: &ChangeReport) -> String {
+    let outcome =
+        if report.changed == 0 { format!("{who} was not banned") } else { format!("unbanned {who}") };
+    report.warnings().fold(outcome, |said, warning| format!("{said}; {}", plain(&warning.text)))
 }
 
 async fn sample(socket: &Path, text: String) -> anyhow::Result<Box<Sample>> {

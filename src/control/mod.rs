@@ -22,6 +22,7 @@ pub use change::{
 pub use taken::{LeftOutBan, TakenCounts};
 pub use why::{BanWhy, ElementWhy, FieldWhy, JailWhy, LineWhy, MOST_LINES, Why};
 
+use crate::engine::{Engine, UnmatchedTemplate};
 use crate::entry::whole::MessageCounts;
 use crate::model::{Allowance, Ban, BanOrigin, Mode, Offender, Port, Span, Timestamp, count, plain};
 
@@ -401,16 +402,34 @@ pub struct ForgedStatus {
     pub lines: u64,
 }
 
-/// Lines that match no rule of a grammar, since the start, or since a grammar of their program changed.
+/// Lines that name an address and match no rule of a grammar: in `status` since the start, or since a grammar of their program
+/// changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UnmatchedStatus {
     /// The grammar.
     pub grammar: String,
-    /// How many lines, including those of forgotten templates; in a flood, a sample.
+    /// How many lines, including those of forgotten templates; in a flood or a long log, a sample.
     pub lines: u64,
     /// Their forms, the most frequent first.
     pub templates: Vec<TemplateStatus>,
+}
+
+impl UnmatchedStatus {
+    /// What no rule knew of the lines that an engine has read.
+    pub fn all(engine: &Engine<'_>) -> Vec<Self> {
+        let unmatched = engine.unmatched().map(|(grammar, unmatched)| {
+            let of = |of: &UnmatchedTemplate| TemplateStatus {
+                lines: of.lines,
+                last: Timestamp::from_secs(of.last.as_secs()).to_string(),
+                template: of.template.clone(),
+            };
+            let mut templates: Vec<TemplateStatus> = unmatched.templates().map(of).collect();
+            templates.sort_by_key(|template| std::cmp::Reverse(template.lines));
+            Self { grammar: grammar.name().to_owned(), lines: unmatched.lines, templates }
+        });
+        unmatched.collect()
+    }
 }
 
 /// Lines that look alike.

@@ -210,7 +210,7 @@ impl Hub {
             TakeOver::Covered => ChangeKind::Unchanged,
             TakeOver::New | TakeOver::Past => ChangeKind::New,
         };
-        outcome.report.add(kind, || format!("{} is banned {}", named(ban), for_long(taken.ban.until, at)));
+        outcome.report.add(kind, || is_banned(&taken.ban, at));
         if taken.is_changed {
             outcome.before.push(match known {
                 Some(known) => UndoItem::Replaced(Box::new(known)),
@@ -453,6 +453,16 @@ pub(super) fn named(ban: &Ban) -> String {
     format!("{} ({})", ban.offender, ban.jail)
 }
 
+/// How much longer a ban lasts, for people.
+pub(super) fn is_banned(ban: &Ban, at: Timestamp) -> String {
+    format!("{} is banned {}{}", named(ban), for_long(ban.until, at), only_observed(ban))
+}
+
+/// What is behind all that is said of a ban, where no packet is dropped for it.
+fn only_observed(ban: &Ban) -> &'static str {
+    if ban.mode == Mode::Observe { "; it is only observed" } else { "" }
+}
+
 /// How much longer, for people.
 pub(super) fn for_long(until: Option<Timestamp>, at: Timestamp) -> String {
     until.map_or("forever".to_owned(), |until| format!("for {} more", until.since(at)))
@@ -507,9 +517,7 @@ fn said(ban: &Ban, before: Option<&Ban>, asked: Option<Timestamp>, at: Timestamp
         };
         text += &replaced(kind, before.until, at, (&before.reason, &ban.reason), "reason");
     }
-    if ban.mode == Mode::Observe {
-        text += "; it is only observed";
-    }
+    text += only_observed(ban);
     (kind, text)
 }
 

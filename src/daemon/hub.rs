@@ -35,7 +35,7 @@ use crate::config::load::Loaded;
 use crate::config::nearest;
 use crate::control::{
     BanFilter, BanListing, ChangeReport, Command, ExemptStatus, ForgedStatus, GrammarStatus, JailStatus,
-    Reply, SoleClient, SourceState, Status, TakenCounts, TemplateStatus, UnmatchedStatus, Why,
+    Reply, SoleClient, SourceState, Status, TakenCounts, UnmatchedStatus, Why,
 };
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
@@ -526,7 +526,7 @@ impl Hub {
             grammar: grammar.name().to_owned(),
             address: address.to_string(),
         };
-        let (now, unmatched, fleet) = (now(), self.unmatched(), self.fleet_status());
+        let (now, unmatched, fleet) = (now(), UnmatchedStatus::all(&self.engine), self.fleet_status());
         let sole_clients = self.engine.sole_clients().map(sole_client).collect();
         let stats = self.stats.lock();
         for source in &mut sources {
@@ -619,23 +619,6 @@ impl Hub {
             config: self.loaded.files.paths().map(absolute).collect(),
             fleet,
         }
-    }
-
-    /// What no rule knows, the most frequent first.
-    fn unmatched(&self) -> Vec<UnmatchedStatus> {
-        let unmatched = self.engine.unmatched().map(|(grammar, unmatched)| {
-            let mut templates: Vec<TemplateStatus> = unmatched
-                .templates()
-                .map(|of| TemplateStatus {
-                    lines: of.lines,
-                    last: Timestamp::from_secs(of.last.as_secs()).to_string(),
-                    template: of.template.clone(),
-                })
-                .collect();
-            templates.sort_by_key(|template| std::cmp::Reverse(template.lines));
-            UnmatchedStatus { grammar: grammar.name().to_owned(), lines: unmatched.lines, templates }
-        });
-        unmatched.collect()
     }
 
     fn write_allowance(&mut self, offender: Offender, allowance: Option<Allowance>) {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::changes::{for_long, named, no_longer_exempt, outlasts, still_exempt as still_exempt_by};
+use super::changes::{
+    for_long, is_banned, named, no_longer_exempt, outlasts, still_exempt as still_exempt_by,
+};
 use super::confirm::AnswerTo;
 use super::hub::Hub;
 use super::now;
@@ -124,9 +126,7 @@ impl Hub {
         }
         for decision in last.values() {
             let (kind, text) = match decision {
-                Decision::Ban(ban) => {
-                    (ChangeKind::Restored, format!("{} is banned {}", named(ban), for_long(ban.until, at)))
-                }
+                Decision::Ban(ban) => (ChangeKind::Restored, is_banned(ban, at)),
                 Decision::Unban(ban) => (ChangeKind::Lifted, named(ban)),
             };
             report.add(kind, || text);

@@ -85,8 +85,8 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
             "lifted 2 bans:\n    198.18.7.1 (manual)\n    198.51.100.7 (sshd)\n",
             &[0, 2],
             &[],
-            "took back `unban 198.18.7.1 and 1 more` of AGO (2 changes): 2 restored\n198.18.7.1 (manual) is banned forever\n\
-             198.51.100.7 (sshd) is banned for LEFT more\n",
+            "took back `unban 198.18.7.1 and 1 more` of AGO (2 changes): 2 restored\n198.18.7.1 (manual) is banned forever; it is only observed\n\
+             198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n",
         ),
         (
             "allow 198.18.7.8 198.18.7.9 --for 8h --comment us",
@@ -101,35 +101,35 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
             "shortened the ban on 198.51.100.8: for 10m; it had LEFT left; the reason stays: scan; it is only observed\n",
             &[3],
             &["198.51.100.8 manual 10 scan"],
-            "took back `ban 198.51.100.8` of AGO (1 change): 1 restored\n198.51.100.8 (manual) is banned for LEFT more\n",
+            "took back `ban 198.51.100.8` of AGO (1 change): 1 restored\n198.51.100.8 (manual) is banned for LEFT more; it is only observed\n",
         ),
         (
             "ban 198.51.100.8 --for forever --reason worse",
             "extended the ban on 198.51.100.8: until it is unbanned; it had LEFT left; the reason was: scan; it is only observed\n",
             &[3],
             &["198.51.100.8 manual forever worse"],
-            "took back `ban 198.51.100.8` of AGO (1 change): 1 restored\n198.51.100.8 (manual) is banned for LEFT more\n",
+            "took back `ban 198.51.100.8` of AGO (1 change): 1 restored\n198.51.100.8 (manual) is banned for LEFT more; it is only observed\n",
         ),
         (
             "ban 198.18.7.1 --reason new",
             "198.18.7.1 stays banned until it is unbanned; the reason was: old; it is only observed\n",
             &[0],
             &["198.18.7.1 manual forever new"],
-            "took back `ban 198.18.7.1` of AGO (1 change): 1 restored\n198.18.7.1 (manual) is banned forever\n",
+            "took back `ban 198.18.7.1` of AGO (1 change): 1 restored\n198.18.7.1 (manual) is banned forever; it is only observed\n",
         ),
         (
             "unban 198.51.100.7",
             "unbanned 198.51.100.7 (sshd)\n",
             &[2],
             &[],
-            "took back `unban 198.51.100.7` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
+            "took back `unban 198.51.100.7` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n",
         ),
         (
             "unban 198.51.100.7 --jail sshd",
             "unbanned 198.51.100.7 (sshd)\n",
             &[2],
             &[],
-            "took back `unban 198.51.100.7 --jail sshd` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
+            "took back `unban 198.51.100.7 --jail sshd` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n",
         ),
         (
             "unban 198.51.100.0/24",
@@ -137,22 +137,22 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
              198.51.100.7 (sshd)\n    198.51.100.8 (manual)\n",
             &[1],
             &[],
-            "took back `unban 198.51.100.0/24` of AGO (1 change): 1 restored\n198.51.100.0/24 (manual) is banned for LEFT more\n",
+            "took back `unban 198.51.100.0/24` of AGO (1 change): 1 restored\n198.51.100.0/24 (manual) is banned for LEFT more; it is only observed\n",
         ),
         (
             "unban 198.51.100.0/24 --inside",
             "lifted 3 bans:\n    198.51.100.0/24 (manual)\n    198.51.100.7 (sshd)\n    198.51.100.8 (manual)\n",
             &[1, 2, 3],
             &[],
-            "took back `unban 198.51.100.0/24 --inside` of AGO (3 changes): 3 restored\n198.51.100.0/24 (manual) is banned for LEFT more\n\
-             198.51.100.7 (sshd) is banned for LEFT more\n198.51.100.8 (manual) is banned for LEFT more\n",
+            "took back `unban 198.51.100.0/24 --inside` of AGO (3 changes): 3 restored\n198.51.100.0/24 (manual) is banned for LEFT more; it is only observed\n\
+             198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n198.51.100.8 (manual) is banned for LEFT more; it is only observed\n",
         ),
         (
             "unban --jail sshd",
             "unbanned 198.51.100.7 (sshd)\n",
             &[2],
             &[],
-            "took back `unban --jail sshd` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n",
+            "took back `unban --jail sshd` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n",
         ),
         (
             "unban --all",
@@ -160,9 +160,9 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
              198.51.100.8 (manual)\n    2001:db8::/48 (manual)\n",
             &[0, 1, 2, 3, 4],
             &[],
-            "took back `unban --all` of AGO (5 changes): 5 restored\n198.18.7.1 (manual) is banned forever\n\
-             198.51.100.0/24 (manual) is banned for LEFT more\n198.51.100.7 (sshd) is banned for LEFT more\n\
-             198.51.100.8 (manual) is banned for LEFT more\n2001:db8::/48 (manual) is banned forever\n",
+            "took back `unban --all` of AGO (5 changes): 5 restored\n198.18.7.1 (manual) is banned forever; it is only observed\n\
+             198.51.100.0/24 (manual) is banned for LEFT more; it is only observed\n198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n\
+             198.51.100.8 (manual) is banned for LEFT more; it is only observed\n2001:db8::/48 (manual) is banned forever; it is only observed\n",
         ),
         (
             "allow 198.51.100.0/24 --for 8h --comment us",
@@ -171,8 +171,8 @@ fn each_command_says_what_it_does_and_undo_takes_it_back() {
             &[1, 2, 3],
             &["198.51.100.0/24 exempt 480 us"],
             "took back `allow 198.51.100.0/24` of AGO (4 changes): 1 removed, 3 restored\n198.51.100.0/24 is no longer exempt\n\
-             198.51.100.0/24 (manual) is banned for LEFT more\n198.51.100.7 (sshd) is banned for LEFT more\n\
-             198.51.100.8 (manual) is banned for LEFT more\n",
+             198.51.100.0/24 (manual) is banned for LEFT more; it is only observed\n198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n\
+             198.51.100.8 (manual) is banned for LEFT more; it is only observed\n",
         ),
         (
             "allow 64.0.0.0/7 --force",
@@ -210,7 +210,7 @@ fn timeless(text: &str) -> String {
     };
     for word in text.split(' ') {
         match word {
-            "left" | "left;" | "more\n" | "ago" | "ago," => {}
+            "left" | "left;" | "more\n" | "more;" | "ago" | "ago," => {}
             _ if !word.starts_with("more\n") => {
                 words.push(word.to_owned());
                 continue;
@@ -497,8 +497,7 @@ fn undo_takes_back_what_a_reload_has_lifted_once_it_is_not_exempt() {
     let text = daemon.tell("reload --json");
     assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["bans"]["changed"], 0);
     let (status, text) = run(&daemon, "undo");
-    let want =
-        "took back `reload` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more\n";
+    let want = "took back `reload` of AGO (1 change): 1 restored\n198.51.100.7 (sshd) is banned for LEFT more; it is only observed\n";
     assert_eq!((status, timeless(&text)), (0, want.to_owned()));
     assert_eq!(state(&daemon), BEFORE);
 
@@ -554,7 +553,7 @@ fn undo_outlives_a_restart_and_asks_for_what_is_old() {
     assert_eq!(commands(&daemon.tell("undo --list")), commands(&list));
     let (status, text) = run(&daemon, "undo");
     let want = "took back `allow 198.18.7.0/24` of AGO (3 changes): 1 removed, 2 restored\n198.18.7.0/24 is no longer exempt\n\
-                198.18.7.1 (manual) is banned for LEFT more\n198.18.7.2 (manual) is banned forever\n";
+                198.18.7.1 (manual) is banned for LEFT more; it is only observed\n198.18.7.2 (manual) is banned forever; it is only observed\n";
     assert_eq!((status, timeless(&text)), (0, want.to_owned()));
     assert_eq!(state(&daemon), ["198.18.7.1 manual 120 old", "198.18.7.2 manual forever "]);
     // A restored ban is not a new one, and one that is taken back has ended.

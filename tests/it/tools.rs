@@ -488,6 +488,32 @@ fn a_replay_marks_who_logged_in_and_compares_two_configurations() {
 }
 
 #[test]
+fn a_replay_says_what_no_rule_knows() {
+    let directory = tempdir().unwrap();
+    let line = |second: u32, message: String| {
+        format!("2026-11-20T10:00:{second:02}+00:00 host sshd[{second}]: {message}\n")
+    };
+    // More than are looked at in a batch of a long log.
+    let harmless = |second| line(second, "Server listening on 0.0.0.0 port 22.".to_owned());
+    let unknown = |second| line(second, format!("Bad omen {second} over 192.0.2.{second}"));
+    let log = (0..40).map(harmless).chain((40..43).map(unknown)).collect::<String>();
+    fs::write(directory.path().join("log"), log).unwrap();
+    fs::write(directory.path().join("c.toml"), "grammar-directory = \"/nonexistent\"\n").unwrap();
+    let replay =
+        |options: &str| shell(directory.path(), &format!("banstream replay --config c.toml {options} log"));
+    let form = "Bad omen <num> over <ip>";
+    assert_eq!(
+        replay(""),
+        format!(
+            "43 lines, 0 bans of 0 offenders\nsshd: 3 lines or more name an address and match no rule: {form}\n"
+        )
+    );
+    let json: Value = serde_json::from_str(&replay("--json")).unwrap();
+    let last = json!({"lines": 3, "last": "2026-11-20T10:00:42Z", "template": form});
+    assert_eq!(json["summary"]["unmatched"], json!([{"grammar": "sshd", "lines": 3, "templates": [last]}]));
+}
+
+#[test]
 fn a_replay_comes_to_the_bans_of_the_daemon() {
     let daemon = Daemon::deciding("mode = \"observe\"\nprotect-logins = \"0s\"\njail.ftp.maxretry = 2");
     let begins = banstream::daemon::now().as_secs() - 300;

@@ -39,6 +39,8 @@ pub struct Engine<'p> {
     decoder: Decoder<'p>,
     /// Whether to say whose lines no grammar reads.
     tells_ignored: bool,
+    /// How many harmless lines of a batch and grammar are looked at for what no rule knows.
+    looked_at: u64,
     detector: Detector,
     scan: Scan,
     senders: Senders,
@@ -249,7 +251,7 @@ const SPLIT: usize = 1024;
 /// Harmless lines of a batch (where it is spread, of a core's share) and grammar that are looked at for what no rule
 /// knows. So such counts are exact where lines come singly and samples under a flood, which that hardly slows: a look
 /// takes 1 to 2 us for what servers write and some 50 us at worst, against 120 us for a batch of 500 lines.
-const LOOKED_AT: u64 = 8;
+pub const LOOKED_AT: u64 = 8;
 
 /// Of so many lines of a batch one is looked at for who made the request, the first of all: 5 ns a line in a flood.
 const SAMPLE: u64 = 64;
@@ -275,6 +277,7 @@ impl<'p> Engine<'p> {
             host: [].into(),
             decoder,
             tells_ignored: false,
+            looked_at: LOOKED_AT,
             detector,
             scan: Scan::default(),
             senders: Senders::default(),
@@ -289,6 +292,12 @@ impl<'p> Engine<'p> {
     /// The same, which says in each report whose lines no grammar reads.
     pub fn telling_ignored(self) -> Self {
         Self { tells_ignored: true, ..self }
+    }
+
+    /// From here on so many harmless lines of a batch and grammar are looked at for what no rule knows, instead of
+    /// [`LOOKED_AT`].
+    pub fn look_at(&mut self, most: u64) {
+        self.looked_at = most;
     }
 
     /// Goes on with other settings and grammars; bans, counts and keys stay. The bans that these no longer allow.
@@ -350,6 +359,7 @@ impl<'p> Engine<'p> {
             host,
             decoder,
             tells_ignored,
+            looked_at,
             detector,
             scan,
             senders,
@@ -362,7 +372,8 @@ impl<'p> Engine<'p> {
         let arrival = match clock {
             Clock::At(now) | Clock::OfEntries(now) => now,
         };
-        let context = Context { grammars, host, arrival, unattested, tells_ignored: *tells_ignored };
+        let (tells_ignored, looked_at) = (*tells_ignored, *looked_at);
+        let context = Context { grammars, host, arrival, unattested, tells_ignored, looked_at };
         scan.reset(grammars);
         // Where it is not asked, its threads are not started.
         let cores = rayon::current_num_threads;
@@ -439,6 +450,7 @@ struct Context<'g> {
     arrival: Timestamp,
     unattested: Unattested,
     tells_ignored: bool,
+    looked_at: u64,
 }
 
 /// What was found in some records.
@@ -487,7 +499,7 @@ impl Scan {
         context: Context<'_>,
         senders: &mut Senders,
     ) {
-        let Context { grammars, host, arrival, unattested, tells_ignored } = context;
+        let Context { grammars, host, arrival, unattested, tells_ignored, looked_at } = context;
         let Self { offences, evidence, keyed, unmatched, clients, ignored, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
@@ -530,7 +542,7 @@ impl Scan {
                 Outcome::Ignored => {}
                 Outcome::Harmless(_) => {
                     tally.harmless += 1;
-                    if tally.harmless <= LOOKED_AT
+                    if tally.harmless <= looked_at
                         && let Some(template) = grammars.unmatched_template(entry)
                     {
                         tally.unmatched += 1;

@@ -16,8 +16,8 @@ use super::unread::{UnreadLines, UnreadProgram};
 use super::{decoder, ended_well, to_json, warn, warn_of};
 use crate::config::JournalLocation;
 use crate::config::load::Loaded;
-use crate::control::BanLine;
-use crate::engine::{Clock, Engine, GrammarTally, Tally, Unattested};
+use crate::control::{BanLine, TemplateStatus, UnmatchedStatus};
+use crate::engine::{Clock, Engine, GrammarTally, LOOKED_AT, Tally, Unattested};
 use crate::entry::records::Records;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Grammar, Grammars};
@@ -82,6 +82,8 @@ pub struct Summary {
     ignored: u64,
     /// Those programs, the one with most lines first; 1,000 at most.
     unread: Vec<UnreadProgram>,
+    /// Lines that name an address and match no rule, by grammar.
+    unmatched: Vec<UnmatchedStatus>,
     /// Lines that no message could be read from.
     malformed: u64,
     /// By grammar and offence.
@@ -234,6 +236,7 @@ impl Replay<'_> {
             writeln!(output, "{grammar}: {}", offences.join(", "))?;
         }
         run.unread.told().iter().try_for_each(|told| writeln!(output, "{told}"))?;
+        print_unmatched(&summary.unmatched, output)?;
         let Some(there) = summary.there else { return Ok(()) };
         writeln!(output, "there: {}", sums(there.bans, there.offenders, there.logged_in))?;
         there.changes.iter().try_for_each(|(change, offenders)| writeln!(output, "{offenders} {change}"))
@@ -274,6 +277,27 @@ impl Replay<'_> {
             local(&since.to_string())
         )
     }
+}
+
+/// Forms of lines that match no rule that are printed.
+const FORMS: usize = 5;
+
+/// Prints what no rule knows, the most frequent first.
+fn print_unmatched(unmatched: &[UnmatchedStatus], output: &mut impl Write) -> io::Result<()> {
+    let mut forms: Vec<(&str, &TemplateStatus)> = unmatched
+        .iter()
+        .flat_map(|of| of.templates.iter().map(|template| (of.grammar.as_str(), template)))
+        .collect();
+    forms.sort_by_key(|(_, form)| std::cmp::Reverse(form.lines));
+    for (grammar, form) in forms.iter().take(FORMS) {
+        let lines = count(form.lines, "line");
+        writeln!(output, "{grammar}: {lines} or more name an address and match no rule: {}", form.template)?;
+    }
+    let more = forms.len().saturating_sub(FORMS);
+    if more > 0 {
+        writeln!(output, "and {} of such lines; `--json` has them all", count(more as u64, "other form"))?;
+    }
+    Ok(())
 }
 
 /// A log that is about to be read.
@@ -345,6 +369,9 @@ fn progress(length: u64) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
+/// Batches that begin within so many lines are looked through, which takes 2 ms at most for what servers write.
+const SHORT: u64 = 1000;
+
 /// One configuration at work.
 struct ReplayRun<'l> {
     loaded: &'l Loaded,
@@ -362,6 +389,8 @@ impl<'l> ReplayRun<'l> {
 
     /// Takes records, and returns the latest time so far.
     fn take(&mut self, records: &mut Records, now: Timestamp) -> Timestamp {
+        // Of a short log all lines are looked at for what no rule knows.
+        self.engine.look_at(if self.total.entries < SHORT { u64::MAX } else { LOOKED_AT });
         let report = self.engine.take(records, Clock::OfEntries(now), Unattested::Accept);
         self.total.add(report.tally);
         self.unread.count(report.ignored, &self.loaded.grammars);
@@ -411,6 +440,7 @@ impl<'l> ReplayRun<'l> {
             bytes: self.total.bytes,
             ignored: self.total.ignored,
             unread: self.unread.programs(),
+            unmatched: UnmatchedStatus::all(&self.engine),
             malformed: self.total.malformed.iter().map(|(_, times)| times).sum(),
             offences: self.loaded.grammars.iter().zip(&self.total.grammars).filter_map(of).collect(),
             bans: self.bans.len() as u64,

@@ -38,13 +38,14 @@ pub(super) fn join(one: &str, other: &str, fixed: impl Fn(&str) -> bool) -> Opti
             (None, None) => break,
             (Some(a), Some(b)) if a == b => joined.push_str(a),
             (Some(a), Some(b)) => {
-                let clear = a.is_empty() || b.is_empty() || a.contains("<ip>") || b.contains("<ip>");
-                if clear || !begun || fixed(core(a).1) || fixed(core(b).1) {
-                    return None;
-                }
                 // A word that is a field already differs from nothing.
                 differ += u32::from(!(varies(a) || varies(b)));
-                either(a, b, &mut joined);
+                let clear = a.is_empty() || b.is_empty() || a.contains("<ip>") || b.contains("<ip>");
+                match around_name(a).filter(|around| !begun && around_name(b) == Some(*around)) {
+                    Some((front, back)) => joined.extend([front, "<user>", back]),
+                    None if clear || !begun || fixed(core(a).1) || fixed(core(b).1) => return None,
+                    None => either(a, b, &mut joined),
+                }
             }
             _ => return None,
         }
@@ -55,6 +56,16 @@ pub(super) fn join(one: &str, other: &str, fixed: impl Fn(&str) -> bool) -> Opti
     }
     joined.pop();
     (differ <= 1.max(count / 3)).then_some(joined)
+}
+
+/// What stands around a name in brackets that begins a message, as in `[alice]` and `(alice@<ip>)`. A name has a lower-case
+/// letter; what has none, such as `[ERROR]`, is something that the program says.
+fn around_name(token: &str) -> Option<(&str, &str)> {
+    let inside = token.strip_prefix(['[', '('])?;
+    let name = inside.find(['@', ']', ')'])?;
+    let (name, back) = inside.split_at(name);
+    let is_name = name == "<user>" || (!name.contains('<') && name.contains(|c: char| c.is_lowercase()));
+    is_name.then(|| (token.get(..1).unwrap_or_default(), back))
 }
 
 fn varies(token: &str) -> bool {
@@ -447,6 +458,9 @@ mod tests {
         joined("login of (bob), from ::1", "login of (eve), from ::1", Some("login of (<word>), from <ip>"));
         joined("login x=a,b from ::1", "login x=c from ::1", Some("login x=<word> from <ip>"));
         joined("login of bob at ::1", "login of eve from ::1", None);
+        joined("(bob@::1) [INFO] Bye", "(eve@::1) [INFO] Bye", Some("(<user>@<ip>) [INFO] Bye"));
+        joined("[bob] OK: Client ::1", "[eve] OK: Client ::1", Some("[<user>] OK: Client <ip>"));
+        joined("[INFO] login of bob from ::1", "[WARN] login of bob from ::1", None);
         joined("login by bob from ::1", "logout by bob from ::1", None);
         joined("gone reset by peer ::1", "gone closed by peer ::1", None);
         joined("gone  by peer ::1", "gone x by peer ::1", None);
