@@ -1,7 +1,7 @@
 //! How long it takes from a line on the ingest socket until its sender is in the kernel's set, alone and under a flood
 //! of other offences and beside receivers that are slow or down, and from the start of the daemon until it can ban; and how
 //! long a million bans take, to make, to list, to find again after a restart, and to lift: `cargo bench --bench latency`,
-//! as root; with ` -- start` behind it, only the start of the daemon.
+//! as root; with ` -- start` behind it, only the start of the daemon, and with ` -- million` only the million bans.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
 //! address is in the set, as often as it answers. All is measured with ipset, and then with nftables.
@@ -66,8 +66,8 @@ fn main() {
 fn measure(backend: Backend) {
     let lo = process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(lo.expect("ip, from iproute2").success());
-    let only_start = std::env::args().any(|argument| argument == "start");
-    if !only_start {
+    let only = |part: &str| std::env::args().any(|argument| argument == part);
+    if !only("start") && !only("million") {
         without_the_daemon(backend);
     }
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -82,12 +82,15 @@ fn measure(backend: Backend) {
     let mut kernel = Asked::open(backend, Enforce::default());
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
-    if only_start {
+    let control = dir.join("control.sock");
+    if only("start") {
         return;
+    }
+    if only("million") {
+        return a_million(daemon, socket, kernel, &config, &control);
     }
 
     println!("{}", lone_bans(&mut socket, &mut kernel, "alone", 1));
-    let control = dir.join("control.sock");
     let reload = |receiver: &str| {
         std::fs::write(&config, format!("{text}{receiver}")).expect("a configuration");
         let answer = client::send(&control, &Command::Reload { confirm: None }).expect("the daemon answers");
@@ -156,7 +159,9 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, conf
     ban(&mut socket, &mut kernel, 5 * BANS);
     let ask = |command| client::send(control, &command).expect("the daemon answers").body;
     let shown = |what: &str, begun: Instant, daemon: &Daemon| {
-        println!("a million bans: {what} {:.2} s, {} MB", begun.elapsed().as_secs_f64(), daemon.megabytes());
+        let seconds = begun.elapsed().as_secs_f64();
+        let [resident, peak] = daemon.megabytes();
+        println!("a million bans: {what} {seconds:.2} s, {resident} MB, at most {peak}");
     };
     shown("added in", begun, &daemon);
 
@@ -260,11 +265,16 @@ fn send_flood(mut socket: UnixStream, over: &AtomicBool) -> f64 {
 struct Daemon(Child);
 
 impl Daemon {
-    /// Its memory.
-    fn megabytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
-        let (_, size) = status.split_once("VmRSS:").expect("proc(5)");
-        size.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("kilobytes") / 1000
+    /// Its memory, and the most that it was since it was asked last.
+    fn megabytes(&self) -> [u64; 2] {
+        let of = |file: &str| format!("/proc/{}/{file}", self.0.id());
+        let status = std::fs::read_to_string(of("status")).expect("it runs");
+        std::fs::write(of("clear_refs"), "5").expect("the peak is forgotten");
+        ["VmRSS:", "VmHWM:"].map(|name| {
+            let (_, size) = status.split_once(name).expect("proc(5)");
+            size.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("kilobytes")
+                / 1000
+        })
     }
 
     /// Has it end as a service manager does.
