@@ -7,6 +7,7 @@ mod text;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU64;
 use std::ops::{Add, Deref, DerefMut, Sub};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,60 +18,93 @@ pub use prefixes::Prefixes;
 pub use text::{count, is_harmful, plain};
 
 /// An instant, in whole microseconds since 1970-01-01 00:00:00 UTC (journald's realtime clock).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(i64);
+///
+/// What is kept is counted from the first instant that there is, so that 0 is free for the `None` of an `Option`: a
+/// million bans have one each.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "i64", into = "i64")]
+pub struct Timestamp(NonZeroU64);
 
 impl Timestamp {
     /// After all others: as the end of what has none.
-    pub const MAX: Self = Self(i64::MAX);
+    pub const MAX: Self = Self::from_micros(i64::MAX);
 
-    /// The instant this many microseconds after the epoch.
+    /// The instant this many microseconds after the epoch; -2^63 is one more.
     pub const fn from_micros(micros: i64) -> Self {
-        Self(micros)
+        match NonZeroU64::new(micros.cast_unsigned() ^ FIRST) {
+            Some(after) => Self(after),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// The instant this many whole seconds after the epoch.
     pub const fn from_secs(secs: i64) -> Self {
-        Self(secs.saturating_mul(1_000_000))
+        Self::from_micros(secs.saturating_mul(1_000_000))
     }
 
     /// Microseconds since the epoch.
     pub const fn as_micros(self) -> i64 {
-        self.0
+        (self.0.get() ^ FIRST).cast_signed()
     }
 
     /// Whole seconds since the epoch, rounded down.
     pub const fn as_secs(self) -> i64 {
-        self.0.div_euclid(1_000_000)
+        self.as_micros().div_euclid(1_000_000)
     }
 
     /// The time from `earlier` to this instant; zero if `earlier` is in fact later.
     pub const fn since(self, earlier: Timestamp) -> Span {
-        let apart = self.0.saturating_sub(earlier.0);
-        Span(if apart < 0 { 0 } else { apart.unsigned_abs() })
+        Span(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+/// The instant before all that there are.
+const FIRST: u64 = i64::MIN.cast_unsigned();
+
+impl Default for Timestamp {
+    fn default() -> Self {
+        Self::from_micros(0)
+    }
+}
+
+impl From<i64> for Timestamp {
+    fn from(micros: i64) -> Self {
+        Self::from_micros(micros)
+    }
+}
+
+impl From<Timestamp> for i64 {
+    fn from(instant: Timestamp) -> Self {
+        instant.as_micros()
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timestamp").field(&self.as_micros()).finish()
     }
 }
 
 impl fmt::Display for Timestamp {
     /// In UTC, as RFC 3339 writes it; at the ends of years -9999 and 9999 for what lies beyond.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let beyond = if self.0 < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-        jiff::Timestamp::from_microsecond(self.0).unwrap_or(beyond).fmt(f)
+        let micros = self.as_micros();
+        let beyond = if micros < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        jiff::Timestamp::from_microsecond(micros).unwrap_or(beyond).fmt(f)
     }
 }
 
 impl Add<Span> for Timestamp {
     type Output = Timestamp;
     fn add(self, span: Span) -> Timestamp {
-        Timestamp(self.0.saturating_add_unsigned(span.0))
+        Self(self.0.saturating_add(span.0))
     }
 }
 
 impl Sub<Span> for Timestamp {
     type Output = Timestamp;
     fn sub(self, span: Span) -> Timestamp {
-        Timestamp(self.0.saturating_sub_unsigned(span.0))
+        Self(NonZeroU64::new(self.0.get().saturating_sub(span.0)).unwrap_or(NonZeroU64::MIN))
     }
 }
 
