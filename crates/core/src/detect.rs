@@ -127,6 +127,7 @@ pub struct Detector {
     watchers: Vec<Vec<Vec<u16>>>,
     /// The active jails that have counted the entry of the last offence.
     told: Vec<u16>,
+    /// The bans that are over; of those in force [`prior`](Self::prior) knows.
     past: Recent<(Offender, u32), PriorBans>,
     logins: Logins,
     neighbours: PrefixCounts,
@@ -504,10 +505,11 @@ impl Detector {
         let (times, until) = self.next_ban(offender, &jail.name, jail.ban_time, at);
         let ban = Ban { offender, times, since: at, until, terms };
         if until.is_some_and(|until| until <= now) {
+            self.remember(&ban);
             seen.lapsed.push(ban);
             return;
         }
-        let ban = self.impose(ban);
+        let ban = self.bans.insert(ban);
         seen.decisions.push(Decision::Ban(ban));
         let rule = self.settings.widen.filter(|_| jail.mode == self.settings.mode);
         let Some(rule) = rule else { return };
@@ -553,8 +555,7 @@ impl Detector {
             return;
         }
         for ban in &folded {
-            let key = self.key(ban.offender, &ban.jail);
-            self.past.touch(key).1.ended = at;
+            self.remember(ban).ended = at;
         }
         let length = |ban: &Ban| ban.until.map(|until| until.since(at));
         let longest = folded.iter().map(length).collect::<Option<Vec<_>>>();
@@ -568,17 +569,24 @@ impl Detector {
         let (times, until) = self.next_ban(wide, WIDE, longest, at);
         let (jail, mode, ports, reason) = (WIDE.into(), self.settings.mode, ports.into(), reason.into());
         let terms = Arc::new(BanTerms { jail, kind: BanOrigin::Wide, mode, ports, reason });
-        let ban = self.impose(Ban { offender: wide, times, since: at, until, terms });
+        let ban = self.bans.insert(Ban { offender: wide, times, since: at, until, terms });
         seen.decisions.push(Decision::Ban(ban));
         seen.decisions.extend(folded.into_iter().map(Decision::Unban));
     }
 
-    /// Puts a ban in force; the ban as it then is. It is forgiven from when it really ends.
-    fn impose(&mut self, ban: Ban) -> Ban {
-        let ban = self.bans.insert(ban);
+    /// How often a jail has banned an offender, the ban in force included, and until when.
+    fn prior(&self, offender: Offender, jail: &str) -> PriorBans {
+        let in_force = self.bans.of(offender, jail).map(PriorBans::of).unwrap_or_default();
+        let past = self.past.slot(&self.key(offender, jail));
+        past.map_or(in_force, |(_, past)| in_force.and(*past))
+    }
+
+    /// A ban that is not in force any more counts for how long the next one lasts.
+    fn remember(&mut self, ban: &Ban) -> &mut PriorBans {
         let key = self.key(ban.offender, &ban.jail);
-        self.past.touch(key).1.ended = ban.until.unwrap_or(ban.since);
-        ban
+        let past = self.past.touch(key).1;
+        *past = past.and(PriorBans::of(ban));
+        past
     }
 
     /// How many bans an offender has now had from a jail, and until when the one from `at` on lasts.
@@ -590,14 +598,13 @@ impl Detector {
         at: Timestamp,
     ) -> (u32, Option<Timestamp>) {
         let growth = self.settings.growth;
+        let times = self.prior(offender, jail).remembered(&growth, at).saturating_add(1);
         let key = self.key(offender, jail);
-        let (_, past, _) = self.past.touch(key);
-        let times = past.remembered(&growth, at).saturating_add(1);
+        // What is counted still is so in this one.
+        self.past.remove(&key);
         // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
         let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
-        let until = first.map(|time| at + curve::length(time, &growth, times, roll));
-        *past = PriorBans { bans: times, ended: until.unwrap_or(at) };
-        (times, until)
+        (times, first.map(|time| at + curve::length(time, &growth, times, roll)))
     }
 
     /// Where the past of an offender in a jail is filed. Half a hash, since there may be a million of them and few jails.
@@ -670,8 +677,12 @@ impl Detector {
             self.neighbours.count(wide, ban.offender, ban.since, &rule);
         }
         let key = self.key(ban.offender, &ban.jail);
-        *self.past.touch(key).1 = PriorBans { bans: ban.times, ended: ban.until.unwrap_or(ban.since) };
-        if ban.until.is_none_or(|until| until > now) { self.bans.insert(ban) } else { ban }
+        self.past.remove(&key);
+        if ban.until.is_none_or(|until| until > now) {
+            return self.bans.insert(ban);
+        }
+        self.remember(&ban);
+        ban
     }
 
     /// The clock has stepped back: dates all that is known earlier by as much. So what ends by the clock ends when it
@@ -689,7 +700,11 @@ impl Detector {
 
     /// Forgets the bans that are over at `now`, and returns them. The kernel has let them go by itself.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Ban> {
-        self.bans.end(now)
+        let ended = self.bans.end(now);
+        for ban in &ended {
+            self.remember(ban);
+        }
+        ended
     }
 
     /// The bans in force, in no particular order.

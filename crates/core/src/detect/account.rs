@@ -69,8 +69,7 @@ impl Detector {
         let jails = self.active.iter().map(|active| {
             let (jail, offender) = (&active.jail, accountable(Some(active)));
             let (counted, last) = active.windows.of(offender, now);
-            let past = self.past.slot(&self.key(offender, &jail.name));
-            let earlier = past.map_or(0, |(_, past)| past.remembered(&growth, now));
+            let earlier = self.prior(offender, &jail.name).remembered(&growth, now);
             JailState {
                 jail: Arc::clone(&jail.name),
                 offender,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::model::{Span, Timestamp};
+use crate::model::{Ban, Span, Timestamp};
 
 use super::Growth;
 
@@ -20,6 +20,16 @@ pub(super) struct PriorBans {
 }
 
 impl PriorBans {
+    /// With this one as the last.
+    pub(super) fn of(ban: &Ban) -> Self {
+        Self { bans: ban.times, ended: ban.until.unwrap_or(ban.since) }
+    }
+
+    /// As much as both say.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { bans: self.bans.max(other.bans), ended: self.ended.max(other.ended) }
+    }
+
     /// How many earlier bans still count at `now`.
     pub(super) fn remembered(self, growth: &Growth, now: Timestamp) -> u32 {
         let quiet =

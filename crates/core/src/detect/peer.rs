@@ -39,7 +39,7 @@ impl Detector {
         }
         let key = self.key(offender, jail);
         let past = self.past.touch(key).1;
-        *past = PriorBans { bans: past.bans.max(times), ended: past.ended.max(until) };
+        *past = past.and(PriorBans { bans: times, ended: until });
     }
 
     /// The times in the offender's window of this jail, in order.

@@ -39,8 +39,7 @@ impl Detector {
     ///
     /// A recent login does not protect from it, nor does it count towards a ban of the prefix just now.
     pub fn take_over(&mut self, mut ban: Ban, now: Timestamp) -> TakenBan {
-        let key = self.key(ban.offender, &ban.jail);
-        let past = self.past.slot(&key).map(|(_, past)| *past).unwrap_or_default();
+        let past = self.prior(ban.offender, &ban.jail);
         ban.since = ban.since.min(now);
         ban = self.in_its_mode(ban);
         ban.times = ban.times.max(past.remembered(&self.settings.growth, ban.since)).max(1);
