@@ -421,6 +421,7 @@ impl Hub {
     /// Never waits: the ledger's disk may hang, and bans must not. Whether the update is left out, because too much waits.
     pub(super) fn write(&mut self, mut update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) -> bool {
         update.undo.extend(self.undo.take_updates());
+        update.in_force = Some(self.engine.detector().banned());
         self.tell_fleet(&update);
         let is_left_out = self.ledger.write(update, receipt);
         if is_left_out {

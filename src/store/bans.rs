@@ -15,7 +15,7 @@ use super::history::{BanEnd, BanRecord};
 use super::rows::{Numbers, offender, offender_bytes, terms, text_error};
 use crate::config::Retention;
 use crate::detect::LIST;
-use crate::model::{Ban, BanTerms, Decision, Offender, Timestamp};
+use crate::model::{Ban, BanTerms, Decision, Timestamp};
 
 /// [`BanEnd`], as the ledger has it.
 const LIFTED: &str = "lifted";
@@ -24,25 +24,26 @@ const WIDENED: &str = "widened";
 /// The columns that [`record`] reads.
 pub(super) const COLUMNS: &str = "offender, terms, times, since, until, ended, ending";
 
-/// Adds a ban, or what is known of it now.
-pub(super) fn add(
+/// Adds bans, or what is known of them now: when and how they ended, if they did.
+pub(super) fn add<'b>(
     transaction: &Transaction<'_>,
-    ban: &Ban,
-    ended: Option<(Timestamp, BanEnd)>,
+    bans: impl Iterator<Item = (&'b Ban, Option<(Timestamp, BanEnd)>)>,
     numbers: &mut Numbers,
 ) -> Result<(), LedgerError> {
-    let terms = numbers.of_terms(transaction, &ban.terms)?;
-    let ending = ended.map(|(_, ending)| if ending == BanEnd::Widened { WIDENED } else { LIFTED });
-    let sql = "INSERT INTO ban VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    transaction.prepare_cached(sql)?.execute(params![
-        offender_bytes(ban.offender).as_slice(),
-        terms,
-        ban.times,
-        ban.since.as_micros(),
-        ban.until.map(Timestamp::as_micros),
-        ended.map(|(at, _)| at.as_micros()),
-        ending,
-    ])?;
+    let mut insert =
+        transaction.prepare_cached("INSERT INTO ban VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    for (ban, ended) in bans {
+        let ending = ended.map(|(_, ending)| if ending == BanEnd::Widened { WIDENED } else { LIFTED });
+        insert.execute(params![
+            offender_bytes(ban.offender).as_slice(),
+            numbers.of_terms(transaction, &ban.terms)?,
+            ban.times,
+            ban.since.as_micros(),
+            ban.until.map(Timestamp::as_micros),
+            ended.map(|(at, _)| at.as_micros()),
+            ending,
+        ])?;
+    }
     Ok(())
 }
 
@@ -56,22 +57,28 @@ pub(super) fn forget_those_in_force(
 ) -> Result<i64, LedgerError> {
     const IN_FORCE: &str = "ended IS NULL AND (until IS NULL OR until > ?1)";
     let terms = terms(transaction)?;
-    let told: HashSet<(Offender, &str)> =
-        told.iter().map(|told| told.ban()).map(|ban| (ban.offender, &*ban.jail)).collect();
+    let hasher = DefaultHashBuilder::default();
+    let hash = |ban: &Ban| hasher.hash_one((ban.offender, &*ban.jail));
+    let nth = |at: u32| told.get(at as usize).map(Decision::ban);
+    // Their places, in 5 to 10 bytes each: there may be a million.
+    let mut places = HashTable::<u32>::with_capacity(told.len());
+    for (at, told) in (0..).zip(told) {
+        places.insert_unique(hash(told.ban()), at, |at| nth(*at).map_or(0, hash));
+    }
     let mut lifted = Vec::new();
     let mut statement = transaction.prepare(&format!("SELECT {COLUMNS} FROM ban WHERE {IN_FORCE}"))?;
     let mut rows = statement.query([now.as_micros()])?;
     while let Some(row) = rows.next()? {
         let BanRecord { ban, .. } = record(row, &terms)?;
-        if !told.contains(&(ban.offender, &*ban.jail)) {
+        let is_same =
+            |at: &u32| nth(*at).is_some_and(|told| told.offender == ban.offender && told.jail == ban.jail);
+        if places.find(hash(&ban), is_same).is_none() {
             lifted.push(ban);
         }
     }
     drop(rows);
     let gone = transaction.execute(&format!("DELETE FROM ban WHERE {IN_FORCE}"), [now.as_micros()])?;
-    for ban in &lifted {
-        add(transaction, ban, Some((now, BanEnd::Lifted)), numbers)?;
-    }
+    add(transaction, lifted.iter().map(|ban| (ban, Some((now, BanEnd::Lifted)))), numbers)?;
     Ok(lifted.len() as i64 - gone as i64)
 }
 

@@ -24,6 +24,11 @@ struct OpenWindow {
 }
 
 impl FilledWindows {
+    /// Whether all windows are told: then it does not matter whose an offence is that filled one alone, or filled none.
+    pub(super) fn are_closed(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Whether this offence filled a window, or helped to. It is to be asked about all, the last first.
     pub(super) fn is_evidence(
         &mut self,

@@ -52,6 +52,8 @@ pub struct Ledger {
     limits: Retention,
     numbers: Numbers,
     counts: Counts,
+    /// How many bans are in force, as far as it was told.
+    in_force: u64,
     /// When it was last looked whether there is too much, and whether there are too many bans.
     pruned: Timestamp,
     bans_pruned: Timestamp,
@@ -213,7 +215,7 @@ impl Ledger {
         };
         let counts = Counts { offences: count("offence")?, bans: count("ban")?, ..Counts::default() };
         let (numbers, pruned, bans_pruned) = (Numbers::default(), Timestamp::default(), Timestamp::default());
-        Ok(Self { connection, path, limits, numbers, counts, pruned, bans_pruned, _lock: lock })
+        Ok(Self { connection, path, limits, numbers, counts, in_force: 0, pruned, bans_pruned, _lock: lock })
     }
 
     /// Gives the file of a ledger that is damaged another name, which ends with `stamp`, and a number if that is
@@ -330,7 +332,11 @@ impl Ledger {
             counts.offences = prune(&transaction, self.limits, now)?;
             (counts.new_offences, pruned) = (0, now);
         }
-        if is_late(bans_pruned, PRUNE_BANS) || counts.new_bans >= most.max(counts.bans / 2) {
+        let in_force = updates.iter().rev().find_map(|update| update.in_force);
+        self.in_force = in_force.map_or(self.in_force, |bans| bans as u64);
+        // Of those in force no row goes but those that later ones have replaced.
+        let half_may_go = counts.new_bans >= most.max(counts.bans / 2) && counts.bans >= 2 * self.in_force;
+        if is_late(bans_pruned, PRUNE_BANS) || half_may_go {
             counts.bans = bans::prune(&transaction, self.limits, now)?;
             (counts.new_bans, bans_pruned) = (0, now);
             // Terms that no ban has any more are gone.
@@ -442,24 +448,20 @@ fn write(
         transaction.execute("DELETE FROM login", [])?;
         undo::forget_all(transaction)?;
     }
-    for trace in &update.traces {
-        write_trace(transaction, trace, update, numbers, tallies)?;
-    }
+    write_traces(transaction, update, numbers, tallies)?;
     let wide = Decision::wide(&update.decisions);
-    for decision in update.decisions.iter() {
-        let (ban, ended) = match decision {
-            Decision::Ban(ban) => (ban, None),
-            Decision::Unban(ban) => (
-                ban,
-                Some(match ban.widened(&wide) {
-                    // It is over, and the next one counts it.
-                    Some(wide) => (wide.since, BanEnd::Widened),
-                    None => (now, BanEnd::Lifted),
-                }),
-            ),
-        };
-        bans::add(transaction, ban, ended, numbers)?;
-    }
+    let decided = update.decisions.iter().map(|decision| match decision {
+        Decision::Ban(ban) => (ban, None),
+        Decision::Unban(ban) => (
+            ban,
+            Some(match ban.widened(&wide) {
+                // It is over, and the next one counts it.
+                Some(wide) => (wide.since, BanEnd::Widened),
+                None => (now, BanEnd::Lifted),
+            }),
+        ),
+    });
+    bans::add(transaction, decided, numbers)?;
     let (offences, bans) = (update.traces.len() as u64, update.decisions.len() as u64);
     (counts.offences, counts.new_offences) = (counts.offences + offences, counts.new_offences + offences);
     (counts.bans, counts.new_bans) = (counts.bans + bans, counts.new_bans + bans);
@@ -496,38 +498,40 @@ fn write(
     Ok(())
 }
 
-fn write_trace(
+fn write_traces(
     transaction: &Transaction<'_>,
-    trace: &Trace,
     update: &LedgerUpdate,
     numbers: &mut Numbers,
     tallies: &mut Tallies,
 ) -> Result<(), LedgerError> {
-    let (grammar, category) = update.names(trace.grammar, trace.category);
-    let (message, rule) = update.evidence.get(trace.nth).unzip();
-    let rule = rule.unwrap_or(0);
-    let origin = OriginRef { jail: &trace.jail, grammar, category, rule };
-    let origin = numbers.of_origin(transaction, origin)?;
-    // An update with the whole state repeats offences that were counted.
-    if !update.whole && trace.effect != WindowEffect::Nothing {
-        tallies.add(trace.time, origin);
-    }
     let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    transaction.prepare_cached(sql)?.execute(params![
-        trace.effect.number(),
-        offender_bytes(trace.offender).as_slice(),
-        origin,
-        trace.time.as_micros(),
-        match trace.session_id {
-            SessionId::Process(pid) => pid,
-            SessionId::Category(category) => category.0.into(),
-        },
-        trace.session.map(|session| session.bytes()),
-        trace.host,
-        trace.value.cast_signed(),
-        // In a flood only a sample has one.
-        message.filter(|message| !message.is_empty()),
-    ])?;
+    let mut insert = transaction.prepare_cached(sql)?;
+    for trace in &update.traces {
+        let (grammar, category) = update.names(trace.grammar, trace.category);
+        let (message, rule) = update.evidence.get(trace.nth).unzip();
+        let rule = rule.unwrap_or(0);
+        let origin = OriginRef { jail: &trace.jail, grammar, category, rule };
+        let origin = numbers.of_origin(transaction, origin)?;
+        // An update with the whole state repeats offences that were counted.
+        if !update.whole && trace.effect != WindowEffect::Nothing {
+            tallies.add(trace.time, origin);
+        }
+        insert.execute(params![
+            trace.effect.number(),
+            offender_bytes(trace.offender).as_slice(),
+            origin,
+            trace.time.as_micros(),
+            match trace.session_id {
+                SessionId::Process(pid) => pid,
+                SessionId::Category(category) => category.0.into(),
+            },
+            trace.session.map(|session| session.bytes()),
+            trace.host,
+            trace.value.cast_signed(),
+            // In a flood only a sample has one.
+            message.filter(|message| !message.is_empty()),
+        ])?;
+    }
     Ok(())
 }
 
@@ -571,13 +575,16 @@ fn prune(transaction: &Transaction<'_>, limits: Retention, now: Timestamp) -> Re
 
 /// Forgets offences. The evidence of bans has room of its own, so that a flood of others cannot push it out.
 fn prune_offences(transaction: &Transaction<'_>, most: u32, before: i64) -> Result<u64, LedgerError> {
-    transaction.execute("DELETE FROM offence WHERE time < ?1", [before])?;
     let origins = rows::origins(transaction)?;
     let (mut windows, mut gone, mut kept) = (FilledWindows::default(), Runs::default(), [0_u32; 2]);
-    let mut statement =
-        transaction.prepare("SELECT id, effect, offender, origin, value FROM offence ORDER BY id DESC")?;
+    let mut statement = transaction
+        .prepare("SELECT id, effect, offender, origin, value, time FROM offence ORDER BY id DESC")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
+        if row.get::<_, i64>(5)? < before {
+            gone.add(row.get(0)?);
+            continue;
+        }
         let is_evidence = is_evidence(row, &origins, &mut windows)?;
         let [others, kept_evidence] = &mut kept;
         let kept = if is_evidence { kept_evidence } else { others };
@@ -602,6 +609,10 @@ fn is_evidence(
     windows: &mut FilledWindows,
 ) -> rusqlite::Result<bool> {
     let effect = WindowEffect::numbered(row.get(1)?).ok_or(FromSqlError::InvalidType)?;
+    // Most are such in a flood.
+    if windows.are_closed() && matches!(effect, WindowEffect::Filled(1) | WindowEffect::Counted) {
+        return Ok(effect != WindowEffect::Counted);
+    }
     let origin = origins.get(&row.get::<_, i64>(3)?).ok_or(FromSqlError::InvalidType)?;
     let value = row.get::<_, i64>(4)?.cast_unsigned();
     Ok(windows.is_evidence(rows::offender(row, 2)?, &origin.jail, effect, value))

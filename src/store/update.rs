@@ -26,6 +26,8 @@ pub struct LedgerUpdate {
     /// What was decided; shared with who carries it out. A ban that is over by now is history, and counts for how long the
     /// next one lasts.
     pub decisions: Arc<Vec<Decision>>,
+    /// How many bans are in force after it, where that is known.
+    pub in_force: Option<usize>,
     /// Exemptions by hand; `None` for a removed one.
     pub allowances: Vec<(Offender, Option<Allowance>)>,
     /// What has changed of the commands that can be taken back.
