@@ -89,23 +89,25 @@ impl BanFilter {
 
     /// The bans that it takes of these, in its order. It sorts only those that it lists.
     pub fn list<'b>(&self, bans: impl Iterator<Item = &'b Ban>, now: Timestamp) -> BanListing {
-        let mut bans: Vec<&Ban> = bans.filter(|ban| self.takes(ban, now)).collect();
-        let total = bans.len();
-        let order = |one: &&Ban, other: &&Ban| self.sort.compare(one, other);
-        if let Some(limit) = self.limit {
-            if (1..total).contains(&limit) {
-                bans.select_nth_unstable_by(limit, order);
+        let bans = bans.filter(|ban| self.takes(ban, now));
+        let (mut bans, total) = match self.limit {
+            // There may be a million, and those side by side are compared sooner.
+            None => {
+                let bans: Vec<Ban> = bans.cloned().collect();
+                let total = bans.len();
+                (bans, total)
             }
-            bans.truncate(limit);
-        }
-        bans.sort_unstable_by(order);
-        BanListing {
-            bans: bans.into_iter().cloned().collect(),
-            total: total as u64,
-            now,
-            geoip: Vec::new(),
-            waiting: Arc::default(),
-        }
+            Some(limit) => {
+                let mut bans: Vec<&Ban> = bans.collect();
+                let total = bans.len();
+                if (1..total).contains(&limit) {
+                    bans.select_nth_unstable_by(limit, |one, other| self.sort.compare(one, other));
+                }
+                (bans.into_iter().take(limit).cloned().collect(), total)
+            }
+        };
+        bans.sort_unstable_by(|one, other| self.sort.compare(one, other));
+        BanListing { bans, total: total as u64, now, geoip: Vec::new(), waiting: Arc::default() }
     }
 
     fn takes(&self, ban: &Ban, now: Timestamp) -> bool {
@@ -218,21 +220,23 @@ impl BanListing {
     }
 
     /// The list as text that `ban --from` reads: `ADDRESS END jail=NAME ports=PORT,... since=TIME times=NUMBER # REASON`,
-    /// without what a ban by hand on all ports has. What is only observed is in comments.
-    pub fn export(&self) -> String {
-        let mut text = String::with_capacity(128 * self.bans.len());
-        let _ = writeln!(
-            text,
-            "# {} at {}: ADDRESS END [jail=] [ports=] since= [times=] # REASON",
-            count(self.total, "ban"),
-            self.now
-        );
-        for ban in &self.bans {
-            text += if ban.mode == Mode::Observe { "# observed: " } else { "" };
-            // Nothing fails to be written to a `String`.
-            let _ = export_line(&mut text, ban);
-        }
-        text
+    /// without what a ban by hand on all ports has. What is only observed is in comments. In parts too, the first of which is
+    /// a comment.
+    pub fn export(self) -> impl Iterator<Item = String> {
+        let Self { bans, total, now, .. } = self;
+        let bans_in_all = count(total, "ban");
+        let first =
+            format!("# {bans_in_all} at {now}: ADDRESS END [jail=] [ports=] since= [times=] # REASON\n");
+        let parts = (0..bans.len().div_ceil(PART)).map(move |nth| {
+            let mut text = String::with_capacity(128 * PART);
+            for ban in bans.iter().skip(nth * PART).take(PART) {
+                text += if ban.mode == Mode::Observe { "# observed: " } else { "" };
+                // Nothing fails to be written to a `String`.
+                let _ = export_line(&mut text, ban);
+            }
+            text
+        });
+        std::iter::once(first).chain(parts)
     }
 }
 
@@ -353,7 +357,9 @@ mod tests {
                     # observed: 192.0.2.1 forever since=2023-11-14T22:13:20Z\n\
                     192.0.2.1 forever jail=sshd ports=22/tcp,53/udp since=2023-11-14T22:13:20Z times=3 # x\n";
         assert_eq!(
-            BanListing { bans, total: 4, now: at(0), geoip: Vec::new(), waiting: Arc::default() }.export(),
+            BanListing { bans, total: 4, now: at(0), geoip: Vec::new(), waiting: Arc::default() }
+                .export()
+                .collect::<String>(),
             want
         );
     }

@@ -7,6 +7,7 @@
 //! connect: there is no password.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -267,7 +268,8 @@ async fn export(
     match (daemon.ask)(Command::Bans(filter)).await {
         Ok(Reply::Bans(list)) => {
             let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned())];
-            Ok((kind, list.export()).into_response())
+            let parts = stream::iter(list.export().map(Ok::<_, Infallible>));
+            Ok((kind, Body::from_stream(parts)).into_response())
         }
         Ok(Reply::Refused { error }) => Err(ErrorResponse(StatusCode::CONFLICT, error)),
         _ => Err(ErrorResponse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping".to_owned())),
