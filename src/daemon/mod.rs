@@ -121,6 +121,8 @@ impl RunOptions {
 const INBOX: usize = 64;
 /// Orders that wait to be carried out.
 const ORDERS: usize = 1024;
+/// Bans that are restored before the memory they were read into is given back.
+const AT_ONCE: usize = 65_536;
 /// The file in the state directory that is there while the ledger may lack something. Where a start finds it, the last
 /// daemon did not come to its end, or could not write all it had to.
 const RUNNING: &str = "running";
@@ -481,7 +483,15 @@ fn restore(loaded: &Loaded, settings: Settings, memory: &mut SavedState) -> Engi
     let decoder = Decoder::new(jiff::tz::TimeZone::system());
     let mut engine = Engine::new(settings, Arc::clone(&loaded.grammars), decoder);
     let (detector, now) = (engine.detector(), now());
-    std::mem::take(&mut memory.bans).into_iter().for_each(|ban| detector.restore(ban, now));
+    // From the end, which can be given back meanwhile: there may be a million.
+    let mut bans = std::mem::take(&mut memory.bans);
+    bans.reverse();
+    while let Some(ban) = bans.pop() {
+        detector.restore(ban, now);
+        if bans.len() % AT_ONCE == 0 {
+            bans.shrink_to_fit();
+        }
+    }
     std::mem::take(&mut memory.traces).into_iter().for_each(|trace| detector.recall(&trace));
     std::mem::take(&mut memory.logins).into_iter().for_each(|login| detector.restore_login(login));
     engine

@@ -25,6 +25,8 @@ use wire::{Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
 
 /// Room for the longest answer: an error brings back the whole request, listings come in 32 KiB and less.
 const ANSWER: usize = 256 << 10;
+/// Changes of which those of one set are picked out at once.
+const PART: usize = 20_000;
 
 /// The firewall of the network namespace that it was opened in.
 ///
@@ -238,48 +240,51 @@ impl Ipset {
         changes: &[Change],
         applied: &mut Applied,
     ) -> Result<(), EnforceError> {
-        let ours = changes
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|(_, change)| change.element().set(Layout::AnyLength) == set);
-        let ours: Vec<(usize, Change)> = ours.collect();
-        let mut left = ours.as_slice();
         let (mut most, mut counters) = (usize::MAX, Counters::Zeroed);
-        while !left.is_empty() {
-            if self.lacking.contains(&set.family) {
-                let why = Refusal::NoSet(set.family);
-                applied.refused.extend(left.iter().map(|(index, _)| RefusedChange { index: *index, why }));
-                break;
+        // There may be a million.
+        for (nth, part) in changes.chunks(PART).enumerate() {
+            let part = (nth * PART..).zip(part.iter().copied());
+            let ours = part.filter(|(_, change)| change.element().set(Layout::AnyLength) == set);
+            let ours: Vec<(usize, Change)> = ours.collect();
+            let mut left = ours.as_slice();
+            while !left.is_empty() {
+                if self.lacking.contains(&set.family) {
+                    let why = Refusal::NoSet(set.family);
+                    applied
+                        .refused
+                        .extend(left.iter().map(|(index, _)| RefusedChange { index: *index, why }));
+                    break;
+                }
+                let sent =
+                    self.request.change(name, counters, left.iter().map(|(_, change)| *change).take(most));
+                let done = match self.exchange()?.1 {
+                    Ok(()) => {
+                        most = most.saturating_mul(2);
+                        sent
+                    }
+                    Err(NetlinkError { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
+                        applied.repaired = Some(self.prepare(Displaced::Report)?);
+                        0
+                    }
+                    Err(NetlinkError { code: wire::NO_COUNTERS, .. }) if counters == Counters::Zeroed => {
+                        counters = Counters::None;
+                        0
+                    }
+                    Err(NetlinkError { code, line }) => {
+                        let done = line as usize;
+                        let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
+                            return Err(refusal("change", name, code));
+                        };
+                        let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
+                        applied.refused.push(RefusedChange { index: *index, why });
+                        // One refusal is seldom alone. In halved messages a full set costs 2 µs an element;
+                        // in whole ones each refusal would bring 64 KB back and send as many again.
+                        most = (sent / 2).max(1);
+                        done
+                    }
+                };
+                left = left.get(done..).unwrap_or_default();
             }
-            let sent = self.request.change(name, counters, left.iter().map(|(_, change)| *change).take(most));
-            let done = match self.exchange()?.1 {
-                Ok(()) => {
-                    most = most.saturating_mul(2);
-                    sent
-                }
-                Err(NetlinkError { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
-                    applied.repaired = Some(self.prepare(Displaced::Report)?);
-                    0
-                }
-                Err(NetlinkError { code: wire::NO_COUNTERS, .. }) if counters == Counters::Zeroed => {
-                    counters = Counters::None;
-                    0
-                }
-                Err(NetlinkError { code, line }) => {
-                    let done = line as usize;
-                    let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
-                        return Err(refusal("change", name, code));
-                    };
-                    let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
-                    applied.refused.push(RefusedChange { index: *index, why });
-                    // One refusal is seldom alone. In halved messages a full set costs 2 µs an element;
-                    // in whole ones each refusal would bring 64 KB back and send as many again.
-                    most = (sent / 2).max(1);
-                    done
-                }
-            };
-            left = left.get(done..).unwrap_or_default();
         }
         Ok(())
     }
@@ -452,7 +457,12 @@ impl Firewall for Ipset {
             match self.exchange()? {
                 (mut reply, Ok(())) => {
                     reply.elements.retain(|(element, left)| !element.is_probe(*left));
-                    listing.elements.append(&mut reply.elements);
+                    // Most are in one set, and there may be a million.
+                    if listing.elements.is_empty() {
+                        listing.elements = reply.elements;
+                    } else {
+                        listing.elements.append(&mut reply.elements);
+                    }
                     listing.strange.extend((reply.strange > 0).then_some(set));
                 }
                 (_, Err(NetlinkError { code: wire::ENOENT, .. })) => (),

@@ -77,8 +77,12 @@ impl Elements {
     }
 
     fn find(&self, element: &Element) -> Option<usize> {
+        self.find_by(self.hasher.hash_one(element), element)
+    }
+
+    fn find_by(&self, hash: u64, element: &Element) -> Option<usize> {
         let is_it = |at: &u32| self.rows.get(*at as usize).is_some_and(|row| row.element == *element);
-        self.index.find(self.hasher.hash_one(element), is_it).map(|at| *at as usize)
+        self.index.find(hash, is_it).map(|at| *at as usize)
     }
 
     pub(super) fn get(&self, element: &Element) -> Option<&Desired> {
@@ -92,13 +96,14 @@ impl Elements {
 
     /// Puts a row in, in place of one of the same element.
     pub(super) fn insert(&mut self, row: Desired) {
-        if let Some(known) = self.get_mut(&row.element) {
+        let hash = self.hasher.hash_one(row.element);
+        if let Some(known) = self.find_by(hash, &row.element).and_then(|at| self.rows.get_mut(at)) {
             *known = row;
             return;
         }
         let (at, rows, hasher) = (self.rows.len() as u32, &self.rows, &self.hasher);
-        let hash = |at: &u32| rows.get(*at as usize).map_or(0, |row| hasher.hash_one(row.element));
-        self.index.insert_unique(hasher.hash_one(row.element), at, hash);
+        let hash_of = |at: &u32| rows.get(*at as usize).map_or(0, |row| hasher.hash_one(row.element));
+        self.index.insert_unique(hash, at, hash_of);
         self.rows.push(row);
     }
 
