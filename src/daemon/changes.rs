@@ -37,12 +37,15 @@ struct PageOutcome {
 impl PageOutcome {
     fn lift(&mut self, mut lifted: Vec<Decision>) {
         lifted.sort_unstable_by_key(|decision| decision.ban().offender);
-        for decision in &lifted {
-            let ban = decision.ban();
-            self.report.add(ChangeKind::Lifted, || named(ban));
-            self.before.push(UndoItem::Lifted(Box::new(ban.clone())));
+        let bans = lifted.iter().map(Decision::ban);
+        bans.clone().for_each(|ban| self.report.add(ChangeKind::Lifted, || named(ban)));
+        self.before.extend(bans.map(|ban| UndoItem::Lifted(ban.clone())));
+        // There may be a million.
+        if self.decisions.is_empty() {
+            self.decisions = lifted;
+        } else {
+            self.decisions.append(&mut lifted);
         }
-        self.decisions.append(&mut lifted);
     }
 }
 
@@ -174,7 +177,7 @@ impl Hub {
         }
         outcome.report.add(kind, || text);
         outcome.before.push(match before {
-            Some(before) => UndoItem::Replaced(Box::new(before)),
+            Some(before) => UndoItem::Replaced(before),
             None => UndoItem::NoBan(who, Arc::clone(&ban.jail)),
         });
         outcome.decisions.push(Decision::Ban(ban));
@@ -213,7 +216,7 @@ impl Hub {
         outcome.report.add(kind, || is_banned(&taken.ban, at));
         if taken.is_changed {
             outcome.before.push(match known {
-                Some(known) => UndoItem::Replaced(Box::new(known)),
+                Some(known) => UndoItem::Replaced(known),
                 None => UndoItem::NoBan(who, jail),
             });
             outcome.decisions.push(Decision::Ban(taken.ban));

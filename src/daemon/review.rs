@@ -141,7 +141,7 @@ fn orphaned(report: &mut ChangeReport, turned_off: &BTreeMap<Arc<str>, u64>, dec
 
 /// What was lifted and not put in force again, as `undo` remembers it.
 fn lifts(decisions: &[Decision]) -> Vec<UndoItem> {
-    lifted(decisions).map(|ban| UndoItem::Lifted(Box::new(ban.clone()))).collect()
+    lifted(decisions).map(|ban| UndoItem::Lifted(ban.clone())).collect()
 }
 
 fn lifted(decisions: &[Decision]) -> impl Iterator<Item = &Ban> {

@@ -83,7 +83,7 @@ pub(super) fn page(detector: &mut Detector, bans: Vec<Ban>, now: Timestamp) -> T
         }
         if taken.is_changed {
             before.push(match known {
-                Some(known) => UndoItem::Replaced(Box::new(known)),
+                Some(known) => UndoItem::Replaced(known),
                 None => UndoItem::NoBan(ban.offender, Arc::clone(&ban.jail)),
             });
             decisions.push(Decision::Ban(ban));

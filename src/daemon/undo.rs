@@ -33,8 +33,7 @@ pub(super) struct IdleCommand {
     pub(super) what: &'static str,
 }
 
-/// How many commands are remembered, and how many of their changes all in all: 40 bytes each, or 100 where a ban was
-/// lifted or replaced.
+/// How many commands are remembered, and how many of their changes all in all: 56 bytes each.
 const MOST_STEPS: usize = 100;
 const MOST_ITEMS: usize = 1_000_000;
 /// The names of changes that no command on bans has made: a reload, a restart with other settings, and a change of a file

@@ -258,7 +258,7 @@ fn a_ledger_of_each_version_keeps_its_bans_and_can_take_commands_back() {
         drop(old);
         let mut ledger = directory.open().unwrap();
         assert_eq!(memory(&ledger).bans, [ban("192.0.2.1", None)], "version {version}");
-        let step = undo_step(1, vec![UndoItem::Lifted(Box::new(ban("192.0.2.1", None)))]);
+        let step = undo_step(1, vec![UndoItem::Lifted(ban("192.0.2.1", None))]);
         ledger
             .write(&[LedgerUpdate { undo: step.updates().collect(), ..LedgerUpdate::default() }], NOW)
             .unwrap();
@@ -283,8 +283,8 @@ fn what_can_be_taken_back_is_there_after_a_restart() {
     let other = other.with(|terms| (terms.mode, terms.ports) = (Mode::Observe, [].into()));
     let items = vec![
         UndoItem::NoBan("192.0.2.1".parse().unwrap(), "manual".into()),
-        UndoItem::Replaced(Box::new(ban("192.0.2.1", None))),
-        UndoItem::Lifted(Box::new(other)),
+        UndoItem::Replaced(ban("192.0.2.1", None)),
+        UndoItem::Lifted(other),
         UndoItem::Allowance(exempt, None),
         UndoItem::Allowance(exempt, Some(allowance(None))),
         UndoItem::Allowance(exempt, Some(allowance(Some(800)))),

@@ -32,9 +32,9 @@ pub enum UndoItem {
     /// No ban of this jail on this offender.
     NoBan(Offender, Arc<str>),
     /// This ban, which was replaced.
-    Replaced(Box<Ban>),
+    Replaced(Ban),
     /// This ban, which was lifted.
-    Lifted(Box<Ban>),
+    Lifted(Ban),
     /// This exemption, or none.
     Allowance(Offender, Option<Box<Allowance>>),
 }
@@ -97,7 +97,7 @@ impl UndoUpdate {
     /// About how many bytes it takes while it waits to be written.
     pub(super) fn size(&self) -> usize {
         let items = if let Self::Page { items: Some(items), .. } = self { items.len() } else { 0 };
-        size_of::<Self>() + items * (size_of::<UndoItem>() + size_of::<Ban>())
+        size_of::<Self>() + items * size_of::<UndoItem>()
     }
 }
 
@@ -257,8 +257,8 @@ fn ban(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<Ban> {
 fn item(row: &Row<'_>, known: &mut KnownValues) -> rusqlite::Result<UndoItem> {
     Ok(match row.get_ref(9)?.as_str()? {
         "no-ban" => UndoItem::NoBan(offender(row, 0)?, known.text(row, 1)?),
-        "replaced" => UndoItem::Replaced(Box::new(ban(row, known)?)),
-        "lifted" => UndoItem::Lifted(Box::new(ban(row, known)?)),
+        "replaced" => UndoItem::Replaced(ban(row, known)?),
+        "lifted" => UndoItem::Lifted(ban(row, known)?),
         "not-exempt" => UndoItem::Allowance(offender(row, 0)?, None),
         "exempt" => {
             let allowance = Allowance {
