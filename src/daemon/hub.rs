@@ -104,6 +104,8 @@ const FULL_SYNC: Duration = Duration::from_secs(60 * 60);
 const SLICE: usize = 20_000;
 /// How many messages of offences of one batch are kept, where it brings more bans than that.
 const SAMPLE: usize = 500;
+/// The same while the ledger is behind.
+const SMALL_SAMPLE: usize = 50;
 
 /// The most that is put together of counts that the ledger missed: it is made while decisions wait.
 const WHOLE: usize = 200_000;
@@ -190,8 +192,9 @@ impl Hub {
         self.carry_out(&update.decisions);
         // The enforcer has its orders; the rest is not urgent.
         self.duplicates.add(&batch.source, &seen.traces, &evidence);
-        if update.decisions.len() > SAMPLE {
-            evidence.keep_first(SAMPLE);
+        let sample = if self.ledger.is_behind() { SMALL_SAMPLE } else { SAMPLE };
+        if update.decisions.len() > sample {
+            evidence.keep_first(sample);
         }
         // It may wait for long, and has grown to twice of what it needs.
         seen.traces.shrink_to_fit();

@@ -31,6 +31,8 @@ const RETRY: Duration = Duration::from_secs(2);
 const MEASURE: Duration = Duration::from_secs(10);
 /// Bytes of updates that may wait; what comes then is left out.
 const MOST: usize = 64 << 20;
+/// Bytes of updates that may wait as they are; what comes then is packed.
+const MANY: usize = 4 << 20;
 /// Bytes of updates for one transaction, about: a stop waits for the last one.
 const TRANSACTION: usize = 4 << 20;
 /// For how long a stop writes: where the kernel tells the next start all bans at once, and where it does not.
@@ -103,7 +105,7 @@ impl Shared {
 impl LedgerQueue {
     /// Hands over an update; never waits for the disk. The receipt is given once the update is written, or at once where it
     /// is left out because too much waits; whether it was left out.
-    pub(super) fn write(&mut self, update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) -> bool {
+    pub(super) fn write(&mut self, mut update: LedgerUpdate, receipt: Option<oneshot::Sender<()>>) -> bool {
         self.has_gap |= self.shared.waiting.load(Ordering::Relaxed) > MOST;
         if self.has_gap {
             if let Some(receipt) = receipt {
@@ -114,8 +116,16 @@ impl LedgerQueue {
         if update.is_empty() && receipt.is_none() {
             return false;
         }
+        if self.is_behind() {
+            update.pack();
+        }
         self.hand_over(update, receipt);
         false
+    }
+
+    /// Whether so much waits that each update should take few bytes.
+    pub(super) fn is_behind(&self) -> bool {
+        self.shared.waiting.load(Ordering::Relaxed) > MANY
     }
 
     /// Whether an update that says all is still owed when the end has come, however much waits: without it the ledger

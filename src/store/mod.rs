@@ -6,6 +6,7 @@
 //! written as a whole.
 
 mod update;
+mod packed;
 mod rows;
 mod migrations;
 mod evidence;
@@ -36,6 +37,7 @@ use crate::model::{Allowance, Decision, GrammarId, Offender, SessionId, Span, Ti
 pub use fail2ban::{Fail2banBan, Fail2banBans, fail2ban};
 pub use fail2ban_since::{Fail2banRow, fail2ban_since};
 pub use history::{BanEnd, BanRecord, History, HourlyOffences, OffenceLine, Role, Rows};
+pub use packed::PackedRows;
 pub use undo::{UNDOABLE, UndoItem, UndoStep, UndoUpdate, shift_page_back};
 pub use update::{ClientProgress, LedgerUpdate, SavedState};
 
@@ -439,8 +441,12 @@ fn write(
     tallies: &mut Tallies,
     counts: &mut Counts,
 ) -> Result<(), LedgerError> {
+    let unpacked = (!update.packed.is_empty()).then(|| update.packed.unpack());
+    let (traces, decisions): (&[Trace], &[Decision]) = unpacked
+        .as_ref()
+        .map_or((&update.traces, &update.decisions), |(traces, decisions)| (traces, decisions));
     if update.whole {
-        let more = bans::forget_those_in_force(transaction, &update.decisions, now, numbers)?;
+        let more = bans::forget_those_in_force(transaction, decisions, now, numbers)?;
         counts.bans = counts.bans.saturating_add_signed(more);
         let sql = "INSERT OR REPLACE INTO fact SELECT 'past', coalesce(max(id), 0) FROM offence";
         transaction.execute(sql, [])?;
@@ -448,9 +454,9 @@ fn write(
         transaction.execute("DELETE FROM login", [])?;
         undo::forget_all(transaction)?;
     }
-    write_traces(transaction, update, numbers, tallies)?;
-    let wide = Decision::wide(&update.decisions);
-    let decided = update.decisions.iter().map(|decision| match decision {
+    write_traces(transaction, update, traces, numbers, tallies)?;
+    let wide = Decision::wide(decisions);
+    let decided = decisions.iter().map(|decision| match decision {
         Decision::Ban(ban) => (ban, None),
         Decision::Unban(ban) => (
             ban,
@@ -462,7 +468,7 @@ fn write(
         ),
     });
     bans::add(transaction, decided, numbers)?;
-    let (offences, bans) = (update.traces.len() as u64, update.decisions.len() as u64);
+    let (offences, bans) = (traces.len() as u64, decisions.len() as u64);
     (counts.offences, counts.new_offences) = (counts.offences + offences, counts.new_offences + offences);
     (counts.bans, counts.new_bans) = (counts.bans + bans, counts.new_bans + bans);
     for (source, cursor) in &update.positions {
@@ -501,12 +507,13 @@ fn write(
 fn write_traces(
     transaction: &Transaction<'_>,
     update: &LedgerUpdate,
+    traces: &[Trace],
     numbers: &mut Numbers,
     tallies: &mut Tallies,
 ) -> Result<(), LedgerError> {
     let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let mut insert = transaction.prepare_cached(sql)?;
-    for trace in &update.traces {
+    for trace in traces {
         let (grammar, category) = update.names(trace.grammar, trace.category);
         let (message, rule) = update.evidence.get(trace.nth).unzip();
         let rule = rule.unwrap_or(0);

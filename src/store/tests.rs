@@ -420,6 +420,23 @@ fn a_ban_that_was_shortened_or_lifted_stays_so_whatever_is_thrown_away() {
     assert_eq!(known(&ledger), [(who(4), None), (who(5), None)]);
 }
 
+#[test]
+fn nothing_is_thrown_away_while_most_bans_are_in_force() {
+    let bans = |range: std::ops::Range<u32>| {
+        let bans = range.map(|n| Decision::Ban(ban(&format!("10.0.{}.{}", n / 250, n % 250), None)));
+        bans.collect::<Vec<_>>()
+    };
+    let rows = |in_force| {
+        let directory = Directory::new();
+        let mut ledger = directory.open().unwrap();
+        ledger.write(&[LedgerUpdate::default()], NOW).unwrap();
+        let all = [bans(0..5000), bans(0..1000)].concat();
+        ledger.write(&[LedgerUpdate { in_force, ..decided(&all) }], NOW).unwrap();
+        ledger.size().unwrap().bans
+    };
+    assert_eq!((rows(None), rows(Some(5000)), rows(Some(3000))), (5000, 6000, 5000));
+}
+
 /// What reports are made of, from the beginning to the end of time.
 fn history(directory: &Directory) -> Rows {
     let ever = Timestamp::MAX;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::packed::PackedRows;
 use super::undo::{UndoStep, UndoUpdate};
 use crate::detect::{Login, Trace};
 use crate::engine::Evidence;
@@ -26,6 +27,8 @@ pub struct LedgerUpdate {
     /// What was decided; shared with who carries it out. A ban that is over by now is history, and counts for how long the
     /// next one lasts.
     pub decisions: Arc<Vec<Decision>>,
+    /// Both in few bytes, in their place.
+    pub packed: PackedRows,
     /// How many bans are in force after it, where that is known.
     pub in_force: Option<usize>,
     /// Exemptions by hand; `None` for a removed one.
@@ -49,7 +52,17 @@ impl LedgerUpdate {
             + self.evidence.size()
             + size_of_val(self.traces.as_slice())
             + size_of_val(self.decisions.as_slice())
+            + self.packed.size()
             + self.undo.iter().map(UndoUpdate::size).sum::<usize>()
+    }
+
+    /// Lets traces and decisions wait in few bytes, if they are all there is of them; it takes 0.1 µs each, and as long when
+    /// they are written.
+    pub fn pack(&mut self) {
+        if self.packed.is_empty() {
+            self.packed = PackedRows::new(&self.traces, &self.decisions);
+            (self.traces, self.decisions) = (Vec::new(), Arc::default());
+        }
     }
 
     /// What a grammar and one of its categories are called; nothing where it is gone.
@@ -64,6 +77,7 @@ impl LedgerUpdate {
     pub fn is_empty(&self) -> bool {
         !self.whole
             && self.traces.is_empty()
+            && self.packed.is_empty()
             && self.decisions.is_empty()
             && self.allowances.is_empty()
             && self.undo.is_empty()

@@ -92,8 +92,8 @@ pub struct BatchReport<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
     bytes: Vec<u8>,
-    /// Where each message ends, and the rule's line in its grammar's file.
-    found: Vec<(usize, u32)>,
+    /// Where each message ends, and the rule's line in its grammar's file. No batch is nearly 4 GiB long.
+    found: Vec<(u32, u32)>,
 }
 
 /// The longest part of a message that is kept as evidence, in bytes. What a stranger typed may be longer.
@@ -104,25 +104,25 @@ impl Evidence {
     pub fn get(&self, nth: usize) -> Option<(&[u8], u32)> {
         let (end, rule) = *self.found.get(nth)?;
         let start = nth.checked_sub(1).and_then(|before| self.found.get(before)).map_or(0, |(end, _)| *end);
-        Some((self.bytes.get(start..end)?, rule))
+        Some((self.bytes.get(start as usize..end as usize)?, rule))
     }
 
     /// The bytes it takes.
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.found.len() * size_of::<(usize, u32)>()
+        self.bytes.len() + self.found.len() * size_of::<(u32, u32)>()
     }
 
     /// Notes the message of one more offence and the line of its rule.
     pub fn push(&mut self, message: &[u8], rule: u32) {
         self.bytes.extend_from_slice(message.get(..LONGEST).unwrap_or(message));
-        self.found.push((self.bytes.len(), rule));
+        self.found.push((self.bytes.len() as u32, rule));
     }
 
     /// Keeps the messages of the first so many offences, and the rules of all.
     pub fn keep_first(&mut self, most: usize) {
         let end = most.checked_sub(1).and_then(|last| self.found.get(last)).map_or(0, |(end, _)| *end);
         if let Some(rest) = self.found.get_mut(most..) {
-            self.bytes.truncate(end);
+            self.bytes.truncate(end as usize);
             rest.iter_mut().for_each(|(their_end, _)| *their_end = end);
         }
     }
@@ -134,7 +134,7 @@ impl Evidence {
     }
 
     fn append(&mut self, other: &Evidence) {
-        let start = self.bytes.len();
+        let start = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&other.bytes);
         self.found.extend(other.found.iter().map(|(end, rule)| (start + end, *rule)));
     }
