@@ -2,8 +2,9 @@
 //!
 //! It writes waiting updates in one transaction, and gives the receipts for them. While the ledger fails, updates wait
 //! in memory and receipts are given at once, because bans must go on; when the ledger can be written again, the updates
-//! are written. If too much waits, the hub drops updates and later writes one update with the whole state. At the end it
-//! writes for a limited time; the next start takes bans that the ledger then lacks from the kernel.
+//! are written. What waits behind much takes few bytes. If too much waits, the hub drops updates and later writes one
+//! update with the whole state. At the end it writes for a limited time; the next start takes bans that the ledger then
+//! lacks from the kernel.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -457,6 +458,19 @@ mod tests {
         assert!(queue.wants_whole() && !queue.wants_whole());
         assert!(!queue.write(update(), None) && sent() == 1);
         assert!(!queue.owes_whole());
+
+        let bans = |range: Range<u32>| {
+            let offender = |n: u32| Ipv4Addr::from_bits(n).to_string().parse().unwrap();
+            let ban = |n: u32| Decision::Ban(manual(offender(n), Timestamp::from_secs(1), None, ""));
+            LedgerUpdate { decisions: Arc::new(range.map(ban).collect()), ..LedgerUpdate::default() }
+        };
+        for waiting in [MANY, MANY + 1] {
+            shared.waiting.store(waiting, Ordering::Relaxed);
+            let size = bans(0..100).size();
+            assert!(!queue.write(bans(0..100), None));
+            let sent = received.try_recv().unwrap().update;
+            assert_eq!(sent.size() < size / 2, waiting > MANY, "what waits behind much takes less");
+        }
 
         shared.waiting.store(MOST + 1, Ordering::Relaxed);
         assert!(queue.write(update(), None) && queue.owes_whole(), "at the end it does not wait for room");

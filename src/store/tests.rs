@@ -421,6 +421,29 @@ fn a_ban_that_was_shortened_or_lifted_stays_so_whatever_is_thrown_away() {
 }
 
 #[test]
+fn what_is_packed_is_written_as_it_was() {
+    let written = |packed: bool| {
+        let directory = Directory::new();
+        let mut ledger = directory.open().unwrap();
+        let traces = vec![
+            trace(5, "192.0.2.9", WindowEffect::Counted),
+            trace(6, "2001:db8::/64", WindowEffect::Counted),
+        ];
+        let decisions = [Decision::Ban(ban("192.0.2.1", Some(900))), Decision::Ban(ban("192.0.2.2", None))];
+        let mut update = LedgerUpdate { traces, ..decided(&decisions) };
+        if packed {
+            update.pack();
+            assert!(update.traces.is_empty() && update.decisions.is_empty() && !update.is_empty());
+        }
+        ledger.write(&[update], NOW).unwrap();
+        let SavedState { bans, traces, .. } = memory(&ledger);
+        assert_eq!((bans.len(), traces.len()), (2, 2));
+        (bans, traces)
+    };
+    assert_eq!(written(true), written(false));
+}
+
+#[test]
 fn nothing_is_thrown_away_while_most_bans_are_in_force() {
     let bans = |range: std::ops::Range<u32>| {
         let bans = range.map(|n| Decision::Ban(ban(&format!("10.0.{}.{}", n / 250, n % 250), None)));
