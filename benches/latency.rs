@@ -294,6 +294,8 @@ impl Drop for Daemon {
 fn start(config: &Path) -> Daemon {
     let mut command = process::Command::new(env!("CARGO_BIN_EXE_banstream"));
     command.arg("run").arg("--config").arg(config).stderr(Stdio::null());
+    // As banstream.service has it.
+    command.env("MALLOC_TRIM_THRESHOLD_", "131072");
     Daemon(command.spawn().expect("the daemon"))
 }
 

@@ -636,7 +636,7 @@ impl Mode {
 
 /// A ban: who, how long, and its [terms](BanTerms), which can be read and changed as if they were its own.
 ///
-/// There may be a million of them: 56 bytes each.
+/// There may be a million of them: 48 bytes each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ban {
     /// The offender.
@@ -783,6 +783,27 @@ mod tests {
     #[track_caller]
     fn check(text: &str, want: &str) {
         assert_eq!(text.parse::<Offender>().map_or_else(|e| e.to_string(), |o| o.to_string()), want);
+    }
+
+    #[test]
+    fn a_ban_takes_48_bytes() {
+        assert_eq!((size_of::<Ban>(), size_of::<Option<Ban>>(), size_of::<Decision>()), (48, 48, 56));
+    }
+
+    #[test]
+    fn instants_are_in_order_from_the_first_to_the_last() {
+        let micros = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+        let [first, second, rest @ ..] = micros.map(Timestamp::from_micros);
+        assert_eq!((first, second.as_micros()), (second, micros[1]));
+        assert!(second < rest[0] && rest.is_sorted());
+        assert_eq!(rest.map(Timestamp::as_micros), micros[2..]);
+        assert_eq!(Timestamp::default(), rest[1]);
+        let all = Span::from_micros(u64::MAX);
+        assert_eq!(
+            (second - all, second + all, second + Span::from_micros(1 << 63)),
+            (first, Timestamp::MAX, rest[2])
+        );
+        assert_eq!(serde_json::to_string(&rest[0]).unwrap(), "-1");
     }
 
     #[test]
