@@ -488,7 +488,7 @@ fn restore(loaded: &Loaded, settings: Settings, memory: &mut SavedState) -> Engi
     bans.reverse();
     while let Some(ban) = bans.pop() {
         detector.restore(ban, now);
-        if bans.len() % AT_ONCE == 0 {
+        if bans.len().is_multiple_of(AT_ONCE) {
             bans.shrink_to_fit();
         }
     }
