@@ -20,7 +20,7 @@ pub struct PackedRows {
 
 impl PackedRows {
     pub(super) fn new(traces: &[Trace], decisions: &[Decision]) -> Self {
-        let (mut packed, mut to) = (Self::default(), Writer::default());
+        let (mut packed, mut to) = (Self::default(), RowPacker::default());
         for trace in traces {
             if packed.jails.last().is_none_or(|jail| !Arc::ptr_eq(jail, &trace.jail)) {
                 packed.jails.push(Arc::clone(&trace.jail));
@@ -72,12 +72,12 @@ impl PackedRows {
 
     /// The same as they were.
     pub(super) fn unpack(&self) -> (Vec<Trace>, Vec<Decision>) {
-        let mut from = Reader { bytes: &self.bytes, last: 0 };
+        let mut from = RowUnpacker { bytes: &self.bytes, last: 0 };
         let traces = (0..self.traces).map_while(|_| self.trace(&mut from)).collect();
         (traces, (0..self.decisions).map_while(|_| self.decision(&mut from)).collect())
     }
 
-    fn trace(&self, from: &mut Reader<'_>) -> Option<Trace> {
+    fn trace(&self, from: &mut RowUnpacker<'_>) -> Option<Trace> {
         let jail = Arc::clone(self.jails.get(from.number()? as usize)?);
         let (nth, offender, time) = (from.number()? as usize, from.offender()?, from.time()?);
         let grammar = from.number()?.checked_sub(1).map(|grammar| GrammarId(grammar as u16));
@@ -98,7 +98,7 @@ impl PackedRows {
         Some(Trace { nth, jail, offender, time, grammar, category, session_id, host, value, effect, session })
     }
 
-    fn decision(&self, from: &mut Reader<'_>) -> Option<Decision> {
+    fn decision(&self, from: &mut RowUnpacker<'_>) -> Option<Decision> {
         let number = from.number()?;
         let terms = Arc::clone(self.terms.get((number >> 1) as usize)?);
         let (offender, times, since) = (from.offender()?, from.number()? as u32, from.time()?);
@@ -110,12 +110,12 @@ impl PackedRows {
 
 /// Writes small numbers in few bytes, and times by what has passed since the one before.
 #[derive(Default)]
-struct Writer {
+struct RowPacker {
     bytes: Vec<u8>,
     last: i64,
 }
 
-impl Writer {
+impl RowPacker {
     fn number(&mut self, mut number: u64) {
         while number >= 1 << 7 {
             self.bytes.push(number as u8 | 1 << 7);
@@ -151,12 +151,12 @@ impl Writer {
 /// What is added to the length of a prefix of IPv6: those of IPv4 are shorter.
 const V6: u8 = 33;
 
-struct Reader<'b> {
+struct RowUnpacker<'b> {
     bytes: &'b [u8],
     last: i64,
 }
 
-impl<'b> Reader<'b> {
+impl<'b> RowUnpacker<'b> {
     fn take(&mut self, most: usize) -> Option<&'b [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(most)?;
         self.bytes = rest;

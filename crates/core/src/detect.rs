@@ -701,7 +701,7 @@ impl Detector {
     /// Forgets the bans that are over at `now`, and returns them. The kernel has let them go by itself.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Ban> {
         let ended = self.bans.end(now);
-        // Those of other hosts count by what `remember_elsewhere` was told of them.
+        // For those of other hosts there is `remember_elsewhere`.
         for ban in ended.iter().filter(|ban| ban.kind != BanOrigin::Peer) {
             self.remember(ban);
         }
