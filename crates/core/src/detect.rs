@@ -14,6 +14,7 @@ mod recent;
 mod session;
 mod taken;
 mod trace;
+mod tracked;
 mod widen;
 mod window;
 
@@ -108,7 +109,7 @@ pub struct Settings {
     pub widths: Widths,
     /// Prefixes behind which there are hosts on IPv4, each of them an offender of its own.
     pub nat64: Vec<Offender>,
-    /// How many offenders all jails together watch at once; the one longest unseen makes room.
+    /// How many offenders all jails together watch at once; one that was not seen lately makes room.
     pub max_offenders: NonZeroUsize,
     /// How the bans of one offender grow.
     pub growth: Growth,
@@ -133,6 +134,9 @@ pub struct Detector {
     neighbours: PrefixCounts,
     bans: Bans,
     hasher: DefaultHashBuilder,
+    /// Whether more offenders are watched than when it was last looked whether these are too many.
+    has_grown: bool,
+    leaves_traces: bool,
 }
 
 /// A jail at work.
@@ -209,10 +213,17 @@ impl Detector {
             told: Vec::new(),
             bans: Bans::default(),
             hasher: DefaultHashBuilder::default(),
+            has_grown: false,
+            leaves_traces: true,
             settings,
         };
         detector.settle(Vec::new(), grammars);
         detector
+    }
+
+    /// From now on [`Seen::traces`] stays empty, as suits a replay, after which nothing is recalled.
+    pub fn leave_no_traces(&mut self) {
+        self.leaves_traces = false;
     }
 
     /// Goes on under other settings: bans stay, and so do the counts of jails that are still there by name.
@@ -301,8 +312,8 @@ impl Detector {
                     .iter_mut()
                     .find(|active| active.as_ref().is_some_and(|active| active.jail.name == jail.name));
                 let (windows, sessions) = match known.and_then(Option::take) {
-                    Some(active) => (active.windows.resized(size, limit), active.sessions),
-                    None => (Windows::new(size, limit), Sessions::new(jail.find_time)),
+                    Some(active) => (active.windows.resized(size), active.sessions),
+                    None => (Windows::new(size), Sessions::new(jail.find_time)),
                 };
                 let allow = Prefixes::new(jail.ignore.iter().map(|who| (*who, ExemptionList::Ignored)));
                 let offences = count(u64::from(jail.max_retry.get()), "offence");
@@ -367,7 +378,9 @@ impl Detector {
                 self.earned(number, offender, offence.time, now, seen);
             }
         }
-        self.make_room(seen);
+        if std::mem::take(&mut self.has_grown) {
+            self.make_room(seen);
+        }
         seen.observed += 1;
     }
 
@@ -411,32 +424,34 @@ impl Detector {
         let mut effect = WindowEffect::Nothing;
         let value = if active.jail.distinct.is_some() { offence.value } else { 0 };
         if is_new {
-            let (counted, evicted) = active.windows.count(offender, offence.time, value);
+            let (counted, is_new_offender) = active.windows.count(offender, offence.time, value);
             effect = if counted >= active.jail.max_retry.get() {
                 WindowEffect::Filled(counted)
             } else {
                 WindowEffect::Counted
             };
             seen.counted += 1;
-            seen.forgotten += u64::from(evicted);
+            self.has_grown |= is_new_offender;
         } else {
             seen.repeated += 1;
         }
-        let Offence { time, grammar, category, session_id, host, .. } = *offence;
-        let (nth, jail) = (seen.observed, Arc::clone(&active.jail.name));
-        seen.traces.push(Trace {
-            nth,
-            jail,
-            offender,
-            time,
-            grammar: Some(grammar),
-            category: Some(category),
-            session_id,
-            host,
-            value,
-            effect,
-            session: Some(session),
-        });
+        if self.leaves_traces {
+            let Offence { time, grammar, category, session_id, host, .. } = *offence;
+            let (nth, jail) = (seen.observed, Arc::clone(&active.jail.name));
+            seen.traces.push(Trace {
+                nth,
+                jail,
+                offender,
+                time,
+                grammar: Some(grammar),
+                category: Some(category),
+                session_id,
+                host,
+                value,
+                effect,
+                session: Some(session),
+            });
+        }
         matches!(effect, WindowEffect::Filled(_))
     }
 
@@ -617,7 +632,7 @@ impl Detector {
             let Some(largest) = self.active.iter_mut().max_by_key(|active| active.windows.len()) else {
                 return;
             };
-            largest.windows.forget_oldest();
+            largest.windows.forget_one();
             seen.forgotten += 1;
         }
     }

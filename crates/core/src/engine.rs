@@ -41,6 +41,8 @@ pub struct Engine<'p> {
     tells_ignored: bool,
     /// How many harmless lines of a batch and grammar are looked at for what no rule knows.
     looked_at: u64,
+    /// Whether to keep what offences left behind.
+    keeps_evidence: bool,
     detector: Detector,
     scan: Scan,
     senders: Senders,
@@ -278,6 +280,7 @@ impl<'p> Engine<'p> {
             decoder,
             tells_ignored: false,
             looked_at: LOOKED_AT,
+            keeps_evidence: true,
             detector,
             scan: Scan::default(),
             senders: Senders::default(),
@@ -298,6 +301,12 @@ impl<'p> Engine<'p> {
     /// [`LOOKED_AT`].
     pub fn look_at(&mut self, most: u64) {
         self.looked_at = most;
+    }
+
+    /// The same, whose reports have neither traces nor evidence, for who replays a log and puts nothing of it back.
+    pub fn keeping_no_evidence(mut self) -> Self {
+        self.detector.leave_no_traces();
+        Self { keeps_evidence: false, ..self }
     }
 
     /// Goes on with other settings and grammars; bans, counts and keys stay. The bans that these no longer allow.
@@ -360,6 +369,7 @@ impl<'p> Engine<'p> {
             decoder,
             tells_ignored,
             looked_at,
+            keeps_evidence,
             detector,
             scan,
             senders,
@@ -372,8 +382,9 @@ impl<'p> Engine<'p> {
         let arrival = match clock {
             Clock::At(now) | Clock::OfEntries(now) => now,
         };
-        let (tells_ignored, looked_at) = (*tells_ignored, *looked_at);
-        let context = Context { grammars, host, arrival, unattested, tells_ignored, looked_at };
+        let (tells_ignored, looked_at, keeps_evidence) = (*tells_ignored, *looked_at, *keeps_evidence);
+        let context =
+            Context { grammars, host, arrival, unattested, tells_ignored, looked_at, keeps_evidence };
         scan.reset(grammars);
         // Where it is not asked, its threads are not started.
         let cores = rayon::current_num_threads;
@@ -451,6 +462,7 @@ struct Context<'g> {
     unattested: Unattested,
     tells_ignored: bool,
     looked_at: u64,
+    keeps_evidence: bool,
 }
 
 /// What was found in some records.
@@ -499,7 +511,8 @@ impl Scan {
         context: Context<'_>,
         senders: &mut Senders,
     ) {
-        let Context { grammars, host, arrival, unattested, tells_ignored, looked_at } = context;
+        let Context { grammars, host, arrival, unattested, tells_ignored, looked_at, keeps_evidence } =
+            context;
         let Self { offences, evidence, keyed, unmatched, clients, ignored, tally } = self;
         let format = piece.format();
         piece.for_each(|record| {
@@ -581,7 +594,9 @@ impl Scan {
                                 .filter(|_| nth == 0);
                             count.into_iter().for_each(|count| *count += u64::from(entry.times));
                             offences.push(Offence { time, ..offence });
-                            evidence.push(entry.message, rule);
+                            if keeps_evidence {
+                                evidence.push(entry.message, rule);
+                            }
                         }
                     }
                 }
@@ -591,7 +606,7 @@ impl Scan {
                     for _ in 0..entry.times.min(u8::MAX.into()) {
                         keyed.push(Keyed::Referring(key, offences.len(), evidence.found.len()));
                         offences.push(told);
-                        if told.category != CategoryId::LOGIN {
+                        if keeps_evidence && told.category != CategoryId::LOGIN {
                             evidence.push(entry.message, rule);
                         }
                     }

@@ -152,6 +152,10 @@ fn message(text: &[u8]) -> &[u8] {
 
 /// The number that the text is; `None` where it is not all digits or over 32 bits.
 fn number(text: &[u8]) -> Option<u32> {
+    if (1..=8).contains(&text.len()) {
+        let bytes = scan::eight(text, 0);
+        return (scan::leading_digits(bytes) == text.len()).then(|| scan::number(bytes, text.len()));
+    }
     let digit = |b: &u8| b.is_ascii_digit().then(|| u32::from(b - b'0'));
     let value = text.iter().try_fold(0u32, |n, b| n.checked_mul(10)?.checked_add(digit(b)?));
     value.filter(|_| !text.is_empty())

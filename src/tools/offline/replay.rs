@@ -383,7 +383,8 @@ struct ReplayRun<'l> {
 
 impl<'l> ReplayRun<'l> {
     fn new(loaded: &'l Loaded, decoder: Decoder<'l>) -> Self {
-        let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder).telling_ignored();
+        let engine = Engine::new(loaded.settings(), loaded.grammars.clone(), decoder);
+        let engine = engine.telling_ignored().keeping_no_evidence();
         Self { loaded, engine, total: Tally::default(), unread: UnreadLines::default(), bans: Vec::new() }
     }
 

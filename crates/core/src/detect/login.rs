@@ -15,16 +15,25 @@ pub(super) struct Logins {
     lately: Recent<Offender, RecentLogin>,
     /// Families (whether it is IPv6) and lengths of the prefixes in it, past ones included.
     lengths: BTreeSet<(bool, u8)>,
-    /// How often it was asked what has changed.
+    /// How often it was asked what has changed, and once more.
     asked: u64,
 }
 
-#[derive(Debug, Default)]
+/// What is known of the logins of an offender, in few bytes: each login changes it.
+#[derive(Clone, Copy, Debug, Default)]
 struct RecentLogin {
-    /// When the last login was, and what was forgiven: `None` before it is filled in.
-    login: Option<Login>,
-    /// What `asked` was when this changed last.
-    changed: Option<u64>,
+    at: Timestamp,
+    forgiven: (u8, Timestamp),
+    /// What `asked` was when this changed last; 0 for what is known from before a restart.
+    changed: u64,
+    /// Whether it is filled in.
+    is_known: bool,
+}
+
+impl RecentLogin {
+    fn of(self, offender: Offender) -> Option<Login> {
+        self.is_known.then_some(Login { offender, at: self.at, forgiven: self.forgiven })
+    }
 }
 
 /// The logins from one place, and what was forgiven for them.
@@ -38,7 +47,7 @@ pub struct Login {
     pub forgiven: (u8, Timestamp),
 }
 
-/// How many places people log in from; the one longest unused makes room. 112 bytes each.
+/// How many places people log in from; the one longest unused makes room. 72 bytes each.
 pub const LOGINS: usize = 10_000;
 /// The ban that is imposed all the same is the tenth that is earned within a day: then an account is worth at most
 /// 10 x `maxretry` guesses a day, and an honest user with a mistyped password does not come near it.
@@ -48,49 +57,53 @@ const DAY: Span = Span::from_secs(24 * 60 * 60);
 impl Logins {
     /// Of at most this many offenders.
     pub(super) fn new(limit: usize) -> Self {
-        Self { lately: Recent::new(limit), lengths: BTreeSet::new(), asked: 0 }
+        Self { lately: Recent::new(limit), lengths: BTreeSet::new(), asked: 1 }
     }
 
     /// Somebody logged in. What they were forgiven stays counted. Constant time.
     pub(super) fn note(&mut self, offender: Offender, at: Timestamp) {
-        let login = self.get(offender).unwrap_or(Login { offender, at, forgiven: (0, at) });
-        self.put(Login { at: login.at.max(at), ..login }, Some(self.asked));
+        let (_, noted, _) = self.lately.touch(offender);
+        if noted.is_known {
+            (noted.at, noted.changed) = (noted.at.max(at), self.asked);
+        } else {
+            self.put(Login { offender, at, forgiven: (0, at) }, self.asked);
+        }
     }
 
     /// Puts back what was known before a restart.
     pub(super) fn restore(&mut self, login: Login) {
-        self.put(login, None);
+        self.put(login, 0);
     }
 
     /// Dates all logins earlier by this much.
     pub(super) fn shift_back(&mut self, by: Span) {
-        for login in self.lately.values_mut().filter_map(|noted| noted.login.as_mut()) {
-            (login.at, login.forgiven.1) = (login.at - by, login.forgiven.1 - by);
+        for noted in self.lately.values_mut() {
+            (noted.at, noted.forgiven.1) = (noted.at - by, noted.forgiven.1 - by);
         }
     }
 
-    fn put(&mut self, login: Login, changed: Option<u64>) {
-        let (_, noted, _) = self.lately.touch(login.offender);
-        if noted.login.is_none() {
-            self.lengths.insert((login.offender.address().is_ipv6(), login.offender.prefix()));
+    fn put(&mut self, login: Login, changed: u64) {
+        let Login { offender, at, forgiven } = login;
+        let (_, noted, _) = self.lately.touch(offender);
+        if !noted.is_known {
+            self.lengths.insert((offender.address().is_ipv6(), offender.prefix()));
         }
-        *noted = RecentLogin { login: Some(login), changed };
+        *noted = RecentLogin { at, forgiven, changed, is_known: true };
     }
 
     fn get(&self, offender: Offender) -> Option<Login> {
-        self.lately.slot(&offender).and_then(|(_, noted)| noted.login)
+        self.lately.slot(&offender).and_then(|(_, noted)| noted.of(offender))
     }
 
     /// All of them, changed ones first.
     pub(super) fn iter(&self) -> impl Iterator<Item = Login> {
-        self.lately.newest_first().filter_map(|(_, noted)| noted.login)
+        self.lately.newest_first().filter_map(|(offender, noted)| noted.of(*offender))
     }
 
     /// Those that have changed since this was last asked. Takes time for these only.
     pub(super) fn take_changed(&mut self) -> Vec<Login> {
-        let newest = self.lately.newest_first().map(|(_, noted)| noted);
-        let changed = newest.take_while(|noted| noted.changed == Some(self.asked));
-        let changed = changed.filter_map(|noted| noted.login).collect();
+        let changed = self.lately.newest_first().take_while(|(_, noted)| noted.changed == self.asked);
+        let changed = changed.filter_map(|(offender, noted)| noted.of(*offender)).collect();
         self.asked += 1;
         changed
     }
@@ -113,7 +126,7 @@ impl Logins {
             login.forgiven = (0, at);
         }
         login.forgiven.0 = login.forgiven.0.saturating_add(1);
-        self.put(login, Some(self.asked));
+        self.put(login, self.asked);
         (login.forgiven.0 < ENOUGH).then_some(login.at)
     }
 

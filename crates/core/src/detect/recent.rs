@@ -45,10 +45,6 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.index.len()
-    }
-
     /// Holds to another limit from now on; what is over it goes one by one as new entries come.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit.clamp(1, NONE as usize - 1);
@@ -91,12 +87,6 @@ impl<K: Hash + Eq + Copy, V: Default> Recent<K, V> {
             let (at, _) = entry.remove();
             self.release(at);
         }
-    }
-
-    /// The entries, the oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &K, &V)> {
-        std::iter::successors(Some(self.oldest), |at| self.slots.get(*at as usize).map(|slot| slot.newer))
-            .map_while(|at| self.slots.get(at as usize).map(|slot| (at, &slot.key, &slot.value)))
     }
 
     /// The entries, the newest first.
@@ -184,7 +174,9 @@ mod tests {
         for key in touched {
             recent.touch(*key);
         }
-        assert_eq!(recent.iter().map(|(_, key, ())| *key).collect::<Vec<_>>(), want);
+        let mut left: Vec<u32> = recent.newest_first().map(|(key, ())| *key).collect();
+        left.reverse();
+        assert_eq!(left, want);
     }
 
     #[test]
@@ -204,7 +196,7 @@ mod tests {
         recent.touch(2);
         recent.remove(&1);
         recent.remove(&1);
-        assert_eq!(recent.len(), 1);
+        assert!(recent.slot(&1).is_none());
         let (again, value, evicted) = recent.touch(3);
         assert_eq!((again, *value, evicted), (first, 0, false));
     }

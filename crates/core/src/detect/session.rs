@@ -14,14 +14,14 @@ use std::hash::{Hash, Hasher};
 
 use crate::model::{CategoryId, GrammarId, Offence, Offender, RuleGroupId, SessionId, Span, Timestamp};
 
-use super::recent::Recent;
 use super::trace::Trace;
+use super::tracked::Tracked;
 
 /// The sessions of one jail.
 #[derive(Debug)]
 pub(super) struct Sessions {
     forget_after: Span,
-    table: Recent<SessionKey, Session>,
+    table: Tracked<SessionKey, Session>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ const LIMIT: usize = 65_536;
 impl Sessions {
     /// Sessions that are forgotten when nothing was heard of them for this long.
     pub(super) fn new(forget_after: Span) -> Self {
-        Self { forget_after, table: Recent::new(LIMIT) }
+        Self { forget_after, table: Tracked::new() }
     }
 
     /// Whether the offence is a new attempt, not yet reported by a line of its session, and its session after it.
@@ -78,9 +78,10 @@ impl Sessions {
     /// Constant time; allocates only as the number of sessions grows.
     pub(super) fn hear(&mut self, offence: &Offence, offender: Offender) -> (bool, Session) {
         let Offence { host, session_id, grammar, .. } = *offence;
-        let (_, session, _) = self.table.touch(SessionKey { offender, host, session_id, grammar });
+        let forget_after = self.forget_after;
+        let session = self.session(SessionKey { offender, host, session_id, grammar }, offence.time);
         let quiet = offence.time.since(session.last);
-        if quiet > self.forget_after {
+        if quiet > forget_after {
             *session = Session::default();
         }
         session.settle(quiet);
@@ -108,10 +109,19 @@ impl Sessions {
     /// Puts back what was heard of a session.
     pub(super) fn recall(&mut self, trace: &Trace, session: Session) {
         let Trace { offender, host, session_id, grammar: Some(grammar), .. } = *trace else { return };
-        *self.table.touch(SessionKey { offender, host, session_id, grammar }).1 = session;
+        *self.session(SessionKey { offender, host, session_id, grammar }, trace.time) = session;
     }
 
-    /// What is known of each session, the one longest unheard first.
+    fn session(&mut self, key: SessionKey, now: Timestamp) -> &mut Session {
+        let over = now - self.forget_after - LATE;
+        self.table.forget_over(|session| session.last < over);
+        if self.table.len() > LIMIT {
+            self.table.forget_one();
+        }
+        self.table.see(key).1
+    }
+
+    /// What is known of each session, those first that are forgotten first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionKey, Session)> {
         self.table.iter().map(|(_, key, session)| (*key, *session))
     }

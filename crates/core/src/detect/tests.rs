@@ -110,14 +110,14 @@ fn a_ban_is_past_once_it_is_over_with_what_was_heard_meanwhile() {
     let (mut detector, mut seen) = after(settings(&[jail("j", "a", 1)]), &[(3, "192.0.2.1")]);
     let secs = Timestamp::from_secs;
     assert_eq!(detector.prior(who, "j"), PriorBans { bans: 1, ended: secs(103) });
-    assert_eq!(detector.past.len(), 0, "while it is in force it says so itself");
+    assert_eq!(detector.past.newest_first().count(), 0, "while it is in force it says so itself");
     detector.remember_elsewhere(who, "j", 3, secs(50));
     let known = PriorBans { bans: 3, ended: secs(103) };
     assert_eq!(detector.prior(who, "j"), known);
     detector.expire(secs(103));
-    assert_eq!((detector.prior(who, "j"), detector.past.len()), (known, 1));
+    assert_eq!((detector.prior(who, "j"), detector.past.newest_first().count()), (known, 1));
     detector.observe(&offence(104, "192.0.2.1", 0), secs(104), &mut seen);
-    assert_eq!((detector.prior(who, "j").bans, detector.past.len()), (4, 0));
+    assert_eq!((detector.prior(who, "j").bans, detector.past.newest_first().count()), (4, 0));
     detector.unban(who);
     assert_eq!(detector.prior(who, "j"), PriorBans::default());
 }

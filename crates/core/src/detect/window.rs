@@ -6,13 +6,13 @@
 
 use crate::model::{Offender, Span, Timestamp};
 
-use super::recent::Recent;
+use super::tracked::Tracked;
 
-/// The windows of one jail: 72 bytes an offender at five retries, and 10 for the index.
+/// The windows of one jail: 61 bytes an offender at five retries, and 10 for the index.
 #[derive(Debug)]
 pub(super) struct Windows {
     size: Threshold,
-    table: Recent<Offender, Ring>,
+    table: Tracked<Offender, Ring>,
     /// The times of the offender in slot n, from n * full on, as a ring.
     times: Vec<Timestamp>,
     /// The values of these offences, in the same places; empty where all offences count.
@@ -38,10 +38,10 @@ struct Ring {
 }
 
 impl Windows {
-    /// Windows of this size, for at most `limit` offenders.
-    pub(super) fn new(size: Threshold, limit: usize) -> Self {
+    /// Windows of this size, of no offenders yet.
+    pub(super) fn new(size: Threshold) -> Self {
         let size = Threshold { full: size.full.max(1), ..size };
-        Self { size, table: Recent::new(limit), times: Vec::new(), values: Vec::new() }
+        Self { size, table: Tracked::new(), times: Vec::new(), values: Vec::new() }
     }
 
     /// How many offenders are watched.
@@ -49,8 +49,7 @@ impl Windows {
         self.table.len()
     }
 
-    /// Counts an offence at `at`; how many now stand within the span, and whether another offender was
-    /// forgotten for lack of room.
+    /// Counts an offence at `at`; how many now stand within the span, and whether the offender was not watched before.
     ///
     /// Where only distinct values count, an offence of a value that stands already takes the place of that one. The
     /// value 0 says nothing: each offence that has it counts.
@@ -60,7 +59,7 @@ impl Windows {
     ///
     /// Linear in `full`; allocates only as the number of offenders grows.
     pub(super) fn count(&mut self, offender: Offender, at: Timestamp, value: u64) -> (u8, bool) {
-        let (slot, ring, evicted) = self.table.touch(offender);
+        let (slot, ring, is_new) = self.table.see(offender);
         let Threshold { full, span, distinct } = self.size;
         let (capacity, start) = (usize::from(full), slot as usize * usize::from(full));
         let mine = start..start + capacity;
@@ -70,7 +69,7 @@ impl Windows {
         if distinct && self.values.len() < mine.end {
             self.values.resize(mine.end, 0);
         }
-        let Some(times) = self.times.get_mut(mine.clone()) else { return (0, evicted) };
+        let Some(times) = self.times.get_mut(mine.clone()) else { return (0, is_new) };
         let values = self.values.get_mut(mine).unwrap_or_default();
         let used = usize::from(ring.used);
         let next = usize::from(ring.next);
@@ -94,7 +93,7 @@ impl Windows {
         times.get_mut(place).into_iter().for_each(|time| *time = at);
         values.get_mut(place).into_iter().for_each(|known| *known = value);
         let counted = times.iter().take(usize::from(ring.used)).filter(|time| at.since(**time) <= span);
-        (counted.count() as u8, evicted)
+        (counted.count() as u8, is_new)
     }
 
     /// How many offences of an offender count at `at`, and when the last of them was. Changes nothing.
@@ -123,13 +122,12 @@ impl Windows {
         self.table.remove(&offender);
     }
 
-    /// Forgets the offender longest unseen.
-    pub(super) fn forget_oldest(&mut self) {
-        let oldest = self.table.iter().next().map(|(_, offender, _)| *offender);
-        oldest.inspect(|offender| self.table.remove(offender));
+    /// Forgets an offender that was not seen lately.
+    pub(super) fn forget_one(&mut self) {
+        self.table.forget_one();
     }
 
-    /// The offenders, the one longest unseen first, each with its times and values in the order in which they came.
+    /// The offenders, those first that are forgotten first, each with its times and values in the order in which they came.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Offender, impl Iterator<Item = (Timestamp, u64)>)> {
         let full = usize::from(self.size.full);
         self.table.iter().map(move |(slot, offender, ring)| {
@@ -148,10 +146,9 @@ impl Windows {
     }
 
     /// The same counts in windows of another size: what happened stays, what it amounts to is new.
-    pub(super) fn resized(mut self, size: Threshold, limit: usize) -> Self {
-        let mut resized = Self::new(size, limit);
+    pub(super) fn resized(self, size: Threshold) -> Self {
+        let mut resized = Self::new(size);
         if self.size == resized.size {
-            self.table.set_limit(limit);
             return self;
         }
         for (offender, offences) in self.iter() {
@@ -179,7 +176,7 @@ mod tests {
     /// Feeds offences at these seconds to a window of 3 in 10 s; those that filled it.
     #[track_caller]
     fn check(seconds: &[i64], want: &[i64]) {
-        let mut windows = Windows::new(size(3, 10), 9);
+        let mut windows = Windows::new(size(3, 10));
         let offender = "192.0.2.1".parse().unwrap();
         let filled = |at: &&i64| windows.count(offender, Timestamp::from_secs(**at), 0).0 == 3;
         assert_eq!(seconds.iter().filter(filled).copied().collect::<Vec<_>>(), want);
@@ -188,7 +185,7 @@ mod tests {
     /// How many distinct values stand after each of these (second, value), in a window of 3 in 10 s.
     #[track_caller]
     fn check_distinct(offences: &[(i64, u64)], want: &[u8]) {
-        let mut windows = Windows::new(distinct(3, 10), 9);
+        let mut windows = Windows::new(distinct(3, 10));
         let offender = "192.0.2.1".parse().unwrap();
         let count = |(at, value): &(i64, u64)| windows.count(offender, Timestamp::from_secs(*at), *value).0;
         assert_eq!(offences.iter().map(count).collect::<Vec<_>>(), want);
@@ -218,19 +215,19 @@ mod tests {
     #[test]
     fn a_new_size_keeps_what_happened() {
         let offender = "192.0.2.1".parse().unwrap();
-        let mut windows = Windows::new(size(3, 10), 9);
+        let mut windows = Windows::new(size(3, 10));
         for at in [1, 2, 3, 4] {
             windows.count(offender, Timestamp::from_secs(at), 0);
         }
-        let mut windows = windows.resized(size(5, 100), 9);
+        let mut windows = windows.resized(size(5, 100));
         assert_eq!(windows.count(offender, Timestamp::from_secs(50), 0).0, 4);
-        let mut windows = windows.resized(size(2, 100), 9);
+        let mut windows = windows.resized(size(2, 100));
         assert_eq!(windows.count(offender, Timestamp::from_secs(51), 0).0, 2);
         assert!(windows.values.is_empty(), "values cost nothing where they do not count");
         // Of what was counted before, nobody knows the values: each counts.
-        let mut windows = windows.resized(distinct(4, 100), 9);
+        let mut windows = windows.resized(distinct(4, 100));
         assert_eq!(windows.count(offender, Timestamp::from_secs(52), 7).0, 3);
-        let mut windows = windows.resized(distinct(5, 100), 9);
+        let mut windows = windows.resized(distinct(5, 100));
         assert_eq!(windows.count(offender, Timestamp::from_secs(53), 7).0, 3);
     }
 
@@ -256,7 +253,7 @@ mod tests {
     proptest! {
         #[test]
         fn is_a_naive_count(gaps in proptest::collection::vec(0_i64..8, 1..60), full in 1_u8..6) {
-            let mut windows = Windows::new(size(full, 10), 2);
+            let mut windows = Windows::new(size(full, 10));
             let (offender, mut now, mut all) = ("192.0.2.1".parse().unwrap(), 0, Vec::new());
             for gap in gaps {
                 now += gap;
@@ -272,13 +269,13 @@ mod tests {
             full in 1_u8..6,
             again in 1_u8..6,
         ) {
-            let mut windows = Windows::new(distinct(full, 10), 2);
+            let mut windows = Windows::new(distinct(full, 10));
             let (mut now, mut all) = (0, [Vec::new(), Vec::new()]);
             for (nth, (gap, value, who)) in offences.iter().enumerate() {
                 now += gap;
                 // Written down and put back, as after a restart.
                 if nth % 7 == 6 {
-                    let mut resized = Windows::new(distinct(full, 10), 2);
+                    let mut resized = Windows::new(distinct(full, 10));
                     for (offender, offences) in windows.iter() {
                         for (time, value) in offences {
                             resized.count(offender, time, value);
@@ -295,7 +292,7 @@ mod tests {
             }
             // A smaller size keeps those that came last.
             let full = again.min(full);
-            let mut windows = windows.resized(distinct(full, 10), 2);
+            let mut windows = windows.resized(distinct(full, 10));
             let (_, value, who) = offences[offences.len() - 1];
             let naive = naive(&all[usize::from(who - 1)], now) + usize::from(value == 0);
             let offender = format!("192.0.2.{who}").parse().unwrap();

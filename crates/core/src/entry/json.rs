@@ -4,9 +4,7 @@
 //! over a byte that a stranger typed. So strings are bytes here, and a backslash that begins no escape stands for
 //! itself. Values under other keys are skipped unchecked, to any depth, without recursion.
 
-use std::ops::Range;
-
-use memchr::{memchr, memchr2};
+use memchr::memchr2;
 use nom::branch::alt;
 use nom::bytes::complete::is_not;
 use nom::character::complete::char;
@@ -15,6 +13,7 @@ use nom::error::{Error, ErrorKind};
 use nom::sequence::{delimited, separated_pair, terminated};
 use nom::{IResult, Offset, Parser};
 
+use super::scan::{eight, until};
 use super::stamp::Stamps;
 use super::syslog::{self, Tag};
 use super::{Malformed, cut, message, number, program};
@@ -35,9 +34,7 @@ pub(super) fn decode<'a>(
     if !fields.are_rsyslogs(record) {
         return Ok(syslog::bare(record, unnamed, now));
     }
-    for value in fields.0.iter_mut().flatten() {
-        value.unescape(record);
-    }
+    fields.unescape(record);
     let record = &*record;
     let text = |field| fields.text(field, record);
     let tag = text(JsonField::Tag);
@@ -52,7 +49,7 @@ pub(super) fn decode<'a>(
     let goes_on = cut::goes_on(length, comm.or_else(|| cut::sender(claimed, claimed_pid)));
     let size = text(JsonField::Size).and_then(number);
     Ok(Entry {
-        time: text(JsonField::Time).and_then(|text| stamps.iso(text, now)).map_or(now, |(time, _)| time),
+        time: text(JsonField::Time).and_then(|text| stamps.iso_again(text, now)).unwrap_or(now),
         host: text(JsonField::Host).unwrap_or(b""),
         program: claimed,
         pid: text(JsonField::Pid).and_then(number).or(claimed_pid).unwrap_or(0),
@@ -107,126 +104,179 @@ impl JsonField {
 
 /// Where in the record the values stand that an entry is made of, in the order of [`JsonField`].
 #[derive(Default)]
-struct Fields([Option<ValueSpan>; 11]);
-
-/// Where a [`RawValue`] stands.
-struct ValueSpan {
-    at: Range<usize>,
-    escaped: bool,
+struct Fields {
+    spans: [(u32, u32); 11],
+    /// As bits: which values are there, and which of them have escapes.
+    present: u16,
+    escaped: u16,
 }
 
 impl Fields {
-    /// `None` where the record is not one whole object.
+    /// `None` where the record is not one whole object, or has 4 GiB.
     fn read(record: &[u8], order: &mut KeyOrder) -> Option<Self> {
+        u32::try_from(record.len()).ok()?;
         if let Some(fields) = order.read(record) {
             return Some(fields);
         }
         order.forget();
         let mut fields = Self::default();
-        let (mut end, mut is_known) = (0, true);
+        let mut is_known = true;
         let (mut rest, _) = terminated(char('{'), space).parse(record).ok()?;
         while let Ok((after, (key, value))) = terminated(member, opt(char(','))).parse(rest) {
             let field = JsonField::named(key);
             if let Some(RawValue { text, escaped }) = value {
                 let start = record.offset(text);
-                is_known &= order.add(record.get(end..start)?, field);
-                end = start + text.len();
-                fields.put(field, ValueSpan { at: start..end, escaped });
+                let value = ValueSpan { start, end: start + text.len(), escaped, field };
+                fields.put(&value);
+                is_known &= order.add(record, value);
             }
             rest = after;
         }
         all_consuming(terminated(char('}'), space)).parse(rest).ok()?;
-        let after = record.get(end..)?;
-        if is_known && order.has_room(after) {
-            order.text.extend_from_slice(after);
-            order.is_known = true;
-        }
+        order.is_known = is_known && order.remember(record);
         Some(fields)
     }
 
     /// Of a key that occurs twice the first counts.
-    fn put(&mut self, field: Option<JsonField>, value: ValueSpan) {
-        if let Some(place) = field.and_then(|field| self.0.get_mut(field as usize)) {
-            place.get_or_insert(value);
+    fn put(&mut self, value: &ValueSpan) {
+        let Some(place) = value.field.map(|field| field as usize) else { return };
+        if self.present >> place & 1 == 0
+            && let Some(span) = self.spans.get_mut(place)
+        {
+            *span = (value.start as u32, value.end as u32);
+            self.present |= 1 << place;
+            self.escaped |= u16::from(value.escaped) << place;
+        }
+    }
+
+    /// Unescapes the values where they stand, so that each ends where it then ends.
+    fn unescape(&mut self, record: &mut [u8]) {
+        while self.escaped != 0 {
+            let place = self.escaped.trailing_zeros() as usize;
+            self.escaped &= self.escaped - 1;
+            if let Some((start, end)) = self.spans.get_mut(place)
+                && let Some(text) = record.get_mut(*start as usize..*end as usize)
+            {
+                *end = *start + unescape(text) as u32;
+            }
         }
     }
 
     fn text<'r>(&self, field: JsonField, record: &'r [u8]) -> Option<&'r [u8]> {
-        let value = self.0.get(field as usize)?.as_ref()?;
-        record.get(value.at.clone()).filter(|text| !text.is_empty())
+        let (start, end) = *self.spans.get(field as usize)?;
+        record.get(start as usize..end as usize).filter(|text| !text.is_empty())
     }
 
     /// Whether rsyslog made the object, and not a server whose own log is JSON.
     fn are_rsyslogs(&self, record: &[u8]) -> bool {
-        let has = |field| self.0.get(field as usize).is_some_and(Option::is_some);
+        let has = |field| self.present >> field as usize & 1 == 1;
         has(JsonField::Message)
             && (has(JsonField::Program) || self.text(JsonField::Tag, record).and_then(Tag::read).is_some())
     }
 }
 
-/// The keys of the last object and what else stands between its values, so that an object like it need not be parsed:
-/// rsyslog renders all by one template. It is read as without this.
+/// A value in an object.
+#[derive(Clone, Debug)]
+struct ValueSpan {
+    start: usize,
+    end: usize,
+    escaped: bool,
+    field: Option<JsonField>,
+}
+
+/// The last object, so that one like it need not be parsed: rsyslog renders all by one template, and most values are those of
+/// the object before. It is read as without this.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeyOrder {
-    /// What stands before each value up to its quote, from the quote of the value before; then what follows the last.
+    /// What stands before its last value.
     text: Vec<u8>,
-    /// Where each of these ends, and what the value is.
-    keys: Vec<(usize, Option<JsonField>)>,
-    /// Whether that is all of the last object, and each value a string.
+    /// Its values, each a string.
+    values: Vec<ValueSpan>,
+    /// What follows the last of them.
+    after: Vec<u8>,
+    /// Whether that is all of the last object.
     is_known: bool,
 }
 
-/// What has more keys than this, or more between their values, is not a template of ours.
+/// What has more keys than this, or more before its last value or behind it, is not a template of ours.
 const MOST_KEYS: usize = 32;
 const MOST_TEXT: usize = 1024;
 
 impl KeyOrder {
-    fn read(&self, record: &[u8]) -> Option<Fields> {
-        if !self.is_known {
-            return None;
-        }
+    fn read(&mut self, record: &[u8]) -> Option<Fields> {
+        let Self { text, values, after, is_known } = self;
+        let (last, others) = values.split_last_mut().filter(|_| *is_known)?;
         let mut fields = Fields::default();
+        // Up to where both are the same, and where that part begins in both.
         let (mut at, mut from) = (0, 0);
-        for (to, field) in &self.keys {
-            let before = self.text.get(from..*to)?;
-            let inside = record.get(at..)?.strip_prefix(before)?;
-            let (length, escaped) = string_end(inside)?;
-            let start = at + before.len();
-            (at, from) = (start + length, *to);
-            fields.put(*field, ValueSpan { at: start..at, escaped });
+        let mut same = common(record, text);
+        for value in others {
+            let start = at + (value.start - from);
+            if value.end < same {
+                (value.start, value.end) = (start, at + (value.end - from));
+            } else if value.start <= same {
+                let (length, escaped) = string_end(record.get(start..)?)?;
+                (at, from) = (start + length, value.end);
+                same = from + common(record.get(at..)?, text.get(from..)?);
+                (value.start, value.end, value.escaped) = (start, at, escaped);
+            } else {
+                return None;
+            }
+            fields.put(value);
         }
-        (record.get(at..) == self.text.get(from..)).then_some(fields)
+        let start = at + (last.start - from);
+        (same == text.len()).then_some(())?;
+        let (length, escaped) = string_end(record.get(start..)?)?;
+        (last.start, last.end, last.escaped) = (start, start + length, escaped);
+        (record.get(last.end..)? == after).then_some(())?;
+        fields.put(last);
+        text.clear();
+        text.extend_from_slice(record.get(..start).filter(|text| text.len() <= MOST_TEXT)?);
+        Some(fields)
     }
 
     /// Keeps its memory only.
     fn forget(&mut self) {
-        self.text.clear();
-        self.keys.clear();
+        self.values.clear();
         self.is_known = false;
     }
 
-    /// Adds a value, if what stands `before` it can be known again.
-    fn add(&mut self, before: &[u8], field: Option<JsonField>) -> bool {
-        let is_known = before.ends_with(b"\"") && self.keys.len() < MOST_KEYS && self.has_room(before);
+    /// Adds a value, if it is one that can be known again.
+    fn add(&mut self, record: &[u8], value: ValueSpan) -> bool {
+        let is_string = value.start.checked_sub(1).and_then(|before| record.get(before)) == Some(&b'"');
+        let is_known = is_string && self.values.len() < MOST_KEYS;
         if is_known {
-            self.text.extend_from_slice(before);
-            self.keys.push((self.text.len(), field));
+            self.values.push(value);
         }
         is_known
     }
 
-    fn has_room(&self, text: &[u8]) -> bool {
-        self.text.len() + text.len() <= MOST_TEXT
+    /// Remembers the object of these values, if it is not too long.
+    fn remember(&mut self, record: &[u8]) -> bool {
+        let parts =
+            self.values.last().and_then(|last| Some((record.get(..last.start)?, record.get(last.end..)?)));
+        let parts = parts.filter(|(before, after)| before.len().max(after.len()) <= MOST_TEXT);
+        let Some((before, after)) = parts else { return false };
+        self.text.clear();
+        self.text.extend_from_slice(before);
+        self.after.clear();
+        self.after.extend_from_slice(after);
+        true
     }
 }
 
-impl ValueSpan {
-    /// Unescapes the text where it stands, and ends where it then ends.
-    fn unescape(&mut self, record: &mut [u8]) {
-        if let (true, Some(text)) = (self.escaped, record.get_mut(self.at.clone())) {
-            self.at.end = self.at.start + unescape(text);
+/// How many bytes two texts have in common.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    let most = one.len().min(other.len());
+    let mut at = 0;
+    while at < most {
+        let different = eight(one, at) ^ eight(other, at);
+        if different != 0 {
+            return most.min(at + different.trailing_zeros() as usize / 8);
         }
+        at += 8;
     }
+    most
 }
 
 /// A string without its quotes, or a number, and whether there are escapes in it.
@@ -320,9 +370,11 @@ fn space(input: &[u8]) -> IResult<&[u8], ()> {
 pub(super) fn unescape(text: &mut [u8]) -> usize {
     let (mut read, mut written) = (0, 0);
     while let Some(rest) = text.get(read..).filter(|rest| !rest.is_empty()) {
-        let plain = memchr(b'\\', rest).unwrap_or(rest.len());
+        let plain = until(rest, 0, [b'\\']);
         let escaped = rest.get(plain..).and_then(escape);
-        text.copy_within(read..read + plain, written);
+        if read > written {
+            text.copy_within(read..read + plain, written);
+        }
         (read, written) = (read + plain, written + plain);
         if let Some((character, length)) = escaped {
             let mut utf8 = [0; 4];
