@@ -68,7 +68,10 @@ use crate::detect::Settings;
 use crate::engine::Engine;
 use crate::entry::Decoder;
 use crate::fleet::outbox::NoticeOutbox;
-use crate::input::socket::{self, SocketFile};
+use crate::input::{
+    self,
+    socket::{self, SocketFile},
+};
 use crate::kernel::{self, Displaced, Firewall, Ipset, Layout};
 use crate::model::{Timestamp, count};
 use crate::store::{self, SavedState};
@@ -289,7 +292,7 @@ async fn start(
     let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     let control_file = SocketFile::of(&config.control.path);
-    let (claim, mut firewall) = prepare_kernel(config.enforce.as_ref(), &mut opener).await?;
+    let (claim, mut firewall) = open_kernel(config.enforce.as_ref(), &mut opener).await?;
     let metrics = metrics.join().map_err(|_| anyhow::anyhow!("the metrics thread has failed"))??;
     chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
     let health = Health::new(mode(config.enforce.as_ref()));
@@ -300,8 +303,18 @@ async fn start(
     let (files, renewed_files) = threads::channel();
     let mut tasks = Vec::new();
 
-    let (mut ledger, mut memory, is_incomplete) =
-        open_ledger(options, &loaded, &metrics, &health, &mut tasks)?;
+    // Both take some 8 ms, mostly in other programs and on the disk.
+    let (prepared, (writer, mut ledger, mut memory)) = std::thread::scope(|scope| {
+        let prepared = scope.spawn(|| prepare_kernel(&mut *firewall));
+        let opened = open_ledger(options, &loaded, &metrics, &health);
+        (prepared.join(), opened)
+    });
+    prepared.map_err(|_| anyhow::anyhow!("the kernel thread has failed"))??;
+    let is_incomplete = begin_ledger(options, &loaded, writer, &mut tasks)?;
+    if memory.redate(now()) {
+        log::warn!("the ledger has times in the future: the clock was ahead, or is behind now");
+        ledger.want_whole();
+    }
     let host = HostAddresses::look(&HostAddresses::default());
     let allowances = Allowances::new(std::mem::take(&mut memory.allowances));
     let mut engine = restore(&loaded, settings(&loaded, &host, &allowances), &mut memory);
@@ -430,8 +443,8 @@ async fn start(
     Ok(RunningDaemon { reloader, requests, tasks, servers, control: control_file, restored })
 }
 
-/// Takes the set for this daemon alone, before anything is written to the kernel, and prepares sets and rule.
-async fn prepare_kernel(
+/// Takes the set for this daemon alone, before anything is written to the kernel.
+async fn open_kernel(
     enforce: Option<&Enforce>,
     opener: &mut Firewalls,
 ) -> anyhow::Result<(Option<SetLock>, Box<dyn Firewall>)> {
@@ -439,29 +452,40 @@ async fn prepare_kernel(
         Some(enforce) => SetLock::take(&enforce.set).await?,
         None => None,
     };
-    let mut firewall = opener.open(enforce)?;
+    Ok((claim, opener.open(enforce)?))
+}
+
+/// Prepares sets and rule.
+fn prepare_kernel(firewall: &mut dyn Firewall) -> anyhow::Result<()> {
     let prepared = firewall.prepare(Displaced::Move);
     let prepared = prepared.context("no ban can be enforced (`mode = \"observe\"` only decides and logs)")?;
     prepared.faults.iter().for_each(|fault| log::error!("{fault}"));
-    Ok((claim, firewall))
+    Ok(())
 }
 
-/// Starts the ledger's writer; what the ledger remembers, and whether it may lack something.
+/// Opens the ledger; its writer, and what it remembers.
 fn open_ledger(
     options: &RunOptions,
     loaded: &Loaded,
     metrics: &Metrics,
     health: &Health,
-    tasks: &mut Vec<JoinHandle<()>>,
-) -> anyhow::Result<(LedgerQueue, SavedState, bool)> {
-    let directory = &loaded.config.state_directory;
+) -> (LedgerWriter, LedgerQueue, SavedState) {
     // What is only tried leaves no trace.
-    let place = (!options.dry_run).then(|| (directory.clone(), loaded.config.ledger));
+    let place = (!options.dry_run).then(|| (loaded.config.state_directory.clone(), loaded.config.ledger));
     let backend = loaded.config.enforce.as_ref().map(|enforce| enforce.backend);
     // nftables takes minutes to list many elements, and what is only observed is nowhere else.
     let stop = if backend == Some(Backend::Ipset) { SHORT_STOP } else { LONG_STOP };
-    let (writer, ledger, mut memory) = LedgerWriter::start(place, stop, &loaded.grammars, metrics, health);
-    let running = directory.join(RUNNING);
+    LedgerWriter::start(place, stop, &loaded.grammars, metrics, health)
+}
+
+/// Starts the ledger's writer; whether the ledger may lack something.
+fn begin_ledger(
+    options: &RunOptions,
+    loaded: &Loaded,
+    writer: LedgerWriter,
+    tasks: &mut Vec<JoinHandle<()>>,
+) -> anyhow::Result<bool> {
+    let running = loaded.config.state_directory.join(RUNNING);
     let is_incomplete = running.exists();
     if !options.dry_run {
         drop(store::private(&running));
@@ -471,16 +495,12 @@ fn open_ledger(
             drop(std::fs::remove_file(&running));
         }
     })?);
-    if memory.redate(now()) {
-        log::warn!("the ledger has times in the future: the clock was ahead, or is behind now");
-        ledger.want_whole();
-    }
-    Ok((ledger, memory, is_incomplete))
+    Ok(is_incomplete)
 }
 
 /// An engine with the bans, counts and logins of before.
 fn restore(loaded: &Loaded, settings: Settings, memory: &mut SavedState) -> Engine<'static> {
-    let decoder = Decoder::new(jiff::tz::TimeZone::system());
+    let decoder = Decoder::new(input::zone());
     let mut engine = Engine::new(settings, Arc::clone(&loaded.grammars), decoder);
     let (detector, now) = (engine.detector(), now());
     // From the end, which can be given back meanwhile: there may be a million.

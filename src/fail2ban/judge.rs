@@ -8,6 +8,7 @@ use crate::engine::{Clock, Engine, Unattested};
 use crate::entry::records::Records;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Grammar, Grammars, Outcome};
+use crate::input;
 use crate::model::{CategoryId, GrammarId, Offender, Timestamp, plain};
 
 /// An offence that the jail counts.
@@ -38,7 +39,7 @@ impl<'l> LineJudge<'l> {
         let grammar = loaded.grammars.iter().find(|grammar| grammar.name() == watched.grammar)?;
         // Whose message a line is that does not say.
         let program = grammar.programs().iter().find(|program| !program.contains('*'));
-        let decoder = Decoder::new(jiff::tz::TimeZone::system());
+        let decoder = Decoder::new(input::zone());
         let decoder = decoder.for_program(program.map_or(b"", |program| program.as_bytes()));
         let jail = Jail { mode: settings.mode, ignore: Vec::new(), ..jail.clone() };
         let settings = Settings { jails: vec![jail], ignore: Vec::new(), widen: None, ..settings };

@@ -23,7 +23,7 @@ use crate::control::{Command, FieldWhy, ReloadPreview, Status, client};
 use crate::engine::Joins;
 use crate::entry::{Decoder, Format};
 use crate::grammar::{Closest, Fault, Found, Grammar, Grammars, Lists, MissReason, RecordMiss};
-use crate::input::stdin;
+use crate::input::{self, stdin};
 use crate::kernel;
 use crate::model::{Entry, GrammarId, Timestamp};
 use crate::model::{count, plain};
@@ -577,7 +577,7 @@ pub fn warn(what: impl Display) {
 }
 
 fn decoder(program: Option<&str>) -> Decoder<'_> {
-    let decoder = Decoder::new(jiff::tz::TimeZone::system());
+    let decoder = Decoder::new(input::zone());
     match program {
         Some(program) => decoder.for_program(program.as_bytes()),
         None => decoder,

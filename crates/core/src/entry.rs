@@ -152,13 +152,14 @@ fn message(text: &[u8]) -> &[u8] {
 
 /// The number that the text is; `None` where it is not all digits or over 32 bits.
 fn number(text: &[u8]) -> Option<u32> {
-    if (1..=8).contains(&text.len()) {
-        let bytes = scan::eight(text, 0);
-        return (scan::leading_digits(bytes) == text.len()).then(|| scan::number(bytes, text.len()));
+    let (mut number, mut is_small) = (0_u32, !text.is_empty());
+    for byte in text {
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        let all = u64::from(number) * 10 + u64::from(digit);
+        is_small &= digit < 10 && all <= u64::from(u32::MAX);
+        number = all as u32;
     }
-    let digit = |b: &u8| b.is_ascii_digit().then(|| u32::from(b - b'0'));
-    let value = text.iter().try_fold(0u32, |n, b| n.checked_mul(10)?.checked_add(digit(b)?));
-    value.filter(|_| !text.is_empty())
+    is_small.then_some(number)
 }
 
 /// The program that a tag names: its last part where it is a path from the root, else all of it.

@@ -30,6 +30,7 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 
 use hashbrown::{HashMap, HashSet};
+use memchr::memmem;
 
 use crate::model::{CategoryId, Entry, JoinId, JoinKey, Sender, SessionId, fnv1a};
 use compiled::{CompiledGroup, CompiledRules, GroupKey, Meaning};
@@ -192,6 +193,22 @@ impl Grammar {
         if self.is_shipped && self.whole.get().is_none() { ask(&self.parse()) } else { ask(self.whole()) }
     }
 
+    /// Whether a rule has a field of this name.
+    fn has_field(&self, name: &str) -> bool {
+        // Where a shipped grammar names the kind too, it need not be parsed, which takes a millisecond.
+        let is_written = |kind: &&str| {
+            memmem::find(self.first_sections(), format!("<{name}:{kind}>").as_bytes()).is_some()
+        };
+        self.is_shipped && ["quoted", "text", "word", "num"].iter().any(is_written)
+            || self.with_whole(|source| source.has_field(name))
+    }
+
+    /// What it says before it says something of other messages.
+    fn first_sections(&self) -> &[u8] {
+        let text = self.text.as_bytes();
+        text.get(..memmem::find(text, b"\nother:").unwrap_or(text.len())).unwrap_or_default()
+    }
+
     /// Reads a shipped grammar, now with its rules, lists and tests.
     fn parse(&self) -> Source {
         let base = self.extends().map(shipped_text);
@@ -235,7 +252,12 @@ impl Grammar {
 
     /// The name of the grammar that a text extends, as its line `extends:` says.
     pub fn base_of(text: &str) -> Option<&str> {
-        text.lines().find_map(|line| line.strip_prefix("extends:")).map(str::trim)
+        const HEAD: &str = "\nextends:";
+        let after = match text.strip_prefix(HEAD.trim_start()) {
+            Some(after) => after,
+            None => text.get(memmem::find(text.as_bytes(), HEAD.as_bytes())? + HEAD.len()..)?,
+        };
+        after.lines().next().map(str::trim)
     }
 
     /// The name of the grammar that it extends: who counts its offences counts these too.

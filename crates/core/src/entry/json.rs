@@ -13,7 +13,7 @@ use nom::error::{Error, ErrorKind};
 use nom::sequence::{delimited, separated_pair, terminated};
 use nom::{IResult, Offset, Parser};
 
-use super::scan::{eight, until};
+use super::scan::until;
 use super::stamp::Stamps;
 use super::syslog::{self, Tag};
 use super::{Malformed, cut, message, number, program};
@@ -267,16 +267,16 @@ impl KeyOrder {
 
 /// How many bytes two texts have in common.
 fn common(one: &[u8], other: &[u8]) -> usize {
-    let most = one.len().min(other.len());
-    let mut at = 0;
-    while at < most {
-        let different = eight(one, at) ^ eight(other, at);
+    let mut same = 0;
+    for (one, other) in one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0) {
+        let different = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
         if different != 0 {
-            return most.min(at + different.trailing_zeros() as usize / 8);
+            return same + different.trailing_zeros() as usize / 8;
         }
-        at += 8;
+        same += 8;
     }
-    most
+    let rest = one.iter().zip(other).skip(same);
+    same + rest.take_while(|(one, other)| one == other).count()
 }
 
 /// A string without its quotes, or a number, and whether there are escapes in it.

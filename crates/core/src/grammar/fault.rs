@@ -52,13 +52,13 @@ impl fmt::Display for Fault {
 /// Collects the faults of one file.
 pub(super) struct Faults<'a> {
     file: &'a str,
-    lines: Vec<&'a str>,
+    text: &'a str,
     found: Vec<Fault>,
 }
 
 impl<'a> Faults<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, lines: text.lines().collect(), found: Vec::new() }
+        Self { file, text, found: Vec::new() }
     }
 
     pub(super) fn error(&mut self, place: Place, what: impl Into<String>) {
@@ -70,8 +70,8 @@ impl<'a> Faults<'a> {
     }
 
     fn add(&mut self, place: Place, what: String, severity: Severity) {
-        let text =
-            self.lines.get((place.line as usize).saturating_sub(1)).unwrap_or(&"").trim_end().to_owned();
+        let line = self.text.lines().nth((place.line as usize).saturating_sub(1));
+        let text = line.unwrap_or_default().trim_end().to_owned();
         self.found.push(Fault { file: self.file.to_owned(), place, text, what, severity });
     }
 

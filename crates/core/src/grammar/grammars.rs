@@ -175,7 +175,7 @@ impl Grammars {
             None => (field, View::Whole),
         };
         for grammar in self.all.iter_mut().filter(|known| known.name == grammar) {
-            if !grammar.with_whole(|source| source.has_field(name)) {
+            if !grammar.has_field(name) {
                 return Err(format!("the grammar `{}` has no field `{name}`", grammar.name));
             }
             grammar.counted.resize(grammar.source.categories.len(), None);

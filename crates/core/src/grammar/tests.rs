@@ -760,6 +760,27 @@ fn unfound(rules: &[Variant], without: &[Vec<String>], times: usize) -> Option<S
     })
 }
 
+/// [`Grammar::has_field`] goes by that.
+#[test]
+fn what_a_shipped_grammar_calls_a_field_of_a_kind_is_one() {
+    let names = |text: String| -> Vec<String> {
+        let names = text.split('<').filter_map(|behind| {
+            let (name, kind) = behind.split_once('>')?.0.split_once(':')?;
+            ["quoted", "text", "word", "num"].contains(&kind).then(|| name.to_owned())
+        });
+        names.collect()
+    };
+    let mut found = 0;
+    for (name, _) in SHIPPED {
+        let grammar = Grammar::shipped(name, &Lists::shipped()).unwrap();
+        for field in names(String::from_utf8_lossy(grammar.first_sections()).into_owned()) {
+            assert!(grammar.whole().has_field(&field), "{name}: {field}");
+            found += 1;
+        }
+    }
+    assert!(found > 100, "{found}");
+}
+
 #[test]
 fn every_filling_of_a_shipped_rule_is_found() {
     SHIPPED.par_iter().for_each(|(name, text)| {
