@@ -31,14 +31,10 @@ pub(super) struct Conditions {
 struct Subject {
     slot: usize,
     part: View,
-    /// What its comparisons come to for each short text that is worth foreseeing, and those with short words for any other.
-    shorts: ShortTexts,
+    /// What the comparisons with short words come to for each of them, and for any other text.
+    shorts: Vec<(u64, Learned)>,
     others: Learned,
 }
-
-/// What is known of a short text as soon as it is read, in a table of 2^n places; a text is at the place of its hash or behind.
-#[derive(Debug, Default)]
-struct ShortTexts(Vec<Option<(u64, Learned)>>);
 
 /// What comparisons came to, and which cases that refutes; as bits, so of the first 64 of each.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,8 +52,6 @@ pub(super) struct Condition {
     pub(super) line: u32,
     /// Places among the comparisons, and what each must come to.
     terms: Vec<(usize, bool)>,
-    /// Their bits: of those that are cheap, and of searches.
-    asked: [u64; 2],
 }
 
 /// A part of a field, by its place among the subjects, and what it is compared with.
@@ -86,48 +80,6 @@ impl Learned {
         self.held |= other.held;
         self.refuted |= other.refuted;
     }
-
-    fn with(mut self, other: Self) -> Self {
-        self.add(other);
-        self
-    }
-}
-
-/// What web servers answer most. Where a condition names one of them, the others are foreseen too.
-const STATUSES: [&[u8]; 18] = [
-    b"200", b"201", b"204", b"206", b"301", b"302", b"303", b"304", b"307", b"308", b"400", b"401", b"403",
-    b"404", b"405", b"499", b"500", b"502",
-];
-
-fn short(text: &[u8]) -> Option<u64> {
-    SubjectText::of(text).short()
-}
-
-impl ShortTexts {
-    fn new(all: Vec<(u64, Learned)>) -> Self {
-        if all.is_empty() {
-            return Self::default();
-        }
-        let mut table = Self(vec![None; (2 * all.len()).next_power_of_two()]);
-        for (text, learned) in all {
-            let free = table.places(text).find(|place| table.0.get(*place).is_some_and(Option::is_none));
-            let place = free.and_then(|place| table.0.get_mut(place));
-            place.into_iter().for_each(|place| *place = Some((text, learned)));
-        }
-        table
-    }
-
-    /// Where a text may be, in a table that is not empty.
-    fn places(&self, text: u64) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.0.len().wrapping_sub(1);
-        let first = (text.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize;
-        (0..=mask).map(move |nth| (first + nth) & mask)
-    }
-
-    fn get(&self, text: u64) -> Option<&Learned> {
-        let mut there = self.places(text).map_while(|place| self.0.get(place)?.as_ref());
-        there.find(|(known, _)| *known == text).map(|(_, learned)| learned)
-    }
 }
 
 impl Conditions {
@@ -145,12 +97,7 @@ impl Conditions {
             let terms = conditions.comparisons(case, names, lists, tests, &mut keys);
             match (terms, u16::try_from(case.category)) {
                 (Ok(terms), Ok(category)) => {
-                    conditions.cases.push(Condition {
-                        category,
-                        line: case.place.line,
-                        terms,
-                        asked: [0; 2],
-                    });
+                    conditions.cases.push(Condition { category, line: case.place.line, terms });
                 }
                 (Err(what), _) => faults.error(case.place, what),
                 (_, Err(_)) => {}
@@ -164,13 +111,11 @@ impl Conditions {
 
     /// Works out which cases a comparison refutes, and what a short text makes known at once.
     fn foresee(&mut self) {
-        for (case, condition) in self.cases.iter_mut().enumerate() {
+        for (case, condition) in self.cases.iter().enumerate() {
             for (place, want) in &condition.terms {
                 if let Some(term) = self.terms.get_mut(*place) {
                     let [fails, holds] = &mut term.refuted;
                     *(if *want { fails } else { holds }) |= bit(case);
-                    let [cheap, searches] = &mut condition.asked;
-                    *(if term.test.is_search() { searches } else { cheap }) |= term.bit;
                 }
             }
         }
@@ -182,23 +127,18 @@ impl Conditions {
                     _ => None,
                 })
                 .collect();
-            let others = tests.iter().map(|(term, _)| term.learned(false));
-            subject.others = others.fold(Learned::default(), Learned::with);
+            let learn = |text: Option<u64>| {
+                tests.iter().fold(Learned::default(), |mut learned, (term, words)| {
+                    let holds = text.is_some_and(|text| words.contains(&text));
+                    learned.add(term.learned(holds));
+                    learned
+                })
+            };
             let mut words: Vec<u64> = tests.iter().flat_map(|(_, words)| *words).copied().collect();
-            if words.iter().any(|word| STATUSES.iter().any(|status| short(status) == Some(*word))) {
-                words.extend(STATUSES.iter().filter_map(|status| short(status)));
-            }
             words.sort_unstable();
             words.dedup();
-            let terms = || self.terms.iter().filter(|term| term.subject == number);
-            let all = words.into_iter().map(|word| {
-                let (text, length) = (word.to_be_bytes(), word as u8);
-                let text = SubjectText::of(text.get(..length.into()).unwrap_or_default());
-                let foreseen = terms().filter(|term| term.test.is_plain());
-                let learned = foreseen.map(|term| term.learned(term.test.holds(text)));
-                (word, learned.fold(Learned::default(), Learned::with))
-            });
-            subject.shorts = ShortTexts::new(all.collect());
+            subject.others = learn(None);
+            subject.shorts = words.into_iter().map(|word| (word, learn(Some(word)))).collect();
         }
     }
 
@@ -233,7 +173,7 @@ impl Conditions {
             let part = comparison.part;
             let known = self.subjects.iter().position(|known| (known.slot, known.part) == (slot, part));
             let subject = known.unwrap_or_else(|| {
-                let (shorts, others) = (ShortTexts::default(), Learned::default());
+                let (shorts, others) = (Vec::new(), Learned::default());
                 self.subjects.push(Subject { slot, part, shorts, others });
                 self.subjects.len() - 1
             });
@@ -261,46 +201,14 @@ impl Conditions {
     /// `cut` nobody knows what it was, and it meets nothing. Neither does what a record does not have.
     pub(super) fn first(&self, message: &[u8], spans: &Spans, cut: bool) -> Option<&Condition> {
         let (mut answers, mut place) = (Answers::default(), 0);
-        // Each has a bit.
-        let are_few = self.cases.len().max(self.terms.len()) <= u64::BITS as usize;
         loop {
             // Those that are refuted already are passed over at once.
             place += answers.learned.refuted.checked_shr(place).unwrap_or(0).trailing_ones();
             let case = self.cases.get(place as usize)?;
-            let holds = match are_few {
-                true => self.holds(case, bit(place as usize), message, spans, cut, &mut answers),
-                false => self.failing(case, message, spans, cut, &mut answers).is_none(),
-            };
-            if holds {
+            if self.failing(case, message, spans, cut, &mut answers).is_none() {
                 return Some(case);
             }
             place += 1;
-        }
-    }
-
-    /// Whether all comparisons of a condition come to what they must, where each has a bit, as the condition has.
-    #[inline(always)]
-    fn holds<'m>(
-        &self,
-        condition: &Condition,
-        own: u64,
-        message: &'m [u8],
-        spans: &Spans,
-        cut: bool,
-        answers: &mut Answers<'m>,
-    ) -> bool {
-        loop {
-            let [cheap, searches] = condition.asked.map(|bits| bits & !answers.learned.known);
-            let next = if cheap != 0 { cheap } else { searches }.trailing_zeros();
-            let Some(term) = self.terms.get(next as usize) else { return true };
-            let Some(text) = self.text(term.subject, message, spans, cut, answers) else { return false };
-            // The text itself may have made it known.
-            if answers.learned.known & term.bit == 0 {
-                answers.learned.add(term.learned(term.test.holds(text)));
-            }
-            if answers.learned.refuted & own != 0 {
-                return false;
-            }
         }
     }
 
@@ -371,8 +279,7 @@ impl Conditions {
         })
     }
 
-    /// What a subject is, and what that makes known; `None` if the message was cut, and so may have a text for it that is not here.
-    #[inline(always)]
+    /// What a subject is; `None` if the message was cut, and so may have a text for it that is not here.
     fn text<'m>(
         &self,
         subject: usize,
@@ -391,8 +298,8 @@ impl Conditions {
         }
         let text = SubjectText::of(known.part.of(text.unwrap_or(b"-")));
         answers.texts.get_mut(subject).into_iter().for_each(|known| *known = Some(text));
-        let short = text.short().and_then(|text| known.shorts.get(text));
-        answers.learned.add(*short.unwrap_or(&known.others));
+        let short = known.shorts.iter().find(|(word, _)| Some(*word) == text.short());
+        answers.learned.add(short.map_or(known.others, |(_, learned)| *learned));
         Some(text)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aho_corasick::{AhoCorasick, Anchored, BuildError, Input, StartKind};
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use memchr::memchr3;
+use memchr::{memchr3, memchr3_iter};
 
 use crate::grammar::path::resolved;
 use crate::grammar::syntax::How;
@@ -21,7 +21,7 @@ pub(super) enum Test {
     IsShort(Vec<u64>),
     Is(Vec<Box<[u8]>>),
     Ends(Vec<Box<[u8]>>),
-    Starts(PrefixWords),
+    Starts(Vec<PrefixWord>),
     StartsMany(AhoCorasick),
     Has(Search),
     Names(AhoCorasick),
@@ -60,7 +60,9 @@ impl Test {
                 None => Test::Is(bytes()),
             },
             How::Ends => Test::Ends(bytes()),
-            How::Starts if words.len() <= SEVERAL => Test::Starts(PrefixWords::new(words)),
+            How::Starts if words.len() <= SEVERAL => {
+                Test::Starts(words.iter().map(|word| PrefixWord::new(word.as_bytes())).collect())
+            }
             How::Starts => {
                 let mut builder = AhoCorasick::builder();
                 let anchored = builder.ascii_case_insensitive(true).start_kind(StartKind::Anchored);
@@ -74,11 +76,6 @@ impl Test {
         })
     }
 
-    /// Whether it comes to the same for texts that differ in the case of letters only.
-    pub(super) fn is_plain(&self) -> bool {
-        !matches!(self, Self::Names(_))
-    }
-
     /// Whether it looks for words anywhere in a text.
     pub(super) fn is_search(&self) -> bool {
         matches!(self, Self::Has(_) | Self::Names(_))
@@ -89,7 +86,7 @@ impl Test {
         match self {
             Test::IsShort(words) => start.short().is_some_and(|text| words.contains(&text)),
             Test::Is(words) => words.iter().any(|word| text.eq_ignore_ascii_case(word)),
-            Test::Starts(words) => words.begin(start),
+            Test::Starts(words) => words.iter().any(|word| word.begins(start)),
             Test::StartsMany(words) => words.is_match(Input::new(text).anchored(Anchored::Yes)),
             Test::Has(words) => words.is_in(text),
             Test::Names(words) => named(words, resolved(text, &mut [0; _])).is_some(),
@@ -120,22 +117,20 @@ pub(super) struct Search {
     all: AhoCorasick,
     /// Bytes of which most of the words have one and few texts have any, if there are such words.
     marks: Option<[u8; 3]>,
-    /// Two bytes side by side that each of the other words has, if these are few; the first of them once more for those that
-    /// are missing.
-    others: Option<[BytePair; FEW]>,
-    /// How long the shortest word is.
-    shortest: usize,
+    /// The other words, if they are few, and bytes of which each has one.
+    others: Option<([u8; FEW], Vec<Marked>)>,
 }
 
-/// Two bytes that stand side by side, letters in lower case, and the bits by which letters differ from those in upper case.
-#[derive(Clone, Copy, Debug)]
-struct BytePair {
-    bytes: [u8; 2],
-    cases: [u8; 2],
+/// A word, and its byte that is rarest in requests and names of browsers, with its offset.
+#[derive(Debug)]
+struct Marked {
+    word: PrefixWord,
+    byte: u8,
+    offset: usize,
 }
 
-/// Signs that are frequent in requests and names of browsers, the most frequent first.
-const FREQUENT: &[u8] = b" /.-;():,?&='\"_+";
+/// Bytes that are frequent in requests and names of browsers, the most frequent first.
+const FREQUENT: &[u8] = b" /.-;():,_?&='\"+";
 
 impl Search {
     fn new(words: &[String]) -> Result<Self, BuildError> {
@@ -148,28 +143,31 @@ impl Search {
             *mark = (0..128).filter(rare).max_by_key(|byte| with(*byte)).unwrap_or_default();
             others.retain(|word| !word.contains(mark));
         }
-        let has_marks = others.len() < words.len();
-        let pairs: Option<Vec<BytePair>> = others.iter().map(|word| BytePair::rarest(word)).collect();
-        // Where the others are many, nothing is ruled out.
-        let pairs = pairs.filter(|pairs| pairs.len() <= FEW);
-        let marks = pairs.as_ref().filter(|_| has_marks).map(|_| marks);
-        let others = pairs.and_then(|pairs| {
-            let first = *pairs.first()?;
-            Some(std::array::from_fn(|nth| pairs.get(nth).copied().unwrap_or(first)))
+        let marked = |word: &[u8]| {
+            let places = word.iter().enumerate();
+            let known =
+                places.filter_map(|(n, byte)| Some((FREQUENT.iter().position(|f| f == byte)?, n, *byte)));
+            let (_, offset, byte) = known.max()?;
+            Some(Marked { word: PrefixWord::new(word), byte, offset })
+        };
+        let others: Option<Vec<Marked>> = others.into_iter().map(marked).collect();
+        let marks = others.as_ref().is_none_or(|others| others.len() < words.len()).then_some(marks);
+        let others = others.filter(|others| others.len() <= FEW).map(|others| {
+            let byte = |nth: usize| others.get(nth).or(others.first()).map_or(0, |other| other.byte);
+            ([byte(0), byte(1), byte(2)], others)
         });
-        let shortest = words.iter().map(String::len).min().unwrap_or_default();
-        Ok(Self { all, marks, others, shortest })
+        Ok(Self { all, marks, others })
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
-        let may_hold = || match (self.marks, self.others) {
-            (None, None) => true,
-            (marks, others) => {
-                marks.is_some_and(|marks| any_of(marks, text))
-                    || others.is_some_and(|pairs| BytePair::any(pairs, text))
+        match &self.others {
+            Some((bytes, others)) if self.marks.is_none_or(|marks| !any_of(marks, text)) => {
+                let [a, b, c] = *bytes;
+                !others.is_empty()
+                    && memchr3_iter(a, b, c, text).any(|at| others.iter().any(|other| other.is_at(at, text)))
             }
-        };
-        text.len() >= self.shortest && may_hold() && self.all.is_match(text)
+            _ => self.all.is_match(text),
+        }
     }
 }
 
@@ -177,47 +175,12 @@ fn any_of([a, b, c]: [u8; 3], text: &[u8]) -> bool {
     memchr3(a, b, c, text).is_some()
 }
 
-impl BytePair {
-    /// The two of a word that are rarest; guessed, not counted.
-    fn rarest(word: &[u8]) -> Option<Self> {
-        let rank = |byte: &u8| match byte {
-            b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' | b'0'..=b'9' => 0,
-            b'a'..=b'z' | b'A'..=b'Z' => 2,
-            sign => {
-                FREQUENT.iter().position(|frequent| frequent == sign).map_or(FREQUENT.len(), |rank| 1 + rank)
-            }
-        };
-        let pair = word.windows(2).max_by_key(|pair| pair.iter().map(rank).sum::<usize>())?;
-        let bytes = *pair.first_chunk::<2>()?;
-        Some(Self {
-            bytes: bytes.map(|byte| byte.to_ascii_lowercase()),
-            cases: bytes.map(|byte| if byte.is_ascii_alphabetic() { 0x20 } else { 0 }),
-        })
-    }
-
-    /// Whether one of these stands in the text.
-    fn any(pairs: [Self; FEW], text: &[u8]) -> bool {
-        const AT_ONCE: usize = 16;
-        let is_there = |pair: Self, one: u8, other: u8| {
-            let ([first, second], [case, other_case]) = (pair.bytes, pair.cases);
-            (one | case == first) & (other | other_case == second)
-        };
-        let [a, b, c] = pairs;
-        // There is no way out of the loop, so that it looks at many bytes at once.
-        let any = |(one, other): (&[u8], &[u8])| {
-            one.iter().zip(other).fold(false, |any, (one, other)| {
-                any | is_there(a, *one, *other) | is_there(b, *one, *other) | is_there(c, *one, *other)
-            })
-        };
-        let side_by_side = |at: usize| {
-            let all: &[u8; AT_ONCE + 1] = text.get(at..)?.first_chunk()?;
-            Some(any((all.first_chunk::<AT_ONCE>()?, all.last_chunk::<AT_ONCE>()?)))
-        };
-        match text.len().checked_sub(AT_ONCE + 1) {
-            // The last ones are looked at once more if need be.
-            Some(last) => (0..last).step_by(AT_ONCE).chain([last]).any(|at| side_by_side(at) == Some(true)),
-            None => any((text, text.get(1..).unwrap_or_default())),
-        }
+impl Marked {
+    /// Whether its byte stands at this place, and the word around it.
+    fn is_at(&self, at: usize, text: &[u8]) -> bool {
+        let there = || text.get(at.checked_sub(self.offset)?..);
+        text.get(at) == Some(&self.byte)
+            && there().is_some_and(|there| self.word.begins(SubjectText::of(there)))
     }
 }
 
@@ -230,36 +193,6 @@ impl<'m> SubjectText<'m> {
     /// server's status is compared with are as short, and so are compared in one step.
     pub(super) fn short(self) -> Option<u64> {
         (self.whole.len() < 8).then_some(self.head | self.whole.len() as u64)
-    }
-}
-
-/// Words that texts are to start with, in the order of their first bytes.
-#[derive(Debug)]
-pub(super) struct PrefixWords {
-    words: Vec<PrefixWord>,
-    /// For the lowest five bits of a first byte, which of the words may begin with it: from where, and to where.
-    by_first: [(u8, u8); 32],
-}
-
-impl PrefixWords {
-    fn new(words: &[String]) -> Self {
-        let first = |word: &PrefixWord| (word.head >> 56) as u8 % 32;
-        let mut words: Vec<PrefixWord> = words.iter().map(|word| PrefixWord::new(word.as_bytes())).collect();
-        words.sort_by_key(first);
-        // Where there is an empty word, all texts start with that.
-        let has_empty = words.iter().any(|word| word.mask == 0);
-        let by_first = std::array::from_fn(|byte| {
-            let begin = words.partition_point(|word| usize::from(first(word)) < byte);
-            let end = words.partition_point(|word| usize::from(first(word)) <= byte);
-            if has_empty { (0, words.len() as u8) } else { (begin as u8, end as u8) }
-        });
-        Self { words, by_first }
-    }
-
-    fn begin(&self, text: SubjectText<'_>) -> bool {
-        let range = self.by_first.get((text.head >> 56) as usize % 32);
-        let words = range.and_then(|(begin, end)| self.words.get(usize::from(*begin)..usize::from(*end)));
-        words.unwrap_or_default().iter().any(|word| word.begins(text))
     }
 }
 
