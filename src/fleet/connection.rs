@@ -7,12 +7,14 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, ensure};
 use async_nats::jetstream::{self, kv};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use ed25519_dalek::VerifyingKey;
 use futures_util::{StreamExt, TryStreamExt};
 use nkeys::KeyPair;
 use tokio::sync::mpsc;
 
 use super::FleetOrder;
 use super::member::SignedRecords;
+use super::sealed::verifier;
 use crate::config::Fleet;
 
 /// The oldest server that the client speaks with: buckets of older ones cannot be made (NATS 2.9).
@@ -149,9 +151,8 @@ pub(super) fn read_seed(path: &Path) -> anyhow::Result<(String, KeyPair)> {
 }
 
 /// The keys of those who say who is a member.
-pub(super) fn operators(fleet: &Fleet) -> anyhow::Result<Vec<KeyPair>> {
-    let read =
-        |key: &String| KeyPair::from_public_key(key).with_context(|| format!("the operator's key `{key}`"));
+pub(super) fn operators(fleet: &Fleet) -> anyhow::Result<Vec<VerifyingKey>> {
+    let read = |key: &String| verifier(key).with_context(|| format!("the operator's key `{key}`"));
     fleet.operators.iter().map(read).collect()
 }
 
@@ -187,7 +188,7 @@ impl BucketWatch {
 /// What operators have signed so far, and what they will sign; nothing if that is nothing yet.
 pub(super) async fn records(
     members: &kv::Store,
-    operators: &[KeyPair],
+    operators: &[VerifyingKey],
 ) -> anyhow::Result<Option<(SignedRecords, Vec<FleetOrder>, BucketWatch)>> {
     // A bucket without entries would not say where its end is.
     if members.status().await?.values() == 0 {

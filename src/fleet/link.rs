@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::{self, kv};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
+use ed25519_dalek::VerifyingKey;
 use nkeys::KeyPair;
 use rayon::prelude::*;
 use tokio::sync::{mpsc, oneshot};
@@ -27,7 +28,7 @@ use super::counts::{self, CountKey, CountNotice, responsible};
 use super::member::{MemberRecord, SignedRecords};
 use super::notice::{self, LONGEST, Notice, read_key};
 use super::outbox::{NoticeOutbox, Told};
-use super::sealed::{SealKind, open, seal};
+use super::sealed::{SealKind, SealedValue, are_genuine, seal, verifier};
 use super::{FleetNews, Heard, MemberState, NoticeRefusal, Page};
 use crate::config::Fleet;
 use crate::model::{Offender, Timestamp};
@@ -35,11 +36,14 @@ use crate::model::{Offender, Timestamp};
 /// How often all that we ban is compared with what the bucket has of it, since it forgets what is old.
 const COMPARE: Duration = Duration::from_secs(60 * 60);
 
+/// How many signatures are verified together.
+const BATCH: usize = 128;
+
 /// The end of a key that says no more than that its host has connected.
 const HERE: &str = ".here";
 
 /// Whose signature is whose.
-pub(super) type MemberKeys = HashMap<Arc<str>, Arc<KeyPair>>;
+pub(super) type MemberKeys = HashMap<Arc<str>, VerifyingKey>;
 
 /// Keeps the connection until nobody takes news any more.
 pub async fn run(
@@ -370,7 +374,7 @@ async fn windows(
 
 /// What these entries say, as far as the hosts of their keys have signed it.
 async fn opened<K: Send + 'static, V: Send + 'static>(
-    entries: Vec<kv::Entry>,
+    mut entries: Vec<kv::Entry>,
     keys: &Arc<MemberKeys>,
     aside: HashSet<Arc<str>>,
     (kind, longest): (SealKind, usize),
@@ -378,36 +382,50 @@ async fn opened<K: Send + 'static, V: Send + 'static>(
     read: fn(&[u8]) -> Option<V>,
 ) -> anyhow::Result<Vec<Heard<(K, V)>>> {
     let keys = Arc::clone(keys);
-    let said = move |entry: kv::Entry| {
-        let Some((host, key)) = read_key(&entry.key) else {
-            return Heard { host: "".into(), said: Err(NoticeRefusal::Malformed) };
+    entries.retain(|entry| entry.operation == kv::Operation::Put && !entry.key.ends_with(HERE));
+    let opened = move |entries: &[kv::Entry]| -> Vec<Heard<(K, V)>> {
+        let mut sealed = Vec::new();
+        let mut heard: Vec<Heard<K>> = Vec::new();
+        for entry in entries {
+            let Some((host, key)) = read_key(&entry.key) else {
+                heard.push(Heard { host: "".into(), said: Err(NoticeRefusal::Malformed) });
+                continue;
+            };
+            let Some((host, by)) = keys.get_key_value(host) else {
+                heard.push(Heard { host: host.into(), said: Err(NoticeRefusal::Stranger) });
+                continue;
+            };
+            let said = match () {
+                () if aside.contains(host) => Err(NoticeRefusal::SetAside),
+                () if entry.value.len() > longest => Err(NoticeRefusal::Malformed),
+                () => SealedValue::new(kind, &entry.key, &entry.value).ok_or(NoticeRefusal::Forged),
+            };
+            let said = said.map(|value| {
+                sealed.push((value, *by));
+                key
+            });
+            heard.push(Heard { host: Arc::clone(host), said });
+        }
+        let mut values = sealed.iter().zip(are_genuine(&sealed));
+        let mut said = |key| match values.next() {
+            Some(((value, _), true)) => {
+                read(value.json).map(|value| (key, value)).ok_or(NoticeRefusal::Malformed)
+            }
+            _ => Err(NoticeRefusal::Forged),
         };
-        let Some((host, pair)) = keys.get_key_value(host) else {
-            return Heard { host: host.into(), said: Err(NoticeRefusal::Stranger) };
-        };
-        let said = match () {
-            () if aside.contains(host) => Err(NoticeRefusal::SetAside),
-            () if entry.value.len() > longest => Err(NoticeRefusal::Malformed),
-            () => match open(kind, &entry.key, &entry.value, [&**pair]) {
-                None => Err(NoticeRefusal::Forged),
-                Some(json) => read(json).map(|value| (key, value)).ok_or(NoticeRefusal::Malformed),
-            },
-        };
-        Heard { host: Arc::clone(host), said }
+        heard
+            .into_iter()
+            .map(|Heard { host, said: key }| Heard { host, said: key.and_then(&mut said) })
+            .collect()
     };
-    // A signature takes 50 us or more, and a bucket may have a hundred thousand.
-    let heard = tokio::task::spawn_blocking(move || {
-        let puts = entries.into_par_iter().filter(|entry| entry.operation == kv::Operation::Put);
-        puts.filter(|entry| !entry.key.ends_with(HERE)).map(said).collect()
-    });
+    // A bucket may have a hundred thousand signatures.
+    let heard =
+        tokio::task::spawn_blocking(move || entries.par_chunks(BATCH).flat_map_iter(opened).collect());
     Ok(heard.await?)
 }
 
 /// The keys of those who are members.
 fn keys(records: &HashMap<Arc<str>, MemberRecord>) -> anyhow::Result<MemberKeys> {
     let members = records.iter().filter(|(_, record)| !record.removed);
-    let key = |(host, record): (&Arc<str>, &MemberRecord)| {
-        Ok((Arc::clone(host), Arc::new(KeyPair::from_public_key(&record.key)?)))
-    };
-    members.map(key).collect()
+    members.map(|(host, record)| Ok((Arc::clone(host), verifier(&record.key)?))).collect()
 }

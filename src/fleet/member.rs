@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_nats::jetstream::kv;
-use nkeys::KeyPair;
+use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
 use super::notice;
@@ -69,7 +69,7 @@ impl SignedRecords {
     pub(super) fn take(
         &mut self,
         entries: &[kv::Entry],
-        operators: &[KeyPair],
+        operators: &[VerifyingKey],
         orders: &mut Vec<FleetOrder>,
     ) -> bool {
         let mut are_changed = false;
