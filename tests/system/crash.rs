@@ -368,10 +368,10 @@ impl Dice {
 
 /// What sshd says, and when.
 #[derive(Clone)]
-struct Line {
-    time: i64,
-    pid: u64,
-    message: String,
+pub(crate) struct Line {
+    pub(crate) time: i64,
+    pub(crate) pid: u64,
+    pub(crate) message: String,
 }
 
 impl Line {
@@ -545,14 +545,14 @@ impl Journal {
 }
 
 /// What rsyslog does with `confirmMessages="on"`: a line at a time, again until it is answered `OK`.
-struct Rsyslog {
+pub(crate) struct Rsyslog {
     child: Arc<Mutex<Option<Child>>>,
     ended: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Rsyslog {
-    fn start(lab: &Daemon, stream: Vec<Line>) -> Self {
+    pub(crate) fn start(lab: &Daemon, stream: Vec<Line>) -> Self {
         let (child, ended) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
         let (socket, running, done) = (lab.path("ingest"), Arc::clone(&child), Arc::clone(&ended));
         let thread = std::thread::spawn(move || {
@@ -587,7 +587,7 @@ impl Rsyslog {
         !self.ended.load(Ordering::Relaxed)
     }
 
-    fn wait(self) {
+    pub(crate) fn wait(self) {
         self.thread.join().unwrap();
         self.child.lock().unwrap().as_mut().into_iter().for_each(|child| {
             drop(child.kill());

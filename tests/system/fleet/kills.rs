@@ -12,11 +12,11 @@ use banstream::control::{ChangePage, ChangeRequest, Command, Target, client, lis
 
 use super::lab::{Host, Lab, apart};
 use crate::common::until;
-use crate::crash::Dice;
+use crate::crash::{Dice, Line, Rsyslog};
 
 #[test]
 fn no_ban_is_lost_or_comes_back_whatever_is_killed() {
-    let kills = std::env::var("BANSTREAM_KILLS").map_or(30, |text| text.parse().unwrap());
+    let kills = kills(30);
     apart(|| {
         let lab = Lab::up(&["web1", "web2", "web3"], "fleet.per-minute = 1000000\n");
         let over = AtomicBool::new(false);
@@ -31,7 +31,12 @@ fn no_ban_is_lost_or_comes_back_whatever_is_killed() {
                 .collect();
             // Whatever fails, the loads end.
             let ends = Ends(over);
-            disturb(&lab, kills);
+            let mut dice = Dice(29);
+            for nth in 0..kills {
+                thread::sleep(Duration::from_millis(dice.below(200)));
+                disturb(&lab, nth, &mut dice);
+            }
+            settle(&lab);
             drop(ends);
             loads.into_iter().map(|load| load.join().unwrap()).collect()
         });
@@ -65,6 +70,72 @@ fn no_ban_is_lost_or_comes_back_whatever_is_killed() {
     });
 }
 
+/// Two of three members are counters. Half of the offenders have as many attempts as earn a ban, on two or three hosts
+/// together, and the others one fewer: one that is lost or counts twice would show.
+#[test]
+fn sums_are_exact_whichever_counter_is_killed() {
+    const ENOUGH: u64 = 6;
+    let kills = kills(20);
+    apart(|| {
+        let config = format!(
+            "jail.sshd.maxretry = {ENOUGH}\njail.sshd.across = 'fleet'\nfindtime = '1d'\nbantime = '2d'\n\
+             fleet.per-minute = 1000000\n"
+        );
+        let lab = Lab::new(&["web1", "web2", "web3"], &config);
+        lab.hosts[..2].iter().for_each(|host| drop(lab.add(host, &["--counter"])));
+        lab.hosts.iter().for_each(Host::start);
+        lab.hosts.iter().for_each(Host::wait_until_connected);
+        let mut dice = Dice(31);
+        let address = |nth: u64| format!("198.18.{}.{}", nth / 250, nth % 250);
+        let mut pids = 1..;
+        let mut attempt = |of: u64| Line {
+            time: jiff::Timestamp::now().as_microsecond(),
+            pid: pids.next().unwrap(),
+            message: format!("Failed password for root from {} port 4711 ssh2", address(of)),
+        };
+        let offenders = kills as u64 * 10;
+        for kill in 0..kills {
+            // Ten more, whose attempts come while something dies.
+            let mut streams: [Vec<Line>; 3] = Default::default();
+            for of in kill as u64 * 10..kill as u64 * 10 + 10 {
+                let first = dice.below(3);
+                for nth in 0..ENOUGH - of % 2 {
+                    // No host has them all.
+                    let host = if nth == 0 { first } else { (first + 1 + dice.below(2)) % 3 };
+                    streams[host as usize].push(attempt(of));
+                }
+            }
+            let feeds: Vec<Rsyslog> = lab
+                .hosts
+                .iter()
+                .zip(streams)
+                .map(|(host, lines)| Rsyslog::start(&host.daemon, lines))
+                .collect();
+            thread::sleep(Duration::from_millis(dice.below(100)));
+            disturb(&lab, kill, &mut dice);
+            feeds.into_iter().for_each(Rsyslog::wait);
+        }
+        settle(&lab);
+        let banned: Vec<String> = (0..offenders).filter(|of| of % 2 == 0).map(address).collect();
+        lab.all_block(&banned.iter().map(String::as_str).collect::<Vec<_>>());
+        // One more each, and it is enough: none was lost.
+        let more = (0..offenders).filter(|of| of % 2 == 1).map(&mut attempt).collect();
+        Rsyslog::start(&lab.hosts[2].daemon, more).wait();
+        let all: Vec<String> = (0..offenders).map(address).collect();
+        lab.all_block(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        for host in &lab.hosts {
+            let bans = host.bans();
+            let twice: Vec<_> = bans.iter().filter(|(_, ban)| ban["times"] != 1).collect();
+            assert!(twice.is_empty(), "{}: {twice:?}", host.name);
+        }
+    });
+}
+
+/// How many kills.
+fn kills(or: usize) -> usize {
+    std::env::var("BANSTREAM_KILLS").map_or(or, |text| text.parse().unwrap())
+}
+
 /// Tells threads that all is over.
 struct Ends<'a>(&'a AtomicBool);
 
@@ -74,29 +145,29 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Kills so many times, and lets all come up again.
-fn disturb(lab: &Lab, kills: usize) {
-    let mut dice = Dice(29);
-    for nth in 0..kills {
-        thread::sleep(Duration::from_millis(dice.below(200)));
-        match dice.below(4) {
-            0 => {
-                lab.kill_server();
+/// Kills the server or a member, and lets it come up again.
+fn disturb(lab: &Lab, nth: usize, dice: &mut Dice) {
+    match dice.below(4) {
+        0 => {
+            lab.kill_server();
+            thread::sleep(Duration::from_millis(dice.below(300)));
+            lab.start_server();
+        }
+        host => {
+            let host = &lab.hosts[host as usize - 1];
+            host.daemon.kill();
+            host.daemon.begin(&mut host.command());
+            // Every second one dies again as soon as it may be reading what it missed.
+            if nth % 2 == 0 {
+                until("it answers", || host.daemon.get("/status"));
                 thread::sleep(Duration::from_millis(dice.below(300)));
-                lab.start_server();
-            }
-            host => {
-                let host = &lab.hosts[host as usize - 1];
-                host.daemon.kill();
-                host.daemon.begin(&mut host.command());
-                // Every second one dies again as soon as it may be reading what it missed.
-                if nth % 2 == 0 {
-                    until("it answers", || host.daemon.get("/status"));
-                    thread::sleep(Duration::from_millis(dice.below(300)));
-                }
             }
         }
     }
+}
+
+/// Waits until all members are connected.
+fn settle(lab: &Lab) {
     lab.hosts.iter().for_each(|host| drop(until("it answers", || host.daemon.get("/status"))));
     lab.hosts.iter().for_each(Host::wait_until_connected);
 }

@@ -64,7 +64,7 @@ impl Lab {
         );
         let users: Vec<String> = thread::scope(|scope| {
             let lab = &lab;
-            let added: Vec<_> = lab.hosts.iter().map(|host| scope.spawn(|| lab.add(host))).collect();
+            let added: Vec<_> = lab.hosts.iter().map(|host| scope.spawn(|| lab.add(host, &[]))).collect();
             added.into_iter().map(|added| added.join().unwrap()).collect()
         });
         lab.users.lock().unwrap().extend(users);
@@ -105,10 +105,14 @@ impl Lab {
         said(&output)
     }
 
-    /// Admits a host, and brings its key there; its user of the server.
-    fn add(&self, host: &Host) -> String {
-        let text = self.fleet(host, &["add", host.name]);
-        fs::rename(host.daemon.path(&format!("{}.seed", host.name)), host.seed()).unwrap();
+    /// Admits a host, with the key that it has, or with one that is brought there; its user of the server.
+    pub(super) fn add(&self, host: &Host, words: &[&str]) -> String {
+        let made = host.daemon.path(&format!("{}.seed", host.name));
+        if host.seed().exists() {
+            fs::rename(host.seed(), &made).unwrap();
+        }
+        let text = self.fleet(host, &[&["add", host.name], words].concat());
+        fs::rename(made, host.seed()).unwrap();
         text.split_once("{ nkey:").map(|(_, user)| format!("{{ nkey:{user}")).expect("the server's user")
     }
 
@@ -132,12 +136,22 @@ impl Lab {
     }
 
     fn write_server(&self, users: &str) {
-        let text = format!(
-            "listen: \"{SERVER}\"\njetstream {{ store_dir: \"{}\" }}\n\
-             accounts {{ banstream {{ jetstream: enabled, users: [\n{users}\n] }} }}\n",
-            self.path("store").display()
-        );
+        self.write_server_with(&format!(
+            "accounts {{ banstream {{ jetstream: enabled, users: [\n{users}\n] }} }}\n"
+        ));
+    }
+
+    /// Writes the server's configuration, with this of who may log in.
+    pub(super) fn write_server_with(&self, logins: &str) {
+        let store = self.path("store");
+        let text =
+            format!("listen: \"{SERVER}\"\njetstream {{ store_dir: \"{}\" }}\n{logins}", store.display());
         fs::write(self.path("server.conf"), text).unwrap();
+    }
+
+    /// The users of the server, with their permissions: the operator first.
+    pub(super) fn users(&self) -> Vec<String> {
+        self.users.lock().unwrap().clone()
     }
 
     /// Starts the server, and waits until it listens.

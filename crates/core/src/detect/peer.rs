@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::curve::PriorBans;
 use super::{ActiveJail, Detector, Exemption, Seen, Trace, WIDE, WindowEffect};
-use crate::model::{Ban, Decision, Offender, SessionId, Timestamp};
+use crate::model::{Ban, BanOrigin, Decision, Offender, SessionId, Timestamp};
 
 impl Detector {
     /// Puts a ban in force that another host has decided, in place of an earlier one of its jail; as it is then.
@@ -69,6 +69,13 @@ impl Detector {
         let Some(number) = self.active.iter().position(|active| *active.jail.name == *jail) else { return };
         if self.bans.holds(offender, jail) {
             return;
+        }
+        // Where another counter has decided the same, that is this ban, and not one before it.
+        let others = self.bans_on(offender).filter(|ban| ban.kind == BanOrigin::Peer);
+        if let Some(times) = others.map(|ban| ban.times).max() {
+            let key = self.key(offender, jail);
+            let past = self.past.touch(key).1;
+            past.bans -= u32::from(past.bans == times && times > 0);
         }
         seen.traces.extend(self.empty_window(offender, jail, at));
         self.earned(number, offender, at.min(now), now, seen);
