@@ -277,6 +277,14 @@ Exit status:
   0  the key and, where the server could be asked, the buckets are there
   2  the key, the configuration or the server is wrong";
 
+pub(super) const FLEET_LEAVE_EXAMPLES: &str = "\
+Examples:
+  banstream fleet leave                  As root, on the host that leaves
+
+Exit status:
+  0  the host has left
+  2  it has not, or not all of its bans are lifted; run it again";
+
 pub(super) const FLEET_ADD_EXAMPLES: &str = "\
 Examples:
   banstream fleet add web1               Makes the key of web1, and admits it

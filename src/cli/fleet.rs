@@ -1,13 +1,13 @@
 //! `banstream fleet`: what operators do with a fleet, and what hosts know of it.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::examples::{FLEET_ADD_EXAMPLES, FLEET_INIT_EXAMPLES};
+use super::examples::{FLEET_ADD_EXAMPLES, FLEET_INIT_EXAMPLES, FLEET_LEAVE_EXAMPLES};
 use super::{ConfigArgs, SocketArgs, short};
 use crate::config::load::load;
 use crate::config::{Fleet, is_host_name};
@@ -22,6 +22,26 @@ use crate::tools::terminal::{BAD, local, painted, table};
 /// Where an operator's key is, unless somebody says otherwise.
 const OPERATOR: &str = "fleet-operator.seed";
 
+/// Who gives an order.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct OperatorArgs {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub files: ConfigArgs,
+    /// The file of the operator's NKEY seed
+    #[arg(long, value_name = "FILE", default_value = OPERATOR)]
+    pub operator_key: PathBuf,
+    /// A credentials file of NATS to log in with, where the server takes no NKEY
+    #[arg(long, value_name = "FILE")]
+    pub operator_credentials: Option<PathBuf>,
+}
+
+impl OperatorArgs {
+    async fn connect<'f>(&self, fleet: &'f Fleet) -> anyhow::Result<Operator<'f>> {
+        Operator::connect(fleet, &self.operator_key, self.operator_credentials.as_deref()).await
+    }
+}
+
 /// What to do with a fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum FleetCommand {
@@ -32,12 +52,9 @@ pub enum FleetCommand {
     /// there already stays.
     #[command(after_help = FLEET_INIT_EXAMPLES)]
     Init {
-        /// Where the configuration is.
+        /// The operator.
         #[command(flatten)]
-        files: ConfigArgs,
-        /// The file of the operator's NKEY seed
-        #[arg(long, value_name = "FILE", default_value = OPERATOR)]
-        operator_key: PathBuf,
+        operator: OperatorArgs,
     },
     /// Admit a host
     ///
@@ -46,12 +63,9 @@ pub enum FleetCommand {
     /// NATS server, which lets the host write below its own name only. To give a host another key, add it again.
     #[command(after_help = FLEET_ADD_EXAMPLES)]
     Add {
-        /// Where the configuration is.
+        /// The operator.
         #[command(flatten)]
-        files: ConfigArgs,
-        /// The file of the operator's NKEY seed
-        #[arg(long, value_name = "FILE", default_value = OPERATOR)]
-        operator_key: PathBuf,
+        operator: OperatorArgs,
         /// The public NKEY of the host, if it has one
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
@@ -66,12 +80,9 @@ pub enum FleetCommand {
     /// All members exempt it from bans, and lift those that it has, as `banstream allow` does. Members that are away do so
     /// when they return. An operator of a host can take that back there, by `undo` or `allow --remove`.
     Allow {
-        /// Where the configuration is.
+        /// The operator.
         #[command(flatten)]
-        files: ConfigArgs,
-        /// The file of the operator's NKEY seed
-        #[arg(long, value_name = "FILE", default_value = OPERATOR)]
-        operator_key: PathBuf,
+        operator: OperatorArgs,
         /// How long, such as 8h [default: until removed]
         #[arg(long = "for", value_name = "TIME", value_parser = super::span)]
         length: Option<Span>,
@@ -89,36 +100,47 @@ pub enum FleetCommand {
     ///
     /// Members that are away do so when they return. The address can be banned again.
     Unban {
-        /// Where the configuration is.
+        /// The operator.
         #[command(flatten)]
-        files: ConfigArgs,
-        /// The file of the operator's NKEY seed
-        #[arg(long, value_name = "FILE", default_value = OPERATOR)]
-        operator_key: PathBuf,
+        operator: OperatorArgs,
         /// An address or a prefix
         #[arg(value_name = "ADDR|CIDR")]
         address: Offender,
     },
     /// Remove a host
     ///
-    /// The other members lift its bans, and hear it no more. Take its user out of the server's configuration, too.
+    /// The other members lift its bans, and hear it no more. What it has written is taken out of the buckets. Take its user out
+    /// of the server's configuration, too.
     Remove {
-        /// Where the configuration is.
+        /// The operator.
         #[command(flatten)]
-        files: ConfigArgs,
-        /// The file of the operator's NKEY seed
-        #[arg(long, value_name = "FILE", default_value = OPERATOR)]
-        operator_key: PathBuf,
+        operator: OperatorArgs,
         /// The host's name
         host: String,
     },
+    /// Take this host out of the fleet
+    ///
+    /// Puts the host's key aside, so that its daemon cannot connect any more, and lifts the bans that it has told the others. The
+    /// host's own bans stay in force here. Says what to do afterwards.
+    #[command(after_help = FLEET_LEAVE_EXAMPLES)]
+    Leave {
+        /// Where the configuration is.
+        #[command(flatten)]
+        files: ConfigArgs,
+    },
     /// List the members
     ///
-    /// Asks the server, so it needs permission to read the host's seed.
+    /// Asks the server, with the host's seed, or with the operator's where --operator-key names it.
     Hosts {
         /// Where the configuration is.
         #[command(flatten)]
         files: ConfigArgs,
+        /// The file of the operator's NKEY seed, on a machine that is not a member
+        #[arg(long, value_name = "FILE")]
+        operator_key: Option<PathBuf>,
+        /// A credentials file of NATS to log in with, where the server takes no NKEY
+        #[arg(long, value_name = "FILE", requires = "operator_key")]
+        operator_credentials: Option<PathBuf>,
     },
     /// Show what the daemon knows of the fleet
     ///
@@ -149,15 +171,13 @@ pub enum FleetCommand {
 /// The configuration or a key cannot be read, no server or daemon answers, or it refuses.
 pub fn fleet(command: &FleetCommand) -> anyhow::Result<()> {
     let text = match command {
-        FleetCommand::Init { files, operator_key } => init(files, operator_key)?,
-        FleetCommand::Add { files, operator_key, key, counter, host } => {
-            add(files, operator_key, key.as_deref(), *counter, host)?
-        }
-        FleetCommand::Allow { files, operator_key, length, comment, remove, address } => {
+        FleetCommand::Init { operator } => init(operator)?,
+        FleetCommand::Add { operator, key, counter, host } => add(operator, key.as_deref(), *counter, host)?,
+        FleetCommand::Allow { operator, length, comment, remove, address } => {
             let (kind, at) = (if *remove { OrderKind::Disallow } else { OrderKind::Allow }, now());
             let until = length.map(|length| at + length);
             let order = FleetOrder { kind, offender: *address, at, until, comment: comment.clone() };
-            give(files, operator_key, order)?;
+            give(operator, order)?;
             match (remove, length) {
                 (true, _) => format!("{address} is no longer exempt on the hosts of the fleet\n"),
                 (false, Some(length)) => {
@@ -166,15 +186,23 @@ pub fn fleet(command: &FleetCommand) -> anyhow::Result<()> {
                 (false, None) => format!("{address} is exempt on all hosts of the fleet\n"),
             }
         }
-        FleetCommand::Unban { files, operator_key, address } => {
+        FleetCommand::Unban { operator, address } => {
             let (kind, at, comment) = (OrderKind::Unban, now(), String::new());
-            give(files, operator_key, FleetOrder { kind, offender: *address, at, until: None, comment })?;
+            give(operator, FleetOrder { kind, offender: *address, at, until: None, comment })?;
             format!("the hosts of the fleet lift all bans on {address}\n")
         }
-        FleetCommand::Remove { files, operator_key, host } => remove(files, operator_key, host)?,
-        FleetCommand::Hosts { files } => {
+        FleetCommand::Remove { operator, host } => remove(operator, host)?,
+        FleetCommand::Leave { files } => leave(&*configured(files)?)?,
+        FleetCommand::Hosts { files, operator_key, operator_credentials } => {
             let fleet = configured(files)?;
-            hosts(&admin::run(admin::list(&fleet))?)
+            hosts(&admin::run(async {
+                match operator_key {
+                    None => admin::list(&fleet).await,
+                    Some(key) => {
+                        Operator::connect(&fleet, key, operator_credentials.as_deref()).await?.members().await
+                    }
+                }
+            })?)
         }
         FleetCommand::Status { remote } => {
             let answer = client::send(&remote.socket, &Command::Status)?;
@@ -199,12 +227,13 @@ fn configured(files: &ConfigArgs) -> anyhow::Result<Arc<Fleet>> {
     load(files.config.as_deref())?.config.fleet.context("`[fleet]` in the configuration names no `servers`")
 }
 
-fn give(files: &ConfigArgs, operator: &Path, order: FleetOrder) -> anyhow::Result<()> {
-    let fleet = configured(files)?;
-    admin::run(async { Operator::connect(&fleet, operator).await?.order(order).await })
+fn give(operator: &OperatorArgs, order: FleetOrder) -> anyhow::Result<()> {
+    let fleet = configured(&operator.files)?;
+    admin::run(async { operator.connect(&fleet).await?.order(order).await })
 }
 
-fn init(files: &ConfigArgs, seed_file: &Path) -> anyhow::Result<String> {
+fn init(operator: &OperatorArgs) -> anyhow::Result<String> {
+    let (files, seed_file) = (&operator.files, &operator.operator_key);
     let is_new = !seed_file.exists();
     let key = admin::make_seed(seed_file)?;
     let made = if is_new { "made" } else { "kept" };
@@ -219,7 +248,7 @@ fn init(files: &ConfigArgs, seed_file: &Path) -> anyhow::Result<String> {
         )?;
         return Ok(text);
     };
-    let made = admin::run(async { Operator::connect(&fleet, seed_file).await?.make_buckets().await })?;
+    let made = admin::run(async { operator.connect(&fleet).await?.make_buckets().await })?;
     match made.as_slice() {
         [] => text += "the buckets are there already\n",
         made => writeln!(text, "made the buckets {}", made.join(" and "))?,
@@ -228,18 +257,12 @@ fn init(files: &ConfigArgs, seed_file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn add(
-    files: &ConfigArgs,
-    operator: &Path,
-    key: Option<&str>,
-    counter: bool,
-    host: &str,
-) -> anyhow::Result<String> {
+fn add(operator: &OperatorArgs, key: Option<&str>, counter: bool, host: &str) -> anyhow::Result<String> {
     ensure!(
         is_host_name(host),
         "`{host}` cannot be a host's name: it can have letters, digits, `-` and `_` only"
     );
-    let fleet = configured(files)?;
+    let fleet = configured(&operator.files)?;
     let mut text = String::new();
     let key = match key {
         Some(key) => key.to_owned(),
@@ -256,7 +279,7 @@ fn add(
         }
     };
     let record = MemberRecord { at: now(), key: key.clone(), counter, removed: false };
-    let set = async { Operator::connect(&fleet, operator).await?.set_member(host, record).await };
+    let set = async { operator.connect(&fleet).await?.set_member(host, record).await };
     let before = admin::run(set)?;
     let what = match before {
         None => "admitted",
@@ -269,15 +292,29 @@ fn add(
     Ok(text)
 }
 
-fn remove(files: &ConfigArgs, operator: &Path, host: &str) -> anyhow::Result<String> {
-    let fleet = configured(files)?;
-    admin::run(async {
-        let operator = Operator::connect(&fleet, operator).await?;
+fn remove(operator: &OperatorArgs, host: &str) -> anyhow::Result<String> {
+    let fleet = configured(&operator.files)?;
+    let cleared = admin::run(async {
+        let operator = operator.connect(&fleet).await?;
         let known = operator.member(host).await?.filter(|record| !record.removed);
         let known = known.with_context(|| format!("{host} is not a member"))?;
-        operator.set_member(host, MemberRecord { at: now(), removed: true, ..known }).await
+        operator.set_member(host, MemberRecord { at: now(), removed: true, ..known }).await?;
+        operator.clear(host).await
     })?;
-    Ok(format!("removed {host}: the other members lift its bans\n"))
+    let entries = if cleared == 1 { "1 entry".to_owned() } else { format!("{cleared} entries") };
+    Ok(format!("removed {host}: the other members lift its bans; took {entries} of it out of the buckets\n"))
+}
+
+fn leave(fleet: &Fleet) -> anyhow::Result<String> {
+    let left = admin::run(admin::leave(fleet, now))?;
+    let (bans, windows) = (count(left.bans as u64, "ban"), count(left.windows as u64, "window"));
+    let (host, seed) = (&fleet.host, left.seed.display());
+    Ok(format!(
+        "{host} has left the fleet: lifted {bans} and emptied {windows} that it had told the others\n\
+         its key is in {seed} now, so that its daemon cannot connect any more\n\
+         next: take `servers` out of `[fleet]` here and run `banstream reload`, which lifts the bans of others here;\n\
+         an operator runs `banstream fleet remove {host}`\n"
+    ))
 }
 
 fn hosts(members: &[(Arc<str>, MemberRecord)]) -> String {

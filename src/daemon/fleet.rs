@@ -15,6 +15,8 @@ use super::hub::Hub;
 use super::now;
 use crate::config::Fleet;
 use crate::control::{BanLength, ChangePage, ChangeRequest, FleetStatus, PeerStatus, Reply, Target};
+use crate::detect::ExemptionList;
+use crate::fleet::addresses::{self, MemberAddresses};
 use crate::fleet::counts::Sums;
 use crate::fleet::peers::Peers;
 use crate::fleet::{FleetNews, FleetOrder, JAIL, MemberState, NoticeRefusal, OrderKind};
@@ -30,6 +32,8 @@ pub(super) struct FleetDesk {
     server: Result<String, Option<String>>,
     /// Where the servers are.
     servers: Vec<Offender>,
+    /// Which addresses the members have.
+    addresses: MemberAddresses,
     /// Since when none is.
     down: Option<Timestamp>,
     /// How many notices were told since the start.
@@ -73,6 +77,7 @@ impl FleetDesk {
             peers,
             server: Err(None),
             servers: Vec::new(),
+            addresses: MemberAddresses::default(),
             down: Some(now()),
             told: 0,
             in_force: HashMap::new(),
@@ -137,11 +142,18 @@ impl Hub {
 
     /// Looks at the bans of others that were in force before the start.
     pub(super) fn review_fleet(&mut self) {
+        self.tell_addresses();
         if self.fleet.is_none() {
             return self.leave_fleet();
         }
         let decisions = self.settle_all_agreements();
         self.reviewed(decisions);
+    }
+
+    /// Has this host's addresses told.
+    pub(super) fn tell_addresses(&self) {
+        let own = self.host.members().iter().filter(|(_, list)| *list == ExemptionList::Own);
+        self.outbox.set_addresses(addresses::told(own.map(|(address, _)| address.address())));
     }
 
     /// Takes what comes from the fleet.
@@ -170,6 +182,7 @@ impl Hub {
             FleetNews::Wanted(reply) => {
                 let _ = reply.send(self.all_to_tell());
             }
+            FleetNews::Addresses(told) => self.hear_addresses(told),
             FleetNews::Counts(counts) => self.add_up(counts),
             FleetNews::Orders(orders) => self.obey(orders),
             FleetNews::Page(page) => self.hear(page),
@@ -227,6 +240,7 @@ impl Hub {
         }
         self.take_from_fleet(LedgerUpdate { positions, ..LedgerUpdate::default() });
         if let Some(desk) = &mut self.fleet {
+            desk.addresses.retain(|host| admitted.contains(host));
             desk.peers.set_members(admitted);
         }
         self.lift_bans_of(&removed);

@@ -140,6 +140,7 @@ impl Hub {
                 Input::Kept => self.undo.end_trial(),
                 Input::HostChanged(host, files) => {
                     self.host = host;
+                    self.tell_addresses();
                     self.loaded.allow_files.adopt(&files);
                     self.settle_exemptions();
                 }

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +11,16 @@ use anyhow::{Context, ensure};
 use async_nats::jetstream::{self, kv};
 use nkeys::KeyPair;
 
+use super::addresses;
 use super::connection::{
-    FleetConnection, FleetLogin, bans_name, bucket, connect, counts_name, inbox, members_name, operators,
-    read_seed, records,
+    BucketWatch, FleetConnection, FleetLogin, PATIENCE, TOGETHER, bans_name, bucket, connect, counts_name,
+    inbox, members_name, operators, read_seed, records,
 };
-use super::counts;
+use super::counts::{self, CountNotice};
+use super::link::{later, store};
 use super::member::{HOST, MemberRecord, OrderRecord, order_key};
-use super::notice::LONGEST;
-use super::sealed::{SealKind, seal};
+use super::notice::{LONGEST, Notice};
+use super::sealed::{SealKind, open, seal, verifier};
 use super::{FleetOrder, OrderKind};
 use crate::config::{Fleet, is_host_name, is_public_key};
 use crate::model::Timestamp;
@@ -32,6 +34,10 @@ const FOREVER: Duration = Duration::ZERO;
 /// How long it keeps what stands in a window: as long as the longest `findtime` that counts across the fleet may be.
 const KEEP_COUNTS: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
+/// How much a bucket that members write to holds, since each may write below its own name what it likes: some 600,000 bans.
+const MOST_BYTES: i64 = 256 << 20;
+const MOST_KEYS: i64 = 1_000_000;
+
 /// An operator at work.
 pub struct Operator<'f> {
     fleet: &'f Fleet,
@@ -40,12 +46,16 @@ pub struct Operator<'f> {
 }
 
 impl<'f> Operator<'f> {
-    /// Connects with the operator's seed in this file.
+    /// Connects with the operator's seed in this file, or with these credentials where the server takes no NKEY.
     ///
     /// # Errors
     ///
     /// The file cannot be read or is none of an operator of this fleet, or no server answers.
-    pub async fn connect(fleet: &'f Fleet, seed_file: &Path) -> anyhow::Result<Self> {
+    pub async fn connect(
+        fleet: &'f Fleet,
+        seed_file: &Path,
+        credentials: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let (seed, pair) = read_seed(seed_file)?;
         let key = pair.public_key();
         ensure!(
@@ -54,7 +64,8 @@ impl<'f> Operator<'f> {
             seed_file.display()
         );
         // The host's own credentials are not those of an operator; its certificate may be needed to connect at all.
-        let fleet_of_operator = Fleet { credentials: None, ..fleet.clone() };
+        let credentials = credentials.map(Path::to_owned);
+        let fleet_of_operator = Fleet { credentials, ..fleet.clone() };
         let connection = connect(&fleet_of_operator, &seed, FleetLogin::Seed).await?;
         Ok(Self { fleet, pair, connection })
     }
@@ -85,20 +96,23 @@ impl<'f> Operator<'f> {
                 bucket.with_context(|| format!("cannot make the bucket `{name}`"))?;
                 made.push(name.clone());
             }
-            self.refuse_rollups(&name)
-                .await
-                .with_context(|| format!("cannot protect the bucket `{name}`"))?;
+            self.protect(&name).await.with_context(|| format!("cannot protect the bucket `{name}`"))?;
         }
         Ok(made)
     }
 
     /// Has the server refuse the header `Nats-Rollup`, which buckets take when they are new: a value of one member, below its
-    /// own name, would delete those of all others.
-    async fn refuse_rollups(&self, name: &str) -> anyhow::Result<()> {
+    /// own name, would delete those of all others. And bounds what it holds, unless somebody has bounded it already: a full
+    /// one takes no more keys, and still other values for those that it has, so that bans can be lifted.
+    async fn protect(&self, name: &str) -> anyhow::Result<()> {
         let stream = self.connection.buckets.get_stream(format!("KV_{name}")).await?;
         let config = &stream.cached_info().config;
-        if config.allow_rollup {
-            let config = jetstream::stream::Config { allow_rollup: false, ..config.clone() };
+        let or = |set: i64, most| if set > 0 { set } else { most };
+        let (max_bytes, max_messages) =
+            (or(config.max_bytes, MOST_BYTES), or(config.max_messages, MOST_KEYS));
+        if config.allow_rollup || (max_bytes, max_messages) != (config.max_bytes, config.max_messages) {
+            let config =
+                jetstream::stream::Config { allow_rollup: false, max_bytes, max_messages, ..config.clone() };
             self.connection.buckets.update_stream(config).await?;
         }
         Ok(())
@@ -142,6 +156,30 @@ impl<'f> Operator<'f> {
         Ok(before)
     }
 
+    /// Takes what a host has written out of the buckets; how many values that were.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses, or there are no buckets.
+    pub async fn clear(&self, host: &str) -> anyhow::Result<u64> {
+        let mut purged = 0;
+        for name in [bans_name(self.fleet), counts_name(self.fleet)] {
+            let stream = self.connection.buckets.get_stream(format!("KV_{name}")).await?;
+            let answer = stream.purge().filter(format!("$KV.{name}.{host}.>")).await;
+            purged += answer.context("cannot take out what it has written")?.purged;
+        }
+        Ok(purged)
+    }
+
+    /// The members, by name.
+    ///
+    /// # Errors
+    ///
+    /// There are no buckets.
+    pub async fn members(&self) -> anyhow::Result<Vec<(Arc<str>, MemberRecord)>> {
+        members(self.fleet, &self.connection).await
+    }
+
     /// Gives all members an order.
     ///
     /// # Errors
@@ -170,12 +208,100 @@ impl<'f> Operator<'f> {
 /// No server answers, or there are no buckets.
 pub async fn list(fleet: &Fleet) -> anyhow::Result<Vec<(Arc<str>, MemberRecord)>> {
     let (seed, _) = read_seed(&fleet.seed_file)?;
-    let connection = connect(fleet, &seed, FleetLogin::Configured).await?;
+    members(fleet, &connect(fleet, &seed, FleetLogin::Configured).await?).await
+}
+
+async fn members(
+    fleet: &Fleet,
+    connection: &FleetConnection,
+) -> anyhow::Result<Vec<(Arc<str>, MemberRecord)>> {
     let bucket = bucket(&connection.buckets, members_name(fleet)).await?;
     let signed = records(&bucket, &operators(fleet)?).await?;
     let mut members: Vec<_> = signed.into_iter().flat_map(|(records, ..)| records.members).collect();
     members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(members)
+}
+
+/// What a host has taken back as it left.
+#[derive(Debug, Default)]
+pub struct LeaveReport {
+    /// Its bans.
+    pub bans: usize,
+    /// Its windows with offences.
+    pub windows: usize,
+    /// Where its key is now.
+    pub seed: PathBuf,
+}
+
+/// Takes this host out of the fleet: its key is put aside, so that its daemon cannot connect any more, and then the bans
+/// and windows that it has in the buckets are lifted and emptied. Where that was broken off it can be done once more.
+///
+/// # Errors
+///
+/// The key cannot be read or put aside, no server answers, or the server refuses.
+pub async fn leave(fleet: &Fleet, now: fn() -> Timestamp) -> anyhow::Result<LeaveReport> {
+    let aside = PathBuf::from(format!("{}.left", fleet.seed_file.display()));
+    let is_again = !fleet.seed_file.exists() && aside.exists();
+    let (seed, pair) = read_seed(if is_again { &aside } else { &fleet.seed_file })?;
+    let connection = connect(fleet, &seed, FleetLogin::Configured).await?;
+    let bans = bucket(&connection.buckets, bans_name(fleet)).await?;
+    let counts = bucket(&connection.buckets, counts_name(fleet)).await?;
+    if !is_again {
+        std::fs::rename(&fleet.seed_file, &aside)
+            .with_context(|| format!("cannot rename `{}`", fleet.seed_file.display()))?;
+    }
+    // The daemon ends its connection where it sees that.
+    let here = addresses::key(&fleet.host);
+    for bucket in [&bans, &counts] {
+        bucket.delete(&here).await.context("the server refuses")?;
+    }
+    let by = [verifier(&pair.public_key())?];
+    let (mut report, mut last) =
+        (LeaveReport { seed: aside, ..LeaveReport::default() }, Timestamp::default());
+    // What was on its way then comes before the end of the next look.
+    for _ in 0..2 {
+        let mut lifted = Vec::new();
+        for kv::Entry { key, value, .. } in own(&bans, &fleet.host).await? {
+            let json = open(SealKind::Ban, &key, &value, &by);
+            let Some(notice) = json.and_then(Notice::read) else { continue };
+            last = last.max(notice.at);
+            if !notice.lifted && notice.until.is_none_or(|until| until > now()) {
+                lifted.push((key, notice));
+            }
+        }
+        let mut emptied = Vec::new();
+        for kv::Entry { key, value, .. } in own(&counts, &fleet.host).await? {
+            let json = open(SealKind::Count, &key, &value, &by);
+            let Some(notice) = json.and_then(CountNotice::read) else { continue };
+            last = last.max(notice.at);
+            emptied.extend((!notice.times.is_empty()).then_some(key));
+        }
+        (report.bans, report.windows) = (report.bans + lifted.len(), report.windows + emptied.len());
+        for some in lifted.chunks(TOGETHER) {
+            let values = some.iter().map(|(key, notice)| {
+                let notice = Notice { at: later(&mut last, now()), lifted: true, ..notice.clone() };
+                Ok((key.clone(), serde_json::to_vec(&notice)?))
+            });
+            store(&connection.buckets, &bans.prefix, SealKind::Ban, &pair, values).await?;
+        }
+        for some in emptied.chunks(TOGETHER) {
+            let values = some.iter().map(|key| {
+                let notice = CountNotice { at: later(&mut last, now()), times: Vec::new() };
+                Ok((key.clone(), serde_json::to_vec(&notice)?))
+            });
+            store(&connection.buckets, &counts.prefix, SealKind::Count, &pair, values).await?;
+        }
+    }
+    Ok(report)
+}
+
+/// All that a host has written into a bucket.
+async fn own(bucket: &kv::Store, host: &str) -> anyhow::Result<Vec<kv::Entry>> {
+    let (mut watch, mut all) = (BucketWatch::new(bucket, vec![format!("{host}.>")]).await?, Vec::new());
+    while let Some(entries) = tokio::time::timeout(PATIENCE, watch.stored()).await?? {
+        all.extend(entries.into_iter().filter(|entry| entry.operation == kv::Operation::Put));
+    }
+    Ok(all)
 }
 
 /// Makes an NKEY in a file that only its owner may read, and says its public part. One that is there stays.

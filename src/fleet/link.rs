@@ -20,6 +20,7 @@ use nkeys::KeyPair;
 use rayon::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
+use super::addresses::{self, AddressNotice, HERE};
 use super::connection::{
     BucketWatch, FleetConnection, FleetLogin, PATIENCE, TOGETHER, bans_name, bucket, connect, counts_name,
     members_name, operators, read_seed, records,
@@ -36,11 +37,9 @@ use crate::model::{Offender, Timestamp};
 /// How often all that we ban is compared with what the bucket has of it, since it forgets what is old.
 const COMPARE: Duration = Duration::from_secs(60 * 60);
 
-/// How many signatures are verified together.
+/// How many signatures are verified together, and how many at once by whoever has received them: half a millisecond.
 const BATCH: usize = 128;
-
-/// The end of a key that says no more than that its host has connected.
-const HERE: &str = ".here";
+const FEW: usize = 16;
 
 /// Whose signature is whose.
 pub(super) type MemberKeys = HashMap<Arc<str>, VerifyingKey>;
@@ -181,8 +180,11 @@ impl FleetSession<'_> {
         let keys = Arc::new(keys);
         let mut stored = Stored::default();
         // An empty bucket would not say where its end is.
-        for bucket in [&buckets.bans, &buckets.counts] {
-            bucket.put(format!("{}{HERE}", self.fleet.host), Bytes::new()).await.context("cannot write")?;
+        let here = addresses::key(&self.fleet.host);
+        let own = AddressNotice { at: (self.now)(), addresses: self.outbox.addresses() };
+        let own = seal(SealKind::Addresses, &here, &serde_json::to_vec(&own)?, pair)?;
+        for (bucket, value) in [(&buckets.bans, own.into()), (&buckets.counts, Bytes::new())] {
+            bucket.put(&here, value).await.context("cannot write")?;
         }
         let mut bans = BucketWatch::new(&buckets.bans, vec![">".to_owned()]).await?;
         while let Some(entries) = bans.stored().await? {
@@ -243,7 +245,15 @@ impl FleetSession<'_> {
         reading: BucketReading<'_>,
     ) -> anyhow::Result<()> {
         let aside = self.outbox.aside();
-        let heard = opened(entries, keys, aside, (SealKind::Ban, LONGEST), read_key, Notice::read).await?;
+        let (here, entries): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.key.ends_with(HERE));
+        let is_left = |entry: &kv::Entry| {
+            entry.operation != kv::Operation::Put && entry.key == addresses::key(&self.fleet.host)
+        };
+        ensure!(!here.iter().any(is_left), "`banstream fleet leave` takes this host out of the fleet");
+        let refused = self.hear_addresses(here, keys, aside.clone()).await?;
+        let mut heard =
+            opened(entries, keys, aside, (SealKind::Ban, LONGEST), read_key, Notice::read).await?;
         let own = heard.iter().filter(|heard| *heard.host == *self.fleet.host);
         let mut own = own.filter_map(|heard| heard.said.as_ref().ok());
         let (is_live, is_late) = match reading {
@@ -260,9 +270,35 @@ impl FleetSession<'_> {
                 (true, own.any(|(_, notice)| is_old(notice)))
             }
         };
+        heard.extend(refused);
         self.send(FleetNews::Page(Page { heard, is_live })).await?;
         ensure!(!is_late, "something old that this host told before came again");
         Ok(())
+    }
+
+    /// Hands on what others say of themselves; what is not believed.
+    async fn hear_addresses(
+        &self,
+        mut entries: Vec<kv::Entry>,
+        keys: &Arc<MemberKeys>,
+        aside: HashSet<Arc<str>>,
+    ) -> anyhow::Result<Vec<Heard>> {
+        // Older versions tell none.
+        entries.retain(|entry| !entry.value.is_empty());
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (read_key, read) = (addresses::read_key, AddressNotice::read);
+        let heard = opened(entries, keys, aside, (SealKind::Addresses, LONGEST), read_key, read).await?;
+        let (mut told, mut refused) = (Vec::new(), Vec::new());
+        for Heard { host, said } in heard {
+            match said {
+                Ok(((), notice)) => told.push((host, notice)),
+                Err(refusal) => refused.push(Heard { host, said: Err(refusal) }),
+            }
+        }
+        self.send(FleetNews::Addresses(told)).await?;
+        Ok(refused)
     }
 
     /// Tells what the buckets lack of our bans and windows, and lifts and empties what they have too many.
@@ -314,7 +350,7 @@ impl FleetSession<'_> {
                 let json = serde_json::to_vec(&Notice { at: self.next(last), ..notice.clone() })?;
                 Ok((notice::key(host, *offender), json))
             });
-            self.store(context, &buckets.bans.prefix, SealKind::Ban, pair, values).await?;
+            store(context, &buckets.bans.prefix, SealKind::Ban, pair, values).await?;
             self.send(FleetNews::Stored(some.len() as u64)).await?;
         }
         let windows: Vec<_> = told.windows.into_iter().collect();
@@ -323,35 +359,39 @@ impl FleetSession<'_> {
                 let json = serde_json::to_vec(&CountNotice { at: self.next(last), times: times.clone() })?;
                 Ok((counts::key(host, window), json))
             });
-            self.store(context, &buckets.counts.prefix, SealKind::Count, pair, values).await?;
+            store(context, &buckets.counts.prefix, SealKind::Count, pair, values).await?;
         }
         Ok(())
     }
 
     /// When the next is told: later than the last.
     fn next(&self, last: &mut Timestamp) -> Timestamp {
-        *last = (self.now)().max(Timestamp::from_micros(last.as_micros().saturating_add(1)));
-        *last
+        later(last, (self.now)())
     }
+}
 
-    /// Signs these and sends them at once, and waits until the server has stored them.
-    async fn store(
-        &self,
-        context: &jetstream::Context,
-        prefix: &str,
-        kind: SealKind,
-        pair: &KeyPair,
-        values: impl Iterator<Item = anyhow::Result<(String, Vec<u8>)>>,
-    ) -> anyhow::Result<()> {
-        let mut sent = Vec::new();
-        for value in values {
-            let (key, json) = value?;
-            let value = seal(kind, &key, &json, pair)?;
-            sent.push(context.publish(format!("{prefix}{key}"), Bytes::from(value)).await?.into_future());
-        }
-        futures_util::future::try_join_all(sent).await.context("the server did not store what we told")?;
-        Ok(())
+/// When the next is told: now, but later than the last.
+pub(super) fn later(last: &mut Timestamp, now: Timestamp) -> Timestamp {
+    *last = now.max(Timestamp::from_micros(last.as_micros().saturating_add(1)));
+    *last
+}
+
+/// Signs these and sends them at once, and waits until the server has stored them.
+pub(super) async fn store(
+    context: &jetstream::Context,
+    prefix: &str,
+    kind: SealKind,
+    pair: &KeyPair,
+    values: impl Iterator<Item = anyhow::Result<(String, Vec<u8>)>>,
+) -> anyhow::Result<()> {
+    let mut sent = Vec::new();
+    for value in values {
+        let (key, json) = value?;
+        let value = seal(kind, &key, &json, pair)?;
+        sent.push(context.publish(format!("{prefix}{key}"), Bytes::from(value)).await?.into_future());
     }
+    futures_util::future::try_join_all(sent).await.context("the server did not store what we told")?;
+    Ok(())
 }
 
 /// How a bucket is read.
@@ -364,10 +404,11 @@ enum BucketReading<'s> {
 
 /// What members say of their windows.
 async fn windows(
-    entries: Vec<kv::Entry>,
+    mut entries: Vec<kv::Entry>,
     keys: &Arc<MemberKeys>,
     aside: HashSet<Arc<str>>,
 ) -> anyhow::Result<Vec<Heard<(CountKey, CountNotice)>>> {
+    entries.retain(|entry| !entry.key.ends_with(HERE));
     let (read_key, read) = (counts::read_key, CountNotice::read);
     opened(entries, keys, aside, (SealKind::Count, counts::LONGEST), read_key, read).await
 }
@@ -382,7 +423,7 @@ async fn opened<K: Send + 'static, V: Send + 'static>(
     read: fn(&[u8]) -> Option<V>,
 ) -> anyhow::Result<Vec<Heard<(K, V)>>> {
     let keys = Arc::clone(keys);
-    entries.retain(|entry| entry.operation == kv::Operation::Put && !entry.key.ends_with(HERE));
+    entries.retain(|entry| entry.operation == kv::Operation::Put);
     let opened = move |entries: &[kv::Entry]| -> Vec<Heard<(K, V)>> {
         let mut sealed = Vec::new();
         let mut heard: Vec<Heard<K>> = Vec::new();
@@ -418,7 +459,10 @@ async fn opened<K: Send + 'static, V: Send + 'static>(
             .map(|Heard { host, said: key }| Heard { host, said: key.and_then(&mut said) })
             .collect()
     };
-    // A bucket may have a hundred thousand signatures.
+    if entries.len() <= FEW {
+        return Ok(opened(&entries));
+    }
+    // A bucket may have a hundred thousand.
     let heard =
         tokio::task::spawn_blocking(move || entries.par_chunks(BATCH).flat_map_iter(opened).collect());
     Ok(heard.await?)

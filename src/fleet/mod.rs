@@ -10,6 +10,7 @@
 
 #[cfg(feature = "fleet")]
 pub mod admin;
+pub mod addresses;
 pub mod counts;
 pub mod notice;
 pub mod outbox;
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::detect::Exemption;
 use crate::model::{Offender, Timestamp};
+use addresses::AddressNotice;
 use counts::{CountKey, CountNotice};
 use notice::Notice;
 use outbox::Told;
@@ -50,6 +52,8 @@ pub enum FleetNews {
     Page(Page),
     /// What operators order.
     Orders(Vec<FleetOrder>),
+    /// Which addresses members have themselves.
+    Addresses(Vec<(Arc<str>, AddressNotice)>),
     /// What stands in the windows of members.
     Counts(Vec<Heard<(CountKey, CountNotice)>>),
     /// All bans of this host are wanted, and what stands in windows that count across the fleet, to compare them with what
@@ -142,6 +146,8 @@ pub enum NoticeRefusal {
     TooWide,
     /// This protects the offender here.
     Exempt(Exemption),
+    /// A member has said that this is its own address.
+    Member,
     /// It would cut this host off from the fleet.
     Server,
     /// The member has begun too many bans within a minute.
@@ -154,13 +160,15 @@ pub enum NoticeRefusal {
 
 impl NoticeRefusal {
     /// The names of all.
-    pub const NAMES: [&str; 10] = [
+    pub const NAMES: [&str; 12] = [
         "malformed",
         "stranger",
         "forged",
         "replayed",
+        "ahead",
         "too-wide",
         "exempt",
+        "member",
         "server",
         "too-fast",
         "too-many",
@@ -177,6 +185,7 @@ impl NoticeRefusal {
             Self::Ahead => "ahead",
             Self::TooWide => "too-wide",
             Self::Exempt(_) => "exempt",
+            Self::Member => "member",
             Self::Server => "server",
             Self::TooFast => "too-fast",
             Self::TooMany => "too-many",
@@ -196,6 +205,7 @@ impl fmt::Display for NoticeRefusal {
             Self::Ahead => f.write_str("it is dated a day ahead or more"),
             Self::TooWide => f.write_str("the prefix is too wide (`ipv4-prefix`, `ipv6-prefix` in [fleet])"),
             Self::Exempt(by) => by.fmt(f),
+            Self::Member => f.write_str("a member of the fleet has this address"),
             Self::Server => f.write_str("a server of the fleet has this address"),
             Self::TooFast => {
                 f.write_str("too many bans of that host within a minute (`per-minute` in [fleet])")

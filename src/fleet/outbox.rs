@@ -2,6 +2,7 @@
 //! and windows themselves.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ struct OutboxShared {
     waiting: Mutex<WaitingNotices>,
     news: Notify,
     aside: Mutex<HashSet<Arc<str>>>,
+    addresses: Mutex<Vec<IpAddr>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +82,22 @@ impl NoticeOutbox {
     /// The members that nothing is read of.
     pub fn aside(&self) -> HashSet<Arc<str>> {
         self.0.aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has these told as the addresses of this host.
+    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        let before = std::mem::replace(
+            &mut *self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner),
+            addresses.clone(),
+        );
+        if before != addresses {
+            self.read_again();
+        }
+    }
+
+    /// The addresses of this host.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until there is something to take.

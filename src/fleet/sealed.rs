@@ -13,6 +13,8 @@ use nkeys::KeyPair;
 pub(super) enum SealKind {
     /// A member's own: a ban, or that it is there.
     Ban,
+    /// A member's own: its addresses.
+    Addresses,
     /// A member's own: what stands in a window.
     Count,
     /// An operator's: who is a member, and what holds for all.
@@ -23,6 +25,7 @@ impl SealKind {
     fn context(self) -> &'static str {
         match self {
             Self::Ban => "banstream ban 1",
+            Self::Addresses => "banstream addresses 1",
             Self::Count => "banstream count 1",
             Self::Member => "banstream member 1",
         }

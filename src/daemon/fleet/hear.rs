@@ -9,6 +9,7 @@ use crate::daemon::adoption::ADOPTED;
 use crate::daemon::hub::Hub;
 use crate::daemon::now;
 use crate::detect::{Detector, Jail, Trace};
+use crate::fleet::addresses::AddressNotice;
 use crate::fleet::peers::NoticeVerdict;
 use crate::fleet::{Heard, JAIL, NoticeRefusal, Page};
 use crate::model::{Ban, BanOrigin, Decision, Mode, Offender, Timestamp, count};
@@ -112,9 +113,14 @@ impl Hub {
     ) -> Result<(), NoticeRefusal> {
         let (Some(desk), now) = (&mut self.fleet, now()) else { return Ok(()) };
         let (offender, jail) = (ban.offender, Arc::clone(&ban.jail));
-        if desk.servers.iter().any(|server| offender.contains(*server)) {
-            let _ = desk.peers.refuse(&heard.host, NoticeRefusal::Server);
-            return Err(NoticeRefusal::Server);
+        let protects = match () {
+            () if desk.servers.iter().any(|server| offender.contains(*server)) => Some(NoticeRefusal::Server),
+            () if desk.addresses.are_in(offender) => Some(NoticeRefusal::Member),
+            () => None,
+        };
+        if let Some(refusal) = protects {
+            let _ = desk.peers.refuse(&heard.host, refusal);
+            return Err(refusal);
         }
         let detector = self.engine.detector();
         ban.mode = agreed(detector, desk, offender, Some(&jail));
@@ -143,6 +149,35 @@ impl Hub {
         outcome.decisions.push(Decision::Ban(ban));
         outcome.decisions.extend(settle_agreement(detector, desk, offender));
         Ok(())
+    }
+
+    /// Members have told their own addresses: others cannot ban these any more, and what they have banned is lifted.
+    pub(super) fn hear_addresses(&mut self, told: Vec<(Arc<str>, AddressNotice)>) {
+        let detector = self.engine.detector();
+        let Some(desk) = &mut self.fleet else { return };
+        let mut decisions = Vec::new();
+        for (host, notice) in told {
+            if *host == *desk.fleet.host || !desk.peers.members().contains(&host) {
+                continue;
+            }
+            for address in desk.addresses.hear(&host, notice) {
+                // No ban of another is wider than that.
+                let widest = desk.fleet.policy.widest;
+                let widest = if address.address().is_ipv4() { widest.v4 } else { widest.v6 };
+                for around in
+                    (widest..=address.prefix()).filter_map(|wide| Offender::new(address.address(), wide))
+                {
+                    let peers = detector.bans_on(around).filter(|ban| ban.kind == BanOrigin::Peer);
+                    let jails: Vec<Arc<str>> = peers.map(|ban| Arc::clone(&ban.jail)).collect();
+                    decisions.extend(jails.iter().filter_map(|jail| detector.lift_for_peer(around, jail)));
+                }
+            }
+        }
+        if !decisions.is_empty() {
+            let lifted = count(decisions.len() as u64, "ban");
+            log::warn!("lifted {lifted} by other hosts of the fleet on addresses of its members");
+        }
+        self.take_from_fleet(LedgerUpdate { decisions: decisions.into(), ..LedgerUpdate::default() });
     }
 
     /// Counts what had no effect, and says so in the log.

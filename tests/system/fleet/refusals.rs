@@ -109,6 +109,8 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
             ("forged", ours, rogue.signed("member", ours, &ban()), forged),
             ("forged", ours, rogue.signed("count", ours, &ban()), forged),
             ("forged", ours, operator.signed("ban", ours, &ban()), forged),
+            ("forged", "evil.here", rogue.signed("ban", "evil.here", &ban()), forged),
+            ("malformed", "evil.here", rogue.signed("addresses", "evil.here", &ban()), unread),
             ("forged", ours, Vec::new(), forged),
             ("forged", ours, ban(), forged),
             ("forged", ours, [b"\n".to_vec(), ban()].concat(), forged),
@@ -170,6 +172,8 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
             ("exempt", "10.9.0.10/31", "10.9.0.11 is this host's own address"),
             ("server", "10.9.0.1/32", "a server of the fleet has this address"),
             ("server", "10.9.0.0/24", "a server of the fleet has this address"),
+            ("member", "10.9.0.12/32", "a member of the fleet has this address"),
+            ("member", "10.9.0.12/31", "a member of the fleet has this address"),
             ("exempt", "127.0.0.1/32", "is this host's own address"),
             ("exempt", "10.9.0.254/32", "10.9.0.254 is this host's gateway"),
             ("exempt", "198.51.100.8/32", "198.51.100.8 is in `ignoreip`"),
@@ -198,8 +202,9 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
         let evil = status.peers.iter().find(|peer| peer.host == "evil").unwrap();
         let of_evil = [
             ("exempt", 8),
-            ("forged", 8),
-            ("malformed", 10),
+            ("forged", 9),
+            ("malformed", 11),
+            ("member", 2),
             ("replayed", 1),
             ("server", 2),
             ("too-wide", 3),
@@ -208,7 +213,7 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
         assert_eq!((evil.bans, &evil.aside), (0, &None));
         let shown = web1.daemon.tell("fleet status");
         assert!(
-            shown.contains("8 exempt, 8 forged, 10 malformed, 1 replayed, 2 server, 3 too-wide"),
+            shown.contains("8 exempt, 9 forged, 11 malformed, 2 member, 1 replayed, 2 server, 3 too-wide"),
             "{shown}"
         );
         assert!(shown.contains("refused of hosts that no operator has admitted: "), "{shown}");
@@ -219,6 +224,39 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
         web1.wait_until_connected();
         until("all is read", || refused("forged") > 0);
         assert_eq!(web1.bans().keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn a_member_that_fills_the_bucket_keeps_nobody_from_lifting_and_is_cleared_away() {
+    apart(|| {
+        let lab = Lab::up(&["web1", "web2"], "fleet.per-minute = 1000000\n");
+        let [web1, web2] = &lab.hosts[..] else { unreachable!() };
+        let operator = Rogue::operator(&lab);
+        assert_eq!(operator.limits(), [(1_000_000, 256 << 20); 2]);
+        web1.daemon.tell("ban 198.51.100.1");
+        until("it is heard", || web2.blocked().len() == 1);
+        web2.daemon.stop();
+        // Two say that the members are there.
+        operator.shrink(10);
+        let rogue = Rogue::of(web2);
+        let places = (2..50).map(|nth| format!("web2.198.51.100.{nth}/32"));
+        let taken = places.filter(|place| rogue.put(place, vec![b'x'; 4000]).is_some()).count();
+        assert_eq!(taken, 7);
+        web1.daemon.tell("unban 198.51.100.1");
+        until("it is lifted", || {
+            let value = operator.value("web1.198.51.100.1/32").unwrap();
+            String::from_utf8_lossy(&value).contains("\"lifted\":true")
+        });
+        web1.daemon.tell("ban 198.51.100.60");
+        until("it says what is wrong", || web1.fleet().error.is_some_and(|error| error.contains("maximum")));
+        assert!(web1.blocked().contains("198.51.100.60"));
+        let removed = lab.fleet(web1, &["remove", "web2"]);
+        assert!(removed.contains("took 9 entries of it"), "{removed}");
+        until("it is told", || operator.keys("banstream-bans").contains(&"web1.198.51.100.60/32".to_owned()));
+        // What an operator has set stays.
+        lab.fleet(web1, &["init"]);
+        assert_eq!(operator.limits()[0], (10, 256 << 20));
     });
 }
 
@@ -236,11 +274,8 @@ fn a_member_that_bans_too_much_is_set_aside_until_it_is_accepted_again() {
         let refused = |reason: &str| {
             web1.daemon.metric(&format!("banstream_fleet_refused_total{{reason=\"{reason}\"}}"))
         };
-        // All in one minute of the clock.
-        let since = time(0);
-        for nth in 1..=25 {
-            rogue.say(&place(nth), &notice(&json!({"since": since})));
-        }
+        // At once, since it may begin another after three seconds.
+        rogue.say_all((1..=25).map(place));
         until("it is set aside", || refused("too-fast") == 1 && refused("set-aside") == 4);
         assert_eq!(bans(), 20);
         let why = "too many bans of that host within a minute (`per-minute` in [fleet])";

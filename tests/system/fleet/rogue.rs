@@ -144,6 +144,20 @@ impl Rogue {
         self.publish(&format!("$KV.banstream-members.{key}"), HeaderMap::new(), value).unwrap();
     }
 
+    /// Gives an order, as an operator.
+    pub(super) fn order(&self, key: &str, order: &Value) {
+        let value = self.signed("member", key, order.to_string().as_bytes());
+        self.publish(&format!("$KV.banstream-members.{key}"), HeaderMap::new(), value).unwrap();
+    }
+
+    /// Forgets a ban as the bucket does after a while, as an operator.
+    pub(super) fn forget(&self, key: &str) {
+        self.runtime.block_on(async {
+            let stream = self.buckets.get_stream(format!("KV_{BANS}")).await.unwrap();
+            stream.purge().filter(format!("$KV.{BANS}.{key}")).await.unwrap();
+        });
+    }
+
     /// Forgets all bans, as an operator.
     pub(super) fn empty(&self) {
         self.runtime.block_on(async {
@@ -167,6 +181,25 @@ impl Rogue {
                 }
             });
             Follower(heard)
+        })
+    }
+
+    /// Has the bucket of bans hold so many values.
+    pub(super) fn shrink(&self, values: i64) {
+        let update = async || -> Result<_, Box<dyn Error>> {
+            let stream = self.buckets.get_stream(format!("KV_{BANS}")).await?;
+            let config = Config { max_messages: values, ..stream.cached_info().config.clone() };
+            Ok(self.buckets.update_stream(config).await?)
+        };
+        until("the server does it", || self.runtime.block_on(update()));
+    }
+
+    /// How many values and bytes each bucket that members write to holds at most.
+    pub(super) fn limits(&self) -> [(i64, i64); 2] {
+        [BANS, "banstream-counts"].map(|name| {
+            let stream = self.runtime.block_on(self.buckets.get_stream(format!("KV_{name}"))).unwrap();
+            let config = &stream.cached_info().config;
+            (config.max_messages, config.max_bytes)
         })
     }
 
