@@ -269,6 +269,7 @@ Exit status:
   1  it did not, or there is no receiver with this name
   2  no daemon answers";
 
+#[cfg(feature = "fleet")]
 pub(super) const FLEET_INIT_EXAMPLES: &str = "\
 Examples:
   banstream fleet init                   Makes `fleet-operator.seed` here
@@ -277,6 +278,7 @@ Exit status:
   0  the key and, where the server could be asked, the buckets are there
   2  the key, the configuration or the server is wrong";
 
+#[cfg(feature = "fleet")]
 pub(super) const FLEET_LEAVE_EXAMPLES: &str = "\
 Examples:
   banstream fleet leave                  As root, on the host that leaves
@@ -285,6 +287,7 @@ Exit status:
   0  the host has left
   2  it has not, or not all of its bans are lifted; run it again";
 
+#[cfg(feature = "fleet")]
 pub(super) const FLEET_ADD_EXAMPLES: &str = "\
 Examples:
   banstream fleet add web1               Makes the key of web1, and admits it

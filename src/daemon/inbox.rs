@@ -26,6 +26,7 @@ pub(super) enum Input {
     /// What the kernel held after a start, if it could be listed, and where to ask whether it does so still.
     Listed(Option<Vec<(Element, Timeout)>>, Box<dyn Firewall>),
     /// Something comes from the fleet.
+    #[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "nothing comes"))]
     Fleet(FleetNews),
     /// A second is over, or there is something else to look after.
     Tick,

@@ -10,8 +10,11 @@
 
 #[cfg(feature = "fleet")]
 pub mod admin;
+#[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "the connection reads and writes what is told"))]
 pub mod addresses;
+#[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "the connection reads and writes what is told"))]
 pub mod counts;
+#[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "the connection reads and writes what is told"))]
 pub mod notice;
 pub mod outbox;
 pub mod peers;

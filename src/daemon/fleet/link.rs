@@ -10,6 +10,7 @@ use crate::daemon::inbox::Input;
 use crate::fleet::outbox::NoticeOutbox;
 
 /// The connection of a daemon to its fleet.
+#[cfg_attr(not(feature = "fleet"), allow(dead_code, reason = "there is none"))]
 pub(in crate::daemon) struct FleetLink {
     fleet: Option<Arc<Fleet>>,
     outbox: NoticeOutbox,

@@ -158,7 +158,7 @@ fn disturb(lab: &Lab, nth: usize, dice: &mut Dice) {
             host.daemon.kill();
             host.daemon.begin(&mut host.command());
             // Every second one dies again as soon as it may be reading what it missed.
-            if nth % 2 == 0 {
+            if nth.is_multiple_of(2) {
                 until("it answers", || host.daemon.get("/status"));
                 thread::sleep(Duration::from_millis(dice.below(300)));
             }
