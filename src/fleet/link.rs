@@ -37,7 +37,7 @@ use crate::model::{Offender, Timestamp};
 /// How often all that we ban is compared with what the bucket has of it, since it forgets what is old.
 const COMPARE: Duration = Duration::from_secs(60 * 60);
 
-/// How many signatures are verified together, and how many at once by whoever has received them: half a millisecond.
+/// How many signatures are verified together. So few, half a millisecond's worth, are verified by the task that has received them.
 const BATCH: usize = 128;
 const FEW: usize = 16;
 

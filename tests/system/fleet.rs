@@ -234,7 +234,7 @@ fn what_a_member_has_lifted_does_not_come_back_with_an_old_value() {
     });
 }
 
-/// Another tells what happens meanwhile, with the times of that day. It is no daemon, so that it can.
+/// Another tells what happens meanwhile, with the times of that day. It is not a daemon, so that it can.
 #[test]
 fn a_member_that_comes_back_after_a_day_has_what_it_missed() {
     apart(|| {

@@ -92,7 +92,7 @@ fn hosts_log_in_by_certificate() {
         they_share(&lab);
         // The operator logs in with the NKEY, through the same TLS.
         assert_eq!(lab.fleet(&lab.hosts[0], &["hosts"]).lines().last(), Some("2 hosts"));
-        // Somebody whom the server does not know.
+        // A certificate that the server does not know.
         let web2 = &lab.hosts[1];
         web2.daemon.stop();
         with(web2, "eve");
