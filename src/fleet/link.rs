@@ -37,8 +37,7 @@ use crate::model::{Offender, Timestamp};
 /// How often all that we ban is compared with what the bucket has of it, since it forgets what is old.
 const COMPARE: Duration = Duration::from_secs(60 * 60);
 
-/// How many signatures are verified together. So few, half a millisecond's worth, are verified by the task that has received them.
-const BATCH: usize = 128;
+/// So few signatures, half a millisecond's worth, are verified by the task that has received them.
 const FEW: usize = 16;
 
 /// Whose signature is whose.
@@ -462,9 +461,10 @@ async fn opened<K: Send + 'static, V: Send + 'static>(
     if entries.len() <= FEW {
         return Ok(opened(&entries));
     }
-    // A bucket may have a hundred thousand.
+    // A bucket may have a hundred thousand. The more of them are verified together, the less each takes.
+    let share = entries.len().div_ceil(rayon::current_num_threads()).max(FEW);
     let heard =
-        tokio::task::spawn_blocking(move || entries.par_chunks(BATCH).flat_map_iter(opened).collect());
+        tokio::task::spawn_blocking(move || entries.par_chunks(share).flat_map_iter(opened).collect());
     Ok(heard.await?)
 }
 
