@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,6 +22,8 @@ struct OutboxShared {
     news: Notify,
     aside: Mutex<HashSet<Arc<str>>>,
     addresses: Mutex<Vec<IpAddr>>,
+    /// How many reasons there are to tell nothing yet.
+    holds: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -105,9 +108,28 @@ impl NoticeOutbox {
         self.0.news.notified().await;
     }
 
+    /// Has nothing told until [`release`](Self::release) is called as often.
+    pub fn hold(&self) {
+        self.0.holds.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Goes on telling.
+    pub fn release(&self) {
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+        self.0.news.notify_one();
+    }
+
+    /// Whether nothing is to be told yet.
+    pub fn is_held(&self) -> bool {
+        self.0.holds.load(Ordering::SeqCst) > 0
+    }
+
     /// Takes all bans and at most so many windows, for which no ban is to wait; nothing if some were left out, and so all is
-    /// to be compared.
+    /// to be compared. While it is held that is none.
     pub fn take(&self, windows: usize) -> Option<Told> {
+        if self.is_held() {
+            return Some(Told::default());
+        }
         let mut waiting = self.lock();
         if std::mem::take(&mut waiting.is_incomplete) {
             *waiting = WaitingNotices::default();

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use super::hear::LOGGED;
 use crate::daemon::adoption::ADOPTED;
 use crate::daemon::hub::Hub;
@@ -95,9 +97,19 @@ impl Hub {
         let decisions = lapsed.chain(decided.iter().cloned()).collect::<Vec<_>>().into();
         let logins = self.engine.detector().take_changed_logins();
         let update = LedgerUpdate { decisions, traces: seen.traces, logins, ..LedgerUpdate::default() };
-        if !update.is_empty() {
-            self.write(update, None);
+        if update.is_empty() {
+            return;
         }
+        // The others empty their windows as they hear of the ban, so it has to be in the ledger by then: if it were lost with
+        // this process, the attempts would be, too.
+        let (receipt, written) = oneshot::channel();
+        self.outbox.hold();
+        self.write(update, Some(receipt));
+        let outbox = self.outbox.clone();
+        self.runtime.spawn(async move {
+            let _ = written.await;
+            outbox.release();
+        });
     }
 }
 
