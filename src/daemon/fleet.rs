@@ -142,7 +142,6 @@ impl Hub {
 
     /// Looks at the bans of others that were in force before the start.
     pub(super) fn review_fleet(&mut self) {
-        self.tell_addresses();
         if self.fleet.is_none() {
             return self.leave_fleet();
         }

@@ -391,6 +391,7 @@ async fn start(
         fleet: config.fleet.as_ref().map(|fleet| FleetDesk::new(fleet, &memory.positions)),
         outbox: outbox.clone(),
     };
+    hub.tell_addresses();
     tasks.push(spawn("hub", move || hub.run(inputs))?);
 
     let mut sources = Sources::new(

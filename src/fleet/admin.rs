@@ -107,7 +107,9 @@ impl<'f> Operator<'f> {
     async fn protect(&self, name: &str) -> anyhow::Result<()> {
         let stream = self.connection.buckets.get_stream(format!("KV_{name}")).await?;
         let config = &stream.cached_info().config;
-        let or = |set: i64, most| if set > 0 { set } else { most };
+        // Only operators write to that of members.
+        let is_theirs = name == members_name(self.fleet);
+        let or = |set: i64, most| if set > 0 || is_theirs { set } else { most };
         let (max_bytes, max_messages) =
             (or(config.max_bytes, MOST_BYTES), or(config.max_messages, MOST_KEYS));
         if config.allow_rollup || (max_bytes, max_messages) != (config.max_bytes, config.max_messages) {
