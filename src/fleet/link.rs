@@ -313,9 +313,7 @@ impl FleetSession<'_> {
         let (reply, wanted) = oneshot::channel();
         self.send(FleetNews::Wanted(reply)).await?;
         let Told { mut bans, mut windows } = wanted.await?;
-        while self.outbox.is_held() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.outbox.released().await;
         let now = (self.now)();
         for (offender, notice) in mem::take(&mut stored.bans) {
             match bans.get(&offender) {

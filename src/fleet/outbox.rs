@@ -3,10 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::counts::CountKey;
 use super::notice::Notice;
@@ -23,7 +22,7 @@ struct OutboxShared {
     aside: Mutex<HashSet<Arc<str>>>,
     addresses: Mutex<Vec<IpAddr>>,
     /// How many reasons there are to tell nothing yet.
-    holds: AtomicUsize,
+    holds: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -110,24 +109,25 @@ impl NoticeOutbox {
 
     /// Has nothing told until [`release`](Self::release) is called as often.
     pub fn hold(&self) {
-        self.0.holds.fetch_add(1, Ordering::SeqCst);
+        self.0.holds.send_modify(|holds| *holds += 1);
     }
 
     /// Goes on telling.
     pub fn release(&self) {
-        self.0.holds.fetch_sub(1, Ordering::SeqCst);
+        self.0.holds.send_modify(|holds| *holds = holds.saturating_sub(1));
         self.0.news.notify_one();
     }
 
-    /// Whether nothing is to be told yet.
-    pub fn is_held(&self) -> bool {
-        self.0.holds.load(Ordering::SeqCst) > 0
+    /// Waits until something may be told.
+    pub async fn released(&self) {
+        // It ends only with the outbox.
+        let _ = self.0.holds.subscribe().wait_for(|holds| *holds == 0).await;
     }
 
     /// Takes all bans and at most so many windows, for which no ban is to wait; nothing if some were left out, and so all is
     /// to be compared. While it is held that is none.
     pub fn take(&self, windows: usize) -> Option<Told> {
-        if self.is_held() {
+        if *self.0.holds.borrow() > 0 {
             return Some(Told::default());
         }
         let mut waiting = self.lock();

@@ -28,6 +28,13 @@ const ANSWER: usize = 256 << 10;
 /// Changes of which those of one set are picked out at once.
 const PART: usize = 20_000;
 
+/// How a set is changed, as far as it has shown what it takes.
+struct Pace {
+    /// Changes in one message.
+    most: usize,
+    counters: Counters,
+}
+
 /// The firewall of the network namespace that it was opened in.
 ///
 /// It needs CAP_NET_ADMIN, for netlink and iptables alike.
@@ -240,51 +247,63 @@ impl Ipset {
         changes: &[Change],
         applied: &mut Applied,
     ) -> Result<(), EnforceError> {
-        let (mut most, mut counters) = (usize::MAX, Counters::Zeroed);
+        let mut pace = Pace { most: usize::MAX, counters: Counters::Zeroed };
         // There may be a million.
         for (nth, part) in changes.chunks(PART).enumerate() {
             let part = (nth * PART..).zip(part.iter().copied());
             let ours = part.filter(|(_, change)| change.element().set(Layout::AnyLength) == set);
-            let ours: Vec<(usize, Change)> = ours.collect();
-            let mut left = ours.as_slice();
-            while !left.is_empty() {
-                if self.lacking.contains(&set.family) {
-                    let why = Refusal::NoSet(set.family);
-                    applied
-                        .refused
-                        .extend(left.iter().map(|(index, _)| RefusedChange { index: *index, why }));
-                    break;
-                }
-                let sent =
-                    self.request.change(name, counters, left.iter().map(|(_, change)| *change).take(most));
-                let done = match self.exchange()?.1 {
-                    Ok(()) => {
-                        most = most.saturating_mul(2);
-                        sent
-                    }
-                    Err(NetlinkError { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
-                        applied.repaired = Some(self.prepare(Displaced::Report)?);
-                        0
-                    }
-                    Err(NetlinkError { code: wire::NO_COUNTERS, .. }) if counters == Counters::Zeroed => {
-                        counters = Counters::None;
-                        0
-                    }
-                    Err(NetlinkError { code, line }) => {
-                        let done = line as usize;
-                        let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
-                            return Err(refusal("change", name, code));
-                        };
-                        let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
-                        applied.refused.push(RefusedChange { index: *index, why });
-                        // One refusal is seldom alone. In halved messages a full set costs 2 µs an element;
-                        // in whole ones each refusal would bring 64 KB back and send as many again.
-                        most = (sent / 2).max(1);
-                        done
-                    }
-                };
-                left = left.get(done..).unwrap_or_default();
+            self.change_part(name, set.family, &ours.collect::<Vec<_>>(), &mut pace, applied)?;
+        }
+        Ok(())
+    }
+
+    /// The same of some changes, all of this set, with their places among all.
+    fn change_part(
+        &mut self,
+        name: &str,
+        family: Family,
+        mut left: &[(usize, Change)],
+        pace: &mut Pace,
+        applied: &mut Applied,
+    ) -> Result<(), EnforceError> {
+        while !left.is_empty() {
+            if self.lacking.contains(&family) {
+                let why = Refusal::NoSet(family);
+                applied.refused.extend(left.iter().map(|(index, _)| RefusedChange { index: *index, why }));
+                break;
             }
+            let sent = self.request.change(
+                name,
+                pace.counters,
+                left.iter().map(|(_, change)| *change).take(pace.most),
+            );
+            let done = match self.exchange()?.1 {
+                Ok(()) => {
+                    pace.most = pace.most.saturating_mul(2);
+                    sent
+                }
+                Err(NetlinkError { code: wire::ENOENT, line: 0 }) if applied.repaired.is_none() => {
+                    applied.repaired = Some(self.prepare(Displaced::Report)?);
+                    0
+                }
+                Err(NetlinkError { code: wire::NO_COUNTERS, .. }) if pace.counters == Counters::Zeroed => {
+                    pace.counters = Counters::None;
+                    0
+                }
+                Err(NetlinkError { code, line }) => {
+                    let done = line as usize;
+                    let Some((index, _)) = done.checked_sub(1).and_then(|at| left.get(at)) else {
+                        return Err(refusal("change", name, code));
+                    };
+                    let why = if code == wire::HASH_FULL { Refusal::Full } else { Refusal::Other(code) };
+                    applied.refused.push(RefusedChange { index: *index, why });
+                    // One refusal is seldom alone. In halved messages a full set costs 2 µs an element;
+                    // in whole ones each refusal would bring 64 KB back and send as many again.
+                    pace.most = (sent / 2).max(1);
+                    done
+                }
+            };
+            left = left.get(done..).unwrap_or_default();
         }
         Ok(())
     }

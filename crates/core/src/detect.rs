@@ -9,6 +9,7 @@ mod bans;
 mod by_hand;
 mod curve;
 mod login;
+mod past;
 mod peer;
 mod recent;
 mod session;
@@ -18,7 +19,6 @@ mod tracked;
 mod widen;
 mod window;
 
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
@@ -34,9 +34,9 @@ pub use account::{AddressState, JailState, MOST};
 pub use allow::{Exemption, ExemptionList};
 use bans::Bans;
 pub use curve::BanDuration;
-use curve::PriorBans;
 use login::Logins;
 pub use login::{LOGINS, Login};
+use past::PriorBans;
 pub(crate) use recent::Recent;
 use session::Sessions;
 use widen::PrefixCounts;
@@ -587,44 +587,6 @@ impl Detector {
         let ban = self.bans.insert(Ban { offender: wide, times, since: at, until, terms });
         seen.decisions.push(Decision::Ban(ban));
         seen.decisions.extend(folded.into_iter().map(Decision::Unban));
-    }
-
-    /// How often a jail has banned an offender, the ban in force included, and until when.
-    fn prior(&self, offender: Offender, jail: &str) -> PriorBans {
-        let in_force = self.bans.of(offender, jail).map(PriorBans::of).unwrap_or_default();
-        let past = self.past.slot(&self.key(offender, jail));
-        past.map_or(in_force, |(_, past)| in_force.and(*past))
-    }
-
-    /// A ban that is not in force any more counts for how long the next one lasts.
-    fn remember(&mut self, ban: &Ban) -> &mut PriorBans {
-        let key = self.key(ban.offender, &ban.jail);
-        let past = self.past.touch(key).1;
-        *past = past.and(PriorBans::of(ban));
-        past
-    }
-
-    /// How many bans an offender has now had from a jail, and until when the one from `at` on lasts.
-    fn next_ban(
-        &mut self,
-        offender: Offender,
-        jail: &str,
-        first: Option<Span>,
-        at: Timestamp,
-    ) -> (u32, Option<Timestamp>) {
-        let growth = self.settings.growth;
-        let times = self.prior(offender, jail).remembered(&growth, at).saturating_add(1);
-        let key = self.key(offender, jail);
-        // What is counted still is so in this one.
-        self.past.remove(&key);
-        // A roll that an attacker cannot foresee, since the hasher is seeded at random, and needs no dice.
-        let roll = f64::from(self.hasher.hash_one((key, at)) as u32) / f64::from(u32::MAX);
-        (times, first.map(|time| at + curve::length(time, &growth, times, roll)))
-    }
-
-    /// Where the past of an offender in a jail is filed. Half a hash, since there may be a million of them and few jails.
-    fn key(&self, offender: Offender, jail: &str) -> (Offender, u32) {
-        (offender, self.hasher.hash_one(jail) as u32)
     }
 
     fn make_room(&mut self, seen: &mut Seen) {

@@ -1,42 +1,13 @@
-//! The length of a ban: longer each time, and shorter again after a quiet time.
+//! The length of a ban: longer each time.
 //!
-//! The n-th ban lasts `ban_time * factor^(n-1)`, at most `cap`. Each `decay` of quiet since the last ban ended removes
-//! one earlier ban from the count. Jitter lengthens a ban by up to that fraction of it, so that an attacker cannot wait
-//! for its exact end. The caller passes the random number.
+//! The n-th ban lasts `ban_time * factor^(n-1)`, at most `cap`. Jitter lengthens a ban by up to that fraction of it, so that
+//! an attacker cannot wait for its exact end. The caller passes the random number.
 
 use std::fmt;
 
-use crate::model::{Ban, Span, Timestamp};
+use crate::model::Span;
 
 use super::Growth;
-
-/// What is remembered of an offender's bans in one jail.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct PriorBans {
-    /// How many.
-    pub(super) bans: u32,
-    /// When the last one ended or will end.
-    pub(super) ended: Timestamp,
-}
-
-impl PriorBans {
-    /// With this one as the last.
-    pub(super) fn of(ban: &Ban) -> Self {
-        Self { bans: ban.times, ended: ban.until.unwrap_or(ban.since) }
-    }
-
-    /// As much as both say.
-    pub(super) fn and(self, other: Self) -> Self {
-        Self { bans: self.bans.max(other.bans), ended: self.ended.max(other.ended) }
-    }
-
-    /// How many earlier bans still count at `now`.
-    pub(super) fn remembered(self, growth: &Growth, now: Timestamp) -> u32 {
-        let quiet =
-            now.since(self.ended).as_micros().checked_div(growth.decay.as_micros()).unwrap_or(u64::MAX);
-        self.bans.saturating_sub(u32::try_from(quiet).unwrap_or(u32::MAX))
-    }
-}
 
 /// How the length of a ban comes about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,13 +80,5 @@ mod tests {
         assert_eq!(shown(4, 0.0), "1m 40s x 2^3, at most 8m 20s");
         assert_eq!(shown(2, 0.5), "1m 40s x 2^1 = 3m 20s, and up to 50 % more");
         assert_eq!(BanDuration { first: None, growth: GROWTH, times: 7 }.to_string(), "forever");
-    }
-
-    #[test]
-    fn quiet_time_brings_it_down() {
-        let past = PriorBans { bans: 3, ended: Timestamp::from_secs(10_000) };
-        for (now, want) in [(9_000, 3), (10_999, 3), (11_000, 2), (12_500, 1), (99_999, 0)] {
-            assert_eq!(past.remembered(&GROWTH, Timestamp::from_secs(now)), want);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::curve::PriorBans;
+use super::past::PriorBans;
 use super::{ActiveJail, Detector, Exemption, Seen, Trace, WIDE, WindowEffect};
 use crate::model::{Ban, BanOrigin, Decision, Offender, SessionId, Timestamp};
 

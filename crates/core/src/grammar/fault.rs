@@ -53,12 +53,14 @@ impl fmt::Display for Fault {
 pub(super) struct Faults<'a> {
     file: &'a str,
     text: &'a str,
+    /// Those of the text, once there is a fault.
+    lines: Vec<&'a str>,
     found: Vec<Fault>,
 }
 
 impl<'a> Faults<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, found: Vec::new() }
+        Self { file, text, lines: Vec::new(), found: Vec::new() }
     }
 
     pub(super) fn error(&mut self, place: Place, what: impl Into<String>) {
@@ -70,8 +72,11 @@ impl<'a> Faults<'a> {
     }
 
     fn add(&mut self, place: Place, what: String, severity: Severity) {
-        let line = self.text.lines().nth((place.line as usize).saturating_sub(1));
-        let text = line.unwrap_or_default().trim_end().to_owned();
+        if self.lines.is_empty() {
+            self.lines = self.text.lines().collect();
+        }
+        let text =
+            self.lines.get((place.line as usize).saturating_sub(1)).unwrap_or(&"").trim_end().to_owned();
         self.found.push(Fault { file: self.file.to_owned(), place, text, what, severity });
     }
 
