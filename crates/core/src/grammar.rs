@@ -19,6 +19,7 @@ mod proposal;
 mod proved;
 mod record;
 mod unmatched;
+mod source;
 mod syntax;
 mod template;
 mod time;
@@ -44,7 +45,7 @@ pub use list::Lists;
 use matcher::{Reading, Spans};
 pub use proposal::{Proposal, propose, tells_of_failure};
 pub use proved::proved_list;
-use syntax::{SessionScope, Source, View};
+use source::{KeySection, SessionScope, Source, TestCase, View};
 use variant::Variant;
 
 /// The grammars that come with banstream, as (name, text).
@@ -162,9 +163,7 @@ impl Grammar {
 
     fn of(name: &str, file: &str, text: Cow<'static, str>, source: Source, lists: &Lists) -> Self {
         let base_name = source.extends.as_ref().map_or(name, |(base, _)| base);
-        let id = |key: &syntax::KeySection| {
-            JoinId::new(if key.is_inherited { base_name } else { name }, &key.name)
-        };
+        let id = |key: &KeySection| JoinId::new(if key.is_inherited { base_name } else { name }, &key.name);
         Self {
             keys: source.keys.iter().map(id).collect(),
             name: name.to_owned(),
@@ -515,7 +514,7 @@ impl Grammar {
         let mut lines = HashSet::new();
         let rules = groups.iter().flat_map(|group| &group.rules);
         for rule in rules.filter(|rule| lines.insert(rule.place.line)) {
-            let used = |test: &syntax::TestCase| self.uses(test.message.as_bytes(), rule.place.line);
+            let used = |test: &TestCase| self.uses(test.message.as_bytes(), rule.place.line);
             if !tests.iter().any(used) {
                 faults.warn(rule.place, "no test uses this rule");
             }

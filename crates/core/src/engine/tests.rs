@@ -2,8 +2,8 @@ use std::num::{NonZeroU8, NonZeroUsize};
 
 use super::*;
 use crate::detect::{Growth, Jail, Watch};
-use crate::entry::journal;
 use crate::entry::whole::JournalPiece;
+use crate::entry::{Format, journal};
 use crate::grammar::Lists;
 use crate::model::{Mode, Offender, Span, Widths};
 

@@ -8,7 +8,7 @@ use super::matcher::Matcher;
 #[cfg(any(test, fuzzing))]
 use super::matcher::reference::Reference;
 use super::record::RecordShapes;
-use super::syntax::{KeyRole, RuleGroup, Source, Verdict};
+use super::source::{KeyRole, RuleGroup, Source, Verdict};
 use super::unmatched;
 use super::variant::{self, Variant, Whole};
 use crate::model::JoinId;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::fault::Faults;
 use super::matcher::Spans;
 use super::path::{Room, resolved};
-use super::syntax::{Case, How, View, Word};
+use super::source::{Case, How, View, Word};
 use crate::model::CategoryId;
 pub(super) use promise::{narrow, warn_of_unmet};
 pub(super) use test::Tests;

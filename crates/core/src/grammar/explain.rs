@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::compiled::{CompiledRules, Meaning};
 use super::condition::Condition;
 use super::matcher::{Spans, addresses, extent};
-use super::syntax::FieldKind;
+use super::source::FieldKind;
 use super::time;
 use super::variant::{Field, Item, Variant};
 use super::{Found, Grammar, part};

@@ -1,7 +1,7 @@
 //! Logs in whose files clients can write whole lines, by the line `forgeable-file:` of a grammar: which files these are,
 //! and what lines of such a log begin with.
 
-use super::syntax::{FieldKind, Part, Rule, Source};
+use super::source::{FieldKind, Part, Rule, Source};
 use super::time;
 
 /// What a grammar says of such a log.

@@ -1,6 +1,6 @@
 //! The forms of messages that rules describe, for those who try a grammar with messages of their own making.
 
-use super::syntax::FieldKind;
+use super::source::FieldKind;
 use super::variant::{Item, Variant};
 
 /// One way to write a message that a rule describes: the rule with all its choices made.

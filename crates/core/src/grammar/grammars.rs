@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use hashbrown::HashTable;
 
 use super::matcher::Reading;
-use super::syntax::{SessionScope, View};
+use super::source::{SessionScope, View};
 use super::{Found, Grammar, KeyPlace, Lists, SHIPPED, forwarded, proved, together};
 use crate::entry::scan::eight;
 use crate::model::{CategoryId, Entry, GrammarId, Offence, Offender, Prefixes, RuleGroupId, SessionId};

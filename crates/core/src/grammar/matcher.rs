@@ -19,11 +19,13 @@ mod tree;
 
 use std::net::IpAddr;
 
+use hashbrown::HashSet;
+
 use super::record::RecordShapes;
-use super::variant::Variant;
+use super::variant::{Item, Variant};
 pub(super) use address::{address, address_whole, addresses};
 use pattern::{Pattern, Reader};
-use program::{Head, Tried};
+use program::{Head, ProgramPart, Tried};
 pub(super) use spans::Spans;
 pub(super) use step::extent;
 use tree::TextTree;
@@ -32,6 +34,7 @@ use tree::TextTree;
 #[derive(Debug)]
 pub(super) struct Matcher {
     patterns: Vec<Pattern>,
+    firsts: FirstBytes,
     tree: TextTree,
     /// What is read by key.
     records: Option<RecordShapes>,
@@ -60,7 +63,8 @@ impl Matcher {
             read: 0,
         });
         let tree = TextTree::new(&heads.collect::<Vec<_>>());
-        Self { patterns, tree, records: None }
+        let firsts = FirstBytes::of(variants);
+        Self { patterns, firsts, tree, records: None }
     }
 
     /// The same, which reads these records too.
@@ -111,7 +115,7 @@ impl Matcher {
         cut: Option<&[bool]>,
         mut accept: impl FnMut(Reading, &Spans) -> Option<T>,
     ) -> Option<T> {
-        let parts = self.tree.parts(message);
+        let parts = self.parts(message);
         if parts.is_empty() {
             return None;
         }
@@ -137,6 +141,43 @@ impl Matcher {
 
     /// Whether there is something to try on a message.
     pub(super) fn may_read(&self, message: &[u8]) -> bool {
-        self.records.is_some() || !self.tree.parts(message).is_empty()
+        self.records.is_some() || !self.parts(message).is_empty()
+    }
+
+    /// What to try on a message. Most grammars know from its first byte that they read it not.
+    #[inline(always)]
+    fn parts(&self, message: &[u8]) -> &[(u16, ProgramPart)] {
+        if self.firsts.may_begin(message) { self.tree.parts(message) } else { &[] }
+    }
+}
+
+/// The bytes that a message of some variants may begin with, as bits; that of 0 is also an empty one's.
+#[derive(Debug)]
+struct FirstBytes([u64; 4]);
+
+impl FirstBytes {
+    fn of(variants: &[Variant]) -> Self {
+        let (mut firsts, mut kinds) = (Self([0; 4]), HashSet::new());
+        for variant in variants {
+            match variant.items.first() {
+                Some(Item::Text(text)) => firsts.add(text.first().copied().unwrap_or_default()),
+                Some(Item::Field(field)) if !kinds.insert(field.kind) => {}
+                Some(Item::Field(field)) => {
+                    (0..=u8::MAX).filter(|byte| field.may_begin(&[*byte])).for_each(|byte| firsts.add(byte));
+                }
+                None => firsts = Self([u64::MAX; 4]),
+            }
+        }
+        firsts
+    }
+
+    fn add(&mut self, byte: u8) {
+        let bits = self.0.get_mut(usize::from(byte / 64));
+        bits.into_iter().for_each(|bits| *bits |= 1 << (byte % 64));
+    }
+
+    fn may_begin(&self, message: &[u8]) -> bool {
+        let byte = message.first().copied().unwrap_or_default();
+        self.0.get(usize::from(byte / 64)).is_some_and(|bits| bits >> (byte % 64) & 1 == 1)
     }
 }

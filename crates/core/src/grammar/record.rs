@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use super::fault::{Faults, Place};
 use super::matcher::{Matcher, Reading, Spans, address_whole, extent};
 use super::proof;
-use super::syntax::{FieldKind, RuleGroup};
+use super::source::{FieldKind, RuleGroup};
 use super::variant::{Field, Item, RECORD, Variant};
 use keys::{Keys, NAMES, NODES, written};
 

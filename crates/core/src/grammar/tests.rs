@@ -356,10 +356,10 @@ fn grammars_of_one_program_are_proved_together() {
 
 #[test]
 fn the_header_of_a_shipped_grammar_is_that_of_the_whole() {
-    let header = |source: &syntax::Source| {
+    let header = |source: &source::Source| {
         let forgeable = source.forgeable.as_ref().map(|log| (log.files.clone(), log.line));
         let keys: Vec<_> = source.keys.iter().map(|key| (key.name.clone(), key.is_inherited)).collect();
-        let syntax::Source {
+        let source::Source {
             service,
             logs,
             tested,
@@ -624,15 +624,15 @@ pub(super) fn fill(
             variant::Item::Text(text) => message.extend(text),
             variant::Item::Field(field) => {
                 let mut typed = match field.kind {
-                    syntax::FieldKind::Ip | syntax::FieldKind::Ipv4 => address.as_bytes().to_vec(),
+                    source::FieldKind::Ip | source::FieldKind::Ipv4 => address.as_bytes().to_vec(),
                     // The server's own, but for what a lie says.
-                    syntax::FieldKind::Key(_) => {
+                    source::FieldKind::Key(_) => {
                         if address == "203.0.113.9" { b"99" } else { b"77" }.to_vec()
                     }
-                    syntax::FieldKind::Host => b"www.example".to_vec(),
-                    syntax::FieldKind::Forwarded => format!("by {address}").into_bytes(),
-                    syntax::FieldKind::Time => stamp(dice),
-                    syntax::FieldKind::Num => dice.throw(100_000).to_string().into_bytes(),
+                    source::FieldKind::Host => b"www.example".to_vec(),
+                    source::FieldKind::Forwarded => format!("by {address}").into_bytes(),
+                    source::FieldKind::Time => stamp(dice),
+                    source::FieldKind::Num => dice.throw(100_000).to_string().into_bytes(),
                     _ if depth > 0 && dice.throw(3) > 0 => {
                         let mut lie =
                             fill(&all[dice.throw(all.len())], "203.0.113.9", all, without, dice, depth - 1);
@@ -653,20 +653,20 @@ pub(super) fn fill(
                 };
                 // What the server itself sees to: a word is one, what is quoted is escaped, and the rest has its place.
                 match field.kind {
-                    syntax::FieldKind::Word => {
+                    source::FieldKind::Word => {
                         typed.retain(|byte| *byte != b' ' && Some(*byte) != field.stop);
                         typed.push(if field.stop == Some(b'x') { b'y' } else { b'x' });
                     }
-                    syntax::FieldKind::Without(set) => {
+                    source::FieldKind::Without(set) => {
                         typed.retain(|byte| !set.holds(*byte) && Some(*byte) != field.stop);
                         if field.stop.is_none() {
                             typed.push((b'w'..=b'z').find(|byte| !set.holds(*byte)).unwrap_or(b'-'));
                         }
                     }
-                    syntax::FieldKind::Rest => typed.insert(0, b'x'),
+                    source::FieldKind::Rest => typed.insert(0, b'x'),
                     // Spaces at the end of a message do not count, so it does not end in one.
-                    syntax::FieldKind::Free if field.stop.is_none() => typed.push(b'x'),
-                    syntax::FieldKind::Quoted | syntax::FieldKind::Unquoted => {
+                    source::FieldKind::Free if field.stop.is_none() => typed.push(b'x'),
+                    source::FieldKind::Quoted | source::FieldKind::Unquoted => {
                         let escape = |byte: u8| {
                             if byte == b'"' || byte == b'\\' { vec![b'\\', byte] } else { vec![byte] }
                         };
@@ -743,7 +743,7 @@ fn unfound(rules: &[Variant], without: &[Vec<String>], times: usize) -> Option<S
     rules.iter().find_map(|rule| {
         let matcher = Matcher::new(std::slice::from_ref(rule));
         (0..times).find_map(|_| {
-            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Field(field) if field.kind == syntax::FieldKind::Ipv4);
+            let is_v4 = |item: &variant::Item| matches!(item, variant::Item::Field(field) if field.kind == source::FieldKind::Ipv4);
             let address = addresses[if rule.items.iter().any(is_v4) { 0 } else { dice.throw(addresses.len()) }];
             let message = fill(rule, address, rules, without, &mut dice, 1);
             let found = matcher.read(&message, None, |reading, spans, _| {

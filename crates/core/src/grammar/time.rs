@@ -47,21 +47,30 @@ const SHAPES: [u64; STAMPS.len()] = {
     shapes
 };
 
-/// A bit for each of them.
-const BLOOM: u64 = {
-    let (mut bits, mut place) = (0, 0);
+/// A bit for each of them among many, so that most texts are told from stamps at once.
+const BLOOM: [u64; 16] = {
+    let (mut bits, mut place) = ([0; 16], 0);
     while place < SHAPES.len() {
         #[allow(clippy::indexing_slicing)] // while it is compiled
         {
-            bits |= bloom(SHAPES[place]);
+            let (word, bit) = bloom(SHAPES[place]);
+            bits[word] |= bit;
         }
         place += 1;
     }
     bits
 };
 
-const fn bloom(shape: u64) -> u64 {
-    1 << (shape.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+/// Which bit a shape has.
+const fn bloom(shape: u64) -> (usize, u64) {
+    let hash = shape.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((hash >> 60) as usize, 1 << (hash >> 54 & 63))
+}
+
+/// Whether a shape may be that of a stamp.
+fn may_be_stamp(shape: u64) -> bool {
+    let (word, bit) = bloom(shape);
+    BLOOM.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
 /// What stands before the digits of a fraction.
@@ -94,7 +103,7 @@ fn longest(text: &[u8], stop: Option<u8>, limit: usize) -> Option<usize> {
         }
     };
     let first = shape(text);
-    if BLOOM & bloom(first) == 0 {
+    if !may_be_stamp(first) {
         return None;
     }
     let alike = STAMPS.iter().zip(&SHAPES).filter(|(_, shape)| **shape == first).map(|(stamp, _)| stamp);
@@ -128,20 +137,22 @@ pub(super) fn goes_on(text: &[u8]) -> bool {
 
 /// The first eight bytes of a text, with `0` for each digit and `a` for each letter; 0 if there are fewer.
 const fn shape(text: &[u8]) -> u64 {
-    let Some(first) = text.first_chunk::<SHORTEST>() else { return 0 };
-    let first = u64::from_le_bytes(*first);
-    let (mut shape, mut at) = (0, 0);
-    while at < 64 {
-        let byte = (first >> at) as u8;
-        let like = match byte {
-            b'0'..=b'9' => b'0',
-            b'a'..=b'z' | b'A'..=b'Z' => b'a',
-            byte => byte,
-        };
-        shape |= (like as u64) << at;
-        at += 8;
-    }
-    shape
+    let Some(bytes) = text.first_chunk::<SHORTEST>() else { return 0 };
+    let bytes = u64::from_le_bytes(*bytes);
+    let digits = within(bytes, b'0', b'9');
+    let letters = within(bytes | ONES * 0x20, b'a', b'z');
+    bytes & !(digits | letters) | digits & (ONES * b'0' as u64) | letters & (ONES * b'a' as u64)
+}
+
+const ONES: u64 = u64::MAX / 255;
+
+/// All bits of each of eight bytes that is one of these, which are below 128.
+const fn within(bytes: u64, first: u8, last: u8) -> u64 {
+    let low = bytes & (ONES * 0x7f);
+    // The highest bit of each byte says whether it is at least the first, and not above the last.
+    let are =
+        (low + ONES * (0x80 - first as u64)) & !(low + ONES * (0x7f - last as u64)) & !bytes & (ONES << 7);
+    (are >> 7) * 0xff
 }
 
 /// Whether a text begins like this.
@@ -184,7 +195,7 @@ mod tests {
             for text in [text.as_bytes(), &filled] {
                 for (stamp, known) in STAMPS.iter().zip(SHAPES).filter(|(stamp, _)| begins(text, stamp)) {
                     prop_assert_eq!(shape(text), known, "{}", stamp);
-                    prop_assert!(BLOOM & bloom(known) != 0);
+                    prop_assert!(may_be_stamp(known));
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use hashbrown::HashSet;
 
 use super::Grammar;
-use super::syntax::TestCase;
+use super::source::TestCase;
 use super::template::{addresses, join, template};
 use super::variant::{Item, Variant};
 

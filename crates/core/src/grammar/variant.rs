@@ -4,7 +4,7 @@
 //! match: the next character must show where a field ends.
 
 use super::fault::{Faults, Place};
-use super::syntax::{FieldKind, Part, Rule};
+use super::source::{FieldKind, Part, Rule};
 use super::time;
 
 /// One way to write a message that a rule describes.
@@ -127,7 +127,7 @@ impl Field {
     }
 
     /// Whether what it holds could begin like this text.
-    fn may_begin(&self, text: &[u8]) -> bool {
+    pub(super) fn may_begin(&self, text: &[u8]) -> bool {
         let first = |holds: fn(&u8) -> bool| text.first().is_none_or(holds);
         match self.kind {
             FieldKind::Num | FieldKind::Ipv4 => first(u8::is_ascii_digit),

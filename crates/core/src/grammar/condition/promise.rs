@@ -3,7 +3,7 @@
 use hashbrown::HashSet;
 
 use crate::grammar::fault::Faults;
-use crate::grammar::syntax::{Case, Comparison, How, RuleGroup, Verdict, View, Word};
+use crate::grammar::source::{Case, Comparison, How, RuleGroup, Verdict, View, Word};
 use crate::grammar::variant::{Field, Item, Variant};
 
 /// Warns of cases that no line can meet, as the field that they ask about never holds such a text.

@@ -8,7 +8,7 @@ use hashbrown::hash_map::Entry;
 use memchr::{memchr3, memchr3_iter};
 
 use crate::grammar::path::resolved;
-use crate::grammar::syntax::How;
+use crate::grammar::source::How;
 
 /// Words up to which looking for a byte of each is the fastest.
 const FEW: usize = 3;

@@ -7,7 +7,7 @@ use memchr::memrchr;
 use super::step::run;
 use crate::entry::scan::{eight, leading_digits};
 use crate::grammar::proof::is_zone;
-use crate::grammar::syntax::FieldKind;
+use crate::grammar::source::FieldKind;
 use crate::grammar::variant::Field;
 
 /// What addresses are made of, by byte: a look-up takes a third of the time of the comparisons.

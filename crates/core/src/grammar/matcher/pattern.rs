@@ -7,10 +7,10 @@ use memchr::memrchr;
 use super::Reading;
 use super::address::{addresses, longest_address, v4};
 use super::spans::Spans;
-use super::step::{Step, StepField, extent, quoted};
+use super::step::{Step, StepField, extent, host, quoted};
 use crate::entry::scan::{Literal, digits, until};
 use crate::grammar::proof::is_zone;
-use crate::grammar::syntax::FieldKind;
+use crate::grammar::source::FieldKind;
 use crate::grammar::time;
 use crate::grammar::variant::{Field, Item, Variant};
 
@@ -171,6 +171,10 @@ pub(super) struct Reader<'m> {
     pub(super) message: &'m [u8],
     pub(super) spans: Spans,
     address: Option<IpAddr>,
+    /// The IPv4 address that was found last, or not, where one was looked for in the message.
+    v4: (usize, Option<(Ipv4Addr, usize)>),
+    /// The same of a host.
+    host: (usize, Option<usize>),
     /// Bytes that may still be looked at. A run may be tried at many places and look at the same bytes each
     /// time; this keeps the sum linear whatever the message. Shipped grammars never come near it.
     fuel: usize,
@@ -178,7 +182,15 @@ pub(super) struct Reader<'m> {
 
 impl<'m> Reader<'m> {
     pub(super) fn new(message: &'m [u8]) -> Self {
-        Self { message, spans: Spans::default(), address: None, fuel: 0 }
+        let nowhere = usize::MAX;
+        Self {
+            message,
+            spans: Spans::default(),
+            address: None,
+            v4: (nowhere, None),
+            host: (nowhere, None),
+            fuel: 0,
+        }
     }
 
     /// Where a step that begins at `at` ends in the text; `COUNTED` says whether it may be tried at many places.
@@ -194,7 +206,7 @@ impl<'m> Reader<'m> {
             }
             StepField::UntilAny(stops) => until(text, at, *stops),
             StepField::Quoted => quoted(text, at)?,
-            StepField::Address(field) => match v4(text, at) {
+            StepField::Address(field) => match self.v4::<COUNTED>(text, at) {
                 Some((address, end)) if text.get(end).copied() == field.stop => {
                     self.address = Some(IpAddr::V4(address));
                     end
@@ -205,6 +217,7 @@ impl<'m> Reader<'m> {
                     at + length
                 }
             },
+            StepField::Host => self.host::<COUNTED>(text, at)?,
             StepField::Other(field) | StepField::Open(field) => at + extent(*field, text.get(at..)?)?,
         };
         if COUNTED {
@@ -212,6 +225,31 @@ impl<'m> Reader<'m> {
         }
         self.spans.set(step.slot, at, end);
         step.text.end(text, end)
+    }
+
+    /// As [`v4`]. Patterns look for one at the same place one after the other, so what was found in the message is kept.
+    #[inline(always)]
+    fn v4<const COUNTED: bool>(&mut self, text: &[u8], at: usize) -> Option<(Ipv4Addr, usize)> {
+        if COUNTED {
+            return v4(text, at);
+        }
+        if self.v4.0 != at {
+            self.v4 = (at, v4(text, at));
+        }
+        self.v4.1
+    }
+
+    /// Where the host's name that begins at `at` ends; kept in the same way.
+    #[inline(always)]
+    fn host<const COUNTED: bool>(&mut self, text: &[u8], at: usize) -> Option<usize> {
+        let end = || Some(at + host(text.get(at..)?)?);
+        if COUNTED {
+            return end();
+        }
+        if self.host.0 != at {
+            self.host = (at, end());
+        }
+        self.host.1
     }
 
     /// Reads the steps from `at` on, up to the end of the text if they are the `last`; where they end.

@@ -10,7 +10,7 @@ use memchr::memrchr;
 
 use super::{Matcher, Reading, Spans};
 use crate::grammar::proof::is_zone;
-use crate::grammar::syntax::FieldKind;
+use crate::grammar::source::FieldKind;
 use crate::grammar::time;
 use crate::grammar::variant::{Field, Item, SLOTS, Variant};
 use fields::{addresses, digits, ends, extent, in_addresses, plain_address, unquoted};

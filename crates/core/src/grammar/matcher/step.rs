@@ -5,7 +5,7 @@ use memchr::{memchr, memchr2};
 use super::address::in_addresses;
 use crate::entry::scan::{self, Literal, digits, until};
 use crate::grammar::proof::{is_letter, is_zone};
-use crate::grammar::syntax::FieldKind;
+use crate::grammar::source::FieldKind;
 use crate::grammar::time;
 use crate::grammar::variant::{Field, Item, is_name};
 use crate::model::JoinKey;
@@ -31,6 +31,7 @@ pub(super) enum StepField {
     /// What stands before the next quotation mark that no backslash makes plain.
     Quoted,
     Address(Field),
+    Host,
     Other(Field),
     /// An address or a time whose end is not plain from the next character.
     Open(Field),
@@ -57,6 +58,7 @@ impl StepField {
             FieldKind::Quoted if field.stop.is_some() => Self::Quoted,
             _ if Self::is_open(field, behind) => Self::Open(field),
             FieldKind::Ip | FieldKind::Ipv4 => Self::Address(field),
+            FieldKind::Host => Self::Host,
             _ => Self::Other(field),
         }
     }
@@ -154,7 +156,7 @@ pub(in crate::grammar) fn extent(field: Field, rest: &[u8]) -> Option<usize> {
 }
 
 /// How long the name of a host is that `rest` begins with, with its port.
-fn host(rest: &[u8]) -> Option<usize> {
+pub(super) fn host(rest: &[u8]) -> Option<usize> {
     let mut letter = false;
     let name = run(rest, |b| {
         letter |= LETTERS.get(usize::from(b)) == Some(&true);

@@ -4,7 +4,7 @@ use aho_corasick::automaton::{Automaton as _, StateID};
 use aho_corasick::{Anchored, dfa};
 use hashbrown::HashMap;
 
-use crate::grammar::syntax::FieldKind;
+use crate::grammar::source::FieldKind;
 use crate::grammar::time;
 use crate::grammar::variant::{Field, Item, OTHER, RECORD, Variant, is_name};
 

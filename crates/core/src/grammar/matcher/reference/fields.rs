@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use memchr::{memchr, memchr2, memrchr};
 
 use crate::grammar::proof::{is_letter, is_zone};
-use crate::grammar::syntax::FieldKind;
+use crate::grammar::source::FieldKind;
 use crate::grammar::time;
 use crate::grammar::variant::{Field, is_name};
 use crate::model::JoinKey;
