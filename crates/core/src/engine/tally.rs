@@ -36,7 +36,7 @@ pub struct GrammarTally {
     pub unmatched: u64,
     /// An offence or a login, were it not that its sender is known to be somebody else.
     pub forged: Forgers,
-    /// An offence or a login, were it not that nobody knows who wrote it, and that is [refused](Unattested::Refuse).
+    /// An offence or a login, were it not that nobody knows who wrote it, and that is [refused](super::Unattested::Refuse).
     pub refused: u64,
     /// An offence or a login under a key, were it not that no line has named the address.
     pub nameless: u64,
