@@ -94,7 +94,7 @@ fn an_empty_configuration_protects_what_logs_to_the_journal() {
     let config = read(&[]).unwrap();
     let names: Vec<&str> = config.detection.jails.iter().map(|jail| &*jail.name).collect();
     let want =
-            "ftp http-auth http-exploit http-flood http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit voip web"
+            "ftp http-auth http-exploit http-flood http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit web"
                 .split(' ');
     assert_eq!(names, want.collect::<Vec<_>>());
     let sshd = Jail {
@@ -245,12 +245,12 @@ fn a_jail_is_made_and_unmade() {
     check(
             &["[jail.http-flood]\nenabled = false"],
             names,
-            "ftp http-auth http-exploit http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit voip web".into(),
+            "ftp http-auth http-exploit http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit web".into(),
         );
     check(
             &["[jail.b]\ngrammars = ['sshd']"],
             names,
-            "b ftp http-auth http-exploit http-flood http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit voip web"
+            "b ftp http-auth http-exploit http-flood http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit web"
                 .into(),
         );
 }

@@ -141,7 +141,7 @@ pub const FILTERS: &[FilterWord] = &[
     logins!("grafana", "grafana"),
     logins!("groupoffice", "group-office"),
     logins!("gssftpd", "ftpd"),
-    logins!("guacamole", "guacamole"),
+    of("guacamole", counted!("guacamole" "forgeable-auth-failure"), &[]),
     of("haproxy-http-auth", counted!("haproxy" "unauthorized"), &[]),
     logins!("horde", "horde"),
     of(
@@ -154,7 +154,7 @@ pub const FILTERS: &[FilterWord] = &[
     logins!("monit", "monit"),
     of("monitorix", counted!("monitorix" "auth-failure" "forbidden" "not-found"), &[]),
     logins!("mssql-auth", "mssql"),
-    logins!("murmur", "mumble"),
+    of("murmur", counted!("mumble" "forgeable-auth-failure"), &[]),
     of("mysqld-auth", counted!("mariadb" "forgeable-auth-failure"), &[]),
     of("nagios", counted!("nrpe" "forbidden"), &[]),
     of("named-refused", counted!("named" "refused"), &[]),
@@ -207,7 +207,7 @@ pub const FILTERS: &[FilterWord] = &[
     ),
     logins!("sieve", "cyrus"),
     logins!("slapd", "slapd"),
-    logins!("sogo-auth", "sogo"),
+    of("sogo-auth", counted!("sogo" "forgeable-auth-failure"), &[]),
     logins!("solid-pop3d", "solid-pop3d"),
     of("squid", counted!("squid" "forbidden" "bad-request"), &[]),
     of(

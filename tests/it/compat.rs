@@ -21,7 +21,6 @@ impl Daemon {
             "ssh-abuse",
             "ssh-connect",
             "tarpit",
-            "voip",
             "web",
         ]
         .map(|jail| format!("jail.{jail}.enabled = false\n"));

@@ -70,6 +70,8 @@ fn header<'a>(
 /// The entry of a line that is a message alone.
 pub(super) fn bare<'a>(line: &'a [u8], unnamed: &'a [u8], now: Timestamp) -> Entry<'a> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
+    // Some editors and programs begin a file with this mark of UTF-8.
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
     let message = line.strip_suffix(b"\r").unwrap_or(line);
     Entry {
         time: now,

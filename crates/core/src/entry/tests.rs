@@ -108,6 +108,7 @@ fn traditional_headers() {
     check("<38>Nov 22 05:42:09 sshd[123]: Failed password", want);
     check("Nov 22 05:42:09 sshd[123]: Failed password\n", want);
     check("Nov 22 05:42:09 web01 sshd[123]: Failed password\r\n", want);
+    check("\u{feff}Nov 22 05:42:09 web01 sshd[123]: Failed password", want);
     check("Nov 22 05:42:09 2001:db8::1 sshd[123]: Failed password", want);
     check("Nov 22 05:42:09 <4.6> web01 sshd[123]: Failed password", want);
     check("Nov 22 05:42:09 <auth.info> web01 sshd[123]: Failed password", want);

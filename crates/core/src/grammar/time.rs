@@ -140,7 +140,7 @@ const fn shape(text: &[u8]) -> u64 {
     let Some(bytes) = text.first_chunk::<SHORTEST>() else { return 0 };
     let bytes = u64::from_le_bytes(*bytes);
     let digits = within(bytes, b'0', b'9');
-    let letters = within(bytes | ONES * 0x20, b'a', b'z');
+    let letters = within(bytes | (ONES * 0x20), b'a', b'z');
     bytes & !(digits | letters) | digits & (ONES * b'0' as u64) | letters & (ONES * b'a' as u64)
 }
 
