@@ -17,7 +17,7 @@ use super::connection::{
     inbox, members_name, operators, read_seed, records,
 };
 use super::counts::{self, CountNotice};
-use super::link::{later, store};
+use super::link::{later, publish};
 use super::member::{HOST, MemberRecord, OrderRecord, order_key};
 use super::notice::{LONGEST, Notice};
 use super::sealed::{SealKind, open, seal, verifier};
@@ -284,14 +284,16 @@ pub async fn leave(fleet: &Fleet, now: fn() -> Timestamp) -> anyhow::Result<Leav
                 let notice = Notice { at: later(&mut last, now()), lifted: true, ..notice.clone() };
                 Ok((key.clone(), serde_json::to_vec(&notice)?))
             });
-            store(&connection.buckets, &bans.prefix, SealKind::Ban, &pair, values).await?;
+            let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
+            publish(&connection.buckets, &bans.prefix, SealKind::Ban, &pair, &values).await?.await?;
         }
         for some in emptied.chunks(TOGETHER) {
             let values = some.iter().map(|key| {
                 let notice = CountNotice { at: later(&mut last, now()), times: Vec::new() };
                 Ok((key.clone(), serde_json::to_vec(&notice)?))
             });
-            store(&connection.buckets, &counts.prefix, SealKind::Count, &pair, values).await?;
+            let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
+            publish(&connection.buckets, &counts.prefix, SealKind::Count, &pair, &values).await?.await?;
         }
     }
     Ok(report)

@@ -16,6 +16,9 @@ use async_nats::jetstream::{self, kv};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
+use futures_util::StreamExt;
+use futures_util::future::{try_join, try_join_all};
+use futures_util::stream::FuturesUnordered;
 use nkeys::KeyPair;
 use rayon::prelude::*;
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +32,7 @@ use super::counts::{self, CountKey, CountNotice, responsible};
 use super::member::{MemberRecord, SignedRecords};
 use super::notice::{self, LONGEST, Notice, read_key};
 use super::outbox::{NoticeOutbox, Told};
-use super::sealed::{SealKind, SealedValue, are_genuine, seal, verifier};
+use super::sealed::{SealKind, SealedValue, are_genuine, seal, seal_all, verifier};
 use super::{FleetNews, Heard, MemberState, NoticeRefusal, Page};
 use crate::config::Fleet;
 use crate::model::{Offender, Timestamp};
@@ -37,8 +40,11 @@ use crate::model::{Offender, Timestamp};
 /// How often all that we ban is compared with what the bucket has of it, since it forgets what is old.
 const COMPARE: Duration = Duration::from_secs(60 * 60);
 
-/// How many signatures are verified together: shares of a page for each processor were smaller, and took a quarter longer.
+/// How many values are verified together. So few, half a millisecond's worth, the task verifies that has received them.
 const BATCH: usize = 128;
+
+/// In how many parts what is told is on its way to the server.
+const PARTS: usize = 4;
 
 /// Whose signature is whose.
 pub(super) type MemberKeys = HashMap<Arc<str>, VerifyingKey>;
@@ -199,8 +205,8 @@ impl FleetSession<'_> {
         }
         drop(own);
         // What this session tells is later, and comes back in order.
-        let mut echoed = self.next(&mut stored.last);
-        self.tell_difference(context, buckets, pair, &mut stored).await?;
+        let mut echoed = later(&mut stored.last, (self.now)());
+        self.compare(&mut stored).await?;
         let mut counts = match parts {
             [] => None,
             parts => {
@@ -208,27 +214,25 @@ impl FleetSession<'_> {
                 Some(BucketWatch::new(&buckets.counts, keys).await?)
             }
         };
-        let mut compare = tokio::time::interval_at(tokio::time::Instant::now() + COMPARE, COMPARE);
-        loop {
-            let counted = async {
-                match &mut counts {
-                    Some(counts) => counts.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                entries = bans.next() => self.hear(entries?, &keys, BucketReading::Live(&mut echoed)).await?,
-                entries = counted => {
-                    let heard = windows(entries?, &keys, self.outbox.aside()).await?;
-                    self.send(FleetNews::Counts(heard)).await?;
-                }
-                () = self.outbox.changed() => match self.outbox.take(TOGETHER) {
-                    Some(told) => self.tell(context, buckets, pair, &mut stored.last, told).await?,
-                    None => bail!("more was to be told than waits at once"),
-                },
-                // What the buckets have of us is read again for that.
-                _ = compare.tick() => bail!("all is compared once more"),
+        let heard = async {
+            loop {
+                self.hear(bans.next().await?, &keys, BucketReading::Live(&mut echoed)).await?;
             }
+        };
+        let counted = async {
+            let Some(counts) = &mut counts else { return std::future::pending().await };
+            loop {
+                let heard = windows(counts.next().await?, &keys, self.outbox.aside()).await?;
+                self.send(FleetNews::Counts(heard)).await?;
+            }
+        };
+        // None waits for another.
+        tokio::select! {
+            ended = heard => ended,
+            ended = counted => ended,
+            ended = self.tell(context, buckets, pair, &mut stored.last) => ended,
+            // What the buckets have of us is read again for that.
+            () = tokio::time::sleep(COMPARE) => bail!("all is compared once more"),
         }
     }
 
@@ -300,20 +304,13 @@ impl FleetSession<'_> {
         Ok(refused)
     }
 
-    /// Tells what the buckets lack of our bans and windows, and lifts and empties what they have too many.
-    async fn tell_difference(
-        &self,
-        context: &jetstream::Context,
-        buckets: &Buckets,
-        pair: &KeyPair,
-        stored: &mut Stored,
-    ) -> anyhow::Result<()> {
+    /// Has told what the buckets lack of our bans and windows, and lifted and emptied what they have too many.
+    async fn compare(&self, stored: &mut Stored) -> anyhow::Result<()> {
         // What waits is among what is asked for now.
         self.outbox.clear();
         let (reply, wanted) = oneshot::channel();
         self.send(FleetNews::Wanted(reply)).await?;
         let Told { mut bans, mut windows } = wanted.await?;
-        self.outbox.released().await;
         let now = (self.now)();
         for (offender, notice) in mem::take(&mut stored.bans) {
             match bans.get(&offender) {
@@ -330,43 +327,45 @@ impl FleetSession<'_> {
                 _ => {}
             }
         }
-        self.tell(context, buckets, pair, &mut stored.last, Told { bans, windows }).await
+        self.outbox.put_behind(Told { bans, windows });
+        Ok(())
     }
 
-    /// Tells these, and waits until the server has stored them.
+    /// Tells what waits, until something goes wrong. The next is sent before the server has stored the last.
     async fn tell(
         &self,
         context: &jetstream::Context,
         buckets: &Buckets,
         pair: &KeyPair,
         last: &mut Timestamp,
-        told: Told,
-    ) -> anyhow::Result<()> {
-        let host = &self.fleet.host;
-        let mut bans: Vec<_> = told.bans.into_iter().collect();
-        bans.sort_unstable_by_key(|(_, notice)| notice.since);
-        for some in bans.chunks(TOGETHER) {
-            let values = some.iter().map(|(offender, notice)| {
-                let json = serde_json::to_vec(&Notice { at: self.next(last), ..notice.clone() })?;
-                Ok((notice::key(host, *offender), json))
-            });
-            store(context, &buckets.bans.prefix, SealKind::Ban, pair, values).await?;
-            self.send(FleetNews::Stored(some.len() as u64)).await?;
+    ) -> anyhow::Result<std::convert::Infallible> {
+        let (host, mut sent) = (&self.fleet.host, FuturesUnordered::new());
+        loop {
+            tokio::select! {
+                Some(stored) = sent.next() => self.send(FleetNews::Stored(stored?)).await?,
+                () = self.outbox.changed(), if sent.len() < PARTS => {
+                    let told = self.outbox.take(TOGETHER / PARTS / 2);
+                    let Told { bans, windows } = told.context("more was to be told than waits at once")?;
+                    let count = bans.len() as u64;
+                    let bans = bans.into_iter().map(|(offender, notice)| {
+                        let json = serde_json::to_vec(&Notice { at: later(last, (self.now)()), ..notice })?;
+                        Ok((notice::key(host, offender), json))
+                    });
+                    let bans: Vec<_> = bans.collect::<anyhow::Result<_>>()?;
+                    let windows = windows.into_iter().map(|(window, times)| {
+                        let json = serde_json::to_vec(&CountNotice { at: later(last, (self.now)()), times })?;
+                        Ok((counts::key(host, &window), json))
+                    });
+                    let windows: Vec<_> = windows.collect::<anyhow::Result<_>>()?;
+                    let bans = publish(context, &buckets.bans.prefix, SealKind::Ban, pair, &bans).await?;
+                    let windows = publish(context, &buckets.counts.prefix, SealKind::Count, pair, &windows).await?;
+                    sent.push(async move {
+                        try_join(bans, windows).await?;
+                        anyhow::Ok(count)
+                    });
+                }
+            }
         }
-        let windows: Vec<_> = told.windows.into_iter().collect();
-        for some in windows.chunks(TOGETHER) {
-            let values = some.iter().map(|(window, times)| {
-                let json = serde_json::to_vec(&CountNotice { at: self.next(last), times: times.clone() })?;
-                Ok((counts::key(host, window), json))
-            });
-            store(context, &buckets.counts.prefix, SealKind::Count, pair, values).await?;
-        }
-        Ok(())
-    }
-
-    /// When the next is told: later than the last.
-    fn next(&self, last: &mut Timestamp) -> Timestamp {
-        later(last, (self.now)())
     }
 }
 
@@ -376,22 +375,19 @@ pub(super) fn later(last: &mut Timestamp, now: Timestamp) -> Timestamp {
     *last
 }
 
-/// Signs these and sends them at once, and waits until the server has stored them.
-pub(super) async fn store(
+/// Signs these and sends them; what comes back ends once the server has stored them.
+pub(super) async fn publish(
     context: &jetstream::Context,
     prefix: &str,
     kind: SealKind,
     pair: &KeyPair,
-    values: impl Iterator<Item = anyhow::Result<(String, Vec<u8>)>>,
-) -> anyhow::Result<()> {
-    let mut sent = Vec::new();
-    for value in values {
-        let (key, json) = value?;
-        let value = seal(kind, &key, &json, pair)?;
+    values: &[(String, Vec<u8>)],
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+    let mut sent = Vec::with_capacity(values.len());
+    for ((key, _), value) in values.iter().zip(seal_all(kind, values, pair)?) {
         sent.push(context.publish(format!("{prefix}{key}"), Bytes::from(value)).await?.into_future());
     }
-    futures_util::future::try_join_all(sent).await.context("the server did not store what we told")?;
-    Ok(())
+    Ok(async { try_join_all(sent).await.map(drop).context("the server did not store what we told") })
 }
 
 /// How a bucket is read.
@@ -459,7 +455,10 @@ async fn opened<K: Send + 'static, V: Send + 'static>(
             .map(|Heard { host, said: key }| Heard { host, said: key.and_then(&mut said) })
             .collect()
     };
-    // A bucket may have a hundred thousand signatures.
+    if entries.len() <= BATCH {
+        return Ok(opened(&entries));
+    }
+    // A bucket may have a hundred thousand.
     let heard =
         tokio::task::spawn_blocking(move || entries.par_chunks(BATCH).flat_map_iter(opened).collect());
     Ok(heard.await?)

@@ -28,6 +28,8 @@ struct OutboxShared {
 #[derive(Debug, Default)]
 struct WaitingNotices {
     bans: HashMap<Offender, Notice>,
+    /// Their offenders, the oldest first.
+    order: Vec<Offender>,
     windows: HashMap<CountKey, Vec<Timestamp>>,
     /// Whether some were left out, so that all has to be compared.
     is_incomplete: bool,
@@ -50,9 +52,26 @@ impl NoticeOutbox {
     pub fn put(&self, offender: Offender, notice: Notice) {
         let mut waiting = self.lock();
         if waiting.bans.len() < MOST || waiting.bans.contains_key(&offender) {
-            waiting.bans.insert(offender, notice);
+            if waiting.bans.insert(offender, notice).is_none() {
+                waiting.order.push(offender);
+            }
         } else {
             waiting.is_incomplete = true;
+        }
+        drop(waiting);
+        self.0.news.notify_one();
+    }
+
+    /// Has these told, however many, behind what waits, and not what is older than what waits about the same.
+    pub fn put_behind(&self, told: Told) {
+        let mut waiting = self.lock();
+        let mut bans: Vec<_> =
+            told.bans.into_iter().filter(|(who, _)| !waiting.bans.contains_key(who)).collect();
+        bans.sort_unstable_by_key(|(_, notice)| notice.since);
+        waiting.order.splice(..0, bans.iter().map(|(who, _)| *who));
+        waiting.bans.extend(bans);
+        for (window, times) in told.windows {
+            waiting.windows.entry(window).or_insert(times);
         }
         drop(waiting);
         self.0.news.notify_one();
@@ -124,22 +143,27 @@ impl NoticeOutbox {
         let _ = self.0.holds.subscribe().wait_for(|holds| *holds == 0).await;
     }
 
-    /// Takes all bans and at most so many windows, for which no ban is to wait; nothing if some were left out, and so all is
-    /// to be compared. While it is held that is none.
-    pub fn take(&self, windows: usize) -> Option<Told> {
+    /// Takes at most so many bans, the newest first, which are to wait for no others, and so many windows; nothing if some
+    /// were left out, and so all is to be compared. While it is held that is none.
+    pub fn take(&self, most: usize) -> Option<Told> {
         if *self.0.holds.borrow() > 0 {
             return Some(Told::default());
         }
         let mut waiting = self.lock();
-        if std::mem::take(&mut waiting.is_incomplete) {
+        let WaitingNotices { bans, order, windows, is_incomplete } = &mut *waiting;
+        if *is_incomplete {
             *waiting = WaitingNotices::default();
             return None;
         }
-        let windows = waiting.windows.extract_if(|_, _| true).take(windows).collect();
-        if !waiting.windows.is_empty() {
+        let newest = order.drain(order.len().saturating_sub(most)..);
+        let told = Told {
+            bans: newest.filter_map(|who| bans.remove_entry(&who)).collect(),
+            windows: windows.extract_if(|_, _| true).take(most).collect(),
+        };
+        if !bans.is_empty() || !windows.is_empty() {
             self.0.news.notify_one();
         }
-        Some(Told { bans: std::mem::take(&mut waiting.bans), windows })
+        Some(told)
     }
 
     /// Takes all there is, to be forgotten.

@@ -98,6 +98,13 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
         let forged = "the host of this name has not signed it";
         let stranger = "no operator has admitted a host of this name";
         let unread = "it cannot be read; another version?";
+        // Two with one signature, and what stands before each.
+        let beside = "evil.198.51.100.4/32";
+        let together = rogue.signed_together("ban", &[(ours, ban()), (beside, ban())]);
+        let line = |value: &[u8]| value.iter().position(|byte| *byte == b'\n').unwrap();
+        let head = |nth: usize| together[nth][..=line(&together[nth])].to_vec();
+        // The signature alone, as if it were for one.
+        let alone = [&head(0)[..86], b"\n"].concat();
         let cases: Vec<(&str, &str, Vec<u8>, &str)> = vec![
             // A stolen name.
             ("forged", theirs, rogue.signed("ban", theirs, &ban()), forged),
@@ -109,6 +116,17 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
             ("forged", ours, rogue.signed("member", ours, &ban()), forged),
             ("forged", ours, rogue.signed("count", ours, &ban()), forged),
             ("forged", ours, operator.signed("ban", ours, &ban()), forged),
+            ("forged", ours, together[1].clone(), forged),
+            ("forged", ours, [head(0), ban()].concat(), forged),
+            ("forged", ours, [head(1), ban()].concat(), forged),
+            ("forged", ours, [alone, ban()].concat(), forged),
+            ("forged", ours, [&head(0)[..100], b"\n", &ban()].concat(), forged),
+            (
+                "forged",
+                theirs,
+                rogue.signed_together("ban", &[(theirs, ban()), (ours, ban())]).remove(0),
+                forged,
+            ),
             ("forged", "evil.here", rogue.signed("ban", "evil.here", &ban()), forged),
             ("malformed", "evil.here", rogue.signed("addresses", "evil.here", &ban()), unread),
             ("forged", ours, Vec::new(), forged),
@@ -202,7 +220,7 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
         let evil = status.peers.iter().find(|peer| peer.host == "evil").unwrap();
         let of_evil = [
             ("exempt", 8),
-            ("forged", 9),
+            ("forged", 14),
             ("malformed", 11),
             ("member", 2),
             ("replayed", 1),
@@ -213,7 +231,7 @@ fn what_is_not_a_members_to_say_is_refused_by_name() {
         assert_eq!((evil.bans, &evil.aside), (0, &None));
         let shown = web1.daemon.tell("fleet status");
         assert!(
-            shown.contains("8 exempt, 9 forged, 11 malformed, 2 member, 1 replayed, 2 server, 3 too-wide"),
+            shown.contains("8 exempt, 14 forged, 11 malformed, 2 member, 1 replayed, 2 server, 3 too-wide"),
             "{shown}"
         );
         assert!(shown.contains("refused of hosts that no operator has admitted: "), "{shown}");

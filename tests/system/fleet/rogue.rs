@@ -13,6 +13,7 @@ use async_nats::jetstream::{self, kv};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use ed25519_dalek::{Digest, Sha512};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt};
 use nkeys::KeyPair;
@@ -83,9 +84,26 @@ impl Rogue {
 
     /// A value with our signature, which counts under this key.
     pub(super) fn signed(&self, kind: &str, key: &str, json: &[u8]) -> Vec<u8> {
-        let signature =
-            self.pair.sign(&[format!("banstream {kind} 1\0{key}\0").as_bytes(), json].concat()).unwrap();
-        [BASE64_URL_SAFE_NO_PAD.encode(signature).as_bytes(), b"\n", json].concat()
+        self.signed_together(kind, &[(key, json)]).remove(0)
+    }
+
+    /// Values with one signature of ours, which count under these keys.
+    pub(super) fn signed_together<K: AsRef<str>, J: AsRef<[u8]>>(
+        &self,
+        kind: &str,
+        told: &[(K, J)],
+    ) -> Vec<Vec<u8>> {
+        let leaf = |(key, json): &(K, J)| {
+            let place = format!("\0banstream {kind} 2\0{}\0", key.as_ref());
+            hashed(&[place.as_bytes(), json.as_ref()])
+        };
+        let (root, ways) = tree(&told.iter().map(leaf).collect::<Vec<_>>());
+        let signature = self.pair.sign(&[&b"banstream 2\0"[..], &root].concat()).unwrap();
+        let value = |((_, json), way): (&(K, J), Vec<u8>)| {
+            let head = BASE64_URL_SAFE_NO_PAD.encode([&*signature, &way].concat());
+            [head.as_bytes(), b"\n", json.as_ref()].concat()
+        };
+        told.iter().zip(ways).map(value).collect()
     }
 
     /// A value of the bucket of bans.
@@ -123,14 +141,16 @@ impl Rogue {
 
     /// Says of addresses that they are banned, all at once; the server must take it.
     pub(super) fn say_all(&self, keys: impl Iterator<Item = String>) {
-        let bans = keys.map(|key| {
-            let value = self.signed("ban", &key, notice(&json!({})).to_string().as_bytes());
-            (format!("$KV.{BANS}.{key}"), value)
-        });
+        // Each is later than the one before.
+        let told = (time(0)..).zip(keys).map(|(at, key)| (key, notice(&json!({"at": at})).to_string()));
+        let told: Vec<_> = told.collect();
         self.runtime.block_on(async {
             let mut sent = Vec::new();
-            for (subject, value) in bans {
-                sent.push(self.buckets.publish(subject, value.into()).await.unwrap().into_future());
+            for page in told.chunks(16) {
+                for ((key, _), value) in page.iter().zip(self.signed_together("ban", page)) {
+                    let stored = self.buckets.publish(format!("$KV.{BANS}.{key}"), value.into());
+                    sent.push(stored.await.unwrap().into_future());
+                }
             }
             try_join_all(sent).await.unwrap();
         });
@@ -256,6 +276,24 @@ impl Rogue {
             }
         });
     }
+}
+
+fn hashed(parts: &[&[u8]]) -> Vec<u8> {
+    Sha512::digest(parts.concat())[..32].to_vec()
+}
+
+/// The root over these leaves, and of each the way there: what is beside it, and whether that is on the left.
+fn tree(leaves: &[Vec<u8>]) -> (Vec<u8>, Vec<Vec<u8>>) {
+    if let [leaf] = leaves {
+        return (leaf.clone(), vec![Vec::new()]);
+    }
+    let ((left, lefts), (right, rights)) = {
+        let (left, right) = leaves.split_at(leaves.len().next_power_of_two() / 2);
+        (tree(left), tree(right))
+    };
+    let lefts = lefts.iter().map(|way| [&**way, &[0], &right].concat());
+    let rights = rights.iter().map(|way| [&**way, &[1], &left].concat());
+    (hashed(&[&[1], &left, &right]), lefts.chain(rights).collect())
 }
 
 /// Follows the bucket of bans.
