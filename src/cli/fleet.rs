@@ -331,7 +331,12 @@ fn hosts(members: &[(Arc<str>, MemberRecord)]) -> String {
 pub(crate) fn status(fleet: &FleetStatus) -> String {
     let since = fleet.down.map_or(String::new(), |down| format!(" for {}", short(down)));
     let mut text = match (&fleet.server, &fleet.error) {
-        (Some(server), _) => format!("{} is connected to {}\n", plain(&fleet.host), plain(server)),
+        (Some(server), why) => {
+            let full = why
+                .as_ref()
+                .map(|why| painted(BAD, &format!(", which has no room for its bans: {}", plain(why))));
+            format!("{} is connected to {}{}\n", plain(&fleet.host), plain(server), full.unwrap_or_default())
+        }
         (None, Some(error)) => {
             format!(
                 "{}\n",

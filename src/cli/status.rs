@@ -132,7 +132,12 @@ fn fleet_line(fleet: &FleetStatus) -> String {
         Some(server) => {
             let carried_out = if fleet.mode == Mode::Enforce { "enforced" } else { "only observed" };
             let members = count(fleet.members, "member");
-            format!(" is connected to {}; {members}, whose bans are {carried_out}", plain(server))
+            let full = fleet
+                .error
+                .as_ref()
+                .map(|why| painted(BAD, &plain(format!("; it has no room for our bans: {why}"))));
+            let full = full.unwrap_or_default();
+            format!(" is connected to {}; {members}, whose bans are {carried_out}{full}", plain(server))
         }
         None => painted(BAD, &plain(not_connected(fleet))),
     };

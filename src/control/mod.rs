@@ -233,7 +233,7 @@ pub struct FleetStatus {
     pub agree: u8,
     /// The server that is connected, if one is.
     pub server: Option<String>,
-    /// Why none is.
+    /// Why none is; or why the one that is has no room for what this host tells.
     pub error: Option<String>,
     /// For how many seconds none is; missing while one is.
     #[serde(default)]

@@ -30,6 +30,8 @@ pub(super) struct FleetDesk {
     peers: Peers,
     /// The server that is connected, or why none is.
     server: Result<String, Option<String>>,
+    /// Why it has no room for what this host tells.
+    no_room: Option<String>,
     /// Where the servers are.
     servers: Vec<Offender>,
     /// Which addresses the members have.
@@ -76,6 +78,7 @@ impl FleetDesk {
             fleet: Arc::clone(fleet),
             peers,
             server: Err(None),
+            no_room: None,
             servers: Vec::new(),
             addresses: MemberAddresses::default(),
             down: Some(now()),
@@ -162,7 +165,7 @@ impl Hub {
             FleetNews::Connected(server, addresses) => {
                 desk.servers = addresses.into_iter().map(Offender::single).collect();
                 log::info!("the fleet is connected: {server}");
-                (desk.server, desk.down) = (Ok(server), None);
+                (desk.server, desk.down, desk.no_room) = (Ok(server), None, None);
             }
             FleetNews::Lost(why) => {
                 if desk.server != Err(Some(why.clone())) {
@@ -177,6 +180,18 @@ impl Hub {
                 self.metrics
                     .counter("banstream_fleet_notices_total", &[("direction", "out")])
                     .increment(told);
+            }
+            FleetNews::NoRoom(why) => {
+                match (&why, &desk.no_room) {
+                    (Some(why), None) => {
+                        log::error!(
+                            "the fleet's server has no room for new bans of this host, which are in force here only: {why}"
+                        );
+                    }
+                    (None, Some(_)) => log::info!("the fleet's server has room again"),
+                    _ => {}
+                }
+                desk.no_room = why;
             }
             FleetNews::Wanted(reply) => {
                 let _ = reply.send(self.all_to_tell());
@@ -349,7 +364,7 @@ impl Hub {
             mode: desk.fleet.policy.mode,
             agree: desk.fleet.policy.agree,
             server: desk.server.clone().ok(),
-            error: desk.server.clone().err().flatten(),
+            error: desk.server.clone().map_or_else(|why| why, |_| desk.no_room.clone()),
             down: desk.down.map(|since| now.since(since).as_secs_ceil()),
             members: desk.peers.members().len() as u64,
             waiting: self.outbox.len() as u64,

@@ -17,7 +17,7 @@ use super::connection::{
     inbox, members_name, operators, read_seed, records,
 };
 use super::counts::{self, CountNotice};
-use super::link::{later, publish};
+use super::link::{later, store};
 use super::member::{HOST, MemberRecord, OrderRecord, order_key};
 use super::notice::{LONGEST, Notice};
 use super::sealed::{SealKind, open, seal, verifier};
@@ -285,7 +285,7 @@ pub async fn leave(fleet: &Fleet, now: fn() -> Timestamp) -> anyhow::Result<Leav
                 Ok((key.clone(), serde_json::to_vec(&notice)?))
             });
             let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
-            publish(&connection.buckets, &bans.prefix, SealKind::Ban, &pair, &values).await?.await?;
+            store(&connection.buckets, &bans.prefix, SealKind::Ban, &pair, &values).await?;
         }
         for some in emptied.chunks(TOGETHER) {
             let values = some.iter().map(|key| {
@@ -293,7 +293,7 @@ pub async fn leave(fleet: &Fleet, now: fn() -> Timestamp) -> anyhow::Result<Leav
                 Ok((key.clone(), serde_json::to_vec(&notice)?))
             });
             let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
-            publish(&connection.buckets, &counts.prefix, SealKind::Count, &pair, &values).await?.await?;
+            store(&connection.buckets, &counts.prefix, SealKind::Count, &pair, &values).await?;
         }
     }
     Ok(report)

@@ -5,6 +5,7 @@
 //! difference. Then it follows the buckets, and tells what comes into the [`NoticeOutbox`].
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::future::IntoFuture;
 use std::mem;
 use std::pin::pin;
@@ -12,16 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::context::PublishError;
+use async_nats::jetstream::{self, ErrorCode, kv};
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use ed25519_dalek::VerifyingKey;
 use futures_util::StreamExt;
-use futures_util::future::{try_join, try_join_all};
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{join_all, try_join};
+use futures_util::stream::FuturesOrdered;
 use nkeys::KeyPair;
 use rayon::prelude::*;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::addresses::{self, AddressNotice, HERE};
 use super::connection::{
@@ -42,6 +45,9 @@ const COMPARE: Duration = Duration::from_secs(60 * 60);
 
 /// How many values are verified together. So few, half a millisecond's worth, the task verifies that has received them.
 const BATCH: usize = 128;
+
+/// How long what the server had no room for waits until it is tried again.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// In how many parts what is told is on its way to the server.
 const PARTS: usize = 4;
@@ -331,7 +337,8 @@ impl FleetSession<'_> {
         Ok(())
     }
 
-    /// Tells what waits, until something goes wrong. The next is sent before the server has stored the last.
+    /// Tells what waits, until something goes wrong. The next is sent before the server has stored the last. What it has no
+    /// room for is tried again after a while, first one alone.
     async fn tell(
         &self,
         context: &jetstream::Context,
@@ -339,29 +346,61 @@ impl FleetSession<'_> {
         pair: &KeyPair,
         last: &mut Timestamp,
     ) -> anyhow::Result<std::convert::Infallible> {
-        let (host, mut sent) = (&self.fleet.host, FuturesUnordered::new());
+        let (host, mut sent) = (&self.fleet.host, FuturesOrdered::new());
+        // What was said of that before may be old.
+        let (mut is_full, mut again) = (true, None);
         loop {
+            let pause = async {
+                match again {
+                    Some(again) => tokio::time::sleep_until(again).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                Some(stored) = sent.next() => self.send(FleetNews::Stored(stored?)).await?,
+                Some(settled) = sent.next() => {
+                    let (bans, windows): (Vec<(_, Result<(), String>)>, Vec<(_, Result<_, _>)>) = settled?;
+                    let stored = bans.iter().filter(|(_, answer)| answer.is_ok()).count();
+                    let mut answers =
+                        bans.iter().map(|(_, answer)| answer).chain(windows.iter().map(|(_, answer)| answer));
+                    let why = answers.find_map(|answer| answer.clone().err());
+                    self.outbox.settle(bans, windows);
+                    self.send(FleetNews::Stored(stored as u64)).await?;
+                    if let Some(why) = why {
+                        (is_full, again) = (true, Some(Instant::now() + PAUSE));
+                        self.send(FleetNews::NoRoom(Some(why))).await?;
+                    } else if is_full && again.is_none() && self.outbox.tell_again(usize::MAX) == 0 {
+                        is_full = false;
+                        self.send(FleetNews::NoRoom(None)).await?;
+                    }
+                }
+                () = pause, if sent.is_empty() => {
+                    again = None;
+                    if self.outbox.tell_again(1) == 0 {
+                        is_full = false;
+                        self.send(FleetNews::NoRoom(None)).await?;
+                    }
+                }
                 () = self.outbox.changed(), if sent.len() < PARTS => {
                     let told = self.outbox.take(TOGETHER / PARTS / 2);
                     let Told { bans, windows } = told.context("more was to be told than waits at once")?;
-                    let count = bans.len() as u64;
-                    let bans = bans.into_iter().map(|(offender, notice)| {
-                        let json = serde_json::to_vec(&Notice { at: later(last, (self.now)()), ..notice })?;
-                        Ok((notice::key(host, offender), json))
+                    let bans: Vec<_> = bans.into_iter().collect();
+                    let values = bans.iter().map(|(offender, notice)| {
+                        let json = serde_json::to_vec(&Notice { at: later(last, (self.now)()), ..notice.clone() })?;
+                        Ok((notice::key(host, *offender), json))
                     });
-                    let bans: Vec<_> = bans.collect::<anyhow::Result<_>>()?;
-                    let windows = windows.into_iter().map(|(window, times)| {
-                        let json = serde_json::to_vec(&CountNotice { at: later(last, (self.now)()), times })?;
-                        Ok((counts::key(host, &window), json))
+                    let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
+                    let of_bans = publish(context, &buckets.bans.prefix, SealKind::Ban, pair, &values).await?;
+                    let windows: Vec<_> = windows.into_iter().collect();
+                    let values = windows.iter().map(|(window, times)| {
+                        let notice = CountNotice { at: later(last, (self.now)()), times: times.clone() };
+                        Ok((counts::key(host, window), serde_json::to_vec(&notice)?))
                     });
-                    let windows: Vec<_> = windows.collect::<anyhow::Result<_>>()?;
-                    let bans = publish(context, &buckets.bans.prefix, SealKind::Ban, pair, &bans).await?;
-                    let windows = publish(context, &buckets.counts.prefix, SealKind::Count, pair, &windows).await?;
-                    sent.push(async move {
-                        try_join(bans, windows).await?;
-                        anyhow::Ok(count)
+                    let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
+                    let of_windows = publish(context, &buckets.counts.prefix, SealKind::Count, pair, &values).await?;
+                    sent.push_back(async move {
+                        let (of_bans, of_windows) = try_join(of_bans, of_windows).await?;
+                        let bans = bans.into_iter().zip(of_bans).collect();
+                        anyhow::Ok((bans, windows.into_iter().zip(of_windows).collect()))
                     });
                 }
             }
@@ -375,19 +414,43 @@ pub(super) fn later(last: &mut Timestamp, now: Timestamp) -> Timestamp {
     *last
 }
 
-/// Signs these and sends them; what comes back ends once the server has stored them.
-pub(super) async fn publish(
+/// Signs these and sends them. What comes back ends once the server has answered to all: whether it has stored each, or why it
+/// had no room for it.
+async fn publish(
     context: &jetstream::Context,
     prefix: &str,
     kind: SealKind,
     pair: &KeyPair,
     values: &[(String, Vec<u8>)],
-) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+) -> anyhow::Result<impl Future<Output = anyhow::Result<Vec<Result<(), String>>>> + use<>> {
     let mut sent = Vec::with_capacity(values.len());
     for ((key, _), value) in values.iter().zip(seal_all(kind, values, pair)?) {
         sent.push(context.publish(format!("{prefix}{key}"), Bytes::from(value)).await?.into_future());
     }
-    Ok(async { try_join_all(sent).await.map(drop).context("the server did not store what we told") })
+    let has_no_room = |error: &PublishError| {
+        let refused = error.source().and_then(|error| error.downcast_ref::<jetstream::Error>());
+        refused.is_some_and(|refused| refused.error_code() == ErrorCode::STREAM_STORE_FAILED)
+    };
+    Ok(async move {
+        let answers = join_all(sent).await.into_iter().map(|answer| match answer {
+            Ok(_) => Ok(Ok(())),
+            Err(error) if has_no_room(&error) => Ok(Err(error.to_string())),
+            Err(error) => Err(error).context("the server did not store what we told"),
+        });
+        answers.collect()
+    })
+}
+
+/// Signs these, sends them at once, and waits until the server has stored them.
+pub(super) async fn store(
+    context: &jetstream::Context,
+    prefix: &str,
+    kind: SealKind,
+    pair: &KeyPair,
+    values: &[(String, Vec<u8>)],
+) -> anyhow::Result<()> {
+    let answers = publish(context, prefix, kind, pair, values).await?.await?;
+    answers.into_iter().collect::<Result<(), _>>().map_err(anyhow::Error::msg)
 }
 
 /// How a bucket is read.

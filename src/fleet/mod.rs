@@ -64,6 +64,8 @@ pub enum FleetNews {
     Wanted(oneshot::Sender<Told>),
     /// So many notices were stored by the server.
     Stored(u64),
+    /// Why the server has no room for what this host tells; none where it has again.
+    NoRoom(Option<String>),
 }
 
 /// Whether a host is a member.

@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::counts::CountKey;
 use super::notice::Notice;
@@ -22,7 +23,7 @@ struct OutboxShared {
     aside: Mutex<HashSet<Arc<str>>>,
     addresses: Mutex<Vec<IpAddr>>,
     /// How many reasons there are to tell nothing yet.
-    holds: watch::Sender<usize>,
+    holds: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ struct WaitingNotices {
     /// Their offenders, the oldest first.
     order: Vec<Offender>,
     windows: HashMap<CountKey, Vec<Timestamp>>,
+    /// What the server had no room for.
+    withheld: Told,
     /// Whether some were left out, so that all has to be compared.
     is_incomplete: bool,
 }
@@ -44,13 +47,14 @@ pub struct Told {
     pub windows: HashMap<CountKey, Vec<Timestamp>>,
 }
 
-/// How many bans and how many windows wait at most, some 200 bytes each.
+/// How many bans and how many windows wait at most, and how many of each are withheld, some 200 bytes each.
 const MOST: usize = 100_000;
 
 impl NoticeOutbox {
     /// Has this told, in place of what waits about the same offender.
     pub fn put(&self, offender: Offender, notice: Notice) {
         let mut waiting = self.lock();
+        waiting.withheld.bans.remove(&offender);
         if waiting.bans.len() < MOST || waiting.bans.contains_key(&offender) {
             if waiting.bans.insert(offender, notice).is_none() {
                 waiting.order.push(offender);
@@ -80,6 +84,7 @@ impl NoticeOutbox {
     /// Has told what stands in a window, in place of what stood in it before.
     pub fn put_window(&self, window: CountKey, times: Vec<Timestamp>) {
         let mut waiting = self.lock();
+        waiting.withheld.windows.remove(&window);
         if waiting.windows.len() < MOST || waiting.windows.contains_key(&window) {
             waiting.windows.insert(window, times);
         } else {
@@ -128,29 +133,23 @@ impl NoticeOutbox {
 
     /// Has nothing told until [`release`](Self::release) is called as often.
     pub fn hold(&self) {
-        self.0.holds.send_modify(|holds| *holds += 1);
+        self.0.holds.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Goes on telling.
     pub fn release(&self) {
-        self.0.holds.send_modify(|holds| *holds = holds.saturating_sub(1));
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
         self.0.news.notify_one();
-    }
-
-    /// Waits until something may be told.
-    pub async fn released(&self) {
-        // It ends only with the outbox.
-        let _ = self.0.holds.subscribe().wait_for(|holds| *holds == 0).await;
     }
 
     /// Takes at most so many bans, the newest first, which are to wait for no others, and so many windows; nothing if some
     /// were left out, and so all is to be compared. While it is held that is none.
     pub fn take(&self, most: usize) -> Option<Told> {
-        if *self.0.holds.borrow() > 0 {
+        if self.0.holds.load(Ordering::SeqCst) > 0 {
             return Some(Told::default());
         }
         let mut waiting = self.lock();
-        let WaitingNotices { bans, order, windows, is_incomplete } = &mut *waiting;
+        let WaitingNotices { bans, order, windows, is_incomplete, .. } = &mut *waiting;
         if *is_incomplete {
             *waiting = WaitingNotices::default();
             return None;
@@ -166,15 +165,55 @@ impl NoticeOutbox {
         Some(told)
     }
 
+    /// Notes of what was taken, in the order in which it was sent, whether the server has stored it. What it had no room for is
+    /// withheld, unless something newer waits.
+    pub fn settle<Why>(
+        &self,
+        bans: Vec<((Offender, Notice), Result<(), Why>)>,
+        windows: Vec<((CountKey, Vec<Timestamp>), Result<(), Why>)>,
+    ) {
+        let mut waiting = self.lock();
+        let WaitingNotices { bans: newer, windows: newer_windows, withheld, is_incomplete, .. } =
+            &mut *waiting;
+        for ((who, notice), stored) in bans {
+            withheld.bans.remove(&who);
+            if stored.is_err() && !newer.contains_key(&who) {
+                withheld.bans.insert(who, notice);
+            }
+        }
+        for ((window, times), stored) in windows {
+            withheld.windows.remove(&window);
+            if stored.is_err() && !newer_windows.contains_key(&window) {
+                withheld.windows.insert(window, times);
+            }
+        }
+        *is_incomplete |= withheld.bans.len().max(withheld.windows.len()) > MOST;
+    }
+
+    /// Has at most so many bans and windows of what is withheld told again; how many.
+    pub fn tell_again(&self, most: usize) -> usize {
+        let mut waiting = self.lock();
+        let Told { bans, windows } = &mut waiting.withheld;
+        let bans: HashMap<_, _> = bans.extract_if(|_, _| true).take(most).collect();
+        let windows: HashMap<_, _> = windows.extract_if(|_, _| true).take(most).collect();
+        let again = bans.len() + windows.len();
+        drop(waiting);
+        if again > 0 {
+            self.put_behind(Told { bans, windows });
+        }
+        again
+    }
+
     /// Takes all there is, to be forgotten.
     pub fn clear(&self) {
         *self.lock() = WaitingNotices::default();
     }
 
-    /// How many bans and windows wait.
+    /// How many bans and windows wait or are withheld.
     pub fn len(&self) -> usize {
         let waiting = self.lock();
-        waiting.bans.len() + waiting.windows.len()
+        let withheld = waiting.withheld.bans.len() + waiting.withheld.windows.len();
+        waiting.bans.len() + waiting.windows.len() + withheld
     }
 
     /// Whether none waits.
@@ -184,5 +223,82 @@ impl NoticeOutbox {
 
     fn lock(&self) -> MutexGuard<'_, WaitingNotices> {
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ban(last: u8, at: i64) -> (Offender, Notice) {
+        let notice = Notice {
+            at: Timestamp::default(),
+            since: Timestamp::from_secs(at),
+            until: None,
+            lifted: false,
+            times: 1,
+            jail: "sshd".into(),
+            reason: "".into(),
+            ports: [].into(),
+        };
+        (Offender::single([192, 0, 2, last].into()), notice)
+    }
+
+    /// The last bytes of the addresses that are taken, and since when they are banned.
+    fn taken(outbox: &NoticeOutbox, most: usize) -> Vec<(u8, i64)> {
+        let Told { bans, .. } = outbox.take(most).unwrap();
+        let mut taken: Vec<_> = bans
+            .into_iter()
+            .map(|(who, notice)| match who.address() {
+                IpAddr::V4(address) => (address.octets()[3], notice.since.as_secs()),
+                IpAddr::V6(_) => unreachable!(),
+            })
+            .collect();
+        taken.sort_unstable();
+        taken
+    }
+
+    fn put(outbox: &NoticeOutbox, (who, notice): (Offender, Notice)) {
+        outbox.put(who, notice);
+    }
+
+    #[test]
+    fn what_is_new_waits_for_nothing_and_what_is_old_replaces_nothing_newer() {
+        let outbox = NoticeOutbox::default();
+        put(&outbox, ban(1, 9));
+        put(&outbox, ban(2, 9));
+        outbox.put_behind(Told { bans: [ban(1, 1), ban(3, 1), ban(4, 2)].into(), ..Told::default() });
+        put(&outbox, ban(5, 9));
+        assert_eq!(outbox.len(), 5);
+        assert_eq!(taken(&outbox, 1), [(5, 9)]);
+        assert_eq!(taken(&outbox, 2), [(1, 9), (2, 9)]);
+        assert_eq!(taken(&outbox, 1), [(4, 2)]);
+        assert_eq!(taken(&outbox, 9), [(3, 1)]);
+        assert!(outbox.is_empty());
+        // Told again, in its place.
+        put(&outbox, ban(1, 1));
+        put(&outbox, ban(2, 1));
+        put(&outbox, ban(1, 2));
+        assert_eq!(taken(&outbox, 1), [(2, 1)]);
+        assert_eq!(taken(&outbox, 1), [(1, 2)]);
+    }
+
+    #[test]
+    fn what_there_was_no_room_for_is_told_again_unless_something_newer_is() {
+        let outbox = NoticeOutbox::default();
+        let refused =
+            |bans: Vec<_>| outbox.settle(bans.into_iter().map(|ban| (ban, Err(()))).collect(), vec![]);
+        put(&outbox, ban(2, 9));
+        refused(vec![ban(1, 1), ban(2, 1), ban(3, 1), ban(4, 1)]);
+        // What waits is newer, and what is put is.
+        assert_eq!((outbox.len(), taken(&outbox, 9)), (4, vec![(2, 9)]));
+        put(&outbox, ban(3, 9));
+        assert_eq!((outbox.len(), taken(&outbox, 9)), (3, vec![(3, 9)]));
+        // So is what was sent later, and has been stored.
+        outbox.settle::<()>(vec![(ban(4, 9), Ok(()))], vec![]);
+        assert_eq!((outbox.len(), outbox.tell_again(9), taken(&outbox, 9)), (1, 1, vec![(1, 1)]));
+        assert_eq!(outbox.tell_again(9), 0);
+        refused((1..=9).map(|last| ban(last, 1)).collect());
+        assert_eq!((outbox.tell_again(1), taken(&outbox, 9).len(), outbox.len()), (1, 1, 8));
     }
 }

@@ -36,9 +36,9 @@ impl SealKind {
     }
 }
 
-/// How many steps there are to a root at most: 16 values have one signature. Twice as many would make each value 44 bytes
+/// How many steps there are to a root at most: eight values have one signature. Twice as many would make each value 44 bytes
 /// longer, to save half a microsecond of verifying it.
-const STEPS: usize = 4;
+const STEPS: usize = 3;
 
 /// What is above values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

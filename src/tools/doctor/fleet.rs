@@ -21,6 +21,14 @@ impl Findings {
             Some(server) => {
                 let members = count(fleet.members, "member");
                 self.ok("fleet", format!("the fleet is connected: {server}; {members}"));
+                if let Some(why) = &fleet.error {
+                    self.doubtful(
+                        "fleet-full",
+                        format!("the fleet's server has no room for new bans of this host, so the others do not have them: {why}"),
+                        "see with `nats stream subjects KV_banstream-bans` who fills the bucket, and remove that host; or give \
+                         the bucket more room with `nats stream edit`",
+                    );
+                }
             }
             None => {
                 let span = Span::from_secs(fleet.down.unwrap_or_default());
@@ -120,6 +128,7 @@ mod tests {
         finds(|_| {}, &[]);
         finds(|fleet| fleet.mode = Mode::Observe, &["fleet-observes."]);
         finds(|fleet| (fleet.server, fleet.down) = (None, Some(300)), &["fleet-disconnected"]);
+        finds(|fleet| fleet.error = Some("maximum bytes exceeded".to_owned()), &["fleet-full"]);
         finds(|fleet| fleet.peers[0].aside = Some("x".to_owned()), &["peer-set-aside"]);
         finds(|fleet| fleet.strangers = 1, &["fleet-refused"]);
         for (reason, want) in

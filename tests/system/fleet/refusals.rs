@@ -269,9 +269,17 @@ fn a_member_that_fills_the_bucket_keeps_nobody_from_lifting_and_is_cleared_away(
         web1.daemon.tell("ban 198.51.100.60");
         until("it says what is wrong", || web1.fleet().error.is_some_and(|error| error.contains("maximum")));
         assert!(web1.blocked().contains("198.51.100.60"));
+        // It stays connected, and hears and lifts.
+        assert_eq!((web1.connections(), web1.fleet().waiting), (1, 1));
+        assert!(web1.daemon.tell("fleet status").contains("which has no room for its bans: "));
+        assert!(web1.doctor().contains(&"fleet-full".to_owned()));
+        rogue.say("web2.198.51.100.2/32", &notice(&json!({})));
+        until("it hears the others", || web1.blocked().contains("198.51.100.2"));
         let removed = lab.fleet(web1, &["remove", "web2"]);
         assert!(removed.contains("took 9 entries of it"), "{removed}");
         until("it is told", || operator.keys("banstream-bans").contains(&"web1.198.51.100.60/32".to_owned()));
+        until("nothing is wrong", || web1.fleet().error.is_none());
+        assert_eq!((web1.connections(), web1.fleet().waiting), (1, 0));
         // What an operator has set stays.
         lab.fleet(web1, &["init"]);
         assert_eq!(operator.limits()[0], (10, 256 << 20));

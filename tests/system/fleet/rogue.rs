@@ -146,7 +146,7 @@ impl Rogue {
         let told: Vec<_> = told.collect();
         self.runtime.block_on(async {
             let mut sent = Vec::new();
-            for page in told.chunks(16) {
+            for page in told.chunks(8) {
                 for ((key, _), value) in page.iter().zip(self.signed_together("ban", page)) {
                     let stored = self.buckets.publish(format!("$KV.{BANS}.{key}"), value.into());
                     sent.push(stored.await.unwrap().into_future());
