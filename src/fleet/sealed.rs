@@ -230,7 +230,7 @@ mod tests {
             let (key, json) = &told(11)[nth];
             assert_eq!(open(SealKind::Ban, key, value, &[other, by]), Some(&**json));
             assert!(!is_open(SealKind::Ban, "web1.192.0.2.11/32", value, by));
-            assert!(!is_open(SealKind::Ban, &told(11)[nth ^ 1].0, value, by));
+            assert!(!is_open(SealKind::Ban, &told(11)[(nth + 1) % 11].0, value, by));
             assert!(!is_open(SealKind::Member, key, value, by));
             assert!(!is_open(SealKind::Ban, key, value, other));
             for at in 0..value.len() {
@@ -288,7 +288,9 @@ mod tests {
             .collect();
         let by = |nth: usize| pairs[(nth / 2 + usize::from(forged.contains(&nth))) % 2].1;
         let told = told(values);
-        let value = |(nth, value)| (SealedValue::new(SealKind::Ban, &told[nth].0, value).unwrap(), by(nth));
+        let value = |(nth, value): (usize, _)| {
+            (SealedValue::new(SealKind::Ban, &told[nth].0, value).unwrap(), by(nth))
+        };
         let values: Vec<_> = sealed.iter().map(|value| &**value).enumerate().map(value).collect();
         let want: Vec<bool> = (0..values.len()).map(|nth| !forged.contains(&nth)).collect();
         assert_eq!(are_genuine(&values), want);
