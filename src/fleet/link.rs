@@ -358,13 +358,9 @@ impl FleetSession<'_> {
             };
             tokio::select! {
                 Some(settled) = sent.next() => {
-                    let (bans, windows): (Vec<(_, Result<(), String>)>, Vec<(_, Result<_, _>)>) = settled?;
-                    let stored = bans.iter().filter(|(_, answer)| answer.is_ok()).count();
-                    let mut answers =
-                        bans.iter().map(|(_, answer)| answer).chain(windows.iter().map(|(_, answer)| answer));
-                    let why = answers.find_map(|answer| answer.clone().err());
-                    self.outbox.settle(bans, windows);
-                    self.send(FleetNews::Stored(stored as u64)).await?;
+                    let (stored, refused, why): (Told, Told, Option<String>) = settled?;
+                    self.outbox.settle(&stored, refused);
+                    self.send(FleetNews::Stored(stored.bans.len() as u64)).await?;
                     if let Some(why) = why {
                         (is_full, again) = (true, Some(Instant::now() + PAUSE));
                         self.send(FleetNews::NoRoom(Some(why))).await?;
@@ -399,8 +395,14 @@ impl FleetSession<'_> {
                     let of_windows = publish(context, &buckets.counts.prefix, SealKind::Count, pair, &values).await?;
                     sent.push_back(async move {
                         let (of_bans, of_windows) = try_join(of_bans, of_windows).await?;
-                        let bans = bans.into_iter().zip(of_bans).collect();
-                        anyhow::Ok((bans, windows.into_iter().zip(of_windows).collect()))
+                        let why = of_bans.iter().chain(&of_windows).find_map(|answer| answer.clone().err());
+                        let (mut of_bans, mut of_windows) = (of_bans.iter(), of_windows.iter());
+                        let is_stored = |_: &_| of_bans.next().is_some_and(Result::is_ok);
+                        let (bans, refused_bans) = bans.into_iter().partition(is_stored);
+                        let is_stored = |_: &_| of_windows.next().is_some_and(Result::is_ok);
+                        let (windows, refused_windows) = windows.into_iter().partition(is_stored);
+                        let refused = Told { bans: refused_bans, windows: refused_windows };
+                        anyhow::Ok((Told { bans, windows }, refused, why))
                     });
                 }
             }

@@ -165,28 +165,17 @@ impl NoticeOutbox {
         Some(told)
     }
 
-    /// Notes of what was taken, in the order in which it was sent, whether the server has stored it. What it had no room for is
-    /// withheld, unless something newer waits.
-    pub fn settle<Why>(
-        &self,
-        bans: Vec<((Offender, Notice), Result<(), Why>)>,
-        windows: Vec<((CountKey, Vec<Timestamp>), Result<(), Why>)>,
-    ) {
+    /// Notes what the server has stored of what was taken, and what it had no room for: that is withheld, unless something newer
+    /// waits. What was taken first comes first.
+    pub fn settle(&self, stored: &Told, refused: Told) {
         let mut waiting = self.lock();
-        let WaitingNotices { bans: newer, windows: newer_windows, withheld, is_incomplete, .. } =
-            &mut *waiting;
-        for ((who, notice), stored) in bans {
-            withheld.bans.remove(&who);
-            if stored.is_err() && !newer.contains_key(&who) {
-                withheld.bans.insert(who, notice);
-            }
-        }
-        for ((window, times), stored) in windows {
-            withheld.windows.remove(&window);
-            if stored.is_err() && !newer_windows.contains_key(&window) {
-                withheld.windows.insert(window, times);
-            }
-        }
+        let WaitingNotices { bans, windows, withheld, is_incomplete, .. } = &mut *waiting;
+        stored.bans.keys().for_each(|who| drop(withheld.bans.remove(who)));
+        stored.windows.keys().for_each(|window| drop(withheld.windows.remove(window)));
+        withheld.bans.extend(refused.bans.into_iter().filter(|(who, _)| !bans.contains_key(who)));
+        withheld
+            .windows
+            .extend(refused.windows.into_iter().filter(|(window, _)| !windows.contains_key(window)));
         *is_incomplete |= withheld.bans.len().max(withheld.windows.len()) > MOST;
     }
 
@@ -286,8 +275,8 @@ mod tests {
     #[test]
     fn what_there_was_no_room_for_is_told_again_unless_something_newer_is() {
         let outbox = NoticeOutbox::default();
-        let refused =
-            |bans: Vec<_>| outbox.settle(bans.into_iter().map(|ban| (ban, Err(()))).collect(), vec![]);
+        let of = |bans: Vec<_>| Told { bans: bans.into_iter().collect(), ..Told::default() };
+        let refused = |bans| outbox.settle(&Told::default(), of(bans));
         put(&outbox, ban(2, 9));
         refused(vec![ban(1, 1), ban(2, 1), ban(3, 1), ban(4, 1)]);
         // What waits is newer, and what is put is.
@@ -295,7 +284,7 @@ mod tests {
         put(&outbox, ban(3, 9));
         assert_eq!((outbox.len(), taken(&outbox, 9)), (3, vec![(3, 9)]));
         // So is what was sent later, and has been stored.
-        outbox.settle::<()>(vec![(ban(4, 9), Ok(()))], vec![]);
+        outbox.settle(&of(vec![ban(4, 9)]), Told::default());
         assert_eq!((outbox.len(), outbox.tell_again(9), taken(&outbox, 9)), (1, 1, vec![(1, 1)]));
         assert_eq!(outbox.tell_again(9), 0);
         refused((1..=9).map(|last| ban(last, 1)).collect());
