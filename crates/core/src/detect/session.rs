@@ -118,12 +118,12 @@ impl Sessions {
         if self.table.len() > LIMIT {
             self.table.forget_one();
         }
-        self.table.see(key).1
+        self.table.see(key).0
     }
 
     /// What is known of each session, those first that are forgotten first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SessionKey, Session)> {
-        self.table.iter().map(|(_, key, session)| (*key, *session))
+        self.table.iter().map(|(key, session)| (*key, *session))
     }
 }
 

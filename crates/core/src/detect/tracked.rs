@@ -5,10 +5,11 @@
 //! room is needed, a hand goes round over the entries, takes marks away, and stops at the first entry without one.
 
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// Entries, each in a slot that keeps its number while the entry is there.
+/// Entries, each in a slot.
 #[derive(Debug)]
 pub(super) struct Tracked<K, V> {
     hasher: DefaultHashBuilder,
@@ -46,8 +47,8 @@ impl<K: Hash + Eq + Copy, V: Default> Tracked<K, V> {
         self.index.len()
     }
 
-    /// The entry's slot and value, made if it is not there, and whether it is new. Constant time.
-    pub(super) fn see(&mut self, key: K) -> (u32, &mut V, bool) {
+    /// What the entry holds, made if it is not there, and whether it is new. Constant time.
+    pub(super) fn see(&mut self, key: K) -> (&mut V, bool) {
         let hash = self.hasher.hash_one(key);
         let found = self.find(&key, hash);
         let at = found.unwrap_or_else(|| self.insert(key, hash));
@@ -57,31 +58,33 @@ impl<K: Hash + Eq + Copy, V: Default> Tracked<K, V> {
         if found.is_some() {
             slot.mark = SlotMark::Seen;
         }
-        (at, &mut slot.value, found.is_none())
+        (&mut slot.value, found.is_none())
     }
 
-    /// The slot of an entry and what it holds, if it is there. That does not count as seen.
-    pub(super) fn slot(&self, key: &K) -> Option<(u32, &V)> {
+    /// What an entry holds, if it is there. That does not count as seen.
+    pub(super) fn get(&self, key: &K) -> Option<&V> {
         let at = self.find(key, self.hasher.hash_one(key))?;
-        Some((at, &self.slots.get(at as usize)?.value))
+        Some(&self.slots.get(at as usize)?.value)
     }
 
-    /// Forgets an entry.
-    pub(super) fn remove(&mut self, key: &K) {
+    /// Forgets an entry; what it held.
+    pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         let hash = self.hasher.hash_one(key);
         let same = |at: &u32| self.slots.get(*at as usize).is_some_and(|slot| slot.key == *key);
-        let Ok(entry) = self.index.find_entry(hash, same) else { return };
-        let (at, _) = entry.remove();
-        self.slots.get_mut(at as usize).into_iter().for_each(|slot| slot.mark = SlotMark::Free);
+        let (at, _) = self.index.find_entry(hash, same).ok()?.remove();
         self.free.push(at);
+        let slot = self.slots.get_mut(at as usize)?;
+        slot.mark = SlotMark::Free;
+        Some(mem::take(&mut slot.value))
     }
 
-    /// Forgets an entry that was not seen lately, if there is one. Takes constant time for each entry that was seen.
-    pub(super) fn forget_one(&mut self) {
+    /// Forgets an entry that was not seen lately, if there is one; what it held. Takes constant time for each entry that was
+    /// seen.
+    pub(super) fn forget_one(&mut self) -> Option<V> {
         // Once round, the marks are gone.
         for _ in 0..=2 * self.slots.len() {
             let at = self.next_slot();
-            let Some(slot) = self.slots.get_mut(at as usize) else { return };
+            let slot = self.slots.get_mut(at as usize)?;
             match slot.mark {
                 SlotMark::Free => {}
                 SlotMark::Seen => slot.mark = SlotMark::Idle,
@@ -91,6 +94,7 @@ impl<K: Hash + Eq + Copy, V: Default> Tracked<K, V> {
                 }
             }
         }
+        None
     }
 
     /// Has the hand look at two more slots, and forgets the entries in them that are over: where as many are over as come, they
@@ -111,14 +115,14 @@ impl<K: Hash + Eq + Copy, V: Default> Tracked<K, V> {
     /// The slot that the hand is at, which goes on.
     fn next_slot(&mut self) -> u32 {
         let next = if (self.hand as usize) + 1 < self.slots.len() { self.hand + 1 } else { 0 };
-        std::mem::replace(&mut self.hand, next)
+        mem::replace(&mut self.hand, next)
     }
 
     /// The entries, as the hand will meet them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &K, &V)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let (behind, first) = self.slots.split_at_checked(self.hand as usize).unwrap_or_default();
-        let all = (self.hand..).zip(first).chain((0..).zip(behind));
-        all.filter(|(_, slot)| slot.mark != SlotMark::Free).map(|(at, slot)| (at, &slot.key, &slot.value))
+        let all = first.iter().chain(behind);
+        all.filter(|slot| slot.mark != SlotMark::Free).map(|slot| (&slot.key, &slot.value))
     }
 
     /// What the entries hold, and what those held that are forgotten; in no particular order.
@@ -161,7 +165,7 @@ mod tests {
                 table.forget_one();
             }
         }
-        assert_eq!(table.iter().map(|(_, key, ())| *key).collect::<Vec<_>>(), want);
+        assert_eq!(table.iter().map(|(key, ())| *key).collect::<Vec<_>>(), want);
     }
 
     #[test]
@@ -179,25 +183,24 @@ mod tests {
     fn what_is_over_is_soon_forgotten() {
         let mut table = Tracked::<u32, u32>::new();
         for now in 0..1000 {
-            *table.see(now).1 = now;
+            *table.see(now).0 = now;
             table.forget_over(|seen| seen + 100 < now);
         }
         assert!(table.len() < 250, "{}", table.len());
-        assert!((900..1000).all(|key| table.slot(&key).is_some()));
+        assert!((900..1000).all(|key| table.get(&key).is_some()));
     }
 
     #[test]
     fn a_slot_is_used_again() {
         let mut table = Tracked::<u32, u8>::new();
         table.forget_one();
-        let (first, value, _) = table.see(1);
-        *value = 7;
+        *table.see(1).0 = 7;
         table.see(2);
-        table.remove(&1);
-        table.remove(&1);
+        assert_eq!((table.remove(&1), table.remove(&1)), (Some(7), None));
         assert_eq!(table.len(), 1);
-        let (again, value, is_new) = table.see(3);
-        assert_eq!((again, *value, is_new), (first, 0, true));
+        let (value, is_new) = table.see(3);
+        assert_eq!((*value, is_new), (0, true));
+        assert_eq!(table.slots.len(), 2);
     }
 
     proptest! {
@@ -207,20 +210,18 @@ mod tests {
             let (mut table, mut naive) = (Tracked::<u32, u32>::new(), std::collections::BTreeMap::new());
             for (nth, (step, key)) in (1..).zip(steps) {
                 if step == 0 {
-                    table.remove(&key);
-                    naive.remove(&key);
+                    prop_assert_eq!(table.remove(&key), naive.remove(&key));
                 } else {
-                    let (_, value, is_new) = table.see(key);
+                    let (value, is_new) = table.see(key);
                     prop_assert_eq!((!is_new).then_some(*value), naive.insert(key, nth));
                     *value = nth;
                 }
                 if table.len() > 8 {
-                    table.forget_one();
-                    let before = naive.len();
-                    naive.retain(|key, _| table.slot(key).is_some());
-                    prop_assert_eq!(naive.len(), before - 1);
+                    let forgotten = table.forget_one();
+                    let gone: Vec<u32> = naive.extract_if(.., |key, _| table.get(key).is_none()).map(|(_, value)| value).collect();
+                    prop_assert_eq!(gone, forgotten.into_iter().collect::<Vec<_>>());
                 }
-                let held: std::collections::BTreeMap<u32, u32> = table.iter().map(|(_, key, value)| (*key, *value)).collect();
+                let held: std::collections::BTreeMap<u32, u32> = table.iter().map(|(key, value)| (*key, *value)).collect();
                 prop_assert_eq!((&held, table.len()), (&naive, naive.len()));
             }
         }
