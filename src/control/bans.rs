@@ -6,9 +6,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
 
+use super::BanLine;
 use crate::detect::MANUAL;
 use crate::model::{Ban, BanOrigin, BanTerms, Mode, Offender, Span, Timestamp, count, plain};
 
@@ -141,7 +141,7 @@ impl BanFilter {
     }
 }
 
-/// Bans as they are listed: an array of [`BanLine`](super::BanLine) in JSON, made only as it is written.
+/// Bans as they are listed: an array of [`BanLine`] in JSON, made only as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BanListing {
     /// Those that are listed.
@@ -158,40 +158,8 @@ pub struct BanListing {
 
 impl Serialize for BanListing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.bans.iter().map(|ban| ListedBan(ban, self.now, &self.waiting)))
-    }
-}
-
-/// A ban as [`BanLine`](super::BanLine) has it in JSON, without the texts in memory.
-struct ListedBan<'b>(&'b Ban, Timestamp, &'b HashSet<Offender>);
-
-impl Serialize for ListedBan<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(ban, now, waiting) = self;
-        let mut line = serializer.serialize_struct("BanLine", 11)?;
-        line.serialize_field("address", &ban.offender)?;
-        line.serialize_field("jail", &*ban.jail)?;
-        line.serialize_field("kind", &ban.kind)?;
-        line.serialize_field("mode", &ban.mode)?;
-        line.serialize_field("ports", &*ban.ports)?;
-        line.serialize_field("since", &AsText(ban.since))?;
-        line.serialize_field("until", &ban.until.map(AsText))?;
-        line.serialize_field("left", &ban.until.map(|until| until.since(*now).as_secs_ceil()))?;
-        line.serialize_field("times", &ban.times)?;
-        line.serialize_field("reason", &*ban.reason)?;
-        if ban.mode == Mode::Enforce && waiting.contains(&ban.offender) {
-            line.serialize_field("waits", &true)?;
-        }
-        line.end()
-    }
-}
-
-/// As it is printed.
-struct AsText(Timestamp);
-
-impl Serialize for AsText {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        let line = |ban| BanLine { waits: self.waits(ban), ..BanLine::new(ban, self.now) };
+        serializer.collect_seq(self.bans.iter().map(line))
     }
 }
 
@@ -199,22 +167,43 @@ impl Serialize for AsText {
 pub(super) const PART: usize = 1000;
 
 impl BanListing {
+    fn waits(&self, ban: &Ban) -> bool {
+        ban.mode == Mode::Enforce && self.waiting.contains(&ban.offender)
+    }
+
     /// The same in JSON, in parts that are made as they are taken: a million bans are 200 MB.
-    pub(super) fn parts(self) -> impl Iterator<Item = serde_json::Result<Vec<u8>>> {
-        let Self { bans, now, waiting, .. } = self;
-        let last = bans.len().div_ceil(PART).max(1);
+    pub(super) fn parts(self) -> impl Iterator<Item = serde_json::Result<String>> {
+        let last = self.bans.len().div_ceil(PART).max(1);
         (0..last).map(move |nth| {
-            let mut part = vec![if nth == 0 { b'[' } else { b',' }];
-            let bans = bans.iter().skip(nth * PART).take(PART);
-            for (place, ban) in bans.enumerate() {
-                if place > 0 {
-                    part.push(b',');
+            let mut part = String::with_capacity(256 * PART);
+            part += if nth == 0 { "[" } else { "" };
+            let bans = self.bans.chunks(PART).nth(nth).unwrap_or_default();
+            // In a flood neighbours have the same terms.
+            for run in bans.chunk_by(|one, other| Arc::ptr_eq(&one.terms, &other.terms)) {
+                let Some(BanTerms { jail, kind, mode, ports, reason }) = run.first().map(|ban| &*ban.terms)
+                else {
+                    break;
+                };
+                let (jail, reason) = (serde_json::to_string(jail)?, serde_json::to_string(reason)?);
+                let (kind, mode, ports) = (kind.name(), mode.name(), serde_json::to_string(ports)?);
+                let terms = format!(r#""jail":{jail},"kind":"{kind}","mode":"{mode}","ports":{ports}"#);
+                for ban in run {
+                    let Ban { offender, since, until, times, .. } = ban;
+                    part += if part == "[" { "{" } else { ",{" };
+                    // Nothing fails to be written to a `String`.
+                    let _ = write!(part, r#""address":"{offender}",{terms},"since":"{since}","#);
+                    let _ = match until {
+                        None => part.write_str(r#""until":null,"left":null,"#),
+                        Some(until) => {
+                            let left = until.since(self.now).as_secs_ceil();
+                            write!(part, r#""until":"{until}","left":{left},"#)
+                        }
+                    };
+                    let _ = write!(part, r#""times":{times},"reason":{reason}"#);
+                    part += if self.waits(ban) { r#","waits":true}"# } else { "}" };
                 }
-                serde_json::to_writer(&mut part, &ListedBan(ban, now, &waiting))?;
             }
-            if nth + 1 == last {
-                part.push(b']');
-            }
+            part += if nth + 1 == last { "]" } else { "" };
             Ok(part)
         })
     }
@@ -380,14 +369,15 @@ mod tests {
                 total: 0,
                 now: Timestamp::from_secs(9),
                 geoip: Vec::new(),
-                waiting: Arc::default(),
+                waiting: Arc::new((5..7).map(|n| ban(n).offender).collect()),
             };
-            let lines: Vec<_> =
-                list.bans.iter().map(|ban| crate::control::BanLine::new(ban, list.now)).collect();
+            let waiting = [5, 6].map(|n| ban(n).offender);
+            let waits = |ban: &Ban| waiting.contains(&ban.offender);
+            let line = |ban| BanLine { waits: waits(ban), ..BanLine::new(ban, list.now) };
+            let lines: Vec<_> = list.bans.iter().map(line).collect();
             let want = serde_json::to_string(&lines).unwrap();
             assert_eq!(serde_json::to_string(&list).unwrap(), want);
-            let parts: Vec<u8> = list.parts().flat_map(Result::unwrap).collect();
-            assert_eq!(str::from_utf8(&parts).unwrap(), want);
+            assert_eq!(list.parts().collect::<Result<String, _>>().unwrap(), want);
         }
     }
 }

@@ -198,14 +198,19 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> anyhow::
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer; what goes wrong in it shows there.
     tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
+    let mut response = sender.send_request(request).await?;
     let done = response.status().is_success();
     let total = response.headers().get(TOTAL).and_then(|total| total.to_str().ok()?.parse().ok());
     let geoip = response.headers().get(GEOIP).and_then(|paths| serde_json::from_slice(paths.as_bytes()).ok());
-    let body = response.into_body().collect().await?.to_bytes();
+    // A list may have 200 MB, which are not to be there twice.
+    let mut body = Vec::new();
+    while let Some(frame) = response.frame().await {
+        body.extend_from_slice(frame?.data_ref().map_or(&[], |data| data));
+    }
     Ok(Answer {
         done,
-        body: String::from_utf8_lossy(&body).into_owned(),
+        body: String::from_utf8(body)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
         total,
         geoip: geoip.unwrap_or_default(),
     })
