@@ -244,17 +244,21 @@ impl LedgerWriter {
         let LedgerFile::Closed(directory, limits) = &self.ledger else { return SavedState::default() };
         let (directory, limits) = (directory.clone(), *limits);
         self.health.ledger(|status| status.path = Some(directory.display().to_string()));
-        let remembered =
-            self.open().and_then(|ledger| ledger.map_or(Ok(SavedState::default()), |l| l.memory(grammars)));
-        let memory = remembered.unwrap_or_else(|error| {
-            self.failed(&error);
-            if error.is_locked() {
-                return SavedState::default();
-            }
-            // Who was banned is to stay so, where it can at least be read.
-            let read = Ledger::open_to_read(&directory, limits).and_then(|ledger| ledger.memory(grammars));
-            read.unwrap_or_default()
+        let mut memory = SavedState::default();
+        let opened = self.open_by(|directory, limits| {
+            let (ledger, read) = Ledger::open_and_read(directory, limits, grammars)?;
+            memory = read;
+            Ok(ledger)
         });
+        if let Err(error) = opened.map(drop) {
+            self.failed(&error);
+            if !error.is_locked() {
+                // Who was banned is to stay so, where it can at least be read.
+                let read =
+                    Ledger::open_to_read(&directory, limits).and_then(|ledger| ledger.memory(grammars));
+                memory = read.unwrap_or_default();
+            }
+        }
         self.measure();
         memory
     }
@@ -360,11 +364,19 @@ impl LedgerWriter {
 
     /// The ledger, opened if it is not, and set aside if it is damaged; `None` if there is to be none.
     fn open(&mut self) -> Result<Option<&mut Ledger>, LedgerError> {
+        self.open_by(Ledger::open)
+    }
+
+    /// The same by this function.
+    fn open_by(
+        &mut self,
+        mut open: impl FnMut(&Path, Retention) -> Result<Ledger, LedgerError>,
+    ) -> Result<Option<&mut Ledger>, LedgerError> {
         if let LedgerFile::Closed(directory, limits) = &self.ledger {
-            let mut opened = Ledger::open(directory, *limits).or_else(|error| match error.is_corrupt() {
+            let mut opened = open(directory, *limits).or_else(|error| match error.is_corrupt() {
                 true => {
                     self.set_aside(directory, &error)?;
-                    Ledger::open(directory, *limits)
+                    open(directory, *limits)
                 }
                 false => Err(error),
             })?;

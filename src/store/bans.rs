@@ -8,11 +8,11 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction};
 
 use super::LedgerError;
 use super::history::{BanEnd, BanRecord};
-use super::rows::{Numbers, offender, offender_bytes, terms, text_error};
+use super::rows::{self, Numbers, offender, offender_bytes, terms, text_error};
 use crate::config::Retention;
 use crate::detect::LIST;
 use crate::model::{Ban, BanTerms, Decision, Timestamp};
@@ -30,21 +30,24 @@ pub(super) fn add<'b>(
     bans: impl Iterator<Item = (&'b Ban, Option<(Timestamp, BanEnd)>)>,
     numbers: &mut Numbers,
 ) -> Result<(), LedgerError> {
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO ban VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-    for (ban, ended) in bans {
-        let ending = ended.map(|(_, ending)| if ending == BanEnd::Widened { WIDENED } else { LIFTED });
-        insert.execute(params![
-            offender_bytes(ban.offender).as_slice(),
-            numbers.of_terms(transaction, &ban.terms)?,
-            ban.times,
-            ban.since.as_micros(),
-            ban.until.map(Timestamp::as_micros),
-            ended.map(|(at, _)| at.as_micros()),
-            ending,
-        ])?;
-    }
-    Ok(())
+    let rows: Vec<_> = bans.collect();
+    // In a flood neighbours have the same.
+    let mut last: Option<(&Arc<BanTerms>, i64)> = None;
+    rows::insert(transaction, ("ban", 7), &rows, |(ban, ended), row| {
+        let terms = match last {
+            Some((terms, number)) if Arc::ptr_eq(terms, &ban.terms) => number,
+            _ => numbers.of_terms(transaction, &ban.terms)?,
+        };
+        last = Some((&ban.terms, terms));
+        row.put(offender_bytes(ban.offender).as_slice())?;
+        row.put(terms)?;
+        row.put(ban.times)?;
+        row.put(ban.since.as_micros())?;
+        row.put(ban.until.map(Timestamp::as_micros))?;
+        row.put(ended.map(|(at, _)| at.as_micros()))?;
+        row.put(ended.map(|(_, ending)| if ending == BanEnd::Widened { WIDENED } else { LIFTED }))?;
+        Ok(())
+    })
 }
 
 /// Takes out those in force, as these are told now: their dates may have changed. One that is not told is lifted, so that
@@ -100,13 +103,15 @@ pub(super) fn record(row: &Row<'_>, terms: &HashMap<i64, Arc<BanTerms>>) -> rusq
 
 /// The last ban of each offender from each jail, in force or over, unless it was lifted; in the order in which they began,
 /// as a ban lasts at least as long as those that were there before it. One that was widened is over since then.
-pub(super) fn last_ones(connection: &Connection) -> rusqlite::Result<Vec<Ban>> {
+/// There are about so many rows.
+pub(super) fn last_ones(connection: &Connection, about: u64) -> rusqlite::Result<Vec<Ban>> {
     let terms = terms(connection)?;
     let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM ban ORDER BY id"))?;
     let mut rows = statement.query([])?;
     let mut bans: Vec<Option<Ban>> = Vec::new();
     // By offender and jail, in 5 to 10 bytes each: there may be a million.
-    let (mut places, hasher) = (HashTable::<u32>::new(), DefaultHashBuilder::default());
+    let mut places = HashTable::<u32>::with_capacity(about as usize);
+    let hasher = DefaultHashBuilder::default();
     let hash = |ban: &Ban| hasher.hash_one((ban.offender, &*ban.jail));
     while let Some(row) = rows.next()? {
         let BanRecord { mut ban, ended } = record(row, &terms)?;
@@ -114,12 +119,13 @@ pub(super) fn last_ones(connection: &Connection) -> rusqlite::Result<Vec<Ban>> {
         let is_same = |at: &u32| {
             known(at).is_some_and(|known| known.offender == ban.offender && known.jail == ban.jail)
         };
-        let replaced = places.find_entry(hash(&ban), is_same).ok().map(|entry| entry.remove().0);
+        let of = hash(&ban);
+        let replaced = places.find_entry(of, is_same).ok().map(|entry| entry.remove().0);
         match ended {
             Some((_, BanEnd::Lifted)) => {}
             ended => {
                 let hash_of = |at: &u32| known(at).map_or(0, hash);
-                places.insert_unique(hash(&ban), bans.len() as u32, hash_of);
+                places.insert_unique(of, bans.len() as u32, hash_of);
                 ban.until = ended.map_or(ban.until, |(at, _)| Some(at));
                 bans.push(Some(ban));
             }

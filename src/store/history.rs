@@ -131,7 +131,7 @@ impl History {
     /// The file cannot be read.
     pub fn rows(&self, from: Timestamp, to: Timestamp) -> Result<Rows, LedgerError> {
         let bans = join_changes(self.bans(from, to)?, self.open_by_hand(from)?);
-        let all = bans::last_ones(&self.connection)?;
+        let all = bans::last_ones(&self.connection, 0)?;
         let is_in_force = |ban: &&Ban| {
             ban.mode == Mode::Enforce && ban.since < to && ban.until.is_none_or(|until| until > to)
         };

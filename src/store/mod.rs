@@ -22,6 +22,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -30,7 +31,7 @@ use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params};
 
 use crate::config::Retention;
-use crate::detect::{LOGINS, Login, Session, Trace, WindowEffect};
+use crate::detect::{LOGINS, Login, Session, SessionBytes, Trace, WindowEffect};
 use crate::grammar::Grammars;
 use crate::model::{Allowance, Decision, GrammarId, Offender, SessionId, Span, Timestamp};
 
@@ -156,6 +157,33 @@ impl Ledger {
     /// Another process has it; the file cannot be made or read, is not a ledger or is damaged, or is one of a later
     /// version.
     pub fn open(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
+        let ledger = Self::open_unchecked(directory, limits)?;
+        check(&ledger.connection)?;
+        Ok(ledger)
+    }
+
+    /// The same, and what [`memory`](Self::memory) says, which is read while another thread looks whether the file is sound.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and as [`memory`](Self::memory).
+    pub fn open_and_read(
+        directory: &Path,
+        limits: Retention,
+        grammars: &Grammars,
+    ) -> Result<(Self, SavedState), LedgerError> {
+        let ledger = Self::open_unchecked(directory, limits)?;
+        let checking = Connection::open(&ledger.path)?;
+        let (checked, memory) = thread::scope(|scope| {
+            let checked = scope.spawn(move || check(&checking));
+            let memory = ledger.memory(grammars);
+            (checked.join(), memory)
+        });
+        checked.unwrap_or_else(|_| Err(LedgerError::new("the check has failed")))?;
+        Ok((ledger, memory?))
+    }
+
+    fn open_unchecked(directory: &Path, limits: Retention) -> Result<Self, LedgerError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -175,19 +203,18 @@ impl Ledger {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
-        let sound: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-        if sound != "ok" {
-            return Err(LedgerError { what: sound, kind: LedgerErrorKind::Corrupt });
-        }
         let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
         let Some(version) = usize::try_from(version).ok().filter(|version| *version <= VERSION) else {
             return Err(LedgerError::new(format!(
                 "it has version {version}, but this banstream knows version {VERSION}; install a later one, or move the file away"
             )));
         };
-        let transaction = connection.transaction()?;
-        migrate(&transaction, version)?;
-        transaction.commit()?;
+        if version < VERSION {
+            check(&connection)?;
+            let transaction = connection.transaction()?;
+            migrate(&transaction, version)?;
+            transaction.commit()?;
+        }
         Self::of(connection, path, limits, Some(lock))
     }
 
@@ -247,7 +274,7 @@ impl Ledger {
     ///
     /// The file cannot be read.
     pub fn memory(&self, grammars: &Grammars) -> Result<SavedState, LedgerError> {
-        let bans = bans::last_ones(&self.connection)?;
+        let bans = bans::last_ones(&self.connection, self.counts.bans)?;
         let sql = "SELECT offender, origin, time, pid, session, host, value, effect FROM offence
                    WHERE id > coalesce((SELECT value FROM fact WHERE name = 'past'), 0) ORDER BY id";
         let number = |name: &str| (0..).zip(grammars.iter()).find(|(_, grammar)| grammar.name() == name);
@@ -383,6 +410,12 @@ impl Ledger {
 /// The ledger's name in its directory.
 pub const FILE: &str = "ledger.db";
 
+/// Whether the file is sound. Looks at all rows.
+fn check(connection: &Connection) -> Result<(), LedgerError> {
+    let what: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if what == "ok" { Ok(()) } else { Err(LedgerError { what, kind: LedgerErrorKind::Corrupt }) }
+}
+
 /// A connection that makes no file and takes no lock, and the version of what it reads.
 fn open_unlocked(directory: &Path) -> Result<(i64, Connection), LedgerError> {
     // Without locks and with the index of the log in memory, SQLite makes no file.
@@ -511,35 +544,40 @@ fn write_traces(
     numbers: &mut Numbers,
     tallies: &mut Tallies,
 ) -> Result<(), LedgerError> {
-    let sql = "INSERT INTO offence VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    let mut insert = transaction.prepare_cached(sql)?;
-    for trace in traces {
-        let (grammar, category) = update.names(trace.grammar, trace.category);
+    // In a flood neighbours have the same.
+    let mut last = None;
+    rows::insert(transaction, ("offence", 9), traces, |trace, row| {
         let (message, rule) = update.evidence.get(trace.nth).unzip();
         let rule = rule.unwrap_or(0);
-        let origin = OriginRef { jail: &trace.jail, grammar, category, rule };
-        let origin = numbers.of_origin(transaction, origin)?;
+        let of = (Arc::as_ptr(&trace.jail), trace.grammar, trace.category, rule);
+        let origin = match last {
+            Some((last, origin)) if last == of => origin,
+            _ => {
+                let (grammar, category) = update.names(trace.grammar, trace.category);
+                let origin = OriginRef { jail: &trace.jail, grammar, category, rule };
+                numbers.of_origin(transaction, origin)?
+            }
+        };
+        last = Some((of, origin));
         // An update with the whole state repeats offences that were counted.
         if !update.whole && trace.effect != WindowEffect::Nothing {
             tallies.add(trace.time, origin);
         }
-        insert.execute(params![
-            trace.effect.number(),
-            offender_bytes(trace.offender).as_slice(),
-            origin,
-            trace.time.as_micros(),
-            match trace.session_id {
-                SessionId::Process(pid) => pid,
-                SessionId::Category(category) => category.0.into(),
-            },
-            trace.session.map(|session| session.bytes()),
-            trace.host,
-            trace.value.cast_signed(),
-            // In a flood only a sample has one.
-            message.filter(|message| !message.is_empty()),
-        ])?;
-    }
-    Ok(())
+        row.put(trace.effect.number())?;
+        row.put(offender_bytes(trace.offender).as_slice())?;
+        row.put(origin)?;
+        row.put(trace.time.as_micros())?;
+        row.put(match trace.session_id {
+            SessionId::Process(pid) => pid,
+            SessionId::Category(category) => category.0.into(),
+        })?;
+        row.put(trace.session.map(|session| session.bytes()).as_ref().map(SessionBytes::as_slice))?;
+        row.put(trace.host)?;
+        row.put(trace.value.cast_signed())?;
+        // In a flood only a sample has one.
+        row.put(message.filter(|message| !message.is_empty()))?;
+        Ok(())
+    })
 }
 
 fn write_allowance(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, Error, Row, Transaction, params};
+use rusqlite::{Connection, Error, Row, Statement, ToSql, Transaction, params};
 
 use super::LedgerError;
 use crate::model::{BanOrigin, BanTerms, Mode, Offender};
@@ -59,6 +59,44 @@ pub(super) fn offender(row: &Row<'_>, column: usize) -> rusqlite::Result<Offende
 /// A value is not as we write it: the file is damaged.
 pub(super) fn text_error(column: usize, what: impl Display) -> Error {
     Error::FromSqlConversionFailure(column, Type::Text, what.to_string().into())
+}
+
+/// Rows that one statement adds. One by one they take SQLite a quarter to a half longer.
+const AT_ONCE: usize = 16;
+
+/// Adds rows to a table with so many columns after `id`, in their order; `bind` binds one.
+pub(super) fn insert<T>(
+    transaction: &Transaction<'_>,
+    (table, columns): (&str, usize),
+    rows: &[T],
+    mut bind: impl FnMut(&T, &mut RowBinder<'_, '_>) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
+    let (many, rest) = rows.as_chunks::<AT_ONCE>();
+    let parts = [(AT_ONCE, many.as_flattened()), (1, rest)];
+    for (at_once, rows) in parts.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        let row = format!("(NULL{})", ", ?".repeat(columns));
+        let sql = format!("INSERT INTO {table} VALUES {}", vec![row; at_once].join(", "));
+        let mut statement = transaction.prepare_cached(&sql)?;
+        for rows in rows.chunks(at_once) {
+            let mut binder = RowBinder { statement: &mut statement, bound: 0 };
+            rows.iter().try_for_each(|row| bind(row, &mut binder))?;
+            statement.raw_execute()?;
+        }
+    }
+    Ok(())
+}
+
+/// Binds the columns of rows, one after the other.
+pub(super) struct RowBinder<'s, 'c> {
+    statement: &'s mut Statement<'c>,
+    bound: usize,
+}
+
+impl RowBinder<'_, '_> {
+    pub(super) fn put(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+        self.bound += 1;
+        self.statement.raw_bind_parameter(self.bound, value)
+    }
 }
 
 /// The origin of a ban.

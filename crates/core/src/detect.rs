@@ -44,7 +44,7 @@ pub use widen::Widen;
 use window::{Threshold, Windows};
 
 pub use by_hand::{LIST, MANUAL, NotReinstated, is_by_hand, manual};
-pub use session::Session;
+pub use session::{Session, SessionBytes};
 pub use taken::{TakeOver, TakenBan};
 pub use trace::{Trace, WindowEffect};
 
@@ -635,6 +635,11 @@ impl Detector {
     pub fn protector(&self, offender: Offender, jail: &str) -> Option<Exemption> {
         let mut active = self.active.iter().filter(|active| *jail == *WIDE || *active.jail.name == *jail);
         self.allow.protects(offender).or_else(|| active.find_map(|active| active.allow.protects(offender)))
+    }
+
+    /// Makes room for so many more bans at once.
+    pub fn reserve(&mut self, bans: usize) {
+        self.bans.reserve(bans);
     }
 
     /// Puts a ban in force again that was decided before a restart, in the order in which they were. One that is over

@@ -67,6 +67,14 @@ impl Bans {
         self.index.len()
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.reserve(more, |at| hash_in(slots, hasher, *at));
+        self.slots.reserve(more);
+        self.ends.reserve(more);
+    }
+
     /// How many are only observed.
     pub(super) fn observed(&self) -> usize {
         self.observed
@@ -221,8 +229,7 @@ impl Bans {
             *free = Some(ban.clone());
         }
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let offender = |at: u32| slots.get(at as usize)?.as_ref().map(|ban| ban.offender);
-        let hash = |at: &u32| offender(*at).map_or(0, |offender| hasher.hash_one(offender));
+        let hash = |at: &u32| hash_in(slots, hasher, *at);
         self.index.insert_unique(hasher.hash_one(ban.offender), slot, hash);
         if let Some(until) = ban.until {
             if self.ends.len() > 2 * self.index.len() + LEFT_OVER {
@@ -288,6 +295,12 @@ impl Bans {
         }
         ended
     }
+}
+
+/// The hash of the offender in a slot.
+fn hash_in(slots: &[Option<Ban>], hasher: &DefaultHashBuilder, at: u32) -> u64 {
+    let ban = slots.get(at as usize).and_then(Option::as_ref);
+    ban.map_or(0, |ban| hasher.hash_one(ban.offender))
 }
 
 #[cfg(test)]

@@ -58,6 +58,20 @@ pub struct Session {
     last: Timestamp,
 }
 
+/// A session as it is written down: without the zeros at its end.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionBytes {
+    bytes: [u8; 2 * (1 + 2 * GROUPS + 4)],
+    length: usize,
+}
+
+impl SessionBytes {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 const GROUPS: usize = 4;
 /// How long after one line about an attempt another may come: OpenSSH waits 2 minutes (`LoginGraceTime`) for a login
 /// that has begun. Attempts are settled once they are so long ago, and at twice that at the latest.
@@ -151,15 +165,18 @@ impl Session {
     }
 
     /// What was heard, in few bytes; [`read`](Self::read) has it back.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> SessionBytes {
         let groups = self.groups.iter().flat_map(|(id, times)| [*id, *times]);
         let mark = [self.settled, self.marked, self.age as u16, (self.age >> 16) as u16];
         let numbers = std::iter::once(self.attempts).chain(groups).chain(mark);
-        let mut bytes: Vec<u8> = numbers.flat_map(u16::to_le_bytes).collect();
-        while bytes.ends_with(&[0, 0]) {
-            bytes.truncate(bytes.len() - 2);
+        let mut session = SessionBytes { bytes: [0; _], length: 0 };
+        for ((to, number), end) in session.bytes.as_chunks_mut().0.iter_mut().zip(numbers).zip(1..) {
+            *to = number.to_le_bytes();
+            if number != 0 {
+                session.length = 2 * end;
+            }
         }
-        bytes
+        session
     }
 
     /// The session of these bytes, last heard of at `last`; what is missing was never heard.
@@ -224,7 +241,7 @@ mod tests {
         let last = Timestamp::from_secs(9);
         for groups in [[(0, 0); 4], [(7, 1), (0, 3), (0, 0), (0, 0)], [(1, 2), (3, 4), (5, 6), (7, 65_535)]] {
             let session = Session { groups, attempts: 3, settled: 1, marked: 2, age: 149_999_999, last };
-            assert_eq!(Session::read(&session.bytes(), last), session);
+            assert_eq!(Session::read(session.bytes().as_slice(), last), session);
         }
         assert_eq!(Session::read(b"x", last), Session { last, ..Session::default() });
     }

@@ -386,8 +386,9 @@ fn life(events: &[LifeEvent], crashes: bool) -> Vec<Decision> {
                 detector = Detector::new(chosen.clone(), &grammars());
                 bans.iter().for_each(|ban| detector.restore(ban.clone(), at));
                 for trace in &mut traces {
-                    trace.session =
-                        trace.session.map(|session| Session::read(&session.bytes(), session.last()));
+                    trace.session = trace
+                        .session
+                        .map(|session| Session::read(session.bytes().as_slice(), session.last()));
                     detector.recall(trace);
                 }
             }
