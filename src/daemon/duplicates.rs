@@ -5,8 +5,10 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
 
 use crate::control::DuplicateStatus;
 use crate::detect::Trace;
@@ -26,7 +28,7 @@ pub(super) struct Duplicates {
     /// Those that have brought any. While there is but one, nothing is compared.
     sources: BTreeSet<Arc<str>>,
     found: BTreeMap<[Arc<str>; 2], u64>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Duplicates {

@@ -16,6 +16,7 @@ use super::{logging, now};
 use crate::control::SetStatus;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::notify::Event;
+use crate::detect::Detector;
 use crate::kernel::{
     Applied, Change, DesiredState, Displaced, Drift, ElementCounts, EnforceError, Firewall, Layout, Prepared,
     Reconciled, Refusal, SetSize, render,
@@ -122,13 +123,14 @@ impl Enforcer {
         }
     }
 
-    /// Brings what is in the kernel in line with these bans, by the difference alone where that can be known: what is right
+    /// Brings what is in the kernel in line with the bans in force, by the difference alone where that can be known: what is right
     /// stays untouched. What no ban put there stays where `keeps` says so.
-    pub(super) fn begin<'a>(&mut self, bans: impl Iterator<Item = &'a Ban>, keeps: bool) {
+    pub(super) fn begin(&mut self, detector: &Detector, keeps: bool) {
         let began = Instant::now();
         let (mut changes, now) = (Vec::new(), now());
+        self.desired.reserve(detector.banned() - detector.observed());
         self.desired.begin_restart();
-        for ban in bans {
+        for ban in detector.enforced() {
             self.desired.restate(ban, now, &mut changes);
             if !keeps {
                 // The comparison finds them: there may be a million.

@@ -337,7 +337,7 @@ async fn start(
     let reporter = |component| Reporter::new(&metrics, &health, notifier.events(), component);
     let watching = firewall.another()?;
     let mut enforcer = Enforcer::new(firewall, reporter(Component::Enforcer));
-    enforcer.begin(engine.detector().enforced(), unlisted.is_some());
+    enforcer.begin(engine.detector(), unlisted.is_some());
     if enforcer.is_in_force() {
         opener.withdraw_other(config.enforce.as_ref());
     }
@@ -507,6 +507,7 @@ fn restore(loaded: &Loaded, settings: Settings, memory: &mut SavedState) -> Engi
     // From the end, which can be given back meanwhile: there may be a million.
     let mut bans = std::mem::take(&mut memory.bans);
     bans.reverse();
+    detector.reserve(bans.len());
     while let Some(ban) = bans.pop() {
         detector.restore(ban, now);
         if bans.len().is_multiple_of(AT_ONCE) {

@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::{Ban, Decision, Offender, Port, Protocol, Span, Timestamp};
@@ -27,12 +28,20 @@ impl Change {
 }
 
 /// What a set holds: an offender, on all ports or on one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// Who is kept out. No set can hold a prefix of length 0; [`elements`] makes none.
     pub offender: Offender,
     /// The port it is kept out from; from all where `None`.
     pub port: Option<Port>,
+}
+
+/// As derived, but without a step for a port that is not there: a start with a million bans hashes three million elements.
+impl Hash for Element {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.offender.hash(state);
+        self.port.iter().for_each(|port| port.hash(state));
+    }
 }
 
 impl Element {
@@ -211,10 +220,11 @@ pub fn render(decision: &Decision, now: Timestamp, changes: &mut Vec<Change>) {
 ///
 /// A prefix of length 0, which no set can hold, becomes its two halves.
 pub fn elements(ban: &Ban) -> impl Iterator<Item = Element> {
-    let all = ban.ports.is_empty().then_some(None);
-    let ports = all.into_iter().chain(ban.ports.iter().copied().map(Some));
-    ports.flat_map(|port| {
-        halves(ban.offender).into_iter().flatten().map(move |offender| Element { offender, port })
+    let (first, second) = halves(ban.offender);
+    let parts = 1 + usize::from(second.is_some());
+    (0..parts * ban.ports.len().max(1)).map(move |nth| Element {
+        offender: second.filter(|_| nth % parts == 1).unwrap_or(first),
+        port: ban.ports.get(nth / parts).copied(),
     })
 }
 
@@ -239,15 +249,16 @@ pub fn released<'b>(ban: &'b Ban, others: impl Iterator<Item = &'b Ban>) -> Vec<
     decisions
 }
 
-fn halves(offender: Offender) -> [Option<Offender>; 2] {
+/// The offender as sets can hold it: in two parts, if its prefix has no bits.
+fn halves(offender: Offender) -> (Offender, Option<Offender>) {
     if offender.prefix() > 0 {
-        return [Some(offender), None];
+        return (offender, None);
     }
     let upper: IpAddr = match offender.address() {
         IpAddr::V4(_) => Ipv4Addr::new(0x80, 0, 0, 0).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0x8000, 0, 0, 0, 0, 0, 0, 0).into(),
     };
-    [Offender::new(offender.address(), 1), Offender::new(upper, 1)]
+    (Offender::new(offender.address(), 1).unwrap_or(offender), Offender::new(upper, 1))
 }
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ impl DesiredState {
         Self { layout, elements: Elements::default(), restart: None, round: 0 }
     }
 
+    /// Makes room for so many more elements at once.
+    pub fn reserve(&mut self, more: usize) {
+        self.elements.reserve(more);
+    }
+
     /// Goes on with another firewall's layout.
     pub fn set_layout(&mut self, layout: Layout) {
         self.layout = layout;

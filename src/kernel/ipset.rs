@@ -249,10 +249,12 @@ impl Ipset {
     ) -> Result<(), EnforceError> {
         let mut pace = Pace { most: usize::MAX, counters: Counters::Zeroed };
         // There may be a million.
+        let mut ours = Vec::new();
         for (nth, part) in changes.chunks(PART).enumerate() {
-            let part = (nth * PART..).zip(part.iter().copied());
-            let ours = part.filter(|(_, change)| change.element().set(Layout::AnyLength) == set);
-            self.change_part(name, set.family, &ours.collect::<Vec<_>>(), &mut pace, applied)?;
+            let is_ours = |(_, change): &(usize, &Change)| change.element().set(Layout::AnyLength) == set;
+            ours.clear();
+            ours.extend((nth * PART..).zip(part).filter(is_ours));
+            self.change_part(name, set.family, &ours, &mut pace, applied)?;
         }
         Ok(())
     }
@@ -262,7 +264,7 @@ impl Ipset {
         &mut self,
         name: &str,
         family: Family,
-        mut left: &[(usize, Change)],
+        mut left: &[(usize, &Change)],
         pace: &mut Pace,
         applied: &mut Applied,
     ) -> Result<(), EnforceError> {
@@ -275,7 +277,7 @@ impl Ipset {
             let sent = self.request.change(
                 name,
                 pace.counters,
-                left.iter().map(|(_, change)| *change).take(pace.most),
+                left.iter().map(|(_, change)| **change).take(pace.most),
             );
             let done = match self.exchange()?.1 {
                 Ok(()) => {
@@ -442,7 +444,9 @@ impl Firewall for Ipset {
         }
         let listing = self.list()?;
         done.strange = listing.strange.len();
-        for size in self.sizes()?.iter().filter(|size| listing.strange.contains(&size.set)) {
+        // The kernel counts elements for each size that it says.
+        let strange = if listing.strange.is_empty() { Vec::new() } else { self.sizes()? };
+        for size in strange.iter().filter(|size| listing.strange.contains(&size.set)) {
             self.refill(size, desired, now, &mut done)?;
         }
         let mut drift = desired.compare(&listing.elements, now);

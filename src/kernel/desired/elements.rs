@@ -67,6 +67,12 @@ impl Elements {
         self.rows.len()
     }
 
+    pub(super) fn reserve(&mut self, more: usize) {
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        self.index.reserve(more, |at| rows.get(*at as usize).map_or(0, |row| hasher.hash_one(row.element)));
+        self.rows.reserve(more);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Desired> {
         self.rows.iter()
     }
