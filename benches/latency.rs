@@ -1,7 +1,8 @@
 //! How long it takes from a line on the ingest socket until its sender is in the kernel's set, alone and under a flood
 //! of other offences and beside receivers that are slow or down, and from the start of the daemon until it can ban; and how
-//! long a million bans take, to make, to list, to find again after a restart, and to lift: `cargo bench --bench latency`,
-//! as root; with ` -- start` behind it, only the start of the daemon, and with ` -- million` only the million bans.
+//! long a million bans take, to make, to list, to find again after a restart, and to lift, and a million offenders of one
+//! offence each: `cargo bench --bench latency`, as root; with ` -- start` behind it, only the start of the daemon, and with
+//! ` -- million` only the millions.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
 //! address is in the set, as often as it answers. All is measured with ipset, and then with nftables.
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 mod service;
 
 use banstream::config::{Backend, Enforce};
-use banstream::control::{BanFilter, ChangeRequest, Command, Target, client};
+use banstream::control::{BanFilter, ChangeRequest, Command, Status, Target, client};
 use banstream::kernel::{Change, Displaced, Element, Firewall, Ipset, Nftables, TableOwner, Timeout};
 
 const BANS: usize = 1000;
@@ -87,7 +88,8 @@ fn measure(backend: Backend) {
         return;
     }
     if only("million") {
-        return a_million(daemon, socket, kernel, &config, &control);
+        a_million(daemon, socket, kernel, &config, &control);
+        return a_million_offenders(dir, &config);
     }
 
     println!("{}", lone_bans(&mut socket, &mut kernel, "alone", 1));
@@ -115,6 +117,7 @@ fn measure(backend: Backend) {
         println!("the flood: {:.0} offences a second", flooding.join().expect("the flood is sent"));
     });
     a_million(daemon, socket, kernel, &config, &control);
+    a_million_offenders(dir, &config);
 }
 
 /// How long the kernel takes for the first 100,000 bans, and for one more where there are a million.
@@ -149,13 +152,7 @@ fn without_the_daemon(backend: Backend) {
 /// A million bans, what they take, and how long the daemon needs to know them again.
 fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, config: &Path, control: &Path) {
     let begun = Instant::now();
-    let mut send = BufWriter::with_capacity(1 << 20, &mut socket);
-    for number in 0..1_000_000_u32 {
-        let address = Ipv4Addr::from_bits(0x0a00_0000 + number);
-        let message = format!("Failed password for root from {address} port 2 ssh2");
-        writeln!(send, "{{\"tag\":\"sshd[1]:\", \"message\":\" {message}\"}}").expect("the daemon listens");
-    }
-    drop(send);
+    send_million(&mut socket, "sshd[1]:", ["Failed password for root from ", " port 2 ssh2"]);
     ban(&mut socket, &mut kernel, 5 * BANS);
     let ask = |command| client::send(control, &command).expect("the daemon answers").body;
     let shown = |what: &str, begun: Instant, daemon: &Daemon| {
@@ -191,6 +188,37 @@ fn a_million(mut daemon: Daemon, mut socket: UnixStream, mut kernel: Asked, conf
         std::thread::sleep(Duration::from_millis(1));
     }
     shown("gone from the kernel in", begun, &daemon);
+}
+
+/// What a million offenders take in memory, with one offence of each.
+fn a_million_offenders(dir: &Path, config: &Path) {
+    std::fs::remove_dir_all(dir.join("state")).expect("the last daemon has ended");
+    let daemon = start(config);
+    send_million(
+        &mut connect(&dir.join("ingest.sock")),
+        "vsftpd[1]:",
+        ["[root] FAIL LOGIN: Client \\\"", "\\\""],
+    );
+    let all_is_done = || {
+        let answer = client::send(&dir.join("control.sock"), &Command::Status).expect("the daemon answers");
+        let status: Status = serde_json::from_str(&answer.body).expect("a status");
+        let tracked: u64 = status.jails.iter().map(|jail| jail.tracked).sum();
+        tracked == 1_000_000 && status.ledger.waiting == 0
+    };
+    while !all_is_done() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("a million offenders: {} MB", daemon.megabytes()[0]);
+}
+
+/// Sends a line about each of a million addresses, which stands between these texts.
+fn send_million(socket: &mut UnixStream, tag: &str, [before, behind]: [&str; 2]) {
+    let mut send = BufWriter::with_capacity(1 << 20, socket);
+    for number in 0..1_000_000_u32 {
+        let address = Ipv4Addr::from_bits(0x0a00_0000 + number);
+        writeln!(send, "{{\"tag\":\"{tag}\", \"message\":\" {before}{address}{behind}\"}}")
+            .expect("the daemon listens");
+    }
 }
 
 /// The kernel, which is asked about single elements.
