@@ -1,17 +1,19 @@
 //! How long it takes from a line on the ingest socket until its sender is in the kernel's set, alone and under a flood
 //! of other offences and beside receivers that are slow or down, and from the start of the daemon until it can ban; and how
 //! long a million bans take, to make, to list, to find again after a restart, and to lift, and a million offenders of one
-//! offence each: `cargo bench --bench latency`, as root; with ` -- start` behind it, only the start of the daemon, and with
-//! ` -- million` only the millions.
+//! offence each: `cargo bench --bench latency`, as root; with ` -- start` behind it, only the start of the daemon, with
+//! ` -- lines` only those lines, and with ` -- million` only the millions. With ` -- journal`, how long it takes from a message
+//! to a journald of its own, and what it costs to follow its journal.
 //!
 //! The daemon is the real one, in a network namespace of its own; the kernel is asked over netlink whether the
-//! address is in the set, as often as it answers. All is measured with ipset, and then with nftables.
+//! address is in the set, as often as it answers. That tells each time to some microseconds, and takes one of the
+//! processors from the daemon meanwhile. All is measured with ipset, and then with nftables.
 
 #![allow(missing_docs)]
 
 use std::io::{BufWriter, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{self, Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,13 +26,14 @@ mod service;
 use banstream::config::{Backend, Enforce};
 use banstream::control::{BanFilter, ChangeRequest, Command, Status, Target, client};
 use banstream::kernel::{Change, Displaced, Element, Firewall, Ipset, Nftables, TableOwner, Timeout};
+use banstream_journal::{JournalPlace, JournalReader};
 
 const BANS: usize = 1000;
 const CONFIG: &str = r#"
 state-directory = "DIR/state"
 grammar-directory = "DIR/grammars"
 [journald]
-enabled = false
+enabled = JOURNALD
 [socket]
 path = "DIR/ingest.sock"
 [control]
@@ -58,7 +61,7 @@ fn main() {
         println!("with {}", backend.name());
         let this = std::env::current_exe().expect("our own path");
         let mut command = process::Command::new("unshare");
-        command.arg("--net").arg(this).args(std::env::args().skip(1));
+        command.args(["--net", "--mount"]).arg(this).args(std::env::args().skip(1));
         let status = command.env("IN_NAMESPACE", backend.name()).status();
         assert!(status.expect("unshare, from util-linux, as root").success());
     }
@@ -68,13 +71,15 @@ fn measure(backend: Backend) {
     let lo = process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
     assert!(lo.expect("ip, from iproute2").success());
     let only = |part: &str| std::env::args().any(|argument| argument == part);
-    if !only("start") && !only("million") {
+    if !["start", "lines", "journal", "million"].into_iter().any(only) {
         without_the_daemon(backend);
     }
+    let _journald = only("journal").then(journald);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let dir = dir.path();
     let config = dir.join("banstream.toml");
     let text = CONFIG.replace("DIR", &dir.display().to_string()).replace("BACKEND", backend.name());
+    let text = text.replace("JOURNALD", &only("journal").to_string());
     std::fs::write(&config, &text).expect("a configuration");
 
     let begun = Instant::now();
@@ -83,6 +88,7 @@ fn measure(backend: Backend) {
     let mut kernel = Asked::open(backend, Enforce::default());
     ban(&mut socket, &mut kernel, 0);
     println!("from start to first ban in the kernel: {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
+    println!("then resident: {}", daemon.memory());
     let control = dir.join("control.sock");
     if only("start") {
         return;
@@ -90,6 +96,9 @@ fn measure(backend: Backend) {
     if only("million") {
         a_million(daemon, socket, kernel, &config, &control);
         return a_million_offenders(dir, &config);
+    }
+    if only("journal") {
+        return through_the_journal(&daemon, &mut kernel);
     }
 
     println!("{}", lone_bans(&mut socket, &mut kernel, "alone", 1));
@@ -116,6 +125,9 @@ fn measure(backend: Backend) {
         over.store(true, Ordering::Relaxed);
         println!("the flood: {:.0} offences a second", flooding.join().expect("the flood is sent"));
     });
+    if only("lines") {
+        return;
+    }
     a_million(daemon, socket, kernel, &config, &control);
     a_million_offenders(dir, &config);
 }
@@ -221,6 +233,64 @@ fn send_million(socket: &mut UnixStream, tag: &str, [before, behind]: [&str; 2])
     }
 }
 
+/// A journald that nobody else writes to, in folders of its own.
+fn journald() -> Daemon {
+    for folder in ["/run", "/var/log/journal"] {
+        let mounted = process::Command::new("mount").args(["-t", "tmpfs", "tmpfs", folder]).status();
+        assert!(mounted.expect("mount, from mount").success(), "{folder}");
+    }
+    let mut command = process::Command::new("/lib/systemd/systemd-journald");
+    let journald =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("journald, from systemd");
+    while !Path::new(JOURNALD).exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Daemon(journald)
+}
+
+const JOURNALD: &str = "/run/systemd/journal/socket";
+
+/// How long it takes from a message to journald until its entry can be read, and until its sender is in the kernel's set;
+/// and the share of a processor that the daemon takes while nothing is written.
+fn through_the_journal(daemon: &Daemon, kernel: &mut Asked) {
+    let socket = UnixDatagram::unbound().expect("a socket");
+    let send = |address: &str| {
+        let message = format!("Failed password for root from {address} port 2 ssh2");
+        let entry = format!("SYSLOG_IDENTIFIER=sshd\nPRIORITY=6\nMESSAGE={message}\n");
+        socket.send_to(entry.as_bytes(), JOURNALD).expect("journald listens");
+    };
+    let pause = |number: usize| {
+        // At any time between two looks.
+        std::thread::sleep(Duration::from_micros(15_000 + (number as u64 * 7919) % 10_007));
+    };
+    let mut reader = JournalReader::open(JournalPlace::System).expect("a journal");
+    reader.seek_tail();
+    reader.previous();
+    let seen = (0..BANS / 2).map(|number| {
+        pause(number);
+        let sent = Instant::now();
+        send("198.51.100.1");
+        while !(reader.refresh().is_ok() && reader.next()) {
+            std::thread::yield_now();
+        }
+        sent.elapsed()
+    });
+    println!("from message to entry: {}", shares(seen.collect()));
+    let banned = (0..BANS).map(|number| {
+        pause(number);
+        let address = format!("198.19.{}.{}", number / 250, number % 250 + 1);
+        let sent = Instant::now();
+        send(&address);
+        wait_for(kernel, &element(&address), sent)
+    });
+    println!("from message to kernel: {}", shares(banned.collect()));
+    std::thread::sleep(Duration::from_secs(3));
+    let (begun, busy) = (Instant::now(), daemon.busy());
+    std::thread::sleep(Duration::from_secs(20));
+    let share = (daemon.busy() - busy).as_secs_f64() / begun.elapsed().as_secs_f64();
+    println!("while nothing is written: {:.2} % of a processor, {}", share * 100.0, daemon.memory());
+}
+
 /// The kernel, which is asked about single elements.
 enum Asked {
     Ipset(Ipset),
@@ -256,17 +326,19 @@ impl Asked {
 
 /// How long the bans of lone lines take.
 fn lone_bans(socket: &mut UnixStream, kernel: &mut Asked, how: &str, first: usize) -> String {
-    let mut times: Vec<Duration> = (first..first + BANS)
-        .map(|number| {
-            std::thread::sleep(Duration::from_millis(3));
-            ban(socket, kernel, number)
-        })
-        .collect();
+    let times = (first..first + BANS).map(|number| {
+        std::thread::sleep(Duration::from_millis(3));
+        ban(socket, kernel, number)
+    });
+    format!("from line to kernel, {BANS} lines {how}: {}", shares(times.collect()))
+}
+
+fn shares(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |share: f64| {
         times.get((times.len() as f64 * share) as usize).map_or(0.0, |time| time.as_secs_f64() * 1e3)
     };
-    format!("from line to kernel, {BANS} lines {how}: p50 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.99))
+    format!("p50 {:.3} ms, p90 {:.3} ms, p99 {:.3} ms", at(0.5), at(0.9), at(0.99))
 }
 
 /// Sends failed logins until it is over; how many a second. Every fifth of an address bans it.
@@ -305,6 +377,24 @@ impl Daemon {
         })
     }
 
+    /// What is resident, for people.
+    fn memory(&self) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let of =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+        format!("{}, of which anonymous {}", of("VmRSS:"), of("RssAnon:"))
+    }
+
+    /// For how long its threads have had a processor.
+    fn busy(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).expect("it runs");
+        let of = |task: std::io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+        };
+        tasks.filter_map(of).sum()
+    }
+
     /// Has it end as a service manager does.
     fn stop(&mut self) {
         let asked = process::Command::new("kill").arg(self.0.id().to_string()).status();
@@ -334,6 +424,8 @@ fn connect(path: &Path) -> UnixStream {
             Ok(socket) => return socket,
             Err(error) => assert!(Instant::now() < given_up, "{}: {error}", path.display()),
         }
+        // The start is not to share its processors with this.
+        std::thread::sleep(Duration::from_micros(50));
     }
 }
 
@@ -346,8 +438,13 @@ fn ban(socket: &mut UnixStream, kernel: &mut Asked, number: usize) -> Duration {
     let element = element(&address);
     let sent = Instant::now();
     socket.write_all(line.as_bytes()).expect("the daemon listens");
-    while !kernel.holds(&element) {
-        assert!(sent.elapsed() < Duration::from_secs(60), "{address} was never banned");
+    wait_for(kernel, &element, sent)
+}
+
+/// How long after `sent` the kernel has it.
+fn wait_for(kernel: &mut Asked, element: &Element, sent: Instant) -> Duration {
+    while !kernel.holds(element) {
+        assert!(sent.elapsed() < Duration::from_secs(60), "{} was never banned", element.offender);
         // There may be but two cores, and the daemon wants one.
         std::thread::yield_now();
     }
