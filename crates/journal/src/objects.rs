@@ -100,6 +100,9 @@ impl Objects {
         let mut bytes = [0; HEADER_MIN];
         let read = read(&self.file, 0, &mut bytes)?;
         let header = Header::parse(bytes.get(..read).unwrap_or_default())?;
+        if header == self.header && self.is_whole() {
+            return Ok(false);
+        }
         // The header first: what it counts is within the length.
         let length = self.file.metadata()?.len();
         if header == self.header && length == self.length {
@@ -112,7 +115,12 @@ impl Objects {
 
     /// Whether nothing will be added: it is archived, and not a copy that is yet to be completed.
     pub(crate) fn is_final(&self) -> bool {
-        self.header.is_archived() && self.length >= self.header.size.saturating_add(self.header.arena)
+        self.header.is_archived() && self.is_whole()
+    }
+
+    /// Whether all is there that the header says.
+    fn is_whole(&self) -> bool {
+        self.length >= self.header.size.saturating_add(self.header.arena)
     }
 
     /// Gives back what memory it has.

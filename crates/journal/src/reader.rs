@@ -191,19 +191,27 @@ impl JournalReader {
 
     /// Looks for what was written since the last call, and for files that have come and gone.
     ///
-    /// The current entry stays the current one. Where nothing has changed it takes a few system calls: two for each
+    /// The current entry stays the current one. Where nothing has changed it takes a few system calls: one for each
     /// file that is not archived, one for each directory.
     ///
     /// # Errors
     ///
     /// If a directory that was asked for cannot be read.
     pub fn refresh(&mut self) -> io::Result<()> {
-        let mut replaced = Vec::new();
+        self.refresh_files();
+        self.list()
+    }
+
+    /// Looks for what was written since the last call to the files that are open, and not for others; whether there was
+    /// something. A file that is archived has changed, too.
+    pub fn refresh_files(&mut self) -> bool {
+        let (mut has_changed, mut replaced) = (false, Vec::new());
         for (at, file) in self.files.iter_mut().enumerate() {
             match file.refresh() {
-                Ok(true) => self.second = Second::Unknown,
+                Ok(true) => (has_changed, self.second) = (true, Second::Unknown),
                 Ok(false) => {}
                 Err(error) => {
+                    has_changed = true;
                     self.problems.push(JournalProblem { path: file.path.clone(), error });
                     replaced.push(at);
                 }
@@ -213,7 +221,7 @@ impl JournalReader {
             self.remove(at);
             self.listing.forget();
         }
-        self.list()
+        has_changed
     }
 
     /// Opens the files that are new. Those that are gone are read to their end.
