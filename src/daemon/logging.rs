@@ -109,13 +109,11 @@ fn write(lines: &Receiver<LogRecord>) {
                     .key_values(&line.fields)
                     .build(),
             ),
-            // Nobody is left to tell if stderr is gone.
-            None => drop(writeln!(
-                std::io::stderr().lock(),
-                "{}: {}",
-                line.level.as_str().to_lowercase(),
-                line.message
-            )),
+            // Nobody is left to tell if stderr is gone. It has no buffer, so each part would be a system call.
+            None => {
+                let text = format!("{}: {}\n", line.level.as_str().to_lowercase(), line.message);
+                drop(std::io::stderr().write_all(text.as_bytes()));
+            }
         }
     }
 }
