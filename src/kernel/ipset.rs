@@ -129,7 +129,7 @@ impl Ipset {
     /// can be loaded.
     pub fn prepare_sets(&mut self) -> Result<Prepared, EnforceError> {
         let mut prepared = Prepared::default();
-        let members = self.prepare_list()?;
+        let (_, members) = self.prepare_list()?;
         for family in [Family::V4, Family::V6] {
             if let Err(error) = self.ensure_sets(family, &members, &mut prepared) {
                 prepared.faults.push(error.of(family));
@@ -138,11 +138,11 @@ impl Ipset {
         Ok(prepared)
     }
 
-    /// Makes the list that the rule refers to; its members.
-    fn prepare_list(&mut self) -> Result<Vec<String>, EnforceError> {
+    /// Makes the list that the rule refers to; whether it was missing, and its members.
+    fn prepare_list(&mut self) -> Result<(bool, Vec<String>), EnforceError> {
         let list = self.settings.set.clone();
-        self.ensure(&list, &SetType::list())?;
-        self.members()
+        let made = self.ensure(&list, &SetType::list())?;
+        Ok((made, self.members()?))
     }
 
     /// What the sets hold of `who`, around it and in it, of each set at most 100 elements.
@@ -192,15 +192,16 @@ impl Ipset {
         Ok(())
     }
 
-    /// Sees to the family's rules.
+    /// Sees to the family's rules. Where their list was just made, there are none.
     fn ensure_rules(
         &mut self,
         family: Family,
+        are_new: bool,
         displaced: Displaced,
         prepared: &mut Prepared,
     ) -> Result<(), EnforceError> {
         for (_, rule) in self.rules.iter_mut().filter(|(of, _)| *of == family) {
-            match rule.ensure(displaced)? {
+            match if are_new { rule.create() } else { rule.ensure(displaced) }? {
                 RuleRepair::None => {}
                 RuleRepair::Created => prepared.rules += 1,
                 RuleRepair::Moved => prepared.moved += 1,
@@ -403,7 +404,7 @@ impl Ipset {
 impl Firewall for Ipset {
     fn prepare(&mut self, displaced: Displaced) -> Result<Prepared, EnforceError> {
         let mut prepared = Prepared::default();
-        let members = self.prepare_list()?;
+        let (are_new, members) = self.prepare_list()?;
         self.lacking.clear();
         let has_ipv6 = has_ipv6();
         for family in [Family::V4, Family::V6] {
@@ -414,7 +415,9 @@ impl Firewall for Ipset {
             if family == Family::V6 && !has_ipv6 {
                 continue;
             }
-            if let Err(error) = sets.and_then(|()| self.ensure_rules(family, displaced, &mut prepared)) {
+            if let Err(error) =
+                sets.and_then(|()| self.ensure_rules(family, are_new, displaced, &mut prepared))
+            {
                 prepared.faults.push(error.of(family));
             }
         }

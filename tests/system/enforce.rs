@@ -542,7 +542,7 @@ fn what_cannot_work_at_all_is_an_error() {
         check_error(
             Enforce { iptables: program.clone(), ip6tables: program.clone(), ..settings() },
             &format!(
-                "IPv4 bans are not enforced: `{program} -w 5 -t raw -S PREROUTING` failed (exit status: 4): it is broken"
+                "IPv4 bans are not enforced: `{program} -w 5 -t raw -I PREROUTING -m set --match-set banstream src,dst -j DROP` failed (exit status: 4): it is broken"
             ),
         );
     });

@@ -15,9 +15,9 @@ pub(super) struct IptablesRule {
     chain: String,
     /// The words of the rule, which follow the chain.
     words: Vec<String>,
-    /// How the rule was printed when iptables last said that it is the one: options that we leave out are printed
-    /// with their defaults, so words alone do not tell.
-    known: Option<String>,
+    /// How iptables prints the rule: its words as they are, or as they were printed when iptables last said that it is the
+    /// one. Options that we leave out are printed with their defaults.
+    known: String,
 }
 
 /// What had to be done about a rule.
@@ -38,13 +38,17 @@ impl IptablesRule {
     pub(super) fn new(program: &str, table: &str, chain: &str, set: &str, target: &[String]) -> Self {
         let words = ["-m", "set", "--match-set", set, "src,dst", "-j"].map(str::to_owned);
         let [program, table, chain] = [program, table, chain].map(str::to_owned);
-        Self { program, table, chain, words: [&words, target].concat(), known: None }
+        let words = [&words, target].concat();
+        let known = format!("-A {chain} {}", words.join(" "));
+        Self { program, table, chain, words, known }
     }
 
     /// Sees to it that the rule is in its chain, once, and before all others. The set has to be there.
     ///
     /// If one leads the chain, or only rules that drop are before it, every packet that is let through meets it; other differences are then repaired only on
     /// [`Displaced::Move`], and are not an error otherwise.
+    ///
+    /// This runs iptables once where all is well.
     pub(super) fn ensure(&mut self, displaced: Displaced) -> Result<RuleRepair, EnforceError> {
         let listed = self.run("-S", &[])?;
         if !listed.status.success() {
@@ -56,22 +60,25 @@ impl IptablesRule {
         let before = rules.iter().take_while(|line| !self.is(line));
         let first = !ours.is_empty() && before.into_iter().all(|line| only_drops(line));
         match (ours.as_slice(), displaced) {
-            ([], _) => {
-                let output = self.run("-I", &self.words)?;
-                if output.status.success() {
-                    return Ok(RuleRepair::Created);
-                }
-                Err(self.failed("-I", &self.words, &output))
-            }
-            ([only], _) if first && self.known.as_deref() == Some(only) => Ok(RuleRepair::None),
+            ([], _) => self.create(),
+            ([only], _) if first && self.known == *only => Ok(RuleRepair::None),
             ([only], _) if first && self.finds("-C")? => {
-                self.known = Some((*only).to_owned());
+                self.known = (*only).to_owned();
                 Ok(RuleRepair::None)
             }
             (_, Displaced::Report) if first => Ok(RuleRepair::None),
             (_, Displaced::Report) => Err(EnforceErrorKind::Displaced { chain: self.chain.clone() }.into()),
             (ours, Displaced::Move) => self.put_first(ours).map(|()| RuleRepair::Moved),
         }
+    }
+
+    /// Puts the rule first into its chain, where it is not.
+    pub(super) fn create(&self) -> Result<RuleRepair, EnforceError> {
+        let output = self.run("-I", &self.words)?;
+        if output.status.success() {
+            return Ok(RuleRepair::Created);
+        }
+        Err(self.failed("-I", &self.words, &output))
     }
 
     /// Takes the rule out, however often it is there.
