@@ -1,13 +1,14 @@
 //! The task that puts bans into the kernel.
 //!
 //! It takes all waiting decisions and carries them out together: a lone ban goes at once, a flood goes in
-//! messages of thousands, without a timer. It keeps the desired state of the sets. Every second it compares
+//! messages of thousands, without a timer. Where the task is idle, the hub carries out a few of them itself. It keeps the desired state of the sets. Every second it compares
 //! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
 //! enforcer changes the content of the sets; that sets and rules exist is the work of the `watcher`.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::health::{Component, Health};
@@ -39,6 +40,21 @@ pub(super) enum Order {
     /// Go on with this firewall, because the settings have changed, and call this when it enforces all bans of the
     /// one before.
     SwitchFirewall(Box<dyn Firewall>, Box<dyn FnOnce() + Send>),
+}
+
+/// Where the enforcer is given orders; clones share it.
+#[derive(Clone)]
+pub(super) struct OrderSender {
+    queue: SyncSender<Order>,
+    enforcer: SharedEnforcer,
+}
+
+/// The enforcer, shared by its task and those that give it orders.
+#[derive(Clone)]
+pub(super) struct SharedEnforcer {
+    enforcer: Arc<Mutex<Enforcer>>,
+    /// Orders that were queued and are not carried out yet.
+    queued: Arc<AtomicUsize>,
 }
 
 /// Decisions that the kernel has not taken.
@@ -84,6 +100,9 @@ const REPEAT: Duration = Duration::from_secs(60);
 const LATE: usize = 10_000;
 /// The most changes that go to the kernel before the first of them is known to have got there.
 const MOST: usize = 50_000;
+/// The most decisions that are carried out without the enforcer's thread: they take the kernel less time than that thread
+/// needs to wake up.
+const FEW: usize = 16;
 /// The most bans that lists mark as not enforced.
 const MOST_MARKED: usize = 10_000;
 
@@ -166,31 +185,23 @@ impl Enforcer {
         self.compared.is_some()
     }
 
-    /// Carries out orders until nobody can give any.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
-        loop {
-            match orders.recv_timeout(self.pause.saturating_sub(self.checked.elapsed())) {
-                Ok(order) => {
-                    let mut waiting = Vec::new();
-                    self.take(order, &mut waiting);
-                    while waiting.iter().map(|(decisions, _)| decisions.len()).sum::<usize>() < MOST
-                        && let Ok(order) = orders.try_recv()
-                    {
-                        self.take(order, &mut waiting);
-                    }
-                    self.carry_out(&waiting);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if self.checked.elapsed() >= self.pause {
-                self.checked = Instant::now();
-                self.check();
-            }
+    /// How long the last check is good for.
+    fn until_check(&self) -> Duration {
+        self.pause.saturating_sub(self.checked.elapsed())
+    }
+
+    /// Carries out an order and those behind it, as far as they go together; how many these were.
+    fn obey(&mut self, order: Order, behind: &Receiver<Order>) -> usize {
+        let (mut waiting, mut taken) = (Vec::new(), 1);
+        self.take(order, &mut waiting);
+        while waiting.iter().map(|(decisions, _)| decisions.len()).sum::<usize>() < MOST
+            && let Ok(order) = behind.try_recv()
+        {
+            taken += 1;
+            self.take(order, &mut waiting);
         }
-        if !self.late.is_empty() {
-            self.check();
-        }
+        self.carry_out(&waiting);
+        taken
     }
 
     fn take(&mut self, order: Order, waiting: &mut Vec<(Arc<Vec<Decision>>, Instant)>) {
@@ -242,6 +253,12 @@ impl Enforcer {
                 }
             }
         }
+    }
+
+    fn carry_out_at_once(&mut self, decisions: &Arc<Vec<Decision>>, at: Instant) {
+        let mut waiting = Vec::new();
+        self.take(Order::Apply(Arc::clone(decisions), at), &mut waiting);
+        self.carry_out(&waiting);
     }
 
     fn carry_out(&mut self, waiting: &[(Arc<Vec<Decision>>, Instant)]) {
@@ -424,6 +441,69 @@ impl Enforcer {
     }
 }
 
+impl OrderSender {
+    /// Gives an order; false if the enforcer has stopped.
+    ///
+    /// A few decisions are in the kernel when this returns, if the enforcer is idle. That takes 15 µs, and longer while
+    /// another program makes a large change in the kernel's tables. All else is queued; this waits while the queue is full.
+    pub(super) fn give(&self, order: Order) -> bool {
+        if let Order::Apply(decisions, at) = &order
+            && decisions.len() <= FEW
+            && let Some(mut enforcer) = self.enforcer.idle()
+        {
+            enforcer.carry_out_at_once(decisions, *at);
+            return true;
+        }
+        self.enforcer.queued.fetch_add(1, Ordering::SeqCst);
+        self.queue.send(order).is_ok()
+    }
+}
+
+impl SharedEnforcer {
+    pub(super) fn new(enforcer: Enforcer) -> Self {
+        Self { enforcer: Arc::new(Mutex::new(enforcer)), queued: Arc::default() }
+    }
+
+    /// Where orders are given that [`run`](Self::run) gets from the other end of this queue.
+    pub(super) fn sender(&self, queue: SyncSender<Order>) -> OrderSender {
+        OrderSender { queue, enforcer: self.clone() }
+    }
+
+    /// Carries out orders until nobody can give any.
+    pub(super) fn run(&self, orders: &Receiver<Order>) {
+        loop {
+            let pause = self.lock().until_check();
+            let order = orders.recv_timeout(pause);
+            let mut enforcer = self.lock();
+            match order {
+                // What is given meanwhile is not to overtake them.
+                Ok(order) => _ = self.queued.fetch_sub(enforcer.obey(order, orders), Ordering::SeqCst),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if enforcer.until_check().is_zero() {
+                enforcer.checked = Instant::now();
+                enforcer.check();
+            }
+        }
+        let mut enforcer = self.lock();
+        if !enforcer.late.is_empty() {
+            enforcer.check();
+        }
+    }
+
+    /// The enforcer, if it has nothing to do.
+    fn idle(&self) -> Option<MutexGuard<'_, Enforcer>> {
+        let enforcer = self.enforcer.try_lock().ok()?;
+        (self.queued.load(Ordering::SeqCst) == 0).then_some(enforcer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Enforcer> {
+        // What a panic left undone the next comparison finds.
+        self.enforcer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Why the kernel does not take elements, and what to do.
 fn reason(why: Refusal) -> String {
     format!("{why}{}", if why == Refusal::Full { "; raise `max-elements`" } else { "" })
@@ -513,4 +593,39 @@ fn words(repairs: &[Repair]) -> String {
     let done = repairs.iter().filter(|(_, times, ..)| *times > 0);
     let done = done.map(|(_, times, verb, noun, rest)| format!("{verb} {}{rest}", count(*times, noun)));
     done.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::daemon::notifier::Notifier;
+    use crate::detect::manual;
+    use crate::kernel::{DryRun, Set};
+
+    #[test]
+    fn nobody_waits_for_an_idle_enforcer_and_no_order_overtakes_another() {
+        let (metrics, health) = (Metrics::default(), Health::new((String::new(), None)));
+        let events = Notifier::start(&[], &metrics, &health).events();
+        let reporter = Reporter::new(&metrics, &health, events, Component::Enforcer);
+        let enforcer = SharedEnforcer::new(Enforcer::new(Box::new(DryRun), reporter));
+        let (queue, orders) = sync_channel(9);
+        let sender = enforcer.sender(queue);
+        let ban = |n: u32| manual(Ipv4Addr::from_bits(n).to_string().parse().unwrap(), now(), None, "");
+        let give = |decisions: Vec<Decision>| sender.give(Order::Apply(decisions.into(), Instant::now()));
+        let held = || enforcer.lock().desired.counts(now()).held(Set::V4);
+
+        assert!(give(vec![Decision::Ban(ban(0))]));
+        assert_eq!(held(), 1);
+        // Many are queued, and so is the one behind them.
+        assert!(give((1..=FEW as u32 + 1).map(|n| Decision::Ban(ban(n))).collect()));
+        assert!(give(vec![Decision::Unban(ban(1))]));
+        assert_eq!(held(), 1);
+        drop(sender);
+        enforcer.run(&orders);
+        assert_eq!(held(), 1 + FEW as u32);
+        assert_eq!(enforcer.queued.load(Ordering::SeqCst), 0);
+    }
 }

@@ -8,7 +8,6 @@ use std::mem;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -20,7 +19,7 @@ use super::clients::Clients;
 use super::clock::{ClockStep, ClockWatch};
 use super::confirm::AnswerTo;
 use super::duplicates::Duplicates;
-use super::enforcer::Order;
+use super::enforcer::{Order, OrderSender};
 use super::fleet::FleetDesk;
 use super::health::{Health, HealthState};
 use super::host_addresses::HostAddresses;
@@ -54,7 +53,7 @@ pub(super) struct Hub {
     pub(super) stats: SharedStats,
     pub(super) health: Health,
     pub(super) events: EventSender,
-    pub(super) orders: SyncSender<Order>,
+    pub(super) orders: OrderSender,
     pub(super) ledger: LedgerQueue,
     pub(super) clients: Clients,
     pub(super) duplicates: Duplicates,
@@ -112,10 +111,10 @@ const WHOLE: usize = 200_000;
 
 impl Hub {
     /// Handles what comes until `Stop`. Its senders go with it, which ends the tasks behind it.
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Input>) {
         self.review_restored();
         self.review_fleet();
-        while let Some(input) = inbox.blocking_recv() {
+        while let Some(input) = inbox.recv().await {
             // Before anything is dated by a clock that has stepped.
             self.watch_clock();
             // Under load no tick finds room in the inbox, so the hub looks at the clock itself.
@@ -175,12 +174,17 @@ impl Hub {
         let report = self.engine.take(&mut batch.records, Clock::At(now), unattested);
         self.stats.lock().add(&batch.source, &grammars, &report, now);
         let BatchReport { tally, mut seen, mut evidence, ended, .. } = report;
+        let malformed = tally.malformed.clone();
+        // Before they are logged and counted.
+        seen.decisions.shrink_to_fit();
+        update.decisions = Arc::new(mem::take(&mut seen.decisions));
+        self.apply(&update.decisions);
         for (reason, times) in
             [("overlong", batch.overlong), ("crash", batch.deadly), ("offender_table_full", seen.forgotten)]
         {
             self.metrics.dropped(reason, times);
         }
-        tally.malformed.iter().for_each(|(why, times)| self.metrics.dropped(why.reason(), *times));
+        malformed.iter().for_each(|(why, times)| self.metrics.dropped(why.reason(), *times));
         self.report_withheld(&seen);
         for (who, jail) in &seen.ineffective {
             self.metrics.counter("banstream_bans_ineffective_total", &[("jail", jail)]).increment(1);
@@ -188,10 +192,7 @@ impl Hub {
                 through a proxy or another path? Run `banstream doctor`");
         }
         self.ended(ended);
-        seen.decisions.shrink_to_fit();
-        update.decisions = Arc::new(seen.decisions);
-        self.carry_out(&update.decisions);
-        // The enforcer has its orders; the rest is not urgent.
+        self.record(&update.decisions, |_| true);
         self.duplicates.add(&batch.source, &seen.traces, &evidence);
         let sample = if self.ledger.is_behind() { SMALL_SAMPLE } else { SAMPLE };
         if update.decisions.len() > sample {
@@ -225,13 +226,10 @@ impl Hub {
         }
     }
 
-    /// Reports decisions, and sends the enforcer those that are to be enforced.
+    /// Sends the enforcer those decisions that are to be enforced, and reports all.
     pub(super) fn carry_out(&mut self, decisions: &Arc<Vec<Decision>>) {
-        if decisions.is_empty() {
-            return;
-        }
-        self.record(decisions, |_| true);
         self.apply(decisions);
+        self.record(decisions, |_| true);
     }
 
     /// Sends the enforcer those that are to be enforced. Who is banned by another jail too stays blocked without a gap.
@@ -285,6 +283,9 @@ impl Hub {
 
     /// Counts, logs and tells decisions. A ban that is not new is not counted again.
     pub(super) fn record(&mut self, decisions: &[Decision], is_new: impl Fn(&Ban) -> bool) {
+        if decisions.is_empty() {
+            return;
+        }
         let wide = Decision::wide(decisions);
         self.count_and_tell(decisions, &wide, &is_new);
         let room = LOGGED.min(LOGGED_A_SECOND.saturating_sub(self.logged));
@@ -417,7 +418,7 @@ impl Hub {
             });
             lifted.extend(ended.flat_map(elements));
         }
-        if self.orders.send(order).is_err() {
+        if !self.orders.give(order) {
             log::error!("the enforcer has stopped");
         }
     }

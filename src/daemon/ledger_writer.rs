@@ -501,7 +501,7 @@ mod tests {
             LedgerUpdate { decisions: decisions.into(), ..LedgerUpdate::default() }
         };
         let start = || {
-            let (health, metrics) = (Health::new((String::new(), None)), Metrics::new().unwrap());
+            let (health, metrics) = (Health::new((String::new(), None)), Metrics::default());
             let place = Some((directory.path().to_owned(), limits));
             LedgerWriter::start(place, LONG_STOP, &Grammars::default(), &metrics, &health)
         };

@@ -1,6 +1,7 @@
 //! The daemon: its tasks, how they are connected, and how they end.
 //!
-//! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. The enforcer
+//! Sources put batches into one inbox. The hub empties it and decides; it is the only writer of state. On its thread the
+//! ingest socket is read, too, and a few bans go to the kernel: to wake a thread takes longer than either. The enforcer
 //! updates the kernel, the watcher checks it, the ledger writer writes the ledger, and a task for each receiver sends
 //! notifications. Every queue between them is bounded.
 //!
@@ -80,7 +81,7 @@ use allowances::Allowances;
 use clients::Clients;
 use clock::ClockWatch;
 use duplicates::Duplicates;
-use enforcer::{Enforcer, Reporter};
+use enforcer::{Enforcer, Reporter, SharedEnforcer};
 use firewalls::Firewalls;
 use fleet::{FleetDesk, FleetLink};
 use health::{Component, Health};
@@ -138,8 +139,10 @@ const RUNNING: &str = "running";
 /// set.
 /// Nothing that happens later ends it.
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
-    // Their clock measures for 10 ms how fast it is.
-    let metrics = spawn("metrics", || anyhow::Ok(Metrics::new()?))?;
+    let metrics = Metrics::default();
+    // They take a while, which nothing else is to wait for.
+    let (of_all, started) = (metrics.clone(), now().as_secs());
+    spawn("metrics", move || of_all.gauge("banstream_start_time_seconds", &[]).set(started as f64))?;
     let loaded = options.load()?;
     std::thread::Builder::new().name("log".to_owned()).spawn(logging::start(log::LevelFilter::Info))?;
     loaded.warnings.iter().for_each(|warning| logging::lines(log::Level::Warn, warning));
@@ -210,11 +213,7 @@ pub fn disable(config: Option<&Path>, mut output: impl Write) -> anyhow::Result<
     }
 }
 
-async fn serve(
-    options: &RunOptions,
-    loaded: Loaded,
-    metrics: JoinHandle<anyhow::Result<Metrics>>,
-) -> anyhow::Result<()> {
+async fn serve(options: &RunOptions, loaded: Loaded, metrics: Metrics) -> anyhow::Result<()> {
     // Before anybody is told that we run, and sends one.
     let (mut hang_up, mut terminate, mut interrupt) =
         (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -282,18 +281,13 @@ fn at_work(config: &Config, restored: usize) -> String {
 }
 
 /// Starts all tasks; when it returns, all bans are in force and the sources are read.
-async fn start(
-    options: &RunOptions,
-    mut loaded: Loaded,
-    metrics: JoinHandle<anyhow::Result<Metrics>>,
-) -> anyhow::Result<RunningDaemon> {
+async fn start(options: &RunOptions, mut loaded: Loaded, metrics: Metrics) -> anyhow::Result<RunningDaemon> {
     let mut opener = Firewalls::default();
     let chosen = Firewalls::choose(&mut loaded.config)?;
     let config = loaded.config.clone();
     let control = socket::bind(&config.control.path, config.control.group.as_deref())?;
     let control_file = SocketFile::of(&config.control.path);
     let (claim, mut firewall) = open_kernel(config.enforce.as_ref(), &mut opener).await?;
-    let metrics = metrics.join().map_err(|_| anyhow::anyhow!("the metrics thread has failed"))??;
     chosen.into_iter().for_each(|chosen| log::info!("{chosen}"));
     let health = Health::new(mode(config.enforce.as_ref()));
     let notifier = Notifier::start(&config.receivers, &metrics, &health);
@@ -347,6 +341,8 @@ async fn start(
         // No stop waits for it.
         drop(spawn("adoption", move || adoption::list(firewall, &inbox))?);
     }
+    let enforcer = SharedEnforcer::new(enforcer);
+    let orders = enforcer.sender(orders);
     tasks.push(spawn("enforcer", move || enforcer.run(&ordered))?);
     let watcher = Watcher::new(watching, reporter(Component::Watcher));
     let runtime = tokio::runtime::Handle::current();
@@ -361,7 +357,6 @@ async fn start(
     let stats = SharedStats::default();
     stats.lock().expect(engine.grammars());
     let started = now();
-    metrics.gauge("banstream_start_time_seconds", &[]).set(started.as_secs() as f64);
     let outbox = NoticeOutbox::default();
     let hub = Hub {
         engine,
@@ -392,10 +387,14 @@ async fn start(
         outbox: outbox.clone(),
     };
     hub.tell_addresses();
-    tasks.push(spawn("hub", move || hub.run(inputs))?);
+    // It reads the ingest socket itself: to be woken for each line takes longer than to decide.
+    let own = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let lines = own.handle().clone();
+    tasks.push(spawn("hub", move || own.block_on(hub.run(inputs)))?);
 
     let mut sources = Sources::new(
         inbox.clone(),
+        lines,
         health.clone(),
         memory.positions,
         memory.starts,

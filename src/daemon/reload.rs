@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
-use super::enforcer::Order;
+use super::enforcer::{Order, OrderSender};
 use super::firewalls::Firewalls;
 use super::fleet::FleetLink;
 use super::health::Health;
@@ -29,7 +29,7 @@ use crate::model::Span;
 pub(super) struct Reloader {
     pub(super) options: RunOptions,
     pub(super) inbox: mpsc::Sender<Input>,
-    pub(super) orders: threads::SyncSender<Order>,
+    pub(super) orders: OrderSender,
     pub(super) firewalls: mpsc::UnboundedSender<(Box<dyn Firewall>, bool)>,
     pub(super) files: threads::Sender<AllowFiles>,
     pub(super) loaded: Loaded,
@@ -203,10 +203,8 @@ impl Reloader {
             // The old rule may go only when the new one's sets are full.
             let firewalls = self.firewalls.clone();
             let then = Box::new(move || drop(firewalls.send((watching, moved))));
-            self.orders
-                .send(Order::SwitchFirewall(enforcing, then))
-                .ok()
-                .context("the enforcer has stopped")?;
+            let given = self.orders.give(Order::SwitchFirewall(enforcing, then));
+            anyhow::ensure!(given, "the enforcer has stopped");
             let mode = mode(new.enforce.as_ref());
             self.health.enforcement(|status| (status.mode, status.backend) = mode);
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc as threads};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use super::health::Health;
@@ -28,6 +29,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// The tasks that read.
 pub(super) struct Sources {
     inbox: mpsc::Sender<Input>,
+    /// Where the ingest socket is served.
+    runtime: Handle,
     health: Health,
     /// Whether entries may be written to journald.
     heartbeats: bool,
@@ -49,17 +52,19 @@ impl Sources {
     /// Nothing is read yet; a journal will be from after its position on.
     pub(super) fn new(
         inbox: mpsc::Sender<Input>,
+        runtime: Handle,
         health: Health,
         positions: BTreeMap<Arc<str>, String>,
         starts: BTreeMap<Arc<str>, u32>,
         heartbeats: bool,
     ) -> Self {
-        Self { inbox, health, heartbeats, journals: Vec::new(), positions, starts, ingest: None }
+        Self { inbox, runtime, health, heartbeats, journals: Vec::new(), positions, starts, ingest: None }
     }
 
     /// Starts what the configuration wants. What cannot be read is reported, and the others go on.
     pub(super) fn start(&mut self, loaded: &Loaded) -> anyhow::Result<()> {
         if let Some(Ingest { socket, .. }) = &loaded.config.socket {
+            let _inside = self.runtime.enter();
             match socket::bind(&socket.path, socket.group.as_deref()) {
                 Err(error) => failed("socket", &error, &self.health),
                 Ok(listener) => {

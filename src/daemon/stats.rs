@@ -100,8 +100,13 @@ impl Stats {
         self.messages.add(&tally.messages);
         self.ignored += tally.ignored;
         for (grammar, tally) in grammars.iter().zip(&tally.grammars) {
+            let offences: u64 = tally.offences.iter().sum();
+            let entries = tally.harmless + tally.refused + tally.nameless + tally.logins + offences;
+            // Of a hundred grammars one or two have read something.
+            if entries == 0 && tally.forged.iter().next().is_none() {
+                continue;
+            }
             let Some(sums) = self.grammars.get_mut(grammar.name()) else { continue };
-            let before = sums.entries();
             sums.harmless += tally.harmless;
             sums.unmatched += tally.unmatched;
             sums.refused += tally.refused;
@@ -112,7 +117,7 @@ impl Stats {
             {
                 sums.offences.get_mut(category).into_iter().for_each(|sum| *sum += times);
             }
-            if sums.entries() > before {
+            if entries > 0 {
                 sums.last = Some(now);
             }
         }

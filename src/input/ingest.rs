@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 
 use super::lines::Lines;
 use super::{Batch, Numbered};
@@ -187,6 +187,8 @@ where
                 if !wants_receipts {
                     place.heard.send_replace(Some(Instant::now()));
                 }
+                // Who has much to say is not to come before the others again and again.
+                yield_now().await;
             }
             () = place.leave.notified(), if open => return Ok(()),
             _ = stopped.changed(), if open => open = false,
