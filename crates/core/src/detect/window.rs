@@ -12,7 +12,7 @@ use super::tracked::Tracked;
 #[derive(Debug)]
 pub(super) struct Windows {
     size: Threshold,
-    table: Tracked<Offender, Window>,
+    table: Tracked<Offender, OffenderWindow>,
     /// The times of row n, from n * full on, as a ring.
     times: Vec<Timestamp>,
     /// The values of these offences, in the same places; empty where all offences count.
@@ -34,7 +34,7 @@ pub(super) struct Threshold {
 
 /// The offences of one offender.
 #[derive(Clone, Copy, Debug, Default)]
-enum Window {
+enum OffenderWindow {
     #[default]
     Empty,
     /// The time of a first offence without a value, in bytes, which need no padding. In a flood of many offenders most have
@@ -75,8 +75,8 @@ impl Windows {
     pub(super) fn count(&mut self, offender: Offender, at: Timestamp, value: u64) -> (u8, bool) {
         let Threshold { full, span, distinct } = self.size;
         let (window, is_new) = self.table.see(offender);
-        if let (Window::Empty, false) = (*window, distinct) {
-            *window = Window::one(at);
+        if let (OffenderWindow::Empty, false) = (*window, distinct) {
+            *window = OffenderWindow::one(at);
             return (1, is_new);
         }
         let capacity = usize::from(full);
@@ -117,7 +117,7 @@ impl Windows {
                 next
             }
         };
-        *window = Window::Row(ring);
+        *window = OffenderWindow::Row(ring);
         times.get_mut(place).into_iter().for_each(|time| *time = at);
         values.get_mut(place).into_iter().for_each(|known| *known = value);
         let counted = times.iter().take(usize::from(ring.used)).filter(|time| at.since(**time) <= span);
@@ -141,7 +141,7 @@ impl Windows {
     pub(super) fn shift_back(&mut self, by: Span) {
         self.times.iter_mut().for_each(|time| *time = *time - by);
         for window in self.table.values_mut() {
-            *window = window.only().map_or(*window, |only| Window::one(only - by));
+            *window = window.only().map_or(*window, |only| OffenderWindow::one(only - by));
         }
     }
 
@@ -157,8 +157,8 @@ impl Windows {
         self.release(forgotten);
     }
 
-    fn release(&mut self, forgotten: Option<Window>) {
-        self.free.extend(forgotten.and_then(Window::ring).map(|ring| ring.row));
+    fn release(&mut self, forgotten: Option<OffenderWindow>) {
+        self.free.extend(forgotten.and_then(OffenderWindow::ring).map(|ring| ring.row));
     }
 
     /// The offenders, those first that are forgotten first, each with its times and values in the order in which they came.
@@ -167,7 +167,7 @@ impl Windows {
     }
 
     /// The times and values in a window, in the order in which they came.
-    fn offences(&self, window: Window) -> impl Iterator<Item = (Timestamp, u64)> {
+    fn offences(&self, window: OffenderWindow) -> impl Iterator<Item = (Timestamp, u64)> {
         let full = usize::from(self.size.full);
         let Ring { row, used, next } = window.ring().unwrap_or(Ring { row: 0, used: 0, next: 0 });
         let start = row as usize * full;
@@ -182,7 +182,7 @@ impl Windows {
     /// How many offences stand in all windows, those that have left their span included.
     pub(super) fn counted(&self) -> u64 {
         let counted =
-            |window: &Window| window.ring().map_or(window.only().is_some().into(), |ring| ring.used);
+            |window: &OffenderWindow| window.ring().map_or(window.only().is_some().into(), |ring| ring.used);
         self.table.iter().map(|(_, window)| u64::from(counted(window))).sum()
     }
 
@@ -201,7 +201,7 @@ impl Windows {
     }
 }
 
-impl Window {
+impl OffenderWindow {
     fn one(at: Timestamp) -> Self {
         Self::One(at.as_micros().to_ne_bytes())
     }
