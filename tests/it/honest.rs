@@ -263,7 +263,7 @@ fn a_line_that_a_client_wrote_bans_nobody_and_protects_nobody() {
     }
 }
 
-/// Three wrong passwords are no ban, however many lines report each.
+/// Three wrong passwords ban nobody, however many lines report each.
 #[test]
 fn an_attempt_counts_once_whatever_reports_it() {
     let check = |program: &str, lines: &[&str]| check(program, lines, 20, 60, &[]);
