@@ -97,6 +97,9 @@ fn an_empty_configuration_protects_what_logs_to_the_journal() {
             "ftp http-auth http-exploit http-flood http-probe login mail portscan ssh-abuse ssh-connect sshd tarpit web"
                 .split(' ');
     assert_eq!(names, want.collect::<Vec<_>>());
+    let mut counted =
+        config.detection.jails.iter().flat_map(|jail| &jail.watches).flat_map(|watch| &watch.categories);
+    assert!(!counted.any(|category| category.starts_with("forgeable-")));
     let sshd = Jail {
         name: "sshd".into(),
         mode: Mode::Enforce,
