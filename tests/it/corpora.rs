@@ -84,7 +84,6 @@ const BLAMED: &[(&str, &[&str])] = &[
         "`not-found`, `forbidden`: no failed login, and counted by the dozen only",
         &[
             "fail2ban/apache-auth/0001",
-            "fail2ban/apache-auth/0039",
             "fail2ban/apache-botsearch/0018",
             "fail2ban/haproxy-http-auth/0001",
             "reports/nginx/0107",
