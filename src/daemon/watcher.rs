@@ -13,9 +13,6 @@ use crate::kernel::{Displaced, EnforceError, Firewall, RuleEvents};
 
 /// How often the watcher looks after sets and rules, and how long it leaves a rule that it has moved where it is.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long after the start the first look is, which has just made sets and rules: iptables would take a processor while
-/// the first lines come.
-const FIRST: Duration = Duration::from_millis(100);
 /// How long after a look the next one comes because of a change, for as many as that in a row; and how often they come
 /// where changes go on.
 const SOON: Duration = Duration::from_millis(10);
@@ -50,7 +47,6 @@ impl Watcher {
     ) {
         let _inside = runtime.enter();
         let mut events = self.events();
-        runtime.block_on(sleep(FIRST));
         // As if each look because of a change took `PACED`: when the last one is over.
         let mut busy = tokio::time::Instant::now();
         loop {
