@@ -149,7 +149,7 @@ const LIVE: &str = "
 │                                                                              │
 │                                                                              │
 ╰──────────────────────────────────────────────────────────────────────────────╯
-╭ Jails ──────────── 9 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
+╭ Jails ──────────── 8 more ╮╭ Grammars ───────────╮╭ Health ──────────────────╮
 │ JAIL         BANNED  BANS ││ GRAMMAR    OFFENCES ││ stdin       lag 0 ms     │
 │ sshd              3     3 ││ sshd             15 ││ unknown     1            │
 │ ftp               0     0 ││                     ││ forged      0            │
