@@ -1,9 +1,10 @@
 //! The task that puts bans into the kernel.
 //!
 //! It takes all waiting decisions and carries them out together: a lone ban goes at once, a flood goes in
-//! messages of thousands, without a timer. Where the task is idle, the hub carries out a few of them itself. It keeps the desired state of the sets. Every second it compares
-//! the numbers; if they differ, or after some time, it compares each element and applies the difference. Only the
-//! enforcer changes the content of the sets; that sets and rules exist is the work of the `watcher`.
+//! messages of thousands, without a timer. Where the task is idle, the hub carries out a few of them itself. It keeps
+//! the desired state of the sets. Every second it compares the numbers; if they differ, or after some time, it compares
+//! each element and applies the difference. Only the enforcer changes the content of the sets; that sets and rules exist
+//! is the work of the `watcher`.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -100,8 +100,7 @@ impl Stats {
         self.messages.add(&tally.messages);
         self.ignored += tally.ignored;
         for (grammar, tally) in grammars.iter().zip(&tally.grammars) {
-            let offences: u64 = tally.offences.iter().sum();
-            let entries = tally.harmless + tally.refused + tally.nameless + tally.logins + offences;
+            let entries = tally.entries();
             // Of a hundred grammars one or two have read something.
             if entries == 0 && tally.forged.iter().next().is_none() {
                 continue;

@@ -346,7 +346,7 @@ impl FleetSession<'_> {
         pair: &KeyPair,
         last: &mut Timestamp,
     ) -> anyhow::Result<std::convert::Infallible> {
-        let (host, mut sent) = (&self.fleet.host, FuturesOrdered::new());
+        let mut sent = FuturesOrdered::new();
         // What was said of that before may be old.
         let (mut is_full, mut again) = (true, None);
         loop {
@@ -358,7 +358,7 @@ impl FleetSession<'_> {
             };
             tokio::select! {
                 Some(settled) = sent.next() => {
-                    let (stored, refused, why): (Told, Told, Option<String>) = settled?;
+                    let SettledNotices { stored, refused, why } = settled?;
                     self.outbox.settle(&stored, refused);
                     self.send(FleetNews::Stored(stored.bans.len() as u64)).await?;
                     if let Some(why) = why {
@@ -378,36 +378,57 @@ impl FleetSession<'_> {
                 }
                 () = self.outbox.changed(), if sent.len() < PARTS => {
                     let told = self.outbox.take(TOGETHER / PARTS / 2);
-                    let Told { bans, windows } = told.context("more was to be told than waits at once")?;
-                    let bans: Vec<_> = bans.into_iter().collect();
-                    let values = bans.iter().map(|(offender, notice)| {
-                        let json = serde_json::to_vec(&Notice { at: later(last, (self.now)()), ..notice.clone() })?;
-                        Ok((notice::key(host, *offender), json))
-                    });
-                    let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
-                    let of_bans = publish(context, &buckets.bans.prefix, SealKind::Ban, pair, &values).await?;
-                    let windows: Vec<_> = windows.into_iter().collect();
-                    let values = windows.iter().map(|(window, times)| {
-                        let notice = CountNotice { at: later(last, (self.now)()), times: times.clone() };
-                        Ok((counts::key(host, window), serde_json::to_vec(&notice)?))
-                    });
-                    let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
-                    let of_windows = publish(context, &buckets.counts.prefix, SealKind::Count, pair, &values).await?;
-                    sent.push_back(async move {
-                        let (of_bans, of_windows) = try_join(of_bans, of_windows).await?;
-                        let why = of_bans.iter().chain(&of_windows).find_map(|answer| answer.clone().err());
-                        let (mut of_bans, mut of_windows) = (of_bans.iter(), of_windows.iter());
-                        let is_stored = |_: &_| of_bans.next().is_some_and(Result::is_ok);
-                        let (bans, refused_bans) = bans.into_iter().partition(is_stored);
-                        let is_stored = |_: &_| of_windows.next().is_some_and(Result::is_ok);
-                        let (windows, refused_windows) = windows.into_iter().partition(is_stored);
-                        let refused = Told { bans: refused_bans, windows: refused_windows };
-                        anyhow::Ok((Told { bans, windows }, refused, why))
-                    });
+                    let told = told.context("more was to be told than waits at once")?;
+                    sent.push_back(self.send_told(context, buckets, pair, last, told).await?);
                 }
             }
         }
     }
+
+    /// Signs and sends these; what comes back says what became of them.
+    async fn send_told(
+        &self,
+        context: &jetstream::Context,
+        buckets: &Buckets,
+        pair: &KeyPair,
+        last: &mut Timestamp,
+        told: Told,
+    ) -> anyhow::Result<impl Future<Output = anyhow::Result<SettledNotices>> + use<>> {
+        let (host, mut next) = (&self.fleet.host, || later(last, (self.now)()));
+        let bans: Vec<_> = told.bans.into_iter().collect();
+        let values = bans.iter().map(|(offender, notice)| {
+            let json = serde_json::to_vec(&Notice { at: next(), ..notice.clone() })?;
+            Ok((notice::key(host, *offender), json))
+        });
+        let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
+        let of_bans = publish(context, &buckets.bans.prefix, SealKind::Ban, pair, &values).await?;
+        let windows: Vec<_> = told.windows.into_iter().collect();
+        let values = windows.iter().map(|(window, times)| {
+            let notice = CountNotice { at: next(), times: times.clone() };
+            Ok((counts::key(host, window), serde_json::to_vec(&notice)?))
+        });
+        let values: Vec<_> = values.collect::<anyhow::Result<_>>()?;
+        let of_windows = publish(context, &buckets.counts.prefix, SealKind::Count, pair, &values).await?;
+        Ok(async move {
+            let (of_bans, of_windows) = try_join(of_bans, of_windows).await?;
+            let why = of_bans.iter().chain(&of_windows).find_map(|answer| answer.clone().err());
+            let (mut of_bans, mut of_windows) = (of_bans.iter(), of_windows.iter());
+            let is_stored = |_: &_| of_bans.next().is_some_and(Result::is_ok);
+            let (bans, refused_bans) = bans.into_iter().partition(is_stored);
+            let is_stored = |_: &_| of_windows.next().is_some_and(Result::is_ok);
+            let (windows, refused_windows) = windows.into_iter().partition(is_stored);
+            let refused = Told { bans: refused_bans, windows: refused_windows };
+            Ok(SettledNotices { stored: Told { bans, windows }, refused, why })
+        })
+    }
+}
+
+/// What became of what was sent.
+struct SettledNotices {
+    stored: Told,
+    /// What the server had no room for, and why.
+    refused: Told,
+    why: Option<String>,
 }
 
 /// When the next is told: now, but later than the last.

@@ -322,7 +322,7 @@ impl Follower {
         // Files come and go: next() alone would never notice.
         if !self.stands && (journal.refresh_files() || self.listed.elapsed() >= LISTING) {
             self.listed = Instant::now();
-            journal.refresh()?;
+            journal.list()?;
         }
         let mut batch = self.settings.batch();
         let mut entries = 0;

@@ -225,7 +225,11 @@ impl JournalReader {
     }
 
     /// Opens the files that are new. Those that are gone are read to their end.
-    fn list(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// As [`refresh`](Self::refresh).
+    pub fn list(&mut self) -> io::Result<()> {
         if let Some(found) = self.listing.look()? {
             self.files.iter_mut().for_each(|file| file.is_gone = true);
             self.refused.retain(|(id, _)| found.iter().any(|found| found.id == *id));

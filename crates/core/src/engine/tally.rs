@@ -46,6 +46,14 @@ pub struct GrammarTally {
     pub logins: u64,
 }
 
+impl GrammarTally {
+    /// All entries that are not forged.
+    pub fn entries(&self) -> u64 {
+        let offences: u64 = self.offences.iter().sum();
+        self.harmless + self.refused + self.nameless + self.logins + offences
+    }
+}
+
 impl Tally {
     /// All offences.
     pub fn offences(&self) -> u64 {

@@ -3,7 +3,8 @@
 
 use memchr::{memchr, memchr2, memchr3};
 
-const ONES: u64 = u64::MAX / 255;
+/// The lowest bit of each of eight bytes.
+pub(crate) const ONES: u64 = u64::MAX / 255;
 const HIGHEST: u64 = ONES << 7;
 
 /// Bytes that are looked at before a call of `memchr` pays.
@@ -66,6 +67,14 @@ pub(crate) fn leading_digits(bytes: u64) -> usize {
     let bytes = bytes ^ (ONES * u64::from(b'0'));
     let others = (bytes.wrapping_add(ONES * (0x80 - 10)) | bytes) & HIGHEST;
     first(others)
+}
+
+/// All bits of each of eight bytes that is one of these, which are below 128.
+pub(crate) const fn within(bytes: u64, first: u8, last: u8) -> u64 {
+    let low = bytes & !HIGHEST;
+    // The highest bit of each says whether it is at least the first, and not above the last.
+    let are = (low + ONES * (0x80 - first as u64)) & !(low + ONES * (0x7f - last as u64)) & !bytes & HIGHEST;
+    (are >> 7) * 0xff
 }
 
 /// The number that so many of the lowest bytes are, all of them digits, from 1 to 8.

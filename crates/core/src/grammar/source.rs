@@ -251,9 +251,14 @@ pub(super) enum FieldKind {
 
 /// Some of the ASCII characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Characters(pub(super) u128);
+pub(super) struct Characters(u128);
 
 impl Characters {
+    /// Adds an ASCII character; others are left out.
+    pub(super) fn add(&mut self, character: char) {
+        self.0 |= 1_u128.checked_shl(character.into()).unwrap_or(0);
+    }
+
     /// Whether this is one of them.
     pub(super) fn holds(self, byte: u8) -> bool {
         byte < 128 && self.0 >> byte & 1 == 1

@@ -2,6 +2,8 @@
 //!
 //! The matcher and the proof read the same table, so the proof covers each stamp that the matcher takes.
 
+use crate::entry::scan::{ONES, within};
+
 /// Stamps without a fraction and a zone: `0` is a digit, `a` a letter, and all else itself. They are those of RFC 3339,
 /// ISO 8601, RFC 3164, `ctime` and the common log format, and those of MySQL, PostgreSQL, Java, Go, Python, PHP and .NET.
 pub(super) const STAMPS: &[&str] = &[
@@ -142,17 +144,6 @@ const fn shape(text: &[u8]) -> u64 {
     let digits = within(bytes, b'0', b'9');
     let letters = within(bytes | (ONES * 0x20), b'a', b'z');
     bytes & !(digits | letters) | digits & (ONES * b'0' as u64) | letters & (ONES * b'a' as u64)
-}
-
-const ONES: u64 = u64::MAX / 255;
-
-/// All bits of each of eight bytes that is one of these, which are below 128.
-const fn within(bytes: u64, first: u8, last: u8) -> u64 {
-    let low = bytes & (ONES * 0x7f);
-    // The highest bit of each byte says whether it is at least the first, and not above the last.
-    let are =
-        (low + ONES * (0x80 - first as u64)) & !(low + ONES * (0x7f - last as u64)) & !bytes & (ONES << 7);
-    (are >> 7) * 0xff
 }
 
 /// Whether a text begins like this.

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use memchr::{memchr3, memchr3_iter};
 
+use crate::entry::scan::{ONES, within};
 use crate::grammar::path::resolved;
 use crate::grammar::source::How;
 
@@ -227,15 +228,11 @@ impl PrefixWord {
 
 /// The first eight bytes of a text in lower case, the first the most significant; zeros behind a shorter one.
 fn head(text: &[u8]) -> u64 {
-    let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
     let head = match text.first_chunk() {
         Some(head) => u64::from_be_bytes(*head),
         None => text.iter().rev().fold(0, |head, byte| head >> 8 | u64::from(*byte) << 56),
     };
-    // The highest bit of each byte says whether it is one of A to Z.
-    let low = head & all(0x7f);
-    let upper = (low + all(0x80 - b'A')) & !(low + all(0x7f - b'Z')) & !head & all(0x80);
-    head | upper >> 2
+    head | within(head, b'A', b'Z') & (ONES * 0x20)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ fn without(input: &str) -> IResult<&str, FieldKind, Problem> {
             }
             Some(' ') if plain.is_none() => {}
             Some(c) if c.is_ascii() && (plain.is_some() || !matches!(c, '<' | '>' | '{' | '|' | '}')) => {
-                set.0 |= 1 << c as u32
+                set.add(c);
             }
             _ => {
                 return Err(stop(
