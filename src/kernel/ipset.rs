@@ -5,6 +5,7 @@ mod rule;
 mod wire;
 
 use std::io;
+use std::thread;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -187,24 +188,6 @@ impl Ipset {
                 self.request.link(&self.settings.set, &name);
                 self.demand("add to the list", &name)?;
                 prepared.linked += usize::from(!made);
-            }
-        }
-        Ok(())
-    }
-
-    /// Sees to the family's rules. Where their list was just made, there are none.
-    fn ensure_rules(
-        &mut self,
-        family: Family,
-        are_new: bool,
-        displaced: Displaced,
-        prepared: &mut Prepared,
-    ) -> Result<(), EnforceError> {
-        for (_, rule) in self.rules.iter_mut().filter(|(of, _)| *of == family) {
-            match if are_new { rule.create() } else { rule.ensure(displaced) }? {
-                RuleRepair::None => {}
-                RuleRepair::Created => prepared.rules += 1,
-                RuleRepair::Moved => prepared.moved += 1,
             }
         }
         Ok(())
@@ -408,18 +391,27 @@ impl Firewall for Ipset {
         self.lacking.clear();
         let has_ipv6 = has_ipv6();
         for family in [Family::V4, Family::V6] {
-            let sets = self.ensure_sets(family, &members, &mut prepared);
-            if sets.is_err() {
+            if let Err(error) = self.ensure_sets(family, &members, &mut prepared) {
                 self.lacking.push(family);
+                prepared.faults.extend((family == Family::V4 || has_ipv6).then(|| error.of(family)));
             }
-            if family == Family::V6 && !has_ipv6 {
-                continue;
+        }
+        let families = self.rules.chunk_by_mut(|(one, _), (other, _)| one == other);
+        let families = families.filter(|rules| {
+            let is_wanted = |family| !self.lacking.contains(&family) && (family == Family::V4 || has_ipv6);
+            rules.first().is_some_and(|(family, _)| is_wanted(*family))
+        });
+        let mut repaired = [(); 2].map(|()| Prepared::default());
+        // Side by side, since iptables takes 4 ms.
+        thread::scope(|scope| {
+            for (rules, repaired) in families.zip(&mut repaired) {
+                scope.spawn(move || *repaired = ensure_rules(rules, are_new, displaced));
             }
-            if let Err(error) =
-                sets.and_then(|()| self.ensure_rules(family, are_new, displaced, &mut prepared))
-            {
-                prepared.faults.push(error.of(family));
-            }
+        });
+        for Prepared { rules, moved, faults, .. } in repaired {
+            prepared.rules += rules;
+            prepared.moved += moved;
+            prepared.faults.extend(faults);
         }
         match prepared.faults.len() {
             0 => Ok(prepared),
@@ -526,6 +518,23 @@ impl Firewall for Ipset {
     fn another(&self) -> Result<Box<dyn Firewall>, EnforceError> {
         Ok(Box::new(Self::open(self.settings.clone())?))
     }
+}
+
+/// Sees to the rules of one family. Where the list that they refer to was just made, there are none.
+fn ensure_rules(rules: &mut [(Family, IptablesRule)], are_new: bool, displaced: Displaced) -> Prepared {
+    let mut prepared = Prepared::default();
+    for (family, rule) in rules {
+        match if are_new { rule.create() } else { rule.ensure(displaced) } {
+            Ok(RuleRepair::None) => {}
+            Ok(RuleRepair::Created) => prepared.rules += 1,
+            Ok(RuleRepair::Moved) => prepared.moved += 1,
+            Err(error) => {
+                prepared.faults.push(error.of(*family));
+                break;
+            }
+        }
+    }
+    prepared
 }
 
 fn connect() -> io::Result<Socket> {
