@@ -1,7 +1,8 @@
 //! Follows the journal, or reads it: every entry of the requested programs, from a known position.
 //!
 //! The files are read by a crate of our own, `banstream-journal`. They are polled: journald delays its notifications, so
-//! a thread that waits for one gets a lone line after 456 ms. Polling every 6 ms gets it in 4 ms.
+//! a thread that waits for one gets a lone line after 456 ms. Polling every 8 ms gets it in 5 ms, and costs what
+//! it takes to sleep so often.
 //!
 //! A journal that no longer gives what is written is noticed and opened again (`liveness`).
 //!
@@ -45,7 +46,7 @@ const LARGEST: usize = 4 << 20;
 
 /// How long until the next look after one that found something, and after one that did not.
 const BUSY: Duration = Duration::from_millis(2);
-const IDLE: Duration = Duration::from_millis(6);
+const IDLE: Duration = Duration::from_millis(8);
 /// How often to look for new files while nothing changes in the others: one that is full, and so has another behind it,
 /// says so.
 const LISTING: Duration = Duration::from_millis(50);
@@ -181,7 +182,7 @@ impl Follower {
         Self { caution, starts: Some(starts), ..self }
     }
 
-    /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 6 ms, or `sink`
+    /// Gives each entry to `sink` until `stop`'s sender is dropped, which ends it within 8 ms, or `sink`
     /// breaks off; then the cursor after which to go on.
     ///
     /// The `position` of a batch is the cursor of its last entry: open with it the next time, and no entry is
