@@ -3,7 +3,10 @@
 //! `gather` collects the facts, and [`examine`] says what they mean. The only change that it makes is an element in
 //! each set of ipset, for a second.
 
+mod daemon;
+mod facts;
 mod findings;
+mod firewall;
 mod fleet;
 mod gather;
 mod others;
@@ -15,11 +18,12 @@ use std::path::Path;
 use crate::model::count;
 use crate::tools::offline::ended_well;
 
-pub use findings::{
-    Chain, DaemonFacts, Enforcement, Facts, Finding, FindingSeverity, IpsetFacts, JournaldSettings,
-    NftablesFacts, NoDaemon, PrivateBans, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall,
-    ServerFault, ServerLog, SetFacts, Suspect, Unloadable, Visitor, examine,
+pub use facts::{
+    Chain, DaemonFacts, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, NoDaemon,
+    PrivateBans, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog,
+    SetFacts, Suspect, Unloadable, Visitor,
 };
+pub use findings::{Finding, FindingSeverity, examine};
 
 /// Looks at this host, and prints what is as it should be, what is wrong and what to do about it. Whether nothing is.
 ///

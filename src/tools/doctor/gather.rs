@@ -8,11 +8,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::findings::{
-    Chain, DaemonFacts, EXAMPLES, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, NoDaemon,
+use super::facts::{
+    Chain, DaemonFacts, Enforcement, Facts, IpsetFacts, JournaldSettings, NftablesFacts, NoDaemon,
     PrivateBans, Rsyslog, RuleListing, RunningServer, Samples, SavedFirewall, ServerFault, ServerLog,
     SetFacts, Suspect, Unloadable, Visitor,
 };
+use super::findings::EXAMPLES;
 use super::others;
 use crate::config::load;
 use crate::config::{self, Backend, Enforce, parse_span};

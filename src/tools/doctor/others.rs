@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use super::findings::{LONG_ENOUGH, ServerFault, Suspect, Unloadable};
+use super::daemon::LONG_ENOUGH;
+use super::facts::{ServerFault, Suspect, Unloadable};
 use crate::tools::servers::numbered_lines;
 
 /// Whether this part of rsyslog's configuration reads files of one of these programs, as our drop-in does.
