@@ -67,6 +67,11 @@ pub fn cut(out: &mut Vec<u8>) {
     push(out, b"CUT=");
 }
 
+/// Marks the record begun last as a line of an output.
+pub(super) fn print(out: &mut Vec<u8>) {
+    push(out, b"PRINTED=");
+}
+
 /// The value of a field of a record; empty where it has none.
 pub fn field_of<'r>(record: &'r [u8], name: &[u8]) -> &'r [u8] {
     let mut rest = record.get(8..).unwrap_or_default();
@@ -104,6 +109,7 @@ pub(super) fn decode<'a>(record: &'a [u8], unnamed: &'a [u8]) -> Option<Entry<'a
             b"_SYSTEMD_UNIT" => sender.unit = sender.unit.or(Some(value)),
             b"_UID" => sender.uid = sender.uid.or(number(value)),
             b"CUT" => is_cut = true,
+            b"PRINTED" => sender.prints = true,
             b"TRIMMED" => trimmed = number(value).unwrap_or(0),
             _ => {}
         }

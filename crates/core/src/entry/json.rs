@@ -63,6 +63,8 @@ pub(super) fn decode<'a>(
             comm,
             unit: text(JsonField::Unit),
             is_remote: false,
+            // journald hands on what units print under the facility that systemd.exec(5) gives it.
+            prints: text(JsonField::Input) == Some(b"imfile") || text(JsonField::Facility) == Some(b"daemon"),
         },
     })
 }
@@ -80,6 +82,8 @@ enum JsonField {
     Comm,
     Unit,
     Size,
+    Facility,
+    Input,
     Message,
 }
 
@@ -96,6 +100,8 @@ impl JsonField {
             b"comm" => Self::Comm,
             b"unit" => Self::Unit,
             b"size" => Self::Size,
+            b"facility" => Self::Facility,
+            b"input" => Self::Input,
             b"message" => Self::Message,
             _ => return None,
         })
@@ -105,7 +111,7 @@ impl JsonField {
 /// Where in the record the values stand that an entry is made of, in the order of [`JsonField`].
 #[derive(Default)]
 struct Fields {
-    spans: [(u32, u32); 11],
+    spans: [(u32, u32); 13],
     /// As bits: which values are there, and which of them have escapes.
     present: u16,
     escaped: u16,

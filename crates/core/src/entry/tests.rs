@@ -100,6 +100,32 @@ fn sender(format: Format, mut record: Vec<u8>) -> String {
     format!("{uid} {} {} {}", text(exe), text(comm), text(unit))
 }
 
+/// Whether the line is one of an output.
+fn prints(format: Format, mut record: Vec<u8>) -> bool {
+    Decoder::new(TimeZone::UTC).decode(format, &mut record, NOW).unwrap().sender.prints
+}
+
+#[test]
+fn what_was_printed_is_told_from_what_was_logged() {
+    let json = |keys: &str| {
+        let line = format!(r#"{{"program":"x","uid":"0",{keys}"message":"y"}}"#);
+        prints(Format::Line, line.into_bytes())
+    };
+    assert!(json(r#""facility":"daemon","#) && json(r#""facility":"local7","input":"imfile","#));
+    assert!(!json("") && !json(r#""facility":"authpriv","input":"imuxsock","#));
+    assert!(!prints(Format::Line, b"Nov 22 05:42:09 web01 x[1]: y".to_vec()));
+    let journal = |field: &str| {
+        let mut piece = JournalPiece::default();
+        journal::begin(&mut piece.record, NOW);
+        for field in ["_UID=0", "SYSLOG_IDENTIFIER=x", field, "MESSAGE=y", "PRINTED=", field] {
+            piece.take(field.as_bytes());
+        }
+        prints(Format::Journal, piece.record)
+    };
+    assert!(journal("_STREAM_ID=1") && journal("CONTAINER_ID=2") && journal("CONTAINER_ID_FULL=3"));
+    assert!(!journal("_TRANSPORT=syslog"));
+}
+
 #[test]
 fn traditional_headers() {
     let want = "2026-11-22T04:42:09Z|sshd[123]|Failed password";

@@ -159,6 +159,10 @@ impl JournalPiece {
             // No name of a stream, container or process is longer.
             place.extend_from_slice(value.get(..128).unwrap_or(value));
         };
+        let is_output = matches!(name, b"_STREAM_ID" | b"CONTAINER_ID_FULL" | b"CONTAINER_ID");
+        if is_output && self.stream == Stream::None {
+            journal::print(&mut self.record);
+        }
         match name {
             b"MESSAGE" => self.message = (start, self.record.len()),
             b"_PID" => keep(&mut self.pid),

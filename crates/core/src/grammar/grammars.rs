@@ -61,9 +61,10 @@ impl ProgramPattern {
 }
 
 impl Grammar {
-    /// Whether it is worth asking: most messages are nothing to those for all programs.
+    /// Whether it may be asked. One for all programs not where a client may have written a line whole, for nobody has said
+    /// that the program's lines can be believed; and most other messages are nothing to it.
     fn may_find(&self, entry: &Entry<'_>) -> bool {
-        !self.reads_all() || self.compiled().matcher.may_read(entry.message)
+        !self.reads_all() || !entry.sender.prints && self.compiled().matcher.may_read(entry.message)
     }
 }
 

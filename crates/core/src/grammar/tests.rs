@@ -1048,6 +1048,20 @@ fn login(text: &str, message: &str, uid: u32, want: [&str; 2]) {
 }
 
 #[test]
+fn a_grammar_for_all_programs_believes_no_output() {
+    let finds = |program: &str, prints| {
+        let text = format!("program: {program}\nx:\n    Failed from <ip>\n");
+        let grammars = Grammars::new(vec![load(&text).unwrap_or_else(|faults| panic!("{faults}"))]).unwrap();
+        let sender = Sender { uid: Some(0), prints, ..Sender::default() };
+        let entry = Entry { sender, ..entry("p", "Failed from 192.0.2.1", false) };
+        let further = grammars.further(&entry, GrammarId(0)).count();
+        (matches!(grammars.find(&entry), Outcome::Offence(..)), further)
+    };
+    assert_eq!([finds("p", false), finds("p", true)], [(true, 0); 2]);
+    assert_eq!([finds("*", false), finds("*", true)], [(true, 0), (false, 0)]);
+}
+
+#[test]
 fn a_login_is_no_offence_and_cannot_be_forged() {
     let text = "program: p\nlogin:\n    Accepted <text> from <ip>\nx:\n    Failed <text> from <ip>\n";
     assert_eq!(load(text).unwrap().categories(), ["x"]);
