@@ -14,6 +14,7 @@ mod grammars;
 mod list;
 mod matcher;
 mod path;
+mod prefilter;
 mod proof;
 mod proposal;
 mod proved;
@@ -344,6 +345,19 @@ impl Grammar {
         keep: impl Fn(u16, Reading, &Spans, Option<(&Conditions, &Condition)>, &[u8]) -> T,
     ) -> Option<T> {
         let message = message.trim_ascii_end();
+        if !self.compiled().may_mean(message) {
+            return None;
+        }
+        self.judge_whole(message, cut, keep)
+    }
+
+    /// As [`judge`](Self::judge), of a message that may mean something.
+    fn judge_whole<T>(
+        &self,
+        message: &[u8],
+        cut: bool,
+        keep: impl Fn(u16, Reading, &Spans, Option<(&Conditions, &Condition)>, &[u8]) -> T,
+    ) -> Option<T> {
         let mut login = None;
         let safe = cut.then(|| self.proof.get().and_then(Option::as_deref).unwrap_or_default());
         let compiled = self.compiled();
@@ -390,6 +404,8 @@ impl Grammar {
     pub fn compare(&self, message: &[u8]) {
         let (message, compiled) = (message.trim_ascii_end(), self.compiled());
         compiled.reference.compare(&compiled.matcher, message);
+        let meaning = self.judge_whole(message, false, |category, _, _, _, _| category);
+        assert!(compiled.may_mean(message) || meaning.is_none(), "{}", message.escape_ascii());
         compiled.matcher.read(message, None, |reading, spans, text| {
             let group = self.group(reading.group)?;
             if let Meaning::First(conditions) = &group.meaning {

@@ -7,6 +7,7 @@ use super::fault::Faults;
 use super::matcher::Matcher;
 #[cfg(any(test, fuzzing))]
 use super::matcher::reference::Reference;
+use super::prefilter::Prefilter;
 use super::record::RecordShapes;
 use super::source::{KeyRole, RuleGroup, Source, Verdict};
 use super::unmatched;
@@ -18,6 +19,7 @@ use crate::model::JoinId;
 pub(super) struct CompiledRules {
     pub(super) groups: Vec<CompiledGroup>,
     pub(super) matcher: Matcher,
+    prefilter: Option<Prefilter>,
     #[cfg(any(test, fuzzing))]
     pub(super) reference: Reference,
     /// What the matcher's patterns were made of, in their order, then what its records look like, and the other forms.
@@ -131,8 +133,10 @@ impl CompiledRules {
             return None;
         }
         let lines = || only_rules.iter().chain(&values);
+        let prefilter = Self::prefilter(&groups, source, only_rules, words);
         Some(Self {
             groups,
+            prefilter,
             matcher: Matcher::new(only_rules).with_records(records),
             #[cfg(any(test, fuzzing))]
             reference: Reference::new(only_rules),
@@ -151,6 +155,7 @@ impl CompiledRules {
         Self {
             groups: Vec::new(),
             matcher: Matcher::new(&[]),
+            prefilter: None,
             #[cfg(any(test, fuzzing))]
             reference: Reference::new(&[]),
             quiet: Vec::new(),
@@ -175,5 +180,24 @@ impl CompiledRules {
         for (group, written) in self.groups.iter_mut().zip(&source.groups) {
             group.meaning = Meaning::of(written, &group.names, words, tests, faults);
         }
+        let (rules, _) = self.variants.split_at(self.rules.min(self.variants.len()));
+        self.prefilter = Self::prefilter(&self.groups, source, rules, words);
+    }
+
+    fn prefilter<'l>(
+        groups: &[CompiledGroup],
+        source: &'l Source,
+        variants: &[Variant],
+        words: impl Fn(&str) -> Option<&'l [String]>,
+    ) -> Option<Prefilter> {
+        let names: Vec<&[Option<String>]> = groups.iter().map(|group| &*group.names).collect();
+        Prefilter::new(&source.groups, &names, variants, words)
+    }
+
+    /// Whether the message may be an offence, a login or a naming. Most lines of web servers may not, and are read no further.
+    pub(super) fn may_mean(&self, message: &[u8]) -> bool {
+        let is_ruled_out = |filter: &Prefilter| !filter.may_match(message);
+        !self.prefilter.as_ref().is_some_and(is_ruled_out)
+            || self.matcher.records().is_some_and(|records| records.may_read(message))
     }
 }

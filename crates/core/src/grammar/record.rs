@@ -365,6 +365,11 @@ impl RecordShapes {
         ))
     }
 
+    /// Whether the message may be a record.
+    pub(super) fn may_read(&self, message: &[u8]) -> bool {
+        self.family(message).is_some()
+    }
+
     /// The shapes that may read such a message. One that begins with a `{` is not logfmt.
     fn family(&self, message: &[u8]) -> Option<&RecordFamily> {
         let format = if message.first() == Some(&b'{') { RecordFormat::Json } else { RecordFormat::Logfmt };

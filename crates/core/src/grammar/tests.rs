@@ -873,6 +873,45 @@ fn whatever_the_message_the_matcher_reads_what_its_reference_reads() {
 }
 
 #[test]
+fn a_line_that_means_nothing_is_read_no_further() {
+    let lists = Lists::shipped();
+    for name in ["nginx", "apache", "lighttpd"] {
+        let grammar = Grammar::shipped(name, &lists).unwrap();
+        let may_mean = |request: &str, status: u16, agent: &str| {
+            let line = format!(
+                r#"192.0.2.1 - - [22/Nov/2026:05:42:09 +0000] "{request}" {status} 4042 "https://a.example/404" "{agent}""#
+            );
+            grammar.compiled().may_mean(line.as_bytes())
+        };
+        let check = |request: &str, status, want| {
+            let agent = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
+            assert_eq!(may_mean(request, status, agent), want, "{name}: {request} {status}");
+        };
+        check("GET / HTTP/1.1", 200, false);
+        check("GET /blog/404?q=400 HTTP/2.0", 304, false);
+        check("POST /comments HTTP/1.1", 302, false);
+        check("GET /blog HTTP/1.1", 404, true);
+        check("GET /.env HTTP/1.1", 200, true);
+        check("GET /x/.ENV HTTP/1.1", 200, true);
+        check("GET /x/.%65nv HTTP/1.1", 200, true);
+        check("POST /blog/wp-login.php HTTP/1.1", 200, true);
+        assert!(may_mean("GET / HTTP/1.1", 200, "sqlmap/1.7"));
+        assert!(may_mean("GET / HTTP/1.1", 200, "Mozilla/5.0 (compatible; Nmap Scripting Engine)"));
+        assert!(may_mean("GET / HTTP/1.1", 200, "() { :; }; x"));
+    }
+    let text = "program: p\nshape s:\n    <ip> <text>\nx in s:\n    text has abc\n";
+    let grammar = load(text).unwrap();
+    assert!(grammar.compiled().may_mean(b"192.0.2.1 ab"), "three bytes are not looked for");
+    let grammar = load(&text.replace("abc", "abcd efgh")).unwrap();
+    let may_mean = |text: &str| grammar.compiled().may_mean(format!("192.0.2.1 {text}").as_bytes());
+    for front in 0..20 {
+        let front = "x".repeat(front);
+        assert!(may_mean(&format!("{front}abCd")) && may_mean(&format!("{front}EFGH{front}")));
+        assert!(!may_mean(&format!("{front}abc{front}efg")));
+    }
+}
+
+#[test]
 fn what_rules_have_in_common_changes_no_reading() {
     // Each rule in a group of its own, so that fields of several rules have one slot.
     let groups = |rules: &[&str]| {
