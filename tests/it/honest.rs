@@ -251,7 +251,7 @@ fn a_line_that_a_client_wrote_bans_nobody_and_protects_nobody() {
         ),
         (
             "nginx",
-            "192.0.2.1 - x [28/Nov/2026:00:00:00 +0000] \"DELETE /api/1 HTTP/1.1\" 204 0 \"-\" \"curl\"",
+            "192.0.2.1 - x [28/Nov/2026:00:00:00 +0000] \"PROPFIND /healthz HTTP/1.1\" 204 0 \"-\" \"curl\"",
         ),
         ("vsftpd", "[ftp] OK LOGIN: Client \"192.0.2.1\""),
     ] {
