@@ -65,6 +65,8 @@ pub fn remedy(grammar: &Grammar) -> &'static str {
         "nginx" | "nginx-mail" | "bunkerweb" | "baikal" | "bookstack" => {
             "take it from syslog: let nginx have `error_log syslog:server=unix:/dev/log,nohostname;`"
         }
+        "apache" => "take it from syslog: let Apache have `ErrorLog syslog:local7`",
+        "lighttpd" => "take it from syslog: let lighttpd have `server.errorlog-use-syslog = \"enable\"`",
         "traefik" => "let Traefik write JSON: `--accesslog.format=json`",
         _ => "take it from syslog",
     }
@@ -117,7 +119,11 @@ mod tests {
             ),
             ("/srv/traefik.log", "{\"ClientHost\":\"192.0.2.1\"}", None),
             ("/var/log/nginx/access.log", "{}", None),
-            ("/var/log/apache2/error.log", "[Sun Nov 29 10:00:00 2026] [core:error]", None),
+            ("/var/log/apache2/error.log", "", Some("apache")),
+            ("/var/log/httpd/ssl_error_log", "", Some("apache")),
+            ("/srv/apache2/logs/site-error.log", "", Some("apache")),
+            ("/var/log/apache2/*.log", "", Some("apache")),
+            ("/var/log/apache2/other_vhosts_access.log", "", None),
             ("/srv/www/error.log", "", None),
         ] {
             let found = forgeable(&grammars, file, &[line.as_bytes().to_vec()], &["traefik".to_owned()]);

@@ -62,9 +62,15 @@ const SERVERS: [Server; 4] = [
         }),
     },
     Server {
-        programs: &["apache2", "httpd"],
-        files: &["/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf"],
-        folders: &["/etc/apache2/conf-enabled", "/etc/apache2/sites-enabled", "/etc/httpd/conf.d"],
+        programs: &["apache2", "httpd", "httpd-prefork", "httpd-worker", "httpd-event"],
+        files: &["/etc/apache2/apache2.conf", "/etc/apache2/httpd.conf", "/etc/httpd/conf/httpd.conf"],
+        folders: &[
+            "/etc/apache2/conf-enabled",
+            "/etc/apache2/sites-enabled",
+            "/etc/apache2/conf.d",
+            "/etc/apache2/vhosts.d",
+            "/etc/httpd/conf.d",
+        ],
         key: "customlog",
         sinks: &["syslog", "|", "/dev/std"],
         setting: None,
