@@ -218,6 +218,7 @@ mod tests {
             ("nginx-http-auth", "/srv/www/site.log", false),
             ("nginx-http-auth", "/srv/www/access.log", true),
             ("apache-noscript", "/var/log/apache2/error.log", false),
+            ("proftpd", "/var/log/proftpd/proftpd.log", false),
             ("apache-badbots", "/var/log/apache2/access.log", true),
             ("traefik-auth", "/var/log/traefik/access.log", false),
             ("mine", "/srv/app/error.log", true),

@@ -67,6 +67,7 @@ pub fn remedy(grammar: &Grammar) -> &'static str {
         }
         "apache" => "take it from syslog: let Apache have `ErrorLog syslog:local7`",
         "lighttpd" => "take it from syslog: let lighttpd have `server.errorlog-use-syslog = \"enable\"`",
+        "proftpd" => "take it from syslog: take `SystemLog` out of proftpd.conf",
         "traefik" => "let Traefik write JSON: `--accesslog.format=json`",
         _ => "take it from syslog",
     }
