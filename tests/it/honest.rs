@@ -186,6 +186,14 @@ fn a_page_with_many_foreign_pictures_is_no_flood() {
 }
 
 #[test]
+fn a_client_of_webdav_that_asks_for_what_is_missing_is_no_flood() {
+    for method in ["PROPFIND", "HEAD", "LOCK"] {
+        let missing = format!(r#"alice "{method} /dav/alice/x HTTP/1.1" 404 9 "-" "davfs2/1.6.1""#);
+        web(&[&missing[..]; 60], &[]);
+    }
+}
+
+#[test]
 fn what_lies_below_one_name_is_one_thing() {
     let users =
         ["0", "1", "2", "3"].map(|n| format!(r#"- "GET /admin/realms/r/users/{n} HTTP/1.1" 404 9 "-" "x""#));
