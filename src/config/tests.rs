@@ -21,6 +21,7 @@ fn read(texts: &[&str]) -> Result<Config, String> {
                 "forbidden",
                 "bad-bot",
                 "rate-limit",
+                "xmlrpc",
             ],
         ),
         (
@@ -34,6 +35,7 @@ fn read(texts: &[&str]) -> Result<Config, String> {
                 "forbidden",
                 "bad-bot",
                 "rate-limit",
+                "xmlrpc",
             ],
         ),
         ("ftpd", &["auth-failure"]),

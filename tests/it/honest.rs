@@ -186,6 +186,13 @@ fn a_page_with_many_foreign_pictures_is_no_flood() {
 }
 
 #[test]
+fn many_calls_of_xml_rpc_are_guesses() {
+    let call = r#"- "POST /xmlrpc.php HTTP/1.1" 200 403 "-" "x""#;
+    web(&[call; 59], &[]);
+    web(&[call; 60], &["http-flood []"]);
+}
+
+#[test]
 fn a_client_of_webdav_that_asks_for_what_is_missing_is_no_flood() {
     for method in ["PROPFIND", "HEAD", "LOCK"] {
         let missing = format!(r#"alice "{method} /dav/alice/x HTTP/1.1" 404 9 "-" "davfs2/1.6.1""#);
