@@ -318,6 +318,12 @@ fn who_did_nothing_but_meet_an_old_token_a_notice_or_a_second_module_is_not_bann
     check("vsftpd", &[unix, success], 10, 300, &[]);
     let token = r#"{"msg":"handled request","request":{"client_ip":"192.0.2.1","method":"GET","uri":"/api/items/0","headers":{"Authorization":["REDACTED"],"Referer":["https://app.example/"]}},"status":401,"resp_headers":{}}"#;
     check("caddy", &[token], 10, 300, &[]);
+    let asked = r#"{"msg":"handled request","request":{"client_ip":"192.0.2.1","method":"PROPFIND","uri":"/dav/","headers":{"User-Agent":["x"]}},"status":401,"resp_headers":{"Www-Authenticate":["Digest realm=\"x\""]}}"#;
+    check("caddy", &[asked; 3], 1, 100, &[]);
+    let step = r#"{"msg":"handled request","request":{"client_ip":"192.0.2.1","method":"GET","uri":"/","headers":{"Authorization":["REDACTED"]}},"status":401,"resp_headers":{"Www-Authenticate":["NTLM TlRMTVNTUAACAAAA"]}}"#;
+    check("caddy", &[step], 1, 100, &[]);
+    let asked = r#"192.0.2.1:4711 [22/Nov/2026:05:45:11.608] http http/<NOSRV> -1/-1/-1/-1/0 401 248 - - PR-- 1/1/0/0/0 0/0 "GET / HTTP/1.1""#;
+    check("haproxy", &[asked], 1, 100, &[]);
     let notice = "[proxy_fcgi:error] [pid 8:tid 1] [client 192.0.2.1:23006] AH01071: Got error 'PHP message: PHP Deprecated:  x', referer: https://www.example/";
     check("apache2", &[notice], 1, 100, &[]);
     let picture = "[error] [client 192.0.2.1] File does not exist: /var/www/1.png, referer: http://www.example/gallery.html";
