@@ -18,6 +18,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("secrets", include_str!("../../grammars/secrets.list")),
     ("traversals", include_str!("../../grammars/traversals.list")),
     ("probes", include_str!("../../grammars/probes.list")),
+    ("typed", include_str!("../../grammars/typed.list")),
 ];
 
 /// Words by the name of their list. A copy shares them.
