@@ -571,11 +571,18 @@ fn servers() -> Vec<(ServerFault, Suspect)> {
         paths.map(|path| (path.clone(), read(path))).collect()
     };
     let web = read_all(
-        &["/etc/apache2/apache2.conf", "/etc/httpd/conf/httpd.conf", "/etc/lighttpd/lighttpd.conf"],
+        &[
+            "/etc/apache2/apache2.conf",
+            "/etc/apache2/httpd.conf",
+            "/etc/httpd/conf/httpd.conf",
+            "/etc/lighttpd/lighttpd.conf",
+        ],
         &[
             "/etc/apache2/conf-enabled",
             "/etc/apache2/mods-enabled",
             "/etc/apache2/sites-enabled",
+            "/etc/apache2/conf.d",
+            "/etc/apache2/vhosts.d",
             "/etc/httpd/conf.d",
             "/etc/lighttpd/conf-enabled",
         ],
