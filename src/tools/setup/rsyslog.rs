@@ -234,7 +234,8 @@ mod tests {
         let modules: Vec<&str> = both.modules.iter().map(String::as_str).collect();
         assert_eq!(modules, ["imfile", "omprog"]);
         let files: Vec<&str> = both.inputs().iter().map(|input| input.file.as_str()).collect();
-        assert_eq!(files, ["/var/log/nginx/*access.log", "/var/log/apache2/*access.log", "/var/log/vsftpd.log"]);
+        let want = ["/var/log/nginx/*access.log", "/var/log/apache2/*access.log", "/var/log/vsftpd.log"];
+        assert_eq!(files, want);
         assert!(both.inputs().iter().all(|input| both.comes_to_us(&input.ruleset)));
         assert!(both.takes_messages());
         assert!(!RsyslogConfig::read([FILES].into_iter()).takes_messages());

@@ -235,4 +235,5 @@ const USUAL: &str = "\"GET / HTTP/1.1\" 200 \"POST / HTTP/2.0\" \"HEAD / HTTP/1.
     \"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36 Edg/142.0\" \
     \"Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0\" \"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)\" \
     \"Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) Version/18.6 Mobile/15E148\" Android 10; K \
-    \"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)\" \"-\" \"-\" 301 302 206";
+    \"Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)\" \"-\" \"-\" 301 302 206 \
+    /index.html /blog/login /images/ /assets/ /static/ /media/ /content/ /search?q= /api/v1/user .css .js?ver= .png .jpg .svg";
