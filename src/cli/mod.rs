@@ -372,13 +372,13 @@ pub enum ImportCommand {
         #[arg(long, group = "action")]
         diff: bool,
         /// From when on --diff compares: a time ago, or a date
-        #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "1d", requires = "diff")]
+        #[arg(long, value_name = "TIME", value_parser = When::parse, default_value = "1d", requires = "diff", conflicts_with_all = ["compare", "write", "shadow", "switch", "undo"])]
         since: When,
         /// Stop and disable fail2ban, once its bans are in force here
         #[arg(long, group = "action")]
         switch: bool,
         /// Switch although jails have no counterpart here
-        #[arg(long, requires = "switch")]
+        #[arg(long, requires = "switch", conflicts_with_all = ["compare", "write", "shadow", "diff", "undo"])]
         force: bool,
         /// Take back what was written, and start fail2ban again
         #[arg(long, group = "action")]
@@ -675,19 +675,21 @@ pub struct SocketArgs {
 }
 
 /// Which part of the journal to replay.
+///
+/// Each names `logs`, too: `requires` has no effect if what is required conflicts with another argument.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct JournalArgs {
     /// Replay the journal that the daemon reads, in the same way
     #[arg(long, conflicts_with = "logs")]
     pub journal: bool,
     /// A folder of other journal files
-    #[arg(long, value_name = "DIR", requires = "journal")]
+    #[arg(long, value_name = "DIR", requires = "journal", conflicts_with = "logs")]
     pub directory: Option<PathBuf>,
     /// The beginning: a time ago, such as 30d, or a date such as 2026-11-01 or '2026-11-01 12:00'
-    #[arg(long, value_name = "TIME", requires = "journal", value_parser = When::parse)]
+    #[arg(long, value_name = "TIME", requires = "journal", conflicts_with = "logs", value_parser = When::parse)]
     pub since: Option<When>,
     /// The end, in the same form
-    #[arg(long, value_name = "TIME", requires = "journal", value_parser = When::parse)]
+    #[arg(long, value_name = "TIME", requires = "journal", conflicts_with = "logs", value_parser = When::parse)]
     pub until: Option<When>,
 }
 
