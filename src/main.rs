@@ -144,7 +144,8 @@ fn run(action: Action) -> anyhow::Result<ExitCode> {
             }
         }
         Action::Import(ImportCommand::List { file, files, write, length, reason, skip_wrong, json }) => {
-            let options = ListOptions { file, length, reason, write, skip_wrong, json };
+            let operator = cli::operator();
+            let options = ListOptions { file, length, reason, write, skip_wrong, operator, json };
             if !list::run(files.config.as_deref(), &options, daemon::now(), anstream::stdout())? {
                 return Ok(ExitCode::from(cli::REFUSED));
             }

@@ -187,7 +187,7 @@ fn each(addresses: &[Offender], change: impl Fn(&Offender) -> ChangeRequest) -> 
 }
 
 /// The address that the operator is logged in from, if sshd says so.
-pub(crate) fn operator() -> Option<IpAddr> {
+pub fn operator() -> Option<IpAddr> {
     let connection = std::env::var("SSH_CONNECTION").ok()?;
     // An address of one link has the name of the link behind it.
     connection.split([' ', '%']).next()?.parse().ok()

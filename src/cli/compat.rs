@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
+use super::answer::operator;
 use crate::config::load::load;
 use crate::control::client::{self, ChangeCount};
 use crate::control::{
@@ -232,9 +233,10 @@ impl Fail2banClient {
         Ok(Jails { jails, bans })
     }
 
-    /// As fail2ban-client it asks for no `--force`.
+    /// As fail2ban-client it asks for no `--force`; a ban that would need it is refused.
     fn change(&self, change: ChangeRequest) -> Result<u64, CompatError> {
-        let page = ChangePage { force: true, ..change.into() };
+        let force = !matches!(change, ChangeRequest::Ban { .. });
+        let page = ChangePage { force, operator: operator(), ..change.into() };
         let report: ChangeReport = self.ask(&Command::Change(page))?;
         // fail2ban-client has no place for them on stdout.
         report.warnings().for_each(|note| warn(format_args!("WARNING {}", plain(&note.text))));
@@ -244,7 +246,7 @@ impl Fail2banClient {
     fn ask<T: DeserializeOwned>(&self, command: &Command) -> Result<T, CompatError> {
         let answer = client::send(&self.socket, command)?;
         if let Some(error) = answer.refusal() {
-            return Err(CompatError::Stderr(error));
+            return Err(CompatError::Stderr(error.replace("`--force`", "`banstream ban --force`")));
         }
         serde_json::from_str(&answer.body)
             .map_err(|_| CompatError::Stderr("the daemon has another version".to_owned()))

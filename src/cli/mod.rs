@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-pub(crate) use self::answer::{COLUMNS, cells, changes, operator, print, short};
+pub use self::answer::operator;
+pub(crate) use self::answer::{COLUMNS, cells, changes, print, short};
 pub use self::answer::{ask, fail2ban_client};
 pub use self::bans::BansArgs;
 use self::examples::{
@@ -399,7 +400,8 @@ pub enum ImportCommand {
     ///
     /// With --write, the bans go to the running daemon, or into the ledger if none runs. They are bans of the jail `list`: on
     /// all ports, not growing, and no news to receivers. A ban that is in force already is never shortened, so the same
-    /// list can be taken over every day.
+    /// list can be taken over every day. The address that you are logged in from, and those that somebody logged in from
+    /// lately, are left out and named; `ban --force` bans them.
     #[command(after_help = IMPORT_LIST_EXAMPLES)]
     List {
         /// The list; `-` is stdin

@@ -21,7 +21,7 @@ pub struct TakenCounts {
     pub covered: u64,
     /// Bans that are over, and only count for how long the next one lasts.
     pub past: u64,
-    /// Bans left out, because their addresses are never banned here.
+    /// Bans left out, because their addresses are never banned here, or somebody logged in from there lately.
     pub exempt: u64,
     /// Bans left out, because they are not bans that can be in force here.
     pub refused: u64,

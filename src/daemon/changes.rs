@@ -12,7 +12,7 @@ use super::hub::Hub;
 use super::now;
 use crate::config::{is_jail_name, widest};
 use crate::control::{BanLength, ChangeKind, ChangePage, ChangeReport, ChangeRequest, Reply, Target};
-use crate::detect::{Exemption, MANUAL, TakeOver, manual};
+use crate::detect::{Detector, Exemption, MANUAL, TakeOver, manual};
 use crate::model::{Allowance, Ban, BanOrigin, Decision, Mode, Offender, Prefixes, Span, Timestamp, count};
 use crate::store::{LedgerUpdate, UndoItem};
 
@@ -278,12 +278,9 @@ impl Hub {
                 }
             });
         }
-        let recent = self.loaded.config.detection.protect_logins.max(DAY);
-        let login = self.engine.detector().login_from(who).filter(|login| at.since(*login) <= recent);
-        login.map_or(Ok(()), |login| {
-            let ago = at.since(login);
-            Err(format!("somebody logged in from {who} {ago} ago; `--force` bans it all the same"))
-        })
+        let protects = self.loaded.config.detection.protect_logins;
+        recent_login(self.engine.detector(), who, protects, at)
+            .map_or(Ok(()), |login| Err(format!("{login}; `--force` bans it all the same")))
     }
 
     fn unban(&mut self, target: &Target, is_list: bool, outcome: &mut PageOutcome) {
@@ -439,6 +436,17 @@ impl Hub {
         let lifted = self.settle();
         outcome.lift(lifted);
     }
+}
+
+/// Says that somebody logged in from there lately, if so.
+pub(super) fn recent_login(
+    detector: &Detector,
+    who: Offender,
+    protects: Span,
+    at: Timestamp,
+) -> Option<String> {
+    let login = detector.login_from(who).filter(|login| at.since(*login) <= protects.max(DAY))?;
+    Some(format!("somebody logged in from {who} {} ago", at.since(login)))
 }
 
 /// That an exemption has ended, and there is no other.

@@ -267,7 +267,8 @@ impl Hub {
     /// that sends more of them goes no faster than these.
     fn take_over(&mut self, bans: Vec<Ban>, list: Option<u64>, reply: oneshot::Sender<Reply>) {
         let at = now();
-        let page = take_over::page(self.engine.detector(), bans, at);
+        let protects = self.loaded.config.detection.protect_logins;
+        let page = take_over::page(self.engine.detector(), bans, protects, at);
         log::info!("took over bans: {}", page.counts);
         self.undo.add(list, at, take_over::IMPORT.to_owned(), page.before);
         self.show_active();

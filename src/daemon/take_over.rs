@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use super::allowances::Allowances;
+use super::changes::recent_login;
 use super::host_addresses::HostAddresses;
 use super::hub::settings;
 use super::restore;
@@ -21,8 +22,8 @@ use crate::config::{is_jail_name, widest};
 use crate::control::client;
 use crate::control::server::{MAX_BODY, MOST_BANS};
 use crate::control::{Command, TakenCounts, list_id};
-use crate::detect::{Detector, ExemptionList, TakeOver, WIDE};
-use crate::model::{Ban, Decision, Mode, Offender, Timestamp};
+use crate::detect::{Detector, ExemptionList, LIST, TakeOver, WIDE};
+use crate::model::{Ban, Decision, Mode, Offender, Span, Timestamp};
 use crate::store::{Ledger, LedgerUpdate, UndoItem};
 
 /// What `undo` calls it.
@@ -51,14 +52,22 @@ pub(super) struct TakenPage {
     pub(super) before: Vec<UndoItem>,
 }
 
-/// Takes over bans that were decided elsewhere.
-pub(super) fn page(detector: &mut Detector, bans: Vec<Ban>, now: Timestamp) -> TakenPage {
+/// Takes over bans that were decided elsewhere. Those of a list cannot ban who logged in lately, and at least within `protects`.
+pub(super) fn page(detector: &mut Detector, bans: Vec<Ban>, protects: Span, now: Timestamp) -> TakenPage {
     let mut page = TakenPage::default();
     let TakenPage { counts, enforced, decisions, before } = &mut page;
     for ban in bans {
         if let Some(why) = fault(&ban) {
             counts.refused += 1;
             counts.name(ban.offender, || why);
+            continue;
+        }
+        let login = recent_login(detector, ban.offender, protects, now).filter(|_| *ban.jail == *LIST);
+        if let Some(login) = login {
+            counts.exempt += 1;
+            counts.name(ban.offender, || {
+                format!("{login}; `banstream ban {} --force` bans it all the same", ban.offender)
+            });
             continue;
         }
         let known = detector.bans_on(ban.offender).find(|known| known.jail == ban.jail).cloned();
@@ -170,7 +179,7 @@ fn write(
     let (mut counts, list) = (TakenCounts::default(), Some(list_id()));
     let mut undo = UndoLog::new(std::mem::take(&mut memory.undo));
     for bans in pages(bans) {
-        let page = page(engine.detector(), bans, now);
+        let page = page(engine.detector(), bans, loaded.config.detection.protect_logins, now);
         undo.add(list, now, IMPORT.to_owned(), page.before);
         let (decisions, undo) = (page.decisions.into(), undo.take_updates());
         ledger.write(&[LedgerUpdate { decisions, undo, ..LedgerUpdate::default() }], now)?;

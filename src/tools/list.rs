@@ -40,6 +40,8 @@ pub struct ListOptions {
     pub write: bool,
     /// Whether to go on without lines that are wrong.
     pub skip_wrong: bool,
+    /// The address that the operator is logged in from, if that is known.
+    pub operator: Option<IpAddr>,
     /// Whether to print JSON.
     pub json: bool,
 }
@@ -62,7 +64,7 @@ pub struct ListReport {
     pub duplicates: u64,
     /// Lines left out, because their address is private, and so could only be of a network of yours.
     pub private: u64,
-    /// Lines left out, because the configuration exempts their address, or it is this host's own.
+    /// Lines left out, because the configuration exempts their address, or it is this host's own, or you are logged in from it.
     pub exempt: u64,
     /// Lines left out, because their time is over.
     pub over: u64,
@@ -296,6 +298,13 @@ impl<'o> BanList<'o> {
             self.report.exempt += 1;
             let by = Exemption::Listed(exempt, list);
             return self.note(LineFate::Exempt, format!("{offender}: {by}"));
+        }
+        if let Some(operator) = self.options.operator.filter(|who| offender.contains(Offender::single(*who)))
+        {
+            self.report.exempt += 1;
+            let force = format!("`banstream ban {offender} --force` bans it all the same");
+            let why = format!("{offender}: you are logged in from {operator}; {force}");
+            return self.note(LineFate::Exempt, why);
         }
         let until = match end {
             ListedEnd::Unsaid => self.options.length.0.map(|span| self.now + span),

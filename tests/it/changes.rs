@@ -270,13 +270,18 @@ fn what_could_shut_somebody_out_needs_force() {
     until("the login is known", || {
         daemon.get("/why?address=198.18.7.77").unwrap().contains("a login from there")
     });
-    let ban = |address: &str, force: &[&str]| {
+    let tell = |words: &[&str]| {
         let mut command = Command::new(BANSTREAM);
         command
             .env("BANSTREAM_SOCKET", daemon.path("control"))
-            .env("SSH_CONNECTION", "198.18.7.200 50000 10.0.0.1 22");
-        let output = command.args(["ban", address]).args(force).output().unwrap();
-        (output.status.code().unwrap(), timeless(&said(&output)))
+            .env("SSH_CONNECTION", "198.18.7.200 50000 10.0.0.1 22")
+            .current_dir(daemon.path(""));
+        let output = command.args(words).output().unwrap();
+        (output.status.code().unwrap(), said(&output))
+    };
+    let ban = |address: &str, force: &[&str]| {
+        let (status, text) = tell(&[&["ban", address], force].concat());
+        (status, timeless(&text))
     };
     for (address, why) in [
         ("64.0.0.0/7", "64.0.0.0/7 is wider than /8"),
@@ -306,6 +311,20 @@ fn what_could_shut_somebody_out_needs_force() {
     }
     let exempt = "error: 203.0.113.9 is exempt: 203.0.113.0/24 is in `ignoreip`\n";
     assert_eq!(ban("203.0.113.9", &["--force"]), (1, exempt.to_owned()));
+    // Neither a list nor fail2ban's words lead past that.
+    fs::write(daemon.path("a.list"), "198.18.7.200\n198.18.7.64/28\n").unwrap();
+    let (status, text) = tell(&["import", "list", "--config", "c.toml", "--write", "a.list"]);
+    let you = "you are logged in from 198.18.7.200; `banstream ban";
+    assert!(text.contains(&format!("a.list:1: 198.18.7.200: {you} 198.18.7.200 --force` bans")), "{text}");
+    assert!(text.contains("taken over into the running daemon: 0 new, 1 exempt\n"), "{text}");
+    assert!(text.contains("198.18.7.64/28: somebody logged in from 198.18.7.64/28 "), "{text}");
+    assert_eq!((status, state(&daemon)), (0, BEFORE.map(str::to_owned).to_vec()));
+    for (address, why) in [("198.18.7.200", you), ("198.18.7.77", "somebody logged in from 198.18.7.77 ")] {
+        let (status, text) = tell(&["compat", "fail2ban-client", "set", "sshd", "banip", address]);
+        assert!(status == 255 && text.starts_with(&format!("ERROR   {why}")), "{text}");
+        assert!(text.ends_with("`banstream ban --force` bans it all the same\n"), "{text}");
+    }
+    assert_eq!(state(&daemon), BEFORE);
 }
 
 #[test]
