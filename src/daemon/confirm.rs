@@ -44,8 +44,8 @@ impl Confirmation {
         Some(format!("the ledger cannot be written ({why}); a restart may take this back"))
     }
 
-    /// Says in the report of a change what it does not have yet.
-    pub(super) fn tell(self, report: &mut ChangeReport, decisions: u64) {
+    /// Says in the report of a change what it does not have yet: of so many decisions, and so many changes of the ledger.
+    pub(super) fn tell(self, report: &mut ChangeReport, decisions: u64, rows: u64) {
         let unwritten = self.unwritten();
         if let Some(KernelLag { decisions: behind, why }) = self.lag {
             let why = why.or(self.enforcement).unwrap_or_else(|| "the kernel does not respond".to_owned());
@@ -58,7 +58,8 @@ impl Confirmation {
             report.note(ChangeKind::Unenforced, || format!("{what}: {why}"));
         }
         if let Some(text) = unwritten {
-            report.add(ChangeKind::Unwritten, || text);
+            report.count(ChangeKind::Unwritten, rows.max(1));
+            report.note(ChangeKind::Unwritten, || text);
         }
     }
 }
@@ -73,8 +74,9 @@ impl Hub {
         mut report: ChangeReport,
     ) {
         let decisions = update.decisions.len() as u64;
+        let rows = decisions + update.allowances.len() as u64;
         self.reply_once_done(waiting, update, reply, move |confirmation| {
-            confirmation.tell(&mut report, decisions);
+            confirmation.tell(&mut report, decisions, rows);
             Reply::Changed(report)
         });
     }
@@ -121,4 +123,21 @@ impl Hub {
 /// What the enforcer has not said in time that it tried.
 fn late(decisions: &[Decision]) -> Option<KernelLag> {
     KernelLag::of(decisions, Some("the kernel does not respond".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_ledger_has_not_got_is_counted_by_bans_and_not_by_pages() {
+        let mut sum = ChangeReport::default();
+        for rows in [1000, 1000, 0] {
+            let ledger = Some("disk full".to_owned());
+            let mut report = ChangeReport::default();
+            Confirmation { ledger, ..Confirmation::default() }.tell(&mut report, rows, rows);
+            sum.join(report);
+        }
+        assert_eq!((sum.of(ChangeKind::Unwritten), sum.changed), (2001, 0));
+    }
 }
