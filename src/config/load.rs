@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use nix::unistd::Group;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::config::{Backend, Config, ConfigErrors, Setting, Written};
+use crate::config::{Backend, Config, ConfigErrors, NotifyChannel, Receiver, Setting, Socket, Written};
 use crate::detect::{ExemptionList, Jail, Settings, Watch};
 use crate::grammar::{Fault, Grammar, Grammars, Lists, Place, SHIPPED, Severity};
 
@@ -35,6 +36,9 @@ pub struct Loaded {
     /// What this host lacks that the configuration asks for by name. With it a daemon cannot run here, but logs of another
     /// host can be replayed.
     pub missing: Vec<String>,
+    /// The groups that it names for sockets and that this host lacks. A start goes on without such a socket of a source, so
+    /// that the other sources protect the host.
+    pub missing_groups: Vec<String>,
     /// Which files the configuration was read from.
     pub files: ConfigFiles,
     /// All that they set, and the defaults.
@@ -202,9 +206,9 @@ fn judge(
         placed.flatten().unwrap_or_else(|| fault.to_string())
     });
     let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(written.doubts()).collect();
-    let missing = missing(&config, written);
+    let (missing, missing_groups) = (missing(&config, written), missing_groups(&config, written));
     let (files, written) = (ConfigFiles::new(files), written.settings());
-    Ok(Loaded { config, grammars, allow_files, warnings, missing, files, written, own })
+    Ok(Loaded { config, grammars, allow_files, warnings, missing, missing_groups, files, written, own })
 }
 
 impl Loaded {
@@ -216,6 +220,32 @@ impl Loaded {
     pub fn to_run(self) -> Result<Self, LoadError> {
         if self.missing.is_empty() { Ok(self) } else { Err(LoadError::Faulty(self.missing.join("\n"))) }
     }
+
+    /// The same, where this host has all groups that it names.
+    ///
+    /// # Errors
+    ///
+    /// A group is not there.
+    pub fn with_groups(self) -> Result<Self, LoadError> {
+        match self.missing_groups.is_empty() {
+            true => Ok(self),
+            false => Err(LoadError::Faulty(self.missing_groups.join("\n"))),
+        }
+    }
+}
+
+/// The groups that the operator names for sockets, and that are not there.
+fn missing_groups(config: &Config, written: &Written<'_>) -> Vec<String> {
+    let ingest = config.socket.as_ref().map(|ingest| &ingest.socket);
+    let sockets = ingest.map(|socket| ("socket", socket)).into_iter().chain([("control", &config.control)]);
+    let fault = |(table, socket): (&str, &Socket)| {
+        let group = socket.group.as_deref()?;
+        // As where the socket is made, an error is that there is no /etc/group.
+        let is_there = Group::from_name(group).is_ok_and(|found| found.is_some());
+        let what = format!("`group`: there is no group `{group}` on this host");
+        written.fault(table, "group", &what).filter(|_| !is_there)
+    };
+    sockets.filter_map(fault).collect()
 }
 
 /// The programs that the operator names for the rule, and that are not there. Otherwise a typing error would silently
@@ -592,6 +622,47 @@ mod tests {
         ] {
             assert_eq!(missing(fine), [""; 0], "{fine}");
         }
+    }
+
+    #[test]
+    fn a_group_that_is_named_and_missing_is_a_fault_where_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("b.toml");
+        let missing = |text: &str| {
+            std::fs::write(&main, text).unwrap();
+            // A start goes on.
+            let loaded = load(Some(&main)).and_then(Loaded::to_run).unwrap();
+            assert_eq!(loaded.missing_groups.is_empty(), loaded.clone().with_groups().is_ok());
+            let first =
+                loaded.missing_groups.iter().filter_map(|fault| fault.lines().next()?.split_once("b.toml:"));
+            first.map(|(_, fault)| fault.to_owned()).collect::<Vec<_>>()
+        };
+        let fault = |place: &str| format!("{place}: `group`: there is no group `nosuch` on this host");
+        let both = "[socket]\ngroup = 'nosuch'\n[control]\ngroup = 'nosuch'";
+        assert_eq!(missing(both), [fault("2:9"), fault("4:9")]);
+        for fine in ["", "[socket]\ngroup = 'root'", "[socket]\nenabled = false\ngroup = 'nosuch'"] {
+            assert_eq!(missing(fine), [""; 0], "{fine}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_waits_for_a_start_is_told_with_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("b.toml");
+        let loaded = |text: &str| {
+            std::fs::write(&main, text).unwrap();
+            load(Some(&main)).unwrap()
+        };
+        let now = "bantime = '2h'\nstate-directory = '/s'\n[metrics]\nlisten = ''\n[ledger]\nmax-rows = 7000\n\
+                   [socket]\nunattested = 'refuse'\ngroup = 'root'\n[control]\npath = '/c'\n";
+        let changes = loaded(now).changes_since(&loaded(""));
+        let (later, at_once): (Vec<&String>, Vec<&String>) =
+            changes.iter().partition(|change| change.ends_with(" (takes effect at the next start)"));
+        let keys = |changes: Vec<&String>| -> Vec<String> {
+            changes.iter().filter_map(|change| Some(change.split('`').nth(1)?.to_owned())).collect()
+        };
+        assert_eq!(keys(later), ["state-directory", "path", "max-rows", "listen", "group"]);
+        assert_eq!(keys(at_once), ["bantime", "unattested"]);
     }
 
     #[test]

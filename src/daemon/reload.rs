@@ -136,7 +136,7 @@ impl Reloader {
         let options = self.options.clone();
         let loaded = tokio::task::spawn_blocking(move || options.load()).await??;
         match loaded.files.lost_since(&self.loaded.files) {
-            None => Ok(loaded),
+            None => Ok(loaded.with_groups()?),
             Some(lost) => Err(anyhow::Error::msg(lost)),
         }
     }
@@ -208,11 +208,6 @@ impl Reloader {
             let mode = mode(new.enforce.as_ref());
             self.health.enforcement(|status| (status.mode, status.backend) = mode);
         }
-        if fixed(old) != fixed(new) {
-            log::warn!(
-                "changes of sockets, the metrics address, the ledger and the state directory take effect at the next start"
-            );
-        }
         let (reply, replied) = oneshot::channel();
         self.inbox.send(Input::Reload(Box::new(loaded.clone()), kind, reply)).await?;
         let bans = replied.await?;
@@ -257,10 +252,4 @@ fn rule(config: &Config) -> impl PartialEq {
     let rule = |e: &Enforce| (e.table.clone(), e.chains.clone(), e.target.clone());
     let enforce = config.enforce.as_ref();
     enforce.map(|e| (e.backend, e.set.clone(), (e.backend != Backend::Nftables).then(|| rule(e))))
-}
-
-/// What a reload does not touch.
-fn fixed(config: &Config) -> impl PartialEq {
-    let ingest = config.socket.as_ref().map(|ingest| ingest.socket.clone());
-    (ingest, config.control.clone(), config.metrics, config.ledger, config.state_directory.clone())
 }

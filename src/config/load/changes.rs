@@ -42,7 +42,11 @@ impl Loaded {
                 loaded.written.iter().find(is_it).map_or("not set".to_owned(), |found| found.value.clone())
             };
             let of = if table.is_empty() { String::new() } else { format!(" of [{table}]") };
-            let change = |key: &&str| format!("`{key}`{of}: {} -> {}", value(before, key), value(self, key));
+            let change = |key: &&str| {
+                let later =
+                    if waits_for_start(table, key) { " (takes effect at the next start)" } else { "" };
+                format!("`{key}`{of}: {} -> {}{later}", value(before, key), value(self, key))
+            };
             changes.extend(keys.into_iter().map(change));
         }
         let files: BTreeSet<_> = before.own.keys().chain(self.own.keys()).collect();
@@ -56,5 +60,14 @@ impl Loaded {
             Some(format!("`{}`: {what}", path.display()))
         });
         changes.into_iter().chain(files).collect()
+    }
+}
+
+/// Whether a reload leaves this setting as it is.
+fn waits_for_start(table: &str, key: &str) -> bool {
+    match table {
+        "" => key == "state-directory",
+        "socket" => key != "unattested",
+        _ => matches!(table, "control" | "ledger" | "metrics"),
     }
 }
