@@ -19,8 +19,8 @@ use super::{
 use crate::config::Enforce;
 use crate::model::{Offender, Timestamp};
 pub use rule::only_drops;
-pub(super) use rule::target_fault;
 use rule::{IptablesRule, RuleRepair};
+pub(super) use rule::{chain_fault, target_fault};
 pub(super) use wire::FIND_TYPE;
 use wire::{Counters, NetlinkError, NetlinkReply, Request, SetHeader, SetType};
 

@@ -316,11 +316,16 @@ pub fn choose(settings: &Enforce) -> Result<(Backend, String), EnforceError> {
     }
 }
 
-/// Why iptables would not take the target of the rule, as far as it says so without changing anything; it takes root.
-pub fn target_fault(settings: &Enforce) -> Option<String> {
-    let uses_iptables = choose(settings).is_ok_and(|(backend, _)| backend == Backend::Ipset);
-    let chain = settings.chains.first().filter(|_| uses_iptables)?;
-    ipset::target_fault(&settings.iptables, &settings.table, chain, &settings.target)
+/// Which key makes iptables refuse the rule, and why, as far as it says so without changing anything; it takes root.
+pub fn rule_fault(settings: &Enforce) -> Option<(&'static str, String)> {
+    if !choose(settings).is_ok_and(|(backend, _)| backend == Backend::Ipset) {
+        return None;
+    }
+    let (program, table, chains) = (&settings.iptables, &settings.table, &settings.chains);
+    let of_chains =
+        chains.iter().find_map(|chain| Some(("chains", ipset::chain_fault(program, table, chain)?)));
+    let of_target = || ipset::target_fault(program, table, chains.first()?, &settings.target);
+    of_chains.or_else(|| of_target().map(|fault| ("target", fault)))
 }
 
 impl EnforceError {

@@ -48,7 +48,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
     let mut print =
         |lines: &[String]| ended_well(lines.iter().try_for_each(|line| writeln!(output, "{line}")));
     if paths.is_empty() {
-        match crate::config::load::load(None).and_then(Loaded::to_run) {
+        match crate::config::load::load(None).and_then(to_run) {
             Ok(loaded) => {
                 print(&warnings(&loaded))?;
                 let Loaded { config, grammars, files, own, .. } = loaded;
@@ -92,7 +92,7 @@ pub fn check(paths: &[PathBuf], mut output: impl Write) -> anyhow::Result<bool> 
                     Some(path),
                     beside.iter().map(|(path, text)| (*path, Some(text.as_str()))),
                 )
-                .and_then(Loaded::to_run)
+                .and_then(to_run)
                 {
                     Ok(loaded) => {
                         let read = loaded.files.paths().filter(|file| file != path);
@@ -149,14 +149,26 @@ fn warnings(loaded: &Loaded) -> Vec<String> {
     let faults = GeoIp::open(&loaded.config.geoip).faults().into_iter();
     let faults =
         faults.map(|fault| format!("{place}warning: `geoip`: {fault}; countries or networks are missing"));
-    let target = loaded.config.enforce.as_ref().and_then(kernel::target_fault);
-    let target = target.and_then(|fault| {
-        let is_target = |of: &&Setting| of.table == "enforce" && of.key == "target";
-        let place = loaded.written.iter().find(is_target)?;
-        let (file, line) = (place.file.as_ref()?.display(), place.line?);
-        Some(format!("{file}:{line}: warning: `target`: a reload would fail: {fault}"))
-    });
-    loaded.warnings.iter().cloned().chain(faults).chain(target).collect()
+    loaded.warnings.iter().cloned().chain(faults).collect()
+}
+
+/// The configuration, unless iptables would refuse its rule, and so a start or a reload would fail.
+fn with_rule(loaded: Loaded) -> Result<Loaded, LoadError> {
+    let Some((key, fault)) = loaded.config.enforce.as_ref().and_then(kernel::rule_fault) else {
+        return Ok(loaded);
+    };
+    let is_it = |of: &&Setting| of.table == "enforce" && of.key == key;
+    let place = loaded.written.iter().find(is_it);
+    // What nobody wrote, nobody can mend here.
+    match place.and_then(|setting| Some((setting.file.as_ref()?.display(), setting.line?))) {
+        Some((file, line)) => Err(LoadError::Faulty(format!("{file}:{line}: `{key}`: {fault}"))),
+        None => Ok(loaded),
+    }
+}
+
+/// The configuration, if a daemon can run here with all of it.
+fn to_run(loaded: Loaded) -> Result<Loaded, LoadError> {
+    loaded.to_run().and_then(Loaded::with_groups).and_then(with_rule)
 }
 
 /// What a daemon at `socket` would change if it read this configuration, its own, again.

@@ -1313,14 +1313,24 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
 }
 
 #[test]
-fn a_target_that_iptables_does_not_know_is_told_before_a_reload() {
+fn a_rule_that_iptables_does_not_take_is_a_fault_before_a_reload() {
     in_namespace(|| {
         let daemon = daemon("target = 'NIX'");
-        let check = || said(&daemon.output(&["check", "c.toml"]));
-        let warning = ": warning: `target`: a reload would fail: iptables v";
-        assert!(check().contains(warning) && check().contains("NIX"), "{}", check());
+        let check = || {
+            let output = daemon.output(&["check", "c.toml"]);
+            (output.status.code(), said(&output))
+        };
+        let (status, text) = check();
+        assert!(
+            status == Some(1) && text.contains(": `target`: iptables v") && text.contains("NIX"),
+            "{text}"
+        );
+        enforce(&daemon, "chains = ['PREROUTING', 'NIX']");
+        let (status, text) = check();
+        assert!(status == Some(1) && text.contains(": `chains`: iptables"), "{text}");
         enforce(&daemon, "target = 'DROP'");
-        assert!(!check().contains("target"), "{}", check());
+        let (status, text) = check();
+        assert!(status == Some(0) && text.contains("c.toml: sound"), "{text}");
     });
 }
 

@@ -165,6 +165,12 @@ pub fn only_drops(rule: &str) -> bool {
     words.next() == Some("-j") && matches!(words.next(), Some("DROP" | "REJECT"))
 }
 
+/// Why iptables has no such chain, as far as it says so without changing anything.
+pub(in crate::kernel) fn chain_fault(program: &str, table: &str, chain: &str) -> Option<String> {
+    // Without root the status is another (iptables(8)).
+    said(program, table, &["-S", chain], 1)
+}
+
 /// Why iptables would not take this target, as far as it says so without changing anything.
 pub(in crate::kernel) fn target_fault(
     program: &str,
@@ -172,11 +178,23 @@ pub(in crate::kernel) fn target_fault(
     chain: &str,
     target: &[String],
 ) -> Option<String> {
-    let mut command = Command::new(program);
-    command.args(["-w", "5", "-t", table, "-C", chain, "-j"]).args(target).stdin(Stdio::null());
+    let words: Vec<&str> = ["-C", chain, "-j"].into_iter().chain(target.iter().map(String::as_str)).collect();
     // 1 says that there is no such rule, and 2 that it cannot be one (iptables(8)).
-    let output = command.output().ok().filter(|output| output.status.code() == Some(2))?;
-    String::from_utf8_lossy(&output.stderr).lines().next().map(str::to_owned)
+    said(program, table, &words, 2)
+}
+
+/// What iptables says to this where it ends with that status.
+fn said(program: &str, table: &str, words: &[&str], status: i32) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(["-w", "5", "-t", table]).args(words).stdin(Stdio::null());
+    let output = command.output().ok().filter(|output| output.status.code() == Some(status))?;
+    reason(&output.stderr)
+}
+
+/// The first line of what iptables wrote to stderr that is not a warning of it.
+fn reason(stderr: &[u8]) -> Option<String> {
+    let stderr = String::from_utf8_lossy(stderr);
+    stderr.lines().find(|line| !line.starts_with('#')).map(str::to_owned)
 }
 
 /// Why this program cannot be run, if that is so.
@@ -189,14 +207,28 @@ pub(super) fn obstacle(program: &str) -> Option<EnforceError> {
 }
 
 fn failed(command: String, output: &Output) -> EnforceError {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let stderr = stderr.lines().next().unwrap_or("it gave no reason").to_owned();
+    let stderr = reason(&output.stderr).unwrap_or_else(|| "it gave no reason".to_owned());
     EnforceErrorKind::Failed { command, status: output.status.to_string(), stderr }.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_of_iptables_is_not_the_reason() {
+        let warning = "# Warning: iptables-legacy tables present, use iptables-legacy to see them\n";
+        for (stderr, want) in [
+            (
+                format!("{warning}iptables: No chain by that name.\nmore\n"),
+                Some("iptables: No chain by that name."),
+            ),
+            (warning.to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(reason(stderr.as_bytes()).as_deref(), want);
+        }
+    }
 
     #[test]
     fn a_rule_that_only_drops_may_stand_before_ours() {
