@@ -205,7 +205,8 @@ fn judge(
             fault.line.is_none().then(|| written.fault_of_file(&fault.file, &format!("warning: {fault}")));
         placed.flatten().unwrap_or_else(|| fault.to_string())
     });
-    let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(written.doubts()).collect();
+    let doubts = written.doubts().into_iter().chain(absent_programs(&config, written));
+    let warnings = warnings.iter().map(Fault::to_string).chain(broken).chain(doubts).collect();
     let (missing, missing_groups) = (missing(&config, written), missing_groups(&config, written));
     let (files, written) = (ConfigFiles::new(files), written.settings());
     Ok(Loaded { config, grammars, allow_files, warnings, missing, missing_groups, files, written, own })
@@ -261,6 +262,22 @@ fn missing(config: &Config, written: &Written<'_>) -> Vec<String> {
         written.fault("enforce", key, &what).filter(|_| program != key && !is_program(program))
     };
     programs.into_iter().filter_map(fault).collect()
+}
+
+/// Receivers whose program is not there. They keep nothing from running.
+fn absent_programs(config: &Config, written: &Written<'_>) -> Vec<String> {
+    let doubt = |receiver: &Arc<Receiver>| {
+        let (key, program) = match &receiver.channel {
+            NotifyChannel::Command(words) => ("command", words.first()?.clone()),
+            NotifyChannel::Mail { sendmail, .. } => ("mail", sendmail.display().to_string()),
+            NotifyChannel::Webhook { .. } => return None,
+        };
+        let table = format!("notify.{}", receiver.name);
+        let what =
+            format!("warning: `{key}`: there is no program `{program}` on this host, so nothing is sent");
+        written.fault(&table, key, &what).filter(|_| !is_program(&program))
+    };
+    config.receivers.iter().filter_map(doubt).collect()
 }
 
 /// Whether a program of this name or path can be run, as far as the file tells.
@@ -622,6 +639,24 @@ mod tests {
         ] {
             assert_eq!(missing(fine), [""; 0], "{fine}");
         }
+    }
+
+    #[test]
+    fn a_receiver_whose_program_is_missing_is_doubtful() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("b.toml");
+        let text = "[notify.a]\ncommand = ['/nix/a', 'x']\n[notify.b]\nmail = 'root'\nsendmail = '/nix/b'\n\
+                    [notify.c]\ncommand = ['/bin/sh']\n[notify.d]\nmail = 'root'\nsendmail = '/bin/sh'\n";
+        std::fs::write(&main, text).unwrap();
+        let warnings = load(Some(&main)).unwrap().warnings;
+        let first = warnings.iter().filter_map(|fault| fault.lines().next()?.split_once("b.toml:"));
+        let missing =
+            |program: &str| format!("there is no program `{program}` on this host, so nothing is sent");
+        let want = [
+            format!("2:11: warning: `command`: {}", missing("/nix/a")),
+            format!("4:8: warning: `mail`: {}", missing("/nix/b")),
+        ];
+        assert_eq!(first.map(|(_, fault)| fault).collect::<Vec<_>>(), want);
     }
 
     #[test]

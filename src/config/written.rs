@@ -229,8 +229,12 @@ impl<'t> Written<'t> {
 
     /// A key of a table that a file sets.
     fn entry(&self, table: &str, key: &str) -> Option<&TomlEntry<'t>> {
-        let TomlNode::Table(table) = &self.top.0.get(table)?.node else { return None };
-        table.0.get(key).filter(|entry| entry.value.file > 0)
+        let mut within = &self.top;
+        for name in table.split('.') {
+            let TomlNode::Table(table) = &within.0.get(name)?.node else { return None };
+            within = table;
+        }
+        within.0.get(key).filter(|entry| entry.value.file > 0)
     }
 
     /// What is wrong with the value of a key of a table, where it stands; `None` where no file sets it.
