@@ -631,9 +631,13 @@ pub enum ClientCommand {
     },
     /// Reload the daemon's configuration and grammars
     ///
-    /// If anything in them is wrong, the daemon reports it and keeps the old ones. Bans of addresses that are exempt from then on
-    /// are lifted and listed; no other ban and no count is lost. A rollback restores the bans that the reload has lifted, and
-    /// `undo` does once the addresses are not exempt any more. `check` says before what a reload would lift.
+    /// If anything in them is wrong, the daemon reports it and keeps the old ones. The same if a file that set something is now
+    /// empty or missing, since an editor may be writing it; only a drop-in may be removed, while another file sets something.
+    /// If it is intended, restart the daemon. A change that takes effect at the next start only is listed with these words.
+    ///
+    /// Bans of addresses that are exempt from then on are lifted and listed; no other ban and no count is lost. A rollback restores
+    /// the bans that the reload has lifted, and `undo` does once the addresses are not exempt any more. `check` says before what
+    /// a reload would lift.
     #[command(after_help = RELOAD_EXAMPLES)]
     Reload {
         /// The daemon to ask.
