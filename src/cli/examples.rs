@@ -227,7 +227,7 @@ Examples:
   banstream log --jail sshd -n 20
   banstream log --since 1h --json
 
-Exit status: as journalctl's; 2 if there is none";
+Exit status: as journalctl's; 2 if there is no line to read";
 
 pub(super) const BAN_EXAMPLES: &str = "\
 Examples:

@@ -79,7 +79,7 @@ pub enum Action {
         #[arg(long)]
         stdin: bool,
     },
-    /// Create the kernel's sets, empty, and end
+    /// Create the kernel's sets, empty, and exit
     ///
     /// A firewall that was saved while the daemon ran has the daemon's rule in it, and loads only where the sets exist that
     /// the rule refers to. So `banstream-sets.service` runs this at boot, before the firewall loads. It adds no rule and
@@ -261,7 +261,8 @@ pub enum Action {
     ///
     /// Says which backend enforces bans, and why. Checks the kernel's sets and rules in both families and both variants
     /// of iptables, or the table of nftables, its owner and a sample of the bans; the daemon, its sources
-    /// and its metrics, and the log daemons' rate limits. Causes come first, and what follows from them is counted there.
+    /// and its metrics, and the log daemons' rate limits. Causes come first; findings that only follow from a cause are counted
+    /// with it, not listed.
     /// Exits with 1 if anything is wrong; doubtful findings are only printed.
     Doctor {
         /// Where the configuration is.
@@ -581,8 +582,8 @@ pub enum ClientCommand {
     /// Exempt addresses or prefixes from bans, or list exemptions
     ///
     /// Lifts its bans, those by hand included, and prevents new bans by jails and operators until the time is over or the
-    /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`. If there is one already,
-    /// a time or comment that is not given stays as it was. A prefix wider than /8 (IPv6: /32) needs --force.
+    /// exemption is removed. Exemptions survive restarts. For a permanent exemption use `ignoreip`. If the address is exempt
+    /// already, a time or comment that is not given stays as it was. A prefix wider than /8 (IPv6: /32) needs --force.
     #[command(after_help = ALLOW_EXAMPLES)]
     Allow {
         /// The daemon to ask.
@@ -625,7 +626,7 @@ pub enum ClientCommand {
         /// List the commands that can be taken back, the latest first
         #[arg(long, conflicts_with = "force")]
         list: bool,
-        /// Take back the latest, though it is older than 10 minutes, or a later command changed nothing
+        /// Take back the latest, even if it is older than 10 minutes, or a later command changed nothing
         #[arg(long)]
         force: bool,
     },

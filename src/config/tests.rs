@@ -205,6 +205,14 @@ fn what_exempts_everybody_or_is_open_to_everybody_is_doubted() {
         ],
     );
     check("trusted-proxies = ['::/0']", &[&format!("x.toml:1:20: warning: `::/0` {}", all("IPv6"))]);
+    let beyond = "warning: `bantime` is longer than `cap` of [growth], 7d: such bans do not grow";
+    check("bantime = '8d'\n[growth]\ncap = '1w'", &[&format!("x.toml:1:11: {beyond}")]);
+    check("[growth]\ncap = '1w'\n[jail.sshd]\nbantime = '8d'", &[&format!("x.toml:4:11: {beyond}")]);
+    let defaults = "warning: `bantime` is longer than `cap` of [growth], 1m: such bans do not grow";
+    check("growth.cap = 60", &[&format!("x.toml:1:14: {defaults}")]);
+    for fine in ["bantime = '4w'", "bantime = 'forever'", "bantime = '8w'\n[growth]\nfactor = 1"] {
+        check(fine, &[]);
+    }
     for (listen, is_open) in [
         ("0.0.0.0:9", true),
         ("[::]:9", true),
@@ -572,7 +580,8 @@ fn words_of_fail2ban_are_answered_with_what_to_write() {
         ],
     );
     let increment = "unknown key `bantime.increment`; fail2ban's `bantime.increment`: always; `growth.factor = 1` turns it off";
-    let maxtime = "unknown key `bantime.maxtime`; fail2ban's `bantime.maxtime`: `cap` in `[growth]`";
+    let maxtime = "unknown key `bantime.maxtime`; fail2ban's `bantime.maxtime`: `cap` in `[growth]`, \
+                   which does not shorten a `bantime` that is longer";
     wrong("bantime.increment = true", &[&format!("1:9: {increment}")]);
     wrong("\"bantime.increment\" = true", &[&format!("1:1: {increment}")]);
     wrong(

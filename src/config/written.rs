@@ -13,7 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{ConfigError, ConfigErrors};
-use super::value::wide;
+use super::value::{self, wide};
 use crate::model::Offender;
 use crate::words;
 
@@ -168,7 +168,9 @@ impl<'t> Written<'t> {
             doubts.extend(wide(offender).map(|what| (place, what)));
         }
         doubts.extend(self.open_metrics());
+        doubts.extend(self.beyond_cap());
         doubts.sort();
+        doubts.dedup();
         doubts
             .into_iter()
             .filter_map(|(place, what)| self.shown(place, &format!("warning: {what}")))
@@ -225,6 +227,33 @@ impl<'t> Written<'t> {
             "everybody who reaches this host can read the metrics at `{listen}`: there is no password"
         );
         (is_open && !listen.ip().is_loopback()).then_some((entry.value, what))
+    }
+
+    /// Ban times that are longer than `cap`, where bans grow.
+    fn beyond_cap(&self) -> Vec<(FileOffset, String)> {
+        fn read<T>(
+            table: &Table<'_>,
+            key: &str,
+            read: impl Fn(&DeValue<'_>) -> Result<T, InvalidValue>,
+        ) -> Option<(FileOffset, T)> {
+            let entry = table.0.get(key)?;
+            let TomlNode::Value(value) = &entry.node else { return None };
+            Some((entry.value, read(value).ok()?))
+        }
+        let Some(TomlNode::Table(growth)) = self.top.0.get("growth").map(|entry| &entry.node) else {
+            return Vec::new();
+        };
+        let grows =
+            read(growth, "factor", value::number(1.0..=100.0)).is_some_and(|(_, factor)| factor > 1.0);
+        let Some((place, cap)) = read(growth, "cap", value::time).filter(|_| grows) else {
+            return Vec::new();
+        };
+        let tables = std::iter::once(&self.top).chain(self.jails().map(|(_, jail)| jail));
+        let times = tables.filter_map(|table| read(table, "bantime", value::time));
+        let what = format!("`bantime` is longer than `cap` of [growth], {cap}: such bans do not grow");
+        // Of a default that is longer, the cap is at fault.
+        let beyond = times.filter(|(_, time)| *time > cap);
+        beyond.map(|(at, _)| (if at.file > 0 { at } else { place }, what.clone())).collect()
     }
 
     /// A key of a table that a file sets.

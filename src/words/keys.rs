@@ -80,7 +80,7 @@ pub const JAIL_KEYS: &[KeyWord] = &[
         &["bantime.factor", "bantime.multipliers", "bantime.formula"],
         "`factor` in `[growth]`: the n-th ban lasts `bantime` x factor^(n-1)",
     ),
-    word(&["bantime.maxtime"], "`cap` in `[growth]`"),
+    word(&["bantime.maxtime"], "`cap` in `[growth]`, which does not shorten a `bantime` that is longer"),
     word(&["bantime.rndtime"], "`jitter` in `[growth]`, a fraction of the ban, not seconds"),
     word(&["bantime.overalljails"], "none: each jail counts by itself"),
     word(&["usedns"], "never: a name in a log is not an address"),
