@@ -322,8 +322,11 @@ pub fn rule_fault(settings: &Enforce) -> Option<(&'static str, String)> {
         return None;
     }
     let (program, table, chains) = (&settings.iptables, &settings.table, &settings.chains);
-    let of_chains =
-        chains.iter().find_map(|chain| Some(("chains", ipset::chain_fault(program, table, chain)?)));
+    let of_chain = |chain: &String| {
+        let fault = ipset::chain_fault(program, table, chain)?;
+        Some(("chains", format!("iptables cannot use the chain `{chain}` of the table `{table}`: {fault}")))
+    };
+    let of_chains = chains.iter().find_map(of_chain);
     let of_target = || ipset::target_fault(program, table, chains.first()?, &settings.target);
     of_chains.or_else(|| of_target().map(|fault| ("target", fault)))
 }
