@@ -173,13 +173,18 @@ impl Fail2banClient {
     fn ban(&self, jail: &str, who: &[Offender]) -> Result<u64, CompatError> {
         let jails = self.jails()?;
         let length = Some(BanLength(jails.get(jail)?.bantime.map(Span::from_secs)));
-        let mut new = 0;
+        let (mut new, mut refused) = (0, Vec::new());
         for address in
             who.iter().copied().filter(|who| !held(&jails.bans, jail).any(|ban| ban.address == *who))
         {
-            new += self.change(ChangeRequest::Ban { address, length, reason: reason(jail) })?;
+            match self.change(ChangeRequest::Ban { address, length, reason: reason(jail) }) {
+                Ok(bans) => new += bans,
+                // One that is protected does not keep the others from being banned.
+                Err(CompatError::Stderr(why)) => refused.push(why),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(new)
+        if refused.is_empty() { Ok(new) } else { Err(CompatError::Stderr(refused.join("\n"))) }
     }
 
     /// Lifts the bans on those that the jail bans, bans of other jails included: otherwise they would stay blocked.

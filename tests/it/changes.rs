@@ -325,6 +325,9 @@ fn what_could_shut_somebody_out_needs_force() {
         assert!(text.ends_with("`banstream ban --force` bans it all the same\n"), "{text}");
     }
     assert_eq!(state(&daemon), BEFORE);
+    let both = ["compat", "fail2ban-client", "set", "sshd", "banip", "198.18.7.200", "198.18.7.9"];
+    assert_eq!(tell(&both).0, 255);
+    assert!(state(&daemon).iter().any(|ban| ban.starts_with("198.18.7.9 manual ")), "{:?}", state(&daemon));
 }
 
 #[test]
