@@ -394,10 +394,11 @@ impl LedgerWriter {
     fn set_aside(&self, directory: &Path, why: &LedgerError) -> Result<(), LedgerError> {
         let stamp = now().to_string().replace(':', "-");
         let aside = Ledger::set_aside(directory, stamp.split('.').next().unwrap_or_default())?;
-        log::error!(
-            "the ledger is damaged ({why}); renamed it to `{}` and started a new one with the content of memory",
-            aside.display()
-        );
+        let what = match &aside {
+            Some(path) => format!("is damaged ({why}); renamed it to `{}`", path.display()),
+            None => format!("is lost ({why})"),
+        };
+        log::error!("the ledger {what}; starting a new one with the content of memory");
         self.metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
         self.shared.wanted.store(true, Ordering::Relaxed);
         Ok(())

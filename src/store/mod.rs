@@ -248,24 +248,26 @@ impl Ledger {
     }
 
     /// Gives the file of a ledger that is damaged another name, which ends with `stamp`, and a number if that is
-    /// taken; what it is called now. Nobody may have it open.
+    /// taken; what it is called now, or `None` if the file is gone. Nobody may have it open.
     ///
     /// # Errors
     ///
     /// It cannot be renamed.
-    pub fn set_aside(directory: &Path, stamp: &str) -> Result<PathBuf, LedgerError> {
+    pub fn set_aside(directory: &Path, stamp: &str) -> Result<Option<PathBuf>, LedgerError> {
         let free = |suffix: &String| !directory.join(format!("{FILE}{suffix}")).exists();
         let suffixes = std::iter::once(format!(".{stamp}")).chain((1..).map(|n| format!(".{stamp}.{n}")));
         let suffix = suffixes.into_iter().find(free).unwrap_or_default();
+        let mut aside = None;
         // The log that belongs to it goes along: SQLite must not find it beside the new file.
         for part in ["-wal", "-shm", ""] {
             let to = directory.join(format!("{FILE}{suffix}{part}"));
-            match fs::rename(directory.join(format!("{FILE}{part}")), to) {
+            match fs::rename(directory.join(format!("{FILE}{part}")), &to) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(LedgerError::new(error)),
-                _ => {}
+                // The file itself is the last of them.
+                renamed => aside = renamed.is_ok().then_some(to),
             }
         }
-        Ok(directory.join(format!("{FILE}{suffix}")))
+        Ok(aside)
     }
 
     /// All that was written and still matters; `grammars` are those in force now.

@@ -575,10 +575,12 @@ fn what_is_set_aside_keeps_its_bytes_and_takes_no_other_s_name() {
     let directory = Directory::new();
     for (text, want) in [("one", "ledger.db.now"), ("two", "ledger.db.now.1"), ("three", "ledger.db.now.2")] {
         fs::write(directory.file(), text).unwrap();
-        assert_eq!(Ledger::set_aside(directory.0.path(), "now").unwrap(), directory.0.path().join(want));
+        let aside = Ledger::set_aside(directory.0.path(), "now").unwrap();
+        assert_eq!(aside, Some(directory.0.path().join(want)));
         assert_eq!(fs::read_to_string(directory.0.path().join(want)).unwrap(), text);
         assert!(!directory.file().exists());
     }
+    assert_eq!(Ledger::set_aside(directory.0.path(), "now").unwrap(), None, "there is no file");
 }
 
 #[test]
