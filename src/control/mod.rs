@@ -496,6 +496,9 @@ pub struct LedgerStatus {
     pub path: Option<String>,
     /// Why it cannot be written, if so.
     pub error: Option<String>,
+    /// The damaged file that was renamed last since the daemon's start, if one was.
+    #[serde(default)]
+    pub aside: Option<String>,
     /// The size of its files in bytes, when last measured.
     pub bytes: u64,
     /// The offences in it, when last measured.

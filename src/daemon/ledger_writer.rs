@@ -398,6 +398,7 @@ impl LedgerWriter {
             Some(path) => format!("is damaged ({why}); renamed it to `{}`", path.display()),
             None => format!("is lost ({why})"),
         };
+        self.health.ledger(|status| status.aside = aside.map(|path| path.display().to_string()));
         log::error!("the ledger {what}; starting a new one with the content of memory");
         self.metrics.counter("banstream_ledger_errors_total", &[]).increment(1);
         self.shared.wanted.store(true, Ordering::Relaxed);

@@ -24,6 +24,8 @@ impl Findings {
             mode,
             backend: _,
             fault,
+            ledger,
+            damaged,
             observing,
             sources,
             receivers,
@@ -166,12 +168,24 @@ impl Findings {
             let what = format!("entries or bans were lost or left out since the start: {reasons}");
             self.doubtful("drops", what, "`banstream_drops_total` shows how many, the daemon's log why");
         }
-        if samples.told("banstream_ledger_errors_total").is_some() {
-            let what = "the ledger could not be read or written, so bans may not survive a reboot".to_owned();
+        if let Some(error) = ledger {
             self.wrong(
                 "ledger-errors",
-                what,
+                format!("cannot use the ledger, so bans may not survive a reboot: {error}"),
                 "check free space and permissions of `state-directory`, and the daemon's log",
+            );
+        } else if let Some(path) = damaged {
+            self.doubtful(
+                "ledger-replaced",
+                format!("the ledger was damaged; the daemon renamed it to `{path}` and started a new one"),
+                "check the disk (`dmesg`), and the list in `banstream bans`; then remove that file",
+            );
+        } else if samples.told("banstream_ledger_errors_total").is_some() {
+            self.note(
+                "ledger-recovered",
+                "the ledger could not be read or written at times since the daemon's start; now it can"
+                    .to_owned(),
+                "nothing, if you know the cause; otherwise the daemon's log names it",
             );
         }
         if samples.told("banstream_clock_jumps_total").is_some() {

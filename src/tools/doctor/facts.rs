@@ -230,6 +230,10 @@ pub struct DaemonFacts {
     pub backend: Option<String>,
     /// What keeps it from enforcing bans, if anything does.
     pub fault: Option<String>,
+    /// Why it cannot use its ledger, if so.
+    pub ledger: Option<String>,
+    /// The damaged ledger that it has replaced, while the file is there.
+    pub damaged: Option<String>,
     /// The jails that only observe.
     pub observing: Vec<String>,
     /// Its sources, and for how many seconds nothing came from each, since the start if `None`; or why it is not read.

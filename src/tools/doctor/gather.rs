@@ -155,6 +155,8 @@ fn daemon(
         mode: status.enforcement.mode,
         backend: status.enforcement.backend,
         fault: status.enforcement.error,
+        ledger: status.ledger.error,
+        damaged: status.ledger.aside.filter(|path| Path::new(path).exists()),
         observing: observing(&status.jails),
         sources: status.sources.into_iter().map(source).collect(),
         receivers: status

@@ -36,6 +36,8 @@ fn sound() -> Facts {
             mode: "kernel".to_owned(),
             backend: Some("ipset".to_owned()),
             fault: None,
+            ledger: None,
+            damaged: None,
             observing: Vec::new(),
             sources: vec![("journald".to_owned(), Ok(Some(9)))],
             receivers: vec![("chat".to_owned(), Ok(3))],
@@ -404,7 +406,9 @@ fn a_fault_of_the_daemon_is_found() {
     check(|facts| daemon(facts).duplicates = vec!["x".to_owned()], &["SAME-LINES"]);
     check(sample("banstream_bans_ineffective_total{jail=\"sshd\"} 3"), &["INEFFECTIVE-BANS"]);
     check(sample("banstream_drops_total{reason=\"overlong\"} 1"), &["drops"]);
-    check(sample("banstream_ledger_errors_total 1"), &["LEDGER-ERRORS"]);
+    check(|facts| daemon(facts).ledger = Some("x".to_owned()), &["LEDGER-ERRORS"]);
+    check(|facts| daemon(facts).damaged = Some("/x".to_owned()), &["ledger-replaced"]);
+    check(sample("banstream_ledger_errors_total 1"), &["ledger-recovered."]);
     check(sample("banstream_clock_jumps_total 1"), &["clock-jumps"]);
     check(sample("banstream_entries_unattested_total{source=\"socket\"} 1"), &["unattested"]);
     check(sample("banstream_entries_forged_total{grammar=\"sshd\"} 1"), &["forged-lines"]);
