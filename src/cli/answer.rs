@@ -491,7 +491,7 @@ ledger: disk is full (bans and counts are in memory only)
 bans not enforced: 7
 repaired in the kernel: 2023-11-14 22:13:20 recreated 1 rule
 
-ENTRIES  OFFENCES  BANS  IN FORCE
+ENTRIES  OFFENCES  BANS  BANNED NOW
 12345    310       17    8
 
 offences ignored because the sender is unverified: 3

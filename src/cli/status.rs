@@ -42,9 +42,9 @@ pub(crate) fn status(status: &Status) -> String {
         text += &format!("repaired in the kernel: {} {}\n", local(at), plain(what));
     }
     text.extend(status.fleet.as_ref().map(fleet_line));
-    let in_force = status.banned.saturating_sub(status.observed);
-    let totals = [status.entries, status.offences, status.bans, in_force].map(|total| total.to_string());
-    text += &table(["ENTRIES", "OFFENCES", "BANS", "IN FORCE"], std::iter::once(totals));
+    let banned = status.banned.saturating_sub(status.observed);
+    let totals = [status.entries, status.offences, status.bans, banned].map(|total| total.to_string());
+    text += &table(["ENTRIES", "OFFENCES", "BANS", "BANNED NOW"], std::iter::once(totals));
     if status.refused > 0 {
         text += &format!("\noffences ignored because the sender is unverified: {}\n", status.refused);
     }

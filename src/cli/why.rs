@@ -40,6 +40,10 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
         let is = if ban.mode == Mode::Observe { "would be" } else { "is" };
         let (by, reason) = who_banned(jail, &ban.reason);
         text += &format!("\n{address} {is} banned{ports} by {by}, since {since}, until {until}\n");
+        if ban.waits {
+            text +=
+                "  NOT enforced: the kernel's set is full or refuses it; `banstream doctor` says what to do\n";
+        }
         if !reason.is_empty() {
             text += &format!("  for: {}\n", plain(reason));
         }
@@ -193,7 +197,8 @@ mod tests {
                          "message": "GET", "fields":
                          [{"name": "user", "kind": "word", "from": 0, "to": 1, "text": "-"}]}]},
                      {"address": "2001:db8::/32", "jail": "manual", "kind": "manual", "ports": [], "since": "T",
-                      "until": null, "left": null, "times": 1, "reason": "", "formula": null, "lines": []},
+                      "until": null, "left": null, "times": 1, "reason": "", "waits": true, "formula": null,
+                      "lines": []},
                      {"address": "2001:db8::/64", "jail": "fleet:web1", "kind": "peer", "ports": [], "since": "T",
                       "until": null, "left": null, "times": 1, "reason": "sshd: 5: x", "formula": null, "lines": []},
                      {"address": "2001:db8::/64", "jail": "fleet:web2", "kind": "peer", "ports": [], "since": "T",
@@ -225,6 +230,7 @@ its offences count for 2001:db8::/64
       user     0..1      `-`
 
 2001:db8::/32 is banned by manual, since T, until it is lifted
+  NOT enforced: the kernel's set is full or refuses it; `banstream doctor` says what to do
 
 2001:db8::/64 is banned by web1 of the fleet (its jail sshd), since T, until it is lifted
   for: 5: x

@@ -158,7 +158,7 @@ pub struct BanListing {
 
 impl Serialize for BanListing {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let line = |ban| BanLine { waits: self.waits(ban), ..BanLine::new(ban, self.now) };
+        let line = |ban| BanLine { waits: waits(&self.waiting, ban), ..BanLine::new(ban, self.now) };
         serializer.collect_seq(self.bans.iter().map(line))
     }
 }
@@ -166,11 +166,12 @@ impl Serialize for BanListing {
 /// How many bans are in a part of a list in JSON: some 200 kB.
 pub(super) const PART: usize = 1000;
 
-impl BanListing {
-    fn waits(&self, ban: &Ban) -> bool {
-        ban.mode == Mode::Enforce && self.waiting.contains(&ban.offender)
-    }
+/// Whether the ban waits for room in the kernel, where those in `waiting` do.
+pub(super) fn waits(waiting: &HashSet<Offender>, ban: &Ban) -> bool {
+    ban.mode == Mode::Enforce && waiting.contains(&ban.offender)
+}
 
+impl BanListing {
     /// The same in JSON, in parts that are made as they are taken: a million bans are 200 MB.
     pub(super) fn parts(self) -> impl Iterator<Item = serde_json::Result<String>> {
         let last = self.bans.len().div_ceil(PART).max(1);
@@ -200,7 +201,7 @@ impl BanListing {
                         }
                     };
                     let _ = write!(part, r#""times":{times},"reason":{reason}"#);
-                    part += if self.waits(ban) { r#","waits":true}"# } else { "}" };
+                    part += if waits(&self.waiting, ban) { r#","waits":true}"# } else { "}" };
                 }
             }
             part += if nth + 1 == last { "]" } else { "" };

@@ -3,12 +3,14 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::BanLine;
+use super::bans::waits;
 use crate::detect::{AddressState, Exemption, JailState};
 use crate::grammar::{self, Grammar, Grammars};
 use crate::kernel::{ElementState, PacketCounters};
@@ -137,11 +139,13 @@ pub struct ElementWhy {
 }
 
 impl Why {
-    /// The account of `address` at `now`, without what ledger and kernel know; `say` puts an exemption into words.
+    /// The account of `address` at `now`, without what ledger and kernel know; `say` puts an exemption into words, and the
+    /// bans of those in `waiting` wait for room in the kernel.
     pub fn new(
         address: Offender,
         account: &AddressState<'_>,
         say: impl Fn(&Exemption) -> String,
+        waiting: &HashSet<Offender>,
         now: Timestamp,
     ) -> Self {
         let bans = account.bans.iter();
@@ -163,7 +167,7 @@ impl Why {
             banned: bans.clone().any(|(ban, _)| ban.mode == Mode::Enforce && ban.offender.contains(address)),
             bans: bans
                 .map(|(ban, formula)| BanWhy {
-                    ban: BanLine::new(ban, now),
+                    ban: BanLine { waits: waits(waiting, ban), ..BanLine::new(ban, now) },
                     formula: formula.as_ref().map(ToString::to_string),
                     lines: Vec::new(),
                 })

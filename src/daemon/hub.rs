@@ -484,10 +484,10 @@ impl Hub {
     /// What we know of `who`, for somebody to find out the rest.
     fn partial_why(&mut self, who: Offender) -> PartialWhy {
         let now = now();
-        let HealthState { enforcement, ledger, .. } = self.health.read();
+        let HealthState { enforcement, ledger, waiting, .. } = self.health.read();
         let Self { engine, allowances, loaded, .. } = self;
         let say = |by: &Exemption| allowances.say(*by, loaded.config.detection.protect_logins);
-        let mut why = Why::new(who, &engine.detector().account(who, now), say, now);
+        let mut why = Why::new(who, &engine.detector().account(who, now), say, &waiting, now);
         why.geoip.clone_from(&loaded.config.geoip);
         PartialWhy {
             why,

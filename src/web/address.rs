@@ -30,6 +30,7 @@ pub(super) fn why(site: &Site, why: &Why, located: &Located) -> Markup {
         @for BanWhy { ban, formula, lines } in &why.bans {
             section {
                 h2 { (ban.address) " by " (plain(&ban.jail)) @if ban.mode == Mode::Observe { " (only observed)" } }
+                @if ban.waits { p.bad { "Not enforced: the kernel's set is full or refuses it." } }
                 dl {
                     dt { "Since" } dd { (when(&ban.since)) }
                     dt { "Until" } dd { @match &ban.until { Some(until) => (when(until)), None => "it is lifted" } }

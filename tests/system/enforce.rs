@@ -1296,6 +1296,8 @@ fn a_full_set_holds_those_who_are_banned_longest_and_says_who_waits() {
             assert_eq!((output.status.code(), said(&output)), (Some(1), want.to_owned()));
             let listed = daemon.tell("bans 192.0.2.9");
             assert!(listed.contains("manual (NOT enforced)"), "{listed}");
+            let why = daemon.tell("why 192.0.2.9");
+            assert!(why.contains("  NOT enforced: the kernel's set is full"), "{why}");
             daemon.tell("unban 192.0.2.9");
             assert_eq!(daemon.tell("ban 192.0.2.1"), "banned 192.0.2.1 until it is unbanned\n");
             assert!(!daemon.tell("bans 192.0.2.1").contains("NOT"));
