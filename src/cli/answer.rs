@@ -480,7 +480,8 @@ ADDRESS    ENDS       COMMENT
                             "repaired": "2023-11-14T22:13:20Z recreated 1 rule",
                             "sets": [{"name": "banstream4", "elements": 12, "capacity": 1048576}]},
             "ledger": {"path": "/var/lib/banstream", "error": "disk is full", "bytes": 4096, "offences": 0, "bans": 0,
-                       "waiting": 99}
+                       "waiting": 99},
+            "metrics_error": "in use"
         }"#;
         let [first, last] = ["2023-11-14T22:13:20Z", "2023-11-14T22:13:21Z"].map(local);
         let want = "
@@ -489,6 +490,7 @@ observed bans, not enforced: 4
 enforcement: set is full
 ledger: disk is full (bans and counts are in memory only)
 bans not enforced: 7
+metrics are not served: in use
 repaired in the kernel: 2023-11-14 22:13:20 recreated 1 rule
 
 ENTRIES  OFFENCES  BANS  BANNED NOW

@@ -32,6 +32,9 @@ pub(crate) fn status(status: &Status) -> String {
     if status.enforcement.pending > 0 {
         text += &format!("bans not enforced: {}\n", status.enforcement.pending);
     }
+    if let Some(error) = &status.metrics_error {
+        text += &format!("metrics are not served: {}\n", plain(error));
+    }
     for receiver in &status.receivers {
         if let Some(error) = &receiver.error {
             text += &format!("cannot deliver to {}: {}\n", plain(&receiver.name), plain(error));
@@ -206,6 +209,7 @@ pub(crate) fn alarms(status: &Status) -> Vec<String> {
         alarms.push(format!("cannot read {}: {error}", source.name));
     }
     alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
+    alarms.extend(status.metrics_error.iter().map(|error| format!("metrics are not served: {error}")));
     if let Some(fleet) = &status.fleet {
         alarms.extend(fleet.server.is_none().then(|| format!("the fleet{}", not_connected(fleet))));
         alarms.extend(aside(fleet).map(|host| format!("{host} of the fleet is set aside")));

@@ -41,8 +41,7 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
         let (by, reason) = who_banned(jail, &ban.reason);
         text += &format!("\n{address} {is} banned{ports} by {by}, since {since}, until {until}\n");
         if ban.waits {
-            text +=
-                "  NOT enforced: the kernel's set is full or refuses it; `banstream doctor` says what to do\n";
+            text += "  NOT enforced: the kernel's set is full or refuses it; `banstream doctor` says what to do\n";
         }
         if !reason.is_empty() {
             text += &format!("  for: {}\n", plain(reason));

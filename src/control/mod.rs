@@ -207,6 +207,9 @@ pub struct Status {
     pub enforcement: EnforcementStatus,
     /// The ledger of bans and counts.
     pub ledger: LedgerStatus,
+    /// Why the metrics are not served, if they ought to be.
+    #[serde(default)]
+    pub metrics_error: Option<String>,
     /// The receivers of notifications.
     #[serde(default)]
     pub receivers: Vec<ReceiverStatus>,

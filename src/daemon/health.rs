@@ -21,6 +21,8 @@ pub(super) struct HealthState {
     pub(super) ledger: LedgerStatus,
     pub(super) ledger_size: LedgerSize,
     pub(super) receivers: Vec<ReceiverStatus>,
+    /// Why the metrics are not served, if they ought to be.
+    pub(super) metrics: Option<String>,
     faults: [Option<String>; 2],
     /// What the watcher has found wrong with sets and rule.
     pub(super) watched: Option<String>,
@@ -47,6 +49,7 @@ impl Health {
             ledger: LedgerStatus::default(),
             ledger_size: LedgerSize::default(),
             receivers: Vec::new(),
+            metrics: None,
             faults: [None, None],
             watched: None,
             waiting: Arc::default(),
@@ -104,6 +107,11 @@ impl Health {
                 state.waiting = Arc::new(waiting);
             }
         });
+    }
+
+    /// Says why the metrics are not served, if they ought to be.
+    pub(super) fn metrics(&self, error: Option<String>) {
+        self.with(|state| state.metrics = error);
     }
 
     pub(super) fn ledger(&self, change: impl FnOnce(&mut LedgerStatus)) {

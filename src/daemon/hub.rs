@@ -525,8 +525,9 @@ impl Hub {
     }
 
     fn status(&mut self) -> Status {
-        let HealthState { mut sources, enforcement, mut ledger, ledger_size: size, receivers, .. } =
-            self.health.read();
+        let HealthState {
+            mut sources, enforcement, mut ledger, ledger_size: size, receivers, metrics, ..
+        } = self.health.read();
         (ledger.bytes, ledger.offences, ledger.bans) = (size.bytes, size.offences, size.bans);
         ledger.waiting = self.ledger.waiting();
         let sole_client = |(grammar, address): (&Grammar, IpAddr)| SoleClient {
@@ -621,6 +622,7 @@ impl Hub {
             duplicates: self.duplicates.status(),
             enforcement,
             ledger,
+            metrics_error: metrics,
             receivers,
             geoip: self.loaded.config.geoip.clone(),
             config: self.loaded.files.paths().map(absolute).collect(),

@@ -57,13 +57,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use caps::{CapSet, Capability};
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::load::{self, LoadError, Loaded};
 use crate::config::{Backend, Config, Enforce};
 use crate::control::server::{self, Daemon};
-use crate::control::{Command, Reply};
+use crate::control::{Command, Reply, SourceState, SourceStatus};
 use crate::daemon::metrics::Metrics;
 use crate::detect::Settings;
 use crate::engine::Engine;
@@ -84,7 +85,7 @@ use duplicates::Duplicates;
 use enforcer::{Enforcer, Reporter, SharedEnforcer};
 use firewalls::Firewalls;
 use fleet::{FleetDesk, FleetLink};
-use health::{Component, Health};
+use health::{Component, Health, HealthState};
 use host_addresses::HostAddresses;
 use hub::{Hub, settings};
 use inbox::Input;
@@ -130,6 +131,9 @@ const AT_ONCE: usize = 65_536;
 /// The file in the state directory that is there while the ledger may lack something. Where a start finds it, the last
 /// daemon did not come to its end, or could not write all it had to.
 const RUNNING: &str = "running";
+
+/// How soon to try again to listen at the address of the metrics.
+const METRICS_RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -221,7 +225,7 @@ async fn serve(options: &RunOptions, loaded: Loaded, metrics: Metrics) -> anyhow
         start(options, loaded, metrics).await?;
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     log::info!("banstream {} is ready", env!("CARGO_PKG_VERSION"));
-    log::info!("{}", at_work(&reloader.loaded.config, restored));
+    log::info!("{}", at_work(&reloader.loaded.config, &reloader.health.read(), restored));
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -264,15 +268,27 @@ struct RunningDaemon {
 }
 
 /// What the daemon does, for people.
-fn at_work(config: &Config, restored: usize) -> String {
-    let socket = config.socket.as_ref().map(|ingest| ingest.socket.path.display().to_string());
-    let sources: Vec<String> =
-        config.journald.iter().map(|journal| journal.name().to_string()).chain(socket).collect();
-    let sources = if sources.is_empty() { "no source".to_owned() } else { sources.join(" and ") };
+fn at_work(config: &Config, health: &HealthState, restored: usize) -> String {
+    let place = |source: &SourceStatus| match &config.socket {
+        Some(ingest) if source.name == "socket" => ingest.socket.path.display().to_string(),
+        _ => source.name.clone(),
+    };
+    let named = |state| {
+        let sources = health.sources.iter().filter(|source| source.state == state).map(place);
+        sources.collect::<Vec<_>>().join(" and ")
+    };
+    let mut sources = named(SourceState::Running);
+    if sources.is_empty() {
+        sources += "no source";
+    }
+    let failed = named(SourceState::Failed);
+    if !failed.is_empty() {
+        sources += &format!(" (it cannot read {failed})");
+    }
     let jails = count(config.detection.jails.len() as u64, "jail");
     let enforced = if config.enforce.is_some() { "enforced" } else { "only observed" };
-    let metrics =
-        config.metrics.map_or(String::new(), |address| format!("; metrics at http://{address}/metrics"));
+    let metrics = config.metrics.filter(|_| health.metrics.is_none());
+    let metrics = metrics.map_or(String::new(), |address| format!("; metrics at http://{address}/metrics"));
     let restored = count(restored as u64, "ban");
     let receivers: Vec<&str> = config.receivers.iter().map(|receiver| &*receiver.name).collect();
     let receivers =
@@ -421,7 +437,7 @@ async fn start(options: &RunOptions, mut loaded: Loaded, metrics: Metrics) -> an
     link.restart(config.fleet.as_ref());
     let mut servers = vec![tokio::spawn(server::serve(control, server::routes(daemon.clone())))];
     if let Some(address) = config.metrics {
-        servers.extend(serve_metrics(address, daemon).await);
+        servers.push(serve_metrics(address, daemon, health.clone()).await);
     }
     let reloader = Reloader {
         options: options.clone(),
@@ -537,15 +553,28 @@ async fn stop(reloader: Reloader, tasks: Vec<JoinHandle<()>>) -> anyhow::Result<
     Ok(())
 }
 
-/// Serves metrics at an address; if that fails, banning goes on.
-async fn serve_metrics(address: SocketAddr, daemon: Daemon) -> Option<tokio::task::JoinHandle<()>> {
-    match tokio::net::TcpListener::bind(address).await {
-        Ok(listener) => Some(tokio::spawn(server::serve(listener, server::metrics_route(daemon)))),
-        Err(error) => {
-            log::error!("cannot serve metrics at `{address}`: {error}");
-            None
-        }
+/// Serves metrics at an address, from its return on if the address is free. If it is not, banning goes on, and it is tried
+/// again.
+async fn serve_metrics(address: SocketAddr, daemon: Daemon, health: Health) -> tokio::task::JoinHandle<()> {
+    let mut bound = TcpListener::bind(address).await;
+    if let Err(error) = &bound {
+        log::error!("cannot serve metrics at `{address}`: {error}; trying again every {METRICS_RETRY:?}");
+        health.metrics(Some(format!("cannot listen at `{address}`: {error}")));
     }
+    tokio::spawn(async move {
+        let listener = loop {
+            match bound {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(METRICS_RETRY).await,
+            }
+            bound = TcpListener::bind(address).await;
+            if bound.is_ok() {
+                log::info!("metrics at http://{address}/metrics");
+                health.metrics(None);
+            }
+        };
+        server::serve(listener, server::metrics_route(daemon)).await;
+    })
 }
 
 /// Now, by the system's clock.
@@ -590,4 +619,38 @@ fn asker(
         });
         replied
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_is_read_and_served_is_announced() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("state-directory = '/x'\nsocket.path = '/s'\nmetrics.listen = '{address}'\n");
+        std::fs::write(file.path(), text).unwrap();
+        let config = load::load(Some(file.path())).unwrap().config;
+        let health = Health::new((String::new(), None));
+        let said = || at_work(&config, &health.read(), 0);
+        let metrics = format!("; metrics at http://{address}/metrics");
+        assert!(said().starts_with("reads no source for ") && said().ends_with(&metrics), "{}", said());
+
+        health.source("journald", Some("x".to_owned()));
+        health.source("socket", None);
+        let daemon =
+            Daemon { ask: Arc::new(|_| oneshot::channel().1), metrics: Arc::new(|| "x 1\n".to_owned()) };
+        let server = serve_metrics(address, daemon, health.clone()).await;
+        assert!(said().starts_with("reads /s (it cannot read journald) for "), "{}", said());
+        assert!(!said().contains("metrics"), "{}", said());
+        drop(taken);
+        while health.read().metrics.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(said().ends_with(&metrics), "{}", said());
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        server.abort();
+    }
 }

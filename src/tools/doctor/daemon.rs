@@ -28,6 +28,7 @@ impl Findings {
             damaged,
             observing,
             sources,
+            metrics,
             receivers,
             running,
             visitors,
@@ -69,6 +70,13 @@ impl Findings {
             }
         }
         running.iter().for_each(|server| self.running(server));
+        if let Some(error) = metrics {
+            self.doubtful(
+                "metrics-failed",
+                format!("the metrics are not served: {error}"),
+                "free that address, or set another as `listen` in [metrics]; the daemon tries again by itself",
+            );
+        }
         for (name, delivered) in receivers {
             match delivered {
                 Ok(0) => self.note(

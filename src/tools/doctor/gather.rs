@@ -159,6 +159,7 @@ fn daemon(
         damaged: status.ledger.aside.filter(|path| Path::new(path).exists()),
         observing: observing(&status.jails),
         sources: status.sources.into_iter().map(source).collect(),
+        metrics: status.metrics_error,
         receivers: status
             .receivers
             .into_iter()
