@@ -13,6 +13,9 @@ use crate::entry::whole::MessageCounts;
 use crate::model::{Mode, count, plain};
 use crate::tools::terminal::{BAD, local, painted, table};
 
+/// What is said of a source that rsyslog has left.
+const NOBODY: &str = "nobody is connected";
+
 /// A status, for people.
 pub(crate) fn status(status: &Status) -> String {
     let backend = status.enforcement.backend.as_ref();
@@ -70,7 +73,8 @@ pub(crate) fn status(status: &Status) -> String {
     }
     let sources = status.sources.iter().map(|source| {
         let state = if source.state == SourceState::Running { "running" } else { "failed" };
-        let error = source.error.clone().unwrap_or_default();
+        let error = if source.is_left() { Some(NOBODY) } else { source.error.as_deref() };
+        let error = error.unwrap_or_default().to_owned();
         let [entries, unattested] = [source.entries, source.unattested].map(|total| total.to_string());
         [source.name.clone(), state.to_owned(), entries, unattested, error]
     });
@@ -208,6 +212,8 @@ pub(crate) fn alarms(status: &Status) -> Vec<String> {
         let error = source.error.as_deref().unwrap_or_default();
         alarms.push(format!("cannot read {}: {error}", source.name));
     }
+    let left = status.sources.iter().filter(|source| source.is_left());
+    alarms.extend(left.map(|source| format!("{NOBODY} to {}", source.name)));
     alarms.extend(status.ledger.error.iter().map(|error| format!("ledger: {error}")));
     alarms.extend(status.metrics_error.iter().map(|error| format!("metrics are not served: {error}")));
     if let Some(fleet) = &status.fleet {

@@ -367,8 +367,18 @@ pub struct SourceStatus {
     /// Milliseconds between writing and judging the last entry.
     #[serde(default)]
     pub lag: Option<u64>,
+    /// How many children of rsyslog (`banstream omprog`) are connected; missing before the first that stays, and for a journal.
+    #[serde(default)]
+    pub clients: Option<u64>,
     /// The last error, if any.
     pub error: Option<String>,
+}
+
+impl SourceStatus {
+    /// Whether rsyslog was connected and is not any more.
+    pub fn is_left(&self) -> bool {
+        self.state == SourceState::Running && self.clients == Some(0)
+    }
 }
 
 /// Two sources that bring the same lines.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::metrics::Metrics;
 use crate::control::{EnforcementStatus, LedgerStatus, ReceiverStatus, SourceState, SourceStatus};
+use crate::input::ingest::BridgeCount;
 use crate::model::Offender;
 use crate::store::LedgerSize;
 
@@ -17,6 +18,7 @@ pub(super) struct Health(Arc<Mutex<HealthState>>);
 #[derive(Clone)]
 pub(super) struct HealthState {
     pub(super) sources: Vec<SourceStatus>,
+    bridges: BridgeCount,
     pub(super) enforcement: EnforcementStatus,
     pub(super) ledger: LedgerStatus,
     pub(super) ledger_size: LedgerSize,
@@ -45,6 +47,7 @@ impl Health {
             EnforcementStatus { mode, backend, sets: Vec::new(), pending: 0, repaired: None, error: None };
         Self(Arc::new(Mutex::new(HealthState {
             sources: Vec::new(),
+            bridges: BridgeCount::default(),
             enforcement,
             ledger: LedgerStatus::default(),
             ledger_size: LedgerSize::default(),
@@ -74,9 +77,15 @@ impl Health {
                 unattested: 0,
                 silent: None,
                 lag: None,
+                clients: None,
                 error,
             }),
         });
+    }
+
+    /// What counts who is connected to the ingest socket.
+    pub(super) fn bridges(&self) -> BridgeCount {
+        self.with(|state| state.bridges.clone())
     }
 
     /// A source that the configuration no longer wants.
@@ -142,7 +151,10 @@ impl Health {
     }
 
     pub(super) fn read(&self) -> HealthState {
-        self.with(|state| state.clone())
+        let mut read = self.with(|state| state.clone());
+        let socket = read.sources.iter_mut().find(|source| source.name == "socket");
+        socket.into_iter().for_each(|socket| socket.clients = *read.bridges.borrow());
+        read
     }
 
     /// Shows in Prometheus' metrics what `status` says too.
@@ -152,6 +164,7 @@ impl Health {
         for source in &sources {
             let (name, is_up) = ([("source", source.name.as_str())], source.state == SourceState::Running);
             set("banstream_source_up", &name, is_up.into());
+            source.clients.into_iter().for_each(|clients| set("banstream_source_clients", &name, clients));
             metrics.counter("banstream_entries_total", &name).increment(0);
         }
         for sizes in &enforcement.sets {

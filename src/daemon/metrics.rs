@@ -123,6 +123,11 @@ const HELP: &[(&str, Option<Unit>, &str)] = &[
     ),
     ("banstream_inbox_depth", None, "Batches and commands waiting in the daemon's inbox."),
     ("banstream_source_up", None, "1 if a source is read, 0 if it failed."),
+    (
+        "banstream_source_clients",
+        None,
+        "Children of rsyslog (`banstream omprog`) connected to a source; missing before the first that stays.",
+    ),
     ("banstream_reloads_total", None, "Reloads of the configuration, by result."),
     ("banstream_ledger_up", None, "1 if the ledger can be written, 0 if changes are in memory only."),
     ("banstream_ledger_errors_total", None, "Failed writes of the ledger."),

@@ -75,7 +75,13 @@ impl Sources {
                         let inbox = inbox.clone();
                         async move { flow(inbox.send(Input::Batch(batch)).await.is_ok()) }
                     };
-                    let serving = ingest::serve(listener, sink, async move { drop(stopped.await) });
+                    let serving =
+                        ingest::serve(
+                            listener,
+                            sink,
+                            self.health.bridges(),
+                            async move { drop(stopped.await) },
+                        );
                     self.ingest = Some((SocketFile::of(&socket.path), stop, tokio::spawn(serving)));
                 }
             }

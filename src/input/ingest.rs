@@ -57,6 +57,9 @@ const CLIENTS: usize = 64;
 const SILENCE: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long the first client that wants receipts has to be connected to be rsyslog's, and not a file that somebody sends.
+const LASTING: Duration = Duration::from_secs(10);
+
 /// Bytes read at once from one client; what has come by then is one batch.
 const PIECE: usize = 64 << 10;
 
@@ -66,6 +69,10 @@ const LAST: Duration = Duration::from_secs(1);
 /// Batches of one client that the engine has yet to take, after which no more is read from it.
 const UNDECIDED: usize = 16;
 
+/// How many clients that want receipts are connected; `None` before the first that stays. Unlike others, what rsyslog starts
+/// stays for as long as rsyslog runs.
+pub type BridgeCount = watch::Sender<Option<u64>>;
+
 /// Serves clients until `stop` is over; then reads no more, gives the receipts owed, and returns within 1 s.
 ///
 /// A lone line is a batch of its own, at once; under load a batch is up to 64 KiB. While `sink` waits,
@@ -73,8 +80,12 @@ const UNDECIDED: usize = 16;
 ///
 /// A line without its `\n` when the client leaves is not a record: its end may be missing. Lines over
 /// [`LONGEST`](super::lines::LONGEST) become empty ones, so that receipts still add up.
-pub async fn serve<S, F>(listener: UnixListener, sink: S, stop: impl Future<Output = ()>)
-where
+pub async fn serve<S, F>(
+    listener: UnixListener,
+    sink: S,
+    bridges: BridgeCount,
+    stop: impl Future<Output = ()>,
+) where
     S: Fn(Batch) -> F + Clone + Send + 'static,
     F: Future<Output = ControlFlow<()>> + Send + 'static,
 {
@@ -87,7 +98,7 @@ where
         if clients.len() < CLIENTS
             && let Some(stream) = waiting.take()
         {
-            let place = ClientSlot::default();
+            let place = ClientSlot::new(bridges.clone());
             let task = clients.spawn(client(stream, sink.clone(), stopped.clone(), place.clone()));
             places.retain(|(task, _)| !task.is_finished());
             places.push((task, place));
@@ -125,17 +136,39 @@ struct ClientSlot {
     heard: watch::Sender<Option<Instant>>,
     /// Tells it to make room.
     leave: Arc<Notify>,
-}
-
-impl Default for ClientSlot {
-    fn default() -> Self {
-        Self { heard: watch::Sender::new(Some(Instant::now())), leave: Arc::default() }
-    }
+    connected: Instant,
+    bridges: BridgeCount,
 }
 
 impl ClientSlot {
+    fn new(bridges: BridgeCount) -> Self {
+        let connected = Instant::now();
+        Self { heard: watch::Sender::new(Some(connected)), leave: Arc::default(), connected, bridges }
+    }
+
+    /// Whether who has it counts as one that stays, if it wants receipts.
+    fn is_lasting(&self) -> bool {
+        self.bridges.borrow().is_some() || self.connected.elapsed() >= LASTING
+    }
+
     fn silence(&self) -> Option<Duration> {
         self.heard.borrow().map(|heard| heard.elapsed())
+    }
+}
+
+/// A client that wants receipts, counted while it is connected.
+struct CountedBridge(BridgeCount);
+
+impl CountedBridge {
+    fn new(bridges: &BridgeCount) -> Self {
+        bridges.send_modify(|count| *count = Some(count.unwrap_or(0) + 1));
+        Self(bridges.clone())
+    }
+}
+
+impl Drop for CountedBridge {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.map(|count| count.saturating_sub(1)));
     }
 }
 
@@ -157,6 +190,7 @@ where
     let mut reader = LineReader::new();
     let mut undecided = VecDeque::new();
     let mut receipts = Receipts::default();
+    let mut bridge = None;
     let mut open = true;
     loop {
         tokio::select! {
@@ -170,6 +204,9 @@ where
                 open = read > 0;
                 let mut batch = reader.batch(piece.get(..read).unwrap_or_default());
                 let wants_receipts = batch.numbered.is_some();
+                if wants_receipts && bridge.is_none() && place.is_lasting() {
+                    bridge = Some(CountedBridge::new(&place.bridges));
+                }
                 if wants_receipts || !batch.records.is_empty() {
                     place.heard.send_replace(None);
                 }
@@ -311,7 +348,7 @@ mod tests {
                 stream,
                 batches,
                 stop,
-                served: tokio::spawn(client(theirs, sink, stopped, ClientSlot::default())),
+                served: tokio::spawn(client(theirs, sink, stopped, ClientSlot::new(BridgeCount::default()))),
             }
         }
 
@@ -451,9 +488,9 @@ mod tests {
         let sink =
             move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(crate::input::socket::bind(&path, None).unwrap(), sink, async {
-            drop(stopped.await)
-        }));
+        let bridges = BridgeCount::new(Some(0));
+        let listener = crate::input::socket::bind(&path, None).unwrap();
+        let served = tokio::spawn(serve(listener, sink, bridges.clone(), async { drop(stopped.await) }));
         let mut crowd = Vec::new();
         for _ in 0..CLIENTS {
             let mut stream = UnixStream::connect(&path).await.unwrap();
@@ -467,8 +504,11 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(batches.try_recv().is_err());
+        assert_eq!(*bridges.borrow(), Some(CLIENTS as u64));
         crowd.pop();
         assert_eq!(batches.recv().await.unwrap().records.iter().next(), Some(&b"late"[..]));
+        crowd.clear();
+        bridges.subscribe().wait_for(|count| *count == Some(0)).await.unwrap();
         drop(stop);
         served.await.unwrap();
         assert!(batches.recv().await.is_none());
@@ -482,9 +522,11 @@ mod tests {
         let (sender, mut batches) = unbounded_channel();
         let sink =
             move |batch| ready(sender.send(batch).map_or(ControlFlow::Break(()), ControlFlow::Continue));
+        let bridges = BridgeCount::default();
         let _served = tokio::spawn(serve(
             crate::input::socket::bind(&path, None).unwrap(),
             sink,
+            bridges.clone(),
             std::future::pending(),
         ));
         let mut crowd = Vec::new();
@@ -506,6 +548,7 @@ mod tests {
             assert_eq!(batches.recv().await.unwrap().records.iter().next(), Some(late.as_bytes()));
             crowd.push(stream);
         }
+        assert_eq!(*bridges.borrow(), None, "one that has just come may be no rsyslog");
         crowd[0].write_all(b"two\n").await.unwrap();
         assert_eq!(batches.recv().await.unwrap().records.iter().next(), Some(&b"two"[..]));
     }

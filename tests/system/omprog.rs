@@ -15,8 +15,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use banstream::input::Batch;
+use banstream::input::ingest::{self, BridgeCount};
 use banstream::input::socket;
-use banstream::input::{Batch, ingest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::{TempDir, tempdir};
@@ -249,7 +250,7 @@ impl Engine {
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = ingest::serve(listener, sink, async { drop(stopped.await) }) => {}
+                    () = ingest::serve(listener, sink, BridgeCount::default(), async { drop(stopped.await) }) => {}
                     _ = killed => {}
                 }
             });

@@ -28,6 +28,7 @@ impl Findings {
             damaged,
             observing,
             sources,
+            left,
             metrics,
             receivers,
             running,
@@ -55,6 +56,11 @@ impl Findings {
         }
         for (name, read) in sources {
             match read {
+                Ok(_) if left.contains(name) => self.doubtful(
+                    "socket-unconnected",
+                    format!("nobody is connected to `{name}`: rsyslog hands nothing over"),
+                    "see whether rsyslog runs (`systemctl status rsyslog`); after a start it connects with its first message",
+                ),
                 Ok(Some(silent)) => {
                     let ago = Span::from_secs(*silent);
                     self.ok("source", format!("`{name}` is read; the last entry came {ago} ago"));

@@ -238,6 +238,8 @@ pub struct DaemonFacts {
     pub observing: Vec<String>,
     /// Its sources, and for how many seconds nothing came from each, since the start if `None`; or why it is not read.
     pub sources: Vec<(String, Result<Option<u64>, String>)>,
+    /// The sources that rsyslog was connected to and is not any more.
+    pub left: Vec<String>,
     /// Why it does not serve its metrics, if it ought to.
     pub metrics: Option<String>,
     /// Its receivers, and how many messages each has got; or why it gets none.

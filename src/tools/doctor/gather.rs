@@ -158,6 +158,7 @@ fn daemon(
         ledger: status.ledger.error,
         damaged: status.ledger.aside.filter(|path| Path::new(path).exists()),
         observing: observing(&status.jails),
+        left: status.sources.iter().filter(|one| one.is_left()).map(|one| one.name.clone()).collect(),
         sources: status.sources.into_iter().map(source).collect(),
         metrics: status.metrics_error,
         receivers: status

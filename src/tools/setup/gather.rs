@@ -128,7 +128,7 @@ impl Installed {
         let files: Vec<_> = paths.filter(is_others).map(|path| (path.clone(), text_of(&path))).collect();
         let says = |text: &str| text.to_ascii_lowercase().contains("syssock.annotate=\"on\"");
         let names_senders = files.iter().any(|(_, text)| says(text) || text.contains("imjournal"));
-        RsyslogFacts { files, obstacles, omprog, names_senders }
+        RsyslogFacts { runs: running.is_some(), files, obstacles, omprog, names_senders }
     }
 
     fn services(&self, processes: &[Process], rsyslogd: Option<&Process>) -> Vec<ServiceFacts> {

@@ -64,6 +64,8 @@ pub struct SetupFacts {
 /// How rsyslog is set.
 #[derive(Clone, Debug)]
 pub struct RsyslogFacts {
+    /// Whether it runs.
+    pub runs: bool,
     /// Its files, without ours.
     pub files: Vec<(PathBuf, String)>,
     /// What keeps it from reading files or from running our child, for people.
@@ -328,6 +330,16 @@ impl Planner<'_> {
                 planned.fix = "let it log there or to syslog".to_owned();
                 self.settings(server, &mut planned);
             }
+        }
+        let is_down = self.facts.rsyslog.as_ref().is_some_and(|rsyslog| !rsyslog.runs);
+        let by_rsyslog = |log: &String| log == "syslog" || log.starts_with('/');
+        // On a host that is being installed neither runs yet.
+        if is_down
+            && service.lines.is_some()
+            && planned.arrival == Arrival::Arrive
+            && planned.logs.iter().any(by_rsyslog)
+        {
+            planned.miss("rsyslog does not run", "`systemctl start rsyslog`".to_owned());
         }
         planned
     }
@@ -615,6 +627,7 @@ mod tests {
             journal: true,
             socket: true,
             rsyslog: Some(RsyslogFacts {
+                runs: true,
                 files: vec![("/etc/rsyslog.conf".into(), stock.to_owned())],
                 obstacles: Vec::new(),
                 omprog: "/usr/bin/banstream omprog --confirm".to_owned(),
@@ -776,6 +789,19 @@ mod tests {
         first.logs[0].1[0].path = "/var/log/nginx/access.log".to_owned();
         let plan = check(host(&[first, other]), false, &[RSYSLOG]);
         assert_eq!(plan.changes[0].what, "1 input");
+    }
+
+    #[test]
+    fn what_rsyslog_reads_does_not_arrive_while_it_does_not_run() {
+        let mut facts = host(&[nginx(), service("sshd", &["journal"])]);
+        let written = plan(&facts, false);
+        write(&mut facts, &written);
+        facts.rsyslog.as_mut().unwrap().runs = false;
+        assert!(plan(&facts, false).is_complete(), "neither does the daemon");
+        facts.services.iter_mut().for_each(|service| service.lines = Some(7));
+        let services = plan(&facts, false).services;
+        let told = services.iter().map(|service| service.why.as_str());
+        assert_eq!(told.collect::<Vec<_>>(), ["rsyslog does not run", ""]);
     }
 
     #[test]

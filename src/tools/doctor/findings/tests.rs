@@ -40,6 +40,7 @@ fn sound() -> Facts {
             damaged: None,
             observing: Vec::new(),
             sources: vec![("journald".to_owned(), Ok(Some(9)))],
+            left: Vec::new(),
             metrics: None,
             receivers: vec![("chat".to_owned(), Ok(3))],
             running: vec![RunningServer {
@@ -404,6 +405,7 @@ fn a_fault_of_the_daemon_is_found() {
     check(|facts| daemon(facts).fault = Some("x".to_owned()), &["ENFORCEMENT-FAILED"]);
     check(|facts| daemon(facts).sources[0].1 = Err("x".to_owned()), &["SOURCE-FAILED"]);
     check(|facts| daemon(facts).sources.clear(), &["NO-SOURCE"]);
+    check(|facts| daemon(facts).left = vec!["journald".to_owned()], &["socket-unconnected"]);
     check(|facts| daemon(facts).metrics = Some("x".to_owned()), &["metrics-failed"]);
     check(|facts| daemon(facts).duplicates = vec!["x".to_owned()], &["SAME-LINES"]);
     check(sample("banstream_bans_ineffective_total{jail=\"sshd\"} 3"), &["INEFFECTIVE-BANS"]);
