@@ -24,7 +24,12 @@ pub(crate) fn why(why: &Why, place: &GeoRecord, detail: WhyDetail) -> String {
     let shown =
         |lines: &[LineWhy]| users(lines) + &lines.iter().map(|of| line(of, detail)).collect::<String>();
     let mut text = String::new();
-    let verdict = if why.banned { "banned" } else { "not banned" };
+    let mut enforced = why.bans.iter().filter(|why| why.ban.mode == Mode::Enforce);
+    let verdict = match why.banned {
+        true if enforced.all(|why| why.ban.waits) => "banned, but this is NOT enforced",
+        true => "banned",
+        false => "not banned",
+    };
     text += &format!("{} is {verdict}\n", why.address);
     if *place != GeoRecord::default() {
         text += &format!("country and network: {place}\n");
@@ -184,6 +189,12 @@ mod tests {
         let free = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": false, "bans": [], "protected": [],
             "kernel": [], "unknown": [], "jails": [{"name": "sshd", "offender": "192.0.2.1", "counted": 0, "maxretry": 5, "findtime": "10m", "last": null, "earlier": 0,
                        "next": "1h", "protected": null, "lines": []}]}"#;
+        let waits = r#"{"address": "192.0.2.1", "offender": "192.0.2.1", "banned": true, "protected": [], "kernel": [],
+            "unknown": [], "jails": [], "bans": [{"address": "192.0.2.1", "jail": "manual", "kind": "manual", "ports": [],
+                       "since": "S", "until": null, "left": null, "times": 1, "reason": "", "waits": true, "formula": null,
+                       "lines": []}]}"#;
+        let text = why(&serde_json::from_str(waits).unwrap(), &GeoRecord::default(), WhyDetail::Lines);
+        assert_eq!(text.lines().next(), Some("192.0.2.1 is banned, but this is NOT enforced"));
         prints(free, WhyDetail::Lines, "192.0.2.1 is not banned\nno jail has counted an offence\n");
         let body = r#"{"address": "2001:db8::1", "offender": "2001:db8::/64", "banned": true,
             "bans": [{"address": "2001:db8::/64", "jail": "sshd", "kind": "auto", "ports": ["22/tcp"], "since": "S",
