@@ -103,7 +103,7 @@ const HASHES: [fn(u64) -> usize; 2] = [
 
 /// Bytes in which those that differ only in case are the same, as are some others.
 fn folded(bytes: u64) -> u64 {
-    bytes | ONES * 0x20
+    bytes | (ONES * 0x20)
 }
 
 fn surroundings<'v>(variants: &[&'v Variant]) -> Surroundings<'v> {
