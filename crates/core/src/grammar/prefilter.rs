@@ -29,10 +29,11 @@ type Bits = [u64; 1024];
 const THREE: u64 = 0xff_ffff;
 
 /// While it is built: the fours that are looked for.
-#[derive(Default)]
 struct Texts {
     fours: HashSet<[u8; 4]>,
     encodes: bool,
+    /// The threes that stand in most lines, folded.
+    usual: HashSet<[u8; 3]>,
 }
 
 /// For each slot, the texts that stand directly before and behind its field.
@@ -47,7 +48,15 @@ impl Prefilter {
         variants: &[Variant],
         lists: impl Fn(&str) -> Option<&'l [String]>,
     ) -> Option<Self> {
-        let (mut texts, mut has_shape) = (Texts::default(), false);
+        if !groups
+            .iter()
+            .any(|group| matches!(group.verdict, Verdict::Shape { .. }) && group.record.is_none())
+        {
+            return None;
+        }
+        let usual = USUAL.as_bytes().windows(3).filter_map(|three| <[u8; 3]>::try_from(three).ok());
+        let usual = usual.map(|three| three.map(|byte| byte | 0x20)).collect();
+        let mut texts = Texts { fours: HashSet::new(), encodes: false, usual };
         for ((number, group), names) in (0..).zip(groups).zip(names) {
             let own: Vec<&Variant> = variants.iter().filter(|variant| variant.group == number).collect();
             match &group.verdict {
@@ -55,7 +64,6 @@ impl Prefilter {
                 _ if group.record.is_some() => {}
                 Verdict::Always(_) => texts.add_texts_of(&own)?,
                 Verdict::Shape { cases, .. } => {
-                    has_shape = true;
                     let surroundings = surroundings(&own);
                     for case in cases {
                         match texts.rarest(case, names, &surroundings, &lists) {
@@ -75,7 +83,7 @@ impl Prefilter {
                 }
             }
         }
-        has_shape.then_some(Self { threes, encodes: texts.encodes })
+        Some(Self { threes, encodes: texts.encodes })
     }
 
     /// Whether the message may mean something. Linear; most messages of a web server may not.
@@ -129,10 +137,11 @@ impl Texts {
     fn add_texts_of(&mut self, variants: &[&Variant]) -> Option<()> {
         for variant in variants {
             let texts = variant.items.iter().filter_map(|item| match item {
-                Item::Text(text) => rarest(text),
+                Item::Text(text) => self.rarest_four(text),
                 Item::Field(_) => None,
             });
-            self.fours.insert(texts.min_by(|(one, _), (other, _)| one.total_cmp(other))?.1);
+            let (_, four) = texts.min_by(|(one, _), (other, _)| one.total_cmp(other))?;
+            self.fours.insert(four);
         }
         Some(())
     }
@@ -150,7 +159,7 @@ impl Texts {
             let slot = names.iter().position(|name| name.as_deref() == Some(&*comparison.field))?;
             // A field that a message has not got counts as `-`, and so meets nothing below.
             let around = surroundings.get(&(slot as u8)).into_iter().flatten();
-            let Some(fours) = fours(comparison, around.copied(), &lists) else { continue };
+            let Some(fours) = self.fours_of(comparison, around.copied(), &lists) else { continue };
             let frequency = fours.iter().map(|(frequency, _)| frequency).sum();
             if best.as_ref().is_none_or(|(known, ..)| frequency < *known) {
                 let fours = fours.into_iter().map(|(_, four)| four).collect();
@@ -161,73 +170,77 @@ impl Texts {
         self.encodes |= encodes;
         Some(fours)
     }
-}
 
-/// A four for each word of a comparison and each surrounding of its field; `None` if a word has none, or what is not there
-/// would meet it.
-fn fours<'v, 'l>(
-    comparison: &Comparison,
-    around: impl Iterator<Item = (&'v [u8], &'v [u8])> + Clone,
-    lists: impl Fn(&str) -> Option<&'l [String]>,
-) -> Option<Vec<(f64, [u8; 4])>> {
-    let mut fours = Vec::new();
-    for word in &comparison.words {
-        let words = match word {
-            Word::Plain(word) => std::slice::from_ref(word),
-            Word::List(name) => lists(name)?,
-        };
-        for word in words.iter().map(|word| word.as_bytes()) {
-            if b"-".starts_with(word) {
-                return None;
-            }
-            let is_all = comparison.part == View::Whole;
-            let whole = |before: &[u8], behind: &[u8]| match comparison.how {
-                // Segments of a path may have more than one slash between them.
-                How::Names => {
-                    let segments = word.split(|byte| *byte == b'/').map(|segment| [b"/", segment].concat());
-                    segments.max_by_key(Vec::len).unwrap_or_default()
-                }
-                How::Has => word.to_vec(),
-                How::Is if is_all => [before, word, behind].concat(),
-                How::Starts if is_all => [before, word].concat(),
-                How::Ends if is_all => [word, behind].concat(),
-                How::Is | How::Starts | How::Ends => word.to_vec(),
+    /// A four for each word of a comparison and each surrounding of its field; `None` if a word has none, or what is not there
+    /// would meet it.
+    fn fours_of<'v, 'l>(
+        &self,
+        comparison: &Comparison,
+        around: impl Iterator<Item = (&'v [u8], &'v [u8])> + Clone,
+        lists: impl Fn(&str) -> Option<&'l [String]>,
+    ) -> Option<Vec<(f64, [u8; 4])>> {
+        let mut fours = Vec::new();
+        for word in &comparison.words {
+            let words = match word {
+                Word::Plain(word) => std::slice::from_ref(word),
+                Word::List(name) => lists(name)?,
             };
-            for (before, behind) in around.clone() {
-                fours.push(rarest(&whole(before, behind))?);
+            for word in words.iter().map(|word| word.as_bytes()) {
+                if b"-".starts_with(word) {
+                    return None;
+                }
+                let is_all = comparison.part == View::Whole;
+                let whole = |before: &[u8], behind: &[u8]| match comparison.how {
+                    // Segments of a path may have more than one slash between them.
+                    How::Names => {
+                        let segments =
+                            word.split(|byte| *byte == b'/').map(|segment| [b"/", segment].concat());
+                        segments.max_by_key(Vec::len).unwrap_or_default()
+                    }
+                    How::Has => word.to_vec(),
+                    How::Is if is_all => [before, word, behind].concat(),
+                    How::Starts if is_all => [before, word].concat(),
+                    How::Ends if is_all => [word, behind].concat(),
+                    How::Is | How::Starts | How::Ends => word.to_vec(),
+                };
+                // Without the texts beside it, it is the same everywhere.
+                let around =
+                    around.clone().take(if is_all && comparison.how != How::Has { usize::MAX } else { 1 });
+                for (before, behind) in around {
+                    fours.push(self.rarest_four(&whole(before, behind))?);
+                }
             }
         }
+        Some(fours)
     }
-    Some(fours)
-}
 
-/// The four of a text whose threes are the rarest, folded, and how frequent they are taken to be; `None` if the text is
-/// shorter.
-fn rarest(text: &[u8]) -> Option<(f64, [u8; 4])> {
-    let fours = text.windows(4).filter_map(|four| {
-        let four = <[u8; 4]>::try_from(four).ok()?.map(|byte| byte | 0x20);
-        let [a, b, c, d] = four;
-        Some((frequency([a, b, c]) + frequency([b, c, d]), four))
-    });
-    fours.min_by(|(one, _), (other, _)| f64::total_cmp(one, other))
-}
-
-/// About how often a three, folded, occurs in the lines of web servers: guessed, not counted.
-fn frequency(three: [u8; 3]) -> f64 {
-    let is_usual = |usual: &[u8]| usual.iter().zip(three).all(|(usual, byte)| usual | 0x20 == byte);
-    if USUAL.as_bytes().windows(3).any(is_usual) {
-        return 1.0;
+    /// The four of a text whose threes are the rarest, folded, and how frequent they are taken to be; `None` if the text is
+    /// shorter.
+    fn rarest_four(&self, text: &[u8]) -> Option<(f64, [u8; 4])> {
+        let fours = text.windows(4).filter_map(|four| {
+            let four = <[u8; 4]>::try_from(four).ok()?.map(|byte| byte | 0x20);
+            let [a, b, c, d] = four;
+            Some((self.frequency([a, b, c]) + self.frequency([b, c, d]), four))
+        });
+        fours.min_by(|(one, _), (other, _)| f64::total_cmp(one, other))
     }
-    let of_byte = |byte| match byte {
-        b' ' => 0.09,
-        b'/' | b'e' => 0.06,
-        b'.' | b'o' | b't' | b'a' | b'i' => 0.045,
-        b'0'..=b'9' | b'n' | b's' | b'r' | b'l' | b'm' | b'-' => 0.035,
-        b'c' | b'd' | b'h' | b'p' | b'u' | b':' => 0.02,
-        b'"' | b'b' | b'f' | b'g' | b'w' | b'k' | b'v' | b'x' | b'y' | b';' | b'(' | b')' => 0.01,
-        _ => 0.004,
-    };
-    three.into_iter().map(of_byte).product()
+
+    /// About how often a three, folded, occurs in the lines of web servers: guessed, not counted.
+    fn frequency(&self, three: [u8; 3]) -> f64 {
+        if self.usual.contains(&three) {
+            return 1.0;
+        }
+        let of_byte = |byte| match byte {
+            b' ' => 0.09,
+            b'/' | b'e' => 0.06,
+            b'.' | b'o' | b't' | b'a' | b'i' => 0.045,
+            b'0'..=b'9' | b'n' | b's' | b'r' | b'l' | b'm' | b'-' => 0.035,
+            b'c' | b'd' | b'h' | b'p' | b'u' | b':' => 0.02,
+            b'"' | b'b' | b'f' | b'g' | b'w' | b'k' | b'v' | b'x' | b'y' | b';' | b'(' | b')' => 0.01,
+            _ => 0.004,
+        };
+        three.into_iter().map(of_byte).product()
+    }
 }
 
 /// What stands in most lines.
