@@ -104,7 +104,7 @@ fn a_line_that_journald_splits_frames_nobody() {
             ));
         };
         write(2 * MAX_RETRY, ATTACKER, "/", &format!("{forged} HTTP/1.1\" 200"));
-        for probe in ["/wp-login.php?", "/xmlrpc.php?", "/phpmyadmin/?"] {
+        for probe in ["/wp-login.php?", "/xmlrpc.php?", "/phpmyadmin/index.php?"] {
             write(1, VISITOR, probe, " HTTP/1.1\" 200");
             write(1, ATTACKER, probe, " HTTP/1.1\" 404");
         }
