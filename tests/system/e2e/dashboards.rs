@@ -82,6 +82,8 @@ END
     }
     lab.attack("ssh", "198.51.100.3", MAX_RETRY - 1);
     lab.log_in("ssh", "198.51.100.99", "sesame");
+    // A child of rsyslog counts once it has stayed for ten seconds.
+    lab.sh("{ (echo x; sleep 11; echo y; sleep 60) | banstream omprog; } >/dev/null 2>&1 &");
     lab.sh("banstream ban 192.0.2.1; banstream unban 192.0.2.1");
     until("the rule is back", || lab.sh("iptables -t raw -S").contains("banstream"));
     for (what, query) in [
@@ -90,6 +92,7 @@ END
             "count_over_time((banstream_bans_total{jail='sshd'} > 0)[20s:1s]) > 5",
         ),
         ("the repair is known", "banstream_enforce_repairs_total > 0"),
+        ("the child is known", "banstream_source_clients > 0"),
         ("the rules have been evaluated", "instance:banstream_enforce_duration_seconds:p99_5m > 0"),
     ] {
         until(what, || !asked(&lab, query).is_empty());
