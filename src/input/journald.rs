@@ -1,7 +1,7 @@
 //! Follows the journal, or reads it: every entry of the requested programs, from a known position.
 //!
 //! The files are read by a crate of our own, `banstream-journal`. They are polled: journald delays its notifications, so
-//! a thread that waits for one gets a lone line after 456 ms. Polling every 8 ms gets it in 5 ms, and costs what
+//! a thread that waits for one gets a lone line after 456 ms. Polling every 8 ms gets it in 4 ms, and costs what
 //! it takes to sleep so often.
 //!
 //! A journal that no longer gives what is written is noticed and opened again (`liveness`).

@@ -580,7 +580,7 @@ fn what_is_set_aside_keeps_its_bytes_and_takes_no_other_s_name() {
         assert_eq!(fs::read_to_string(directory.0.path().join(want)).unwrap(), text);
         assert!(!directory.file().exists());
     }
-    assert_eq!(Ledger::set_aside(directory.0.path(), "now").unwrap(), None, "there is no file");
+    assert_eq!(Ledger::set_aside(directory.0.path(), "now").unwrap(), None);
 }
 
 #[test]

@@ -14,10 +14,13 @@ pub(super) const SILENT: u64 = 70 * 60;
 
 /// Seconds in which it comes for the first time.
 pub(super) const NEVER: u64 = 10 * 60;
+
 /// Bytes: nginx and Apache write a header of 8 KiB as 32 KiB of `\xHH`, and a line has two.
 pub(super) const LONG_ENOUGH: u64 = 64 << 10;
+
 const PROXY: &str = "let the server log the client's address (nginx: real_ip; Apache: mod_remoteip), or name the proxy in \
      `trusted-proxies`; see grammars/README.md, `Behind a proxy`";
+
 impl Findings {
     pub(super) fn daemon(&mut self, daemon: &DaemonFacts) {
         let DaemonFacts {

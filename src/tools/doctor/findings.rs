@@ -15,6 +15,7 @@ pub(super) const EXAMPLES: usize = 3;
 
 /// From how many findings of a kind on only examples are told: what others can make many of must not bury the rest.
 const MANY: usize = 10;
+
 /// Something that was looked at, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -10,6 +10,7 @@ use crate::kernel::TableSet;
 use crate::model::count;
 
 const RESTART: &str = "a running daemon repairs this within seconds; otherwise start it, or look at its log";
+
 impl Findings {
     pub(super) fn nftables(&mut self, facts: &NftablesFacts, is_running: bool) {
         let name = &facts.name;

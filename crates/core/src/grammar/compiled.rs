@@ -196,8 +196,7 @@ impl CompiledRules {
 
     /// Whether the message may be an offence, a login or a naming. Most lines of web servers may not, and are read no further.
     pub(super) fn may_mean(&self, message: &[u8]) -> bool {
-        let is_ruled_out = |filter: &Prefilter| !filter.may_match(message);
-        !self.prefilter.as_ref().is_some_and(is_ruled_out)
+        self.prefilter.as_ref().is_none_or(|filter| filter.may_match(message))
             || self.matcher.records().is_some_and(|records| records.may_read(message))
     }
 }

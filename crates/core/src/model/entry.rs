@@ -60,8 +60,8 @@ pub struct Sender<'a> {
     pub unit: Option<&'a [u8]>,
     /// Whether this was on another host, so that users' ids may mean others than here; `false` where no id is known.
     pub is_remote: bool,
-    /// Whether the line is one of the output of a unit or a container, or of a file: what was printed there may hold line
-    /// breaks that a client chose, and the line begin with the client's text. What syslog(3) takes is one message.
+    /// Whether the line is one of the output of a unit or a container, or of a file: what a program prints there may hold line
+    /// breaks that a client chose, so the whole line may be the client's. What syslog(3) takes is one message.
     pub prints: bool,
 }
 
